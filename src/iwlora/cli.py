@@ -1,0 +1,239 @@
+"""The command line: reads arguments, calls the library, prints what it says."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iwlora import __version__
+from iwlora.errors import IwloraError
+
+if TYPE_CHECKING:
+    from iwlora.sensitivity.record import Sensitivity
+
+Command = Callable[[argparse.Namespace], int]
+
+_OVERRIDES = "recipe fields as key=value, with dots: train.lr=1e-3 method.rank=4"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 for success, 1 for an unfinished comparison, 2 for bad
+    input, 130 when interrupted."""
+    parser = _parser()
+    given, extra = parser.parse_known_args(arguments)
+    assignments = getattr(given, "overrides", None)
+    unknown = [text for text in extra if assignments is None or text.startswith("-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if assignments is not None:
+        assignments.extend(extra)
+    command: Command = given.command
+    try:
+        return command(given)
+    except IwloraError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="iwlora",
+        description="Measure which weight matrices matter, fine-tune with importance-weighted "
+        "LoRA, and compare methods honestly.",
+    )
+    parser.add_argument("--version", action="version", version=f"iwlora {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    measure = add("measure", _measure, "measure the importance of a model's weight matrices")
+    measure.add_argument("--model", required=True, help="builtin/minilm, a folder or a hub id")
+    measure.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
+    measure.add_argument("--out", required=True, help="the JSON file to write; pictures go beside")
+    measure.add_argument("--max-batches", type=int, default=200, help="default 200")
+    measure.add_argument(
+        "--tolerance", type=float, default=0.02, help="default 0.02; 0: never stop early"
+    )
+    measure.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES)
+
+    train = add("train", _train, "carry out one recipe")
+    train.add_argument("recipe", help="a YAML file")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES)
+    train.add_argument("--out", required=True, help="the folder of the run")
+
+    compare = add("compare", _compare, "carry out methods × seeds, and report")
+    compare.add_argument("recipe", help="a YAML file with methods and seeds")
+    compare.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES)
+    compare.add_argument("--out", required=True, help="the folder of the comparison")
+
+    report = add("report", _report, "write the report of a comparison or a run again")
+    report.add_argument("folder")
+
+    export = add("export", _export, "write a run's result where other tools load it")
+    export.add_argument("run", help="the folder of a finished run")
+    export.add_argument("--to", required=True, help="a new folder")
+    export.add_argument("--merge", action="store_true", help="a whole model, not an adapter")
+
+    predict = add("predict", _predict, "classify the rows of a file with a finished run")
+    predict.add_argument("run", help="the folder of a finished run")
+    predict.add_argument("--input", required=True, help="CSV, TSV, JSON Lines or Parquet")
+    predict.add_argument("--output", required=True, help="CSV or JSON Lines, by its ending")
+
+    add("methods", _methods, "list the fine-tuning methods")
+    add("tasks", _tasks, "list the tasks")
+    return parser
+
+
+def _measure(given: argparse.Namespace) -> int:
+    _quiet_libraries()
+    from iwlora.bench.plots import importance_heatmap, save, text_heatmap
+    from iwlora.training.calibrate import measure_recipe
+    from iwlora.training.recipe import build
+    from iwlora.training.settings import override
+
+    settings = {
+        "model": given.model,
+        "task": {"name": given.task} if given.task else {},
+        "method": {
+            "name": "iw-lora",
+            "max_batches": given.max_batches,
+            "tolerance": given.tolerance,
+        },
+    }
+    sensitivity = measure_recipe(build(override(settings, given.overrides)))
+    sensitivity.save(given.out)
+    pictures = save(importance_heatmap(sensitivity), Path(given.out).with_suffix(""))
+    print(_ranking(sensitivity))
+    print(text_heatmap(sensitivity))
+    print(f"\n{given.out}, {', '.join(map(str, pictures))}")
+    return 0
+
+
+def _ranking(sensitivity: Sensitivity) -> str:
+    """The ranked table: share of the total importance, sensitivity, standard error, name."""
+    total = sum(sensitivity.values.values())
+    lines = [f"{'share':>7}  {'s_k':>10}  {'± se':>10}  matrix"]
+    for site in sorted(sensitivity.sites, key=lambda site: -site.value):
+        error = "-" if site.stderr is None else f"{site.stderr:.2g}"
+        share = site.value / total
+        lines.append(f"{share:>7.2%}  {site.value:>10.4g}  {error:>10}  {site.name}")
+    sure = "unknown" if sensitivity.share_error is None else f"{sensitivity.share_error:.1%}"
+    lines.append(
+        f"{sensitivity.batches} batches in {sensitivity.seconds:.1f} s; expected part of the "
+        f"importance on the wrong matrices: {sure}"
+        + ("" if sensitivity.converged else " (above the tolerance: more batches would help)")
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _train(given: argparse.Namespace) -> int:
+    _quiet_libraries()
+    from iwlora.training.recipe import load
+
+    recipe = load(given.recipe, given.overrides)
+    from iwlora.training.run import train
+
+    result = train(recipe, given.out, progress=True)
+    for note in result.get("notes", []):
+        print(f"note: {note}")
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
+    print(f"{result['label']}, seed {result['seed']}: {scores} ({result['evaluated_on']})")
+    return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    _quiet_libraries()
+    from iwlora.bench.plan import compare, load_plan
+    from iwlora.bench.plots import text_heatmap
+    from iwlora.bench.records import load_comparison
+    from iwlora.bench.report import write_report
+    from iwlora.bench.tables import terminal_table
+
+    failed = compare(load_plan(given.recipe, given.overrides), given.out, announce=_announce)
+    path = write_report(given.out)
+    comparison = load_comparison(given.out)
+    measured = [s for s in (run.sensitivity() for run in comparison.runs) if s is not None]
+    print("\n" + terminal_table(comparison))
+    if measured:
+        print("\n" + text_heatmap(measured[0]))
+    print(f"\nreport: {path}")
+    return 1 if failed else 0
+
+
+def _announce(text: str) -> None:
+    print(text, flush=True)
+
+
+def _report(given: argparse.Namespace) -> int:
+    from iwlora.bench.records import load
+    from iwlora.bench.report import write_report
+    from iwlora.bench.tables import terminal_table
+
+    path = write_report(given.folder)
+    print(terminal_table(load(given.folder)))
+    print(f"\nreport: {path}")
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    _quiet_libraries()
+    from iwlora.training.artifacts import export
+
+    print(export(given.run, given.to, given.merge))
+    return 0
+
+
+def _predict(given: argparse.Namespace) -> int:
+    _quiet_libraries()
+    from iwlora.training.artifacts import predict
+
+    print(predict(given.run, given.input, given.output))
+    return 0
+
+
+def _methods(_given: argparse.Namespace) -> int:
+    from iwlora.methods import METHODS
+
+    for name, method in METHODS.items():
+        size = f"size: {method.size_knob}" if method.size_knob else "no size to set"
+        options = ", ".join(f"{key}={field.default}" for key, field in method.model_fields.items())
+        print(f"{name:<9} {method.summary} ({method.paper}; {size})")
+        if options:
+            print(f"{'':<9} {options}")
+    return 0
+
+
+def _tasks(_given: argparse.Namespace) -> int:
+    from iwlora.tasks import describe
+
+    for row in describe():
+        print(f"{row.name:<20} {row.summary} ({', '.join(row.metrics)}; {', '.join(row.splits)})")
+    return 0
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own reports and bars away from ours; errors still show."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,101 @@
+"""The contract that every fine-tuning method meets, and the record of one attached to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from iwlora.errors import IwloraError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import TrainerCallback
+
+    from iwlora.penalty.gram import LowRankPair
+    from iwlora.sensitivity.record import Sensitivity
+    from iwlora.sites import Site
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A method attached to a model: what trains, what is added to the loss, how to save it.
+
+    ``adapter`` and ``head`` name every parameter that may move, in ``model.named_parameters()``;
+    the head is the new task head, which all methods train alike. ``pairs`` are the method's
+    low-rank updates, if that is what it trains. ``regularizer()`` is a scalar that belongs to
+    the loss once per optimizer step. ``save(folder)`` writes the result where
+    ``iwlora.training.artifacts`` finds it, and ``count()`` is the number of adapter parameters
+    in it (below ``adapter``'s where the method prunes).
+    """
+
+    model: nn.Module
+    adapter: tuple[str, ...]
+    head: tuple[str, ...]
+    save: Callable[[Path], None]
+    count: Callable[[], int]
+    pairs: tuple[LowRankPair, ...] = ()
+    regularizer: Callable[[], Tensor] | None = None
+    callbacks: tuple[TrainerCallback, ...] = ()
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of every parameter that may move: the adapter's, then the head's."""
+        return self.adapter + self.head
+
+
+class Method(BaseModel):
+    """Base of all methods: an instance holds the options of one, checked when it is made.
+
+    A method is one subclass in one file and one row in ``METHODS``. Fields are its options
+    as a recipe names them; ``size_knob`` names the field that sets its size, None if it has none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    size_knob: ClassVar[str | None] = None
+    identity_at_init: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int | None:
+        """The value of the size knob."""
+        return getattr(self, self.size_knob) if self.size_knob else None
+
+    def calibration(self) -> dict[str, Any] | None:
+        """Arguments of ``iwlora.measure`` if the method needs the sensitivity, else None."""
+        return None
+
+    def parameters(self, model: nn.Module, sites: Sequence[Site], size: int | None) -> int:
+        """Adapter parameters that the method ends with at this size, the task head apart."""
+        raise NotImplementedError
+
+    def check(self, sites: Sequence[Site], size: int | None) -> None:
+        """Raise ``IwloraError`` when the size does not fit the sites."""
+
+    def attach(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        size: int | None,
+        seed: int,
+        sensitivity: Sensitivity | None = None,
+    ) -> Attached:
+        """Attach to a freshly loaded model, in place. Global random state is not touched."""
+        raise NotImplementedError
+
+
+def check_rank(rank: int, sites: Sequence[Site], what: str = "rank") -> None:
+    """Raise ``IwloraError`` for a rank that the smallest of the matrices does not have."""
+    smallest = min(sites, key=lambda site: min(site.d_in, site.d_out))
+    limit = min(smallest.d_in, smallest.d_out)
+    if not 1 <= rank <= limit:
+        raise IwloraError(
+            f"{what}={rank} was given; accepted are 1 to {limit}, the smaller side of "
+            f"{smallest.name} ({smallest.d_out} × {smallest.d_in})"
+        )

@@ -1,0 +1,119 @@
+"""LoRA, as PEFT implements it: W + (lora_alpha / r) B A with A of shape (r, d_in)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from iwlora.methods.base import Attached, Method, check_rank
+from iwlora.sites import head_modules
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from iwlora.sensitivity.record import Sensitivity
+    from iwlora.sites import Site
+
+
+class Lora(Method):
+    """Low-rank adaptation: each site learns Δ = (lora_alpha / rank) B A, with B = 0 at first."""
+
+    name: ClassVar[str] = "lora"
+    summary: ClassVar[str] = "low-rank adaptation at one rank for every matrix"
+    paper: ClassVar[str] = "Hu et al. 2021, arXiv:2106.09685"
+    size_knob: ClassVar[str | None] = "rank"
+
+    rank: Annotated[int, Field(ge=1, strict=True)] = 8
+    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def parameters(self, model: nn.Module, sites: Sequence[Site], size: int | None) -> int:
+        """r Σ_k (d_in + d_out)."""
+        return (size or self.rank) * sum(site.d_in + site.d_out for site in sites)
+
+    def check(self, sites: Sequence[Site], size: int | None) -> None:
+        """The rank must not be above the smaller side of any matrix."""
+        check_rank(size or self.rank, sites, "method.rank")
+
+    def attach(
+        self,
+        model: Any,
+        sites: Sequence[Site],
+        size: int | None,
+        seed: int,
+        sensitivity: Sensitivity | None = None,
+    ) -> Attached:
+        """Wrap the model with PEFT's LoRA on the given sites."""
+        from peft import LoraConfig
+
+        from iwlora.penalty.pairs import lora_pairs
+
+        rank = size or self.rank
+        self.check(sites, rank)
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=self.lora_alpha,  # type: ignore[arg-type]  # PEFT accepts fractions
+            lora_dropout=self.dropout,
+            **adapter_places(model, sites),
+        )
+        peft_model = wrap(model, config, seed)
+        adapter, head = declared(peft_model)
+        return Attached(
+            model=peft_model,
+            adapter=adapter,
+            head=head,
+            save=lambda folder: save_adapter(peft_model, folder),
+            count=lambda: sum(peft_model.get_parameter(name).numel() for name in adapter),
+            pairs=tuple(lora_pairs(peft_model)),
+        )
+
+
+def adapter_places(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
+    """The arguments of a PEFT configuration that say where: sites, head, kind of task."""
+    from transformers.pytorch_utils import Conv1D
+
+    heads = head_modules(model)
+    return {
+        "target_modules": [site.name for site in sites],
+        "modules_to_save": heads or None,
+        "task_type": "SEQ_CLS" if heads else None,
+        "fan_in_fan_out": any(isinstance(site.layer, Conv1D) for site in sites),
+    }
+
+
+def wrap(model: Any, config: Any, seed: int) -> Any:
+    """``get_peft_model`` with initial values that depend on the seed alone."""
+    import torch
+    from peft import get_peft_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def declared(peft_model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(adapter, head): names of the trainable parameters that PEFT's own layers declare."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    adapter: set[int] = set()
+    head: set[int] = set()
+    for module in peft_model.modules():
+        if isinstance(module, BaseTunerLayer):
+            for attribute in module.adapter_layer_names:
+                adapter.update(id(p) for p in getattr(module, attribute).parameters())
+        elif isinstance(module, ModulesToSaveWrapper):
+            head.update(id(p) for p in module.modules_to_save.parameters())
+    names = [(name, id(parameter)) for name, parameter in peft_model.named_parameters()]
+    return (
+        tuple(name for name, key in names if key in adapter),
+        tuple(name for name, key in names if key in head),
+    )
+
+
+def save_adapter(peft_model: Any, folder: Path) -> None:
+    """Write ``folder/adapter`` as PEFT writes any LoRA adapter."""
+    peft_model.save_pretrained(folder / "adapter", save_embedding_layers=False)

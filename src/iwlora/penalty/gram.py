@@ -1,0 +1,126 @@
+"""The penalty Σ_k c_k ‖scaling_k B_k A_k‖_F² in closed form, never forming a product B A.
+
+With the r × r Gram matrices S = A Aᵀ and T = Bᵀ B,
+
+    ‖B A‖_F² = tr(T S),    ∂/∂A ‖B A‖_F² = 2 T A,    ∂/∂B ‖B A‖_F² = 2 B S,
+
+at O(r² (d_in + d_out)) operations instead of the O(r d_in d_out) of the dense product. Sites of
+equal shape are stacked, so the number of matrix products does not grow with the model's depth.
+Everything is computed in float32 or wider, whatever the parameters' type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LowRankPair:
+    """A low-rank update Δ = scaling · B A, with A of shape (r, d_in), B of shape (d_out, r)."""
+
+    name: str
+    A: Tensor
+    B: Tensor
+    scaling: float = 1.0
+
+
+def squared_norms(A: Tensor, B: Tensor) -> Tensor:
+    """‖B A‖_F² for A of shape (..., r, d_in) and B of shape (..., d_out, r); returns (...,).
+
+    >>> A, B = torch.eye(2), torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    >>> squared_norms(A, B).item()
+    25.0
+    """
+    return ((A @ A.mT) * (B.mT @ B)).sum(dim=(-2, -1))
+
+
+def gradients(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+    """(∂/∂A, ∂/∂B) of ‖B A‖_F², in the shapes of A (..., r, d_in) and B (..., d_out, r)."""
+    return 2 * (B.mT @ B) @ A, 2 * B @ (A @ A.mT)
+
+
+def penalty(pairs: Sequence[LowRankPair], coefficients: Sequence[float]) -> Tensor:
+    """Σ_k c_k ‖scaling_k B_k A_k‖_F² as a scalar whose backward pass is the closed form.
+
+    Factors with leading dimensions, as of adapters stacked for one pass, are summed over them.
+
+    >>> pair = LowRankPair("w", torch.eye(2), torch.eye(2), scaling=2.0)
+    >>> penalty([pair], [0.5]).item()
+    4.0
+    """
+    factors = [factor for pair in pairs for factor in (pair.A, pair.B)]
+    value: Tensor = _Penalty.apply(  # type: ignore[no-untyped-call]
+        _strengths(pairs, coefficients), *factors
+    )
+    return value
+
+
+def penalty_gradients(
+    pairs: Sequence[LowRankPair], coefficients: Sequence[float]
+) -> list[tuple[Tensor, Tensor]]:
+    """[(∂/∂A_k, ∂/∂B_k)] of :func:`penalty`, in the order of ``pairs`` and in their types."""
+    factors = [(pair.A, pair.B) for pair in pairs]
+    with torch.no_grad():
+        return _gradients(factors, _strengths(pairs, coefficients))
+
+
+class _Penalty(torch.autograd.Function):
+    """The value forward, the closed-form gradient backward; saves only the factors."""
+
+    @staticmethod
+    def forward(ctx: Any, strengths: list[float], *flat: Tensor) -> Tensor:
+        ctx.strengths = strengths
+        ctx.save_for_backward(*flat)
+        parts = [
+            (strength * squared_norms(A, B).reshape(len(strength), -1).sum(dim=1)).sum()
+            for _, A, B, strength in _stacked(_paired(flat), strengths)
+        ]
+        return torch.stack([part.to(parts[0]) for part in parts]).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        found = _gradients(_paired(ctx.saved_tensors), ctx.strengths)
+        return (None, *(g * grad.to(g) for pair in found for g in pair))
+
+
+def _gradients(
+    factors: list[tuple[Tensor, Tensor]], strengths: list[float]
+) -> list[tuple[Tensor, Tensor]]:
+    result = list(factors)
+    for group, A, B, strength in _stacked(factors, strengths):
+        scale = strength.view(-1, *[1] * (A.dim() - 1))
+        for k, dA, dB in zip(group, *(scale * g for g in gradients(A, B)), strict=True):
+            result[k] = (dA.to(factors[k][0].dtype), dB.to(factors[k][1].dtype))
+    return result
+
+
+def _stacked(
+    factors: list[tuple[Tensor, Tensor]], strengths: list[float]
+) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
+    """Stack the pairs of equal shape, type and device along a new first dimension.
+
+    Yields (their positions, A, B, strengths), in float32 or wider.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for k, (A, B) in enumerate(factors):
+        groups.setdefault((A.shape, B.shape, A.dtype, B.dtype, A.device), []).append(k)
+    for group in groups.values():
+        A = torch.stack([factors[k][0] for k in group])
+        B = torch.stack([factors[k][1] for k in group])
+        wide = torch.promote_types(A.dtype, torch.float32)
+        strength = torch.tensor([strengths[k] for k in group], dtype=wide, device=A.device)
+        yield group, A.to(wide), B.to(wide), strength
+
+
+def _strengths(pairs: Sequence[LowRankPair], coefficients: Sequence[float]) -> list[float]:
+    """c_k · scaling_k²: what multiplies ‖B_k A_k‖_F²."""
+    return [c * pair.scaling**2 for c, pair in zip(coefficients, pairs, strict=True)]
+
+
+def _paired(flat: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))

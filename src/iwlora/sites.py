@@ -1,0 +1,172 @@
+"""Where a model can be adapted: its linear layers, named alike across architectures.
+
+The only module that knows model families. A *site* is one weight matrix inside one of the
+model's repeated blocks; embeddings, poolers and task heads are not sites.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from iwlora.errors import IwloraError, unknown
+
+# The end of a module's path inside its block -> the kind of matrix it is.
+_KINDS = (
+    # BERT, RoBERTa, ELECTRA, MiniLM, DeBERTa
+    (r"attention\.self\.(?:query|query_proj)", "query"),
+    (r"attention\.self\.(?:key|key_proj)", "key"),
+    (r"attention\.self\.(?:value|value_proj)", "value"),
+    (r"attention\.self\.(?:pos_key_proj|pos_proj)", "position_key"),
+    (r"attention\.self\.(?:pos_query_proj|pos_q_proj)", "position_query"),
+    (r"attention\.output\.dense", "attention_output"),
+    (r"intermediate\.dense", "ffn_up"),
+    (r"output\.dense", "ffn_down"),
+    # T5
+    (r"SelfAttention\.q", "query"),
+    (r"SelfAttention\.k", "key"),
+    (r"SelfAttention\.v", "value"),
+    (r"SelfAttention\.o", "attention_output"),
+    (r"EncDecAttention\.q", "cross_query"),
+    (r"EncDecAttention\.k", "cross_key"),
+    (r"EncDecAttention\.v", "cross_value"),
+    (r"EncDecAttention\.o", "cross_output"),
+    (r"DenseReluDense\.wi_0", "ffn_gate"),
+    (r"DenseReluDense\.wi(?:_1)?", "ffn_up"),
+    (r"DenseReluDense\.wo", "ffn_down"),
+    # BART, Llama and their relatives
+    (r"(?:self_attn|attn)\.q_proj", "query"),
+    (r"(?:self_attn|attn)\.k_proj", "key"),
+    (r"(?:self_attn|attn)\.v_proj", "value"),
+    (r"(?:self_attn|attn)\.(?:o_proj|out_proj)", "attention_output"),
+    (r"encoder_attn\.q_proj", "cross_query"),
+    (r"encoder_attn\.k_proj", "cross_key"),
+    (r"encoder_attn\.v_proj", "cross_value"),
+    (r"encoder_attn\.out_proj", "cross_output"),
+    (r"mlp\.gate_proj", "ffn_gate"),
+    (r"fc1|mlp\.up_proj", "ffn_up"),
+    (r"fc2|mlp\.down_proj", "ffn_down"),
+    # GPT-2
+    (r"crossattention\.q_attn", "cross_query"),
+    (r"crossattention\.c_attn", "cross_key_value"),
+    (r"crossattention\.c_proj", "cross_output"),
+    (r"attn\.c_attn", "query_key_value"),
+    (r"attn\.c_proj", "attention_output"),
+    (r"mlp\.c_fc", "ffn_up"),
+    (r"mlp\.c_proj", "ffn_down"),
+)
+_KIND_PATTERNS = tuple((re.compile(rf"(?:.*\.)?(?:{path})"), kind) for path, kind in _KINDS)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One adaptable weight matrix W of shape (d_out, d_in), computing x Wᵀ.
+
+    ``name`` is the module's path in the model as it was loaded, before any adapter wrapped it;
+    ``layer`` the module itself; ``kind`` its part in the block (``query``, ``ffn_up``, …);
+    ``depth`` the index of the block, from 0.
+    """
+
+    name: str
+    layer: nn.Module
+    kind: str
+    d_in: int
+    d_out: int
+    depth: int
+
+
+def sites(model: nn.Module, targets: str | Sequence[str] = "all") -> list[Site]:
+    """List the adaptable sites of a model, in the order of its modules.
+
+    ``targets`` is ``"all"``, or kinds (``["query", "value"]``), or site names. Raises
+    ``IwloraError`` when a target matches nothing or the model has no linear layer in a block.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+    ...                     intermediate_size=16, vocab_size=10)
+    >>> found = sites(BertModel(config), targets=["query", "ffn_up"])
+    >>> [(site.kind, site.d_in, site.d_out) for site in found]
+    [('query', 8, 8), ('ffn_up', 8, 16)]
+    """
+    found = list(_find(model))
+    if not found:
+        raise IwloraError(
+            f"{type(_unwrap(model)).__name__} has no linear layer inside a repeated block "
+            "(a torch.nn.ModuleList), so there is nothing to measure or adapt"
+        )
+    if targets == "all":
+        return found
+    wanted = [targets] if isinstance(targets, str) else list(targets)
+    kinds = list(dict.fromkeys(site.kind for site in found))
+    names = {site.name for site in found}
+    for target in wanted:
+        if target not in kinds and target not in names:
+            raise unknown("target", target, ["all", *kinds])
+    return [site for site in found if site.kind in wanted or site.name in wanted]
+
+
+def head_modules(model: nn.Module) -> list[str]:
+    """Names of the task head: the children with parameters outside the pretrained backbone.
+
+    These are new for each task and are trained by every method. A bare backbone has none.
+    """
+    backbone = getattr(model, "base_model_prefix", "")
+    if not backbone or not hasattr(model, backbone):
+        return []
+    return [
+        name
+        for name, child in model.named_children()
+        if name != backbone and any(True for _ in child.parameters())
+    ]
+
+
+def _find(model: nn.Module) -> Iterator[Site]:
+    encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    for name, depth, inside, layer in _linear_layers(_unwrap(model)):
+        kind = next((kind for pattern, kind in _KIND_PATTERNS if pattern.fullmatch(inside)), inside)
+        if encoder_decoder and "decoder" in name.split("."):
+            kind = f"decoder_{kind}"
+        d_in, d_out = _shape(layer)
+        yield Site(name, layer, kind, d_in, d_out, depth)
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """The model as it was loaded, without the shell that PEFT puts around it."""
+    from peft import PeftModel
+
+    base: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
+    return base
+
+
+def _linear_layers(
+    module: nn.Module, path: tuple[str, ...] = (), block: int | None = None
+) -> Iterator[tuple[str, int, str, nn.Module]]:
+    """Yield (name, depth, path inside the block, layer); an adapted layer stands for its base."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, child in module.named_children():
+        here = (*path, name)
+        starts_block = block is None and isinstance(module, nn.ModuleList)
+        start = len(here) if starts_block else block
+        base: Any = child.get_base_layer() if isinstance(child, BaseTunerLayer) else child
+        if start is not None and _is_linear(base):
+            yield ".".join(here), int(here[start - 1]), ".".join(here[start:]), base
+        elif not isinstance(child, BaseTunerLayer):
+            yield from _linear_layers(child, here, start)
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(layer, (nn.Linear, Conv1D))
+
+
+def _shape(layer: Any) -> tuple[int, int]:
+    """(d_in, d_out) from the layer's own fields: packed weights have another shape."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return layer.nx, layer.nf

@@ -1,0 +1,54 @@
+"""Tasks: what a model is fine-tuned on, from GLUE, a built-in grammar or the user's own files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from iwlora.tasks import glue
+from iwlora.tasks.catalog import ENTAILMENT, Row, describe, names
+from iwlora.tasks.spec import TaskSpec
+from iwlora.tasks.task import Task, columns, first_shuffled
+
+__all__ = ["Row", "Task", "TaskSpec", "describe", "load", "names"]
+
+# The scored rows are the same for every seed: the spread over seeds is the runs', not the rows'.
+VALIDATION_SEED = 0
+
+
+def load(spec: TaskSpec, seed: int) -> Task:
+    """The task that ``spec`` names; ``seed`` shuffles the training rows before ``max_train`` cuts.
+
+    Raises ``IwloraError`` for data that are missing or malformed, with file and line.
+
+    >>> task = load(TaskSpec(name="builtin/entailment", max_train=100), seed=0)
+    >>> task.text, len(task.splits["train"]), task.reported
+    (('premise', 'hypothesis'), 100, ('test',))
+    """
+    if spec.train and spec.text and spec.label:
+        from iwlora.tasks import tables
+
+        task = tables.load(spec.train, spec.validation, spec.test, spec.text, spec.label)
+    elif spec.name == ENTAILMENT:
+        task = _entailment()
+    else:
+        task = glue.load(str(spec.name), spec.data_dir)
+    splits = dict(task.splits)
+    for name, split in task.splits.items():
+        if name == "train":
+            splits[name] = first_shuffled(split, spec.max_train, seed)
+        elif name.startswith("validation"):
+            splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
+    return replace(task, splits=splits)
+
+
+def _entailment() -> Task:
+    from iwlora.tasks.entailment import LABELS, generate
+
+    text = ("premise", "hypothesis")
+    splits = {
+        name: columns(
+            text, [(*(row[column] for column in text), LABELS.index(row["label"])) for row in rows]
+        )
+        for name, rows in generate().items()
+    }
+    return Task(ENTAILMENT, text, LABELS, splits, metrics=("accuracy",))

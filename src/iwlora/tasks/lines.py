@@ -1,0 +1,71 @@
+"""The lines of a UTF-8 file, numbered, so that every complaint can name its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from iwlora.errors import IwloraError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def existing(path: str | Path) -> Path:
+    """``path`` as a readable file that is not empty, ``~`` expanded.
+
+    Raises ``IwloraError`` when it is missing, a folder, not readable or empty.
+
+    >>> existing("no/such.csv")
+    Traceback (most recent call last):
+    iwlora.errors.IwloraError: cannot read no/such.csv: No such file or directory
+    """
+    file = Path(path).expanduser()
+    try:
+        with file.open("rb") as stream:
+            empty = not stream.read(1)
+    except OSError as error:
+        raise IwloraError(f"cannot read {path}: {error.strerror}") from error
+    if empty:
+        raise IwloraError(f"{path} is empty")
+    return file
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text) of each line of ``path``, without line end or byte-order mark.
+
+    Only ``\\n`` and ``\\r\\n`` end a line: texts may hold other separators that Unicode knows.
+    Raises ``IwloraError`` for a file that is missing or empty, or a line that is not UTF-8.
+
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "two.txt"
+    >>> _ = file.write_bytes(BYTE_ORDER_MARK + b"one\\r\\ntwo")
+    >>> list(read_lines(file))
+    [(1, 'one'), (2, 'two')]
+    """
+    with existing(path).open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            if number == 1:
+                raw = raw.removeprefix(BYTE_ORDER_MARK)
+            try:
+                text = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise IwloraError(
+                    f"{path}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}, number "
+                    f"{error.start + 1} of the line); save the file as UTF-8"
+                ) from error
+            yield number, text.removesuffix("\n").removesuffix("\r")
+
+
+def raise_all(problems: Sequence[str], shown: int = 10) -> None:
+    """Raise one ``IwloraError`` with the first ``shown`` problems and the number of the others.
+
+    >>> raise_all([])
+    >>> raise_all(["line 2: empty", "line 5: empty"], shown=1)
+    Traceback (most recent call last):
+    iwlora.errors.IwloraError: line 2: empty
+    and 1 more like these
+    """
+    if problems:
+        more = len(problems) - shown
+        rest = [f"and {more} more like these"] if more > 0 else []
+        raise IwloraError("\n".join([*problems[:shown], *rest]))

@@ -1,0 +1,82 @@
+"""One task, ready to encode: its text columns, its classes, its splits, its metrics."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task over one text or a pair; ``labels[i]`` is the name of class ``i``.
+
+    Every split has the ``text`` columns (strings) and ``label`` (class id). The splits are
+    ``train``, ``validation``, and where the task has them ``validation_mismatched`` and ``test``
+    (with its labels). The first of ``metrics`` is the primary one; ``positive`` is the class
+    that F1 counts. ``notes`` are sentences that whoever runs the task should read.
+
+    >>> split = columns(["sentence"], [("good", 1), ("bad", 0)])
+    >>> task = Task("demo", ("sentence",), ("neg", "pos"), {"train": split, "validation": split},
+    ...             metrics=("accuracy",))
+    >>> task.reported
+    ('validation',)
+    """
+
+    name: str
+    text: tuple[str, ...]
+    labels: tuple[str, ...]
+    splits: Mapping[str, datasets.Dataset]
+    metrics: tuple[str, ...]
+    positive: int = 1
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The splits that are scored: the labelled test split where there is one, else validation.
+
+        MNLI has two of these, ``validation`` (matched) and ``validation_mismatched``.
+        """
+        if "test" in self.splits:
+            return ("test",)
+        return tuple(name for name in self.splits if name.startswith("validation"))
+
+
+def columns(text: Sequence[str], rows: Sequence[Sequence[Any]]) -> datasets.Dataset:
+    """The split whose rows are ``(*texts, class id)``, held in memory.
+
+    >>> columns(["premise", "hypothesis"], [("It rains.", "It is wet.", 0)])[0]
+    {'premise': 'It rains.', 'hypothesis': 'It is wet.', 'label': 0}
+    """
+    import datasets
+
+    features = {
+        **{name: datasets.Value("string") for name in text},
+        "label": datasets.Value("int64"),
+    }
+    values: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
+    return datasets.Dataset.from_dict(
+        dict(zip(features, values or [[] for _ in features], strict=True)),
+        features=datasets.Features(features),
+    )
+
+
+def first_shuffled(split: datasets.Dataset, limit: int | None, seed: int) -> datasets.Dataset:
+    """The first ``limit`` rows of ``split`` in the order that ``seed`` shuffles it to; None: all.
+
+    A larger limit with the same seed only adds rows.
+
+    >>> split = columns(["sentence"], [(str(i), 0) for i in range(9)])
+    >>> few, more = (first_shuffled(split, n, seed=1)["sentence"] for n in (2, 4))
+    >>> list(more)[:2] == list(few)
+    True
+    """
+    if limit is None or limit >= len(split):
+        return split
+    order = list(range(len(split)))
+    random.Random(seed).shuffle(order)
+    return split.select(order[:limit])

@@ -1,0 +1,149 @@
+"""What a finished run leaves: a model that predicts, and an adapter that other tools load."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iwlora.errors import IwloraError
+from iwlora.files import write_text
+from iwlora.training.backbone import load_backbone
+from iwlora.training.rundir import RunDir
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_PREDICTION_BATCH = 64
+
+
+def load_trained(
+    path: str | Path, merge: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The trained model of a finished run, in evaluation mode, and its tokenizer.
+
+    With ``merge`` the adapter's update is added to the weights and the adapter is gone.
+    Raises ``IwloraError`` for a folder that is not a finished run.
+    """
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    run = RunDir.finished(path)
+    tokenizer = AutoTokenizer.from_pretrained(run.path / "tokenizer")
+    model: Any
+    try:
+        if (run.path / "adapter").is_dir():
+            backbone, _ = load_backbone(run.recipe().model, _field(run, "labels"))
+            model = PeftModel.from_pretrained(backbone, str(run.path / "adapter"))
+            model = model.merge_and_unload() if merge else model
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(run.path / "model")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, IwloraError):
+            raise
+        raise IwloraError(f"what {path} saved cannot be loaded: {error}") from error
+    return model.eval(), tokenizer
+
+
+def export(path: str | Path, to: str | Path, merge: bool = False) -> Path:
+    """Write the result of a run where other tools expect it, and return the folder.
+
+    A plain PEFT LoRA adapter, or with ``merge`` (and for full fine-tuning) a whole model; the
+    tokenizer is beside it. Raises ``IwloraError`` when ``to`` exists and is not empty.
+    """
+    run = RunDir.finished(path)
+    target = Path(to)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
+
+    def fill(folder: Path) -> None:
+        if (run.path / "adapter").is_dir() and not merge:
+            for name in _ADAPTER_FILES:
+                shutil.copyfile(run.path / "adapter" / name, folder / name)
+        else:
+            model, _ = load_trained(path, merge=True)
+            model.save_pretrained(folder)
+        shutil.copytree(run.path / "tokenizer", folder, dirs_exist_ok=True)
+
+    _whole_folder(target, fill)
+    return target
+
+
+def predict(path: str | Path, source: str | Path, output: str | Path) -> Path:
+    """Classify the rows of a file with a finished run, and write them with the answers.
+
+    ``source`` is CSV, TSV, JSON Lines or Parquet with the task's text columns; ``output`` is
+    CSV, or JSON Lines by its ending: the row's number, the texts, the predicted class and the
+    probability of each class. Raises ``IwloraError`` for anything that cannot be read.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    from iwlora.tasks.encode import collator, tokenize
+    from iwlora.tasks.tables import read_table
+
+    run = RunDir.finished(path)
+    if Path(output).suffix not in (".csv", ".jsonl"):
+        raise IwloraError(f"--output {output}: accepted endings are .csv and .jsonl")
+    text, labels = _field(run, "text"), _field(run, "labels")
+    rows = read_table(str(source), text)
+    model, tokenizer = load_trained(path)
+    columns = [[row[name] for row in rows] for name in text]
+    encoded = tokenize(columns, tokenizer, run.recipe().train.max_length).remove_columns("length")
+    device = next(model.parameters()).device
+    answers: list[list[float]] = []
+    with torch.inference_mode():
+        for batch in DataLoader(encoded, _PREDICTION_BATCH, collate_fn=collator(tokenizer)):
+            logits = model(**{key: value.to(device) for key, value in batch.items()}).logits
+            answers += logits.float().softmax(dim=-1).tolist()
+    records = [
+        {
+            "row": number,
+            **row,
+            "prediction": labels[max(range(len(labels)), key=shares.__getitem__)],
+            **{f"probability_{name}": p for name, p in zip(labels, shares, strict=True)},
+        }
+        for number, (row, shares) in enumerate(zip(rows, answers, strict=True))
+    ]
+    write_text(output, _table(records, as_csv=Path(output).suffix == ".csv"))
+    return Path(output)
+
+
+def _table(records: list[dict[str, Any]], as_csv: bool) -> str:
+    if not as_csv:
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _field(run: RunDir, name: str) -> list[str]:
+    value = (run.result() or {}).get(name)
+    if not isinstance(value, list) or not value:
+        raise IwloraError(f"{run.path / 'result.json'} has no list {name!r}; was it edited?")
+    return [str(item) for item in value]
+
+
+def _whole_folder(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make ``target`` with everything that ``fill`` writes, or not at all."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            fill(temporary)
+            os.chmod(temporary, 0o755)
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise IwloraError(f"cannot write {target}: {error.strerror or error}") from error

@@ -1,0 +1,44 @@
+"""Measuring what a recipe says: its model, its task, its batches; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import set_seed as seed_everything
+
+from iwlora import tasks
+from iwlora.errors import IwloraError
+from iwlora.sensitivity.measure import measure
+from iwlora.sensitivity.record import Sensitivity
+from iwlora.sites import sites as find_sites
+from iwlora.tasks.encode import collator, encode
+from iwlora.training.backbone import load_backbone
+from iwlora.training.order import EpochOrder
+from iwlora.training.recipe import Recipe
+
+
+def measure_recipe(recipe: Recipe) -> Sensitivity:
+    """What a run of the recipe would measure before it trains.
+
+    Raises ``IwloraError`` for a method that measures nothing, and as ``iwlora.measure``.
+    """
+    wanted = recipe.method.calibration()
+    if wanted is None:
+        raise IwloraError(f"{recipe.method.name} measures nothing; take method.name=iw-lora")
+    task = tasks.load(recipe.task, recipe.train.seed)
+    seed_everything(recipe.train.seed)
+    model, tokenizer = load_backbone(recipe.model, task.labels)
+    rows = encode(task, tokenizer, recipe.train.max_length)["train"]
+    batches = calibration_batches(recipe, rows, collator(tokenizer))
+    return measure(model, batches, sites=find_sites(model, recipe.targets), **wanted)
+
+
+def calibration_batches(recipe: Recipe, rows: Any, collate: Any) -> Iterator[Mapping[str, Tensor]]:
+    """Batches of the training split in random order, once through."""
+    size = recipe.train.batch_size
+    order = EpochOrder(len(rows), size, recipe.train.seed)
+    columns = rows.remove_columns("length")
+    yield from DataLoader(columns, batch_size=size, sampler=order, collate_fn=collate)

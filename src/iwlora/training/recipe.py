@@ -1,0 +1,152 @@
+"""One run, said completely: model, task, method, budget and training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+from iwlora.errors import IwloraError, unknown
+from iwlora.methods import METHODS, Method
+from iwlora.tasks.spec import TaskSpec
+from iwlora.training.settings import override, read_yaml, validate
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class TrainSettings(BaseModel):
+    """How long, how fast, in which pieces."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: Annotated[Number, Field(gt=0)] = 3.0
+    """Passes over the training split; parts of one are allowed."""
+    lr: Annotated[Number, Field(gt=0)] = 2e-4
+    """Peak learning rate of AdamW; linear decay to 0 after the warm-up."""
+    batch_size: Count = 32
+    """Examples per optimizer step."""
+    accumulate: Count = 1
+    """Pieces that a batch is computed in, to save memory; the result is the same."""
+    max_length: Count = 128
+    """Tokens; longer inputs are truncated."""
+    warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.06
+    """Part of all steps in which the learning rate rises from 0."""
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[Number, Field(ge=0)] = 1.0
+    """Gradients are clipped to this norm; 0 turns clipping off."""
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
+    """Of the task head, the adapter, the data order, dropout."""
+    save_steps: Count | None = None
+    """Optimizer steps between checkpoints; null: none."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the matrix products; parameters are always float32."""
+    group_by_length: Annotated[bool, Field(strict=True)] = True
+    """Batches of similar length: less padding, the same for every method at equal seed."""
+    deterministic: Annotated[bool, Field(strict=True)] = False
+    """Only deterministic algorithms: bit-identical repeats, slower on a GPU."""
+
+    @model_validator(mode="after")
+    def _equal_pieces(self) -> TrainSettings:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} does not divide into "
+                f"train.accumulate={self.accumulate} equal pieces"
+            )
+        return self
+
+
+class Recipe(BaseModel):
+    """A run, checked. Made by :func:`load` and :func:`build`, replayed from its ``to_yaml``.
+
+    >>> recipe = build({"model": "builtin/minilm", "task": {"name": "builtin/entailment"},
+    ...                 "method": {"name": "lora", "rank": 4}})
+    >>> recipe.method.size, recipe.train.lr
+    (4, 0.0002)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, Field(min_length=1)]
+    task: TaskSpec
+    method: SerializeAsAny[Method]
+    budget: str | Number | None = None
+    targets: Literal["all"] | list[str] = "all"
+    train: TrainSettings = TrainSettings()
+    label: Annotated[str, Field(pattern=r"^\w[\w.+=-]*$")] | None = None
+    """The run's name in tables; null: the method's."""
+
+    def settings(self) -> dict[str, Any]:
+        """All fields as plain values, defaults included."""
+        values = self.model_dump(mode="json")
+        values["method"] = {"name": self.method.name, **values["method"]}
+        return values
+
+    def to_yaml(self) -> str:
+        """The recipe file that replays this run."""
+        return str(yaml.safe_dump(self.settings(), sort_keys=False, allow_unicode=True))
+
+    def digest(self) -> str:
+        """A hash of every setting: equal for equal runs."""
+        canonical = json.dumps(self.settings(), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply ``key=value`` overrides. Raises ``IwloraError``, see build."""
+    return build(apply_overrides(read_yaml(path), overrides))
+
+
+def apply_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply overrides; another ``method.name`` drops the options that only the old one has."""
+    before, after = settings.get("method"), override(settings, overrides)
+    changed = after.get("method")
+    if not (isinstance(before, Mapping) and isinstance(changed, dict)):
+        return after
+    old, new = (METHODS.get(str(method.get("name"))) for method in (before, changed))
+    if old and new and old is not new:
+        given = {o.partition("=")[0].removeprefix("method.") for o in overrides}
+        only_old = set(old.model_fields) - set(new.model_fields) - given
+        after["method"] = {key: v for key, v in changed.items() if key not in only_old}
+    return after
+
+
+def build(settings: Mapping[str, Any]) -> Recipe:
+    """Check settings and make the recipe; raises ``IwloraError`` with every problem, one a line."""
+    values = dict(settings)
+    method, problems = build_method(values.get("method"))
+    train, found = validate(TrainSettings, values.get("train") or {}, "train")
+    problems += found
+    task = values.get("task")
+    spec, found = validate(
+        TaskSpec, {"name": task} if isinstance(task, str) else task or {}, "task"
+    )
+    problems += found
+    # Parts that failed have told their problems; harmless stand-ins let the rest be checked too.
+    checked = {
+        **values,
+        "method": method or METHODS["lora"](),
+        "train": train or TrainSettings(),
+        "task": spec or TaskSpec(name="builtin/entailment"),
+    }
+    recipe, found = validate(Recipe, checked)
+    problems += found
+    if recipe is None or problems:
+        raise IwloraError("\n".join(problems))
+    return recipe
+
+
+def build_method(given: Any) -> tuple[Method | None, list[str]]:
+    """(the method, []) or (None, problems) of the ``method:`` part: a name, or name and options."""
+    options = {"name": given} if isinstance(given, str) else given
+    if not isinstance(options, Mapping) or "name" not in options:
+        return None, [f"method.name: missing (accepted: {', '.join(METHODS)})"]
+    name = options["name"]
+    if name not in METHODS:
+        return None, [f"method.name: {unknown('method', str(name), METHODS)}"]
+    rest = {key: value for key, value in options.items() if key != "name"}
+    return validate(METHODS[name], rest, "method")

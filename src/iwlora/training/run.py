@@ -1,0 +1,231 @@
+"""One run: recipe -> model -> method -> training -> result. Names no method."""
+
+from __future__ import annotations
+
+import csv
+import io
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import EvalPrediction, PrinterCallback, ProgressCallback, TrainingArguments
+from transformers import set_seed as seed_everything
+
+from iwlora import tasks
+from iwlora.files import write_text
+from iwlora.methods.base import Attached
+from iwlora.methods.budget import count, solve
+from iwlora.sensitivity.measure import measure
+from iwlora.sensitivity.record import Sensitivity
+from iwlora.sites import Site
+from iwlora.sites import sites as find_sites
+from iwlora.tasks.encode import collator, encode
+from iwlora.tasks.metrics import score
+from iwlora.training.backbone import load_backbone
+from iwlora.training.calibrate import calibration_batches
+from iwlora.training.order import EpochOrder
+from iwlora.training.recipe import Recipe
+from iwlora.training.rundir import RunDir
+from iwlora.training.trainer import FineTuner, Log, Progress, task_loss
+
+EVALUATION_BATCH = 64
+
+
+def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, Any]:
+    """Carry out a recipe in the folder ``out`` and return what ``result.json`` says.
+
+    A finished run is not repeated, an interrupted one continues from its last checkpoint.
+    Raises ``IwloraError`` for bad input, before anything is trained where it can be known.
+    """
+    run = RunDir.open(out, recipe)
+    done = run.result()
+    if done is not None:
+        return done
+    run.status("running")
+    try:
+        result = _carry_out(recipe, run, progress)
+    except BaseException as error:
+        run.status("failed", error=f"{type(error).__name__}: {error}")
+        raise
+    run.finish(result)
+    return result
+
+
+def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
+    settings = recipe.train
+    task = tasks.load(recipe.task, settings.seed)
+    seed_everything(settings.seed)
+    model, tokenizer = load_backbone(recipe.model, task.labels)
+    sites = find_sites(model, recipe.targets)
+    encoded = encode(task, tokenizer, settings.max_length)
+    collate = collator(tokenizer)
+    size = recipe.method.size
+    if recipe.budget is not None:
+        size = solve(recipe.method, model, sites, recipe.budget)
+    recipe.method.check(sites, size)
+    sensitivity = _sensitivity(recipe, run, model, sites, encoded["train"], collate)
+    attached = recipe.method.attach(model, sites, size, settings.seed, sensitivity)
+    counts = count(attached)
+
+    trainer = _trainer(recipe, run, task, attached, encoded, collate, progress)
+    checkpoint = run.last_checkpoint()
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started - trainer.evaluation_seconds
+    attached.save(run.path)
+    tokenizer.save_pretrained(run.path / "tokenizer")
+
+    steps = trainer.state.global_step - _step(checkpoint)
+    return {
+        "method": recipe.method.name,
+        "label": recipe.label or recipe.method.name,
+        "model": recipe.model,
+        "task": task.name,
+        "seed": settings.seed,
+        "metrics": _score_splits(trainer, run, task, encoded),
+        "primary_metric": task.metrics[0],
+        "evaluated_on": task.reported[0],
+        "selected_on": "last checkpoint",
+        **counts,
+        "adapter_parameters": attached.count(),  # once more: a method may have pruned
+        "train_seconds": seconds,
+        "measure_seconds": sensitivity.seconds if sensitivity else 0.0,
+        "examples_per_second": steps * settings.batch_size / seconds,
+        "peak_memory_bytes": _peak_memory(),
+        "train_examples": len(encoded["train"]),
+        "epochs": settings.epochs,
+        "learning_rate": settings.lr,
+        "rank": size,
+        "resumed_at_step": _step(checkpoint),
+        "labels": list(task.labels),
+        "text": list(task.text),
+        "notes": list(task.notes),
+    }
+
+
+def _sensitivity(
+    recipe: Recipe, run: RunDir, model: nn.Module, sites: list[Site], rows: Any, collate: Any
+) -> Sensitivity | None:
+    """What the method asks to be measured on the frozen model, once for a run."""
+    wanted = recipe.method.calibration()
+    if wanted is None:
+        return None
+    if run.sensitivity.is_file():
+        return Sensitivity.load(run.sensitivity)
+    sensitivity = measure(model, calibration_batches(recipe, rows, collate), sites=sites, **wanted)
+    sensitivity.save(run.sensitivity)
+    return sensitivity
+
+
+def _trainer(
+    recipe: Recipe,
+    run: RunDir,
+    task: tasks.Task,
+    attached: Attached,
+    encoded: Mapping[str, Any],
+    collate: Any,
+    progress: bool,
+) -> FineTuner:
+    settings = recipe.train
+    rows = encoded["train"]
+    piece = settings.batch_size // settings.accumulate
+    lengths = rows["length"][:] if settings.group_by_length else None
+    on_gpu = torch.cuda.is_available()
+
+    def scores(prediction: EvalPrediction) -> dict[str, float]:
+        found = score(task.metrics, prediction.label_ids, prediction.predictions, task.positive)
+        return {name: value for name, value in found.items() if name != "loss"}
+
+    trainer = FineTuner(
+        model=attached.model,
+        args=TrainingArguments(
+            output_dir=str(run.checkpoints),
+            per_device_train_batch_size=piece,
+            gradient_accumulation_steps=settings.accumulate,
+            per_device_eval_batch_size=EVALUATION_BATCH,
+            num_train_epochs=settings.epochs,
+            learning_rate=settings.lr,
+            lr_scheduler_type="linear",
+            warmup_steps=settings.warmup,
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.max_grad_norm,
+            bf16=settings.precision == "bf16",
+            eval_strategy="epoch",
+            save_strategy="steps" if settings.save_steps else "no",
+            save_steps=settings.save_steps or 500,
+            save_total_limit=2,
+            logging_steps=10,
+            logging_nan_inf_filter=False,
+            report_to="none",
+            seed=settings.seed,
+            full_determinism=settings.deterministic,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            dataloader_pin_memory=on_gpu,
+            disable_tqdm=not progress,
+        ),
+        train_dataset=rows.remove_columns("length"),
+        eval_dataset=encoded["validation"].remove_columns("length"),
+        data_collator=collate,
+        compute_metrics=scores,
+        compute_loss_func=task_loss(attached.regularizer),
+        order=EpochOrder(
+            len(rows), settings.batch_size // settings.accumulate, settings.seed, lengths
+        ),
+        trainable=attached.trainable,
+        callbacks=[*attached.callbacks, Log(run.metrics)],
+    )
+    for unwanted in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(unwanted)
+    if progress:
+        trainer.add_callback(Progress())
+    return trainer
+
+
+def _score_splits(
+    trainer: FineTuner, run: RunDir, task: tasks.Task, encoded: Mapping[str, Any]
+) -> dict[str, float]:
+    """Score every reported split once, and keep its predictions.
+
+    The first split's metrics have plain names; those of a further one end in its own, such as
+    ``accuracy_mismatched``.
+    """
+    first, *_ = task.reported
+    metrics: dict[str, float] = {}
+    for split in task.reported:
+        rows = encoded[split]
+        found = trainer.predict(rows.remove_columns("length"))
+        labels, logits = rows["labels"][:], found.predictions
+        end = split.removeprefix(first)
+        scored = score(task.metrics, labels, logits, task.positive)
+        metrics |= {f"{name}{end}": value for name, value in scored.items()}
+        write_text(run.predictions / f"{split}.csv", _predictions(task, labels, logits))
+    return metrics
+
+
+def _predictions(task: tasks.Task, labels: list[int], logits: Any) -> str:
+    """CSV: the row's number in the split, its label, the prediction, one logit a class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "label", "prediction", *(f"logit_{name}" for name in task.labels)])
+    for row, (label, values) in enumerate(zip(labels, logits, strict=True)):
+        prediction = task.labels[int(values.argmax())]
+        writer.writerow([row, task.labels[label], prediction, *(float(value) for value in values)])
+    return text.getvalue()
+
+
+def _step(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
+
+
+def _peak_memory() -> int:
+    """Bytes: of the GPU where there is one, else of the whole process so far."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,136 @@
+"""The folder of one run: its layout, its state, and to which recipe it belongs."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from iwlora.errors import IwloraError
+from iwlora.files import write_text
+from iwlora.training.recipe import Recipe, load
+
+_PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
+
+
+class RunDir:
+    """Opened by :meth:`open` for a recipe, or by :meth:`finished` to read what a run left.
+
+    ``recipe.yaml`` replays the run, ``environment.json`` says where it ran, ``status.json`` how
+    it stands, ``metrics.jsonl`` what it logged; ``checkpoints/``, ``sensitivity.json``,
+    ``predictions/``, and ``adapter/`` (or ``model/`` for full fine-tuning) hold what it made.
+    ``result.json`` is written last: where it is, the run is done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.sensitivity = path / "sensitivity.json"
+        self.predictions = path / "predictions"
+        self.metrics = path / "metrics.jsonl"
+
+    @classmethod
+    def open(cls, path: str | Path, recipe: Recipe) -> RunDir:
+        """Begin, or go on with, the run of a recipe.
+
+        Raises ``IwloraError`` for a folder that holds another run or something else, or that
+        cannot be written: nothing in it is touched then.
+        """
+        run = cls(Path(path))
+        stored = run.path / "recipe.yaml"
+        if run.path.exists() and not run.path.is_dir():
+            raise IwloraError(f"{path} is a file; give a folder for the run")
+        if stored.is_file():
+            if load(str(stored)).digest() != recipe.digest():
+                raise IwloraError(
+                    f"{path} belongs to another recipe ({stored}); choose another folder, or "
+                    "remove it if its run is not wanted any more"
+                )
+        elif run.path.is_dir() and any(run.path.iterdir()):
+            raise IwloraError(f"{path} is not empty and holds no run; choose another folder")
+        try:
+            write_text(stored, recipe.to_yaml())
+            write_text(run.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+        except OSError as error:
+            raise IwloraError(f"cannot write into {path}: {error.strerror}") from None
+        return run
+
+    @classmethod
+    def finished(cls, path: str | Path) -> RunDir:
+        """A run that is done; raises ``IwloraError`` for anything else."""
+        run = cls(Path(path))
+        if not run.path.is_dir():
+            raise IwloraError(f"no such folder: {path}")
+        if not (run.path / "recipe.yaml").is_file():
+            raise IwloraError(f"{path} is not the folder of a run: it has no recipe.yaml")
+        if run.result() is None:
+            raise IwloraError(f"the run in {path} is not finished; start it again to go on with it")
+        return run
+
+    def recipe(self) -> Recipe:
+        """The recipe that the run follows."""
+        return load(str(self.path / "recipe.yaml"))
+
+    def result(self) -> dict[str, Any] | None:
+        """``result.json``, or None while the run is not done; ``IwloraError`` if it is broken."""
+        path = self.path / "result.json"
+        if not path.is_file():
+            return None
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise IwloraError(f"{path} is not a result file: {error}") from None
+        if not isinstance(value, dict):
+            raise IwloraError(f"{path} is not a result file: it holds no mapping")
+        return value
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result: after this the run counts as done."""
+        self.status("done")
+        write_text(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+
+    def status(self, state: str, **details: Any) -> None:
+        """Say how the run stands: ``running``, ``failed`` or ``done``."""
+        write_text(self.path / "status.json", json.dumps({"state": state, **details}) + "\n")
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint to go on from, if there is one."""
+        steps = {
+            int(folder.name.removeprefix("checkpoint-")): folder
+            for folder in self.checkpoints.glob("checkpoint-*")
+            if (folder / "trainer_state.json").is_file()
+        }
+        return steps[max(steps)] if steps else None
+
+
+def environment() -> dict[str, Any]:
+    """What the run depends on beside its recipe: versions and the machine, no names or secrets."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if sys.platform == "linux" and information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

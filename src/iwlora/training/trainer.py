@@ -1,0 +1,145 @@
+"""The Trainer of transformers, with our loss, our data order and small checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import (
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from iwlora.errors import IwloraError
+from iwlora.training.order import EpochOrder
+
+_TRAINABLE_FILE = "trainable.safetensors"
+
+
+class FineTuner(Trainer):
+    """A Trainer whose checkpoints hold the declared trainable parameters and nothing else.
+
+    ``evaluation_seconds`` is the time spent scoring during training.
+    """
+
+    def __init__(self, *, order: EpochOrder, trainable: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._module: torch.nn.Module = kwargs["model"]
+        self._order = order
+        self._trainable = tuple(trainable)
+        self.evaluation_seconds = 0.0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
+        return self._order
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score, and keep account of the time."""
+        started = time.perf_counter()
+        scores: dict[str, float] = super().evaluate(*args, **kwargs)
+        self.evaluation_seconds += time.perf_counter() - started
+        return scores
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            name: self._module.get_parameter(name).detach().contiguous() for name in self._trainable
+        }
+        save_file(tensors, folder / _TRAINABLE_FILE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        tensors = load_file(Path(resume_from_checkpoint) / _TRAINABLE_FILE)
+        if set(tensors) != set(self._trainable):
+            raise IwloraError(f"{resume_from_checkpoint} is a checkpoint of another model")
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                self._module.get_parameter(name).copy_(tensor)
+
+
+def task_loss(regularizer: Callable[[], Tensor] | None) -> Callable[..., Tensor]:
+    """Cross-entropy, averaged over the whole batch of an optimizer step, plus the regularizer.
+
+    A step's examples may come in pieces of unequal size. Each piece carries the share of the
+    regularizer that it has of the examples, so that the term counts once a step.
+    """
+
+    def loss(
+        outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
+        if regularizer is not None and torch.is_grad_enabled():
+            total = total + labels.numel() * regularizer()
+        return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
+
+
+class Log(TrainerCallback):
+    """Appends what the Trainer logs to ``metrics.jsonl`` and stops at a loss that is no number."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin the file anew; on a resume, keep what was logged up to the checkpoint."""
+        kept = []
+        if state.global_step and self._path.is_file():
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write one line: a training record, or the scores of an evaluation."""
+        logs = logs or {}
+        record: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
+        if "eval_loss" in logs:
+            record |= {"evaluation": True, "split": "validation"}
+            record |= {key.removeprefix("eval_"): v for key, v in logs.items() if key != "epoch"}
+        elif "loss" in logs:
+            record |= logs
+        else:
+            return
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        if not math.isfinite(float(record["loss"])):
+            raise IwloraError(
+                f"the loss is {record['loss']} at step {state.global_step}: training diverged; "
+                "lower train.lr, or lengthen train.warmup"
+            )
+
+
+class Progress(ProgressCallback):
+    """The progress bar, with the loss beside it instead of lines between."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the loss at the end of the bar."""
+        if state.is_world_process_zero and self.training_bar is not None and "loss" in (logs or {}):
+            self.training_bar.set_postfix(loss=f"{float((logs or {})['loss']):.3f}")

@@ -1,0 +1,81 @@
+"""Sites: the same names and kinds whatever the architecture, and whatever wraps the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from conftest import tiny_config
+from torch import nn
+
+from iwlora.errors import IwloraError
+from iwlora.sites import head_modules, sites
+
+ENCODER = {"query", "key", "value", "attention_output", "ffn_up", "ffn_down"}
+CROSS = {"cross_query", "cross_key", "cross_value", "cross_output"}
+EXPECTED = {
+    "bert": ENCODER,
+    "roberta": ENCODER,
+    "deberta-v2": ENCODER,
+    "llama": ENCODER | {"ffn_gate"},
+    "gpt2": {"query_key_value", "attention_output", "ffn_up", "ffn_down"},
+    "t5": ENCODER | {f"decoder_{kind}" for kind in ENCODER | CROSS},
+    "bart": ENCODER | {f"decoder_{kind}" for kind in ENCODER | CROSS},
+}
+
+
+def classifier(architecture: str) -> nn.Module:
+    from transformers import AutoModelForSequenceClassification
+
+    model: nn.Module = AutoModelForSequenceClassification.from_config(tiny_config(architecture))
+    return model
+
+
+@pytest.mark.parametrize("architecture", EXPECTED)
+def test_every_block_has_the_kinds_of_its_architecture(architecture: str) -> None:
+    found = sites(classifier(architecture))
+    per_depth = Counter((site.depth, site.kind) for site in found)
+    assert per_depth == Counter({(d, kind): 1 for d in (0, 1) for kind in EXPECTED[architecture]})
+
+
+@pytest.mark.parametrize("architecture", EXPECTED)
+def test_names_lead_to_the_layer_and_shapes_to_its_weight(architecture: str) -> None:
+    model = classifier(architecture)
+    for site in sites(model):
+        assert model.get_submodule(site.name) is site.layer
+        weight = site.layer.weight
+        assert isinstance(weight, torch.Tensor)
+        shape = (site.d_out, site.d_in) if isinstance(site.layer, nn.Linear) else weight.shape[::-1]
+        assert (site.d_out, site.d_in) == tuple(shape)
+
+
+def test_an_adapted_model_has_the_sites_of_the_model_that_was_loaded() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = classifier("bert")
+    before = [(site.name, site.layer) for site in sites(model)]
+    adapted = get_peft_model(model, LoraConfig(target_modules=["query", "dense"], r=2))
+    assert [(site.name, site.layer) for site in sites(adapted)] == before
+
+
+def test_targets_choose_by_kind_or_name_and_unknown_ones_are_told() -> None:
+    model = classifier("bert")
+    assert {site.kind for site in sites(model, ["query", "ffn_up"])} == {"query", "ffn_up"}
+    name = "bert.encoder.layer.1.output.dense"
+    assert [site.name for site in sites(model, [name])] == [name]
+    with pytest.raises(IwloraError, match=r"unknown target 'querry'; did you mean 'query'"):
+        sites(model, ["querry"])
+
+
+def test_a_model_without_blocks_is_refused() -> None:
+    with pytest.raises(IwloraError, match="no linear layer inside a repeated block"):
+        sites(nn.Sequential(nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "heads"),
+    [("bert", ["classifier"]), ("deberta-v2", ["pooler", "classifier"]), ("llama", ["score"])],
+)
+def test_the_head_is_what_the_backbone_does_not_have(architecture: str, heads: list[str]) -> None:
+    assert head_modules(classifier(architecture)) == heads

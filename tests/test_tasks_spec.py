@@ -1,0 +1,75 @@
+"""What a recipe may say about its task."""
+
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from iwlora.tasks import TaskSpec, names
+
+FILES = {"train": "a.csv", "text": "sentence", "label": "mood"}
+
+
+def messages(**fields):
+    with pytest.raises(ValidationError) as caught:
+        TaskSpec(**fields)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_name_is_enough(name):
+    assert TaskSpec(name=name).name == name
+
+
+def test_files_are_enough():
+    assert TaskSpec(**FILES).text == ["sentence"]
+    assert TaskSpec(**{**FILES, "text": ["a", "b"]}).text == ["a", "b"]
+
+
+def test_a_dump_reads_back():
+    for spec in (TaskSpec(**FILES), TaskSpec(name="glue/rte", data_dir="glue", max_validation=3)):
+        assert TaskSpec(**spec.model_dump()) == spec
+
+
+def test_an_unknown_name_comes_with_near_ones():
+    assert "unknown task 'glue/rt'; did you mean 'glue/rte'" in messages(name="glue/rt")
+
+
+def test_every_wrong_type_is_told_at_once():
+    told = messages(name=3, max_train="many", max_validation=True, text=[1], colour="red")
+    for field in ("name", "max_train", "max_validation", "text.0", "colour"):
+        assert re.search(rf"^{re.escape(field)}$", told, re.MULTILINE), field
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_limits_are_positive(value):
+    assert "greater than 0" in messages(name="glue/rte", max_train=value)
+
+
+def test_a_name_and_files_exclude_each_other():
+    told = messages(name="glue/rte", **FILES)
+    assert all(f"task.{field} is for your own files" in told for field in FILES)
+
+
+def test_files_need_train_text_and_label_all_told_at_once():
+    told = messages(validation="b.csv", data_dir="glue")
+    for problem in ("task.train is missing", "task.text is missing", "task.label is missing"):
+        assert problem in told
+    assert "task.data_dir goes with" in told
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "no task: give task.name"),
+        ({"name": "builtin/entailment", "data_dir": "x"}, "reads no files"),
+        ({**FILES, "train": ""}, "at least 1 character"),
+        ({**FILES, "text": []}, "names 0 columns"),
+        ({**FILES, "text": ["a", "b", "c"]}, "names 3 columns"),
+        ({**FILES, "text": ["a", "a"]}, "a column twice"),
+        ({**FILES, "label": "sentence"}, "is a text column too"),
+        ({**FILES, "text": ["label"]}, "kept for the class"),
+    ],
+)
+def test_what_does_not_go_together(fields, told):
+    assert told in messages(**fields)
