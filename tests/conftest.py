@@ -90,6 +90,8 @@ def tiny_config(architecture: str) -> Any:
             num_layers=2,
             num_heads=2,
             dropout_rate=0.0,
+            pad_token_id=0,
+            decoder_start_token_id=0,
         ),
         "bart": lambda: hf.BartConfig(
             vocab_size=size,

@@ -14,16 +14,13 @@ if TYPE_CHECKING:
     from iwlora.penalty.apply import Penalty
     from iwlora.sensitivity.measure import measure
     from iwlora.sensitivity.record import Sensitivity
-    from iwlora.sites import Site, sites
 
 _HOME = {
     "IwloraError": "iwlora.errors",
     "Importance": "iwlora.importance",
     "Penalty": "iwlora.penalty.apply",
     "Sensitivity": "iwlora.sensitivity.record",
-    "Site": "iwlora.sites",
     "measure": "iwlora.sensitivity.measure",
-    "sites": "iwlora.sites",
 }
 
 __all__ = [
@@ -31,9 +28,7 @@ __all__ = [
     "IwloraError",
     "Penalty",
     "Sensitivity",
-    "Site",
     "measure",
-    "sites",
 ]
 
 __version__ = "0.1.0"

@@ -39,7 +39,7 @@ def test_missing_runs_are_listed_with_their_status_and_never_counted(folder: Pat
     comparison = load_comparison(folder)
     missing = {(label, seed): status for label, seed, status in comparison.missing}
     assert missing[("lora", 1)] == "no result.json; state: failed: out of memory"
-    assert missing[("full", 0)] == "unfinished"
+    assert missing[("full", 0)] == "not started"
     assert missing[("adalora", 9)] == "not started"
     assert set(comparison.values("lora", "accuracy")) == {0, 2}
 

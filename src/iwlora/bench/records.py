@@ -131,10 +131,8 @@ def _validated(path: Path, fields: dict[str, Any], schema: type[Schema]) -> Sche
 
 def _status(folder: Path) -> str:
     path = folder / "status.json"
-    if not folder.exists():
-        return "not started"
     if not path.exists():
-        return "unfinished"
+        return "not started"
     stored = _fields(path, _text(path))
     words = ("no result.json; state", stored.get("state"), stored.get("error"))
     return ": ".join(" ".join(str(word).split()) for word in words if word)

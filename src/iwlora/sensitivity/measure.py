@@ -75,8 +75,8 @@ def measure(
             value.backward()  # type: ignore[no-untyped-call]
             rows.append(_row(captured.take(), names, index))
             error = share_error(np.array(rows))
-            stable = len(rows) >= MIN_BATCHES and error is not None and error <= tolerance
-            if stable or len(rows) >= max_batches:
+            stable = error is not None and error <= tolerance
+            if (stable and tolerance > 0 and len(rows) >= MIN_BATCHES) or len(rows) >= max_batches:
                 break
     if not rows:
         raise IwloraError("there are no calibration batches; give at least one")

@@ -1,0 +1,155 @@
+"""Weights, coefficients and ranks against their formulas."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import iwlora
+from iwlora.errors import IwloraError
+from iwlora.importance import NORMALIZATIONS
+from iwlora.sensitivity.record import Sensitivity, SiteSensitivity
+from iwlora.sites import sites
+
+
+def sensitivity(values: list[float], shapes: list[tuple[int, int]] | None = None) -> Sensitivity:
+    shapes = shapes or [(16, 16)] * len(values)
+    return Sensitivity(
+        tuple(
+            SiteSensitivity(f"block.{i}", "query", i, d_in, d_out, value, 0.0)
+            for i, (value, (d_in, d_out)) in enumerate(zip(values, shapes, strict=True))
+        ),
+        "exact",
+        8,
+        0.01,
+        True,
+        1.0,
+    )
+
+
+def test_weights_follow_the_table() -> None:
+    found = sensitivity([1.0, 3.0, 4.0, 0.0])
+    expected = {
+        "sum": [0.125, 0.375, 0.5, 0.0],
+        "max": [0.25, 0.75, 1.0, 0.0],
+        "rank": [0.375, 0.625, 0.875, 0.125],
+    }
+    for normalize, weights in expected.items():
+        assert list(iwlora.Importance(found, normalize).weights.values()) == weights
+    mean = iwlora.Importance(sensitivity([1.0, 3.0, 8.0]), "mean")
+    assert list(mean.weights.values()) == [0.25, 0.75, 2.0]
+
+
+def test_ties_share_a_place() -> None:
+    weights = iwlora.Importance(sensitivity([2.0, 1.0, 2.0]), "rank").weights
+    assert list(weights.values()) == pytest.approx([2 / 3, 1 / 6, 2 / 3])
+
+
+positive = st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=12)
+
+
+@given(values=positive, beta=st.floats(0, 4))
+def test_coefficients_follow_the_table(values: list[float], beta: float) -> None:
+    total = sum(values)
+    found = sensitivity(values)
+    assert list(iwlora.Importance(found).coefficients(beta).values()) == pytest.approx(
+        [(1 - value / total) ** beta for value in values]
+    )
+    inverse = [(total / len(values) / value) ** beta for value in values]
+    scale = len(values) / sum(inverse)
+    assert list(iwlora.Importance(found, "mean").coefficients(beta).values()) == pytest.approx(
+        [scale * value for value in inverse]
+    )
+
+
+@given(values=positive, normalize=st.sampled_from(sorted(NORMALIZATIONS)))
+def test_a_more_important_matrix_is_never_penalised_more(
+    values: list[float], normalize: str
+) -> None:
+    coefficients = iwlora.Importance(sensitivity(values), normalize).coefficients()
+    ordered = [c for _, c in sorted(zip(values, coefficients.values(), strict=True))]
+    assert all(a >= b - 1e-12 for a, b in pairwise(ordered))
+    assert all(c >= 0 for c in ordered)
+
+
+@given(
+    values=positive,
+    r=st.integers(1, 12),
+    shapes=st.lists(st.sampled_from([(16, 16), (16, 64), (64, 16), (24, 12)]), min_size=12),
+)
+def test_ranks_cost_what_the_uniform_rank_costs(
+    values: list[float], r: int, shapes: list[tuple[int, int]]
+) -> None:
+    shapes = shapes[: len(values)]
+    ranks, alphas = iwlora.Importance(sensitivity(values, shapes)).rank_pattern(r, lora_alpha=16)
+    cost = [d_in + d_out for d_in, d_out in shapes]
+    spent = sum(rank * c for rank, c in zip(ranks.values(), cost, strict=True))
+    budget = r * sum(cost)
+    open_cost = [
+        c for rank, c, s in zip(ranks.values(), cost, shapes, strict=True) if rank < min(s)
+    ]
+    assert spent <= budget
+    assert budget - spent < min(open_cost, default=budget + 1)
+    assert all(1 <= rank <= min(s) for rank, s in zip(ranks.values(), shapes, strict=True))
+    assert [alphas[name] / ranks[name] for name in ranks] == pytest.approx([16 / r] * len(ranks))
+
+
+def test_ranks_are_in_proportion_to_the_sensitivity() -> None:
+    ranks, _ = iwlora.Importance(sensitivity([1.0, 2.0, 5.0], [(64, 64)] * 3)).rank_pattern(r=8)
+    assert list(ranks.values()) == [3, 6, 15]
+
+
+def test_peft_takes_the_pattern_at_the_cost_of_the_uniform_rank() -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    from conftest import tiny_config
+
+    model = AutoModelForSequenceClassification.from_config(tiny_config("bert"))
+    places = sites(model)
+    found = Sensitivity(
+        tuple(
+            SiteSensitivity(s.name, s.kind, s.depth, s.d_in, s.d_out, float(i + 1), 0.0)
+            for i, s in enumerate(places)
+        ),
+        "exact",
+        8,
+        0.01,
+        True,
+        1.0,
+    )
+    ranks, alphas = iwlora.Importance(found).rank_pattern(r=4)
+    config = LoraConfig(
+        r=4, target_modules=list(ranks), rank_pattern=dict(ranks), alpha_pattern=dict(alphas)
+    )
+    adapted = get_peft_model(model, config)
+    rows = {
+        pair.name: pair.A.shape[0]
+        for pair in iwlora.Penalty(adapted, dict.fromkeys(ranks, 1.0)).pairs
+    }
+    assert rows == ranks
+    trainable, _ = adapted.get_nb_trainable_parameters()
+    uniform = 4 * sum(s.d_in + s.d_out for s in places)
+    assert 0.9 * uniform <= trainable <= uniform
+
+
+@pytest.mark.parametrize("rank", [0, -1, 17])
+def test_a_rank_that_the_matrices_do_not_have(rank: int) -> None:
+    with pytest.raises(IwloraError, match=f"rank {rank} was given; accepted are 1 to 16"):
+        iwlora.Importance(sensitivity([1.0, 2.0])).rank_pattern(rank)
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(
+        IwloraError, match=re.escape("unknown normalisation 'summ'; did you mean 'sum'")
+    ):
+        iwlora.Importance(sensitivity([1.0]), "summ")
+    with pytest.raises(IwloraError, match=re.escape("sensitivity, which is 0 for block.1")):
+        iwlora.Importance(sensitivity([1.0, 0.0]), "mean")
+    for beta in (-1.0, float("nan")):
+        with pytest.raises(IwloraError, match="beta="):
+            iwlora.Importance(sensitivity([1.0, 2.0])).coefficients(beta)
