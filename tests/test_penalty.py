@@ -156,10 +156,10 @@ def test_it_is_the_norm_of_what_peft_would_merge(options: dict[str, Any]) -> Non
     model = lora_model(**options)
     found, coefficients = of_model(model)
     deltas = {name: layer.get_delta_weight("default") for name, layer in layers(model).items()}
-    expected = 0.3 * sum(c * float(deltas[name].norm()) ** 2 for name, c in coefficients.items())
+    expected = 0.3 * sum(c * deltas[name].norm().item() ** 2 for name, c in coefficients.items())
     assert found().item() == pytest.approx(expected, rel=1e-5)
     assert found.norms() == pytest.approx(
-        {name: float(delta.norm()) for name, delta in deltas.items()}, rel=1e-5
+        {name: delta.norm().item() for name, delta in deltas.items()}, rel=1e-5
     )
 
 
@@ -186,7 +186,7 @@ def test_embedding_layers_are_covered_and_convolutions_refused() -> None:
     nn.init.normal_(layer.lora_embedding_A["default"])
     found = iwlora.Penalty(embedding, {"0": 1.0}, alpha=1.0)
     assert found().item() == pytest.approx(
-        float(layer.get_delta_weight("default").norm()) ** 2, rel=1e-5
+        layer.get_delta_weight("default").norm().item() ** 2, rel=1e-5
     )
     convolution = get_peft_model(
         nn.Sequential(nn.Conv2d(2, 3, 3)), LoraConfig(target_modules=["0"], r=2)

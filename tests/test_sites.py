@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import tiny_config
 from torch import nn
 
+from conftest import tiny_config
 from iwlora.errors import IwloraError
 from iwlora.sites import head_modules, sites
 
