@@ -14,13 +14,24 @@ if TYPE_CHECKING:
     from iwlora.penalty.apply import Penalty
     from iwlora.sensitivity.measure import measure
     from iwlora.sensitivity.record import Sensitivity
+    from iwlora.training.artifacts import export, load_trained, predict
+    from iwlora.training.recipe import build as build_recipe
+    from iwlora.training.recipe import load as load_recipe
+    from iwlora.training.run import train
 
+# public name -> (module, name there)
 _HOME = {
-    "IwloraError": "iwlora.errors",
-    "Importance": "iwlora.importance",
-    "Penalty": "iwlora.penalty.apply",
-    "Sensitivity": "iwlora.sensitivity.record",
-    "measure": "iwlora.sensitivity.measure",
+    "Importance": ("iwlora.importance", "Importance"),
+    "IwloraError": ("iwlora.errors", "IwloraError"),
+    "Penalty": ("iwlora.penalty.apply", "Penalty"),
+    "Sensitivity": ("iwlora.sensitivity.record", "Sensitivity"),
+    "build_recipe": ("iwlora.training.recipe", "build"),
+    "export": ("iwlora.training.artifacts", "export"),
+    "load_recipe": ("iwlora.training.recipe", "load"),
+    "load_trained": ("iwlora.training.artifacts", "load_trained"),
+    "measure": ("iwlora.sensitivity.measure", "measure"),
+    "predict": ("iwlora.training.artifacts", "predict"),
+    "train": ("iwlora.training.run", "train"),
 }
 
 __all__ = [
@@ -28,7 +39,13 @@ __all__ = [
     "IwloraError",
     "Penalty",
     "Sensitivity",
+    "build_recipe",
+    "export",
+    "load_recipe",
+    "load_trained",
     "measure",
+    "predict",
+    "train",
 ]
 
 __version__ = "0.1.0"
@@ -37,4 +54,5 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'iwlora' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    module, there = _HOME[name]
+    return getattr(import_module(module), there)

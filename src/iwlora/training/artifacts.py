@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.files import write_text
-from iwlora.training.backbone import load_backbone
+from iwlora.training.backbone import BUILTIN, load_backbone
 from iwlora.training.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def export(path: str | Path, to: str | Path, merge: bool = False) -> Path:
         if (run.path / "adapter").is_dir() and not merge:
             for name in _ADAPTER_FILES:
                 shutil.copyfile(run.path / "adapter" / name, folder / name)
+            _name_backbone(folder / "adapter_config.json", run.recipe().model)
         else:
             model, _ = load_trained(path, merge=True)
             model.save_pretrained(folder)
@@ -131,6 +132,14 @@ def _field(run: RunDir, name: str) -> list[str]:
     if not isinstance(value, list) or not value:
         raise IwloraError(f"{run.path / 'result.json'} has no list {name!r}; was it edited?")
     return [str(item) for item in value]
+
+
+def _name_backbone(config: Path, model: str) -> None:
+    """An adapter for others names a built-in backbone by its id on the hub, not by our path."""
+    if model in BUILTIN:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings["base_model_name_or_path"] = BUILTIN[model][2]
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _whole_folder(target: Path, fill: Callable[[Path], None]) -> None:

@@ -71,8 +71,6 @@ def load_backbone(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     loaded.config.pad_token_id = tokenizer.pad_token_id
-    if model in BUILTIN:  # an adapter names its backbone by an id that others can load
-        loaded.config._name_or_path = loaded.name_or_path = BUILTIN[model][2]
     return loaded, tokenizer
 
 
