@@ -10,6 +10,8 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Tests run side by side; tiny models gain nothing from more threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 WORDS = (
     "the a every no some dog cat man woman child sees hears likes was seen by not and who that "

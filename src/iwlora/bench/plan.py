@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from iwlora.errors import IwloraError
 from iwlora.files import write_text
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.rundir import RunDir
-from iwlora.training.settings import override, read_yaml
+from iwlora.training.settings import override, read_yaml, to_yaml
 
 MOST_BUDGET_DIFFERENCE = 0.05
 
@@ -118,6 +116,22 @@ def check_budgets(plan: Plan) -> dict[str, int]:
     return found
 
 
+def check_task(plan: Plan) -> None:
+    """Raise ``IwloraError`` for what is wrong with the data or the length of their texts.
+
+    Every run would say the same, one after the other.
+    """
+    from iwlora import tasks
+    from iwlora.tasks.encode import tokenize
+    from iwlora.training.backbone import load_tokenizer, locate
+
+    first = plan.runs[0].recipe
+    task = tasks.load(first.task, first.train.seed)
+    tokenizer = load_tokenizer(locate(first.model))
+    for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
+        tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)
+
+
 def compare(
     plan: Plan, out: str | Path, announce: Callable[[str], None] = print
 ) -> list[PlannedRun]:
@@ -127,6 +141,7 @@ def compare(
     """
     folder = Path(out)
     check_budgets(plan)
+    check_task(plan)
     pending = []
     for run in plan.runs:
         if RunDir.open(run.folder(folder), run.recipe).result() is None:
@@ -156,9 +171,12 @@ def _arm(base: Mapping[str, Any], entry: Any, seed: int) -> tuple[Recipe | None,
         "train": train,
     }
     try:
-        return build(settings), []
+        recipe = build(settings)
     except IwloraError as error:
         return None, str(error).splitlines()
+    if recipe.method.size_knob is None:  # the budget is that of the arms whose size can be set
+        recipe = recipe.model_copy(update={"budget": None})
+    return recipe, []
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -174,4 +192,4 @@ def _record(plan: Plan) -> str:
         "seeds": plan.seeds,
         "recipe": dict(plan.settings),
     }
-    return str(yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    return to_yaml(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from iwlora.errors import IwloraError
@@ -66,9 +66,9 @@ def solve(method: Method, model: Any, sites: Sequence[Site], budget: str | float
     wanted = parse(budget, sum(parameter.numel() for parameter in model.parameters()))
     if method.size_knob is None:
         raise IwloraError(f"{method.name} has no size to set; remove budget={budget}")
-    largest = min(min(site.d_in, site.d_out) for site in sites)
-    sizes = range(1, largest + 1)
-    fitting = [size for size in sizes if method.parameters(model, sites, size) <= wanted]
+    fitting = [
+        size for size in _accepted(method, sites) if method.parameters(model, sites, size) <= wanted
+    ]
     if not fitting:
         least = method.parameters(model, sites, 1)
         raise IwloraError(
@@ -76,3 +76,13 @@ def solve(method: Method, model: Any, sites: Sequence[Site], budget: str | float
             f"on these {len(sites)} sites"
         )
     return max(fitting)
+
+
+def _accepted(method: Method, sites: Sequence[Site]) -> Iterator[int]:
+    """The sizes that the method takes on these sites, from 1 on."""
+    for size in range(1, min(min(site.d_in, site.d_out) for site in sites) + 1):
+        try:
+            method.check(sites, size)
+        except IwloraError:
+            return
+        yield size

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.files import write_text
-from iwlora.training.backbone import BUILTIN, load_backbone
+from iwlora.training.backbone import BUILTIN, load_backbone, load_tokenizer
 from iwlora.training.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -33,21 +33,22 @@ def load_trained(
     Raises ``IwloraError`` for a folder that is not a finished run.
     """
     from peft import PeftModel
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     run = RunDir.finished(path)
-    tokenizer = AutoTokenizer.from_pretrained(run.path / "tokenizer")
+    saved = _saved(run)
+    tokenizer = load_tokenizer(run.path / "tokenizer")
     model: Any
     try:
-        if (run.path / "adapter").is_dir():
+        if saved.name == "adapter":
             backbone, _ = load_backbone(run.recipe().model, _field(run, "labels"))
-            model = PeftModel.from_pretrained(backbone, str(run.path / "adapter"))
+            model = PeftModel.from_pretrained(backbone, str(saved))
             model = model.merge_and_unload() if merge else model
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(run.path / "model")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, IwloraError):
-            raise
+            model = AutoModelForSequenceClassification.from_pretrained(saved)
+    except IwloraError:
+        raise
+    except Exception as error:  # a broken file makes the loaders raise nearly anything
         raise IwloraError(f"what {path} saved cannot be loaded: {error}") from error
     return model.eval(), tokenizer
 
@@ -56,21 +57,24 @@ def export(path: str | Path, to: str | Path, merge: bool = False) -> Path:
     """Write the result of a run where other tools expect it, and return the folder.
 
     A plain PEFT LoRA adapter, or with ``merge`` (and for full fine-tuning) a whole model; the
-    tokenizer is beside it. Raises ``IwloraError`` when ``to`` exists and is not empty.
+    tokenizer is beside it. Raises ``IwloraError`` when ``to`` exists and is not empty, and for
+    a run whose files are missing or broken.
     """
     run = RunDir.finished(path)
+    saved = _saved(run)
     target = Path(to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
 
     def fill(folder: Path) -> None:
-        if (run.path / "adapter").is_dir() and not merge:
+        if saved.name == "adapter" and not merge:
             for name in _ADAPTER_FILES:
-                shutil.copyfile(run.path / "adapter" / name, folder / name)
+                shutil.copyfile(saved / name, folder / name)
             _name_backbone(folder / "adapter_config.json", run.recipe().model)
         else:
             model, _ = load_trained(path, merge=True)
             model.save_pretrained(folder)
+        load_tokenizer(run.path / "tokenizer")
         shutil.copytree(run.path / "tokenizer", folder, dirs_exist_ok=True)
 
     _whole_folder(target, fill)
@@ -95,6 +99,8 @@ def predict(path: str | Path, source: str | Path, output: str | Path) -> Path:
         raise IwloraError(f"--output {output}: accepted endings are .csv and .jsonl")
     text, labels = _field(run, "text"), _field(run, "labels")
     rows = read_table(str(source), text)
+    if Path(output).exists() and Path(output).samefile(source):
+        raise IwloraError(f"--output {output} is the input file; choose another one")
     model, tokenizer = load_trained(path)
     columns = [[row[name] for row in rows] for name in text]
     encoded = tokenize(columns, tokenizer, run.recipe().train.max_length).remove_columns("length")
@@ -115,6 +121,25 @@ def predict(path: str | Path, source: str | Path, output: str | Path) -> Path:
     ]
     write_text(output, _table(records, as_csv=Path(output).suffix == ".csv"))
     return Path(output)
+
+
+def _saved(run: RunDir) -> Path:
+    """The folder of the adapter, or else of the whole model, after a look at its files."""
+    from safetensors import SafetensorError, safe_open
+
+    saved = run.path / ("adapter" if (run.path / "adapter").is_dir() else "model")
+    config = saved / ("adapter_config.json" if saved.name == "adapter" else "config.json")
+    weights = sorted(saved.glob("*.safetensors"))
+    if not (weights and config.is_file() and (run.path / "tokenizer").is_dir()):
+        raise IwloraError(f"{run.path} lacks files in adapter/, model/ or tokenizer/ of its run")
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+        for file in weights:
+            with safe_open(file, framework="np"):
+                pass
+    except (OSError, ValueError, SafetensorError) as error:
+        raise IwloraError(f"{saved} is damaged: a file in it was cut short ({error})") from error
+    return saved
 
 
 def _table(records: list[dict[str, Any]], as_csv: bool) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.sites import head_modules, sites
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,10 +51,10 @@ def load_backbone(
     """Load a model with a new classification head for ``labels``, in float32, and its tokenizer.
 
     The head is drawn from torch's global random state. Raises ``IwloraError`` when the model is
-    not there, or is of a type that classifies nothing.
+    not there, lacks weights or vocabulary, or is of a type that classifies nothing.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     path = locate(model)
     names = dict(enumerate(labels))
@@ -62,16 +63,52 @@ def load_backbone(
         config.num_labels = len(names)
         config.id2label = names
         config.label2id = {name: index for index, name in names.items()}
-        loaded = AutoModelForSequenceClassification.from_pretrained(
-            path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+        loaded, found = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
+    except IwloraError:
+        raise
+    except Exception as error:  # a broken file makes the loaders raise nearly anything
         raise IwloraError(_why(model, error)) from error
+    _check_weights(model, loaded, found)
+    tokenizer = load_tokenizer(path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     loaded.config.pad_token_id = tokenizer.pad_token_id
     return loaded, tokenizer
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder or of a hub id; raises ``IwloraError`` for one without words."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except Exception as error:
+        raise IwloraError(f"cannot load the tokenizer in {path}: {_first_line(error)}") from error
+    files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
+    made_of_files = bool(tokenizer.vocab_files_names)  # one of bytes or characters needs none
+    if made_of_files and Path(path).is_dir() and not any((Path(path) / f).is_file() for f in files):
+        raise IwloraError(f"{path} holds no tokenizer: it has none of {', '.join(sorted(files))}")
+    return tokenizer
+
+
+def _check_weights(model: str, loaded: PreTrainedModel, found: dict[str, Any]) -> None:
+    """transformers draws at random what it does not find; outside a new head that is an error."""
+    heads = head_modules(loaded)
+    matrices = {site.name for site in sites(loaded)}
+    unfit = [key for key, *_ in found["mismatched_keys"] if key.split(".")[0] not in heads]
+    absent = [key for key in found["missing_keys"] if key.rpartition(".")[0] in matrices]
+    if unfit or absent:
+        first = min(unfit or absent)
+        raise IwloraError(
+            f"the weights of model={model} do not belong to its config.json: "
+            f"{len(unfit)} of another shape, {len(absent)} missing, such as {first}"
+        )
 
 
 def skeleton(model: str) -> PreTrainedModel:
@@ -87,16 +124,23 @@ def skeleton(model: str) -> PreTrainedModel:
         with torch.device("meta"):
             bare: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
             return bare
-    except (OSError, ValueError) as error:
+    except IwloraError:
+        raise
+    except Exception as error:
         raise IwloraError(_why(model, error)) from error
 
 
 def _why(model: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(model).is_dir():
+    reason = _first_line(error)
+    if Path(model).is_dir() or model in BUILTIN:
         return f"cannot load the model in {model}: {reason}"
     return (
         f"cannot load model={model}: it is neither a folder nor in the local cache, and the hub "
-        f"did not give it ({reason}); without a network, pass model=FOLDER, and for GLUE "
-        "task.data_dir=FOLDER"
+        f"did not give it ({reason}); without a network give model=FOLDER task.data_dir=FOLDER "
+        "(the second for GLUE)"
     )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(error).__name__

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
+import torch
+from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import set_seed as seed_everything
 
 from iwlora import tasks
 from iwlora.errors import IwloraError
+from iwlora.sensitivity import processes
 from iwlora.sensitivity.measure import measure
 from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import sites as find_sites
@@ -20,8 +24,9 @@ from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe
 
 
-def measure_recipe(recipe: Recipe) -> Sensitivity:
-    """What a run of the recipe would measure before it trains.
+def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
+    """What a run of the recipe would measure before it trains; ``how`` replaces arguments of
+    ``iwlora.measure``.
 
     Raises ``IwloraError`` for a method that measures nothing, and as ``iwlora.measure``.
     """
@@ -31,14 +36,22 @@ def measure_recipe(recipe: Recipe) -> Sensitivity:
     task = tasks.load(recipe.task, recipe.train.seed)
     seed_everything(recipe.train.seed)
     model, tokenizer = load_backbone(recipe.model, task.labels)
+    model.to(device())  # type: ignore[arg-type]
     rows = encode(task, tokenizer, recipe.train.max_length)["train"]
     batches = calibration_batches(recipe, rows, collator(tokenizer))
-    return measure(model, batches, sites=find_sites(model, recipe.targets), **wanted)
+    return measure(model, batches, sites=find_sites(model, recipe.targets), **wanted | how)
+
+
+def device() -> torch.device:
+    """Where measuring and training happen: this process's accelerator, or the CPU without one."""
+    found: torch.device = PartialState().device
+    return found
 
 
 def calibration_batches(recipe: Recipe, rows: Any, collate: Any) -> Iterator[Mapping[str, Tensor]]:
-    """Batches of the training split in random order, once through."""
+    """Batches of the training split in random order, once through: this process's part of them."""
     size = recipe.train.batch_size
     order = EpochOrder(len(rows), size, recipe.train.seed)
     columns = rows.remove_columns("length")
-    yield from DataLoader(columns, batch_size=size, sampler=order, collate_fn=collate)
+    batches = DataLoader(columns, batch_size=size, sampler=order, collate_fn=collate)
+    yield from islice(batches, processes.rank(), None, processes.count())

@@ -7,16 +7,25 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.methods import METHODS, Method
+from iwlora.methods.budget import parse
 from iwlora.tasks.spec import TaskSpec
-from iwlora.training.settings import override, read_yaml, validate
+from iwlora.training.settings import override, read_yaml, to_yaml, validate
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+_LARGE = 10**12  # parameters of a model of which every sensible part of a percent is something
 
 
 class TrainSettings(BaseModel):
@@ -80,6 +89,21 @@ class Recipe(BaseModel):
     label: Annotated[str, Field(pattern=r"^\w[\w.+=-]*$")] | None = None
     """The run's name in tables; null: the method's."""
 
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _amount(cls, value: Any) -> Any:
+        if value is not None:
+            parse(value, backbone=_LARGE)
+        return value
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _all_or_some(cls, value: Any) -> Any:
+        names = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+        if value != "all" and not names:
+            raise ValueError("accepted is all, or a list of kinds of matrices or of their names")
+        return value
+
     def settings(self) -> dict[str, Any]:
         """All fields as plain values, defaults included."""
         values = self.model_dump(mode="json")
@@ -88,7 +112,7 @@ class Recipe(BaseModel):
 
     def to_yaml(self) -> str:
         """The recipe file that replays this run."""
-        return str(yaml.safe_dump(self.settings(), sort_keys=False, allow_unicode=True))
+        return to_yaml(self.settings())
 
     def digest(self) -> str:
         """A hash of every setting: equal for equal runs."""
@@ -119,12 +143,9 @@ def build(settings: Mapping[str, Any]) -> Recipe:
     """Check settings and make the recipe; raises ``IwloraError`` with every problem, one a line."""
     values = dict(settings)
     method, problems = build_method(values.get("method"))
-    train, found = validate(TrainSettings, values.get("train") or {}, "train")
+    train, found = validate(TrainSettings, _part(values, "train"), "train")
     problems += found
-    task = values.get("task")
-    spec, found = validate(
-        TaskSpec, {"name": task} if isinstance(task, str) else task or {}, "task"
-    )
+    spec, found = validate(TaskSpec, _part(values, "task"), "task")
     problems += found
     # Parts that failed have told their problems; harmless stand-ins let the rest be checked too.
     checked = {
@@ -146,7 +167,13 @@ def build_method(given: Any) -> tuple[Method | None, list[str]]:
     if not isinstance(options, Mapping) or "name" not in options:
         return None, [f"method.name: missing (accepted: {', '.join(METHODS)})"]
     name = options["name"]
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         return None, [f"method.name: {unknown('method', str(name), METHODS)}"]
     rest = {key: value for key, value in options.items() if key != "name"}
     return validate(METHODS[name], rest, "method")
+
+
+def _part(settings: Mapping[str, Any], name: str) -> Any:
+    """A part of a recipe; plain text is the short form of its ``name``, and nothing is empty."""
+    part = settings.get(name)
+    return {} if part is None else {"name": part} if isinstance(part, str) else part

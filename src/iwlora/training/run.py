@@ -27,11 +27,11 @@ from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
 from iwlora.tasks.metrics import score
 from iwlora.training.backbone import load_backbone
-from iwlora.training.calibrate import calibration_batches
+from iwlora.training.calibrate import calibration_batches, device
 from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe
 from iwlora.training.rundir import RunDir
-from iwlora.training.trainer import FineTuner, Log, Progress, task_loss
+from iwlora.training.trainer import EvaluateEpochs, FineTuner, Log, Progress, task_loss
 
 EVALUATION_BATCH = 64
 
@@ -61,6 +61,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     task = tasks.load(recipe.task, settings.seed)
     seed_everything(settings.seed)
     model, tokenizer = load_backbone(recipe.model, task.labels)
+    model.to(device())  # type: ignore[arg-type]
     sites = find_sites(model, recipe.targets)
     encoded = encode(task, tokenizer, settings.max_length)
     collate = collator(tokenizer)
@@ -81,6 +82,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     tokenizer.save_pretrained(run.path / "tokenizer")
 
     steps = trainer.state.global_step - _step(checkpoint)
+    examples = len(encoded["train"]) * settings.epochs * steps / trainer.state.max_steps
     return {
         "method": recipe.method.name,
         "label": recipe.label or recipe.method.name,
@@ -95,7 +97,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "adapter_parameters": attached.count(),  # once more: a method may have pruned
         "train_seconds": seconds,
         "measure_seconds": sensitivity.seconds if sensitivity else 0.0,
-        "examples_per_second": steps * settings.batch_size / seconds,
+        "examples_per_second": examples / seconds,
         "peak_memory_bytes": _peak_memory(),
         "train_examples": len(encoded["train"]),
         "epochs": settings.epochs,
@@ -135,7 +137,7 @@ def _trainer(
     rows = encoded["train"]
     piece = settings.batch_size // settings.accumulate
     lengths = rows["length"][:] if settings.group_by_length else None
-    on_gpu = torch.cuda.is_available()
+    kind = device().type
 
     def scores(prediction: EvalPrediction) -> dict[str, float]:
         found = score(task.metrics, prediction.label_ids, prediction.predictions, task.positive)
@@ -155,7 +157,6 @@ def _trainer(
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
             bf16=settings.precision == "bf16",
-            eval_strategy="epoch",
             save_strategy="steps" if settings.save_steps else "no",
             save_steps=settings.save_steps or 500,
             save_total_limit=2,
@@ -166,7 +167,8 @@ def _trainer(
             full_determinism=settings.deterministic,
             remove_unused_columns=False,
             label_names=["labels"],
-            dataloader_pin_memory=on_gpu,
+            use_cpu=kind == "cpu",
+            dataloader_pin_memory=kind == "cuda",
             disable_tqdm=not progress,
         ),
         train_dataset=rows.remove_columns("length"),
@@ -174,11 +176,9 @@ def _trainer(
         data_collator=collate,
         compute_metrics=scores,
         compute_loss_func=task_loss(attached.regularizer),
-        order=EpochOrder(
-            len(rows), settings.batch_size // settings.accumulate, settings.seed, lengths
-        ),
+        order=EpochOrder(len(rows), settings.batch_size, settings.seed, lengths),
         trainable=attached.trainable,
-        callbacks=[*attached.callbacks, Log(run.metrics)],
+        callbacks=[*attached.callbacks, EvaluateEpochs(), Log(run.metrics)],
     )
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)

@@ -16,6 +16,9 @@ from iwlora.training.recipe import Recipe, load
 _PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
 
 
+_BEGUN = {"recipe.yaml", "environment.json", "status.json"}
+
+
 class RunDir:
     """Opened by :meth:`open` for a recipe, or by :meth:`finished` to read what a run left.
 
@@ -36,15 +39,19 @@ class RunDir:
     def open(cls, path: str | Path, recipe: Recipe) -> RunDir:
         """Begin, or go on with, the run of a recipe.
 
-        Raises ``IwloraError`` for a folder that holds another run or something else, or that
-        cannot be written: nothing in it is touched then.
+        A run that failed before it did any work makes room for another recipe, and one that is
+        done stays as it is. Raises ``IwloraError`` for a folder that holds another run or
+        something else, or that cannot be written: nothing in it is touched then.
         """
         run = cls(Path(path))
         stored = run.path / "recipe.yaml"
         if run.path.exists() and not run.path.is_dir():
             raise IwloraError(f"{path} is a file; give a folder for the run")
         if stored.is_file():
-            if load(str(stored)).digest() != recipe.digest():
+            if load(str(stored)).digest() == recipe.digest():
+                if run.result() is not None:
+                    return run
+            elif not run._failed_at_once():
                 raise IwloraError(
                     f"{path} belongs to another recipe ({stored}); choose another folder, or "
                     "remove it if its run is not wanted any more"
@@ -96,14 +103,32 @@ class RunDir:
         """Say how the run stands: ``running``, ``failed`` or ``done``."""
         write_text(self.path / "status.json", json.dumps({"state": state, **details}) + "\n")
 
+    def _failed_at_once(self) -> bool:
+        """Whether the run failed with nothing to show for it: a mistake in its recipe, say."""
+        if not {file.name for file in self.path.iterdir()} <= _BEGUN:
+            return False
+        try:
+            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not begun, or not known how it ended: not ours to take
+            return False
+        return isinstance(status, dict) and status.get("state") == "failed"
+
     def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint to go on from, if there is one."""
+        """The newest checkpoint to go on from, if there is one; not one that was cut short."""
         steps = {
             int(folder.name.removeprefix("checkpoint-")): folder
             for folder in self.checkpoints.glob("checkpoint-*")
-            if (folder / "trainer_state.json").is_file()
+            if _is_json(folder / "trainer_state.json")  # the Trainer writes it last
         }
         return steps[max(steps)] if steps else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def environment() -> dict[str, Any]:

@@ -29,18 +29,34 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+_SCALARS = {  # tag: (what a plain scalar of this type looks like, its first characters)
+    "null": (r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    "bool": (r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),
+    "int": (r"[-+]?(0|[1-9]\d*)", tuple("-+0123456789")),
+    "float": (
+        r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        tuple("-+0123456789."),
+    ),
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"true|false", re.IGNORECASE), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)"),
-    list("-+0123456789."),
-)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that YAML 1.1 or 1.2 would read as something else."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        # Only double quotes keep the line breaks of Unicode apart from "\n".
+        style = '"' if set(text) & set("\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, (_pattern, _first) in _SCALARS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
+        )
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -70,11 +86,25 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise IwloraError(f"{origin} is not valid YAML: {told}") from None
 
 
+def to_yaml(value: Any) -> str:
+    """Plain values as a YAML text that :func:`parse_yaml` reads back as they were.
+
+    >>> print(to_yaml({"lr": 2e-4, "label": "2e-4"}), end="")
+    lr: 0.0002
+    label: '2e-4'
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Apply ``key=value`` with dots in the key and YAML in the value.
 
+    A part given as plain text is the short form of its ``name``, which stays.
+
     >>> override({"train": {"lr": 0.1}}, ["train.lr=2e-4", "task.name=glue/rte"])
     {'train': {'lr': 0.0002}, 'task': {'name': 'glue/rte'}}
+    >>> override({"task": "glue/rte"}, ["task.max_train=100"])
+    {'task': {'name': 'glue/rte', 'max_train': 100}}
     """
     result = _copy(settings)
     problems = []
@@ -86,8 +116,9 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             continue
         place = result
         for part in path[:-1]:
-            if not isinstance(place.get(part), dict):
-                place[part] = {}
+            inner = place.get(part)
+            if not isinstance(inner, dict):
+                place[part] = {"name": inner} if isinstance(inner, str) else {}
             place = place[part]
         place[path[-1]] = parse_yaml(text, assignment)
     if problems:
@@ -118,7 +149,8 @@ def _told(model: type[BaseModel], problem: Any, prefix: str) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not parts:  # a rule over several fields, which names them itself
         return str(message) if not prefix or prefix in message else f"{prefix}: {message}"
-    return f"{name}={problem['input']!r}: {message[0].lower()}{message[1:]}"
+    given = f"{name}={problem['input']!r}"
+    return message if message.startswith(given) else f"{given}: {message[0].lower()}{message[1:]}"
 
 
 def _copy(settings: Mapping[str, Any]) -> dict[str, Any]:

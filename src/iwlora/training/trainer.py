@@ -86,6 +86,22 @@ def task_loss(regularizer: Callable[[], Tensor] | None) -> Callable[..., Tensor]
     return loss
 
 
+class EvaluateEpochs(TrainerCallback):
+    """Asks for the scores at the last step of each epoch, and of training.
+
+    A checkpoint of that step is written after them, so that a run which goes on from it has
+    them, and draws the same random numbers as one without a break.
+    """
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Evaluate where a whole number of epochs is done, or the last step is."""
+        whole = state.epoch is not None and float(state.epoch).is_integer()
+        if whole or state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+
 class Log(TrainerCallback):
     """Appends what the Trainer logs to ``metrics.jsonl`` and stops at a loss that is no number."""
 

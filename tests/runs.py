@@ -1,0 +1,75 @@
+"""Short training runs of tiny models, and what they leave in their folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from iwlora.methods import METHODS
+from iwlora.training.recipe import Recipe, build
+
+
+def recipe(model: Path, task: Mapping[str, Any], method: str = "lora", **train: Any) -> Recipe:
+    """A method at rank 4; ``train`` are settings of the training."""
+    return build(
+        {
+            "model": str(model),
+            "task": dict(task),
+            "method": {"name": method, **({"rank": 4} if METHODS[method].size_knob else {})},
+            "train": {"epochs": 2, "lr": 1e-2, "batch_size": 16, "max_length": 32, **train},
+        }
+    )
+
+
+def with_options(wanted: Recipe, **options: Any) -> Recipe:
+    """The recipe with other options of its method."""
+    settings = wanted.settings()
+    return build({**settings, "method": {**settings["method"], **options}})
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    """Everything that a run saved, adapter or model."""
+    (file,) = [*run.glob("adapter/*.safetensors"), *run.glob("model/*.safetensors")]
+    return load_file(file)
+
+
+def predictions(run: Path, split: str = "validation") -> list[dict[str, str]]:
+    """The rows of the predictions that a run saved."""
+    with (run / "predictions" / f"{split}.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def logits(run: Path) -> list[list[float]]:
+    """The logits among the predictions."""
+    return [
+        [float(value) for name, value in row.items() if name.startswith("logit_")]
+        for row in predictions(run)
+    ]
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def evaluations(run: Path) -> list[dict[str, Any]]:
+    """The scores that a run logged, without their timings."""
+    timings = {"runtime", "samples_per_second", "steps_per_second"}
+    return [
+        {key: value for key, value in record.items() if key not in timings}
+        for record in logged(run)
+        if record.get("evaluation")
+    ]
+
+
+def status(run: Path) -> dict[str, Any]:
+    """What status.json says."""
+    found: dict[str, Any] = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,83 @@
+"""What is left of a run that fails, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iwlora.errors import IwloraError
+from iwlora.training import run as run_module
+from iwlora.training.run import train
+from iwlora.training.rundir import RunDir
+from iwlora.training.trainer import Log
+from runs import recipe, status
+
+
+class Stopped(RuntimeError):
+    """An error in the middle of training."""
+
+
+def test_an_error_in_the_middle_leaves_no_result(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopping(Log):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 3:
+                raise Stopped("the disk is full")
+
+    wanted, folder = recipe(tiny_bert, reviews, epochs=1), tmp_path / "run"
+    monkeypatch.setattr(run_module, "Log", Stopping)
+    with pytest.raises(Stopped):
+        train(wanted, folder)
+    assert status(folder) == {"state": "failed", "error": "Stopped: the disk is full"}
+    left = {path.name for path in folder.iterdir()}
+    assert left == {
+        "recipe.yaml",
+        "environment.json",
+        "status.json",
+        "metrics.jsonl",
+        "checkpoints",
+    }
+    monkeypatch.undo()
+    assert train(wanted, folder)["resumed_at_step"] == 0
+    assert status(folder) == {"state": "done"}
+
+
+def test_the_result_is_written_last(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(run: RunDir, result: dict[str, Any]) -> None:
+        raise Stopped({path.name for path in run.path.iterdir()})
+
+    monkeypatch.setattr(RunDir, "finish", finish)
+    with pytest.raises(Stopped) as caught:
+        train(recipe(tiny_bert, reviews, "iw-lora", epochs=1), tmp_path / "run")
+    assert caught.value.args[0] >= {"adapter", "tokenizer", "predictions", "sensitivity.json"}
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "message"),
+    [
+        (4, r"the loss is nan at step 10: training diverged; lower train\.lr"),  # it is logged
+        (32, r"the logits are not finite: the model diverged; lower train\.lr"),  # it is scored
+    ],
+)
+def test_a_loss_that_is_no_number_ends_the_run(
+    batch_size: int, message: str, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    wanted = recipe(tiny_bert, reviews, lr=1e30, batch_size=batch_size, epochs=1)
+    with pytest.raises(IwloraError, match=message):
+        train(wanted, tmp_path / "run")
+    assert status(tmp_path / "run")["state"] == "failed"
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_training_too_short_for_the_method_is_told(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    wanted = recipe(tiny_bert, reviews, "adalora", epochs=1, batch_size=96)
+    with pytest.raises(IwloraError, match="adalora has no step left for pruning in a training of"):
+        train(wanted, tmp_path / "run")
