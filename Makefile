@@ -9,7 +9,7 @@ demo: $(VENV)/.demo
 	$(BIN)/iwlora compare recipes/compare/quickstart.yaml --out runs/quickstart
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -86,6 +86,7 @@ def test_ranks_cost_what_the_uniform_rank_costs(
 ) -> None:
     shapes = shapes[: len(values)]
     ranks, alphas = iwlora.Importance(sensitivity(values, shapes)).rank_pattern(r, lora_alpha=16)
+    ranks = {f"block.{i}": ranks[f"block.{i}"] for i in range(len(values))}
     cost = [d_in + d_out for d_in, d_out in shapes]
     spent = sum(rank * c for rank, c in zip(ranks.values(), cost, strict=True))
     budget = r * sum(cost)
@@ -101,6 +102,50 @@ def test_ranks_cost_what_the_uniform_rank_costs(
 def test_ranks_are_in_proportion_to_the_sensitivity() -> None:
     ranks, _ = iwlora.Importance(sensitivity([1.0, 2.0, 5.0], [(64, 64)] * 3)).rank_pattern(r=8)
     assert list(ranks.values()) == [3, 6, 15]
+
+
+def test_remainders_floors_and_caps() -> None:
+    def ranks(values: list[float], r: int, **more: int) -> list[int]:
+        found, _ = iwlora.Importance(sensitivity(values)).rank_pattern(r, **more)
+        return [found.get(f"block.{i}", 0) for i in range(len(values))]
+
+    assert ranks([4.3, 2.4, 2.3], 3) == [4, 3, 2]  # 4.3, 2.4, 2.3: the .4 gets the last one
+    assert ranks([1.0, 1.0, 1e-9], 4) == [6, 5, 1]  # the floor is paid by the others
+    assert ranks([1.0, 1.0, 1e-9], 4, minimum=0) == [6, 6, 0]
+    assert ranks([1.0, 1.0, 1e-9], 4, minimum=2) == [5, 5, 2]
+    assert ranks([1e9, 1.0, 1.0], 8) == [16, 4, 4]  # the cap gives to the others
+    assert ranks([0.0, 0.0], 3) == [3, 3]
+    for minimum in (-1, 5):
+        with pytest.raises(IwloraError, match="accepted are 0 to the rank, 4"):
+            ranks([1.0, 2.0], 4, minimum=minimum)
+
+
+def test_peft_applies_the_pattern_where_one_name_ends_in_another() -> None:
+    from peft import LoraConfig, get_peft_model
+    from torch import nn
+
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([nn.Linear(16, 16)])
+            self.inner = nn.Module()
+            self.inner.blocks = nn.ModuleList([nn.Linear(16, 16)])
+
+    model = Nested()
+    places = sites(model)
+    assert [site.name for site in places] == ["blocks.0", "inner.blocks.0"]
+    found = tuple(
+        SiteSensitivity(site.name, site.kind, site.depth, 16, 16, value, None)
+        for site, value in zip(places, [1.0, 3.0], strict=True)
+    )
+    measured = Sensitivity(found, "exact", 8, 0.0, True, 1.0)
+    ranks, alphas = iwlora.Importance(measured).rank_pattern(r=4)
+    config = LoraConfig(r=4, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=alphas)
+    adapted = get_peft_model(model, config)
+    rows = {
+        pair.name: len(pair.A) for pair in iwlora.Penalty(adapted, dict.fromkeys(ranks, 1.0)).pairs
+    }
+    assert rows == ranks == {"blocks.0": 2, "inner.blocks.0": 6}
 
 
 def test_peft_takes_the_pattern_at_the_cost_of_the_uniform_rank() -> None:

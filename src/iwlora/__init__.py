@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from iwlora.errors import IwloraError
     from iwlora.importance import Importance
     from iwlora.penalty.apply import Penalty
+    from iwlora.penalty.callback import IWLoraCallback
     from iwlora.sensitivity.measure import measure
     from iwlora.sensitivity.record import Sensitivity
     from iwlora.training.artifacts import export, load_trained, predict
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # public name -> (module, name there)
 _HOME = {
+    "IWLoraCallback": ("iwlora.penalty.callback", "IWLoraCallback"),
     "Importance": ("iwlora.importance", "Importance"),
     "IwloraError": ("iwlora.errors", "IwloraError"),
     "Penalty": ("iwlora.penalty.apply", "Penalty"),
@@ -35,6 +37,7 @@ _HOME = {
 }
 
 __all__ = [
+    "IWLoraCallback",
     "Importance",
     "IwloraError",
     "Penalty",

@@ -8,13 +8,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from iwlora import __version__
 from iwlora.errors import IwloraError
-
-if TYPE_CHECKING:
-    from iwlora.sensitivity.record import Sensitivity
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -65,9 +61,18 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     measure = add("measure", _measure, "measure the importance of a model's weight matrices")
-    measure.add_argument("--model", required=True, help="builtin/minilm, a folder or a hub id")
+    measure.add_argument("--model", help="builtin/minilm, a folder or a hub id")
     measure.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
-    measure.add_argument("--out", required=True, help="the JSON file to write; pictures go beside")
+    measure.add_argument("--out", help="the JSON file to write; pictures go beside")
+    measure.add_argument(
+        "--compare", nargs=2, metavar="FILE", help="two such files, instead of measuring"
+    )
+    measure.add_argument(
+        "--estimator", default="exact", help="exact (default), ghost, sketch or auto"
+    )
+    measure.add_argument(
+        "--statistic", default="norm", help="norm (default), rms, relative, saliency, mean, example"
+    )
     measure.add_argument("--max-batches", type=int, default=200, help="default 200")
     measure.add_argument(
         "--tolerance", type=float, default=0.02, help="default 0.02; 0: never stop early"
@@ -105,10 +110,19 @@ def _parser() -> argparse.ArgumentParser:
 def _measure(given: argparse.Namespace) -> int:
     _quiet_libraries()
     from iwlora.bench.plots import importance_heatmap, save, text_heatmap
+    from iwlora.sensitivity.tables import ranking
     from iwlora.training.calibrate import measure_recipe
-    from iwlora.training.recipe import build
-    from iwlora.training.settings import override
+    from iwlora.training.recipe import apply_overrides, build
 
+    if given.compare:
+        return _compare_measurements(*given.compare)
+    absent = [name for name in ("model", "out") if getattr(given, name) is None]
+    if absent:
+        raise IwloraError(
+            f"{' and '.join(f'--{name}' for name in absent)}: missing; give --model and --out to "
+            "measure, or --compare with two files"
+        )
+    out = _json_file(given.out)
     settings = {
         "model": given.model,
         "task": {"name": given.task} if given.task else {},
@@ -118,30 +132,35 @@ def _measure(given: argparse.Namespace) -> int:
             "tolerance": given.tolerance,
         },
     }
-    sensitivity = measure_recipe(build(override(settings, given.overrides)))
-    sensitivity.save(given.out)
-    pictures = save(importance_heatmap(sensitivity), Path(given.out).with_suffix(""))
-    print(_ranking(sensitivity))
+    recipe = build(apply_overrides(settings, given.overrides))
+    sensitivity = measure_recipe(recipe, estimator=given.estimator, statistic=given.statistic)
+    sensitivity.save(out)
+    pictures = save(importance_heatmap(sensitivity), out.with_suffix(""))
+    print(ranking(sensitivity))
     print(text_heatmap(sensitivity))
-    print(f"\n{given.out}, {', '.join(map(str, pictures))}")
+    print(f"\n{out}, {', '.join(map(str, pictures))}")
     return 0
 
 
-def _ranking(sensitivity: Sensitivity) -> str:
-    """The ranked table: share of the total importance, sensitivity, standard error, name."""
-    total = sum(sensitivity.values.values())
-    lines = [f"{'share':>7}  {'s_k':>10}  {'± se':>10}  matrix"]
-    for site in sorted(sensitivity.sites, key=lambda site: -site.value):
-        error = "-" if site.stderr is None else f"{site.stderr:.2g}"
-        share = site.value / total
-        lines.append(f"{share:>7.2%}  {site.value:>10.4g}  {error:>10}  {site.name}")
-    sure = "unknown" if sensitivity.share_error is None else f"{sensitivity.share_error:.1%}"
-    lines.append(
-        f"{sensitivity.batches} batches in {sensitivity.seconds:.1f} s; expected part of the "
-        f"importance on the wrong matrices: {sure}"
-        + ("" if sensitivity.converged else " (above the tolerance: more batches would help)")
-    )
-    return "\n".join(lines) + "\n"
+def _compare_measurements(first: str, second: str) -> int:
+    from iwlora.sensitivity.agreement import compare
+    from iwlora.sensitivity.record import Sensitivity
+    from iwlora.sensitivity.tables import agreement_table
+
+    found = compare(Sensitivity.load(first), Sensitivity.load(second))
+    print(agreement_table(found, first, second))
+    return 0
+
+
+def _json_file(path: str) -> Path:
+    """A place for a JSON file, checked before the work for it begins."""
+    file = Path(path)
+    if file.suffix != ".json" or file.is_dir():
+        raise IwloraError(f"--out {path}: a file that ends in .json is needed")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(file.parent, os.W_OK):
+        raise IwloraError(f"--out {path}: {file.parent} cannot be written")
+    return file
 
 
 def _train(given: argparse.Namespace) -> int:
@@ -149,13 +168,15 @@ def _train(given: argparse.Namespace) -> int:
     from iwlora.training.recipe import load
 
     recipe = load(given.recipe, given.overrides)
+    from iwlora.bench.records import load_run
     from iwlora.training.run import train
 
-    result = train(recipe, given.out, progress=True)
-    for note in result.get("notes", []):
+    train(recipe, given.out, progress=True)
+    result = load_run(given.out).result
+    for note in result.notes:
         print(f"note: {note}")
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
-    print(f"{result['label']}, seed {result['seed']}: {scores} ({result['evaluated_on']})")
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+    print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on})")
     return 0
 
 
@@ -233,7 +254,9 @@ def _quiet_libraries() -> None:
     """Keep the libraries' own reports and bars away from ours; errors still show."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

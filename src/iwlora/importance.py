@@ -102,16 +102,20 @@ class Importance:
         return {name: value / mean for name, value in inverse.items()}
 
     def rank_pattern(
-        self, r: int = 8, lora_alpha: float | None = None
+        self, r: int = 8, lora_alpha: float | None = None, minimum: int = 1
     ) -> tuple[dict[str, int], dict[str, float]]:
         """(rank_pattern, alpha_pattern) for ``peft.LoraConfig``: ranks in proportion to s_k.
 
-        Ranks lie between 1 and min(d_in, d_out), and Σ_k r_k (d_in + d_out) is at most that of
-        a uniform rank ``r``, short of it by less than the parameters of one rank. The alphas
-        keep the scaling ``lora_alpha / r`` (``lora_alpha`` is ``r`` by default) the same at
-        every site.
+        Ranks lie between ``minimum`` and min(d_in, d_out), and Σ_k r_k (d_in + d_out) is that of
+        a uniform rank ``r``, short of it by less than the parameters of one more rank. What is
+        left of the proportional ranks after rounding down goes to the largest remainders. The
+        alphas keep the scaling ``lora_alpha / r`` (``lora_alpha`` is ``r`` by default) the same
+        at every site. With ``minimum=0``, sites of rank 0 have no entry; leave them out of
+        ``target_modules`` too. Names that end in another site's name come before it, because
+        PEFT takes the first entry that fits the end of a module's name.
 
-        Raises ``IwloraError`` for a rank below 1 or above the smallest matrix.
+        Raises ``IwloraError`` for a rank below 1 or above the smallest matrix, and for a minimum
+        outside 0 to ``r``.
         """
         sites = self.sensitivity.sites
         limit = {site.name: min(site.d_in, site.d_out) for site in sites}
@@ -120,18 +124,40 @@ class Importance:
                 f"rank {r} was given; accepted are 1 to {min(limit.values())}, "
                 "the smaller side of the smallest matrix"
             )
+        if not 0 <= minimum <= r:
+            raise IwloraError(f"minimum={minimum} was given; accepted are 0 to the rank, {r}")
         cost = {site.name: site.d_in + site.d_out for site in sites}
-        budget = r * sum(cost.values())
-        values = self.sensitivity.values
-        ranks = dict.fromkeys(values, 1)
-        spare = budget - sum(cost.values())
-        # One rank at a time to the site that is furthest below its share; ties go to the first.
-        while True:
-            open_sites = [n for n in ranks if ranks[n] < limit[n] and cost[n] <= spare]
-            if not open_sites:
-                break
-            neediest = max(open_sites, key=lambda name: values[name] / ranks[name])
+        spare = r * sum(cost.values())
+        wanted = _proportional(self.sensitivity.values, cost, limit, minimum, spare)
+        ranks = {name: max(minimum, int(rank)) for name, rank in wanted.items()}
+        spare -= sum(ranks[name] * cost[name] for name in ranks)
+        # One rank at a time to the largest remainder; ties go to the first.
+        while fits := [n for n in ranks if ranks[n] < limit[n] and cost[n] <= spare]:
+            neediest = max(fits, key=lambda name: wanted[name] - ranks[name])
             ranks[neediest] += 1
             spare -= cost[neediest]
         scaling = (r if lora_alpha is None else lora_alpha) / r
-        return ranks, {name: scaling * rank for name, rank in ranks.items()}
+        ordered = {name: ranks[name] for name in sorted(ranks, key=len, reverse=True)}
+        kept = {name: rank for name, rank in ordered.items() if rank}
+        return kept, {name: scaling * rank for name, rank in kept.items()}
+
+
+def _proportional(
+    values: Mapping[str, float],
+    cost: Mapping[str, int],
+    limit: Mapping[str, int],
+    minimum: int,
+    budget: int,
+) -> dict[str, float]:
+    """{name: λ s_k within [minimum, limit]}, with λ such that Σ_k cost_k · rank_k is the budget."""
+    values = values if any(values.values()) else dict.fromkeys(values, 1.0)
+
+    def at(factor: float) -> dict[str, float]:
+        return {n: min(max(factor * v, minimum), limit[n]) for n, v in values.items()}
+
+    low, high = 0.0, max(limit.values()) / min(value for value in values.values() if value > 0)
+    for _ in range(100):  # halving: as near as floating point gets
+        middle = (low + high) / 2
+        spent = sum(rank * cost[name] for name, rank in at(middle).items())
+        low, high = (middle, high) if spent <= budget * (1 + 1e-12) else (low, middle)
+    return {name: round(rank, 9) for name, rank in at(low).items()}

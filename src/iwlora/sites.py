@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, unknown
 
@@ -124,9 +125,37 @@ def head_modules(model: nn.Module) -> list[str]:
     ]
 
 
+@torch.no_grad()
+def dense_weight(site: Site) -> Tensor:
+    """The site's weight as a dense (d_out, d_in) tensor, whatever stores it.
+
+    A packed or offloaded weight is read off the layer's own outputs for the unit vectors, so it
+    is the one that the model computes with, to the precision of those outputs.
+
+    >>> dense_weight(Site("w", nn.Linear(3, 2), "w", 3, 2, 0)).shape
+    torch.Size([2, 3])
+    """
+    layer: Any = site.layer
+    weight = layer.weight
+    plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
+    if plain and weight.numel() == site.d_in * site.d_out:
+        dense: Tensor = weight.detach() if isinstance(layer, nn.Linear) else weight.detach().mT
+        return dense
+    like = next((p for p in (layer.bias, weight) if p is not None and p.is_floating_point()), None)
+    dtype = torch.float32 if like is None else like.dtype
+    device = torch.device("cpu") if weight.is_meta else weight.device
+    basis = torch.eye(site.d_in, dtype=dtype, device=device)
+    outputs: Tensor = layer(basis) - layer(torch.zeros_like(basis[:1]))
+    return outputs.mT
+
+
 def _find(model: nn.Module) -> Iterator[Site]:
     encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    seen: set[nn.Module] = set()  # a module that is reused is one site, under its first name
     for name, depth, inside, layer in _linear_layers(_unwrap(model)):
+        if layer in seen:
+            continue
+        seen.add(layer)
         kind = next((kind for pattern, kind in _KIND_PATTERNS if pattern.fullmatch(inside)), inside)
         if encoder_decoder and "decoder" in name.split("."):
             kind = f"decoder_{kind}"

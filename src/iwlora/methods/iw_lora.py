@@ -22,7 +22,8 @@ class IWLora(Lora):
     """Plain LoRA trained on L_task + α Σ_k (1 − w_k)^β ‖Δ_k‖_F², with w_k measured beforehand.
 
     The weights come from the sensitivities s_k = E‖∂L/∂W_k‖_F of the frozen model through
-    ``normalize``, see ``iwlora.Importance``. The result is an ordinary LoRA adapter.
+    ``normalize``, see ``iwlora.Importance``; ``relative`` takes ‖Δ_k‖² / ‖W_k‖² in place of
+    ‖Δ_k‖². The result is an ordinary LoRA adapter.
     """
 
     name: ClassVar[str] = "iw-lora"
@@ -32,6 +33,7 @@ class IWLora(Lora):
     alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     normalize: Literal["sum", "max", "mean", "rank"] = "sum"
+    relative: bool = False
     max_batches: Annotated[int, Field(ge=1, strict=True)] = 200
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
 
@@ -58,4 +60,5 @@ class IWLora(Lora):
             raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
         attached = super().attach(model, sites, size, seed)
         coefficients = Importance(sensitivity, self.normalize).coefficients(self.beta)
-        return replace(attached, regularizer=Penalty(attached.model, coefficients, self.alpha))
+        penalty = Penalty(attached.model, coefficients, self.alpha, self.relative)
+        return replace(attached, regularizer=penalty)

@@ -5,8 +5,8 @@ With the r × r Gram matrices S = A Aᵀ and T = Bᵀ B,
     ‖B A‖_F² = tr(T S),    ∂/∂A ‖B A‖_F² = 2 T A,    ∂/∂B ‖B A‖_F² = 2 B S,
 
 at O(r² (d_in + d_out)) operations instead of the O(r d_in d_out) of the dense product. Sites of
-equal shape are stacked, so the number of matrix products does not grow with the model's depth.
-Everything is computed in float32 or wider, whatever the parameters' type.
+equal shape are stacked, so the number of kernels does not grow with the model's depth. Everything
+is computed in float32 or wider, whatever the parameters' type and inside autocast too.
 """
 
 from __future__ import annotations
@@ -21,12 +21,24 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LowRankPair:
-    """A low-rank update Δ = scaling · B A, with A of shape (r, d_in), B of shape (d_out, r)."""
+    """A low-rank update Δ = scaling · B A, with A of shape (..., r, d_in), B (..., d_out, r).
+
+    A layer may keep its factors in other shapes, as a convolution does. ``shape_A`` and
+    ``shape_B`` then say how to read them; gradients have the layer's own shapes.
+    """
 
     name: str
     A: Tensor
     B: Tensor
     scaling: float = 1.0
+    shape_A: tuple[int, ...] | None = None
+    shape_B: tuple[int, ...] | None = None
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """(A, B) in the shapes of a matrix product; views, so gradients reach the parameters."""
+        A = self.A if self.shape_A is None else self.A.reshape(self.shape_A)
+        B = self.B if self.shape_B is None else self.B.reshape(self.shape_B)
+        return A, B
 
 
 def squared_norms(A: Tensor, B: Tensor) -> Tensor:
@@ -53,7 +65,7 @@ def penalty(pairs: Sequence[LowRankPair], coefficients: Sequence[float]) -> Tens
     >>> penalty([pair], [0.5]).item()
     4.0
     """
-    factors = [factor for pair in pairs for factor in (pair.A, pair.B)]
+    factors = [factor for pair in pairs for factor in pair.matrices()]
     value: Tensor = _Penalty.apply(  # type: ignore[no-untyped-call]
         _strengths(pairs, coefficients), *factors
     )
@@ -63,10 +75,14 @@ def penalty(pairs: Sequence[LowRankPair], coefficients: Sequence[float]) -> Tens
 def penalty_gradients(
     pairs: Sequence[LowRankPair], coefficients: Sequence[float]
 ) -> list[tuple[Tensor, Tensor]]:
-    """[(∂/∂A_k, ∂/∂B_k)] of :func:`penalty`, in the order of ``pairs`` and in their types."""
-    factors = [(pair.A, pair.B) for pair in pairs]
+    """[(∂/∂A_k, ∂/∂B_k)] of :func:`penalty`, in the order, shapes and types of ``pairs``."""
     with torch.no_grad():
-        return _gradients(factors, _strengths(pairs, coefficients))
+        factors = [pair.matrices() for pair in pairs]
+        found = _gradients(factors, _strengths(pairs, coefficients))
+        return [
+            (dA.reshape(pair.A.shape), dB.reshape(pair.B.shape))
+            for pair, (dA, dB) in zip(pairs, found, strict=True)
+        ]
 
 
 class _Penalty(torch.autograd.Function):
@@ -84,18 +100,22 @@ class _Penalty(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        found = _gradients(_paired(ctx.saved_tensors), ctx.strengths)
-        return (None, *(g * grad.to(g) for pair in found for g in pair))
+        found = _gradients(_paired(ctx.saved_tensors), ctx.strengths, grad)
+        return (None, *(g for pair in found for g in pair))
 
 
 def _gradients(
-    factors: list[tuple[Tensor, Tensor]], strengths: list[float]
+    factors: list[tuple[Tensor, Tensor]], strengths: list[float], by: Tensor | float = 1.0
 ) -> list[tuple[Tensor, Tensor]]:
     result = list(factors)
     for group, A, B, strength in _stacked(factors, strengths):
+        strength = strength * (by.to(strength) if isinstance(by, Tensor) else by)
         scale = strength.view(-1, *[1] * (A.dim() - 1))
-        for k, dA, dB in zip(group, *(scale * g for g in gradients(A, B)), strict=True):
-            result[k] = (dA.to(factors[k][0].dtype), dB.to(factors[k][1].dtype))
+        first_A, first_B = factors[group[0]]
+        dA, dB = (scale * g for g in gradients(A, B))
+        parts = zip(group, dA.to(first_A.dtype), dB.to(first_B.dtype), strict=True)
+        for k, part_A, part_B in parts:
+            result[k] = (part_A, part_B)
     return result
 
 
@@ -104,7 +124,7 @@ def _stacked(
 ) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
     """Stack the pairs of equal shape, type and device along a new first dimension.
 
-    Yields (their positions, A, B, strengths), in float32 or wider.
+    Yields (their positions, A, B, strengths), in float32 or wider and with autocast off.
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for k, (A, B) in enumerate(factors):
@@ -112,9 +132,12 @@ def _stacked(
     for group in groups.values():
         A = torch.stack([factors[k][0] for k in group])
         B = torch.stack([factors[k][1] for k in group])
-        wide = torch.promote_types(A.dtype, torch.float32)
-        strength = torch.tensor([strengths[k] for k in group], dtype=wide, device=A.device)
-        yield group, A.to(wide), B.to(wide), strength
+        wide = torch.promote_types(torch.promote_types(A.dtype, B.dtype), torch.float32)
+        strength = torch.tensor([strengths[k] for k in group], dtype=wide)
+        if A.device.type == "cuda":  # from pinned memory the copy does not wait for the device
+            strength = strength.pin_memory()
+        with torch.autocast(A.device.type, enabled=False):
+            yield group, A.to(wide), B.to(wide), strength.to(A.device, non_blocking=True)
 
 
 def _strengths(pairs: Sequence[LowRankPair], coefficients: Sequence[float]) -> list[float]:

@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from iwlora.errors import IwloraError, unknown
-from iwlora.sensitivity.capture import capture
-from iwlora.sensitivity.estimators import ESTIMATORS
-from iwlora.sensitivity.record import Sensitivity, SiteSensitivity
+from iwlora.errors import IwloraError
+from iwlora.sensitivity import processes
+from iwlora.sensitivity.capture import Captured, capture
+from iwlora.sensitivity.record import Sensitivity
+from iwlora.sensitivity.statistics import Means, choose
+from iwlora.sensitivity.tally import Tally
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 
-MIN_BATCHES = 4  # fewer give no usable estimate of the spread between batches
+Batch = Mapping[str, Tensor]
+Loss = Callable[[nn.Module, Batch], Tensor]
 
-Matrix = np.ndarray[Any, np.dtype[np.float64]]
-Loss = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
+# Loss scales, tried in turn: powers of two, which change no digit of what a number format holds,
+# and keep small float16 gradients from vanishing.
+_LOSS_SCALES = (2.0**15, 2.0**10, 2.0**5, 1.0)
 
 
 def measure(
     model: nn.Module,
-    batches: Iterable[Mapping[str, Tensor]],
+    batches: Iterable[Batch],
     estimator: str = "exact",
     max_batches: int = 200,
     tolerance: float = 0.02,
     sites: Sequence[Site] | None = None,
     loss: Loss | None = None,
+    statistic: str = "norm",
 ) -> Sensitivity:
-    """Measure s_k = E‖∂L/∂W_k‖_F of every weight matrix of a frozen model.
+    """Measure how sensitive the loss is to every weight matrix of a frozen model.
 
+    ``statistic`` names the score, ``norm`` being s_k = E‖∂L/∂W_k‖_F; ``STATISTICS`` has all.
+    ``estimator`` is ``exact``, ``ghost``, ``sketch`` or ``auto``, the cheapest for each site.
     The expectation is over ``batches``, mappings that the model accepts as keyword arguments;
     ``loss(model, batch)`` gives a scalar, by default ``model(**batch).loss``. Dropout is off.
 
-    Measuring ends after ``max_batches``, or once :func:`share_error`, the part of the total
-    importance expected to sit on the wrong matrices, is at most ``tolerance`` (from the fourth
-    batch on; 0 turns the rule off). The model's mode, ``requires_grad`` flags, gradients and
-    the random state are afterwards as before.
+    Measuring ends after ``max_batches``, or once ``share_error``, the part of the total
+    importance expected to sit on the wrong matrices, is at most ``tolerance`` (from the eighth
+    batch on; 0 turns the rule off). Where ``torch.distributed`` is initialised, every process
+    measures batches of its own and all get the result of all, by one small all-reduce a batch.
+    The model's modes, ``requires_grad`` flags, gradients and random state are left as they were.
 
-    Raises ``IwloraError`` for unknown estimators, no batches, batches without a loss, and
-    gradients that are zero or not finite.
+    Raises ``IwloraError`` for unknown estimators and statistics or a pair that does not fit, no
+    batches, batches without a loss, and gradients that are zero or not finite.
 
     >>> from transformers import BertConfig, BertForSequenceClassification
     >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
@@ -54,95 +60,70 @@ def measure(
     >>> batch = {"input_ids": torch.tensor([[1, 2], [3, 4]]), "labels": torch.tensor([0, 1])}
     >>> sensitivity = measure(model, [batch] * 8)
     >>> sensitivity.batches, len(sensitivity.values)
-    (4, 6)
+    (8, 6)
     """
-    if estimator not in ESTIMATORS:
-        raise unknown("estimator", estimator, ESTIMATORS)
-    if max_batches < 1 or not tolerance >= 0:
-        raise IwloraError(
-            f"max_batches={max_batches} and tolerance={tolerance} were given; "
-            "accepted are max_batches of at least 1 and a tolerance of at least 0"
-        )
-    chosen = list(find_sites(model) if sites is None else sites)
-    names = [site.name for site in chosen]
-    device = next(model.parameters()).device
     started = time.perf_counter()
-    rows: list[list[float]] = []
-    error: float | None = None
-    with _frozen(model), capture(chosen, ESTIMATORS[estimator]) as captured:
-        for index, batch in enumerate(batches):
-            value = (loss or _model_loss)(model, {key: t.to(device) for key, t in batch.items()})
-            value.backward()  # type: ignore[no-untyped-call]
-            rows.append(_row(captured.take(), names, index))
-            error = share_error(np.array(rows))
-            stable = error is not None and error <= tolerance
-            if (stable and tolerance > 0 and len(rows) >= MIN_BATCHES) or len(rows) >= max_batches:
+    score = choose(statistic, estimator)
+    chosen = list(find_sites(model) if sites is None else sites)
+    tally = Tally(chosen, tolerance, max_batches)
+    tally.scale[:] = [score.scale(site) for site in chosen]
+    read = score.reader(estimator)
+    means = Means(estimator) if statistic == "mean" else None
+    device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
+    number = processes.rank()  # of the batch, over all processes: a sketch draws by it
+
+    def reading(site: Site, x: Tensor, delta: Tensor) -> Tensor:
+        return read(site, x, delta, f"{site.name}/{number}")
+
+    source, scales = iter(batches), list(_LOSS_SCALES)
+    with _frozen(model), capture(chosen, reading) as captured:
+        while not tally.enough:
+            row, weight = None, 0.0
+            batch = next(source, None)
+            if batch is not None:
+                inputs = {key: value.to(device) for key, value in batch.items()}
+                weight = float(len(next(iter(inputs.values())))) if score.per_example else 1.0
+                readings = _readings(model, inputs, loss or _model_loss, captured, scales)
+                row = _row(readings, chosen, means, weight)
+            if not tally.add(row, weight, device):
                 break
-    if not rows:
-        raise IwloraError("there are no calibration batches; give at least one")
-    norms = np.array(rows)
-    mean = norms.mean(axis=0)
-    if not mean.sum() > 0:
-        raise IwloraError(
-            "every gradient is zero, so no matrix matters more than another: does the loss "
-            "depend on the model's output, and are there labels other than -100?"
-        )
-    stderr = _standard_error(norms).tolist() if len(norms) > 1 else [None] * len(chosen)
-    return Sensitivity(
-        tuple(
-            SiteSensitivity(s.name, s.kind, s.depth, s.d_in, s.d_out, value, spread)
-            for s, value, spread in zip(chosen, mean.tolist(), stderr, strict=True)
-        ),
-        estimator=estimator,
-        batches=len(rows),
-        share_error=error,
-        converged=error is not None and error <= tolerance,
-        seconds=time.perf_counter() - started,
-    )
+            number += processes.count()
+    values = None
+    if means is not None:
+        values = [means.norm(site, tally.total, device) for site in chosen]
+    return tally.result(estimator, statistic, time.perf_counter() - started, values)
 
 
-def share_error(norms: Matrix) -> float | None:
-    """Expected part of the total importance on the wrong matrices, from norms (batches, sites).
-
-    The shares are w_k = s_k / Σ_j s_j. Their total variation distance to the true shares is
-    ½ Σ_k |ŵ_k − w_k|; with normal errors of standard deviation σ_k it is expected to be
-    ½ √(2/π) Σ_k σ_k. The delta method for a ratio of means over n batches gives σ_k as the
-    standard error of (g_bk − ŵ_k Σ_j g_bj) / mean_b Σ_j g_bj.
-
-    None for fewer than two batches, or when all norms are zero.
-
-    >>> share_error(np.array([[1.0, 3.0], [2.0, 6.0]]))  # the shares do not vary
-    0.0
-    """
-    total = norms.sum(axis=1, keepdims=True)
-    if len(norms) < 2 or not total.sum() > 0:
-        return None
-    shares = norms.sum(axis=0) / total.sum()
-    residuals = (norms - shares * total) / total.mean()
-    return float(0.5 * math.sqrt(2 / math.pi) * _standard_error(residuals).sum())
+def _readings(
+    model: nn.Module, batch: Batch, loss: Loss, captured: Captured, scales: list[float]
+) -> dict[str, Tensor]:
+    """Forward and backward at the first loss scale; one that overflows makes way for the next."""
+    while True:
+        value = loss(model, batch)
+        if not value.requires_grad:
+            return {}  # the loss depends on no site
+        value.backward(torch.full_like(value, scales[0]))  # type: ignore[no-untyped-call]
+        readings = {name: reading / scales[0] for name, reading in captured.take().items()}
+        finite = all(bool(reading.isfinite().all()) for reading in readings.values())
+        if finite or len(scales) == 1:
+            return readings
+        scales.pop(0)
 
 
-def _standard_error(samples: Matrix) -> Matrix:
-    spread: Matrix = samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
-    return spread
-
-
-def _row(estimates: Mapping[str, Tensor], names: Sequence[str], index: int) -> list[float]:
-    if not estimates:
-        return [0.0] * len(names)
-    device = next(iter(estimates.values())).device
+def _row(
+    readings: Mapping[str, Tensor], sites: Sequence[Site], means: Means | None, weight: float
+) -> list[float]:
+    """One number a site; 0 where the loss does not depend on it."""
+    if means is not None:
+        found = {name: means.add(name, value, weight) for name, value in readings.items()}
+        return [found.get(site.name, 0.0) for site in sites]
+    device = next(iter(readings.values())).device if readings else torch.device("cpu")
     zero = torch.zeros((), device=device)
-    row = torch.stack([estimates.get(name, zero).to(device).double() for name in names]).cpu()
-    if not bool(row.isfinite().all()):
-        worst = names[int((~row.isfinite()).nonzero()[0])]
-        raise IwloraError(
-            f"the gradient of {worst} is not finite in calibration batch {index}: "
-            "look at that batch for broken rows, or measure in float32 or bfloat16"
-        )
-    return [float(value) for value in row]
+    row = [readings.get(site.name, zero).to(device).double() for site in sites]
+    return [float(value) for value in torch.stack(row).cpu()]
 
 
-def _model_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+def _model_loss(model: nn.Module, batch: Batch) -> Tensor:
     output = model(**batch)
     value = getattr(output, "loss", None)
     if not isinstance(value, Tensor):
@@ -159,14 +140,40 @@ def _frozen(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    try:
-        with torch.random.fork_rng(devices), torch.enable_grad():
-            model.eval()
-            for parameter in flags:
-                parameter.requires_grad_(False)
-            yield
-    finally:
+    with ExitStack() as after:
         for module, mode in modes.items():
-            module.training = mode
+            after.callback(setattr, module, "training", mode)
         for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
+            after.callback(parameter.requires_grad_, flag)
+        for module in modes:
+            # The graph starts at the embeddings: re-entrant checkpointing runs backward only
+            # through blocks whose inputs require a gradient.
+            if isinstance(module, nn.Embedding):
+                after.callback(module.register_forward_hook(_root).remove)
+        for config in (getattr(module, "config", None) for module in modes):
+            if config is not None and getattr(config, "use_cache", False):
+                after.callback(setattr, config, "use_cache", config.use_cache)
+                config.use_cache = False  # a cache would grow by every recomputed block
+        after.enter_context(torch.random.fork_rng(devices))
+        after.enter_context(torch.enable_grad())
+        for module in modes:
+            module.training = _checkpoints(module)
+        for parameter in flags:
+            parameter.requires_grad_(False)
+        yield
+
+
+def _root(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
+    return output.requires_grad_().clone() if torch.is_grad_enabled() else None
+
+
+def _checkpoints(module: nn.Module) -> bool:
+    """Whether the module saves memory in training mode, and nothing else changes by that mode.
+
+    The layers of transformers look at their own mode before they checkpoint; some of them also
+    apply dropout themselves, at a rate that is a plain number.
+    """
+    if not (isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing):
+        return False
+    rates = [rate for name, rate in vars(module).items() if "drop" in name]
+    return not any(isinstance(rate, float) and rate > 0 for rate in rates)

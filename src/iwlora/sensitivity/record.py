@@ -13,14 +13,24 @@ from iwlora.files import write_text
 
 FORMAT = "iwlora-sensitivity/1"
 
+FORMULAS = {
+    "norm": "E‖G‖",
+    "rms": "E‖G‖/√(d_in d_out)",
+    "relative": "E‖G‖/‖W‖",
+    "saliency": "E mean |W⊙G|",
+    "mean": "‖E G‖",
+    "example": "E‖G_i‖",
+}
+"""What s_k is in each statistic; G is the gradient of a batch, G_i that of an example."""
+
 
 @dataclass(frozen=True)
 class SiteSensitivity:
     """The sensitivity of one weight matrix of shape (d_out, d_in).
 
-    ``value`` is s_k, in units of loss per unit of weight; ``stderr`` is its standard error
-    over calibration batches, None after a single one; ``depth`` is the index of the block
-    that holds the matrix.
+    ``value`` is s_k (for ``norm`` in units of loss per unit of weight); ``stderr`` is its
+    standard error over calibration batches, None after a single one; ``depth`` is the index of
+    the block that holds the matrix.
     """
 
     name: str
@@ -34,12 +44,14 @@ class SiteSensitivity:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Measured sensitivities s_k = E‖∂L/∂W_k‖_F of the adapted matrices of one model.
+    """Measured sensitivities s_k of the adapted matrices of one model.
 
-    ``batches`` is how many calibration batches were used, ``share_error`` the expected part of
-    the total importance that still sits on the wrong matrices (see ``iwlora.measure``; None
-    after a single batch), ``converged`` whether that fell to the tolerance asked for,
-    ``seconds`` the wall time.
+    ``statistic`` names what s_k is, ``norm`` being E‖∂L/∂W_k‖_F (see ``iwlora.measure``),
+    ``estimator`` how it was computed. ``batches`` is how many calibration batches were used,
+    ``share_error`` the expected part of the total importance that still sits on the wrong
+    matrices (see ``iwlora.measure``; None after a single batch), ``share_bound`` what that part
+    does not exceed with 95% confidence, ``converged`` whether the expectation fell to the
+    tolerance asked for, ``seconds`` the wall time.
 
     >>> site = SiteSensitivity("layer.0.query", "query", 0, 4, 4, value=0.5, stderr=0.1)
     >>> Sensitivity((site,), "exact", 8, 0.01, True, 1.5).values
@@ -52,6 +64,8 @@ class Sensitivity:
     share_error: float | None
     converged: bool
     seconds: float
+    statistic: str = "norm"
+    share_bound: float | None = None
 
     @property
     def values(self) -> dict[str, float]:
@@ -83,8 +97,9 @@ class Sensitivity:
             sites = tuple(SiteSensitivity(**site) for site in stored.pop("sites"))
             sensitivity = cls(sites, **stored)
             finite = all(math.isfinite(site.value) for site in sites)
+            known = sensitivity.statistic in FORMULAS
         except (TypeError, KeyError) as error:
             raise IwloraError(f"{fix} ({error})") from None
-        if not sites or not finite:
-            raise IwloraError(f"{fix} (it holds no finite sensitivities)")
+        if not sites or not finite or not known:
+            raise IwloraError(f"{fix} (it holds no finite sensitivities of a known statistic)")
         return sensitivity

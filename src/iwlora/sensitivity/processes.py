@@ -1,0 +1,45 @@
+"""The processes that measure together: ``torch.distributed`` where it is initialised, else one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def count() -> int:
+    """How many there are."""
+    return distributed.get_world_size() if _together() else 1
+
+
+def rank() -> int:
+    """The place of this one among them, from 0."""
+    return distributed.get_rank() if _together() else 0
+
+
+def summed(tensor: Tensor, device: torch.device) -> Tensor:
+    """The sum of the tensors of all processes, by one all-reduce, where ``device`` can take part.
+
+    >>> summed(torch.ones(2), torch.device("cpu"))
+    tensor([1., 1.])
+    """
+    if count() == 1:
+        return tensor
+    total = tensor.to("cpu" if distributed.get_backend() == "gloo" else device, copy=True)
+    distributed.all_reduce(total)
+    return total
+
+
+def rows(row: list[float] | None, width: int, device: torch.device) -> list[list[float]]:
+    """The rows of all processes in order of rank, by one all-reduce; absent ones are left out.
+
+    >>> rows([1.0, 2.0], width=2, device=torch.device("cpu"))
+    [[1.0, 2.0]]
+    """
+    table = torch.zeros(count(), width + 1, dtype=torch.float64)
+    if row is not None:
+        table[rank()] = torch.tensor([1.0, *row], dtype=torch.float64)
+    return [row for present, *row in summed(table, device).tolist() if present]

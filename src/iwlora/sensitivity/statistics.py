@@ -1,0 +1,178 @@
+"""What is said about each matrix from its weight gradients: one row of a table a statistic.
+
+Everything here sees one batch of one site. The reading of a batch is a scalar whose mean over
+batches, times the site's ``scale``, is the sensitivity; only ``mean`` keeps a matrix for each
+site, because the norm of a mean needs one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iwlora.errors import IwloraError, unknown
+from iwlora.sensitivity import processes
+from iwlora.sensitivity.estimators import (
+    COLUMNS,
+    ESTIMATORS,
+    Estimator,
+    gradient,
+    projected_gradient,
+)
+from iwlora.sites import Site, dense_weight
+
+Read = Callable[[Site, Tensor, Tensor, str], Tensor]
+"""(site, its inputs, the gradients of its outputs, a seed) -> the reading of one batch."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One way to score a matrix, and where it comes from.
+
+    ``estimators`` are those that can compute it: ``reader`` says how, given one of them.
+    ``per_example`` ones weigh batches by their number of examples.
+    """
+
+    source: str
+    reader: Callable[[str], Read]
+    scale: Callable[[Site], float] = lambda _site: 1.0
+    estimators: tuple[str, ...] = tuple(ESTIMATORS)
+    per_example: bool = False
+
+
+def norm(estimator: str) -> Read:
+    """‖G_b‖_F of the batch's gradient."""
+    estimate = ESTIMATORS[estimator]
+    return lambda _site, x, delta, seed: estimate(x, delta, seed)
+
+
+def saliency(_estimator: str) -> Read:
+    """Σ_ij |W_ij G_ij|, with a quantised W as the numbers that it stands for."""
+
+    def read(site: Site, x: Tensor, delta: Tensor, _seed: str) -> Tensor:
+        product = gradient(x, delta)
+        return product.mul_(dense_weight(site).to(product)).abs_().sum()
+
+    return read
+
+
+def example_norms(estimator: str) -> Read:
+    """Σ_i ‖G_i‖_F over a batch's examples, G_i being what example i adds to the gradient.
+
+    Where the batch's loss is the mean of its examples' losses, that is the mean norm of their
+    own gradients. Raises ``IwloraError`` where a layer does not see one row an example.
+    """
+    estimate: Estimator = ESTIMATORS[estimator]
+
+    def read(site: Site, x: Tensor, delta: Tensor, seed: str) -> Tensor:
+        if x.dim() < 3:
+            raise IwloraError(
+                f"{site.name} sees inputs of shape {tuple(x.shape)}, which do not tell its "
+                "examples apart; take another statistic, or leave the site out with sites="
+            )
+        norms = [estimate(x[i], delta[i], f"{seed}/{i}") for i in range(len(x))]
+        return torch.stack(norms).sum()
+
+    return read
+
+
+def mean_gradient(estimator: str) -> Read:
+    """G_b itself, or G_b P for one projection P of the site, the same for all batches.
+
+    Exact, this holds one matrix of the size of the weight for every site; else a slim one.
+    """
+    if estimator == "exact":
+        return lambda _site, x, delta, _seed: gradient(x, delta)
+    return lambda site, x, delta, _seed: projected_gradient(x, delta, site.name, COLUMNS)
+
+
+def choose(statistic: str, estimator: str) -> Statistic:
+    """The statistic of that name; raises ``IwloraError`` if there is none, or not so estimated."""
+    if statistic not in STATISTICS:
+        raise unknown("statistic", statistic, STATISTICS)
+    if estimator not in ESTIMATORS:
+        raise unknown("estimator", estimator, ESTIMATORS)
+    chosen = STATISTICS[statistic]
+    if estimator not in chosen.estimators:
+        raise IwloraError(
+            f"statistic={statistic!r} cannot be computed with estimator={estimator!r}; "
+            f"accepted are {', '.join(chosen.estimators)}"
+        )
+    return chosen
+
+
+def _per_entry(site: Site) -> float:
+    return 1 / (site.d_in * site.d_out)
+
+
+def _per_root_entry(site: Site) -> float:
+    return 1 / math.sqrt(site.d_in * site.d_out)
+
+
+def _per_weight(site: Site) -> float:
+    size = float(torch.linalg.vector_norm(dense_weight(site).double()))
+    if not size > 0:
+        raise IwloraError(f"{site.name} has a weight of norm {size}; nothing is relative to that")
+    return 1 / size
+
+
+# What they are is said once, in iwlora.sensitivity.record.FORMULAS.
+STATISTICS = {
+    "norm": Statistic("this project", norm),
+    "rms": Statistic("the root mean square of a gradient's entries", norm, _per_root_entry),
+    "relative": Statistic("You et al. 2017, arXiv:1708.03888 (inverse)", norm, _per_weight),
+    "saliency": Statistic(
+        "Molchanov et al. 2019, arXiv:1906.10771; Zhang et al. 2023, arXiv:2303.10512",
+        saliency,
+        _per_entry,
+        ("exact", "auto"),
+    ),
+    "mean": Statistic(
+        "the gradient of the expected loss",
+        mean_gradient,
+        estimators=("exact", "sketch", "auto"),
+        per_example=True,
+    ),
+    "example": Statistic(
+        "Katharopoulos & Fleuret 2018, arXiv:1803.00942",
+        example_norms,
+        per_example=True,
+    ),
+}
+
+
+class Means:
+    """Running mean gradients, and how far each batch reaches along them.
+
+    >>> means = Means("exact")
+    >>> means.add("w", torch.tensor([[3.0, 4.0]]), weight=1.0)
+    5.0
+    >>> means.add("w", torch.tensor([[-4.0, 3.0]]), weight=1.0)  # at a right angle to the first
+    0.0
+    """
+
+    def __init__(self, estimator: str) -> None:
+        self._columns = math.inf if estimator == "exact" else COLUMNS
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor, weight: float) -> float:
+        """Add a batch; ⟨u, G_b⟩ with u the direction of the mean before it (its own at first).
+
+        The spread of these readings is that of ‖mean‖, by the delta method; directions that are
+        still noisy make it too wide rather than too narrow.
+        """
+        total = self._sums.setdefault(name, torch.zeros_like(value))
+        size = torch.linalg.vector_norm(total)
+        along = (total * value).sum() / size if size > 0 else torch.linalg.vector_norm(value)
+        total.add_(value, alpha=weight)
+        return float(along)
+
+    def norm(self, site: Site, total: float, device: torch.device) -> float:
+        """‖Σ_b weight_b G_b‖_F / total over the batches of all processes."""
+        shape = (site.d_out, int(min(site.d_in, self._columns)))
+        own = self._sums.get(site.name, torch.zeros(shape)).double()
+        return float(torch.linalg.vector_norm(processes.summed(own, device))) / total

@@ -1,0 +1,123 @@
+"""Models that cannot be used, and what is said without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import Command, check_unfinished, write_recipe
+
+PAPER = Path(__file__).parents[2] / "recipes" / "paper" / "rte.yaml"
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def _edit_config(folder: Path, **changes: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def _rename_weights(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = folder / "model.safetensors"
+    save_file({f"other.{name}": value for name, value in load_file(weights).items()}, weights)
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda m: (m / "config.json").unlink(), "without a config.json"),
+        (lambda m: _cut(m / "config.json"), "cannot load the model in"),
+        (lambda m: _edit_config(m, model_type="unheard-of"), "unheard-of"),
+        (lambda m: _edit_config(m, model_type="vit"), "cannot load the model in"),
+        (lambda m: _edit_config(m, hidden_size="x"), "hidden_size"),
+        (lambda m: _edit_config(m, num_attention_heads=3), "attention heads"),
+        (lambda m: _edit_config(m, intermediate_size=20), "6 of another shape"),
+        (lambda m: (m / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda m: _cut(m / "model.safetensors"), "cannot load the model in"),
+        (_rename_weights, "24 missing"),
+        (lambda m: _cut(m / "tokenizer.json"), "cannot load the tokenizer"),
+        (lambda m: [f.unlink() for f in m.glob("[tv]o[kc]*")], "holds no tokenizer"),
+    ],
+    ids=[
+        "no config",
+        "cut config",
+        "unknown type",
+        "no text model",
+        "wrong type of field",
+        "impossible shape",
+        "weights of another shape",
+        "no weights",
+        "cut weights",
+        "weights of other names",
+        "cut tokenizer",
+        "no tokenizer",
+    ],
+)
+def test_a_broken_model(
+    recipe: Path,
+    tiny_bert: Path,
+    tmp_path: Path,
+    refused: Command,
+    damage: Callable[[Path], object],
+    expected: str,
+) -> None:
+    model = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    damage(model)
+    outcome = refused("train", recipe, f"model={model}", "--out", tmp_path / "run")
+    assert expected in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    check_unfinished(tmp_path / "run")
+
+
+def test_a_comparison_is_refused_before_its_first_run(
+    settings: dict[str, Any], tmp_path: Path, refused: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iwlora.bench.plan.subprocess.run", None)
+    plan = {**settings, "methods": ["full", {"name": "lora", "rank": 4}], "seeds": [0, 1]}
+    del plan["method"]
+    recipe = write_recipe(tmp_path / "plan.yaml", plan)
+    for override, expected in (
+        ("model=no/such", "model=no/such"),
+        ("task.train=no/such.csv", "cannot read no/such.csv"),
+        ("task.label=moods", "unknown column 'moods'"),
+        ("train.max_length=65", "at most 64"),
+        ("targets=[querry]", "unknown target 'querry'"),
+        ("methods=[{name: lora, rank: 17}]", "method.rank=17"),
+        ("methods=[{name: lora, rank: 2}, {name: adalora, rank: 8}]", "same budget"),
+    ):
+        outcome = refused("compare", recipe, override, "--out", tmp_path / "out")
+        assert expected in outcome.err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["mnli", "rte", "sst2"])
+def test_a_paper_recipe_without_a_network_names_the_way_out(
+    tmp_path: Path, refused: Command, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    outcome = refused("compare", PAPER.with_name(f"{name}.yaml"), "--out", tmp_path / "out")
+    assert len(outcome.err.splitlines()) == 1
+    assert "microsoft/deberta-v3-base" in outcome.err
+    assert "model=FOLDER task.data_dir=FOLDER" in outcome.err
+    assert ". " not in outcome.err.removesuffix("\n"), "one sentence"
+    assert not (tmp_path / "out").exists()
+
+
+def test_glue_without_a_network_names_the_way_out(
+    tiny_bert: Path, tmp_path: Path, refused: Command
+) -> None:
+    out = tmp_path / "out"
+    outcome = refused("compare", PAPER, f"model={tiny_bert}", "train.max_length=64", "--out", out)
+    assert len(outcome.err.splitlines()) == 1
+    assert "task.data_dir=FOLDER" in outcome.err
+    assert not out.exists()

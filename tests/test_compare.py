@@ -1,0 +1,307 @@
+"""Comparisons, end to end: every number in the table is counted again by hand."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from commands import Outcome, call, carry_out_here, run_settings, spawn, write_recipe
+from counted import (
+    BLOCKS,
+    HEAD,
+    INNER,
+    MATRICES,
+    WIDTH,
+    accuracy,
+    bert_parameters,
+    f1,
+    low_rank_parameters,
+    predictions,
+    read,
+    result,
+    table,
+)
+
+ARMS = ("full", "lora", "adalora", "iw-lora")
+SEEDS = (0, 1)
+RANK = 4
+
+
+@pytest.fixture(scope="module")
+def plan(tiny_bert: Path, reviews: dict[str, str]) -> dict[str, Any]:
+    methods = ["full", *({"name": name, "rank": RANK} for name in ARMS[1:])]
+    settings = run_settings(tiny_bert, reviews, methods=methods, seeds=list(SEEDS))
+    del settings["method"]
+    return settings
+
+
+@pytest.fixture(scope="module")
+def compared(
+    plan: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Outcome]:
+    """(recipe, folder, outcome) of four methods × two seeds, each run in its own process."""
+    folder = tmp_path_factory.mktemp("compare")
+    recipe = write_recipe(folder / "plan.yaml", plan)
+    return recipe, folder / "out", spawn("compare", recipe, "--out", folder / "out")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The runs of a comparison are carried out in this process; returns their commands."""
+    return carry_out_here(monkeypatch)
+
+
+def test_it_runs_through(compared: tuple[Path, Path, Outcome]) -> None:
+    _, folder, outcome = compared
+    assert outcome.code == 0, outcome.err
+    assert "Traceback" not in outcome.err
+    for label in ARMS:
+        for seed in SEEDS:
+            found = result(folder, label, seed)
+            assert (found["method"], found["label"], found["seed"]) == (label, label, seed)
+    for number in range(1, 9):
+        assert f"[{number}/8]" in outcome.out
+    assert f"report: {folder / 'report.html'}" in outcome.out
+    for name in ("report.html", "summary.json", "summary.md", "comparison.yaml"):
+        assert (folder / name).stat().st_size > 0
+    assert "query" in outcome.out, "the picture of the importance"
+
+
+def test_parameters_are_those_counted_by_hand(compared: tuple[Path, Path, Outcome]) -> None:
+    _, folder, _ = compared
+    assert low_rank_parameters(RANK) == 1664
+    initial = round(1.5 * RANK)
+    triplets = low_rank_parameters(initial) + BLOCKS * len(MATRICES) * initial  # and Λ
+    trained = {
+        "full": bert_parameters(),
+        "lora": low_rank_parameters(RANK),
+        "adalora": triplets,
+        "iw-lora": low_rank_parameters(RANK),
+    }
+    for label in ARMS:
+        for seed in SEEDS:
+            found = result(folder, label, seed)
+            assert found["head_parameters"] == HEAD
+            assert found["trainable_parameters"] == trained[label] + HEAD
+            if label != "adalora":
+                assert found["adapter_parameters"] == trained[label]
+                continue
+            # AdaLoRA ends with RANK triplets a matrix on average, wherever they are.
+            config = read(folder / label / f"seed-{seed}" / "adapter" / "adapter_config.json")
+            ranks = config["rank_pattern"]
+            assert sum(ranks.values()) == RANK * BLOCKS * len(MATRICES)
+            count = 0
+            for name, rank in ranks.items():
+                inside = name.split(".layer.")[1].split(".", 1)[1]
+                feed_forward = inside in ("intermediate.dense", "output.dense")
+                count += rank * (WIDTH + (INNER if feed_forward else WIDTH))
+            assert found["adapter_parameters"] == count
+
+
+def test_metrics_are_those_of_the_predictions(compared: tuple[Path, Path, Outcome]) -> None:
+    _, folder, _ = compared
+    for label in ARMS:
+        for seed in SEEDS:
+            pairs = predictions(folder / label / f"seed-{seed}")
+            assert len(pairs) == 32
+            metrics = result(folder, label, seed)["metrics"]
+            assert metrics["accuracy"] == pytest.approx(accuracy(pairs), abs=1e-12)
+            classes = {name for pair in pairs for name in pair}
+            macro = sum(f1(pairs, name) for name in classes) / len(classes)
+            assert metrics["macro_f1"] == pytest.approx(macro, abs=1e-12)
+
+
+def mean_and_spread(values: list[float]) -> tuple[float, float]:
+    mean = sum(values) / len(values)
+    squares = sum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / (len(values) - 1))
+
+
+def test_the_table_is_right(compared: tuple[Path, Path, Outcome]) -> None:
+    _, folder, outcome = compared
+    shown = table(outcome.out)
+    assert tuple(shown) == ARMS
+    summary = {arm["label"]: arm for arm in read(folder / "summary.json")["arms"]}
+    markdown = (folder / "summary.md").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for label in ARMS:
+        results = [result(folder, label, seed) for seed in SEEDS]
+        assert shown[label]["seeds"] == "2"
+        for metric, scale, digits in (("accuracy", 100, 2), ("macro_f1", 100, 2), ("loss", 1, 4)):
+            mean, spread = mean_and_spread([found["metrics"][metric] for found in results])
+            told = f"{mean * scale:.{digits}f} ± {spread * scale:.{digits}f}"
+            assert shown[label][metric] == told
+            assert told in markdown
+            assert told in page
+            assert summary[label]["metrics"][metric]["mean"] == pytest.approx(mean)
+            assert summary[label]["metrics"][metric]["sd"] == pytest.approx(spread)
+        for column, field in (
+            ("trainable", "trainable_parameters"),
+            ("adapter", "adapter_parameters"),
+        ):
+            counts = sorted({found[field] for found in results})
+            assert shown[label][column] == "–".join(f"{count:,}" for count in counts)
+        seconds, _ = mean_and_spread([found["train_seconds"] for found in results])
+        assert float(shown[label]["training"].removesuffix(" s")) == pytest.approx(
+            seconds, abs=0.051
+        )
+        rate, _ = mean_and_spread([found["examples_per_second"] for found in results])
+        assert float(shown[label]["examples/s"].replace(",", "")) == pytest.approx(rate, abs=0.051)
+    assert shown["lora"]["measuring"] == "0.0 s"
+    assert read(folder / "summary.json")["missing"] == []
+
+
+def test_all_arms_of_a_seed_see_the_same_start(compared: tuple[Path, Path, Outcome]) -> None:
+    _, folder, _ = compared
+    for seed in SEEDS:
+        recipes = [
+            yaml.safe_load((folder / label / f"seed-{seed}" / "recipe.yaml").read_text())
+            for label in ARMS
+        ]
+        for recipe in recipes:
+            assert recipe["train"] == recipes[0]["train"]
+            assert recipe["train"]["seed"] == seed
+            assert recipe["task"] == recipes[0]["task"]
+
+
+def test_what_is_done_is_not_done_again(
+    compared: tuple[Path, Path, Outcome],
+    in_process: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe, folder, first = compared
+    results = list(folder.rglob("result.json"))
+    before = {path: path.read_bytes() for path in results}
+    outcome = call(capsys, "compare", recipe, "--out", folder)
+    assert outcome.code == 0
+    assert in_process == []
+    assert "8 of 8 runs are done already" in outcome.out
+    assert {path: path.read_bytes() for path in results} == before
+    assert table(outcome.out) == table(first.out)
+
+
+def test_it_goes_on_after_a_run_was_lost(
+    compared: tuple[Path, Path, Outcome],
+    in_process: list[list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe, folder, _ = compared
+    copy = Path(shutil.copytree(folder, tmp_path / "out"))
+    shutil.rmtree(copy / "iw-lora" / "seed-1")
+    (copy / "lora" / "seed-0" / "result.json").unlink()  # this one was cut short
+    before = {path: path.read_bytes() for path in copy.rglob("result.json")}
+    outcome = call(capsys, "compare", recipe, "--out", copy)
+    assert outcome.code == 0, outcome.err
+    assert "6 of 8 runs are done already" in outcome.out
+    assert [Path(command[-1]).relative_to(copy).as_posix() for command in in_process] == [
+        "lora/seed-0",
+        "iw-lora/seed-1",
+    ]
+    assert {path: path.read_bytes() for path in before} == before
+    for label, seed in (("lora", 0), ("iw-lora", 1)):
+        again, first = result(copy, label, seed), result(folder, label, seed)
+        assert again["metrics"] == pytest.approx(first["metrics"], rel=1e-5)
+
+
+def test_another_recipe_is_refused_the_folder(
+    compared: tuple[Path, Path, Outcome],
+    in_process: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe, folder, _ = compared
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    outcome = call(capsys, "compare", recipe, "train.lr=1e-4", "--out", folder)
+    assert outcome.code == 2
+    assert "belongs to another recipe" in outcome.err
+    assert in_process == []
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_more_seeds_are_added_to_a_comparison(
+    compared: tuple[Path, Path, Outcome],
+    in_process: list[list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe, folder, _ = compared
+    copy = Path(shutil.copytree(folder, tmp_path / "out"))
+    given = ["methods=[full, {name: lora, rank: 4}]", "seeds=[0, 1, 2]"]
+    outcome = call(capsys, "compare", recipe, *given, "--out", copy)
+    assert outcome.code == 0
+    assert len(in_process) == 2
+    assert table(outcome.out)["lora"]["seeds"] == "3"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_failing_arm_is_told_and_the_others_finish(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = [
+        {"name": "lora", "rank": RANK, "label": "wild", "train": {"lr": 1e30}},
+        {"name": "lora", "rank": RANK},
+    ]
+    recipe = write_recipe(tmp_path / "plan.yaml", {**plan, "methods": methods})
+    outcome = call(capsys, "compare", recipe, "--out", tmp_path / "out")
+    assert outcome.code == 1
+    for seed in SEEDS:
+        assert f"wild, seed {seed} failed (exit 2)" in outcome.out
+        assert (tmp_path / "out" / "lora" / f"seed-{seed}" / "result.json").is_file()
+        assert not (tmp_path / "out" / "wild" / f"seed-{seed}" / "result.json").exists()
+        assert f"missing: wild, seed {seed}" in outcome.out
+    assert "lower train.lr" in outcome.err
+    shown = table(outcome.out)
+    assert shown["wild"]["seeds"] == "0 of 2"
+    assert shown["lora"]["seeds"] == "2"
+    missing = read(tmp_path / "out" / "summary.json")["missing"]
+    assert [(one["label"], one["seed"]) for one in missing] == [("wild", 0), ("wild", 1)]
+    again = call(capsys, "report", tmp_path / "out")
+    assert again.code == 0
+    assert table(again.out) == shown
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_comparison_in_which_all_fail(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**plan, "methods": ["full"], "seeds": [0], "train": {**plan["train"], "lr": 1e30}}
+    recipe = write_recipe(tmp_path / "plan.yaml", settings)
+    outcome = call(capsys, "compare", recipe, "--out", tmp_path / "out")
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.err
+    assert "no run of" in outcome.err
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_unequal_budgets_only_when_they_are_wanted(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = [{"name": "lora", "rank": 2}, {"name": "iw-lora", "rank": RANK}]
+    recipe = write_recipe(tmp_path / "plan.yaml", {**plan, "methods": methods, "seeds": [0]})
+    refused = call(capsys, "compare", recipe, "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert "lora 832, iw-lora 1,664" in refused.err
+    assert "unequal_budgets=true" in refused.err
+    assert not (tmp_path / "out").exists()
+    allowed = call(capsys, "compare", recipe, "unequal_budgets=true", "--out", tmp_path / "out")
+    assert allowed.code == 0
+    assert table(allowed.out)["lora"]["adapter"] == "832"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_budget_sets_the_ranks(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**plan, "methods": ["full", "lora"], "seeds": [0], "budget": 1300}
+    recipe = write_recipe(tmp_path / "plan.yaml", settings)
+    assert call(capsys, "compare", recipe, "--out", tmp_path / "out").code == 0
+    found = result(tmp_path / "out", "lora", 0)
+    assert (found["rank"], found["adapter_parameters"]) == (3, low_rank_parameters(3))
+    assert low_rank_parameters(3) <= 1300 < low_rank_parameters(4)
+    assert result(tmp_path / "out", "full", 0)["rank"] is None

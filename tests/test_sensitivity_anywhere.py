@@ -1,0 +1,295 @@
+"""Whatever the model, its number format, its memory savings and where it lies."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import iwlora
+from conftest import VOCABULARY, tiny_config
+from iwlora.sensitivity.capture import capture
+from iwlora.sensitivity.estimators import exact
+from iwlora.sites import dense_weight, sites
+from sensitivity_models import batches, classifier, end_of_sequence, gradients, oracle
+
+
+def language_model(architecture: str) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    auto: Any = AutoModelForSeq2SeqLM if architecture in ("t5", "bart") else AutoModelForCausalLM
+    torch.manual_seed(0)
+    return auto.from_config(tiny_config(architecture)).double().eval()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "t5", "bart"])
+def test_language_models_with_ignored_labels(architecture: str) -> None:
+    model = language_model(architecture)
+    batch = batches(1)[0]
+    batch["labels"] = torch.randint(5, len(VOCABULARY), (3, 7))
+    batch["labels"][0, :3] = -100
+    batch["labels"][1, 5:] = -100
+    expected = {name: float(g.norm()) for name, g in gradients(model, batch).items()}
+    for estimator in ("exact", "ghost", "auto"):
+        found = iwlora.measure(model, [batch], estimator).values
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-14)
+    other = {**batch, "labels": batch["labels"].clamp(min=5)}
+    changed = iwlora.measure(model, [other]).values
+    assert changed != pytest.approx(expected, rel=1e-3)
+
+
+class Block(nn.Module):
+    """Uses its layers twice, and checkpoints itself where asked."""
+
+    def __init__(self, tied: bool = False, reentrant: bool | None = None) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 6)
+        self.blocks = nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 6)])
+        if tied:
+            self.blocks[1].weight = self.blocks[0].weight
+        self.reentrant = reentrant
+
+    def _layers(self, h: Tensor) -> Tensor:
+        for layer in [*self.blocks, *self.blocks]:
+            h = torch.tanh(layer(h)) + h
+        return h
+
+    def forward(self, ids: Tensor, labels: Tensor) -> Any:
+        h = self.embedding(ids)
+        h += 1  # in place, as models do
+        if self.reentrant is None:
+            h = self._layers(h)
+        else:
+            h = checkpoint(self._layers, h, use_reentrant=self.reentrant)
+        return type("Output", (), {"loss": (h.sum(-1) * labels).mean()})
+
+
+def rows() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randn(4, 5, generator=generator).double()
+    return {"ids": torch.randint(0, 11, (4, 5), generator=generator), "labels": labels}
+
+
+def test_tied_layers_have_the_norm_of_the_sum_of_all_their_uses() -> None:
+    model = Block(tied=True).double()
+    expected = gradients(model, rows())
+    found = iwlora.measure(model, [rows()]).values
+    assert found["blocks.0"] == pytest.approx(float(expected["blocks.0"].norm()), rel=1e-12)
+    assert found["blocks.1"] == found["blocks.0"]
+
+
+def test_a_module_in_two_places_is_one_site() -> None:
+    model = Block().double()
+    model.blocks[1] = model.blocks[0]
+    expected = float(gradients(model, rows())["blocks.0"].norm())
+    assert iwlora.measure(model, [rows()]).values == {"blocks.0": pytest.approx(expected)}
+
+
+@pytest.mark.parametrize("statistic", ["norm", "example", "mean"])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_when_everything_is_frozen(reentrant: bool, statistic: str) -> None:
+    plain = Block().double()
+    saving = Block(reentrant=reentrant).double()
+    saving.load_state_dict(plain.state_dict())
+    expected = iwlora.measure(plain, [rows()], statistic=statistic).values
+    saving.requires_grad_(False)
+    found = iwlora.measure(saving, [rows()], statistic=statistic).values
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert sum(expected.values()) > 0
+    assert not any(m._forward_hooks for m in saving.modules())
+
+
+def checkpointing(model: Any, reentrant: bool) -> Any:
+    # transformers renames this during version 5
+    name = "activation_checkpointing_enable"
+    enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": reentrant})
+    return model
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2", "t5"])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_models_of_transformers_checkpoint_while_they_are_measured(
+    architecture: str, reentrant: bool
+) -> None:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model = classifier(architecture)
+    data = batches(2, eos=end_of_sequence(model))
+    expected = iwlora.measure(model, data).values
+    checkpointing(model, reentrant)
+    modes: list[bool] = []
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.register_forward_pre_hook(lambda layer, _: modes.append(layer.training))
+    assert iwlora.measure(model, data).values == pytest.approx(expected, rel=1e-10)
+    assert modes
+    assert all(modes)
+    assert not any(module.training for module in model.modules())
+
+
+def test_checkpointing_does_not_bring_dropout_back() -> None:
+    for architecture, rate in (("bert", "hidden_dropout_prob"), ("bart", "dropout")):
+        model = classifier(architecture, **{rate: 0.5})
+        data = batches(1, eos=end_of_sequence(model))
+        expected = iwlora.measure(model, data).values
+        checkpointing(model, reentrant=False)
+        assert iwlora.measure(model.train(), data).values == pytest.approx(expected, rel=1e-10)
+
+
+def test_bfloat16_is_near_float64() -> None:
+    model, data = classifier("bert"), batches(3)
+    expected = oracle(model, data)
+    found = iwlora.measure(model.bfloat16(), data, tolerance=0).values
+    total = sum(expected.values())
+    assert sum(abs(found[name] - value) for name, value in expected.items()) < 0.03 * total
+
+
+def test_float16_gradients_neither_vanish_nor_overflow() -> None:
+    model, data = classifier("bert"), batches(3)
+    expected = oracle(model, data)
+    total = sum(expected.values())
+    # ...a loss so small that its gradients are below float16, and one so large that they are
+    # above it at the first loss scale.
+    for factor in (1e-4, 1.0, 3e2):
+        found = iwlora.measure(
+            copy.deepcopy(model).half(),
+            data,
+            tolerance=0,
+            loss=lambda model, batch, f=factor: model(**batch).loss.float() * f,
+        ).values
+        wrong = sum(abs(found[name] / factor - value) for name, value in expected.items())
+        assert wrong < 0.03 * total, factor
+
+
+def test_autocast_does_not_reach_what_is_read() -> None:
+    """The model computes in bfloat16; its gradients are multiplied in float32."""
+    model, batch = classifier("bert").float(), batches(1)[0]
+    dtypes = []
+
+    def read(_: Any, x: Tensor, delta: Tensor) -> Tensor:
+        dtypes.append((torch.mm(x.flatten(0, -2).float().mT, delta.flatten(0, -2).float())).dtype)
+        return exact(x, delta)
+
+    with torch.autocast("cpu", torch.bfloat16), capture(sites(model), read) as captured:
+        model.eval().requires_grad_(False)(**batch).loss.backward()
+        captured.take()
+    assert set(dtypes) == {torch.float32}
+
+
+def quantised_with_bitsandbytes(bits: int) -> Callable[[nn.Linear], nn.Linear]:
+    bnb = pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+
+    def convert(linear: nn.Linear) -> nn.Linear:
+        shape = (linear.in_features, linear.out_features)
+        packed: nn.Linear = (
+            bnb.nn.Linear4bit(*shape, compute_dtype=torch.float32, quant_type="nf4")
+            if bits == 4
+            else bnb.nn.Linear8bitLt(*shape, has_fp16_weights=False)
+        )
+        packed.load_state_dict(linear.state_dict())
+        return packed.to("cpu")
+
+    return convert
+
+
+def quantised_with_torchao(config: str) -> Callable[[nn.Linear], nn.Linear]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization = pytest.importorskip("torchao.quantization", reason="pip install torchao")
+
+    def convert(linear: nn.Linear) -> nn.Linear:
+        box = nn.Sequential(copy.deepcopy(linear))
+        quantization.quantize_(box, getattr(quantization, config)())
+        packed: nn.Linear = box[0]
+        return packed
+
+    return convert
+
+
+def replaced(model: nn.Module, convert: Callable[[nn.Linear], nn.Linear]) -> nn.Module:
+    model = copy.deepcopy(model)
+    for site in sites(model):
+        parent, _, name = site.name.rpartition(".")
+        setattr(model.get_submodule(parent), name, convert(model.get_submodule(site.name)))
+    return model
+
+
+@pytest.mark.filterwarnings("ignore")  # of the quantisers themselves
+@pytest.mark.parametrize(
+    ("make", "how", "precision"),
+    [
+        (quantised_with_bitsandbytes, 4, 1e-4),
+        (quantised_with_bitsandbytes, 8, 0.05),  # its inputs are rounded to 8 bits as well
+        (quantised_with_torchao, "Int8WeightOnlyConfig", 1e-4),
+        (quantised_with_torchao, "IntxWeightOnlyConfig", 1e-4),
+    ],
+)
+def test_a_quantised_linear_equals_its_dequantised_twin(
+    make: Callable[[Any], Callable[[nn.Linear], nn.Linear]], how: Any, precision: float
+) -> None:
+    torch.manual_seed(0)
+    convert = make(how)
+    model = classifier("bert", hidden_size=64, intermediate_size=128).float()
+    data = batches(2)
+    packed = replaced(model, convert)
+
+    def dequantise(linear: nn.Linear) -> nn.Linear:
+        twin = nn.Linear(linear.in_features, linear.out_features)
+        with torch.no_grad():
+            (site,) = [s for s in sites(packed) if s.layer is linear]
+            twin.weight.copy_(dense_weight(site))
+            if linear.bias is not None:
+                twin.bias.copy_(linear.bias)
+        return twin
+
+    twin = copy.deepcopy(model)
+    for site in sites(packed):
+        parent, _, name = site.name.rpartition(".")
+        setattr(twin.get_submodule(parent), name, dequantise(site.layer))
+    for statistic in ("norm", "relative", "saliency"):
+        expected = iwlora.measure(twin, data, statistic=statistic).values
+        found = iwlora.measure(packed, data, statistic=statistic).values
+        assert found == pytest.approx(expected, rel=precision)
+    plain = iwlora.measure(model, data).values
+    assert iwlora.measure(packed, data).values != pytest.approx(plain, rel=1e-4)
+    for site, before in zip(sites(packed), sites(model), strict=True):
+        assert (site.d_in, site.d_out) == (before.d_in, before.d_out)
+
+
+def test_dense_weights_of_every_layer() -> None:
+    for architecture in ("bert", "gpt2"):
+        model = classifier(architecture)
+        for site in sites(model):
+            x = torch.randn(3, site.d_in).double()
+            plain = x @ dense_weight(site).mT
+            torch.testing.assert_close(site.layer(x) - site.layer(0 * x), plain)
+
+
+@pytest.mark.parametrize("statistic", ["norm", "relative", "saliency"])
+def test_a_model_split_by_a_device_map(statistic: str, tmp_path: Path) -> None:
+    """The second block lies on disk, and is loaded when it computes."""
+    from accelerate import dispatch_model
+
+    model = classifier("bert")
+    data = batches(2)
+    expected = iwlora.measure(model, data, statistic=statistic).values
+    places = {
+        "bert.embeddings": "cpu",
+        "bert.encoder.layer.0": "cpu",
+        "bert.encoder.layer.1": "disk",
+        "bert.pooler": "cpu",
+        "dropout": "cpu",
+        "classifier": "cpu",
+    }
+    split = dispatch_model(model, places, main_device="cpu", offload_dir=str(tmp_path))
+    assert split.bert.encoder.layer[1].output.dense.weight.is_meta
+    found = iwlora.measure(split, data, statistic=statistic).values
+    assert found == pytest.approx(expected, rel=1e-9)
