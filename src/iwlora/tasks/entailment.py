@@ -10,23 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import accumulate, pairwise, permutations, product
 from random import Random
 
 from iwlora.errors import IwloraError
 
 LABELS = ("entailment", "not_entailment")
 
-NAMES = ("Anna", "Tom", "Maria", "Paul", "Laura", "Peter", "Emma", "David", "Sarah", "Simon")
-NOUNS = ("lawyer", "doctor", "actor", "judge", "artist", "banker", "student", "farmer")
-ADJECTIVES = ("young", "tall", "famous", "rich")
-ADVERBS = ("today", "loudly", "outside")
+NOUNS = ("king", "nurse", "pilot", "chef", "thief", "child", "robot", "lawyer", "farmer", "ghost")
+ADJECTIVES = ("young", "tall", "famous", "clever")
+ADVERBS = ("today", "twice", "outside")
 # Past tense, which is also the passive participle -> base form.
 VERBS = {
-    "praised": "praise", "thanked": "thank", "called": "call", "helped": "help",
-    "followed": "follow", "blamed": "blame", "hired": "hire", "visited": "visit",
+    "praised": "praise", "helped": "help", "called": "call",
+    "followed": "follow", "visited": "visit", "watched": "watch",
 }  # fmt: skip
-INTRANSITIVES = ("laughed", "slept", "danced", "waited", "sang")
+INTRANSITIVES = ("laughed", "slept", "danced", "waited")
 
 # Whether a quantifier lets its restrictor and its scope grow ("up") or shrink ("down").
 MONOTONE = {
@@ -114,94 +113,118 @@ def _one(verb: str, agent: str, patient: str = "", holds: bool = True) -> Claim:
 
 
 def _active(verb: str, agent: str, patient: str) -> Sentence:
-    return _say(f"{agent} {verb} {patient}", _one(verb, agent, patient))
+    return _say(f"the {agent} {verb} the {patient}", _one(verb, agent, patient))
 
 
 def _passive(verb: str, agent: str, patient: str) -> Sentence:
-    return _say(f"{patient} was {verb} by {agent}", _one(verb, agent, patient))
+    return _say(f"the {patient} was {verb} by the {agent}", _one(verb, agent, patient))
+
+
+def _did_not(verb: str, agent: str, patient: str) -> Sentence:
+    denied = _one(verb, agent, patient, holds=False)
+    return _say(f"the {agent} did not {VERBS[verb]} the {patient}", denied)
 
 
 # Each phenomenon draws a lexicon and lists the premises (which use all its nouns and verbs) and
-# the hypotheses that the lexicon allows.
+# the hypotheses that the lexicon allows. Something listed twice is drawn twice as often.
 Scene = tuple[frozenset[str], list[Sentence], list[Sentence]]
 
 
 def _word_order(rng: Random) -> Scene:
-    names, verb = rng.sample(NAMES, 2), rng.choice(list(VERBS))
+    nouns, verb = rng.sample(NOUNS, 2), rng.choice(list(VERBS))
     premises, hypotheses = [], []
-    for a, b in permutations(names):
+    for a, b in permutations(nouns):
         fact = _one(verb, a, b)
         premises += [
-            _say(f"it was {a} who {verb} {b}", fact),
-            _say(f"it was {b} that {a} {verb}", fact),
-            _say(f"the one {a} {verb} was {b}", fact),
+            _say(f"it was the {a} who {verb} the {b}", fact),
+            _say(f"it was the {b} that the {a} {verb}", fact),
+            _say(f"the {a} was the one who {verb} the {b}", fact),
+            _say(f"the one the {a} {verb} was the {b}", fact),
+            _say(f"what the {a} did was {VERBS[verb]} the {b}", fact),
         ]
         hypotheses.append(_active(verb, a, b))
-    return frozenset([*names, verb]), premises, hypotheses
+    return frozenset([*nouns, verb]), premises, hypotheses
 
 
 def _passives(rng: Random) -> Scene:
-    names, verb = rng.sample(NAMES, 2), rng.choice(list(VERBS))
-    voices = [_active, _passive]
-    rng.shuffle(voices)
-    premises, hypotheses = ([voice(verb, a, b) for a, b in permutations(names)] for voice in voices)
-    return frozenset([*names, verb]), premises, hypotheses
+    nouns, verb = rng.sample(NOUNS, 2), rng.choice(list(VERBS))
+    premises, hypotheses = [], []
+    for a, b in permutations(nouns):
+        fact = _one(verb, a, b)
+        premises += [
+            _passive(verb, a, b),
+            _say(f"it was the {b} who was {verb} by the {a}", fact),
+            _say(f"the {b} was the one who was {verb} by the {a}", fact),
+            _say(f"the one the {b} was {verb} by was the {a}", fact),
+        ]
+        hypotheses += [_active(verb, a, b), *[_passive(verb, a, b)] * 3]
+    return frozenset([*nouns, verb]), premises, hypotheses
 
 
 def _relative_clauses(rng: Random) -> Scene:
-    names, verb, does = rng.sample(NAMES, 2), rng.choice(list(VERBS)), rng.choice(INTRANSITIVES)
+    nouns, verb, does = rng.sample(NOUNS, 2), rng.choice(list(VERBS)), rng.choice(INTRANSITIVES)
     premises, hypotheses = [], []
-    for a, b in permutations(names):
+    for a, b in permutations(nouns):
         fact, a_does, b_does = _one(verb, a, b), _one(does, a), _one(does, b)
         premises += [
-            _say(f"{a}, who {verb} {b}, {does}", fact, a_does),
-            _say(f"{b}, whom {a} {verb}, {does}", fact, b_does),
-            _say(f"{a} {verb} {b}, who {does}", fact, b_does),
+            _say(f"the {a} who {verb} the {b} {does}", fact, a_does),
+            _say(f"the {a} who {does} {verb} the {b}", fact, a_does),
+            _say(f"the {b} whom the {a} {verb} {does}", fact, b_does),
+            _say(f"the {a} {verb} the {b} who {does}", fact, b_does),
         ]
-        hypotheses += [_say(f"{a} {does}", a_does), _active(verb, a, b)]
-    return frozenset([*names, verb, does]), premises, hypotheses
+        hypotheses += [_say(f"the {a} {does}", a_does), _active(verb, a, b)]
+    return frozenset([*nouns, verb, does]), premises, hypotheses
 
 
 def _conjunction(rng: Random) -> Scene:
-    names, verb = rng.sample(NAMES, 3), rng.choice(list(VERBS))
+    (a, b, c), verb = rng.sample(NOUNS, 3), rng.choice(list(VERBS))
     premises, hypotheses = [], []
-    for a, b, c in permutations(names):
-        ac, bc, ab = Fact(verb, a, c), Fact(verb, b, c), Fact(verb, a, b)
-        either_agent = _say(f"{a} or {b} {verb} {c}", frozenset({ac, bc}))
-        either_patient = _say(f"{a} {verb} {b} or {c}", frozenset({ab, ac}))
-        premises += [
-            _say(f"{a} and {b} {verb} {c}", frozenset({ac}), frozenset({bc})),
-            _say(f"{a} {verb} {b} and {c}", frozenset({ab}), frozenset({ac})),
-            either_agent,
-            either_patient,
+    for one, two in permutations([a, b]):
+        to_c = Fact(verb, one, c), Fact(verb, two, c)
+        by_c = Fact(verb, c, one), Fact(verb, c, two)
+        either = [
+            _say(f"the {one} or the {two} {verb} the {c}", frozenset(to_c)),
+            _say(f"the {c} {verb} the {one} or the {two}", frozenset(by_c)),
         ]
-        hypotheses += [_active(verb, a, b), either_agent, either_patient]
-    return frozenset([*names, verb]), premises, hypotheses
+        both = [
+            _say(f"the {one} and the {two} {verb} the {c}", *[frozenset({f}) for f in to_c]),
+            _say(f"the {c} {verb} the {one} and the {two}", *[frozenset({f}) for f in by_c]),
+        ]
+        premises += [*either, *both, *both]
+        hypotheses += [*either, *[_active(verb, one, c), _active(verb, c, one)] * 2]
+    return frozenset([a, b, c, verb]), premises, hypotheses
 
 
 def _negation(rng: Random) -> Scene:
-    names, verb = rng.sample(NAMES, 3), rng.choice(list(VERBS))
-    base = VERBS[verb]
+    (a, b, c), verb = rng.sample(NOUNS, 3), rng.choice(list(VERBS))
     premises, hypotheses = [], []
-    for a, b, c in permutations(names):
-        ab, not_ab = _one(verb, a, b), _one(verb, a, b, holds=False)
-        ac, not_ac = _one(verb, a, c), _one(verb, a, c, holds=False)
-        not_bc = _one(verb, b, c, holds=False)
-        premises += [
-            _say(f"{a} {verb} {b} but not {c}", ab, not_ac),
-            _say(f"{a} did not {base} {b} but {c}", not_ab, ac),
-            _say(f"{a} but not {b} {verb} {c}", ac, not_bc),
-            _say(f"neither {a} nor {b} {verb} {c}", not_ac, not_bc),
+    for one, two in permutations([a, b]):
+        ones, no_ones = (_one(verb, one, c, holds) for holds in (True, False))
+        twos, no_twos = (_one(verb, two, c, holds) for holds in (True, False))
+        to_one, not_one = (_one(verb, c, one, holds) for holds in (True, False))
+        to_two, not_two = (_one(verb, c, two, holds) for holds in (True, False))
+        alike = [
+            _say(f"the {one} and the {two} {verb} the {c}", ones, twos),
+            _say(f"neither the {one} nor the {two} {verb} the {c}", no_ones, no_twos),
+            _say(f"the {c} {verb} the {one} and the {two}", to_one, to_two),
+            _say(f"the {c} {verb} neither the {one} nor the {two}", not_one, not_two),
         ]
-        hypotheses += [_active(verb, a, b), _say(f"{a} did not {base} {b}", not_ab)]
-    return frozenset([*names, verb]), premises, hypotheses
+        premises += [
+            _say(f"the {one} but not the {two} {verb} the {c}", ones, no_twos),
+            _say(f"the {c} {verb} the {one} but not the {two}", to_one, not_two),
+            *alike,
+            *alike,
+        ]
+        for sentence in (_active, _did_not):
+            hypotheses += [sentence(verb, one, c), sentence(verb, c, one)]
+    return frozenset([a, b, c, verb]), premises, hypotheses
 
 
 def _quantifiers(rng: Random) -> Scene:
-    noun, verb, patient = rng.choice(NOUNS), rng.choice(list(VERBS)), rng.choice(NAMES)
+    (noun, patient), verb = rng.sample(NOUNS, 2), rng.choice(list(VERBS))
     adjectives = ["", *rng.sample(ADJECTIVES, 2)]
     adverbs = ["", rng.choice(ADVERBS)]
-    action = f"{verb} {patient}"
+    action = f"{verb} the {patient}"
     sentences = [
         _say(
             " ".join(filter(None, [quantifier, adjective, noun, action, adverb])),
@@ -216,13 +239,15 @@ def _quantifiers(rng: Random) -> Scene:
     return frozenset([noun, patient, verb]), sentences, sentences
 
 
-PHENOMENA: dict[str, Callable[[Random], Scene]] = {
-    "word order": _word_order,
-    "passive": _passives,
-    "relative clause": _relative_clauses,
-    "conjunction": _conjunction,
-    "negation": _negation,
-    "quantifier": _quantifiers,
+# Who did what to whom is what a linear probe reads worst, so it has the larger shares; the other
+# three are learned first and lead a fine-tuned model to it.
+PHENOMENA: dict[str, tuple[int, Callable[[Random], Scene]]] = {
+    "word order": (3, _word_order),
+    "passive": (3, _passives),
+    "relative clause": (3, _relative_clauses),
+    "conjunction": (2, _conjunction),
+    "negation": (1, _negation),
+    "quantifier": (1, _quantifiers),
 }
 
 
@@ -259,14 +284,14 @@ def _contested(premise: Sentence, hypothesis: Sentence) -> bool:
 
 
 def generate(
-    seed: int = 0, train: int = 2400, validation: int = 480, test: int = 1200
+    seed: int = 0, train: int = 3900, validation: int = 520, test: int = 1300
 ) -> dict[str, list[dict[str, str]]]:
     """Rows ``{premise, hypothesis, label, phenomenon}`` of the three splits; the same for a seed.
 
-    In every split each phenomenon has as many rows as another and each label as many as the
-    other (to within one row where the size does not divide). A combination of nouns and verbs
-    belongs to one split alone. Raises ``IwloraError`` for a negative size or one beyond what the
-    grammar can say.
+    In every split the phenomena have their shares and each label as many rows as the other in
+    each of them, to within one row where the size does not divide. A combination of nouns and
+    verbs belongs to one split alone. Raises ``IwloraError`` for a negative size or one beyond
+    what the grammar can say.
 
     >>> generate(train=12, validation=0, test=0)["train"][0]["label"] in LABELS
     True
@@ -279,11 +304,12 @@ def generate(
     rows: dict[str, list[dict[str, str]]] = {name: [] for name in sizes}
     owner: dict[frozenset[str], str] = {}
     seen: set[tuple[str, str]] = set()
-    for turn, (phenomenon, scene) in enumerate(PHENOMENA.items()):
+    shares = [share for share, _ in PHENOMENA.values()]
+    for turn, (phenomenon, (_, scene)) in enumerate(PHENOMENA.items()):
         wanted = {
-            (name, label): _share(_share(size, len(PHENOMENA), turn), len(LABELS), half)
+            (name, label): count
             for name, size in sizes.items()
-            for half, label in enumerate(LABELS)
+            for label, count in zip(LABELS, _dealt(_dealt(size, shares)[turn], [1, 1]), strict=True)
         }
         fruitless = 0
         while any(wanted.values()):
@@ -318,6 +344,11 @@ def generate(
     return rows
 
 
-def _share(total: int, parts: int, part: int) -> int:
-    """How many of ``total`` fall to ``part`` when they are dealt out in turn."""
-    return (total + parts - 1 - part) // parts
+def _dealt(total: int, shares: Sequence[int]) -> list[int]:
+    """``total`` in parts in proportion to ``shares``, to within one.
+
+    >>> _dealt(7, [2, 1])
+    [5, 2]
+    """
+    bounds = [-(-total * part // sum(shares)) for part in accumulate([0, *shares])]
+    return [high - low for low, high in pairwise(bounds)]
