@@ -81,3 +81,25 @@ def test_a_training_too_short_for_the_method_is_told(
     wanted = recipe(tiny_bert, reviews, "adalora", epochs=1, batch_size=96)
     with pytest.raises(IwloraError, match="adalora has no step left for pruning in a training of"):
         train(wanted, tmp_path / "run")
+
+
+def test_a_line_that_a_crash_cut_off_does_not_stop_a_resume(tmp_path: Path) -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from iwlora.training.trainer import Log
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(
+        '{"step": 3, "loss": 1.0}\n{"step": 9, "loss": 1.0}\n{"step": 1', encoding="utf-8"
+    )
+    state = TrainerState(global_step=5)
+    Log(path).on_train_begin(TrainingArguments(str(tmp_path)), state, TrainerControl())
+    assert path.read_text(encoding="utf-8") == '{"step": 3, "loss": 1.0}\n'
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
+    from iwlora.training.trainer import FineTuner
+
+    (tmp_path / "trainable.safetensors").write_bytes(b"half")
+    with pytest.raises(IwloraError, match=r"is damaged .*; remove it to go on from the one before"):
+        FineTuner._load_from_checkpoint(FineTuner.__new__(FineTuner), str(tmp_path))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -60,7 +61,13 @@ class FineTuner(Trainer):
         save_file(tensors, folder / _TRAINABLE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        tensors = load_file(Path(resume_from_checkpoint) / _TRAINABLE_FILE)
+        try:
+            tensors = load_file(Path(resume_from_checkpoint) / _TRAINABLE_FILE)
+        except (OSError, SafetensorError) as error:
+            raise IwloraError(
+                f"the checkpoint {resume_from_checkpoint} is damaged ({error}); remove it to go on "
+                "from the one before it, or from the beginning"
+            ) from None
         if set(tensors) != set(self._trainable):
             raise IwloraError(f"{resume_from_checkpoint} is a checkpoint of another model")
         with torch.no_grad():
@@ -115,7 +122,7 @@ class Log(TrainerCallback):
         kept = []
         if state.global_step and self._path.is_file():
             lines = self._path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+            kept = [line for line in lines if _step(line) <= state.global_step]
         self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def on_log(
@@ -143,6 +150,14 @@ class Log(TrainerCallback):
                 f"the loss is {record['loss']} at step {state.global_step}: training diverged; "
                 "lower train.lr, or lengthen train.warmup"
             )
+
+
+def _step(line: str) -> float:
+    """The step of a logged line; one that was cut off by a crash belongs to no step kept."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class Progress(ProgressCallback):
