@@ -1,9 +1,9 @@
 """``builtin/entailment``: sentence pairs from a grammar, labelled by inference over meanings.
 
 A sentence is made together with its meaning, a set of claims that all hold, and a label is what
-:func:`entails` says of two meanings. Pairs come in crossed quadruples (two premises, each of
-which entails one of two hypotheses and not the other), so neither sentence alone gives a label
-away.
+:func:`iwlora.tasks.meaning.entails` says of two meanings. Pairs come in crossed quadruples (two
+premises, each of which entails one of two hypotheses and not the other), so neither sentence
+alone gives a label away.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import accumulate, pairwise, permutations, product
 from random import Random
 
 from iwlora.errors import IwloraError
+from iwlora.tasks.meaning import MONOTONE, Claim, Fact, Meaning, Quantified, entails
 
 LABELS = ("entailment", "not_entailment")
 
@@ -27,41 +28,10 @@ VERBS = {
 }  # fmt: skip
 INTRANSITIVES = ("laughed", "slept", "danced", "waited")
 
-# Whether a quantifier lets its restrictor and its scope grow ("up") or shrink ("down").
-MONOTONE = {
-    "every": ("down", "up"),
-    "some": ("up", "up"),
-    "no": ("down", "down"),
-    "not every": ("up", "down"),
-}
 # Whether these follow depends on whether "every" says that there are any: never asked.
 CONTESTED = {("every", "some"), ("no", "not every")}
 # Draws in a row without a new pair after which the grammar counts as exhausted.
 PATIENCE = 5000
-
-
-@dataclass(frozen=True)
-class Fact:
-    """Whether ``agent`` did ``verb`` (to ``patient``; empty for an intransitive verb)."""
-
-    verb: str
-    agent: str
-    patient: str = ""
-    holds: bool = True
-
-
-@dataclass(frozen=True)
-class Quantified:
-    """``quantifier`` of what has every property in ``restrictor`` has every one in ``scope``."""
-
-    quantifier: str
-    restrictor: frozenset[str]
-    scope: frozenset[str]
-
-
-# A frozenset of facts is their disjunction.
-Claim = frozenset[Fact] | Quantified
-Meaning = frozenset[Claim]
 
 
 @dataclass(frozen=True)
@@ -70,38 +40,6 @@ class Sentence:
 
     text: str
     meaning: Meaning
-
-
-def entails(premise: Meaning, hypothesis: Meaning) -> bool:
-    """Whether every claim of ``hypothesis`` follows from some claim of ``premise``.
-
-    A disjunction follows from a subset of itself. A quantified claim follows from one with the
-    same quantifier whose restrictor and scope it grows or shrinks as the quantifier allows.
-    (Complete here: the grammar affirms and denies no fact in one premise.)
-
-    >>> slept, danced = Fact("slept", "judge"), Fact("danced", "judge")
-    >>> entails(frozenset({frozenset({slept})}), frozenset({frozenset({slept, danced})}))
-    True
-    >>> entails(frozenset({frozenset({slept, danced})}), frozenset({frozenset({slept})}))
-    False
-    """
-    return all(any(_follows(claim, known) for known in premise) for claim in hypothesis)
-
-
-def _follows(claim: Claim, known: Claim) -> bool:
-    if isinstance(claim, Quantified):
-        if not isinstance(known, Quantified) or claim.quantifier != known.quantifier:
-            return False
-        restrictor, scope = MONOTONE[claim.quantifier]
-        return _moves(restrictor, known.restrictor, claim.restrictor) and _moves(
-            scope, known.scope, claim.scope
-        )
-    return not isinstance(known, Quantified) and known <= claim
-
-
-def _moves(direction: str, old: frozenset[str], new: frozenset[str]) -> bool:
-    """Fewer properties make a larger set, so "up" drops properties and "down" adds them."""
-    return new <= old if direction == "up" else old <= new
 
 
 def _say(text: str, *claims: Claim) -> Sentence:
