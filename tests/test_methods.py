@@ -12,16 +12,21 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForSequenceClassification,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 
 from conftest import tiny_config
 from iwlora.errors import IwloraError
 from iwlora.importance import Importance
-from iwlora.methods import METHODS
+from iwlora.methods import METHODS, Attached
 from iwlora.methods.adalora import AdaLora
 from iwlora.methods.full import Full
 from iwlora.methods.iw_lora import IWLora
 from iwlora.methods.lora import Lora
+from iwlora.penalty.apply import Penalty
+from iwlora.penalty.callback import IWLoraCallback
 from iwlora.sensitivity.measure import measure
 from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import sites as find_sites
@@ -126,17 +131,28 @@ def measured(model: nn.Module) -> Sensitivity:
     return measure(model, batches(4))
 
 
+def begun(attached: Attached) -> Penalty:
+    """The penalty of a training that begins."""
+    (callback,) = attached.callbacks
+    assert isinstance(callback, IWLoraCallback)
+    moving = [attached.model.get_parameter(name) for name in attached.trainable]
+    args = TrainingArguments(report_to="none", use_cpu=True)
+    optimizer = torch.optim.AdamW(moving)
+    state, control = TrainerState(max_steps=10), TrainerControl()
+    callback.on_train_begin(args, state, control, model=attached.model, optimizer=optimizer)
+    assert callback.penalty is not None
+    return callback.penalty
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("normalize", ["sum", "max", "mean", "rank"])
-def test_the_regularizer_is_the_weighted_sum_of_squared_updates(
-    normalize: str, beta: float
-) -> None:
+def test_the_penalty_is_the_weighted_sum_of_squared_updates(normalize: str, beta: float) -> None:
     model = classifier().double()
     sensitivity = measured(model)
     method = IWLora(rank=3, lora_alpha=12, alpha=0.01, beta=beta, normalize=normalize)
     attached = method.attach(model, find_sites(model), None, seed=0, sensitivity=sensitivity)
-    assert attached.regularizer is not None
-    assert attached.regularizer() == 0
+    penalty = begun(attached)
+    assert penalty() == 0
     with torch.no_grad():
         for name in attached.adapter:
             attached.model.get_parameter(name).normal_()
@@ -156,7 +172,7 @@ def test_the_regularizer_is_the_weighted_sum_of_squared_updates(
         layer = attached.model.get_base_model().get_submodule(name)
         A, B = layer.lora_A["default"].weight, layer.lora_B["default"].weight
         expected += 0.01 * c * float((12 / 3 * B @ A).detach().norm() ** 2)
-    assert attached.regularizer().item() == pytest.approx(expected, rel=1e-12)
+    assert penalty().item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_without_a_measurement_iw_lora_does_not_attach() -> None:

@@ -29,7 +29,8 @@ class Attached:
     low-rank updates, if that is what it trains. ``regularizer()`` is a scalar that belongs to
     the loss once per optimizer step. ``save(folder)`` writes the result where
     ``iwlora.training.artifacts`` finds it, and ``count()`` is the number of adapter parameters
-    in it (below ``adapter``'s where the method prunes).
+    in it (below ``adapter``'s where the method prunes). ``notes()`` are what the user should know
+    about how training went.
     """
 
     model: nn.Module
@@ -40,6 +41,7 @@ class Attached:
     pairs: tuple[LowRankPair, ...] = ()
     regularizer: Callable[[], Tensor] | None = None
     callbacks: tuple[TrainerCallback, ...] = ()
+    notes: Callable[[], tuple[str, ...]] = tuple
 
     @property
     def trainable(self) -> tuple[str, ...]:

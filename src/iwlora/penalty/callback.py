@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +13,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.files import write_text
 from iwlora.importance import NORMALIZATIONS, Importance
+from iwlora.penalty import log
 from iwlora.penalty.apply import ROUTES, Attachment, Penalty, check_alpha, innermost
 from iwlora.penalty.calibration import measure_before, measure_in_flight, why_not_before
-from iwlora.penalty.effect import Effect, verdict
+from iwlora.penalty.effect import verdict
 from iwlora.penalty.schedule import named
 from iwlora.sensitivity.estimators import ESTIMATORS
 from iwlora.sensitivity.in_flight import InFlight
@@ -25,8 +27,10 @@ from iwlora.sensitivity.record import Sensitivity
 
 logger = logging.get_logger(__name__)
 
+Weigh = Callable[[Sensitivity], Mapping[str, float]]
+
 FILE = "sensitivity.json"
-LOG = "penalty.jsonl"
+HALF = "sensitivity-in-flight.json"
 
 
 class IWLoraCallback(TrainerCallback):
@@ -47,11 +51,14 @@ class IWLoraCallback(TrainerCallback):
     ``estimator, max_batches, tolerance``: how, and when it ends, as in ``iwlora.measure``; in
     flight also ``lora``, which costs nothing.
     ``sensitivity``: one measured earlier, in place of all this.
+    ``weigh``: a function from the sensitivity to {site name: c_k}, in place of ``beta`` and
+    ``normalize``.
 
-    A checkpoint holds the measurement in ``sensitivity.json``, and a resumed run takes it from
-    there. At each logging step ``penalty.jsonl`` in the output folder gets, per site, ‖Δ_k‖_F
-    and the ratio of penalty gradient to task gradient. A warning tells at the end when the
-    penalty did nothing or dominated.
+    A checkpoint holds the measurement in ``sensitivity.json``, half done if it is in flight, and
+    a resumed run goes on from there. At each logging step ``penalty.jsonl`` in the output folder
+    gets, per site, ‖Δ_k‖_F and the ratio of penalty gradient to task gradient. When the penalty
+    did nothing, dominated or never began, ``verdict`` says so at the end, and with ``warn`` a
+    warning does.
 
     Raises ``IwloraError`` for options that it does not know, and where training begins for a
     model without LoRA, DeepSpeed, or a resumed run without a stored measurement.
@@ -75,6 +82,8 @@ class IWLoraCallback(TrainerCallback):
         tolerance: float = 0.02,
         sensitivity: Sensitivity | None = None,
         loss: Loss | None = None,
+        weigh: Weigh | None = None,
+        warn: bool = True,
     ) -> None:
         if route not in ROUTES:
             raise unknown("route", route, ROUTES)
@@ -89,7 +98,8 @@ class IWLoraCallback(TrainerCallback):
         named(schedule, total=1, warmup_part=warmup)
         self.alpha, self.beta, self.normalize, self.route = alpha, beta, normalize, route
         self.relative, self.schedule, self.warmup = relative, schedule, warmup
-        self.measure, self.loss = measure, loss
+        self.measure, self.loss, self.warn = measure, loss, warn
+        self.weigh: Weigh = weigh or (lambda s: Importance(s, normalize).coefficients(beta))
         self.how: dict[str, Any] = {
             "estimator": estimator,
             "max_batches": max_batches,
@@ -98,6 +108,7 @@ class IWLoraCallback(TrainerCallback):
         self.sensitivity = sensitivity
         self.penalty: Penalty | None = None
         self.history: list[dict[str, float]] = []
+        self.verdict: str | None = None
         self._in_flight: InFlight | None = None
         self._measured = False
         self._attached: Attachment | None = None
@@ -119,7 +130,7 @@ class IWLoraCallback(TrainerCallback):
                 "does not reach; train with DDP or FSDP2"
             )
         self._stop()
-        self.history = []
+        self.history = log.keep(_log(args), state.global_step, args.should_save)
         stored = _checkpoint(args, state) / FILE
         if state.global_step and stored.is_file():
             self.sensitivity = Sensitivity.load(stored)
@@ -179,23 +190,34 @@ class IWLoraCallback(TrainerCallback):
             found = {name: effect.without_penalty(clip) for name, effect in found.items()}
         self.history.append({name: effect.ratio for name, effect in found.items()})
         if args.should_save:
-            self._write(Path(str(args.output_dir)) / LOG, state.global_step, found)
+            log.append(_log(args), state.global_step, found)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Store the measurement with the checkpoint."""
+        """Store the measurement with the checkpoint, whole or half done."""
+        folder = _checkpoint(args, state)
         if self.sensitivity is not None and args.should_save:
-            self.sensitivity.save(_checkpoint(args, state) / FILE)
+            self.sensitivity.save(folder / FILE)
+        elif self._in_flight is not None and args.should_save:
+            write_text(folder / HALF, json.dumps(self._in_flight.state()) + "\n")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take all hooks off, and say it if the penalty was too weak or too strong."""
+        """Take all hooks off, and say it if the penalty was too weak, too strong or too late."""
+        if self._in_flight is not None:
+            self.verdict = (
+                f"the penalty never began: {state.global_step} steps were not enough to measure "
+                f"in flight to a tolerance of {self.how['tolerance']} or for "
+                f"{self.how['max_batches']} batches; raise the one or lower the other, or measure "
+                "before training"
+            )
+        else:
+            self.verdict = verdict(self.history)
         self._stop()
-        amiss = verdict(self.history)
-        if amiss is not None and args.should_save and self.alpha > 0:
-            warnings.warn(amiss, stacklevel=1)
+        if self.verdict is not None and self.warn and args.should_save and self.alpha > 0:
+            warnings.warn(self.verdict, stacklevel=1)
 
     def _begin_measuring(
         self, args: TrainingArguments, state: TrainerState, model: nn.Module, loader: Any
@@ -205,6 +227,9 @@ class IWLoraCallback(TrainerCallback):
             if obstacle:
                 logger.warning(f"Measuring from the first training steps, for {obstacle}.")
             self._in_flight = measure_in_flight(model, **self.how)
+            half = _checkpoint(args, state) / HALF
+            if state.global_step and half.is_file():
+                self._in_flight.restore(json.loads(half.read_text(encoding="utf-8")))
         elif state.global_step:
             raise IwloraError(
                 f"training goes on from step {state.global_step}, but there is no "
@@ -224,9 +249,8 @@ class IWLoraCallback(TrainerCallback):
     def _begin_penalty(
         self, sensitivity: Sensitivity, state: TrainerState, model: nn.Module, optimizer: Any
     ) -> None:
-        coefficients = Importance(sensitivity, self.normalize).coefficients(self.beta)
         schedule = named(self.schedule, state.max_steps, self.warmup)
-        self.penalty = Penalty(model, coefficients, self.alpha, self.relative, schedule)
+        self.penalty = Penalty(model, self.weigh(sensitivity), self.alpha, self.relative, schedule)
         self._attached = self.penalty.attach(innermost(optimizer), self.route)
 
     def _stop(self) -> None:
@@ -237,21 +261,13 @@ class IWLoraCallback(TrainerCallback):
         self._attached = self._in_flight = self.penalty = None
         self._measured = False
 
-    def _write(self, path: Path, step: int, found: dict[str, Effect]) -> None:
-        sites = {
-            name: {
-                "norm": effect.norm,
-                "ratio": effect.ratio if math.isfinite(effect.ratio) else None,
-            }
-            for name, effect in found.items()
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, "sites": sites}) + "\n")
-
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
     return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+
+
+def _log(args: TrainingArguments) -> Path:
+    return Path(str(args.output_dir)) / "penalty.jsonl"
 
 
 def _loss_scale(optimizer: Any) -> float:

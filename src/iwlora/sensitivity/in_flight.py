@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -113,6 +113,20 @@ class InFlight:
             self.close()
         return self._tally.enough
 
+    def state(self) -> dict[str, Any]:
+        """What was read so far, as plain values: for a checkpoint of a training that goes on."""
+        seen = self._source.seen if isinstance(self._source, _Projections) else {}
+        told = {name: sums.tolist() for name, sums in seen.items()}
+        return {**self._tally.state(), "sites": self._tally.names, "seen": told}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state`; raises ``IwloraError`` for that of another reader."""
+        if state.get("sites") != self._tally.names:
+            raise IwloraError("the measurement to go on with is one of other sites")
+        self._tally.restore(state)
+        if isinstance(self._source, _Projections):
+            self._source.seen |= {name: np.array(sums) for name, sums in state["seen"].items()}
+
     def close(self) -> None:
         """Stop reading and remove every hook."""
         self._hooks.close()
@@ -159,7 +173,7 @@ class _Projections:
             )
         self._pairs = {pair.name: pair for pair in pairs}
         self._gradients: dict[str, Tensor] = {}
-        self._seen = {pair.name: np.zeros(2) for pair in pairs}  # Σ square, Σ standard error
+        self.seen = {pair.name: np.zeros(2) for pair in pairs}  # Σ square, Σ standard error
         for pair in pairs:
             handle = pair.B.register_hook(partial(self._add, pair.name))  # type: ignore[no-untyped-call]
             hooks.callback(handle.remove)
@@ -177,12 +191,12 @@ class _Projections:
             square, error = lora_sketch(pair.A.detach(), gradient, pair.scaling)
             readings[name] = square.sqrt()
             if bool(square.isfinite()):
-                self._seen[name] += float(square), float(error)
+                self.seen[name] += float(square), float(error)
         self._gradients.clear()
         return readings
 
     def relative_errors(self) -> Matrix:
         """What the projection may be off by, of each site's norm: half of that of its square."""
         return np.array(
-            [error / (2 * square) if square else 0.0 for square, error in self._seen.values()]
+            [error / (2 * square) if square else 0.0 for square, error in self.seen.values()]
         )

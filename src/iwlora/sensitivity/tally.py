@@ -77,6 +77,15 @@ class Tally:
         error = self.share_error
         return error is not None and error <= self._tolerance
 
+    def state(self) -> dict[str, Any]:
+        """The rows so far as plain values, which :meth:`restore` takes."""
+        return {"rows": self._rows, "weights": self._weights}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the rows of a :meth:`state`."""
+        self._rows = [list(row) for row in state["rows"]]
+        self._weights = list(state["weights"])
+
     @property
     def total(self) -> float:
         """The weights of all rows together."""

@@ -106,7 +106,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "resumed_at_step": _step(checkpoint),
         "labels": list(task.labels),
         "text": list(task.text),
-        "notes": list(task.notes),
+        "notes": [*task.notes, *attached.notes()],
     }
 
 
