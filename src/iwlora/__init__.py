@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from iwlora.penalty.callback import IWLoraCallback
     from iwlora.sensitivity.measure import measure
     from iwlora.sensitivity.record import Sensitivity
-    from iwlora.training.artifacts import export, load_trained, predict
+    from iwlora.training.artifacts import export, load_trained
+    from iwlora.training.predict import predict
     from iwlora.training.recipe import build as build_recipe
     from iwlora.training.recipe import load as load_recipe
     from iwlora.training.run import train
@@ -32,7 +33,7 @@ _HOME = {
     "load_recipe": ("iwlora.training.recipe", "load"),
     "load_trained": ("iwlora.training.artifacts", "load_trained"),
     "measure": ("iwlora.sensitivity.measure", "measure"),
-    "predict": ("iwlora.training.artifacts", "predict"),
+    "predict": ("iwlora.training.predict", "predict"),
     "train": ("iwlora.training.run", "train"),
 }
 

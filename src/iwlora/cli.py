@@ -224,7 +224,7 @@ def _export(given: argparse.Namespace) -> int:
 
 def _predict(given: argparse.Namespace) -> int:
     _quiet_libraries()
-    from iwlora.training.artifacts import predict
+    from iwlora.training.predict import predict
 
     print(predict(given.run, given.input, given.output))
     return 0

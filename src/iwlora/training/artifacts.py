@@ -1,9 +1,7 @@
-"""What a finished run leaves: a model that predicts, and an adapter that other tools load."""
+"""What a finished run leaves: its trained model, and an adapter that other tools load."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.files import write_text
 from iwlora.training.backbone import BUILTIN, load_backbone, load_tokenizer
 from iwlora.training.rundir import RunDir
 
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_PREDICTION_BATCH = 64
 
 
 def load_trained(
@@ -41,7 +37,7 @@ def load_trained(
     model: Any
     try:
         if saved.name == "adapter":
-            backbone, _ = load_backbone(run.recipe().model, _field(run, "labels"))
+            backbone, _ = load_backbone(run.recipe().model, field(run, "labels"))
             model = PeftModel.from_pretrained(backbone, str(saved))
             model = model.merge_and_unload() if merge else model
         else:
@@ -81,48 +77,6 @@ def export(path: str | Path, to: str | Path, merge: bool = False) -> Path:
     return target
 
 
-def predict(path: str | Path, source: str | Path, output: str | Path) -> Path:
-    """Classify the rows of a file with a finished run, and write them with the answers.
-
-    ``source`` is CSV, TSV, JSON Lines or Parquet with the task's text columns; ``output`` is
-    CSV, or JSON Lines by its ending: the row's number, the texts, the predicted class and the
-    probability of each class. Raises ``IwloraError`` for anything that cannot be read.
-    """
-    import torch
-    from torch.utils.data import DataLoader
-
-    from iwlora.tasks.encode import collator, tokenize
-    from iwlora.tasks.tables import read_table
-
-    run = RunDir.finished(path)
-    if Path(output).suffix not in (".csv", ".jsonl"):
-        raise IwloraError(f"--output {output}: accepted endings are .csv and .jsonl")
-    text, labels = _field(run, "text"), _field(run, "labels")
-    rows = read_table(str(source), text)
-    if Path(output).exists() and Path(output).samefile(source):
-        raise IwloraError(f"--output {output} is the input file; choose another one")
-    model, tokenizer = load_trained(path)
-    columns = [[row[name] for row in rows] for name in text]
-    encoded = tokenize(columns, tokenizer, run.recipe().train.max_length).remove_columns("length")
-    device = next(model.parameters()).device
-    answers: list[list[float]] = []
-    with torch.inference_mode():
-        for batch in DataLoader(encoded, _PREDICTION_BATCH, collate_fn=collator(tokenizer)):
-            logits = model(**{key: value.to(device) for key, value in batch.items()}).logits
-            answers += logits.float().softmax(dim=-1).tolist()
-    records = [
-        {
-            "row": number,
-            **row,
-            "prediction": labels[max(range(len(labels)), key=shares.__getitem__)],
-            **{f"probability_{name}": p for name, p in zip(labels, shares, strict=True)},
-        }
-        for number, (row, shares) in enumerate(zip(rows, answers, strict=True))
-    ]
-    write_text(output, _table(records, as_csv=Path(output).suffix == ".csv"))
-    return Path(output)
-
-
 def _saved(run: RunDir) -> Path:
     """The folder of the adapter, or else of the whole model, after a look at its files."""
     from safetensors import SafetensorError, safe_open
@@ -142,17 +96,8 @@ def _saved(run: RunDir) -> Path:
     return saved
 
 
-def _table(records: list[dict[str, Any]], as_csv: bool) -> str:
-    if not as_csv:
-        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
-
-
-def _field(run: RunDir, name: str) -> list[str]:
+def field(run: RunDir, name: str) -> list[str]:
+    """A list of names in ``result.json``; raises ``IwloraError`` where it is not there."""
     value = (run.result() or {}).get(name)
     if not isinstance(value, list) or not value:
         raise IwloraError(f"{run.path / 'result.json'} has no list {name!r}; was it edited?")
