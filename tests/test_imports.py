@@ -24,11 +24,11 @@ PENALISING = (*WEIGHING, "penalty.*")
 ATTACHING = (*PENALISING, "methods", "methods.*")
 TASKS = (*FREE, "tasks", "tasks.*")
 # Training sees methods through their contract only.
-CONTRACT = ("methods", "methods.base", "methods.budget")
+CONTRACT = ("methods", "methods.base", "methods.budget", "methods.saved")
 RECIPES = (*MEASURING, *TASKS, *CONTRACT, "training.*")
 RECORDS = (*FREE, "sensitivity.record", "bench.result", "bench.records")
 ALLOWED = {
-    "__init__": (*PENALISING, "training.*"),
+    "__init__": (*PENALISING, "methods.saved", "training.*"),
     "__main__": ("cli",),
     "errors": (),
     "files": (),

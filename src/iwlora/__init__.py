@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iwlora.errors import IwloraError
     from iwlora.importance import Importance
+    from iwlora.methods.saved import load_adapter
     from iwlora.penalty.apply import Penalty
     from iwlora.penalty.callback import IWLoraCallback
     from iwlora.sensitivity.measure import measure
@@ -30,6 +31,7 @@ _HOME = {
     "Sensitivity": ("iwlora.sensitivity.record", "Sensitivity"),
     "build_recipe": ("iwlora.training.recipe", "build"),
     "export": ("iwlora.training.artifacts", "export"),
+    "load_adapter": ("iwlora.methods.saved", "load_adapter"),
     "load_recipe": ("iwlora.training.recipe", "load"),
     "load_trained": ("iwlora.training.artifacts", "load_trained"),
     "measure": ("iwlora.sensitivity.measure", "measure"),
@@ -45,6 +47,7 @@ __all__ = [
     "Sensitivity",
     "build_recipe",
     "export",
+    "load_adapter",
     "load_recipe",
     "load_trained",
     "measure",

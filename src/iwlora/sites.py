@@ -61,6 +61,8 @@ _KINDS = (
     (r"mlp\.c_proj", "ffn_down"),
 )
 _KIND_PATTERNS = tuple((re.compile(rf"(?:.*\.)?(?:{path})"), kind) for path, kind in _KINDS)
+# What normalises before the feed-forward: in a part of T5's blocks, in GPT-2's and Llama's.
+_NORMS_BEFORE = ("layer_norm", "ln_2", "post_attention_layernorm")
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,27 @@ def head_modules(model: nn.Module) -> list[str]:
         for name, child in model.named_children()
         if name != backbone and any(True for _ in child.parameters())
     ]
+
+
+def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
+    """The module that ends the block of a feed-forward, whose last matrix is the site ``down``.
+
+    With True where it normalises the sum x + FFN(x) of input and output (BERT types, BART), with
+    False where its output is that sum (T5, GPT-2, Llama types). Raises ``IwloraError`` for a
+    block of another kind.
+    """
+    path = down.name.split(".")
+    around: Any = _unwrap(model).get_submodule(".".join(path[:-1]))
+    if hasattr(around, "LayerNorm"):
+        return around.LayerNorm, True
+    if type(around).__name__.startswith("Bart"):
+        return around.final_layer_norm, True
+    block = _unwrap(model).get_submodule(".".join(path[:-2]))
+    if any(hasattr(block, name) for name in _NORMS_BEFORE):
+        return block, False
+    raise IwloraError(
+        f"{type(model).__name__} has blocks of which it is not known how they end ({down.name})"
+    )
 
 
 @torch.no_grad()

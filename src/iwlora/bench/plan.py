@@ -99,9 +99,12 @@ def check_budgets(plan: Plan) -> dict[str, int]:
     found: dict[str, int] = {}
     for run in plan.runs:
         method = run.recipe.method
-        if method.size_knob is None or run.label in found:
+        if run.seed != plan.runs[0].seed:
             continue
         places = sites(model, run.recipe.targets)
+        method.check_model(model, places)
+        if method.size_knob is None:
+            continue
         budget = run.recipe.budget
         size = method.size if budget is None else solve(method, model, places, budget)
         method.check(places, size)

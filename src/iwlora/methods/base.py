@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from iwlora.errors import IwloraError
+from iwlora.sites import head_modules
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,6 +55,7 @@ class Method(BaseModel):
 
     A method is one subclass in one file and one row in ``METHODS``. Fields are its options
     as a recipe names them; ``size_knob`` names the field that sets its size, None if it has none.
+    ``unmergeable`` says why no plain model computes what the trained one does, None if one does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +65,7 @@ class Method(BaseModel):
     paper: ClassVar[str]
     size_knob: ClassVar[str | None] = None
     identity_at_init: ClassVar[bool] = True
+    unmergeable: ClassVar[str | None] = None
 
     @property
     def size(self) -> int | None:
@@ -77,6 +80,12 @@ class Method(BaseModel):
         """Adapter parameters that the method ends with at this size, the task head apart."""
         raise NotImplementedError
 
+    def check_model(self, model: nn.Module, sites: Sequence[Site]) -> None:
+        """Raise ``IwloraError`` where the method cannot go, saying why and what to take instead.
+
+        The model may be without weights: this is asked before anything is loaded or trained.
+        """
+
     def check(self, sites: Sequence[Site], size: int | None) -> None:
         """Raise ``IwloraError`` when the size does not fit the sites."""
 
@@ -90,6 +99,21 @@ class Method(BaseModel):
     ) -> Attached:
         """Attach to a freshly loaded model, in place. Global random state is not touched."""
         raise NotImplementedError
+
+
+def split_head(model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names of the backbone's parameters, names of the task head's)."""
+    heads = head_modules(model)
+    names = [name for name, _ in model.named_parameters()]
+    head = tuple(name for name in names if name.split(".")[0] in heads)
+    return tuple(name for name in names if name not in set(head)), head
+
+
+def train_only(model: nn.Module, names: Iterable[str]) -> None:
+    """Freeze every parameter but those named."""
+    model.requires_grad_(False)
+    for name in names:
+        model.get_parameter(name).requires_grad_(True)
 
 
 def check_rank(rank: int, sites: Sequence[Site], what: str = "rank") -> None:

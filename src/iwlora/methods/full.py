@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iwlora.methods.base import Attached, Method
-from iwlora.sites import head_modules
+from iwlora.methods.base import Attached, Method, split_head
 
 if TYPE_CHECKING:
     from iwlora.sensitivity.record import Sensitivity
@@ -23,7 +22,7 @@ class Full(Method):
 
     def parameters(self, model: Any, sites: Sequence[Site], size: int | None) -> int:
         """All parameters outside the task head."""
-        backbone, _ = _split(model)
+        backbone, _ = split_head(model)
         return sum(model.get_parameter(name).numel() for name in backbone)
 
     def attach(
@@ -36,7 +35,7 @@ class Full(Method):
     ) -> Attached:
         """Let everything train; nothing is added to the model."""
         model.requires_grad_(True)
-        backbone, head = _split(model)
+        backbone, head = split_head(model)
 
         def save(folder: Path) -> None:
             model.save_pretrained(folder / "model")
@@ -48,11 +47,3 @@ class Full(Method):
             save=save,
             count=lambda: self.parameters(model, sites, size),
         )
-
-
-def _split(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(names of the backbone's parameters, names of the task head's)."""
-    heads = head_modules(model)
-    names = [name for name, _ in model.named_parameters()]
-    head = tuple(name for name in names if name.split(".")[0] in heads)
-    return tuple(name for name in names if name not in head), head

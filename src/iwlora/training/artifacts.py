@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.methods.saved import adapter_files, load_adapter, merged
 from iwlora.training.backbone import BUILTIN, load_backbone, load_tokenizer
 from iwlora.training.rundir import RunDir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def load_trained(
@@ -25,21 +24,25 @@ def load_trained(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The trained model of a finished run, in evaluation mode, and its tokenizer.
 
-    With ``merge`` the adapter's update is added to the weights and the adapter is gone.
-    Raises ``IwloraError`` for a folder that is not a finished run.
+    With ``merge`` the adapter's update is in the weights and the adapter is gone. Raises
+    ``IwloraError`` for a folder that is not a finished run, and where nothing can be merged.
     """
-    from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
     run = RunDir.finished(path)
     saved = _saved(run)
+    method = run.recipe().method
+    if merge and method.unmergeable:
+        raise IwloraError(
+            f"{method.name} cannot be merged: {method.unmergeable}; leave out --merge"
+        )
     tokenizer = load_tokenizer(run.path / "tokenizer")
     model: Any
     try:
         if saved.name == "adapter":
             backbone, _ = load_backbone(run.recipe().model, field(run, "labels"))
-            model = PeftModel.from_pretrained(backbone, str(saved))
-            model = model.merge_and_unload() if merge else model
+            model = load_adapter(backbone, saved)
+            model = merged(model) if merge else model
         else:
             model = AutoModelForSequenceClassification.from_pretrained(saved)
     except IwloraError:
@@ -52,9 +55,10 @@ def load_trained(
 def export(path: str | Path, to: str | Path, merge: bool = False) -> Path:
     """Write the result of a run where other tools expect it, and return the folder.
 
-    A plain PEFT LoRA adapter, or with ``merge`` (and for full fine-tuning) a whole model; the
-    tokenizer is beside it. Raises ``IwloraError`` when ``to`` exists and is not empty, and for
-    a run whose files are missing or broken.
+    The adapter as ``iwlora.load_adapter`` loads it, and PEFT where PEFT knows the method; or with
+    ``merge`` (and for full fine-tuning) a whole model. The tokenizer is beside it. Raises
+    ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
+    broken, and where nothing can be merged.
     """
     run = RunDir.finished(path)
     saved = _saved(run)
@@ -64,9 +68,9 @@ def export(path: str | Path, to: str | Path, merge: bool = False) -> Path:
 
     def fill(folder: Path) -> None:
         if saved.name == "adapter" and not merge:
-            for name in _ADAPTER_FILES:
+            for name in adapter_files(saved):
                 shutil.copyfile(saved / name, folder / name)
-            _name_backbone(folder / "adapter_config.json", run.recipe().model)
+            _name_backbone(folder / adapter_files(saved)[0], run.recipe().model)
         else:
             model, _ = load_trained(path, merge=True)
             model.save_pretrained(folder)
@@ -82,7 +86,7 @@ def _saved(run: RunDir) -> Path:
     from safetensors import SafetensorError, safe_open
 
     saved = run.path / ("adapter" if (run.path / "adapter").is_dir() else "model")
-    config = saved / ("adapter_config.json" if saved.name == "adapter" else "config.json")
+    config = saved / (adapter_files(saved)[0] if saved.name == "adapter" else "config.json")
     weights = sorted(saved.glob("*.safetensors"))
     if not (weights and config.is_file() and (run.path / "tokenizer").is_dir()):
         raise IwloraError(f"{run.path} lacks files in adapter/, model/ or tokenizer/ of its run")

@@ -63,6 +63,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     model, tokenizer = load_backbone(recipe.model, task.labels)
     model.to(device())  # type: ignore[arg-type]
     sites = find_sites(model, recipe.targets)
+    recipe.method.check_model(model, sites)
     encoded = encode(task, tokenizer, settings.max_length)
     collate = collator(tokenizer)
     size = recipe.method.size
