@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -82,14 +84,33 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+class Here:
+    """A process that is none: the command is carried out in this one when it is started."""
+
+    started: list[list[str]]
+
+    def __init__(self, command: list[str], stdout: Any, **_: Any) -> None:
+        assert command[1:3] == ["-m", "iwlora"]
+        self.started.append(command[3:])
+        self.pid = os.getpid()
+        words = io.StringIO()
+        with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
+            self.code = main(command[3:])
+        stdout.write(words.getvalue().encode())
+
+    def wait(self, timeout: float | None = None) -> int:
+        return self.code
+
+    def poll(self) -> int:
+        return self.code
+
+    def terminate(self) -> None:
+        raise AssertionError("it has ended already")
+
+
 def carry_out_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Let a comparison carry out its runs in this process: quicker. Returns what it starts."""
     started: list[list[str]] = []
-
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
-        assert command[1:3] == ["-m", "iwlora"]
-        started.append(command[3:])
-        return subprocess.CompletedProcess(command, main(command[3:]))
-
-    monkeypatch.setattr("iwlora.bench.plan.subprocess.run", run)
+    process = type("Here", (Here,), {"started": started})
+    monkeypatch.setattr("iwlora.bench.executors.subprocess.Popen", process)
     return started

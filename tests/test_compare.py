@@ -250,11 +250,11 @@ def test_a_failing_arm_is_told_and_the_others_finish(
     outcome = call(capsys, "compare", recipe, "--out", tmp_path / "out")
     assert outcome.code == 1
     for seed in SEEDS:
-        assert f"wild, seed {seed} failed (exit 2)" in outcome.out
+        assert outcome.out.count(f"wild, seed {seed} failed (exit 2)") == 2, "it is tried again"
         assert (tmp_path / "out" / "lora" / f"seed-{seed}" / "result.json").is_file()
         assert not (tmp_path / "out" / "wild" / f"seed-{seed}" / "result.json").exists()
         assert f"missing: wild, seed {seed}" in outcome.out
-    assert "lower train.lr" in outcome.err
+    assert "lower train.lr" in outcome.out
     shown = table(outcome.out)
     assert shown["wild"]["seeds"] == "0 of 2"
     assert shown["lora"]["seeds"] == "2"
@@ -272,7 +272,7 @@ def test_a_comparison_in_which_all_fail(
     settings = {**plan, "methods": ["full"], "seeds": [0], "train": {**plan["train"], "lr": 1e30}}
     recipe = write_recipe(tmp_path / "plan.yaml", settings)
     outcome = call(capsys, "compare", recipe, "--out", tmp_path / "out")
-    assert outcome.code != 0
+    assert outcome.code == 1
     assert "Traceback" not in outcome.err
     assert "no run of" in outcome.err
     assert not (tmp_path / "out" / "report.html").exists()

@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("recipe", help="a YAML file with methods and seeds")
     compare.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES)
     compare.add_argument("--out", required=True, help="the folder of the comparison")
+    compare.add_argument(
+        "--jobs", type=int, default=1, help="runs at once, each on its own cores or GPU; default 1"
+    )
 
     report = add("report", _report, "write the report of a comparison or a run again")
     report.add_argument("folder")
@@ -182,15 +185,22 @@ def _train(given: argparse.Namespace) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     _quiet_libraries()
-    from iwlora.bench.plan import compare, load_plan
+    from iwlora.bench.executors import Local
+    from iwlora.bench.grid import compare
+    from iwlora.bench.plan import load_plan
     from iwlora.bench.plots import text_heatmap
     from iwlora.bench.records import load_comparison
     from iwlora.bench.report import write_report
     from iwlora.bench.tables import terminal_table
 
-    failed = compare(load_plan(given.recipe, given.overrides), given.out, announce=_announce)
-    path = write_report(given.out)
+    plan = load_plan(given.recipe, given.overrides)
+    failed = compare(plan, given.out, lambda lock: Local(given.jobs, lock), _announce)
     comparison = load_comparison(given.out)
+    if not comparison.runs:
+        print("\n" + terminal_table(comparison))
+        print(f"error: no run of {given.out} has finished", file=sys.stderr)
+        return 1
+    path = write_report(given.out)
     measured = [s for s in (run.sensitivity() for run in comparison.runs) if s is not None]
     print("\n" + terminal_table(comparison))
     if measured:

@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from iwlora.bench import arms
+from iwlora.bench.search import Search, order, trial_recipe, with_rate
 from iwlora.errors import IwloraError
-from iwlora.files import write_text
 from iwlora.training.recipe import Recipe, build
-from iwlora.training.rundir import RunDir
-from iwlora.training.settings import override, read_yaml, to_yaml
+from iwlora.training.settings import override, read_yaml, to_yaml, validate
 
 MOST_BUDGET_DIFFERENCE = 0.05
 
 
-@dataclass(frozen=True)
+OWN = ("methods", "seeds", "unequal_budgets", "controls", "search")
+"""What a comparison's recipe holds beside the settings of its runs."""
+
+
+@dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """One run of a comparison, in its folder below the comparison's."""
+    """One run of a comparison, in its folder below the comparison's.
+
+    ``trial`` is True for a run of the search, which is never reported.
+    """
 
     label: str
     seed: int
     recipe: Recipe
+    trial: bool = False
 
     def folder(self, comparison: Path) -> Path:
-        """``<comparison>/<label>/seed-<n>``."""
-        return comparison / self.label / f"seed-{self.seed}"
+        """``<comparison>/<label>/seed-<n>``, of a trial ``<label>/search/lr-<rate>/seed-<n>``."""
+        arm = comparison / self.label
+        if self.trial:
+            arm = arm / "search" / f"lr-{self.recipe.train.lr:g}"
+        return arm / f"seed-{self.seed}"
+
+    def at(self, lr: float) -> PlannedRun:
+        """The same run at the learning rate that a search has found."""
+        return replace(self, recipe=with_rate(self.recipe, lr))
+
+    def __str__(self) -> str:
+        rate = f", trial of lr {self.recipe.train.lr:g}" if self.trial else ""
+        return f"{self.label}, seed {self.seed}{rate}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a comparison, seed by seed, and the settings that they came from."""
+    """All runs of a comparison, seed by seed, and the settings that they came from.
+
+    With a ``search``, ``trials`` come first, and the reported ``runs`` get the learning rate
+    that those of their arm have found.
+    """
 
     settings: Mapping[str, Any]
     runs: tuple[PlannedRun, ...]
+    search: Search | None = None
+    trials: tuple[PlannedRun, ...] = ()
 
     @property
     def labels(self) -> list[str]:
@@ -48,28 +71,43 @@ class Plan:
         """The seeds, in the order of the recipe."""
         return list(dict.fromkeys(run.seed for run in self.runs))
 
+    def record(self) -> str:
+        """``comparison.yaml``: which runs there should be, and the recipe."""
+        recipe = self.runs[0].recipe
+        record = {
+            "model": recipe.model,
+            "task": recipe.task.title,
+            "methods": self.labels,
+            "seeds": self.seeds,
+            "searched": self.search is not None,
+            "recipe": dict(self.settings),
+        }
+        return to_yaml(record)
+
 
 def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     """Read a comparison's recipe: that of a run, with ``methods`` and ``seeds`` for ``method``.
 
     An entry of ``methods`` is a name, or a mapping with ``name``, the method's options, and for
-    this arm alone ``label`` and ``train`` settings. Raises ``IwloraError`` with every problem.
+    this arm alone a ``label``, the learning rate (``train: {lr: ...}``) or the grid to search it
+    in (``search: {lr: [...]}``). ``controls: true`` adds the control arms of each method that
+    has some, ``search`` lets every arm search its learning rate. Raises ``IwloraError`` with
+    every problem, such as a setting that would be unfair to the other arms.
     """
     settings = override(read_yaml(path), overrides)
-    methods, seeds = settings.get("methods"), settings.get("seeds", [0])
-    problems = []
-    if not isinstance(methods, list) or not methods:
-        problems.append("methods: missing; give a list such as [lora, iw-lora]")
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
-        problems.append(f"seeds={seeds!r}: accepted is a list of whole numbers such as [0, 1, 2]")
-    if "method" in settings:
-        problems.append("method: a comparison has 'methods', a list; for one run use iwlora train")
-    if "seed" in _mapping(settings.get("train")):
-        problems.append("train.seed: a comparison has 'seeds', a list; all methods get the same")
-    if problems or not isinstance(methods, list) or not isinstance(seeds, list):
+    if problems := _unreadable(settings):
         raise IwloraError("\n".join(problems))
-    base = {k: v for k, v in settings.items() if k not in ("methods", "seeds", "unequal_budgets")}
-    runs = []
+    methods, seeds = settings["methods"], settings.get("seeds", [0])
+    search, problems = _search(settings, seeds)
+    searched = settings.get("search") is not None
+    problems += [found for entry in methods for found in arms.problems(entry, searched)]
+    if settings.get("controls"):
+        controlled = arms.with_controls(methods)
+        if len(controlled) == len(methods):
+            problems.append("controls=true: none of these methods has control arms; remove it")
+        methods = controlled
+    base = {key: value for key, value in settings.items() if key not in OWN}
+    runs: list[PlannedRun] = []
     for seed in dict.fromkeys(seeds):
         for entry in methods:
             recipe, found = _arm(base, entry, seed)
@@ -80,9 +118,15 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         problems.append(f"methods: {', '.join(sorted(twice))} named twice; give each a label")
+    trials: list[PlannedRun] = []
+    if search and not problems:
+        for entry, run in zip(methods, runs, strict=False):  # the runs of the first seed
+            grid, found = _grid(search, entry)
+            problems += found
+            trials += _trials(search, run, grid)
     if problems:
         raise IwloraError("\n".join(problems))
-    return Plan(settings, tuple(runs))
+    return Plan(settings, tuple(runs), search, tuple(trials))
 
 
 def check_budgets(plan: Plan) -> dict[str, int]:
@@ -135,33 +179,57 @@ def check_task(plan: Plan) -> None:
         tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)
 
 
-def compare(
-    plan: Plan, out: str | Path, announce: Callable[[str], None] = print
-) -> list[PlannedRun]:
-    """Carry out what is not done yet, each run in a process of its own; returns those that failed.
+def _unreadable(settings: Mapping[str, Any]) -> list[str]:
+    """What keeps the arms and seeds from being read at all."""
+    methods, seeds = settings.get("methods"), settings.get("seeds", [0])
+    problems = []
+    if not isinstance(methods, list) or not methods:
+        problems.append("methods: missing; give a list such as [lora, iw-lora]")
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        problems.append(f"seeds={seeds!r}: accepted is a list of whole numbers such as [0, 1, 2]")
+    if "method" in settings:
+        problems.append("method: a comparison has 'methods', a list; for one run use iwlora train")
+    if "seed" in _mapping(settings.get("train")):
+        problems.append("train.seed: a comparison has 'seeds', a list; all methods get the same")
+    if _mapping(settings.get("task")).get("holdout") is not None:
+        problems.append("task.holdout: a comparison scores what its task reports; remove it")
+    if settings.get("controls") not in (None, True, False):
+        problems.append(f"controls={settings['controls']!r}: accepted are true and false")
+    return problems
 
-    Raises ``IwloraError``, before any run, when a folder belongs to another recipe.
-    """
-    folder = Path(out)
-    check_budgets(plan)
-    check_task(plan)
-    pending = []
-    for run in plan.runs:
-        if RunDir.open(run.folder(folder), run.recipe).result() is None:
-            pending.append(run)
-    write_text(folder / "comparison.yaml", _record(plan))
-    if len(pending) < len(plan.runs):
-        announce(f"{len(plan.runs) - len(pending)} of {len(plan.runs)} runs are done already")
-    failed = []
-    for number, run in enumerate(pending, start=1):
-        announce(f"[{number}/{len(pending)}] {run.label}, seed {run.seed}")
-        place = run.folder(folder)
-        command = [sys.executable, "-m", "iwlora", "train", str(place / "recipe.yaml")]
-        finished = subprocess.run([*command, "--out", str(place)], check=False)
-        if finished.returncode != 0:
-            failed.append(run)
-            announce(f"{run.label}, seed {run.seed} failed (exit {finished.returncode})")
-    return failed
+
+def _search(settings: Mapping[str, Any], seeds: Sequence[int]) -> tuple[Search | None, list[str]]:
+    given = settings.get("search")
+    if given is None:
+        return None, []
+    if isinstance(given, Mapping):
+        given = {"seeds": [max(seeds) + 1], **given}
+    return validate(Search, given, "search")
+
+
+def _grid(search: Search, entry: Any) -> tuple[list[float], list[str]]:
+    """The learning rates that an arm searches, which are as many for every arm."""
+    own = entry.get("search") if isinstance(entry, Mapping) else None
+    if own is None:
+        return search.lr, []
+    name = entry.get("label", entry.get("name"))
+    if not isinstance(own, Mapping) or set(own) != {"lr"}:
+        return [], [f"methods: {name}: search={own!r}: accepted is a grid alone, {{lr: [...]}}"]
+    found, problems = validate(Search, {"lr": own["lr"], "seeds": [0]}, f"methods: {name}: search")
+    if found is None:
+        return [], problems
+    if len(found.lr) != len(search.lr):
+        problems = [
+            f"methods: {name}: search.lr has {len(found.lr)} learning rates and that of the other "
+            f"arms {len(search.lr)}: more trials would be unfair; give as many"
+        ]
+    return found.lr, problems
+
+
+def _trials(search: Search, run: PlannedRun, grid: Sequence[float]) -> Iterator[PlannedRun]:
+    for lr, seed in order(grid, search.seeds):
+        recipe = trial_recipe(run.recipe, lr, seed, search.holdout)
+        yield PlannedRun(run.label, seed, recipe, trial=True)
 
 
 def _arm(base: Mapping[str, Any], entry: Any, seed: int) -> tuple[Recipe | None, list[str]]:
@@ -169,7 +237,7 @@ def _arm(base: Mapping[str, Any], entry: Any, seed: int) -> tuple[Recipe | None,
     train = {**_mapping(base.get("train")), **_mapping(options.get("train")), "seed": seed}
     settings = {
         **base,
-        "method": {key: v for key, v in options.items() if key not in ("label", "train")},
+        "method": {key: v for key, v in options.items() if key not in arms.SHARED},
         "label": options.get("label", options.get("name")),
         "train": train,
     }
@@ -184,15 +252,3 @@ def _arm(base: Mapping[str, Any], entry: Any, seed: int) -> tuple[Recipe | None,
 
 def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _record(plan: Plan) -> str:
-    recipe = plan.runs[0].recipe
-    record = {
-        "model": recipe.model,
-        "task": recipe.task.title,
-        "methods": plan.labels,
-        "seeds": plan.seeds,
-        "recipe": dict(plan.settings),
-    }
-    return to_yaml(record)

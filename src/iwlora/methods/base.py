@@ -66,6 +66,8 @@ class Method(BaseModel):
     size_knob: ClassVar[str | None] = None
     identity_at_init: ClassVar[bool] = True
     unmergeable: ClassVar[str | None] = None
+    control_of: ClassVar[str | None] = None
+    """The name of the method whose gain this one explains away: what ``controls: true`` adds."""
 
     @property
     def size(self) -> int | None:

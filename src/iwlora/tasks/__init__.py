@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
+from iwlora.errors import IwloraError
 from iwlora.tasks import glue
 from iwlora.tasks.catalog import ENTAILMENT, Row, describe, names
 from iwlora.tasks.spec import TaskSpec
@@ -32,6 +34,8 @@ def load(spec: TaskSpec, seed: int) -> Task:
         task = _entailment()
     else:
         task = glue.load(str(spec.name), spec.data_dir)
+    if spec.holdout is not None:
+        task = _held_out(task, spec.holdout, spec.max_train)
     splits = dict(task.splits)
     for name, split in task.splits.items():
         if name == "train":
@@ -39,6 +43,24 @@ def load(spec: TaskSpec, seed: int) -> Task:
         elif name.startswith("validation"):
             splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
     return replace(task, splits=splits)
+
+
+def _held_out(task: Task, part: float, limit: int | None) -> Task:
+    """The task that trains on the rest of its training rows and is scored on ``part`` of them.
+
+    ``part`` is of the rows that training would see, so that a small training keeps it small.
+    """
+    rows = task.splits["train"]
+    count = round(part * min(limit or len(rows), len(rows)))
+    if not 0 < count < len(rows):
+        raise IwloraError(
+            f"task.holdout={part} of {len(rows)} training rows leaves nothing to "
+            f"{'train on' if count else 'score'}"
+        )
+    order = list(range(len(rows)))
+    random.Random(VALIDATION_SEED).shuffle(order)
+    parts = {"train": sorted(order[count:]), "validation": sorted(order[:count])}
+    return replace(task, splits={name: rows.select(index) for name, index in parts.items()})
 
 
 def _entailment() -> Task:

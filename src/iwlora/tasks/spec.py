@@ -33,6 +33,9 @@ class TaskSpec(BaseModel):
     """Training rows: the first of a shuffle seeded by ``train.seed``; None: all."""
     max_validation: PositiveInt | None = None
     """Rows of each validation split: the same ones for every seed; None: all."""
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Part of the training rows to hold out and score in place of the reported splits, the same
+    rows for every seed; None: train on all and score what the task reports."""
     train: Filled | None = None
     """The user's file: CSV, TSV, JSON Lines or Parquet, by its ending."""
     validation: Filled | None = None
