@@ -86,6 +86,7 @@ def test_batches_are_padded_to_a_multiple_of_eight(tokenizer):
     assert batch["input_ids"].shape == (2, 16)
     assert batch["attention_mask"].sum(dim=1).tolist() == [9, 3]
     assert batch["input_ids"][1].tolist() == ids("[CLS] wet [SEP]") + [0] * 13
+    assert "length" not in batch
     assert torch.equal(batch["labels"], torch.tensor([0, 1]))
 
 

@@ -126,10 +126,22 @@ def test_the_saved_model_gives_the_saved_predictions(
             assert_close(model(**batch).logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_log_has_every_epochs_scores_and_the_loss_between(
-    finished: tuple[Recipe, Path, dict[str, Any]],
-) -> None:
+def twice(task: dict[str, str]) -> dict[str, str]:
+    """The task with its validation rows as the test split too, so that both are scored."""
+    return {**task, "test": task["validation"]}
+
+
+def test_a_reported_split_is_scored_once(finished: tuple[Recipe, Path, dict[str, Any]]) -> None:
     _, folder, result = finished
+    assert result["evaluated_on"] == "validation"
+    assert not [record for record in logged(folder) if record.get("evaluation")]
+
+
+def test_the_log_has_every_epochs_scores_and_the_loss_between(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    result = train(recipe(tiny_bert, twice(reviews), batch_size=20), folder)
     records = logged(folder)
     evaluations = [record for record in records if record.get("evaluation")]
     assert [(r["step"], r["epoch"], r["split"]) for r in evaluations] == [

@@ -62,7 +62,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = strong(with_dropout, reviews, method, save_steps=3)
+    task = {**reviews, "test": reviews["validation"]}
+    wanted = strong(with_dropout, task, method, save_steps=3)
     whole = train(wanted, tmp_path / "whole")
     # Of 3 × 6 steps: from the middle of an epoch, from its end, and after the last pruning.
     for step in (5, 8, 14):
@@ -77,6 +78,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert len(evaluations(tmp_path / "whole")) == 3
     assert evaluations(tmp_path / "pieces") == evaluations(tmp_path / "whole")
 
 
@@ -166,7 +168,9 @@ def test_pieces_of_a_batch_take_the_path_of_the_batch(
     assert spread(tiny_bert, reviews, method, tmp_path, **settings) < 1e-4
 
 
-def counted_in_every_piece(regularizer: Callable[[], Tensor] | None) -> Callable[..., Tensor]:
+def counted_in_every_piece(
+    regularizer: Callable[[], Tensor] | None, kind: object
+) -> Callable[..., Tensor]:
     """What goes wrong: the regularizer comes whole with every piece of a batch."""
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:

@@ -17,11 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.tasks.kinds.base import Kind
 from iwlora.tasks.lines import existing, raise_all, read_lines
 from iwlora.tasks.task import Task, columns
+
+if TYPE_CHECKING:
+    import datasets
 
 # A tenth of each class is held out, by one shuffle for all runs: their scores stay comparable.
 HELD_OUT = 10
@@ -109,6 +113,14 @@ def read_table(path: str, required_columns: Sequence[str]) -> list[dict[str, str
     return [
         dict(zip(required_columns, row, strict=True)) for row in read(path, required_columns).rows
     ]
+
+
+def read_rows(path: str, text: Sequence[str], kind: Kind) -> datasets.Dataset:
+    """The ``text`` columns of each row of a file, as ``kind`` reads them."""
+    import datasets
+
+    rows = read_table(path, text)
+    return datasets.Dataset.from_dict({name: [row[name] for row in rows] for name in text})
 
 
 def read(path: str, wanted: Sequence[str]) -> Table:

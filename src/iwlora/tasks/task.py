@@ -1,4 +1,4 @@
-"""One task, ready to encode: its text columns, its classes, its splits, its metrics."""
+"""One task, ready to encode: its kind, its text columns, its classes, its splits, its metrics."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from iwlora.tasks.kinds.base import Kind
+from iwlora.tasks.kinds.classification import Classification
+
 if TYPE_CHECKING:
     import datasets
 
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task over one text or a pair; ``labels[i]`` is the name of class ``i``.
+    """What is learned and scored; ``labels[i]`` is the name of class ``i`` where there are classes.
 
-    Every split has the ``text`` columns (strings) and ``label`` (class id). The splits are
-    ``train``, ``validation``, and where the task has them ``validation_mismatched`` and ``test``
-    (with its labels). The first of ``metrics`` is the primary one; ``positive`` is the class
-    that F1 counts. ``notes`` are sentences that whoever runs the task should read.
+    Every split has the ``text`` columns and ``label``, of the types that ``kind`` says. The splits
+    are ``train``, ``validation``, and where the task has them ``validation_mismatched``, ``test``
+    (with its labels) and ``selection`` (a part of train that chooses the checkpoint). The first of
+    ``metrics`` is the primary one; ``positive`` is the class that F1 counts. ``notes`` are
+    sentences that whoever runs the task should read.
 
     >>> split = columns(["sentence"], [("good", 1), ("bad", 0)])
     >>> task = Task("demo", ("sentence",), ("neg", "pos"), {"train": split, "validation": split},
@@ -34,6 +38,7 @@ class Task:
     metrics: tuple[str, ...]
     positive: int = 1
     notes: tuple[str, ...] = field(default=())
+    kind: Kind = field(default_factory=Classification)
 
     @property
     def reported(self) -> tuple[str, ...]:
@@ -44,6 +49,12 @@ class Task:
         if "test" in self.splits:
             return ("test",)
         return tuple(name for name in self.splits if name.startswith("validation"))
+
+    @property
+    def watched(self) -> str | None:
+        """The split that is scored while training goes on: never one that is reported."""
+        free = (name for name in ("selection", "validation") if name in self.splits)
+        return next((name for name in free if name not in self.reported), None)
 
 
 def columns(text: Sequence[str], rows: Sequence[Sequence[Any]]) -> datasets.Dataset:

@@ -27,10 +27,10 @@ def load_trained(
     With ``merge`` the adapter's update is in the weights and the adapter is gone. Raises
     ``IwloraError`` for a folder that is not a finished run, and where nothing can be merged.
     """
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     run = RunDir.finished(path)
-    saved = _saved(run)
+    saved, task = _saved(run), run.task()
     method = run.recipe().method
     if merge and method.unmergeable:
         raise IwloraError(
@@ -40,11 +40,12 @@ def load_trained(
     model: Any
     try:
         if saved.name == "adapter":
-            backbone, _ = load_backbone(run.recipe().model, field(run, "labels"))
+            backbone, _ = load_backbone(run.recipe().model, task.labels, task.kind)
             model = load_adapter(backbone, saved)
             model = merged(model) if merge else model
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(saved)
+            head = task.kind.auto_class(AutoConfig.from_pretrained(saved))
+            model = head.from_pretrained(saved)
     except IwloraError:
         raise
     except Exception as error:  # a broken file makes the loaders raise nearly anything
@@ -98,14 +99,6 @@ def _saved(run: RunDir) -> Path:
     except (OSError, ValueError, SafetensorError) as error:
         raise IwloraError(f"{saved} is damaged: a file in it was cut short ({error})") from error
     return saved
-
-
-def field(run: RunDir, name: str) -> list[str]:
-    """A list of names in ``result.json``; raises ``IwloraError`` where it is not there."""
-    value = (run.result() or {}).get(name)
-    if not isinstance(value, list) or not value:
-        raise IwloraError(f"{run.path / 'result.json'} has no list {name!r}; was it edited?")
-    return [str(item) for item in value]
 
 
 def _name_backbone(config: Path, model: str) -> None:

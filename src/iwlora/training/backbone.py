@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.sites import head_modules, sites
+from iwlora.tasks.kinds import Kind
+from iwlora.tasks.kinds.classification import Classification
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,24 +48,22 @@ def locate(model: str) -> str:
 
 
 def load_backbone(
-    model: str, labels: Sequence[str]
+    model: str, labels: Sequence[str] = (), kind: Kind | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model with a new classification head for ``labels``, in float32, and its tokenizer.
+    """Load a model with the head of a kind of task, in float32, and its tokenizer.
 
-    The head is drawn from torch's global random state. Raises ``IwloraError`` when the model is
-    not there, lacks weights or vocabulary, or is of a type that classifies nothing.
+    Without ``kind`` it classifies into ``labels``. A new head is drawn from torch's global random
+    state. Raises ``IwloraError`` when the model is not there, lacks weights or vocabulary, or is
+    of a type that cannot do such a task.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
-    path = locate(model)
-    names = dict(enumerate(labels))
+    path, kind = locate(model), kind or Classification()
     try:
         config = AutoConfig.from_pretrained(path)
-        config.num_labels = len(names)
-        config.id2label = names
-        config.label2id = {name: index for index, name in names.items()}
-        loaded, found = AutoModelForSequenceClassification.from_pretrained(
+        kind.configure(config, labels)
+        loaded, found = kind.auto_class(config).from_pretrained(
             path,
             config=config,
             dtype=torch.float32,
@@ -111,18 +111,19 @@ def _check_weights(model: str, loaded: PreTrainedModel, found: dict[str, Any]) -
         )
 
 
-def skeleton(model: str) -> PreTrainedModel:
+def skeleton(model: str, kind: Kind | None = None) -> PreTrainedModel:
     """The model's layers without their weights: enough to find sites and count parameters.
 
     Raises ``IwloraError`` as :func:`load_backbone`.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(locate(model))
+        head = (kind or Classification()).auto_class(config)
         with torch.device("meta"):
-            bare: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+            bare: PreTrainedModel = head.from_config(config)
             return bare
     except IwloraError:
         raise

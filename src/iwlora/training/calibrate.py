@@ -35,11 +35,12 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
         raise IwloraError(f"{recipe.method.name} measures nothing; take method.name=iw-lora")
     task = tasks.load(recipe.task, recipe.train.seed)
     seed_everything(recipe.train.seed)
-    model, tokenizer = load_backbone(recipe.model, task.labels)
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind)
     model.to(device())  # type: ignore[arg-type]
-    rows = encode(task, tokenizer, recipe.train.max_length)["train"]
-    batches = calibration_batches(recipe, rows, collator(tokenizer))
-    return measure(model, batches, sites=find_sites(model, recipe.targets), **wanted | how)
+    rows = encode(task, tokenizer, recipe.train.max_length, model.config)["train"]
+    batches = calibration_batches(recipe, rows, collator(tokenizer, task, model))
+    wanted = {"sites": find_sites(model, recipe.targets), "loss": task.kind.batch_loss, **wanted}
+    return measure(model, batches, **wanted | how)
 
 
 def device() -> torch.device:
@@ -52,6 +53,5 @@ def calibration_batches(recipe: Recipe, rows: Any, collate: Any) -> Iterator[Map
     """Batches of the training split in random order, once through: this process's part of them."""
     size = recipe.train.batch_size
     order = EpochOrder(len(rows), size, recipe.train.seed)
-    columns = rows.remove_columns("length")
-    batches = DataLoader(columns, batch_size=size, sampler=order, collate_fn=collate)
+    batches = DataLoader(rows, batch_size=size, sampler=order, collate_fn=collate)
     yield from islice(batches, processes.rank(), None, processes.count())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import resource
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,7 +15,6 @@ from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trai
 from transformers import set_seed as seed_everything
 
 from iwlora import tasks
-from iwlora.files import write_text
 from iwlora.methods.base import Attached
 from iwlora.methods.budget import count, solve
 from iwlora.sensitivity.measure import measure
@@ -25,12 +22,12 @@ from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
-from iwlora.tasks.metrics import score
 from iwlora.training.backbone import load_backbone
 from iwlora.training.calibrate import calibration_batches, device
 from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe
 from iwlora.training.rundir import RunDir
+from iwlora.training.scores import score_splits
 from iwlora.training.trainer import EvaluateEpochs, FineTuner, Log, Progress, task_loss
 
 EVALUATION_BATCH = 64
@@ -60,21 +57,21 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     settings = recipe.train
     task = tasks.load(recipe.task, settings.seed)
     seed_everything(settings.seed)
-    model, tokenizer = load_backbone(recipe.model, task.labels)
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind)
     model.to(device())  # type: ignore[arg-type]
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
-    encoded = encode(task, tokenizer, settings.max_length)
-    collate = collator(tokenizer)
+    encoded = encode(task, tokenizer, settings.max_length, model.config)
+    collate = collator(tokenizer, task, model)
     size = recipe.method.size
     if recipe.budget is not None:
         size = solve(recipe.method, model, sites, recipe.budget)
     recipe.method.check(sites, size)
-    sensitivity = _sensitivity(recipe, run, model, sites, encoded["train"], collate)
+    sensitivity = _sensitivity(recipe, run, task, model, sites, encoded["train"], collate)
     attached = recipe.method.attach(model, sites, size, settings.seed, sensitivity)
     counts = count(attached)
 
-    trainer = _trainer(recipe, run, task, attached, encoded, collate, progress)
+    trainer = _trainer(recipe, run, task, attached, encoded, collate, tokenizer, progress)
     checkpoint = run.last_checkpoint()
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -83,14 +80,14 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     tokenizer.save_pretrained(run.path / "tokenizer")
 
     steps = trainer.state.global_step - _step(checkpoint)
-    examples = len(encoded["train"]) * settings.epochs * steps / trainer.state.max_steps
+    examples = len(task.splits["train"]) * settings.epochs * steps / trainer.state.max_steps
     return {
         "method": recipe.method.name,
         "label": recipe.label or recipe.method.name,
         "model": recipe.model,
         "task": task.name,
         "seed": settings.seed,
-        "metrics": _score_splits(trainer, run, task, encoded),
+        "metrics": score_splits(trainer, run, task, encoded, tokenizer),
         "primary_metric": task.metrics[0],
         "evaluated_on": task.reported[0],
         "selected_on": "last checkpoint",
@@ -100,19 +97,27 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "measure_seconds": sensitivity.seconds if sensitivity else 0.0,
         "examples_per_second": examples / seconds,
         "peak_memory_bytes": _peak_memory(),
-        "train_examples": len(encoded["train"]),
+        "train_examples": len(task.splits["train"]),
         "epochs": settings.epochs,
         "learning_rate": settings.lr,
         "rank": size,
         "resumed_at_step": _step(checkpoint),
+        "kind": {"name": task.kind.name, **task.kind.model_dump()},
         "labels": list(task.labels),
         "text": list(task.text),
+        "task_metrics": list(task.metrics),
         "notes": [*task.notes, *attached.notes()],
     }
 
 
 def _sensitivity(
-    recipe: Recipe, run: RunDir, model: nn.Module, sites: list[Site], rows: Any, collate: Any
+    recipe: Recipe,
+    run: RunDir,
+    task: tasks.Task,
+    model: nn.Module,
+    sites: list[Site],
+    rows: Any,
+    collate: Any,
 ) -> Sensitivity | None:
     """What the method asks to be measured on the frozen model, once for a run."""
     wanted = recipe.method.calibration()
@@ -120,7 +125,8 @@ def _sensitivity(
         return None
     if run.sensitivity.is_file():
         return Sensitivity.load(run.sensitivity)
-    sensitivity = measure(model, calibration_batches(recipe, rows, collate), sites=sites, **wanted)
+    batches = calibration_batches(recipe, rows, collate)
+    sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
     sensitivity.save(run.sensitivity)
     return sensitivity
 
@@ -132,17 +138,19 @@ def _trainer(
     attached: Attached,
     encoded: Mapping[str, Any],
     collate: Any,
+    tokenizer: Any,
     progress: bool,
 ) -> FineTuner:
     settings = recipe.train
     rows = encoded["train"]
     piece = settings.batch_size // settings.accumulate
     lengths = rows["length"][:] if settings.group_by_length else None
-    kind = device().type
+    place, watched = device().type, task.watched
 
     def scores(prediction: EvalPrediction) -> dict[str, float]:
-        found = score(task.metrics, prediction.label_ids, prediction.predictions, task.positive)
-        return {name: value for name, value in found.items() if name != "loss"}
+        split, outputs = str(watched), cast(Any, prediction.predictions)
+        answers = task.kind.answers(task, task.splits[split], encoded[split], outputs, tokenizer)
+        return task.kind.score(task, task.splits[split], outputs, answers)
 
     trainer = FineTuner(
         model=attached.model,
@@ -168,56 +176,30 @@ def _trainer(
             full_determinism=settings.deterministic,
             remove_unused_columns=False,
             label_names=["labels"],
-            use_cpu=kind == "cpu",
-            dataloader_pin_memory=kind == "cuda",
+            use_cpu=place == "cpu",
+            dataloader_pin_memory=place == "cuda",
             disable_tqdm=not progress,
         ),
-        train_dataset=rows.remove_columns("length"),
-        eval_dataset=encoded["validation"].remove_columns("length"),
+        train_dataset=rows,
+        eval_dataset=encoded[watched] if watched else None,
         data_collator=collate,
         compute_metrics=scores,
-        compute_loss_func=task_loss(attached.regularizer),
+        compute_loss_func=task_loss(attached.regularizer, task.kind),
         order=EpochOrder(len(rows), settings.batch_size, settings.seed, lengths),
         trainable=attached.trainable,
-        callbacks=[*attached.callbacks, EvaluateEpochs(), Log(run.metrics)],
+        kind=task.kind,
+        tokenizer=tokenizer,
+        callbacks=[
+            *attached.callbacks,
+            *([EvaluateEpochs()] if watched else []),
+            Log(run.metrics, watched),
+        ],
     )
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
     if progress:
         trainer.add_callback(Progress())
     return trainer
-
-
-def _score_splits(
-    trainer: FineTuner, run: RunDir, task: tasks.Task, encoded: Mapping[str, Any]
-) -> dict[str, float]:
-    """Score every reported split once, and keep its predictions.
-
-    The first split's metrics have plain names; those of a further one end in its own, such as
-    ``accuracy_mismatched``.
-    """
-    first, *_ = task.reported
-    metrics: dict[str, float] = {}
-    for split in task.reported:
-        rows = encoded[split]
-        found = trainer.predict(rows.remove_columns("length"))
-        labels, logits = rows["labels"][:], found.predictions
-        end = split.removeprefix(first)
-        scored = score(task.metrics, labels, logits, task.positive)
-        metrics |= {f"{name}{end}": value for name, value in scored.items()}
-        write_text(run.predictions / f"{split}.csv", _predictions(task, labels, logits))
-    return metrics
-
-
-def _predictions(task: tasks.Task, labels: list[int], logits: Any) -> str:
-    """CSV: the row's number in the split, its label, the prediction, one logit a class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "label", "prediction", *(f"logit_{name}" for name in task.labels)])
-    for row, (label, values) in enumerate(zip(labels, logits, strict=True)):
-        prediction = task.labels[int(values.argmax())]
-        writer.writerow([row, task.labels[label], prediction, *(float(value) for value in values)])
-    return text.getvalue()
 
 
 def _step(checkpoint: Path | None) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.files import write_text
+from iwlora.tasks.kinds import KINDS
+from iwlora.tasks.task import Task
 from iwlora.training.recipe import Recipe, load
 
 _PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
@@ -93,6 +95,31 @@ class RunDir:
         if not isinstance(value, dict):
             raise IwloraError(f"{path} is not a result file: it holds no mapping")
         return value
+
+    def task(self) -> Task:
+        """What the run learned: kind, columns, classes and metrics, without splits.
+
+        Raises ``IwloraError`` where ``result.json`` does not say it.
+        """
+        result = self.result() or {}
+        lists = {"text": True, "labels": False, "task_metrics": True}  # may it not be empty?
+        for name, filled in lists.items():
+            value = result.get(name)
+            if not isinstance(value, list) or (filled and not value):
+                raise self._edited(f"list {name!r}")
+        options = result.get("kind")
+        if not isinstance(options, dict) or options.get("name") not in KINDS:
+            raise self._edited("known 'kind'")
+        kind = KINDS[options["name"]]
+        try:
+            made = kind(**{key: value for key, value in options.items() if key != "name"})
+        except ValueError as error:
+            raise self._edited(f"valid 'kind' ({error})") from None
+        text, labels, metrics = (tuple(map(str, result[name])) for name in lists)
+        return Task(str(result.get("task")), text, labels, {}, metrics, kind=made)
+
+    def _edited(self, what: str) -> IwloraError:
+        return IwloraError(f"{self.path / 'result.json'} has no {what}; was it edited?")
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result: after this the run counts as done."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import (
     ProgressCallback,
     Trainer,
@@ -24,6 +23,8 @@ from transformers import (
 )
 
 from iwlora.errors import IwloraError
+from iwlora.tasks.kinds import Kind
+from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.order import EpochOrder
 
 _TRAINABLE_FILE = "trainable.safetensors"
@@ -35,8 +36,19 @@ class FineTuner(Trainer):
     ``evaluation_seconds`` is the time spent scoring during training.
     """
 
-    def __init__(self, *, order: EpochOrder, trainable: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        order: EpochOrder,
+        trainable: Sequence[str],
+        kind: Kind | None = None,
+        tokenizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self._kind = kind or Classification()
+        self._tokenizer = tokenizer
+        self._final = False
         self._module: torch.nn.Module = kwargs["model"]
         self._order = order
         self._trainable = tuple(trainable)
@@ -44,6 +56,37 @@ class FineTuner(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self._order
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """The pieces of a step, and the number of items over which its loss is averaged."""
+        pieces, items = super().get_batch_samples(*args, **kwargs)
+        if items is not None and self.args.world_size == 1 and self.args.n_gpu <= 1:
+            counts = [self._kind.count(piece["labels"]) for piece in pieces]
+            items = torch.stack(counts).sum().to(self.args.device)
+        return pieces, items
+
+    def prediction_step(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> Any:
+        """(no loss, what the kind of task asks of the model, labels) of a batch."""
+        batch = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = self._kind.outputs(model, self._tokenizer, batch, self._final)
+        return None, outputs, batch["labels"]
+
+    def final_outputs(self, rows: Any) -> Mapping[str, Any]:
+        """What the trained model says of each of the encoded rows, as arrays."""
+        scores, self.compute_metrics = self.compute_metrics, None
+        self._final = True
+        try:
+            found: Any = self.predict(rows).predictions
+        finally:
+            self.compute_metrics, self._final = scores, False
+        return dict(found)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score, and keep account of the time."""
@@ -75,20 +118,23 @@ class FineTuner(Trainer):
                 self._module.get_parameter(name).copy_(tensor)
 
 
-def task_loss(regularizer: Callable[[], Tensor] | None) -> Callable[..., Tensor]:
-    """Cross-entropy, averaged over the whole batch of an optimizer step, plus the regularizer.
+def task_loss(
+    regularizer: Callable[[], Tensor] | None, kind: Kind | None = None
+) -> Callable[..., Tensor]:
+    """The kind's loss, averaged over the whole batch of an optimizer step, plus the regularizer.
 
-    A step's examples may come in pieces of unequal size. Each piece carries the share of the
-    regularizer that it has of the examples, so that the term counts once a step.
+    A step's items (rows, or tokens) may come in pieces of unequal size. Each piece carries the
+    share of the regularizer that it has of the items, so that the term counts once a step.
     """
+    task_kind = kind or Classification()
 
     def loss(
         outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        total = cross_entropy(outputs.logits.float(), labels, reduction="sum")
+        total, count = task_kind.loss(outputs, labels), task_kind.count(labels)
         if regularizer is not None and torch.is_grad_enabled():
-            total = total + labels.numel() * regularizer()
-        return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+            total = total + count * regularizer()
+        return total / (count if num_items_in_batch is None else num_items_in_batch)
 
     return loss
 
@@ -112,8 +158,8 @@ class EvaluateEpochs(TrainerCallback):
 class Log(TrainerCallback):
     """Appends what the Trainer logs to ``metrics.jsonl`` and stops at a loss that is no number."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        self._path, self._split = path, split
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -137,7 +183,7 @@ class Log(TrainerCallback):
         logs = logs or {}
         record: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
         if "eval_loss" in logs:
-            record |= {"evaluation": True, "split": "validation"}
+            record |= {"evaluation": True, "split": self._split}
             record |= {key.removeprefix("eval_"): v for key, v in logs.items() if key != "epoch"}
         elif "loss" in logs:
             record |= logs
