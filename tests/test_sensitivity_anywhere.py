@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,86 +180,6 @@ def test_autocast_does_not_reach_what_is_read() -> None:
         model.eval().requires_grad_(False)(**batch).loss.backward()
         captured.take()
     assert set(dtypes) == {torch.float32}
-
-
-def quantised_with_bitsandbytes(bits: int) -> Callable[[nn.Linear], nn.Linear]:
-    bnb = pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
-
-    def convert(linear: nn.Linear) -> nn.Linear:
-        shape = (linear.in_features, linear.out_features)
-        packed: nn.Linear = (
-            bnb.nn.Linear4bit(*shape, compute_dtype=torch.float32, quant_type="nf4")
-            if bits == 4
-            else bnb.nn.Linear8bitLt(*shape, has_fp16_weights=False)
-        )
-        packed.load_state_dict(linear.state_dict())
-        return packed.to("cpu")
-
-    return convert
-
-
-def quantised_with_torchao(config: str) -> Callable[[nn.Linear], nn.Linear]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quantization = pytest.importorskip("torchao.quantization", reason="pip install torchao")
-
-    def convert(linear: nn.Linear) -> nn.Linear:
-        box = nn.Sequential(copy.deepcopy(linear))
-        quantization.quantize_(box, getattr(quantization, config)())
-        packed: nn.Linear = box[0]
-        return packed
-
-    return convert
-
-
-def replaced(model: nn.Module, convert: Callable[[nn.Linear], nn.Linear]) -> nn.Module:
-    model = copy.deepcopy(model)
-    for site in sites(model):
-        parent, _, name = site.name.rpartition(".")
-        setattr(model.get_submodule(parent), name, convert(model.get_submodule(site.name)))
-    return model
-
-
-@pytest.mark.filterwarnings("ignore")  # of the quantisers themselves
-@pytest.mark.parametrize(
-    ("make", "how", "precision"),
-    [
-        (quantised_with_bitsandbytes, 4, 1e-4),
-        (quantised_with_bitsandbytes, 8, 0.05),  # its inputs are rounded to 8 bits as well
-        (quantised_with_torchao, "Int8WeightOnlyConfig", 1e-4),
-        (quantised_with_torchao, "IntxWeightOnlyConfig", 1e-4),
-    ],
-)
-def test_a_quantised_linear_equals_its_dequantised_twin(
-    make: Callable[[Any], Callable[[nn.Linear], nn.Linear]], how: Any, precision: float
-) -> None:
-    torch.manual_seed(0)
-    convert = make(how)
-    model = classifier("bert", hidden_size=64, intermediate_size=128).float()
-    data = batches(2)
-    packed = replaced(model, convert)
-
-    def dequantise(linear: nn.Linear) -> nn.Linear:
-        twin = nn.Linear(linear.in_features, linear.out_features)
-        with torch.no_grad():
-            (site,) = [s for s in sites(packed) if s.layer is linear]
-            twin.weight.copy_(dense_weight(site))
-            if linear.bias is not None:
-                twin.bias.copy_(linear.bias)
-        return twin
-
-    twin = copy.deepcopy(model)
-    for site in sites(packed):
-        parent, _, name = site.name.rpartition(".")
-        setattr(twin.get_submodule(parent), name, dequantise(site.layer))
-    for statistic in ("norm", "relative", "saliency"):
-        expected = iwlora.measure(twin, data, statistic=statistic).values
-        found = iwlora.measure(packed, data, statistic=statistic).values
-        assert found == pytest.approx(expected, rel=precision)
-    plain = iwlora.measure(model, data).values
-    assert iwlora.measure(packed, data).values != pytest.approx(plain, rel=1e-4)
-    for site, before in zip(sites(packed), sites(model), strict=True):
-        assert (site.d_in, site.d_out) == (before.d_in, before.d_out)
 
 
 def test_dense_weights_of_every_layer() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,8 +169,27 @@ def dense_weight(site: Site) -> Tensor:
     dtype = torch.float32 if like is None else like.dtype
     device = torch.device("cpu") if weight.is_meta else weight.device
     basis = torch.eye(site.d_in, dtype=dtype, device=device)
-    outputs: Tensor = layer(basis) - layer(torch.zeros_like(basis[:1]))
+    with unpacked(layer):
+        outputs: Tensor = layer(basis) - layer(torch.zeros_like(basis[:1]))
     return outputs.mT
+
+
+@contextmanager
+def unpacked(layer: nn.Module) -> Iterator[None]:
+    """Keep a 4-bit weight in the form that has a backward pass.
+
+    Where the CPU has bfloat16 instructions, bitsandbytes packs 4-bit weights anew for inference,
+    in place and outside training mode. Writing the state of the layer undoes that.
+    """
+    mode = layer.training
+    if getattr(layer, "support_avx512bf16_for_cpu", False):
+        if getattr(getattr(layer.weight, "quant_state", None), "packing_format_for_cpu", False):
+            layer.state_dict()
+        layer.training = True  # changes nothing else in this layer
+    try:
+        yield
+    finally:
+        layer.training = mode
 
 
 def _find(model: nn.Module) -> Iterator[Site]:

@@ -16,7 +16,7 @@ from iwlora.sensitivity.capture import Captured, capture
 from iwlora.sensitivity.record import Sensitivity
 from iwlora.sensitivity.statistics import Means, choose
 from iwlora.sensitivity.tally import Tally
-from iwlora.sites import Site
+from iwlora.sites import Site, unpacked
 from iwlora.sites import sites as find_sites
 
 Batch = Mapping[str, Tensor]
@@ -158,6 +158,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         after.enter_context(torch.enable_grad())
         for module in modes:
             module.training = _checkpoints(module)
+            after.enter_context(unpacked(module))
         for parameter in flags:
             parameter.requires_grad_(False)
         yield
