@@ -64,9 +64,13 @@ def prune(
     attached: Attached,
     tmp_path: Path,
     steps: int = STEPS,
+    before_step: Callable[[int], None] = lambda step: None,
     after_step: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """A whole training by hand: the callback is called as the Trainer would call it."""
+    """A whole training by hand: the callback is called as the Trainer would call it.
+
+    ``before_step(t)`` and ``after_step(t)`` are called around step t = 1, 2, …
+    """
     (callback,) = attached.callbacks
     arguments = TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True)
     state, control = TrainerState(max_steps=steps), TrainerControl()
@@ -79,9 +83,11 @@ def prune(
         state.global_step = step
         logits = attached.model(batch["input_ids"]).logits
         (cross_entropy(logits, batch["labels"]) + attached.regularizer()).backward()
+        before_step(step + 1)
+        callback.on_pre_optimizer_step(arguments, state, control)
         optimizer.step()
-        after_step(step)
         callback.on_optimizer_step(arguments, state, control)
+        after_step(step + 1)
         optimizer.zero_grad()
 
 
@@ -100,13 +106,32 @@ def test_the_orthogonality_term_is_what_peft_adds_to_the_loss(weight: float) -> 
     assert_close(attached.regularizer(), added, rtol=1e-12, atol=0)
 
 
-def test_the_schedule_is_set_by_the_length_of_training(tmp_path: Path) -> None:
-    attached = adalora(AdaLora(rank=3, t_init=0.15, t_final=0.3, delta_t=2, beta1=0.7, beta2=0.6))
+@pytest.mark.parametrize(
+    ("given", "schedule"),
+    [
+        ({"t_init": 0.15, "t_final": 0.3, "delta_t": 2}, (3, 6, 2)),
+        ({"t_init": 3, "t_final": 6, "delta_t": 0.1}, (3, 6, 2)),
+        ({"t_init": 0, "t_final": 0.0, "delta_t": 0.01}, (0, 0, 1)),
+        ({"t_init": 1, "t_final": 18.0, "delta_t": 1.0}, (1, 18, 1)),
+    ],
+)
+def test_the_schedule_is_in_parts_of_training_or_in_steps(
+    given: dict[str, float], schedule: tuple[int, int, int], tmp_path: Path
+) -> None:
+    attached = adalora(AdaLora(rank=3, **given))
     prune(attached, tmp_path, steps=20)
     config = attached.model.peft_config["default"]
-    assert (config.total_step, config.tinit, config.tfinal, config.deltaT) == (20, 3, 6, 2)
-    assert (config.init_r, config.target_r) == (4, 3)
-    assert (config.beta1, config.beta2) == (0.7, 0.6)
+    assert (config.total_step, config.init_r, config.target_r) == (20, 4, 3)
+    assert (config.tinit, config.tfinal, config.deltaT) == schedule
+    assert sum(int(E.count_nonzero()) for E in factors(attached.model, "E").values()) == 36
+
+
+@pytest.mark.parametrize(
+    "given", [{"t_init": 1.5}, {"t_final": -1}, {"delta_t": 0}, {"t_init": 1e999}]
+)
+def test_what_is_no_duration_is_refused(given: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"part of all steps below 1|greater than|finite"):
+        AdaLora(**given)
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -134,60 +159,71 @@ def test_training_ends_at_exactly_the_budget_of_triplets(
     assert left == rank * 12
 
 
-def test_pruning_follows_the_papers_equations_over_a_whole_training(tmp_path: Path) -> None:
-    """Zhang et al. 2023, equations 8 to 12, from the parameters and gradients alone.
+@pytest.mark.parametrize("betas", [(0.85, 0.85), (0.6, 0.9)])
+def test_pruning_follows_the_papers_equations_over_a_whole_training(
+    betas: tuple[float, float], tmp_path: Path
+) -> None:
+    """Zhang et al. 2023, equations 7 to 12 and algorithm 1, from the weights and gradients alone.
 
     I = |w ∂L/∂w|, Ī and Ū its moving average and that of |I − Ī|, s = Ī Ū; a triplet's score
     is s(λ) + mean s(P_·i) + mean s(Q_i·); the b(t) triplets with the highest are kept.
     """
-    first, last, every, beta1, beta2 = 2, 12, 2, 0.85, 0.85
-    attached = adalora(AdaLora(rank=3, t_init=0.1, t_final=0.4, delta_t=every))
+    first, last, every, (beta1, beta2) = 2, 13, 2, betas
+    method = AdaLora(rank=3, t_init=0.1, t_final=7, delta_t=every, beta1=beta1, beta2=beta2)
+    attached = adalora(method)
     model = attached.model
     start, target = 4 * 12, 3 * 12
     smooth: dict[tuple[str, str], Tensor] = defaultdict(lambda: torch.zeros(()))
     unsure: dict[tuple[str, str], Tensor] = defaultdict(lambda: torch.zeros(()))
     expected: dict[int, dict[str, Tensor]] = {}
+    kept: dict[int, dict[str, Tensor]] = {}
 
     def follow(step: int) -> None:
-        scores = {}
+        scores: dict[str, Tensor] = {}
         for letter, over in (("E", 1), ("B", 0), ("A", 1)):
             for site, w in factors(model, letter).items():
                 assert w.grad is not None
                 key, now = (letter, site), (w.detach() * w.grad).abs()
-                if step < last:  # PEFT makes the last choice by what it knew a step before
-                    smooth[key] = beta1 * smooth[key] + (1 - beta1) * now
-                    unsure[key] = beta2 * unsure[key] + (1 - beta2) * (now - smooth[key]).abs()
+                smooth[key] = beta1 * smooth[key] + (1 - beta1) * now
+                unsure[key] = beta2 * unsure[key] + (1 - beta2) * (now - smooth[key]).abs()
                 s = (smooth[key] * unsure[key]).mean(dim=over)
                 scores[site] = scores[site] + s if site in scores else s
-        if step > first and (step % every == 0 or step == last) and step <= last:
+        if first < step <= last and (step % every == 0 or step == last):
             left = 1 - (step - first) / (last - first)
             budget = int(target + (start - target) * left**3)
             limit = torch.cat(list(scores.values())).sort(descending=True).values[budget - 1]
             expected[step] = {site: score >= limit for site, score in scores.items()}
 
-    kept: list[dict[str, Tensor]] = []
-
     def observe(step: int) -> None:
-        kept.append({site: E.detach().flatten() != 0 for site, E in factors(model, "E").items()})
+        kept[step] = {site: E.detach().flatten() != 0 for site, E in factors(model, "E").items()}
 
-    callback = attached.callbacks[0]
-    original = callback.on_optimizer_step
+    prune(attached, tmp_path, steps=20, before_step=follow, after_step=observe)
 
-    def on_optimizer_step(args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        original(args, state, control, **kwargs)
-        observe(state.global_step)
-
-    callback.on_optimizer_step = on_optimizer_step  # type: ignore[method-assign]
-    prune(attached, tmp_path, steps=20, after_step=follow)
-
-    assert sorted(expected) == [4, 6, 8, 10, 12]
-    counts = [sum(int(mask.sum()) for mask in masks.values()) for masks in kept]
-    assert [counts[step] for step in sorted(expected)] == [42, 38, 36, 36, 36]
+    assert sorted(expected) == [4, 6, 8, 10, 12, 13]
+    counts = [sum(int(mask.sum()) for mask in kept[step].values()) for step in sorted(expected)]
+    assert counts == [42, 39, 37, 36, 36, 36]
     for step, masks in expected.items():
         assert all(torch.equal(kept[step][site], mask) for site, mask in masks.items()), step
     assert len({int(mask.sum()) for mask in expected[last].values()}) > 1  # it does choose
-    for masks in kept[last:]:  # after the last pruning the choice stays
-        assert all(torch.equal(masks[site], mask) for site, mask in expected[last].items())
+    for step in range(last, 21):  # after the last pruning the choice stays
+        assert all(torch.equal(kept[step][site], mask) for site, mask in expected[last].items())
+    assert attached.ranks is not None
+    assert attached.ranks() == {site: int(mask.sum()) for site, mask in expected[last].items()}
+
+
+def test_importance_is_of_the_weights_before_the_step(tmp_path: Path) -> None:
+    """Where λ = 0 at first, so is its importance; read after the step it would not be."""
+    attached = adalora(AdaLora(rank=3))
+    allocator = attached.model.base_model.rankallocator
+
+    def look(step: int) -> None:
+        if step == 1:
+            of = [value for name, value in allocator.ipt.items() if "lora_E" in name]
+            assert len(of) == 12
+            assert not any(value.any() for value in of)
+
+    prune(attached, tmp_path, after_step=look)
+    assert any(value.any() for name, value in allocator.ipt.items() if "lora_E" in name)
 
 
 def test_what_adalora_saves_is_its_pruned_update_as_plain_lora(tmp_path: Path) -> None:
@@ -196,10 +232,14 @@ def test_what_adalora_saves_is_its_pruned_update_as_plain_lora(tmp_path: Path) -
     kept = {site: int(E.count_nonzero()) for site, E in factors(attached.model, "E").items()}
     # A site that loses all its triplets has no update, and none is saved.
     empty = next(iter(kept))
+    pattern = attached.model.peft_config["default"].rank_pattern
+    pattern[f"{empty}.lora_E.default"] = [False] * len(pattern[f"{empty}.lora_E.default"])
     with torch.no_grad():
         factors(attached.model, "E")[empty].zero_()
     kept.pop(empty)
     attached.save(tmp_path)
+    assert attached.ranks is not None
+    assert attached.ranks() == {empty: 0, **kept}
 
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["rank_pattern"] == {site: rank for site, rank in kept.items() if rank}

@@ -12,11 +12,13 @@ from transformers import AutoModelForSequenceClassification, DebertaV2Config
 
 from conftest import tiny_config
 from iwlora.errors import IwloraError
-from iwlora.methods import METHODS
+from iwlora.methods import METHODS, Method
 from iwlora.methods.adalora import AdaLora
-from iwlora.methods.budget import parse, solve
+from iwlora.methods.budget import backbone_parameters, parse, solve
 from iwlora.methods.full import Full
 from iwlora.methods.lora import Lora
+from iwlora.methods.lora_variants import Dora
+from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 
 SIZED = [name for name, row in METHODS.items() if row.size_knob]
@@ -78,23 +80,56 @@ def test_what_is_no_budget_is_refused(budget: str | float) -> None:
 
 @pytest.mark.parametrize("name", SIZED)
 @settings(deadline=None)
-@given(budget=st.integers(416, 20_000))
-def test_the_largest_size_within_the_budget_is_taken(name: str, tiny: Any, budget: int) -> None:
+@given(budget=st.integers(1, 12_000))
+def test_the_size_nearest_to_the_budget_is_taken(name: str, tiny: Any, budget: int) -> None:
     sites, method = find_sites(tiny), METHODS[name]()
-    size = solve(method, tiny, sites, budget)
-    assert size is not None
-    assert method.parameters(tiny, sites, size) <= budget
-    method.check(sites, size)
-    if method.parameters(tiny, sites, size + 1) <= budget:
-        with pytest.raises(IwloraError, match="accepted are 1 to"):
-            method.check(sites, size + 1)
+    accepted = [size for size in range(1, 40) if accepts(method, sites, size)]
+    counts = {size: method.parameters(tiny, sites, size) for size in [*accepted, len(accepted) + 1]}
+    nearest = min({0: 0, **counts}.items(), key=lambda one: abs(one[1] - budget))[0]
+    if nearest in accepted:
+        assert solve(method, tiny, sites, budget) == nearest
+        return
+    told = "needs at least" if nearest == 0 else "has at most"
+    bound = counts[1] if nearest == 0 else counts[len(accepted)]
+    with pytest.raises(IwloraError, match=rf"is {budget:,} parameters; .* {told} {bound:,} on"):
+        solve(method, tiny, sites, budget)
 
 
-def test_the_smallest_size_must_be_within_the_budget(tiny: Any) -> None:
+def accepts(method: Method, sites: list[Site], size: int) -> bool:
+    try:
+        method.check(sites, size)
+    except IwloraError:
+        return False
+    return True
+
+
+def test_the_smallest_size_must_be_near_the_budget(tiny: Any) -> None:
     sites = find_sites(tiny)
-    assert solve(Lora(), tiny, sites, 416) == 1
-    with pytest.raises(IwloraError, match=r"budget=0\.4K is 400 parameters; lora needs .* 416 on"):
-        solve(Lora(), tiny, sites, "0.4K")
+    assert solve(Lora(), tiny, sites, 400) == 1
+    with pytest.raises(IwloraError, match=r"budget=0\.2K is 200 parameters; lora needs .* 416 on"):
+        solve(Lora(), tiny, sites, "0.2K")
+
+
+def test_a_budget_above_the_largest_size_is_refused(tiny: Any) -> None:
+    sites = find_sites(tiny)
+    assert solve(Lora(), tiny, sites, 16 * 416 + 200) == 16
+    with pytest.raises(
+        IwloraError, match=r"1,000,000 parameters; lora has at most 6,656 on .* \(rank=16: .* 16,"
+    ):
+        solve(Lora(), tiny, sites, "1M")
+
+
+def test_solving_is_fast(deberta_v3_base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    parameters = Lora.parameters
+
+    def counting(self: Lora, model: Any, sites: Any, size: int | None) -> int:
+        asked.append(size)
+        return parameters(self, model, sites, size)
+
+    monkeypatch.setattr(Lora, "parameters", counting)
+    assert solve(Lora(), deberta_v3_base, find_sites(deberta_v3_base), "60%") > 500
+    assert len(asked) < 30
 
 
 def test_a_method_without_a_size_has_no_budget(tiny: Any) -> None:
@@ -102,10 +137,11 @@ def test_a_method_without_a_size_has_no_budget(tiny: Any) -> None:
         solve(Full(), tiny, find_sites(tiny), "1M")
 
 
-def test_a_part_is_of_the_whole_model(tiny: Any) -> None:
-    whole = sum(parameter.numel() for parameter in tiny.parameters())
+def test_a_part_is_of_the_backbone(tiny: Any) -> None:
+    backbone = Full().parameters(tiny, [], None)
+    assert backbone_parameters(tiny) == backbone < sum(p.numel() for p in tiny.parameters())
     sites = find_sites(tiny)
-    assert solve(Lora(), tiny, sites, "25%") == solve(Lora(), tiny, sites, whole // 4)
+    assert solve(Lora(), tiny, sites, "25%") == solve(Lora(), tiny, sites, backbone // 4)
 
 
 def test_the_budgets_of_the_adalora_paper(deberta_v3_base: Any) -> None:
@@ -117,5 +153,27 @@ def test_the_budgets_of_the_adalora_paper(deberta_v3_base: Any) -> None:
     assert Lora().parameters(deberta_v3_base, sites, 2) == 2 * by_hand == 331_776
     for method in (Lora(), AdaLora()):
         assert solve(method, deberta_v3_base, sites, "1.33M") == 8
-        assert solve(method, deberta_v3_base, sites, "0.34M") == 2
+        assert solve(method, deberta_v3_base, sites, "0.33M") == 2
     assert Full().parameters(deberta_v3_base, sites, None) == pytest.approx(184e6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", SIZED)
+@pytest.mark.parametrize("budget", ["0.08%", "0.16%", "0.32%", "0.65%", "1.1%", "2.2%"])
+def test_the_papers_range_of_budgets_is_solved(
+    name: str, budget: str, deberta_v3_base: Any
+) -> None:
+    sites, method = find_sites(deberta_v3_base), METHODS[name]()
+    size = solve(method, deberta_v3_base, sites, budget)
+    wanted = parse(budget, backbone_parameters(deberta_v3_base))
+    smaller, found, larger = (
+        method.parameters(deberta_v3_base, sites, near) if near else 0
+        for near in (size - 1, size, size + 1)
+    )
+    assert (smaller + found) / 2 <= wanted <= (found + larger) / 2
+
+
+def test_doras_magnitudes_count(deberta_v3_base: Any) -> None:
+    sites = find_sites(deberta_v3_base)
+    rows = 12 * (4 * 768 + 3072 + 768)
+    lora, dora = (m.parameters(deberta_v3_base, sites, 8) for m in (Lora(), Dora()))
+    assert dora == lora + rows

@@ -7,10 +7,18 @@ from iwlora.methods.base import Attached, Method
 from iwlora.methods.full import Full
 from iwlora.methods.iw_lora import IWLora
 from iwlora.methods.lora import Lora
+from iwlora.methods.lora_variants import Dora, Eva, LoraPlus, Pissa, RsLora
+from iwlora.methods.svd_lora import SvdLora
 
 METHODS: dict[str, type[Method]] = {
     "full": Full,
     "lora": Lora,
+    "dora": Dora,
+    "rslora": RsLora,
+    "lora+": LoraPlus,
+    "pissa": Pissa,
+    "eva": Eva,
+    "svd-lora": SvdLora,
     "adalora": AdaLora,
     "iw-lora": IWLora,
 }

@@ -1,21 +1,15 @@
-"""AdaLoRA, as PEFT implements it, driven as its paper describes.
-
-Each site learns Δ = (lora_alpha / r₀) P Λ Q with r₀ = 1.5 × ``rank`` triplets; training prunes
-the least important ones until ``rank`` triplets a site are left on average. What is saved is
-the pruned update as an ordinary LoRA adapter: B = P, A = Λ Q, with a rank for each site.
-"""
+"""AdaLoRA: SVD-form LoRA whose least important triplets are pruned during training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from iwlora.methods.base import Attached, Method, check_rank
-from iwlora.methods.lora import adapter_places, declared, wrap
+from iwlora.methods.base import Attached
+from iwlora.methods.svd_lora import SvdLora, kept_pairs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,50 +17,64 @@ if TYPE_CHECKING:
     from iwlora.sensitivity.record import Sensitivity
     from iwlora.sites import Site
 
-_PLACEHOLDER_STEPS = 1_000_000  # PEFT wants a number; the schedule is set when training begins
+
+def _part_or_steps(value: float) -> float:
+    if value >= 1 and value != int(value):
+        raise ValueError(
+            f"{value} was given; accepted is a part of all steps below 1, or a whole number of them"
+        )
+    return value
 
 
-class AdaLora(Method):
-    """LoRA in SVD form whose least important triplets are pruned during training.
+Duration = Annotated[int | float, Field(ge=0, allow_inf_nan=False), AfterValidator(_part_or_steps)]
+"""A part of all optimizer steps if below 1, else a number of them."""
 
-    ``t_init`` and ``t_final`` are the parts of training before pruning begins and after it
-    ends, ``delta_t`` the steps between two prunings, ``orthogonality`` the weight of the mean
-    of ‖PᵀP − I‖_F and ‖QQᵀ − I‖_F. Zhang et al. 2023, equations 5 to 12.
+
+class AdaLora(SvdLora):
+    """Each site begins with 1.5 × ``rank`` triplets and is left with ``rank`` on average.
+
+    A triplet (P_·i, λ_i, Q_i·) has the score s(λ_i) + mean s(P_·i) + mean s(Q_i·), where s = Ī Ū
+    with Ī and Ū the moving averages (``beta1``, ``beta2``) of I = |w ∂L/∂w| and of |I − Ī|.
+    After step t, and at every ``delta_t``-th, the λ of all but the b(t) triplets with the highest
+    scores become 0, with
+
+        b(t) = b_T + (b_0 − b_T) (1 − (t − t_init) / (T − t_final − t_init))³
+
+    between ``t_init`` and T − ``t_final``. Then the choice stays for the last ``t_final`` steps.
+    All three are parts of training when below 1, else steps. Zhang et al. 2023, equations 7 to
+    12 and algorithm 1.
+
+    Masks and averages are PEFT's. PEFT reads the importance after the optimizer's step, from the
+    new weights with the old gradients, and chooses last by what it knew a step earlier; here, as
+    in the paper, weights and gradients are of one step, and the last choice knows it too.
     """
 
     name: ClassVar[str] = "adalora"
     summary: ClassVar[str] = "LoRA in SVD form, pruned by importance while training"
-    paper: ClassVar[str] = "Zhang et al. 2023, arXiv:2303.10512"
-    size_knob: ClassVar[str | None] = "rank"
 
-    rank: Annotated[int, Field(ge=1, strict=True)] = 8
-    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    t_init: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    t_final: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    delta_t: Annotated[int, Field(ge=1, strict=True)] = 10
-    orthogonality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    t_init: Duration = 0.1
+    t_final: Duration = 0.4
+    delta_t: Annotated[Duration, Field(gt=0)] = 10
     beta1: Annotated[float, Field(gt=0, lt=1)] = 0.85
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.85
 
     @model_validator(mode="after")
     def _leaves_time_to_prune(self) -> AdaLora:
-        if self.t_init + self.t_final >= 1:
+        if self.t_init < 1 and self.t_final < 1 and self.t_init + self.t_final >= 1:
             raise ValueError(
                 f"t_init={self.t_init} and t_final={self.t_final} leave no steps for pruning; "
                 "accepted are parts that sum to less than 1"
             )
         return self
 
+    def initial_rank(self, rank: int) -> int:
+        """Half as many again, and one more at least."""
+        return max(rank + 1, round(1.5 * rank))
+
     def parameters(self, model: nn.Module, sites: Sequence[Site], size: int | None) -> int:
         """About r Σ_k (d_in + d_out): exact where all sites have one shape, else it depends on
         which triplets stay."""
-        return (size or self.rank) * sum(site.d_in + site.d_out for site in sites)
-
-    def check(self, sites: Sequence[Site], size: int | None) -> None:
-        """The initial rank, half as large again, must not be above any matrix's smaller side."""
-        rank = size or self.rank
-        check_rank(_initial_rank(rank), sites, f"adalora with method.rank={rank}: initial rank")
+        return super().parameters(model, sites, size)
 
     def attach(
         self,
@@ -77,92 +85,14 @@ class AdaLora(Method):
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
         """Wrap the model with PEFT's AdaLoRA; a callback prunes after every optimizer step."""
-        from peft import AdaLoraConfig
+        from iwlora.methods.rank_allocation import RankAllocation
 
-        from iwlora.methods.rank_allocation import RankAllocation, orthogonality
+        attached = super().attach(model, sites, size, seed)
+        durations = {"tinit": self.t_init, "tfinal": self.t_final, "deltaT": self.delta_t}
+        allocation = RankAllocation(attached.model, durations, self.beta1, self.beta2)
 
-        target = size or self.rank
-        self.check(sites, target)
-        places = adapter_places(model, sites)
-        config = AdaLoraConfig(
-            init_r=_initial_rank(target),
-            target_r=target,
-            lora_alpha=self.lora_alpha,  # type: ignore[arg-type]  # PEFT accepts fractions
-            lora_dropout=self.dropout,
-            total_step=_PLACEHOLDER_STEPS,
-            deltaT=self.delta_t,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            orth_reg_weight=self.orthogonality,
-            **places,
-        )
-        peft_model = wrap(model, config, seed)
-        adapter, head = declared(peft_model)
-        return Attached(
-            model=peft_model,
-            adapter=adapter,
-            head=head,
-            save=partial(self._save, peft_model, places, head),
-            count=lambda: _count(peft_model),
-            regularizer=lambda: self.orthogonality * orthogonality(peft_model),
-            callbacks=(RankAllocation(peft_model, self.t_init, self.t_final),),
-        )
+        def ranks() -> dict[str, int]:
+            kept = {pair.name: pair.A.shape[0] for pair in kept_pairs(attached.model)}
+            return {site.name: kept.get(site.name, 0) for site in sites}
 
-    def _save(
-        self, peft_model: Any, places: dict[str, Any], head: tuple[str, ...], folder: Path
-    ) -> None:
-        """Write the pruned update as a plain LoRA adapter; exact, since pruned Λ are 0."""
-        from peft import LoraConfig
-        from safetensors.torch import save_file
-
-        tensors: dict[str, Any] = {}
-        ranks: dict[str, int] = {}
-        alphas: dict[str, float] = {}
-        for name, layer, kept in _kept_triplets(peft_model):
-            if not kept.any():
-                continue
-            E, A, B = (p["default"].detach() for p in (layer.lora_E, layer.lora_A, layer.lora_B))
-            tensors[f"base_model.model.{name}.lora_A.weight"] = (A * E)[kept]
-            tensors[f"base_model.model.{name}.lora_B.weight"] = B[:, kept]
-            ranks[name] = int(kept.sum())
-            scaling = layer.scaling["default"] / (float(layer.ranknum["default"]) + 1e-5)
-            alphas[name] = scaling * ranks[name]
-        for name in head:
-            plain = name.replace(".modules_to_save.default", "")
-            tensors[plain] = peft_model.get_parameter(name).detach()
-        config = LoraConfig(
-            r=max(ranks.values()),
-            lora_alpha=self.lora_alpha,  # type: ignore[arg-type]
-            lora_dropout=self.dropout,
-            rank_pattern=ranks,
-            alpha_pattern=alphas,
-            inference_mode=True,
-            base_model_name_or_path=peft_model.peft_config["default"].base_model_name_or_path,
-            **{**places, "target_modules": list(ranks)},
-        )
-        target = folder / "adapter"
-        target.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, target / "adapter_model.safetensors", metadata={"format": "pt"})
-        config.save_pretrained(str(target))
-
-
-def _initial_rank(target: int) -> int:
-    return max(target + 1, round(1.5 * target))
-
-
-def _kept_triplets(peft_model: Any) -> Iterator[tuple[str, Any, Any]]:
-    """(site name, layer, mask of the triplets that are not pruned)."""
-    from peft.tuners.adalora.layer import AdaLoraLayer
-
-    for name, layer in peft_model.get_base_model().named_modules():
-        if isinstance(layer, AdaLoraLayer):
-            yield name, layer, layer.lora_E["default"].detach().flatten() != 0
-
-
-def _count(peft_model: Any) -> int:
-    """Parameters of the LoRA adapter that ``save`` would write now, the task head apart."""
-    return sum(
-        int(kept.sum()) * (layer.in_features + layer.out_features)
-        for _, layer, kept in _kept_triplets(peft_model)
-    )
+        return replace(attached, callbacks=(allocation,), ranks=ranks)

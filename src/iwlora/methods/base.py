@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,8 +30,13 @@ class Attached:
     low-rank updates, if that is what it trains. ``regularizer()`` is a scalar that belongs to
     the loss once per optimizer step. ``save(folder)`` writes the result where
     ``iwlora.training.artifacts`` finds it, and ``count()`` is the number of adapter parameters
-    in it (below ``adapter``'s where the method prunes). ``notes()`` are what the user should know
-    about how training went.
+    in it (below ``adapter``'s where the method prunes), but for the ``derived`` ones, which the
+    pretrained weights alone determine.
+
+    ``learning_rates`` are factors of the learning rate, by parameter; without one it is 1.
+    ``initialize(batches)`` sets initial values from training batches, once, before training.
+    ``ranks()`` are the sites' effective ranks, for a method that gives them different ones.
+    ``notes()`` are what the user should know about how training went.
     """
 
     model: nn.Module
@@ -43,6 +48,10 @@ class Attached:
     regularizer: Callable[[], Tensor] | None = None
     callbacks: tuple[TrainerCallback, ...] = ()
     notes: Callable[[], tuple[str, ...]] = tuple
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    initialize: Callable[[Iterable[Mapping[str, Tensor]]], None] | None = None
+    ranks: Callable[[], Mapping[str, int]] | None = None
+    derived: int = 0
 
     @property
     def trainable(self) -> tuple[str, ...]:

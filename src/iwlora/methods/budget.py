@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.methods.base import Attached, Method
-from iwlora.sites import Site
+from iwlora.sites import Site, head_modules
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
@@ -16,7 +16,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 def count(attached: Attached) -> dict[str, int]:
     """What a method trains, from the parameters themselves.
 
-    ``adapter_parameters`` are those of the saved adapter, ``head_parameters`` the new task
+    ``adapter_parameters`` are those that the method ends with, ``head_parameters`` the new task
     head's, ``trainable_parameters`` all that train. Raises ``IwloraError`` when the parameters
     with ``requires_grad`` are not exactly those that the method declares.
     """
@@ -57,32 +57,59 @@ def parse(budget: str | float, backbone: int) -> int:
     )
 
 
-def solve(method: Method, model: Any, sites: Sequence[Site], budget: str | float) -> int | None:
-    """The size whose adapter parameters come nearest to the budget without passing it.
+def backbone_parameters(model: Any) -> int:
+    """Parameters of the pretrained model, those of the new task head apart."""
+    heads = head_modules(model)
+    return sum(p.numel() for name, p in model.named_parameters() if name.split(".")[0] not in heads)
 
-    Raises ``IwloraError`` when the smallest size is over the budget, and for a method whose
+
+def solve(method: Method, model: Any, sites: Sequence[Site], budget: str | float) -> int:
+    """The size whose adapter parameters come nearest to the budget, below or above it.
+
+    Found by bisection, for counts grow with the size. Raises ``IwloraError`` for a budget that
+    is nearer to nothing than to the smallest size or beyond the largest, and for a method whose
     size cannot be set.
     """
-    wanted = parse(budget, sum(parameter.numel() for parameter in model.parameters()))
     if method.size_knob is None:
         raise IwloraError(f"{method.name} has no size to set; remove budget={budget}")
-    fitting = [
-        size for size in _accepted(method, sites) if method.parameters(model, sites, size) <= wanted
-    ]
-    if not fitting:
-        least = method.parameters(model, sites, 1)
-        raise IwloraError(
-            f"budget={budget} is {wanted:,} parameters; {method.name} needs at least {least:,} "
-            f"on these {len(sites)} sites"
-        )
-    return max(fitting)
+    wanted = parse(budget, backbone_parameters(model))
 
+    def parameters(size: int) -> int:
+        return method.parameters(model, sites, size) if size else 0
 
-def _accepted(method: Method, sites: Sequence[Site]) -> Iterator[int]:
-    """The sizes that the method takes on these sites, from 1 on."""
-    for size in range(1, min(min(site.d_in, site.d_out) for site in sites) + 1):
+    def refusal(size: int) -> IwloraError | None:
         try:
             method.check(sites, size)
-        except IwloraError:
-            return
-        yield size
+        except IwloraError as error:
+            return error
+        return None
+
+    # A size has a parameter or more, so none within the budget is above it in number.
+    below = _last(
+        lambda size: size <= wanted and refusal(size) is None and parameters(size) <= wanted
+    )
+    nearest = min(below, below + 1, key=lambda size: abs(parameters(size) - wanted))
+    told = f"budget={budget} is {wanted:,} parameters; {method.name}"
+    refused = refusal(nearest or 1)
+    if refused is not None and below == 0:
+        raise refused
+    if nearest == 0:
+        raise IwloraError(f"{told} needs at least {parameters(1):,} on these {len(sites)} sites")
+    if refused is not None:
+        raise IwloraError(
+            f"{told} has at most {parameters(below):,} on these {len(sites)} sites "
+            f"({method.size_knob}={below}: {refused})"
+        )
+    return nearest
+
+
+def _last(fits: Callable[[int], bool]) -> int:
+    """The largest size that fits, 0 if none does: all up to it fit and none above."""
+    high = 1
+    while fits(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -14,6 +14,7 @@ from iwlora.sites import head_modules
 if TYPE_CHECKING:
     from torch import nn
 
+    from iwlora.penalty.gram import LowRankPair
     from iwlora.sensitivity.record import Sensitivity
     from iwlora.sites import Site
 
@@ -25,6 +26,8 @@ class Lora(Method):
     summary: ClassVar[str] = "low-rank adaptation at one rank for every matrix"
     paper: ClassVar[str] = "Hu et al. 2021, arXiv:2106.09685"
     size_knob: ClassVar[str | None] = "rank"
+    options: ClassVar[Mapping[str, Any]] = {}
+    """What a variant adds to ``peft.LoraConfig``."""
 
     rank: Annotated[int, Field(ge=1, strict=True)] = 8
     lora_alpha: Annotated[float, Field(gt=0)] = 16.0
@@ -47,6 +50,11 @@ class Lora(Method):
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
         """Wrap the model with PEFT's LoRA on the given sites."""
+        return self._attach(model, sites, size, seed, **self.options)
+
+    def _attach(
+        self, model: Any, sites: Sequence[Site], size: int | None, seed: int, **options: Any
+    ) -> Attached:
         from peft import LoraConfig
 
         from iwlora.penalty.pairs import lora_pairs
@@ -58,6 +66,7 @@ class Lora(Method):
             lora_alpha=self.lora_alpha,  # type: ignore[arg-type]  # PEFT accepts fractions
             lora_dropout=self.dropout,
             **adapter_places(model, sites),
+            **options,
         )
         peft_model = wrap(model, config, seed)
         adapter, head = declared(peft_model)
@@ -117,3 +126,38 @@ def declared(peft_model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def save_adapter(peft_model: Any, folder: Path) -> None:
     """Write ``folder/adapter`` as PEFT writes any LoRA adapter."""
     peft_model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+
+
+def save_pairs(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) -> None:
+    """Write ``folder/adapter`` with these updates and the head as a plain LoRA adapter."""
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    trained = peft_model.peft_config["default"]
+    ranks = {pair.name: pair.A.shape[0] for pair in pairs}
+    alphas = {pair.name: pair.scaling * ranks[pair.name] for pair in pairs}
+    most = max(ranks, key=lambda name: ranks[name])
+    alike = len(set(ranks.values())) == 1
+    config = LoraConfig(
+        r=ranks[most],
+        lora_alpha=alphas[most],  # type: ignore[arg-type]
+        lora_dropout=trained.lora_dropout,
+        rank_pattern={} if alike else ranks,
+        alpha_pattern={} if alike else alphas,
+        target_modules=list(ranks),
+        modules_to_save=trained.modules_to_save,
+        task_type=trained.task_type,
+        fan_in_fan_out=trained.fan_in_fan_out,
+        base_model_name_or_path=trained.base_model_name_or_path,
+        inference_mode=True,
+    )
+    tensors = {f"base_model.model.{pair.name}.lora_A.weight": pair.A for pair in pairs}
+    tensors |= {f"base_model.model.{pair.name}.lora_B.weight": pair.B for pair in pairs}
+    for name in declared(peft_model)[1]:
+        plain = name.replace(".modules_to_save.default", "")
+        tensors[plain] = peft_model.get_parameter(name)
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    target = folder / "adapter"
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(whole, target / "adapter_model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(str(target))

@@ -1,14 +1,14 @@
-"""AdaLoRA during training: its schedule, its orthogonality term, its state across a resume."""
+"""AdaLoRA's pruning during training: its schedule, its masks, its state across a resume."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.adalora.layer import AdaLoraLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iwlora.errors import IwloraError
@@ -17,76 +17,85 @@ _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 _STATE_FILE = "adalora.safetensors"
 
 
-def orthogonality(peft_model: Any) -> Tensor:
-    """Mean of ‖PᵀP − I‖_F and ‖QQᵀ − I‖_F over all sites, as PEFT adds it to a model's loss."""
-    factors: list[Tensor] = []
-    for layer in peft_model.modules():
-        if isinstance(layer, AdaLoraLayer):
-            Q: Any = layer.lora_A["default"]  # (r, d_in)
-            P: Any = layer.lora_B["default"]  # (d_out, r)
-            factors += [Q, P.mT]
-    by_shape: dict[torch.Size, list[Tensor]] = {}
-    for factor in factors:
-        by_shape.setdefault(factor.shape, []).append(factor)
-    total = factors[0].new_zeros(())
-    for same in by_shape.values():
-        rows = torch.stack(same)  # (sites, r, d)
-        identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-        total = total + torch.linalg.matrix_norm(rows @ rows.mT - identity).sum()
-    return total / len(factors)
-
-
 class RankAllocation(TrainerCallback):
-    """Prunes triplets after every optimizer step, while the gradients are still there."""
+    """Prunes triplets by PEFT's ``RankAllocator``, in the order of the paper's algorithm 1.
 
-    def __init__(self, peft_model: Any, t_init: float, t_final: float) -> None:
+    ``durations`` are PEFT's ``tinit``, ``tfinal`` and ``deltaT``, as parts of training below 1.
+    Gradients are those that the optimizer takes: of the whole batch, averaged over processes,
+    so all processes choose the same.
+    """
+
+    def __init__(
+        self, peft_model: Any, durations: Mapping[str, float], beta1: float, beta2: float
+    ) -> None:
         self._adalora = peft_model.base_model
-        self._t_init = t_init
-        self._t_final = t_final
-
-    @property
-    def _config(self) -> Any:
-        return self._adalora.peft_config["default"]
+        self._config = peft_model.peft_config["default"]
+        self._allocator = self._adalora.rankallocator
+        self._allocator.beta1, self._allocator.beta2 = beta1, beta2
+        self._durations = dict(durations)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Fix the schedule, now that the number of steps is known."""
-        config = self._config
-        config.total_step = state.max_steps
-        config.tinit = int(self._t_init * state.max_steps)
-        # PEFT makes the final choice at exactly step total − tfinal, which must be a step.
-        config.tfinal = max(1, round(self._t_final * state.max_steps))
-        if config.total_step - config.tfinal - config.tinit < 1:
+        config, total = self._config, state.max_steps
+        config.total_step = total
+        for name, value in self._durations.items():
+            setattr(config, name, round(value * total) if value < 1 else int(value))
+        config.deltaT = max(1, config.deltaT)
+        if self._last - config.tinit < 1:
             raise IwloraError(
-                f"adalora has no step left for pruning in a training of {state.max_steps} steps; "
-                "train longer, or lower method.t_init or method.t_final"
+                f"adalora has no step left for pruning in a training of {total} steps, of which "
+                f"{config.tinit} come before it and {config.tfinal} after; train longer, or lower "
+                "method.t_init or method.t_final"
             )
         if state.global_step:
             self._load(_checkpoint(args, state))
 
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Update the importance of every weight, from itself and its gradient."""
+        if state.global_step < self._last:
+            self._allocator.update_ipt(self._adalora.model)
+
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Update the importance of every triplet and prune down to the step's budget."""
-        self._adalora.update_and_allocate(state.global_step)
+        """Prune down to the budget of the step that was just made; steps count from 1."""
+        step, model = state.global_step + 1, self._adalora.model
+        if step <= self._last:
+            budget, due = self._allocator.budget_schedule(step)
+            if due or step == self._last:
+                self._config.rank_pattern = self._allocator.mask_to_budget(model, budget)
+        else:
+            self._allocator.mask_using_rank_pattern(model, self._config.rank_pattern)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep the moving averages and the chosen ranks with the checkpoint."""
-        allocator = self._adalora.rankallocator
+        """Keep the moving averages and the chosen triplets with the checkpoint."""
+        if not args.should_save:
+            return
         tensors = {
             f"{average}/{name}": tensor.contiguous()
             for average in _AVERAGES
-            for name, tensor in getattr(allocator, average).items()
+            for name, tensor in getattr(self._allocator, average).items()
         }
         for name, kept in (self._config.rank_pattern or {}).items():
             tensors[f"rank_pattern/{name}"] = torch.tensor(kept, dtype=torch.uint8)
         save_file(tensors, _checkpoint(args, state) / _STATE_FILE)
 
+    @property
+    def _last(self) -> int:
+        """The step after which the choice stays."""
+        return int(self._config.total_step - self._config.tfinal)
+
     def _load(self, checkpoint: Path) -> None:
-        stored = load_file(checkpoint / _STATE_FILE)
+        try:
+            stored = load_file(checkpoint / _STATE_FILE)
+        except (OSError, SafetensorError) as error:
+            raise IwloraError(f"the checkpoint {checkpoint} is damaged ({error})") from None
         pattern: dict[str, list[bool]] = {}
         for key, tensor in stored.items():
             part, name = key.split("/", 1)
@@ -94,7 +103,7 @@ class RankAllocation(TrainerCallback):
                 pattern[name] = tensor.bool().tolist()
             else:
                 parameter = self._adalora.model.get_parameter(name)
-                getattr(self._adalora.rankallocator, part)[name] = tensor.to(parameter.device)
+                getattr(self._allocator, part)[name] = tensor.to(parameter.device)
         self._config.rank_pattern = pattern or None
 
 

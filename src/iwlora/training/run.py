@@ -70,6 +70,10 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     sensitivity = _sensitivity(recipe, run, task, model, sites, encoded["train"], collate)
     attached = recipe.method.attach(model, sites, size, settings.seed, sensitivity)
     counts = count(attached)
+    started = time.perf_counter()
+    if attached.initialize is not None:
+        attached.initialize(calibration_batches(recipe, encoded["train"], collate))
+    preparing = time.perf_counter() - started
 
     trainer = _trainer(recipe, run, task, attached, encoded, collate, tokenizer, progress)
     checkpoint = run.last_checkpoint()
@@ -94,13 +98,14 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         **counts,
         "adapter_parameters": attached.count(),  # once more: a method may have pruned
         "train_seconds": seconds,
-        "measure_seconds": sensitivity.seconds if sensitivity else 0.0,
+        "measure_seconds": preparing + (sensitivity.seconds if sensitivity else 0.0),
         "examples_per_second": examples / seconds,
         "peak_memory_bytes": _peak_memory(),
         "train_examples": len(task.splits["train"]),
         "epochs": settings.epochs,
         "learning_rate": settings.lr,
         "rank": size,
+        "ranks": _ranks(attached, sites),
         "resumed_at_step": _step(checkpoint),
         "kind": {"name": task.kind.name, **task.kind.model_dump()},
         "labels": list(task.labels),
@@ -108,6 +113,16 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "task_metrics": list(task.metrics),
         "notes": [*task.notes, *attached.notes()],
     }
+
+
+def _ranks(attached: Attached, sites: list[Site]) -> list[dict[str, Any]]:
+    """The effective rank of each site, where the method gives them different ones."""
+    found = attached.ranks() if attached.ranks else {}
+    return [
+        {"name": site.name, "kind": site.kind, "depth": site.depth, "rank": found[site.name]}
+        for site in sites
+        if found
+    ]
 
 
 def _sensitivity(
@@ -187,6 +202,7 @@ def _trainer(
         compute_loss_func=task_loss(attached.regularizer, task.kind),
         order=EpochOrder(len(rows), settings.batch_size, settings.seed, lengths),
         trainable=attached.trainable,
+        learning_rates=attached.learning_rates,
         kind=task.kind,
         tokenizer=tokenizer,
         callbacks=[

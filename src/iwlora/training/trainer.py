@@ -33,6 +33,7 @@ _TRAINABLE_FILE = "trainable.safetensors"
 class FineTuner(Trainer):
     """A Trainer whose checkpoints hold the declared trainable parameters and nothing else.
 
+    ``learning_rates`` are factors of the learning rate by parameter, 1 where there is none.
     ``evaluation_seconds`` is the time spent scoring during training.
     """
 
@@ -43,6 +44,7 @@ class FineTuner(Trainer):
         trainable: Sequence[str],
         kind: Kind | None = None,
         tokenizer: Any = None,
+        learning_rates: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,6 +54,7 @@ class FineTuner(Trainer):
         self._module: torch.nn.Module = kwargs["model"]
         self._order = order
         self._trainable = tuple(trainable)
+        self._learning_rates = dict(learning_rates or {})
         self.evaluation_seconds = 0.0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
@@ -87,6 +90,24 @@ class FineTuner(Trainer):
         finally:
             self.compute_metrics, self._final = scores, False
         return dict(found)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW, with a group of parameters for each factor of the learning rate."""
+        made = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if made and self._learning_rates:
+            module, named = self._module, self._learning_rates.items()
+            factors = {module.get_parameter(name): factor for name, factor in named}
+            optimizer.param_groups[:] = [
+                {
+                    **group,
+                    "params": [p for p in group["params"] if factors.get(p, 1.0) == factor],
+                    "lr": factor * group["lr"],
+                }
+                for group in optimizer.param_groups
+                for factor in sorted({factors.get(p, 1.0) for p in group["params"]})
+            ]
+        return optimizer
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score, and keep account of the time."""
