@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [*SPECIAL, *WORDS, *LETTERS[1:], *(f"##{letter}" for letter in LETTERS)]
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collector all that was imported: a Trainer calls it in every training."""
+    import hypothesis  # noqa: F401  # looks at what refers to what when it is imported
+
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def glue_dir() -> Path:
     """The folder of real GLUE data; tests that need it are skipped where it is absent."""
@@ -40,75 +48,9 @@ def needs_minilm() -> None:
 
 def tiny_config(architecture: str) -> Any:
     """The configuration of a two-block model of 16 units, without dropout."""
-    import transformers as hf
+    from iwlora.methods import architectures
 
-    size = len(VOCABULARY)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    encoder = {
-        "vocab_size": size,
-        "intermediate_size": 24,
-        "max_position_embeddings": 64,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "pad_token_id": 0,
-        **shape,
-    }
-    configs = {
-        "bert": lambda: hf.BertConfig(**encoder),
-        "roberta": lambda: hf.RobertaConfig(**encoder),
-        "deberta-v2": lambda: hf.DebertaV2Config(
-            **encoder,
-            relative_attention=True,
-            position_buckets=8,
-            pos_att_type=["p2c", "c2p"],
-            share_att_key=True,
-            norm_rel_ebd="layer_norm",
-            pooler_dropout=0.0,
-            pooler_hidden_size=16,
-        ),
-        "llama": lambda: hf.LlamaConfig(
-            vocab_size=size,
-            intermediate_size=24,
-            max_position_embeddings=64,
-            pad_token_id=0,
-            **shape,
-        ),
-        "gpt2": lambda: hf.GPT2Config(
-            vocab_size=size,
-            n_embd=16,
-            n_layer=2,
-            n_head=2,
-            n_positions=64,
-            attn_pdrop=0.0,
-            embd_pdrop=0.0,
-            resid_pdrop=0.0,
-            pad_token_id=0,
-        ),
-        "t5": lambda: hf.T5Config(
-            vocab_size=size,
-            d_model=16,
-            d_kv=8,
-            d_ff=24,
-            num_layers=2,
-            num_heads=2,
-            dropout_rate=0.0,
-            pad_token_id=0,
-            decoder_start_token_id=0,
-        ),
-        "bart": lambda: hf.BartConfig(
-            vocab_size=size,
-            d_model=16,
-            encoder_layers=2,
-            decoder_layers=2,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=24,
-            decoder_ffn_dim=24,
-            max_position_embeddings=64,
-            dropout=0.0,
-        ),
-    }
-    return configs[architecture]()
+    return architectures.tiny_config(architecture, vocab_size=len(VOCABULARY))
 
 
 def save_tiny(folder: Path, architecture: str, seed: int = 0) -> Path:

@@ -14,6 +14,9 @@ from torch import Tensor
 from iwlora.methods import METHODS
 from iwlora.training.recipe import Recipe, build
 
+# Whole runs are costly; what every row of METHODS owes is in the conformance suite.
+RUN = ("full", "lora", "adalora", "iw-lora")
+
 
 def recipe(model: Path, task: Mapping[str, Any], method: str = "lora", **train: Any) -> Recipe:
     """A method at rank 4; ``train`` are settings of the training."""

@@ -83,7 +83,7 @@ def test_what_is_no_budget_is_refused(budget: str | float) -> None:
 @given(budget=st.integers(1, 12_000))
 def test_the_size_nearest_to_the_budget_is_taken(name: str, tiny: Any, budget: int) -> None:
     sites, method = find_sites(tiny), METHODS[name]()
-    accepted = [size for size in range(1, 40) if accepts(method, sites, size)]
+    accepted = [size for size in range(1, 200) if accepts(method, sites, size)]
     counts = {size: method.parameters(tiny, sites, size) for size in [*accepted, len(accepted) + 1]}
     nearest = min({0: 0, **counts}.items(), key=lambda one: abs(one[1] - budget))[0]
     if nearest in accepted:

@@ -57,6 +57,8 @@ ALLOWED = {
     "bench.report": (*RECORDS, "bench.stats", "bench.plots", "bench.tables"),
     "sensitivity": (),
     "penalty": (),
+    "testing": (*RECIPES, "methods.*", "testing.*"),
+    "testing.*": (*RECIPES, "methods.*", "testing.*"),
     "cli": ("*",),
 }
 # What a module computes with: importance and the penalty work on any (A, B, scaling).

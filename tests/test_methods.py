@@ -31,7 +31,7 @@ from iwlora.sensitivity.measure import measure
 from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import sites as find_sites
 from iwlora.training.run import train
-from runs import recipe, weights, with_options
+from runs import RUN, recipe, weights, with_options
 
 
 def classifier(architecture: str = "bert") -> Any:
@@ -89,7 +89,7 @@ def test_lora_trains_as_pefts_own_does() -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", RUN)
 def test_attaching_leaves_the_random_state_alone_and_depends_on_the_seed(name: str) -> None:
     found = []
     for seed, before in ((0, 10), (0, 11), (1, 11)):

@@ -160,6 +160,11 @@ fraction = st.floats(0, 0.99)
 positive = st.floats(1e-9, 1e9)
 OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "rank": st.integers(1, 256),
+    "bottleneck": st.integers(1, 1024),
+    "activation": st.sampled_from(["relu", "gelu", "swish"]),
+    "scaling": st.floats(-10, 10),
+    "layer_norms": st.booleans(),
+    "num_virtual_tokens": st.integers(1, 256),
     "lora_alpha": positive,
     "dropout": fraction,
     "alpha": st.floats(0, 1e6),

@@ -16,19 +16,18 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from conftest import WORDS
-from iwlora.methods import METHODS
 from iwlora.training.artifacts import load_trained
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
 from iwlora.training.trainer import task_loss
-from runs import logged, logits, predictions, recipe, status, weights
+from runs import RUN, logged, logits, predictions, recipe, status, weights
 
 HEAD = 16 * 2 + 2
 SITES = 2 * (4 * (16 + 16) + 2 * (16 + 24))  # Σ (d_in + d_out) of the tiny BERT
 ROWS = 2 * (5 * 16 + 24)  # Σ d_out
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=RUN)
 def finished(
     request: pytest.FixtureRequest,
     tiny_bert: Path,

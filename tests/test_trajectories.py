@@ -14,12 +14,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from conftest import save_tiny
-from iwlora.methods import METHODS
 from iwlora.training import run as run_module
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
 from iwlora.training.trainer import FineTuner, Log
-from runs import evaluations, logged, logits, recipe, weights, with_options
+from runs import RUN, evaluations, logged, logits, recipe, weights, with_options
 
 # Strong enough for a regularizer to show in the path when it is counted more than once.
 STRONG: dict[str, dict[str, Any]] = {"iw-lora": {"alpha": 0.3}, "adalora": {"delta_t": 2}}
@@ -54,7 +53,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "Log", Killing)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RUN)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     method: str,
     with_dropout: Path,
@@ -118,7 +117,7 @@ def same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 def test_at_equal_seed_all_methods_see_the_same_batches_and_begin_with_the_same_head(
     with_dropout: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipes = [recipe(with_dropout, reviews, method, epochs=2) for method in METHODS]
+    recipes = [recipe(with_dropout, reviews, method, epochs=2) for method in RUN]
     (batches, head), *others = record(recipes, tmp_path, monkeypatch)
     assert len(batches) == 12
     assert head.keys() == {"weight", "bias"}
@@ -158,7 +157,7 @@ def spread(
     return float(np.ptp(found, axis=0).max())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RUN)
 @pytest.mark.parametrize("group_by_length", [True, False])
 def test_pieces_of_a_batch_take_the_path_of_the_batch(
     method: str, group_by_length: bool, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from iwlora.methods.adalora import AdaLora
 from iwlora.methods.base import Attached, Method
+from iwlora.methods.bitfit import BitFit
+from iwlora.methods.bottleneck import Houlsby, Parallel, Pfeiffer
 from iwlora.methods.full import Full
+from iwlora.methods.head import Head
 from iwlora.methods.iw_lora import IWLora
 from iwlora.methods.lora import Lora
 from iwlora.methods.lora_variants import Dora, Eva, LoraPlus, Pissa, RsLora
+from iwlora.methods.prefix import Prefix
 from iwlora.methods.svd_lora import SvdLora
 
 METHODS: dict[str, type[Method]] = {
     "full": Full,
+    "head": Head,
+    "bitfit": BitFit,
+    "houlsby": Houlsby,
+    "pfeiffer": Pfeiffer,
+    "parallel": Parallel,
+    "prefix": Prefix,
     "lora": Lora,
     "dora": Dora,
     "rslora": RsLora,

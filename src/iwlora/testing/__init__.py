@@ -1,0 +1,44 @@
+"""What every method owes, as checks that also run on methods of one's own.
+
+A check takes a :class:`Case`, which is a method on a tiny model of one architecture with an
+empty folder, and raises ``AssertionError`` where the method breaks a promise of its contract::
+
+    import pytest
+    from iwlora.testing import Case, cases
+
+    @pytest.mark.parametrize(("architecture", "check"), cases(MyMethod()), ids=str)
+    def test_my_method(architecture, check, tmp_path):
+        check(Case(MyMethod(), architecture, tmp_path))
+
+A case trains once and keeps the result, so give all checks of one architecture the same case
+where time matters. :func:`in_two_processes` trains many cases in one pair of processes.
+"""
+
+from __future__ import annotations
+
+from iwlora.methods.architectures import ARCHITECTURES, refusals
+from iwlora.methods.base import Method
+from iwlora.testing.case import Case
+from iwlora.testing.checks import ON_EVERY_ARCHITECTURE, ON_ONE_ARCHITECTURE, Check
+from iwlora.testing.processes import in_two_processes
+
+__all__ = [
+    "ARCHITECTURES",
+    "ON_EVERY_ARCHITECTURE",
+    "ON_ONE_ARCHITECTURE",
+    "Case",
+    "Check",
+    "cases",
+    "in_two_processes",
+]
+
+
+def cases(method: Method) -> list[tuple[str, Check]]:
+    """(architecture, check) for all that the method owes on the architectures that it takes.
+
+    The costly checks come on the first of them alone.
+    """
+    asked = refusals({method.name: method})[method.name]
+    taken = [architecture for architecture, refusal in asked.items() if refusal is None]
+    every = [(taken_one, check) for taken_one in taken for check in ON_EVERY_ARCHITECTURE]
+    return every + [(taken_one, check) for taken_one in taken[:1] for check in ON_ONE_ARCHITECTURE]
