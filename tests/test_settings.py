@@ -182,6 +182,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "t_final": st.floats(0.01, 0.5),
     "delta_t": st.integers(1, 100) | st.floats(0.01, 0.99),
     "ratio": positive,
+    "permutation": st.none() | st.integers(0, 1000),
     "orthogonality": st.floats(0, 10),
     "beta1": st.floats(0.01, 0.99),
     "beta2": st.floats(0.01, 0.99),
