@@ -26,7 +26,7 @@ TASKS = (*FREE, "tasks", "tasks.*")
 # Training sees methods through their contract only.
 CONTRACT = ("methods", "methods.base", "methods.budget", "methods.saved")
 RECIPES = (*MEASURING, *TASKS, *CONTRACT, "training.*")
-RECORDS = (*FREE, "sensitivity.record", "bench.result", "bench.records")
+RECORDS = (*FREE, "sensitivity.record", "sensitivity.tables", "bench.result", "bench.records")
 ALLOWED = {
     "__init__": (*PENALISING, "methods.saved", "training.*"),
     "__main__": ("cli",),
@@ -67,6 +67,7 @@ LIBRARIES = {
     "penalty.gram": {"transformers", "peft", "accelerate", "datasets"},
     "sensitivity.estimators": {"transformers", "peft", "accelerate", "datasets"},
     "sensitivity.record": {"torch", "transformers", "peft", "numpy"},
+    "sensitivity.tables": {"torch", "transformers", "peft"},
     "bench.*": {"torch", "transformers", "peft", "accelerate", "datasets"},
 }
 

@@ -62,6 +62,12 @@ def test_the_heatmap_annotates_each_cell_legibly(sensitivity: Sensitivity) -> No
         assert contrast(luminance((red, green, blue)), ink) >= 4.5
 
 
+def test_the_heatmap_tells_what_the_top_matrices_hold(sensitivity: Sensitivity) -> None:
+    part = sorted(shares(sensitivity).values(), reverse=True)
+    title = importance_heatmap(sensitivity).axes[0].get_title(loc="left")
+    assert f"the top 4 of 36 matrices hold {sum(part[:4]):.1%}" in title
+
+
 def test_a_site_that_does_not_exist_leaves_its_cell_blank(sensitivity: Sensitivity) -> None:
     fewer = replace(sensitivity, sites=sensitivity.sites[1:])
     axes = importance_heatmap(fewer).axes[0]

@@ -15,6 +15,7 @@ from iwlora.bench.records import Comparison, Run
 from iwlora.bench.stats import scale, summarise
 from iwlora.files import write_text
 from iwlora.sensitivity.record import Sensitivity
+from iwlora.sensitivity.tables import top_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,7 +161,8 @@ def importance_heatmap(sensitivity: Sensitivity) -> Figure:
     axes.invert_yaxis()
     axes.set_ylabel("block", color=_INK)
     axes.set_title(
-        f"Share of the total sensitivity, %\n(equal shares: {100 / len(sensitivity.sites):.2f})",
+        f"Share of the total sensitivity, %\n"
+        f"(equal shares: {100 / len(sensitivity.sites):.2f}; {top_share(sensitivity)})",
         color=_INK, fontsize=10, loc="left",
     )  # fmt: skip
     return figure

@@ -22,15 +22,21 @@ def ranking(sensitivity: Sensitivity) -> str:
     for site in ordered:
         error = "-" if site.stderr is None else f"{site.stderr:.2g}"
         lines.append(f"{site.value / total:>7.2%}  {site.value:>10.4g}  {error:>10}  {site.name}")
-    top = max(1, round(len(ordered) / 10))
-    held = math.fsum(site.value for site in ordered[:top]) / total
     lines += [
-        f"the top {top} of {len(ordered)} matrices hold {held:.1%}",
+        top_share(sensitivity),
         f"s_k = {FORMULAS[sensitivity.statistic]}, {sensitivity.estimator}, "
         f"{sensitivity.batches} batches in {sensitivity.seconds:.1f} s",
         _sureness(sensitivity),
     ]
     return "\n".join(lines) + "\n"
+
+
+def top_share(sensitivity: Sensitivity) -> str:
+    """What the tenth of the matrices with the largest sensitivities holds of their sum."""
+    values = sorted((site.value for site in sensitivity.sites), reverse=True)
+    top = max(1, round(len(values) / 10))
+    held = math.fsum(values[:top]) / (math.fsum(values) or 1.0)
+    return f"the top {top} of {len(values)} matrices hold {held:.1%}"
 
 
 def _sureness(sensitivity: Sensitivity) -> str:
