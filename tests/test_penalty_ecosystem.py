@@ -26,7 +26,10 @@ def logits(model: Any) -> Tensor:
     return found
 
 
-@pytest.fixture(params=["loss", "gradient", "decoupled"])
+ROUTES = ("loss", "gradient", "decoupled")
+
+
+@pytest.fixture(params=ROUTES)
 def trained(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path]:
     model = make_model()
     fit(tmp_path / "run", [iwlora.IWLoraCallback(1e-2, route=request.param)], model)
@@ -49,9 +52,10 @@ def test_it_reloads_with_equal_logits_and_merges(trained: tuple[Any, Path]) -> N
     assert_close(logits(merged), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_it_survives_add_weighted_adapter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("route", ROUTES)
+def test_it_survives_add_weighted_adapter(route: str, tmp_path: Path) -> None:
     model = make_model(head=False)  # PEFT combines no adapters with a head of their own
-    fit(tmp_path / "run", [iwlora.IWLoraCallback(1e-2)], model)
+    fit(tmp_path / "run", [iwlora.IWLoraCallback(1e-2, route=route)], model)
     folder = tmp_path / "adapter"
     model.save_pretrained(folder)
     reloaded = PeftModel.from_pretrained(base(), str(folder))

@@ -43,7 +43,7 @@ def measure_before(
 
 def why_not_before(model: nn.Module, loader: Any, loss: Loss | None) -> str | None:
     """What keeps the frozen model from being measured apart from the Trainer, if anything."""
-    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+    if _sharded(model):
         return "the model is sharded"
     if isinstance(loader.dataset, IterableDataset):
         return "the dataset is a stream, of which nothing is to be taken ahead"
@@ -58,7 +58,15 @@ def why_not_before(model: nn.Module, loader: Any, loss: Loss | None) -> str | No
 
 
 def measure_in_flight(model: nn.Module, **how: Any) -> InFlight:
-    """Begin to read the training's own backward passes."""
+    """Begin to read the training's own backward passes.
+
+    Raises ``IwloraError`` for the estimator ``lora`` on a sharded model.
+    """
+    if how.get("estimator") == "lora" and _sharded(model):
+        raise IwloraError(
+            "estimator='lora' was given for a model that is sharded, where no process has the "
+            "gradient of LoRA's B; accepted are exact, ghost, sketch and auto"
+        )
     return InFlight(adapted_sites(model), lora_pairs(model), **how)
 
 
@@ -74,6 +82,10 @@ def adapted_sites(model: nn.Module) -> list[Site]:
             "target_modules, or use iwlora.Penalty with coefficients of your own"
         )
     return [found[name] for name in adapted]
+
+
+def _sharded(model: nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def _tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:
