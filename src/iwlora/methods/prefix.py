@@ -77,6 +77,7 @@ class Prefix(Method):
         config = PrefixTuningConfig(
             num_virtual_tokens=size or self.num_virtual_tokens, task_type=places["task_type"]
         )
+        _guard_positions(model, config.num_virtual_tokens)
         peft_model = wrap(model, config, seed)
         own = peft_model.prompt_encoder
         keys = {id(parameter) for parameter in own.parameters()}
@@ -87,6 +88,27 @@ class Prefix(Method):
             head=declared(peft_model)[1],
             save=partial(save_adapter, peft_model),
             count=lambda: sum(parameter.numel() for parameter in own.parameters()),
+        )
+
+
+def _guard_positions(model: Any, tokens: int) -> None:
+    """Tell, rather than fail inside, when words and virtual tokens exceed learned positions."""
+    for name, table in model.named_modules():
+        if name.endswith(("position_embeddings", "wpe")):
+            first = 0 if table.padding_idx is None else table.padding_idx + 1
+            check = partial(_check_length, tokens, table.num_embeddings - first)
+            model.base_model.register_forward_pre_hook(check, with_kwargs=True)
+
+
+def _check_length(
+    tokens: int, positions: int, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    ids = given[0] if given else named.get("input_ids")
+    if ids is not None and ids.shape[1] + tokens > positions:
+        raise IwloraError(
+            f"a text of {ids.shape[1]} words and {tokens} virtual tokens are more than the "
+            f"{positions} positions of the model; lower train.max_length or "
+            "method.num_virtual_tokens"
         )
 
 
