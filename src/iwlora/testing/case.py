@@ -142,8 +142,8 @@ class Case:
         initial_logits, initial = self.logits(attached.model), snapshot(attached.model)
         half = STEPS // 2
         self.fit(attached, self.folder / "whole", save_strategy="steps", save_steps=half)
-        attached.save(self.folder / "saved")
         logits = self.logits(attached.model)
+        attached.save(self.folder / "saved")
         return Trained(
             attached, initial, frozen_logits, initial_logits, logits, self.folder / "saved"
         )
