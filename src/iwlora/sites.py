@@ -61,6 +61,8 @@ _KINDS = (
     (r"mlp\.c_fc", "ffn_up"),
     (r"mlp\.c_proj", "ffn_down"),
 )
+# Heads of models that keep their stacks beside the head, not in a backbone (T5).
+_BARE_HEADS = ("qa_outputs",)
 _KIND_PATTERNS = tuple((re.compile(rf"(?:.*\.)?(?:{path})"), kind) for path, kind in _KINDS)
 # What normalises before the feed-forward: in a part of T5's blocks, in GPT-2's and Llama's.
 _NORMS_BEFORE = ("layer_norm", "ln_2", "post_attention_layernorm")
@@ -116,15 +118,17 @@ def sites(model: nn.Module, targets: str | Sequence[str] = "all") -> list[Site]:
 def head_modules(model: nn.Module) -> list[str]:
     """Names of the task head: the children with parameters outside the pretrained backbone.
 
-    These are new for each task and are trained by every method. A bare backbone has none.
+    These are new for each task and are trained by every method. A bare backbone has none, and
+    neither has a language model: what maps its states to words is pretrained.
     """
     backbone = getattr(model, "base_model_prefix", "")
     if not backbone or not hasattr(model, backbone):
-        return []
+        return [name for name in _BARE_HEADS if hasattr(model, name)]
+    words = getattr(model, "get_output_embeddings", lambda: None)()
     return [
         name
         for name, child in model.named_children()
-        if name != backbone and any(True for _ in child.parameters())
+        if name != backbone and child is not words and any(True for _ in child.parameters())
     ]
 
 

@@ -88,9 +88,26 @@ def adapter_places(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
     return {
         "target_modules": [site.name for site in sites],
         "modules_to_save": heads or None,
-        "task_type": "SEQ_CLS" if heads else None,
+        "task_type": task_type(model),
         "fan_in_fan_out": any(isinstance(site.layer, Conv1D) for site in sites),
     }
+
+
+# The end of a model's class name -> what PEFT calls its task.
+_TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+}
+
+
+def task_type(model: Any) -> str | None:
+    """What PEFT calls the model's task; None where it has no name for it."""
+    name = type(model).__name__
+    return next((task for end, task in _TASK_TYPES.items() if name.endswith(end)), None)
 
 
 def wrap(model: Any, config: Any, seed: int) -> Any:

@@ -9,7 +9,7 @@ from iwlora.errors import IwloraError
 from iwlora.tasks import glue
 from iwlora.tasks.catalog import ENTAILMENT, Row, describe, names
 from iwlora.tasks.spec import TaskSpec
-from iwlora.tasks.task import Task, columns, first_shuffled
+from iwlora.tasks.task import Task, columns, first_shuffled, hold_out
 
 __all__ = ["Row", "Task", "TaskSpec", "describe", "load", "names"]
 
@@ -26,21 +26,23 @@ def load(spec: TaskSpec, seed: int) -> Task:
     >>> task.text, len(task.splits["train"]), task.reported
     (('premise', 'hypothesis'), 100, ('test',))
     """
-    if spec.train and spec.text and spec.label:
+    if spec.train:
         from iwlora.tasks import tables
 
-        task = tables.load(spec.train, spec.validation, spec.test, spec.text, spec.label)
+        task = tables.load(spec)
     elif spec.name == ENTAILMENT:
         task = _entailment()
     else:
         task = glue.load(str(spec.name), spec.data_dir)
     if spec.holdout is not None:
         task = _held_out(task, spec.holdout, spec.max_train)
+    if spec.selection is not None:
+        task = _with_selection(task, spec.selection)
     splits = dict(task.splits)
     for name, split in task.splits.items():
         if name == "train":
             splits[name] = first_shuffled(split, spec.max_train, seed)
-        elif name.startswith("validation"):
+        elif name.startswith("validation") or name == "selection":
             splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
     return replace(task, splits=splits)
 
@@ -61,6 +63,18 @@ def _held_out(task: Task, part: float, limit: int | None) -> Task:
     random.Random(VALIDATION_SEED).shuffle(order)
     parts = {"train": sorted(order[count:]), "validation": sorted(order[:count])}
     return replace(task, splits={name: rows.select(index) for name, index in parts.items()})
+
+
+def _with_selection(task: Task, part: float) -> Task:
+    """The task with ``part`` of each class of its training rows apart, as ``selection``."""
+    rows = task.splits["train"]
+    train, selection = hold_out(rows, part, VALIDATION_SEED)
+    if not len(train) or not len(selection):
+        raise IwloraError(
+            f"task.selection={part} of {len(rows)} training rows leaves nothing to "
+            f"{'select on' if len(train) else 'train on'}"
+        )
+    return replace(task, splits={**task.splits, "train": train, "selection": selection})
 
 
 def _entailment() -> Task:

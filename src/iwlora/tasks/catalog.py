@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from iwlora.tasks import glue
+from iwlora.tasks.kinds import Kind
+from iwlora.tasks.kinds.classification import Classification
 
 ENTAILMENT = "builtin/entailment"
 
@@ -25,6 +27,11 @@ def names() -> tuple[str, ...]:
     ('builtin/entailment', 'glue/cola', 'glue/mnli', 'glue/mrpc', 'glue/rte', 'glue/sst2')
     """
     return (ENTAILMENT, *sorted(glue.TASKS))
+
+
+def kind_of_name(name: str) -> Kind:
+    """What a named task learns."""
+    return Classification()
 
 
 def describe() -> tuple[Row, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MULTIPLE = 8
 IGNORED = -100
@@ -30,6 +30,8 @@ class Pad:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The batch of some encoded rows."""
+        import torch
+
         batch = {
             name: torch.tensor(self._padded([row[name] for row in rows], value))
             for name, value in self.fields.items()

@@ -89,12 +89,12 @@ def in_chunks(
     for start in range(0, count, CHUNK):
         columns = dict(encoded(start, min(start + CHUNK, count)))
         columns["length"] = [len(ids) for ids in columns["input_ids"]]
-        chunks.append(datasets.Dataset.from_dict({k: _small(k, v) for k, v in columns.items()}))
+        chunks.append(datasets.Dataset.from_dict({k: small(k, v) for k, v in columns.items()}))
     return datasets.concatenate_datasets(chunks)
 
 
-def _small(name: str, values: Sequence[Any]) -> Any:
-    """Lists of token ids in as many bits as they need; other columns as they are."""
+def small(name: str, values: Sequence[Any]) -> Any:
+    """A column as Arrow should hold it: token ids in as many bits as they need."""
     import pyarrow
 
     flat = isinstance(values[0], (list, tuple)) and not (name == "labels" and _floats(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,37 @@ def matthews_correlation(labels: Ids, predictions: Ids, positive: int = 1) -> fl
     if len(np.union1d(labels, predictions)) == 1:  # where scikit-learn returns 0 and warns
         return 0.0
     return float(matthews_corrcoef(labels, predictions))
+
+
+Values = npt.NDArray[np.float64]
+
+
+def pearson(labels: Values, predictions: Values) -> float:
+    """Correlation of values, in [-1, 1]; 0 where either side is constant.
+
+    >>> round(pearson(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.5])), 4)
+    0.9979
+    """
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, labels, predictions)
+
+
+def spearman(labels: Values, predictions: Values) -> float:
+    """Correlation of ranks, ties sharing theirs, in [-1, 1]; 0 where either side is constant.
+
+    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 40.0]))
+    1.0
+    """
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, labels, predictions)
+
+
+def _correlation(function: Callable[..., Any], labels: Values, predictions: Values) -> float:
+    if len(labels) < 2 or np.ptp(labels) == 0 or np.ptp(predictions) == 0:
+        return 0.0
+    return float(function(labels, predictions).statistic)
 
 
 METRICS: Mapping[str, Metric] = {

@@ -1,310 +1,215 @@
-"""The user's own files, CSV, TSV, JSON Lines and Parquet: as a task, or as plain rows.
-
-Quotes are CSV's: a quoted field may hold commas and line breaks. In TSV a quotation mark is a
-character like any other, as it is in GLUE's files.
-"""
+"""The user's own files as a task, and rows to predict."""
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-import random
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iwlora.errors import IwloraError, unknown
-from iwlora.tasks.kinds.base import Kind
-from iwlora.tasks.lines import existing, raise_all, read_lines
-from iwlora.tasks.task import Task, columns
+from iwlora.errors import IwloraError
+from iwlora.tasks.guess import Columns, guess
+from iwlora.tasks.kinds import Kind
+from iwlora.tasks.lines import raise_all
+from iwlora.tasks.readers import place, read, splits_of
+from iwlora.tasks.task import Task, hold_out
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow
+
+    from iwlora.tasks.spec import TaskSpec
 
 # A tenth of each class is held out, by one shuffle for all runs: their scores stay comparable.
-HELD_OUT = 10
-HELD_OUT_SEED = 0
-# Python's own limit for a field, 128 KiB, is less than a long document.
-LONGEST_FIELD = 2**31 - 1
+HELD_OUT = 0.1
+# Rows that stand in Python's memory at a time.
+CHUNK = 4096
+# Problems after which a file is not read on.
+ENOUGH = 1000
 
 
 @dataclass(frozen=True)
 class Table:
-    """The wanted columns of a file, row by row, each with the line (Parquet: row) it stood in."""
+    """The texts and the label of a file, row by row, each with the line that it stood in."""
 
     path: str
-    numbers: list[int]
-    rows: list[tuple[str, ...]]
+    numbers: array[int]
+    rows: pyarrow.Table
 
     def place(self, row: int) -> str:
         """Where a complaint about a row should point: file and line."""
-        return _place(self.path, self.numbers[row])
+        return place(self.path, self.numbers[row])
 
 
-def load(
-    train: str, validation: str | None, test: str | None, text: Sequence[str], label: str
-) -> Task:
+def load(spec: TaskSpec) -> Task:
     """The task in the user's files; ids follow the sorted class names, numbers by value.
 
-    Without ``validation`` a tenth of each class of ``train`` is held out, the same rows for every
-    seed. ``test`` has labels, and is scored instead of ``validation``. Raises ``IwloraError``
-    that lists what is wrong with the files.
+    Columns and kind that ``spec`` leaves open are guessed from names and first rows, and told in
+    ``notes``. Without validation a tenth of each class of train is held out, the same rows for
+    every seed. A test file has labels, and is scored instead of validation. Raises
+    ``IwloraError`` that lists what is wrong with the files.
     """
+    found = guess(spec)
     tables: dict[str, Table] = {}
     problems: list[str] = []
-    for split, path in (("train", train), ("validation", validation), ("test", test)):
-        if path is not None:
-            try:
-                tables[split] = read(path, [*text, label])
-            except IwloraError as error:
-                problems.append(str(error))
+    for split, path in _files(spec).items():
+        try:
+            tables[split] = _gather(path, found, split)
+        except IwloraError as error:
+            problems.append(str(error))
     raise_all(problems)
-    labels = _labels(tables["train"], label)
-    ids = {name: number for number, name in enumerate(labels)}
-    for table in tables.values():
-        problems += [
-            f"{table.place(row)}: label {name!r} is not in {train} (there: {', '.join(labels)})"
-            for row, (*_, name) in enumerate(table.rows)
-            if name not in ids
-        ]
-    raise_all(problems)
-    rows = {
-        split: [(*texts, ids[name]) for *texts, name in table.rows]
-        for split, table in tables.items()
+    kind, train = found.kind, str(spec.train)
+    labels = _labels(tables["train"], found)
+    told = f"not in {train} (there: {', '.join(labels)})"
+    splits = {
+        split: _numbered(table, kind, labels, problems, told) for split, table in tables.items()
     }
-    notes: tuple[str, ...] = ()
-    if validation is None:
-        total = len(rows["train"])
-        rows["train"], rows["validation"] = _hold_out(rows["train"])
-        if not rows["validation"]:
+    raise_all(problems)
+    notes = found.notes
+    if "validation" not in splits:
+        total = len(splits["train"])
+        splits["train"], splits["validation"] = hold_out(splits["train"], HELD_OUT)
+        if not len(splits["validation"]):
             raise IwloraError(
-                f"{train}: no class has {HELD_OUT} rows to hold a tenth out for validation; "
-                "give task.validation=FILE"
+                f"{train}: no class has {round(1 / HELD_OUT)} rows to hold a tenth out for "
+                "validation; give task.validation=FILE"
             )
-        notes = (f"validation: {len(rows['validation'])} of the {total} rows of {train}, held out",)
-    order = [split for split in ("train", "validation", "test") if split in rows]
+        held = len(splits["validation"])
+        notes = (*notes, f"validation: {held} of the {total} rows of {train}, held out")
+    order = [split for split in ("train", "validation", "test") if split in splits]
     return Task(
         name=train,
-        text=tuple(text),
+        text=found.text,
         labels=labels,
-        splits={split: columns(text, rows[split]) for split in order},
-        metrics=("accuracy", "macro_f1"),
+        splits={split: splits[split] for split in order},
+        metrics=kind.metrics_for(labels),
         notes=notes,
+        kind=kind,
     )
 
 
-def read_table(path: str, required_columns: Sequence[str]) -> list[dict[str, str]]:
-    """The ``required_columns`` of each row of a file, in its order; other columns are left out.
-
-    Raises ``IwloraError`` for a file that ``read`` refuses.
-
-    >>> import pathlib, tempfile
-    >>> file = pathlib.Path(tempfile.mkdtemp()) / "rows.csv"
-    >>> _ = file.write_text("id,text\\n7,It rains.\\n")
-    >>> read_table(str(file), ["text"])
-    [{'text': 'It rains.'}]
-    """
-    return [
-        dict(zip(required_columns, row, strict=True)) for row in read(path, required_columns).rows
-    ]
-
-
 def read_rows(path: str, text: Sequence[str], kind: Kind) -> datasets.Dataset:
-    """The ``text`` columns of each row of a file, as ``kind`` reads them."""
+    """The ``text`` columns of each row of a file, as ``kind`` reads them, without labels.
+
+    Raises ``IwloraError`` with file and line for what cannot be read.
+    """
     import datasets
 
-    rows = read_table(path, text)
-    return datasets.Dataset.from_dict({name: [row[name] for row in rows] for name in text})
+    table = _gather(path, Columns(kind, tuple(text), ()), "train")
+    return datasets.Dataset(datasets.table.InMemoryTable(table.rows))
 
 
-def read(path: str, wanted: Sequence[str]) -> Table:
-    """The ``wanted`` columns of a CSV, TSV, JSON Lines or Parquet file, by its ending, as strings.
+def _files(spec: TaskSpec) -> dict[str, str]:
+    """{split: path}; a folder of several splits gives those that are not named."""
+    files = {"train": str(spec.train), "validation": spec.validation, "test": spec.test}
+    for split in splits_of(str(spec.train)):
+        if split in files and files[split] is None:
+            files[split] = str(spec.train)
+    return {split: path for split, path in files.items() if path is not None}
 
-    Numbers and truth values are written out as JSON does; surrounding blanks are cut. Raises
-    ``IwloraError`` with file and line for: an unknown ending, a missing or empty file, text that
-    is not UTF-8, a missing or doubled column, a row with more or fewer fields than the header, an
-    empty field.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in READERS:
-        raise IwloraError(f"{path}: unknown file type {suffix!r} (accepted: {', '.join(READERS)})")
-    table = Table(path, [], [])
+
+def _gather(path: str, columns: Columns, split: str) -> Table:
+    """Read a file, in chunks, into Arrow's memory; labels stay as the kind reads them."""
+    import pyarrow
+
+    text_type, label_type, _ = columns.kind.types()
+    with_label = bool(columns.label) or columns.derived
+    types = [text_type] * len(columns.text) + [label_type] * with_label
+    names = [*columns.text, *["label"] * with_label]
+    schema = pyarrow.schema(list(zip(names, types, strict=True)))
     problems: list[str] = []
-    for number, values in READERS[suffix](path, wanted, problems):
-        row = []
-        for name, value in zip(wanted, values, strict=True):
-            try:
-                row.append(_cell(value))
-            except ValueError as error:
-                problems.append(f"{_place(path, number)}: column {name!r} {error}")
-        if len(row) == len(wanted):
-            table.numbers.append(number)
-            table.rows.append(tuple(row))
+    numbers, chunks = array("q"), []
+    waiting: list[list[Any]] = []
+
+    def flush() -> None:
+        arrays = zip(zip(*waiting, strict=True), types, strict=True)
+        parts = [pyarrow.array(list(values), type_) for values, type_ in arrays]
+        chunks.append(pyarrow.record_batch(parts, schema=schema))
+        waiting.clear()
+
+    wanted = [*columns.text, *columns.label]
+    for number, values in read(path, wanted, problems, split):
+        try:
+            waiting.append(_row(columns, values))
+        except ValueError as error:
+            problems.append(f"{place(path, number)}: {error}")
+            if len(problems) >= ENOUGH:
+                break
+            continue
+        numbers.append(number)
+        if len(waiting) == CHUNK:
+            flush()
     raise_all(problems)
-    if not table.rows:
+    if waiting:
+        flush()
+    if not numbers:
         raise IwloraError(f"{path} holds no rows")
-    return table
+    return Table(path, numbers, pyarrow.Table.from_batches(chunks, schema))
 
 
-def _place(path: str, number: int) -> str:
-    unit = "row" if Path(path).suffix.lower() == ".parquet" else "line"
-    return f"{path}, {unit} {number}"
+def _row(columns: Columns, values: Sequence[Any]) -> list[Any]:
+    """Texts and label of a row; the ``ValueError`` names the column."""
+    kind, count = columns.kind, len(columns.text)
+    row = [
+        _cell(name, value, kind.text)
+        for name, value in zip(columns.text, values[:count], strict=True)
+    ]
+    if len(columns.label) == 1:
+        row.append(_cell(columns.label[0], values[count], kind.label))
+    elif columns.label:
+        row.append(kind.label(dict(zip(columns.label, values[count:], strict=True))))
+    elif columns.derived:
+        row.append(_cell(columns.text[0], row[0], kind.derived))
+    else:
+        return row
+    kind.check(row)
+    return row
 
 
-def _cell(value: Any) -> str:
-    """The text of one field; the ``ValueError`` says what it is instead."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        raise ValueError("is empty")
-    if isinstance(value, (bool, int, float)):
-        return json.dumps(value)
-    if not isinstance(value, str):
-        raise ValueError(f"holds a {type(value).__name__}, not text or a number")
-    text = value.strip()
-    if not text:
-        raise ValueError("is empty")
-    return text
+def _cell(name: str, value: Any, parse: Callable[[Any], Any]) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ValueError(f"column {name!r} {error}") from None
 
 
-def _labels(train: Table, label: str) -> tuple[str, ...]:
-    found = {row[-1] for row in train.rows}
-    if len(found) < 2:
+def _labels(train: Table, columns: Columns) -> tuple[str, ...]:
+    """The class names: sorted, numbers by value; columns of 0 and 1 in their own order."""
+    kind = columns.kind
+    if len(columns.label) > 1:
+        return columns.label
+    found: set[str] = set()
+    for batch in train.rows.to_batches():
+        for label in batch.column("label").to_pylist():
+            found.update(kind.classes(label))
+    if len(found) < kind.least_classes:
         raise IwloraError(
-            f"{train.path}: column {label!r} holds one class only ({found.pop()!r}); "
-            "at least 2 are needed"
+            f"{train.path}: column {columns.label[0]!r} holds one class only ({found.pop()!r}); "
+            f"at least {kind.least_classes} are needed"
         )
     if all(re.fullmatch(r"[+-]?\d+", name) for name in found):
         return tuple(sorted(found, key=lambda name: (int(name), name)))
     return tuple(sorted(found))
 
 
-Rows = list[tuple[Any, ...]]
-
-
-def _hold_out(rows: Rows) -> tuple[Rows, Rows]:
-    """(the rows that stay, a tenth of each class), both in the file's order."""
-    order = list(range(len(rows)))
-    random.Random(HELD_OUT_SEED).shuffle(order)
-    quota = {name: count // HELD_OUT for name, count in Counter(row[-1] for row in rows).items()}
-    held = set()
-    for index in order:
-        if quota[rows[index][-1]] > 0:
-            quota[rows[index][-1]] -= 1
-            held.add(index)
-    return (
-        [row for index, row in enumerate(rows) if index not in held],
-        [row for index, row in enumerate(rows) if index in held],
-    )
-
-
-def _positions(path: str, header: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where the wanted columns stand in a header."""
-    problems = [
-        f"{path}: {unknown('column', name, header)}"
-        if name not in header
-        else f"{path}: the header has column {name!r} {header.count(name)} times"
-        for name in wanted
-        if header.count(name) != 1
-    ]
-    raise_all(problems)
-    return [header.index(name) for name in wanted]
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    before = csv.field_size_limit(LONGEST_FIELD)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _delimited(
-    path: str, wanted: Sequence[str], problems: list[str], delimiter: str, quoting: int
-) -> Iterator[tuple[int, list[str]]]:
-    records = _records(path, delimiter, quoting)
-    _, header = next(records, (1, []))
-    positions = _positions(path, header, wanted)
-    for number, fields in records:
-        if len(fields) == len(header):
-            yield number, [fields[position] for position in positions]
-        else:
-            problems.append(
-                f"{_place(path, number)}: {len(fields)} fields, the header has {len(header)}"
-            )
-
-
-def _records(path: str, delimiter: str, quoting: Any) -> Iterator[tuple[int, list[str]]]:
-    """(the line where it starts, the fields) of each record; blank lines are passed over."""
-    lines = (f"{line}\n" for _, line in read_lines(path))
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    while True:
-        start = reader.line_num + 1
-        try:
-            with _long_fields():
-                fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise IwloraError(f"{_place(path, start)}: {error}") from error
-        if fields:
-            yield start, fields
-
-
-def _json_lines(
-    path: str, wanted: Sequence[str], problems: list[str]
-) -> Iterator[tuple[int, list[Any]]]:
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        place = _place(path, number)
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            problems.append(f"{place}: not a JSON object on one line ({error})")
-            continue
-        if not isinstance(record, dict):
-            problems.append(f"{place}: a {type(record).__name__} instead of a JSON object")
-            continue
-        absent = [name for name in wanted if name not in record]
-        problems += [f"{place}: {unknown('column', name, record)}" for name in absent]
-        if not absent:
-            yield number, [record[name] for name in wanted]
-
-
-def _parquet(
-    path: str,
-    wanted: Sequence[str],
-    problems: list[str],
-) -> Iterator[tuple[int, tuple[Any, ...]]]:
+def _numbered(
+    table: Table, kind: Kind, labels: Sequence[str], problems: list[str], told: str
+) -> datasets.Dataset:
+    """The split with class ids for names; each row with another class adds to ``problems``."""
+    import datasets
     import pyarrow
-    from pyarrow import parquet
 
-    source = existing(path)
-    try:
-        with parquet.ParquetFile(source) as file:
-            _positions(path, file.schema_arrow.names, wanted)
-            number = 0
-            for batch in file.iter_batches(columns=list(wanted)):
-                fields = (batch.column(name).to_pylist() for name in wanted)
-                for values in zip(*fields, strict=True):
-                    number += 1
-                    yield number, values
-    except (pyarrow.ArrowException, OSError) as error:
-        raise IwloraError(f"{path} is not a Parquet file that can be read: {error}") from error
-
-
-Reader = Callable[[str, Sequence[str], list[str]], Iterator[tuple[int, Sequence[Any]]]]
-READERS: Mapping[str, Reader] = {
-    ".csv": partial(_delimited, delimiter=",", quoting=csv.QUOTE_MINIMAL),
-    ".tsv": partial(_delimited, delimiter="\t", quoting=csv.QUOTE_NONE),
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_lines,
-    ".parquet": _parquet,
-}
+    ids: Mapping[str, int] = {name: number for number, name in enumerate(labels)}
+    chunks, row = [], 0
+    for batch in table.rows.to_batches():
+        numbered = []
+        for label in batch.column("label").to_pylist():
+            strange = [name for name in kind.classes(label) if name not in ids]
+            problems += [f"{table.place(row)}: label {name!r} is {told}" for name in strange]
+            numbered.append(None if strange else kind.numbered(label, ids))
+            row += 1
+        chunks.append(pyarrow.array(numbered, kind.types()[2]))
+    column = pyarrow.chunked_array(chunks)
+    rows = table.rows.set_column(table.rows.column_names.index("label"), "label", column)
+    return datasets.Dataset(datasets.table.InMemoryTable(rows))

@@ -91,3 +91,31 @@ def first_shuffled(split: datasets.Dataset, limit: int | None, seed: int) -> dat
     order = list(range(len(split)))
     random.Random(seed).shuffle(order)
     return split.select(order[:limit])
+
+
+def hold_out(
+    split: datasets.Dataset, part: float, seed: int = 0
+) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """(the rows that stay, ``part`` of each class), both in their order; a seeded choice.
+
+    A task without class ids is one class. Of a class with n rows ⌊part · n⌋ are held out.
+
+    >>> rest, held = hold_out(columns(["sentence"], [(str(i), i % 2) for i in range(20)]), 0.1)
+    >>> len(rest), sorted(held["label"])
+    (18, [0, 1])
+    """
+    import datasets
+    import numpy as np
+
+    order = list(range(len(split)))
+    random.Random(seed).shuffle(order)
+    classes = np.zeros(len(split), dtype=np.int64)
+    if split.features["label"] == datasets.Value("int64"):
+        classes = np.asarray(split["label"][:])
+    quota = {k: int(part * n + 1e-9) for k, n in enumerate(np.bincount(classes).tolist())}
+    held = np.zeros(len(split), dtype=bool)
+    for index in order:
+        if quota[classes[index]] > 0:
+            quota[classes[index]] -= 1
+            held[index] = True
+    return split.select(np.flatnonzero(~held)), split.select(np.flatnonzero(held))

@@ -63,17 +63,21 @@ def load_backbone(
     try:
         config = AutoConfig.from_pretrained(path)
         kind.configure(config, labels)
+        renamed = kind.renamed(config)
         loaded, found = kind.auto_class(config).from_pretrained(
             path,
             config=config,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
+            key_mapping=renamed,
             output_loading_info=True,
         )
     except IwloraError:
         raise
     except Exception as error:  # a broken file makes the loaders raise nearly anything
         raise IwloraError(_why(model, error)) from error
+    if renamed:  # else saving would undo it, and give names that the head's class does not know
+        vars(loaded).pop("_weight_conversions", None)
     _check_weights(model, loaded, found)
     tokenizer = load_tokenizer(path)
     if tokenizer.pad_token_id is None:
@@ -100,7 +104,10 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 def _check_weights(model: str, loaded: PreTrainedModel, found: dict[str, Any]) -> None:
     """transformers draws at random what it does not find; outside a new head that is an error."""
     heads = head_modules(loaded)
+    # A language model without what maps its states to words would write at random.
+    words = loaded.get_output_embeddings()  # type: ignore[no-untyped-call]
     matrices = {site.name for site in sites(loaded)}
+    matrices |= {name for name, module in loaded.named_modules() if module is words}
     unfit = [key for key, *_ in found["mismatched_keys"] if key.split(".")[0] not in heads]
     absent = [key for key in found["missing_keys"] if key.rpartition(".")[0] in matrices]
     if unfit or absent:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from iwlora.errors import IwloraError
+
 if TYPE_CHECKING:
     import datasets
     import pyarrow
@@ -35,12 +37,17 @@ class Kind(BaseModel):
     summary: ClassVar[str]
     columns: ClassVar[tuple[int, int]] = (1, 2)
     """The least and the most text columns."""
-    scored_with_loss: ClassVar[bool] = True
+    least_classes: ClassVar[int] = 0
+    """The fewest classes that make such a task."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of a task in the user's own files, the primary one first."""
         raise NotImplementedError
+
+    def metrics_for(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The metrics where the classes are these."""
+        return self.metrics
 
     # Rows of the user's own files.
 
@@ -55,6 +62,10 @@ class Kind(BaseModel):
     def classes(self, label: Any) -> Sequence[str]:
         """The class names in what ``label`` returned; none where the task has no classes."""
         return ()
+
+    def derived(self, text: Any) -> Any:
+        """The label where there is no column for it; ``ValueError`` where it needs one."""
+        raise ValueError("needs a label column; give task.label=COLUMN")
 
     def numbered(self, label: Any, ids: Mapping[str, int]) -> Any:
         """The label of a row with class ids for names."""
@@ -75,6 +86,11 @@ class Kind(BaseModel):
         Raises ``IwloraError`` for a model that cannot do this kind of task.
         """
         raise NotImplementedError
+
+    def renamed(self, config: Any) -> dict[str, str] | None:
+        """Patterns of parameters' names in a checkpoint, and what they are called in the model
+        with this kind's head; None where nothing differs."""
+        return None
 
     def configure(self, config: Any, labels: Sequence[str]) -> None:
         """Tell the configuration what the head is to answer."""
@@ -160,6 +176,16 @@ def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     apart = ("labels", "prompt_ids", "prompt_mask")
     return {key: value for key, value in batch.items() if key not in apart}
+
+
+def finite(values: Any) -> Any:
+    """Logits in float64; raises ``IwloraError`` where they are not finite."""
+    import numpy as np
+
+    found = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise IwloraError("the logits are not finite: the model diverged; lower train.lr")
+    return found
 
 
 def plain_text(value: Any) -> str:

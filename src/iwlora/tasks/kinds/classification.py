@@ -56,6 +56,7 @@ class Classification(SequenceKind):
 
     name: ClassVar[str] = "classification"
     summary: ClassVar[str] = "one class for a text or a pair"
+    least_classes: ClassVar[int] = 2
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -82,9 +83,7 @@ class Classification(SequenceKind):
 
     def configure(self, config: Any, labels: Sequence[str]) -> None:
         """As many logits as there are classes, and their names."""
-        config.num_labels = len(labels)
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {name: index for index, name in enumerate(labels)}
+        name_classes(config, labels)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over rows."""
@@ -126,3 +125,10 @@ class Classification(SequenceKind):
     def gold(self, task: Task, label: int) -> str:
         """The name of the class."""
         return task.labels[label]
+
+
+def name_classes(config: Any, labels: Sequence[str]) -> None:
+    """Give a model's configuration as many classes as there are labels, with their names."""
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: index for index, name in enumerate(labels)}

@@ -1,0 +1,96 @@
+"""Small tasks of every kind, and tiny models of every architecture that can do them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from conftest import save_tiny, tiny_config
+
+ENCODERS = ("bert", "roberta", "deberta-v2", "electra")
+WRITERS = ("t5", "bart", "gpt2", "llama")
+
+CHAT = (
+    "{% for m in messages %}{{ '[MASK]' + m['role'][0] + ' ' + m['content'] + '[SEP]' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '[MASK]a ' }}{% endif %}"
+)
+ANIMALS = ("dog", "cat", "man", "woman")
+
+
+def _row(kind: str, number: int) -> dict[str, Any]:
+    """One row of a task; half of each class."""
+    animal, good = ANIMALS[number % 4], bool(number // 2 % 2)
+    quality, age = ("good" if good else "bad"), ("new" if number % 3 else "old")
+    text = f"the {animal} sees a {quality} film and it is very {age}"
+    chat = [{"role": "user", "content": text}, {"role": "assistant", "content": animal}]
+    return {
+        "classification": {"text": text, "label": "pos" if good else "neg"},
+        "multi-label": {"text": text, "label": [animal, *(["good"] if good else [])]},
+        "regression": {"text": text, "label": number % 5 + 0.5},
+        "token-labels": {
+            "tokens": text.split(),
+            "ner_tags": ["B-X" if word == animal else "O" for word in text.split()],
+        },
+        "question-answering": {
+            "question": "who sees a film ?",
+            "context": text,
+            "answers": {"text": [animal], "answer_start": [4]},
+        },
+        "seq2seq": {"source": text, "target": f"the {animal}"},
+        "instruction": {"prompt": text, "completion": f"the {animal}"},
+        "chat": {"messages": chat},
+    }[kind]
+
+
+TEXTS = ("seq2seq", "instruction", "chat")
+KIND_OF = {"chat": "instruction"}
+TEXT_OPTIONS = {"max_target": 8}
+TASKS = (
+    "classification",
+    "multi-label",
+    "regression",
+    "token-labels",
+    "question-answering",
+    "seq2seq",
+    "instruction",
+    "chat",
+)
+
+
+def write_task(folder: Path, kind: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(the ``task:`` part of a recipe, the rows that are scored)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", 12), ("validation", 8)):
+        lines = [json.dumps(_row(kind, number)) for number in range(count)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files = {split: str(folder / f"{split}.jsonl") for split in ("train", "validation")}
+    options = TEXT_OPTIONS if kind in TEXTS else {}
+    task = {**files, "kind": {"name": KIND_OF.get(kind, kind), **options}}
+    return task, [_row(kind, number) for number in range(8)]
+
+
+def save_model(folder: Path, architecture: str) -> Path:
+    """A tiny model whose tokenizer gives what the architecture reads and ends texts as it asks."""
+    import torch
+    import transformers as hf
+
+    save_tiny(folder, "bert" if architecture == "electra" else architecture)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if architecture == "llama":  # its words are not tied to its embeddings
+            hf.AutoModelForCausalLM.from_config(tiny_config("llama")).save_pretrained(folder)
+        elif architecture == "electra":
+            like = tiny_config("bert").to_dict()
+            del like["model_type"]
+            hf.ElectraModel(hf.ElectraConfig(**like, embedding_size=8)).save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"eos_token_id": 3, "bos_token_id": 2, "decoder_start_token_id": 2}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = "[SEP]"
+    tokenizer.chat_template = CHAT
+    if architecture not in ("bert", "deberta-v2", "electra"):
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder)
+    return folder
