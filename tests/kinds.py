@@ -90,7 +90,9 @@ def save_model(folder: Path, architecture: str) -> Path:
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)
     tokenizer.eos_token = "[SEP]"
     tokenizer.chat_template = CHAT
-    if architecture not in ("bert", "deberta-v2", "electra"):
-        tokenizer.model_input_names = ["input_ids", "attention_mask"]
     tokenizer.save_pretrained(folder)
+    if architecture not in ("bert", "deberta-v2", "electra"):
+        file = folder / "tokenizer_config.json"
+        names = {"model_input_names": ["input_ids", "attention_mask"]}
+        file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | names))
     return folder

@@ -78,7 +78,7 @@ def test_train_evaluate_predict_export(
     base, _ = load_backbone(
         str(models[architecture]), result["labels"], kind_of(KINDS[result["kind"]["name"]]())
     )
-    batch = tokenizer(["it is a good film"], return_tensors="pt")
+    batch = tokenizer(["who sees a film ?"], ["it is a good film"], return_tensors="pt")
     expected = first_output(trained, batch)
     for other in (PeftModel.from_pretrained(base, to), auto.from_pretrained(merged)):
         torch.testing.assert_close(first_output(other, batch), expected, rtol=1e-4, atol=1e-5)

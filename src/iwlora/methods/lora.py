@@ -84,11 +84,12 @@ def adapter_places(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
     """The arguments of a PEFT configuration that say where: sites, head, kind of task."""
     from transformers.pytorch_utils import Conv1D
 
-    heads = head_modules(model)
+    heads, kind = head_modules(model), task_type(model)
     return {
         "target_modules": [site.name for site in sites],
         "modules_to_save": heads or None,
-        "task_type": task_type(model),
+        # PEFT's model for question answering keeps token_type_ids from the model inside.
+        "task_type": None if kind == "QUESTION_ANS" else kind,
         "fan_in_fan_out": any(isinstance(site.layer, Conv1D) for site in sites),
     }
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.methods.base import Attached, Method
-from iwlora.methods.lora import adapter_places, declared, save_adapter, wrap
+from iwlora.methods.lora import declared, save_adapter, task_type, wrap
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,9 +73,8 @@ class Prefix(Method):
         from peft import PrefixTuningConfig
 
         self.check_model(model, sites)
-        places = adapter_places(model, sites)
         config = PrefixTuningConfig(
-            num_virtual_tokens=size or self.num_virtual_tokens, task_type=places["task_type"]
+            num_virtual_tokens=size or self.num_virtual_tokens, task_type=task_type(model)
         )
         _guard_positions(model, config.num_virtual_tokens)
         peft_model = wrap(model, config, seed)
