@@ -61,7 +61,7 @@ def test_t5s_relative_attention_is_no_bias_term() -> None:
 
 
 def test_without_bias_terms_bitfit_is_refused() -> None:
-    told = refusals({"bitfit": BitFit()})["bitfit"]
+    told = refusals(BitFit())
     assert {architecture for architecture in ARCHITECTURES if told[architecture]} == {"t5", "llama"}
     assert told["llama"] == (
         "bitfit trains bias terms, and the backbone of LlamaForSequenceClassification has none; "

@@ -87,6 +87,10 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
         assert method.summary in line
         for option, field in method.model_fields.items():
             assert f"{option}={field.default}" in listed.out
+    tried = listed.out.partition("\n\n")[2].splitlines()
+    assert tried[0].split()[:3] == ["bert", "roberta", "electra"]
+    assert [line.split()[0] for line in tried[1 : len(METHODS) + 1]] == list(METHODS)
+    assert any("prefix gives keys and values" in line for line in tried)
 
 
 def test_tasks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from iwlora.methods import METHODS
-from iwlora.testing import Case, Check, cases, in_two_processes
+from iwlora.testing import Case, Check, cases, checks, in_two_processes
 
+IN_TWO = checks.two_processes_take_the_path_of_one
 ROWS = {name: method() for name, method in METHODS.items()}
 OWED = [
     pytest.param(name, architecture, check, id=f"{name}-{architecture}-{check.__name__}")
@@ -17,8 +18,11 @@ OWED = [
 ]
 
 
+Get = Callable[[str, str], Case]
+
+
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Case]:
+def case(tmp_path_factory: pytest.TempPathFactory) -> Get:
     """One case for each method and architecture, so that it trains once."""
     made: dict[tuple[str, str], Case] = {}
 
@@ -28,13 +32,20 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Case]
             made[name, architecture] = Case(ROWS[name], architecture, folder)
         return made[name, architecture]
 
-    firsts = [get(name, cases(method)[0][0]) for name, method in ROWS.items()]
-    in_two_processes(firsts)
     return get
+
+
+@pytest.fixture(scope="module")
+def paired(case: Get) -> None:
+    """All methods trained in one pair of processes."""
+    alone = dict.fromkeys(p.values[:2] for p in OWED if p.values[2] is IN_TWO)
+    in_two_processes([case(str(name), str(architecture)) for name, architecture in alone])
 
 
 @pytest.mark.parametrize(("name", "architecture", "check"), OWED)
 def test_conformance(
-    name: str, architecture: str, check: Check, case: Callable[[str, str], Case]
+    name: str, architecture: str, check: Check, case: Get, request: pytest.FixtureRequest
 ) -> None:
+    if check is IN_TWO:
+        request.getfixturevalue("paired")
     check(case(name, architecture))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm, linear
 from torch.testing import assert_close
 
+import iwlora
+from commands import write_recipe
+from iwlora.cli import main
 from iwlora.errors import IwloraError
 from iwlora.methods.architectures import ARCHITECTURES, tiny_model
 from iwlora.methods.prefix import Prefix
@@ -162,3 +166,20 @@ def test_where_it_cannot_go_is_told(architecture: str) -> None:
     for ask in (Prefix().check_model, lambda *at: Prefix().attach(*at, None, seed=0)):
         with pytest.raises(IwloraError, match=REFUSED[architecture]):
             ask(model, sites(model))
+
+
+def test_a_run_and_a_comparison_refuse_it_before_anything_is_trained(
+    tiny_deberta: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {"model": str(tiny_deberta), "task": reviews, "method": "prefix"}
+    with pytest.raises(IwloraError, match=REFUSED["deberta-v2"]):
+        iwlora.train(iwlora.build_recipe(settings), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    arms = {"methods": ["lora", "prefix"], "seeds": [0, 1]}
+    file = write_recipe(tmp_path / "r.yaml", {"model": settings["model"], "task": reviews, **arms})
+    assert main(["compare", str(file), "--out", str(tmp_path / "comparison")]) == 2
+    assert re.search(REFUSED["deberta-v2"], capsys.readouterr().err.strip())
+    assert not list(tmp_path.glob("comparison/**/status.json"))

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--input", required=True, help="CSV, TSV, JSON Lines or Parquet")
     predict.add_argument("--output", required=True, help="CSV or JSON Lines, by its ending")
 
-    add("methods", _methods, "list the fine-tuning methods")
+    add("methods", _methods, "list the fine-tuning methods, and try each on each architecture")
     add("tasks", _tasks, "list the tasks")
     return parser
 
@@ -241,14 +241,19 @@ def _predict(given: argparse.Namespace) -> int:
 
 
 def _methods(_given: argparse.Namespace) -> int:
+    _quiet_libraries()
     from iwlora.methods import METHODS
+    from iwlora.methods.support import attempts, table
 
+    width = max(map(len, METHODS))
     for name, method in METHODS.items():
         size = f"size: {method.size_knob}" if method.size_knob else "no size to set"
         options = ", ".join(f"{key}={field.default}" for key, field in method.model_fields.items())
-        print(f"{name:<9} {method.summary} ({method.paper}; {size})")
+        print(f"{name:<{width}} {method.summary} ({method.paper}; {size})")
         if options:
-            print(f"{'':<9} {options}")
+            print(f"{'':<{width}} {options}")
+    print(flush=True)
+    print(table(attempts({name: method() for name, method in METHODS.items()})))
     return 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
@@ -12,15 +13,19 @@ from iwlora.sites import head_modules, sites
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WIDTH, INNER, BLOCKS = 16, 24, 2
+WIDTH, INNER = 16, 24
+
+Config = Callable[[int, int], Any]  # (size of the vocabulary, blocks)
 
 
-def tiny_config(architecture: str, vocab_size: int = 64) -> Any:
-    """The configuration of a model of two blocks of 16 units, without dropout."""
-    return _CONFIGS[architecture](vocab_size)
+def tiny_config(architecture: str, vocab_size: int = 64, blocks: int = 2) -> Any:
+    """The configuration of a model of a few blocks of 16 units, without dropout."""
+    return _CONFIGS[architecture](vocab_size, blocks)
 
 
-def tiny_model(architecture: str, labels: int = 3, head_seed: int = 0) -> PreTrainedModel:
+def tiny_model(
+    architecture: str, labels: int = 3, head_seed: int = 0, blocks: int = 2
+) -> PreTrainedModel:
     """A classifier with random weights: one backbone for each architecture, a head for each seed.
 
     >>> tiny_model("bert").config.num_labels
@@ -29,7 +34,7 @@ def tiny_model(architecture: str, labels: int = 3, head_seed: int = 0) -> PreTra
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    config = tiny_config(architecture)
+    config = tiny_config(architecture, blocks=blocks)
     config.num_labels = labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -42,28 +47,32 @@ def tiny_model(architecture: str, labels: int = 3, head_seed: int = 0) -> PreTra
     return model
 
 
-def refusals(methods: Mapping[str, Method]) -> dict[str, dict[str, str | None]]:
-    """{method: {architecture: why it cannot go there, or None}}, found by asking each method."""
-    found: dict[str, dict[str, str | None]] = {name: {} for name in methods}
+def refusals(method: Method) -> dict[str, str | None]:
+    """{architecture: why the method cannot go there, or None}, as the method itself says."""
+    found: dict[str, str | None] = {}
     for architecture in ARCHITECTURES:
-        model = tiny_model(architecture)
-        for name, method in methods.items():
-            try:
-                method.check_model(model, sites(model))
-            except IwloraError as refusal:
-                found[name][architecture] = str(refusal)
-            else:
-                found[name][architecture] = None
+        model = _asked_about(architecture)
+        try:
+            method.check_model(model, sites(model))
+        except IwloraError as refusal:
+            found[architecture] = str(refusal)
+        else:
+            found[architecture] = None
     return found
 
 
-def _encoder(name: str, **more: Any) -> Callable[[int], Any]:
+@cache
+def _asked_about(architecture: str) -> PreTrainedModel:
+    return tiny_model(architecture)  # which nobody changes by asking
+
+
+def _encoder(name: str, **more: Any) -> Config:
     """BERT and what is configured like it."""
-    return lambda vocab_size: _make(
+    return lambda vocab_size, blocks: _make(
         name,
         vocab_size=vocab_size,
         hidden_size=WIDTH,
-        num_hidden_layers=BLOCKS,
+        num_hidden_layers=blocks,
         num_attention_heads=2,
         intermediate_size=INNER,
         max_position_embeddings=64,
@@ -80,7 +89,7 @@ def _make(name: str, **options: Any) -> Any:
     return getattr(transformers, name)(**options)
 
 
-_CONFIGS: dict[str, Callable[[int], Any]] = {
+_CONFIGS: dict[str, Config] = {
     "bert": _encoder("BertConfig"),
     "roberta": _encoder("RobertaConfig"),
     "electra": _encoder("ElectraConfig", embedding_size=8),
@@ -94,24 +103,24 @@ _CONFIGS: dict[str, Callable[[int], Any]] = {
         pooler_dropout=0.0,
         pooler_hidden_size=WIDTH,
     ),
-    "t5": lambda vocab_size: _make(
+    "t5": lambda vocab_size, blocks: _make(
         "T5Config",
         vocab_size=vocab_size,
         d_model=WIDTH,
         d_kv=8,
         d_ff=INNER,
-        num_layers=BLOCKS,
+        num_layers=blocks,
         num_heads=2,
         dropout_rate=0.0,
         pad_token_id=0,
         decoder_start_token_id=0,
     ),
-    "bart": lambda vocab_size: _make(
+    "bart": lambda vocab_size, blocks: _make(
         "BartConfig",
         vocab_size=vocab_size,
         d_model=WIDTH,
-        encoder_layers=BLOCKS,
-        decoder_layers=BLOCKS,
+        encoder_layers=blocks,
+        decoder_layers=blocks,
         encoder_attention_heads=2,
         decoder_attention_heads=2,
         encoder_ffn_dim=INNER,
@@ -119,11 +128,11 @@ _CONFIGS: dict[str, Callable[[int], Any]] = {
         max_position_embeddings=64,
         dropout=0.0,
     ),
-    "gpt2": lambda vocab_size: _make(
+    "gpt2": lambda vocab_size, blocks: _make(
         "GPT2Config",
         vocab_size=vocab_size,
         n_embd=WIDTH,
-        n_layer=BLOCKS,
+        n_layer=blocks,
         n_head=2,
         n_positions=64,
         attn_pdrop=0.0,
@@ -133,11 +142,11 @@ _CONFIGS: dict[str, Callable[[int], Any]] = {
         bos_token_id=None,
         eos_token_id=None,
     ),
-    "llama": lambda vocab_size: _make(
+    "llama": lambda vocab_size, blocks: _make(
         "LlamaConfig",
         vocab_size=vocab_size,
         hidden_size=WIDTH,
-        num_hidden_layers=BLOCKS,
+        num_hidden_layers=blocks,
         num_attention_heads=2,
         intermediate_size=INNER,
         max_position_embeddings=64,

@@ -38,7 +38,7 @@ def cases(method: Method) -> list[tuple[str, Check]]:
 
     The costly checks come on the first of them alone.
     """
-    asked = refusals({method.name: method})[method.name]
-    taken = [architecture for architecture, refusal in asked.items() if refusal is None]
+    asked = refusals(method).items()
+    taken = [architecture for architecture, refusal in asked if refusal is None]
     every = [(taken_one, check) for taken_one in taken for check in ON_EVERY_ARCHITECTURE]
     return every + [(taken_one, check) for taken_one in taken[:1] for check in ON_ONE_ARCHITECTURE]
