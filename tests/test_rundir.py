@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import platform
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ import pytest
 from commands import run_settings
 from iwlora import IwloraError
 from iwlora.files import write_text
+from iwlora.training.checkpoints import last_sealed
 from iwlora.training.recipe import Recipe, build, load
 from iwlora.training.run import train
 from iwlora.training.rundir import RunDir, environment
 
 LAYOUT = {
+    ".lock",
     "recipe.yaml",
     "environment.json",
     "status.json",
@@ -79,19 +82,7 @@ def test_checkpoints_lie_in_their_folder(settings: dict[str, Any], tmp_path: Pat
     run = RunDir.finished(tmp_path)
     kept = sorted(folder.name for folder in run.checkpoints.iterdir())
     assert kept == ["checkpoint-4", "checkpoint-6"]
-    assert run.last_checkpoint() == run.checkpoints / "checkpoint-6"
-
-
-def test_the_newest_whole_checkpoint_counts(recipe: Recipe, tmp_path: Path) -> None:
-    run = RunDir.open(tmp_path, recipe)
-    assert run.last_checkpoint() is None
-    for step in (9, 10, 100):
-        (run.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
-    (run.checkpoints / "checkpoint-100" / "trainer_state.json").write_text('{"epoch": 1')
-    assert run.last_checkpoint() is None
-    for step in (9, 10):
-        (run.checkpoints / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert run.last_checkpoint() == run.checkpoints / "checkpoint-10"
+    assert last_sealed(run.checkpoints) == run.checkpoints / "checkpoint-6"
 
 
 def test_the_result_is_written_last(
@@ -104,11 +95,31 @@ def test_the_result_is_written_last(
         write_text(path, text)
 
     monkeypatch.setattr("iwlora.training.rundir.write_text", record)
-    monkeypatch.setattr("iwlora.training.run.write_text", record)
+    monkeypatch.setattr("iwlora.training.scores.write_text", record)
     train(recipe, tmp_path)
     assert written[0] == "recipe.yaml"
     assert written[-1] == "result.json"
     assert written.count("result.json") == 1
+
+
+def test_two_processes_do_not_write_into_one_folder(recipe: Recipe, tmp_path: Path) -> None:
+    run = RunDir.open(tmp_path, recipe)
+    with run.alone():
+        for attempt in (lambda: RunDir.open(tmp_path, recipe), lambda: train(recipe, tmp_path)):
+            with pytest.raises(IwloraError, match=r"another process is at work in .*; wait for it"):
+                attempt()
+        assert not (tmp_path / "status.json").exists()
+    RunDir.open(tmp_path, recipe)
+
+
+def test_a_disk_too_full_for_the_run_is_told_before_it_trains(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000_000)
+    monkeypatch.setattr("iwlora.training.rundir.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(IwloraError, match="has 10 MB of disk left, and the run writes about 16 MB"):
+        train(recipe, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_the_stored_recipe_is_the_recipe(recipe: Recipe, tmp_path: Path) -> None:

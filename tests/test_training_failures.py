@@ -12,7 +12,7 @@ from iwlora.training import run as run_module
 from iwlora.training.run import train
 from iwlora.training.rundir import RunDir
 from iwlora.training.trainer import Log
-from runs import recipe, status
+from runs import recipe, status, with_options
 
 
 class Stopped(RuntimeError):
@@ -34,6 +34,7 @@ def test_an_error_in_the_middle_leaves_no_result(
     assert status(folder) == {"state": "failed", "error": "Stopped: the disk is full"}
     left = {path.name for path in folder.iterdir()}
     assert left == {
+        ".lock",
         "recipe.yaml",
         "environment.json",
         "status.json",
@@ -58,20 +59,13 @@ def test_the_result_is_written_last(
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "message"),
-    [
-        (4, r"the loss is nan at step 10: training diverged; lower train\.lr"),  # it is logged
-        (32, r"the logits are not finite: the model diverged; lower train\.lr"),  # it is scored
-    ],
-)
 def test_a_loss_that_is_no_number_ends_the_run(
-    batch_size: int, message: str, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
-    wanted = recipe(tiny_bert, reviews, lr=1e30, batch_size=batch_size, epochs=1)
-    with pytest.raises(IwloraError, match=message):
+    wanted = recipe(tiny_bert, reviews, lr=1e30, batch_size=4, epochs=1)
+    with pytest.raises(IwloraError, match=r"the loss is nan in step 3: training diverged; lower"):
         train(wanted, tmp_path / "run")
-    assert status(tmp_path / "run")["state"] == "failed"
+    assert status(tmp_path / "run")["state"] == "diverged"
     assert not (tmp_path / "run" / "result.json").exists()
 
 
@@ -79,6 +73,7 @@ def test_a_training_too_short_for_the_method_is_told(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
     wanted = recipe(tiny_bert, reviews, "adalora", epochs=1, batch_size=96)
+    wanted = with_options(wanted, t_init=0.6, t_final=0.3)
     with pytest.raises(IwloraError, match="adalora has no step left for pruning in a training of"):
         train(wanted, tmp_path / "run")
 
@@ -95,11 +90,3 @@ def test_a_line_that_a_crash_cut_off_does_not_stop_a_resume(tmp_path: Path) -> N
     state = TrainerState(global_step=5)
     Log(path).on_train_begin(TrainingArguments(str(tmp_path)), state, TrainerControl())
     assert path.read_text(encoding="utf-8") == '{"step": 3, "loss": 1.0}\n'
-
-
-def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
-    from iwlora.training.trainer import FineTuner
-
-    (tmp_path / "trainable.safetensors").write_bytes(b"half")
-    with pytest.raises(IwloraError, match=r"is damaged .*; remove it to go on from the one before"):
-        FineTuner._load_from_checkpoint(FineTuner.__new__(FineTuner), str(tmp_path))

@@ -1,9 +1,12 @@
-"""Atomic writes: a reader, or a crash, never meets half a file."""
+"""Atomic writes and exclusive use: nobody meets half a file, or writes beside another."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -27,3 +30,18 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def exclusive(path: str | os.PathLike[str]) -> Iterator[bool]:
+    """Whether this process alone holds the lock in the file ``path``, till the block ends.
+
+    The operating system lets go of it when the process dies. The file stays.
+    """
+    with open(path, "a", encoding="ascii") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

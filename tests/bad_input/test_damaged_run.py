@@ -89,7 +89,7 @@ def test_training_that_diverges_is_not_finished(
     assert "lower train.lr" in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "run" / "result.json").exists()
-    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "diverged"
 
 
 def test_what_is_no_run(tmp_path: Path, reviews: dict[str, str], refused: Command) -> None:

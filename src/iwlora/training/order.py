@@ -34,15 +34,23 @@ class EpochOrder(Sampler[int]):
         """Called by the training loop before each epoch."""
         self._epoch = epoch
 
+    def rows(self, step: int) -> list[int]:
+        """The rows of an optimizer step, counted from 0 over all epochs."""
+        epoch, number = divmod(step, -(-self._size // self._batch_size))
+        start = number * self._batch_size
+        return self._order(epoch)[start : start + self._batch_size]
+
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng([self._seed, self._epoch])
+        return iter(self._order(self._epoch))
+
+    def _order(self, epoch: int) -> list[int]:
+        random = np.random.default_rng([self._seed, epoch])
         order = random.permutation(self._size)
         if self._lengths is None:
-            yield from order.tolist()
-            return
+            return [int(row) for row in order]
         pool = self._batch_size * _BATCHES_SORTED_TOGETHER
         batches = []
         for start in range(0, self._size, pool):
@@ -54,7 +62,5 @@ class EpochOrder(Sampler[int]):
         # A short batch stays last: the sampler above cuts this list into equal pieces.
         full = [batch for batch in batches if len(batch) == self._batch_size]
         rest = [batch for batch in batches if len(batch) < self._batch_size]
-        for index in random.permutation(len(full)):
-            yield from full[index].tolist()
-        for batch in rest:
-            yield from batch.tolist()
+        shuffled = [full[index] for index in random.permutation(len(full))]
+        return [int(row) for batch in [*shuffled, *rest] for row in batch]

@@ -52,6 +52,8 @@ class TrainSettings(BaseModel):
     """Of the task head, the adapter, the data order, dropout."""
     save_steps: Count | None = None
     """Optimizer steps between checkpoints; null: none."""
+    keep_checkpoints: Count = 2
+    """The newest so many are kept."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the matrix products; parameters are always float32."""
     group_by_length: Annotated[bool, Field(strict=True)] = True

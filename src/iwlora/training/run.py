@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,8 +25,10 @@ from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
 from iwlora.training.backbone import load_backbone
 from iwlora.training.calibrate import calibration_batches, device
+from iwlora.training.checkpoints import Seal, last_sealed
+from iwlora.training.finite import Diverged
 from iwlora.training.order import EpochOrder
-from iwlora.training.recipe import Recipe
+from iwlora.training.recipe import Recipe, TrainSettings
 from iwlora.training.rundir import RunDir
 from iwlora.training.scores import score_splits
 from iwlora.training.trainer import EvaluateEpochs, FineTuner, Log, Progress, task_loss
@@ -43,13 +46,16 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     done = run.result()
     if done is not None:
         return done
-    run.status("running")
-    try:
-        result = _carry_out(recipe, run, progress)
-    except BaseException as error:
-        run.status("failed", error=f"{type(error).__name__}: {error}")
-        raise
-    run.finish(result)
+    with run.alone(), deterministic(recipe.train.deterministic):
+        run.status("running")
+        try:
+            result = _carry_out(recipe, run, progress)
+        except BaseException as error:
+            state = "diverged" if isinstance(error, Diverged) else "failed"
+            with suppress(OSError):  # where nothing can be written, the error itself must be told
+                run.status(state, error=f"{type(error).__name__}: {error}")
+            raise
+        run.finish(result)
     return result
 
 
@@ -75,16 +81,13 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         attached.initialize(calibration_batches(recipe, encoded["train"], collate))
     preparing = time.perf_counter() - started
 
+    run.reserve(_written(settings, counts["trainable_parameters"]))
     trainer = _trainer(recipe, run, task, attached, encoded, collate, tokenizer, progress)
-    checkpoint = run.last_checkpoint()
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.perf_counter() - started - trainer.evaluation_seconds
+    checkpoint = last_sealed(run.checkpoints)
+    trainer.fit(checkpoint)
     attached.save(run.path)
     tokenizer.save_pretrained(run.path / "tokenizer")
 
-    steps = trainer.state.global_step - _step(checkpoint)
-    examples = len(task.splits["train"]) * settings.epochs * steps / trainer.state.max_steps
     return {
         "method": recipe.method.name,
         "label": recipe.label or recipe.method.name,
@@ -97,9 +100,9 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "selected_on": "last checkpoint",
         **counts,
         "adapter_parameters": attached.count(),  # once more: a method may have pruned
-        "train_seconds": seconds,
+        "train_seconds": trainer.seconds,
         "measure_seconds": preparing + (sensitivity.seconds if sensitivity else 0.0),
-        "examples_per_second": examples / seconds,
+        "examples_per_second": len(task.splits["train"]) * settings.epochs / trainer.seconds,
         "peak_memory_bytes": _peak_memory(),
         "train_examples": len(task.splits["train"]),
         "epochs": settings.epochs,
@@ -183,7 +186,6 @@ def _trainer(
             bf16=settings.precision == "bf16",
             save_strategy="steps" if settings.save_steps else "no",
             save_steps=settings.save_steps or 500,
-            save_total_limit=2,
             logging_steps=10,
             logging_nan_inf_filter=False,
             report_to="none",
@@ -211,11 +213,29 @@ def _trainer(
             Log(run.metrics, watched),
         ],
     )
+    trainer.add_callback(Seal(lambda: trainer.seconds, settings.keep_checkpoints))
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
     if progress:
         trainer.add_callback(Progress())
     return trainer
+
+
+def _written(settings: TrainSettings, parameters: int) -> int:
+    """Bytes that a run writes at most: its result, and checkpoints with Adam's two moments."""
+    checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
+    return 16_000_000 + 4 * parameters * (1 + 3 * checkpoints)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Leave torch's choice of algorithms as it was; the Trainer sets what is ``wanted``."""
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.use_deterministic_algorithms(before)
 
 
 def _step(checkpoint: Path | None) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.files import write_text
+from iwlora.files import exclusive, write_text
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
 from iwlora.training.recipe import Recipe, load
@@ -18,7 +21,8 @@ from iwlora.training.recipe import Recipe, load
 _PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
 
 
-_BEGUN = {"recipe.yaml", "environment.json", "status.json"}
+_LOCK = ".lock"
+_BEGUN = {_LOCK, "recipe.yaml", "environment.json", "status.json"}
 
 
 class RunDir:
@@ -58,11 +62,13 @@ class RunDir:
                     f"{path} belongs to another recipe ({stored}); choose another folder, or "
                     "remove it if its run is not wanted any more"
                 )
-        elif run.path.is_dir() and any(run.path.iterdir()):
+        elif run.path.is_dir() and any(file.name != _LOCK for file in run.path.iterdir()):
             raise IwloraError(f"{path} is not empty and holds no run; choose another folder")
         try:
-            write_text(stored, recipe.to_yaml())
-            write_text(run.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+            with run.alone():
+                write_text(stored, recipe.to_yaml())
+                told = json.dumps(environment(), indent=1) + "\n"
+                write_text(run.path / "environment.json", told)
         except OSError as error:
             raise IwloraError(f"cannot write into {path}: {error.strerror}") from None
         return run
@@ -78,6 +84,27 @@ class RunDir:
         if run.result() is None:
             raise IwloraError(f"the run in {path} is not finished; start it again to go on with it")
         return run
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The folder for this process; raises ``IwloraError`` while another is at work in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.path / _LOCK) as held:
+            if not held:
+                raise IwloraError(
+                    f"another process is at work in {self.path}; wait for it, or choose another "
+                    "folder"
+                )
+            yield
+
+    def reserve(self, needed: int) -> None:
+        """Raise ``IwloraError`` when the disk has not the bytes that the run will write."""
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise IwloraError(
+                f"{self.path} has {free / 1e6:,.0f} MB of disk left, and the run writes about "
+                f"{needed / 1e6:,.0f} MB; free some, or choose another folder"
+            )
 
     def recipe(self) -> Recipe:
         """The recipe that the run follows."""
@@ -127,7 +154,7 @@ class RunDir:
         write_text(self.path / "result.json", json.dumps(result, indent=1) + "\n")
 
     def status(self, state: str, **details: Any) -> None:
-        """Say how the run stands: ``running``, ``failed`` or ``done``."""
+        """Say how the run stands: ``running``, ``failed``, ``diverged`` or ``done``."""
         write_text(self.path / "status.json", json.dumps({"state": state, **details}) + "\n")
 
     def _failed_at_once(self) -> bool:
@@ -139,23 +166,6 @@ class RunDir:
         except (OSError, ValueError):  # not begun, or not known how it ended: not ours to take
             return False
         return isinstance(status, dict) and status.get("state") == "failed"
-
-    def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint to go on from, if there is one; not one that was cut short."""
-        steps = {
-            int(folder.name.removeprefix("checkpoint-")): folder
-            for folder in self.checkpoints.glob("checkpoint-*")
-            if _is_json(folder / "trainer_state.json")  # the Trainer writes it last
-        }
-        return steps[max(steps)] if steps else None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def environment() -> dict[str, Any]:

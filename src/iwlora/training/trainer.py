@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
@@ -25,6 +24,8 @@ from transformers import (
 from iwlora.errors import IwloraError
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
+from iwlora.training.checkpoints import seconds_until
+from iwlora.training.finite import Finite
 from iwlora.training.order import EpochOrder
 
 _TRAINABLE_FILE = "trainable.safetensors"
@@ -34,7 +35,8 @@ class FineTuner(Trainer):
     """A Trainer whose checkpoints hold the declared trainable parameters and nothing else.
 
     ``learning_rates`` are factors of the learning rate by parameter, 1 where there is none.
-    ``evaluation_seconds`` is the time spent scoring during training.
+    ``seconds`` is the time spent training so far, scoring apart, before a resume included. Raises
+    :class:`iwlora.training.finite.Diverged` for a loss or gradient that is no number.
     """
 
     def __init__(
@@ -55,7 +57,10 @@ class FineTuner(Trainer):
         self._order = order
         self._trainable = tuple(trainable)
         self._learning_rates = dict(learning_rates or {})
-        self.evaluation_seconds = 0.0
+        self._finite = Finite(order.rows, every=int(self.args.logging_steps))
+        self._before = self._scoring = 0.0
+        self._started: float | None = None
+        self._ended: float | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self._order
@@ -109,11 +114,36 @@ class FineTuner(Trainer):
             ]
         return optimizer
 
+    @property
+    def seconds(self) -> float:
+        """Time spent training so far, scoring apart, before a resume included."""
+        now = self._ended or time.perf_counter()
+        return self._before + now - (self._started or now) - self._scoring
+
+    def fit(self, checkpoint: Path | None) -> None:
+        """Train, from the beginning or from a checkpoint."""
+        self._before = seconds_until(checkpoint)
+        self._started = time.perf_counter()
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        self._finite.judge()
+        self._ended = time.perf_counter()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Forward and backward of a piece, whose loss must be a number."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        self._finite.piece(loss)
+        return loss
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._finite.step(self.state.global_step, norm)
+        return norm
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score, and keep account of the time."""
         started = time.perf_counter()
         scores: dict[str, float] = super().evaluate(*args, **kwargs)
-        self.evaluation_seconds += time.perf_counter() - started
+        self._scoring += time.perf_counter() - started
         return scores
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -125,13 +155,7 @@ class FineTuner(Trainer):
         save_file(tensors, folder / _TRAINABLE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        try:
-            tensors = load_file(Path(resume_from_checkpoint) / _TRAINABLE_FILE)
-        except (OSError, SafetensorError) as error:
-            raise IwloraError(
-                f"the checkpoint {resume_from_checkpoint} is damaged ({error}); remove it to go on "
-                "from the one before it, or from the beginning"
-            ) from None
+        tensors = load_file(Path(resume_from_checkpoint) / _TRAINABLE_FILE)
         if set(tensors) != set(self._trainable):
             raise IwloraError(f"{resume_from_checkpoint} is a checkpoint of another model")
         with torch.no_grad():
@@ -177,7 +201,7 @@ class EvaluateEpochs(TrainerCallback):
 
 
 class Log(TrainerCallback):
-    """Appends what the Trainer logs to ``metrics.jsonl`` and stops at a loss that is no number."""
+    """Appends what the Trainer logs to ``metrics.jsonl``; a score that is no number is null."""
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         self._path, self._split = path, split
@@ -211,12 +235,11 @@ class Log(TrainerCallback):
         else:
             return
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
-        if not math.isfinite(float(record["loss"])):
-            raise IwloraError(
-                f"the loss is {record['loss']} at step {state.global_step}: training diverged; "
-                "lower train.lr, or lengthen train.warmup"
-            )
+            stream.write(json.dumps({key: _finite(value) for key, value in record.items()}) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _step(line: str) -> float:
