@@ -26,7 +26,12 @@ TASKS = (*FREE, "tasks", "tasks.*")
 # Training sees methods through their contract only.
 CONTRACT = ("methods", "methods.base", "methods.budget", "methods.saved")
 RECIPES = (*MEASURING, *TASKS, *CONTRACT, "training.*")
-RECORDS = (*FREE, "sensitivity.record", "sensitivity.tables", "bench.result", "bench.records")
+RECORDS = (
+    *(*FREE, "sensitivity.record", "sensitivity.tables"),
+    *("bench.result", "bench.reading", "bench.records"),
+)
+WORDS = (*RECORDS, "bench.stats", "bench.analysis")
+DRAWN = (*WORDS, "bench.tables", "bench.updates", "bench.plots", "bench.heatmaps")
 ALLOWED = {
     "__init__": (*PENALISING, "methods.saved", "training.*"),
     "__main__": ("cli",),
@@ -50,11 +55,21 @@ ALLOWED = {
     "bench.executors": FREE,
     "bench.grid": (*RECIPES, "bench.search", "bench.plan", "bench.executors"),
     "bench.result": FREE,
+    "bench.reading": FREE,
     "bench.records": RECORDS,
     "bench.stats": RECORDS,
+    "bench.bootstrap": FREE,
+    "bench.sources": RECORDS,
+    "bench.analysis": (*RECORDS, "bench.stats", "bench.bootstrap"),
+    "bench.words": WORDS,
+    "bench.tables": (*WORDS, "bench.bootstrap", "bench.words"),
+    "bench.summary": (*WORDS, "bench.words", "bench.tables"),
+    "bench.texts": (*WORDS, "bench.words", "bench.tables"),
+    "bench.updates": RECORDS,
     "bench.plots": (*RECORDS, "bench.stats"),
-    "bench.tables": (*RECORDS, "bench.stats"),
-    "bench.report": (*RECORDS, "bench.stats", "bench.plots", "bench.tables"),
+    "bench.heatmaps": (*RECORDS, "bench.plots"),
+    "bench.pictures": DRAWN,
+    "bench.report": (*DRAWN, "bench.sources", "bench.summary", "bench.texts", "bench.pictures"),
     "sensitivity": (),
     "penalty": (),
     "testing": (*RECIPES, "methods.*", "testing.*"),

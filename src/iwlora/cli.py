@@ -112,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(given: argparse.Namespace) -> int:
     _quiet_libraries()
-    from iwlora.bench.plots import importance_heatmap, save, text_heatmap
+    from iwlora.bench.heatmaps import importance_heatmap, text_heatmap
+    from iwlora.bench.plots import save
     from iwlora.sensitivity.tables import ranking
     from iwlora.training.calibrate import measure_recipe
     from iwlora.training.recipe import apply_overrides, build
@@ -185,24 +186,25 @@ def _train(given: argparse.Namespace) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     _quiet_libraries()
+    from iwlora.bench.analysis import analyse
     from iwlora.bench.executors import Local
     from iwlora.bench.grid import compare
+    from iwlora.bench.heatmaps import text_heatmap
     from iwlora.bench.plan import load_plan
-    from iwlora.bench.plots import text_heatmap
     from iwlora.bench.records import load_comparison
-    from iwlora.bench.report import write_report
-    from iwlora.bench.tables import terminal_table
+    from iwlora.bench.report import write
+    from iwlora.bench.texts import terminal_table
 
     plan = load_plan(given.recipe, given.overrides)
     failed = compare(plan, given.out, lambda lock: Local(given.jobs, lock), _announce)
     comparison = load_comparison(given.out)
+    found = analyse([comparison])
+    print("\n" + terminal_table(found))
     if not comparison.runs:
-        print("\n" + terminal_table(comparison))
         print(f"error: no run of {given.out} has finished", file=sys.stderr)
         return 1
-    path = write_report(given.out)
+    path = write(found)
     measured = [s for s in (run.sensitivity() for run in comparison.runs) if s is not None]
-    print("\n" + terminal_table(comparison))
     if measured:
         print("\n" + text_heatmap(measured[0]))
     print(f"\nreport: {path}")
@@ -214,12 +216,14 @@ def _announce(text: str) -> None:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from iwlora.bench.records import load
-    from iwlora.bench.report import write_report
-    from iwlora.bench.tables import terminal_table
+    from iwlora.bench.analysis import analyse
+    from iwlora.bench.report import write
+    from iwlora.bench.sources import load_parts
+    from iwlora.bench.texts import terminal_table
 
-    path = write_report(given.folder)
-    print(terminal_table(load(given.folder)))
+    found = analyse(load_parts([given.folder]), Path(given.folder))
+    path = write(found)
+    print(terminal_table(found))
     print(f"\nreport: {path}")
     return 0
 

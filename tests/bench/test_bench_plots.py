@@ -12,15 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iwlora.bench.plots import (
-    importance_heatmap,
-    learning_curves,
-    metric_by_arm,
-    most_important,
-    save,
-    shares,
-    text_heatmap,
-)
+from iwlora.bench.heatmaps import importance_heatmap, most_important, shares, text_heatmap
+from iwlora.bench.plots import learning_curves, metric_by_arm, save
 from iwlora.bench.records import load
 from iwlora.sensitivity.record import Sensitivity, SiteSensitivity
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from iwlora.bench.result import Label, Name, Result
+from iwlora.bench.reading import fields, read_text, status, validated
+from iwlora.bench.result import Label, Name, Result, Score
 from iwlora.errors import IwloraError
 from iwlora.sensitivity.record import Sensitivity
 
@@ -25,38 +26,83 @@ def _distinct(items: list[Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its folder and its validated ``result.json``."""
+    """One finished run: its validated ``result.json``, and its folder where it has one."""
 
-    folder: Path
-    result: Result
+    folder: Path | None
+    result: Score
+
+    def _file(self, name: str) -> Path | None:
+        path = self.folder / name if self.folder else None
+        return path if path and path.is_file() else None
 
     def history(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; empty without one, ``IwloraError`` for a broken line."""
-        path = self.folder / "metrics.jsonl"
-        if not path.exists():
+        path = self._file("metrics.jsonl")
+        if path is None:
             return []
         return [
-            _fields(f"{path}, line {number}", line)
-            for number, line in enumerate(_text(path).splitlines(), start=1)
+            fields(f"{path}, line {number}", line)
+            for number, line in enumerate(read_text(path).splitlines(), start=1)
             if line.strip()
         ]
 
     def sensitivity(self) -> Sensitivity | None:
         """What the run measured before training; None for a method that measures nothing."""
-        path = self.folder / "sensitivity.json"
-        return Sensitivity.load(path) if path.exists() else None
+        path = self._file("sensitivity.json")
+        return Sensitivity.load(path) if path else None
 
     def environment(self) -> dict[str, Any]:
         """``environment.json``: versions and machine; empty without one."""
-        path = self.folder / "environment.json"
-        return _fields(path, _text(path)) if path.exists() else {}
+        path = self._file("environment.json")
+        return fields(path, read_text(path)) if path else {}
+
+    def recipe(self) -> str | None:
+        """``recipe.yaml`` as it stands."""
+        path = self._file("recipe.yaml")
+        return read_text(path) if path else None
+
+    def predictions(self) -> tuple[list[str], list[str]] | None:
+        """(labels, predictions) of the scored rows; None where these were not kept as classes."""
+        path = self._file(f"predictions/{self.result.evaluated_on}.csv")
+        if path is None:
+            return None
+        rows = list(csv.DictReader(read_text(path).splitlines()))
+        if not rows or not {"label", "prediction"} <= set(rows[0]):
+            return None
+        return [row["label"] for row in rows], [row["prediction"] for row in rows]
+
+
+class Tried(BaseModel):
+    """One trial of a search for a learning rate."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    lr: float
+    seed: int
+    state: str
+    score: float | None
+    seconds: float | None
+
+
+class Choice(BaseModel):
+    """The learning rate that an arm's search has found; ``remark`` says where it is weak."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    lr: float | None
+    inside: bool
+    remark: str | None
+    metric: str | None
+    trials: list[Tried]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Arms x seeds on one model and task: the finished runs, and what is missing and why.
 
-    ``missing`` holds (label, seed, status) of each planned run that has no score.
+    ``missing`` holds (label, seed, status) of each planned run that has no score, ``remarks``
+    what a reader must know: arms whose search is weak, runs that crashed and were tried again.
+    ``searched`` is None where how the learning rates were found is not known.
     """
 
     folder: Path
@@ -66,6 +112,14 @@ class Comparison:
     seeds: tuple[int, ...]
     runs: tuple[Run, ...]
     missing: tuple[tuple[str, int, str], ...]
+    searched: bool | None = None
+    search: Mapping[str, Choice] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The task, and the model where it is known."""
+        return f"{self.task} with {self.model}" if self.model else self.task
 
     def of(self, label: str) -> tuple[Run, ...]:
         """The finished runs of one arm, in the order of the seeds."""
@@ -91,51 +145,9 @@ class _Plan(BaseModel):
 
     model: Name
     task: Name
+    searched: bool | None = None
     methods: Annotated[list[Label], AfterValidator(_distinct), Field(min_length=1)]
     seeds: Annotated[list[int], AfterValidator(_distinct), Field(min_length=1)]
-
-
-Schema = TypeVar("Schema", bound=BaseModel)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise IwloraError(f"cannot read {path} ({error})") from None
-
-
-def _fields(
-    where: str | Path, text: str, parse: Callable[[str], Any] = json.loads
-) -> dict[str, Any]:
-    try:
-        fields = parse(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise IwloraError(f"{where} is damaged or was cut short ({error})") from None
-    if not isinstance(fields, dict):
-        raise IwloraError(f"{where} holds a {type(fields).__name__}, not fields with names")
-    return fields
-
-
-def _validated(path: Path, fields: dict[str, Any], schema: type[Schema]) -> Schema:
-    try:
-        return schema.model_validate(fields)
-    except ValidationError as invalid:
-        problems = (
-            f"{path}: {'.'.join(map(str, error['loc'])) or 'fields'}: {error['msg']}"
-            + ("" if error["type"] == "missing" else f" (given: {error['input']!r:.80})")
-            for error in invalid.errors()
-        )
-        raise IwloraError("\n".join(problems)) from None
-
-
-def _status(folder: Path) -> str:
-    path = folder / "status.json"
-    if not path.exists():
-        return "not started"
-    stored = _fields(path, _text(path))
-    words = ("no result.json; state", stored.get("state"), stored.get("error"))
-    return ": ".join(" ".join(str(word).split()) for word in words if word)
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
@@ -143,10 +155,10 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     path = Path(folder) / "result.json"
     if not path.exists():
         raise IwloraError(
-            f"{folder} holds no finished run ({_status(Path(folder))}); "
+            f"{folder} holds no finished run ({status(Path(folder))}); "
             "finish it with 'iwlora train'"
         )
-    return Run(Path(folder), _validated(path, _fields(path, _text(path)), Result))
+    return Run(Path(folder), validated(path, fields(path, read_text(path)), Result))
 
 
 def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
@@ -159,7 +171,7 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
     path = root / "comparison.yaml"
     if not path.exists():
         raise IwloraError(f"{folder} is no comparison (no comparison.yaml); see 'iwlora compare'")
-    plan = _validated(path, _fields(path, _text(path), yaml.safe_load), _Plan)
+    plan = validated(path, fields(path, read_text(path), yaml.safe_load), _Plan)
     runs: list[Run] = []
     missing: list[tuple[str, int, str]] = []
     problems: list[str] = []
@@ -168,7 +180,7 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
             place = root / label / f"seed-{seed}"
             try:
                 if not (place / "result.json").exists():
-                    missing.append((label, seed, _status(place)))
+                    missing.append((label, seed, status(place)))
                     continue
                 run = load_run(place)
             except IwloraError as error:
@@ -181,15 +193,48 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
                 missing.append((label, seed, f"finished, but its {name} is not a finite number"))
             else:
                 runs.append(run)
+    problems += [f"{root}: {line}" for line in unequal_starts(runs)]
     if problems:
         raise IwloraError("\n".join(problems))
-    arms, seeds = tuple(plan.methods), tuple(plan.seeds)
-    return Comparison(root, plan.model, plan.task, arms, seeds, tuple(runs), tuple(missing))
+    search = _search(root / "search.json")
+    crashes = _crashes(root / "failures.jsonl")
+    return Comparison(
+        root,
+        plan.model,
+        plan.task,
+        tuple(plan.methods),
+        tuple(plan.seeds),
+        tuple(runs),
+        tuple(missing),
+        plan.searched,
+        search,
+        (*(one.remark for one in search.values() if one.remark), *crashes),
+    )
+
+
+def _search(path: Path) -> dict[str, Choice]:
+    stored = fields(path, read_text(path)) if path.exists() else {}
+    return {label: validated(path, found, Choice) for label, found in stored.items()}
+
+
+def _crashes(path: Path) -> list[str]:
+    """Which runs crashed, one sentence for each; the last line may have been cut short."""
+    lines = read_text(path).splitlines() if path.exists() else []
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not line.endswith("}"):
+            continue
+        told = fields(f"{path}, line {number}", line)
+        ending = "was tried again" if told.get("tried_again") else "is not counted"
+        found[str(told.get("run"))] = (
+            f"{told.get('run')} crashed (exit {told.get('exit')}) and {ending}"
+        )
+    return list(found.values())
 
 
 def _foreign(run: Run, planned: dict[str, Any], first: Run | None) -> list[str]:
     """Why this run does not belong into its comparison, one line for each reason."""
-    path = run.folder / "result.json"
+    path = (run.folder or Path()) / "result.json"
     found = run.result.model_dump()
     lines = [
         f"{path} belongs to another comparison: its {field} is {found[field]!r}, "
@@ -197,7 +242,7 @@ def _foreign(run: Run, planned: dict[str, Any], first: Run | None) -> list[str]:
         for field, value in planned.items()
         if found[field] != value
     ]
-    if first is not None:
+    if first is not None and first.folder:
         alike = first.result.model_dump(include={"primary_metric", "evaluated_on", "selected_on"})
         lines += [
             f"{path} does not compare: its {field} is {found[field]!r}, that of "
@@ -205,6 +250,25 @@ def _foreign(run: Run, planned: dict[str, Any], first: Run | None) -> list[str]:
             for field, value in alike.items()
             if found[field] != value
         ]
+    return lines
+
+
+def unequal_starts(runs: Sequence[Run]) -> list[str]:
+    """Where runs of one seed did not see the same data in the same order from the same head."""
+    lines = []
+    for name, what in (
+        ("data_digest", "the same data in the same order"),
+        ("head_digest", "the same initial head"),
+    ):
+        first: dict[int, Run] = {}
+        for run in runs:
+            own = getattr(run.result, name)
+            other = first.setdefault(run.result.seed, run) if own else run
+            if own and getattr(other.result, name) != own:
+                lines.append(
+                    f"{run.result.label} and {other.result.label} did not start alike at seed "
+                    f"{run.result.seed}: not {what}"
+                )
     return lines
 
 

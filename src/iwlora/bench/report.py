@@ -5,75 +5,113 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from iwlora.bench import plots, stats
-from iwlora.bench.records import Comparison, load
+from iwlora.bench import plots
+from iwlora.bench.analysis import Analysis, Compared, analyse
+from iwlora.bench.pictures import pictures
+from iwlora.bench.records import Comparison
+from iwlora.bench.sources import load_parts
+from iwlora.bench.summary import summary
 from iwlora.bench.tables import (
+    Table,
     absence,
     differences,
     duration,
-    markdown,
+    overall,
     remarks,
     score,
-    scoring,
-    summary,
+    searches,
     table,
-    terminal_table,
     verdict,
 )
+from iwlora.bench.texts import comma_separated, latex, markdown
+from iwlora.bench.updates import updates_of
 from iwlora.errors import IwloraError
 from iwlora.files import write_text
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["terminal_table", "write_report"]
-
 
 @dataclass(frozen=True)
-class _Picture:
-    """A figure with its caption, its words for who cannot see it, and its file name."""
+class Section:
+    """One task on the page."""
 
-    stem: str
-    caption: str
-    alt: str
-    figure: Figure
+    comparison: Comparison
+    tables: list[Table]
+    pictures: list[dict[str, str]]
+    remarks: list[str]
+    environment: dict[str, list[str]]
+    recipes: list[tuple[str, str]]
 
 
-def _pictures(comparison: Comparison) -> list[_Picture]:
-    head, rows = table(comparison)
-    metric = comparison.metrics[0]
-    scores = "; ".join(f"{row[0]} {row[2]}" for row in rows)
-    pictures = []
-    if len(comparison.runs) > 1:
-        caption = (
-            f"{metric}: a dot for each seed; above the dots their mean and its 95% t interval."
+def write_report(folder: str | os.PathLike[str]) -> Path:
+    """Write the report of a comparison or run folder into it; see :func:`write`."""
+    return write(analyse(load_parts([folder]), Path(folder)))
+
+
+def write(found: Analysis) -> Path:
+    """Write summary.json, .md, .csv and .tex, figures/ and report.html into the folder.
+
+    Returns the path of report.html, which is written last and needs no other file. Raises
+    ``IwloraError`` when no run has finished or one is damaged.
+    """
+    if not any(part.runs for part in found.parts):
+        waiting = "; ".join(absence(*one) for part in found.parts for one in part.missing)
+        raise IwloraError(
+            f"no run of {found.folder} has finished yet: {waiting}; continue with 'iwlora compare'"
         )
-        alt = f"{head[2]} by arm: {scores}"
-        pictures.append(_Picture("metric", caption, alt, plots.metric_by_arm(comparison)))
-    if curves := plots.learning_curves(comparison):
-        caption = "Learning curves: a thin line for each seed, a bold one for their mean."
-        alt = f"Training loss and validation {metric} by step; at the end: {scores}"
-        pictures.append(_Picture("curves", caption, alt, curves))
-    for label in comparison.arms:
-        for run in comparison.of(label):
-            if measured := run.sensitivity():
-                top = plots.most_important(measured)
-                caption = (
-                    f"Importance measured by {label}, seed {run.result.seed}: {measured.estimator} "
-                    f"estimate over {measured.batches} batches in {duration(measured.seconds)}."
-                )
-                alt = "Largest shares: " + "; ".join(f"{n} {percent:.1f}%" for n, percent in top)
-                figure = plots.importance_heatmap(measured)
-                pictures.append(_Picture(f"importance-{label}", caption, alt, figure))
-                break
-    return pictures
+    root = found.folder
+    numbers = summary(found)
+    sections = []
+    told = numbers.get("parts", [numbers])
+    for number, (part, compared) in enumerate(zip(found.parts, found.compared, strict=True)):
+        _add_updates(told[number], part)
+        place = root / "figures" / (f"{number + 1}" if len(found.parts) > 1 else "")
+        sections.append(_section(part, compared, place))
+    text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(root / "summary.json", text + "\n")
+    write_text(root / "summary.md", markdown(found))
+    write_text(root / "summary.csv", comma_separated(found))
+    write_text(root / "summary.tex", latex(found))
+    page = root / "report.html"
+    write_text(page, _page(found, sections))
+    return page
+
+
+def _add_updates(told: dict[str, Any], part: Comparison) -> None:
+    """‖Δ_k‖ and the rank of each matrix, mean over seeds, with the arm they belong to."""
+    for arm in told["arms"]:
+        arm["updates"] = {
+            name: {"norm": one.norm, "rank": one.rank}
+            for name, one in updates_of(part, arm["label"]).items()
+        }
+
+
+def _section(part: Comparison, compared: Sequence[Compared], place: Path) -> Section:
+    shown = []
+    for picture in pictures(part):
+        _, svg = plots.save(picture.figure, place / picture.stem)
+        data = base64.b64encode(svg.read_bytes()).decode("ascii")
+        shown.append({"caption": picture.caption, "alt": picture.alt, "data": data})
+    tables = [table(part)] if part.runs else []
+    if compared:
+        tables.append(differences(part, compared))
+    if tried := searches(part):
+        tables.append(tried)
+    recipes = [
+        (f"{run.result.label}, seed {run.result.seed}", text)
+        for run in part.runs
+        if (text := run.recipe())
+    ]
+    plan = part.folder / "comparison.yaml"
+    if plan.is_file():
+        recipes.insert(0, ("The comparison", plan.read_text(encoding="utf-8")))
+    return Section(part, tables, shown, remarks(part), _environments(part), recipes)
 
 
 def _environments(comparison: Comparison) -> dict[str, list[str]]:
@@ -86,55 +124,23 @@ def _environments(comparison: Comparison) -> dict[str, list[str]]:
     return {key: list(values) for key, values in seen.items()}
 
 
-def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Write summary.json, summary.md, figures/ and report.html into a comparison or run folder.
-
-    Returns the path of report.html, which is written last and needs no other file. Raises
-    ``IwloraError`` for a folder without a finished run or with a damaged one.
-    """
-    comparison = load(folder)
-    if not comparison.runs:
-        waiting = "; ".join(absence(*one) for one in comparison.missing)
-        raise IwloraError(
-            f"no run of {folder} has finished yet: {waiting}; continue with 'iwlora compare'"
-        )
-    root = comparison.folder
-    numbers = json.dumps(summary(comparison), indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(root / "summary.json", numbers + "\n")
-    write_text(root / "summary.md", markdown(comparison))
-    pictures = []
-    for picture in _pictures(comparison):
-        _, svg = plots.save(picture.figure, root / "figures" / picture.stem)
-        data = base64.b64encode(svg.read_bytes()).decode("ascii")
-        pictures.append({"caption": picture.caption, "alt": picture.alt, "data": data})
-    page = root / "report.html"
-    write_text(page, _page(comparison, pictures))
-    return page
-
-
-def _page(comparison: Comparison, pictures: list[dict[str, str]]) -> str:
+def _page(found: Analysis, sections: Sequence[Section]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = files("iwlora.bench").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    head, rows = table(comparison)
-    recipes = [comparison.folder / name for name in ("comparison.yaml", "recipe.yaml")]
+    several = len(found.parts) > 1
+    title = f"{len(found.parts)} tasks" if several else found.parts[0].title
+    compared = [one for row in found.compared for one in row]
     return (
         environment.from_string(template).render(
-            comparison=comparison,
-            verdict=verdict(comparison),
-            scoring=scoring(comparison),
-            remarks=remarks(comparison),
-            head=head,
-            rows=rows,
-            baseline=stats.baseline_of(comparison.arms),
-            differences=differences(comparison),
-            outcome=stats.outcome,
+            title=title,
+            verdict=verdict(found),
+            several=several,
+            overall=overall(found) if compared else None,
+            sections=sections,
             score=score,
             duration=duration,
-            pictures=pictures,
-            environment=_environments(comparison),
-            recipe="".join(path.read_text(encoding="utf-8") for path in recipes if path.exists()),
         )
         + "\n"
     )

@@ -1,20 +1,23 @@
-"""Means, intervals and paired tests over seeds. Numbers and words only: no files, no figures."""
+"""Means, intervals and paired tests over seeds, corrected for their number. No files, no words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
 
 SIGNIFICANCE = 0.05
+POWER = 0.8
+"""The chance to find a difference that is there, which the number of seeds is asked for."""
 EXACT_SEEDS = 16
-"""Up to here every sign pattern is tried; above, ``RANDOM_FLIPS`` seeded random ones are."""
-RANDOM_FLIPS = 2**EXACT_SEEDS - 1
+"""Up to here every sign pattern is tried; above, ``2**16 - 1`` seeded random ones are."""
 MIN_SEEDS = 6
 """The least n whose smallest two-sided sign-flip p-value, 2 / 2**n, is below 0.05."""
+MOST_SEEDS = 10_000
+"""Beyond this many, asking how many seeds are needed has no useful answer."""
 
 _PERCENT = ("accuracy", "f1", "matthews", "pearson", "spearman", "precision", "recall")
 
@@ -64,29 +67,100 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
     Under no difference every d_i is as likely as -d_i. Exact up to 16 differences; beyond, an
     estimate over random patterns, the observed one counted in, the same at every call.
-    Source: R. A. Fisher, The Design of Experiments (1935), section 21.
+    Source: R. A. Fisher, The Design of Experiments (1935), section 21; computed by
+    ``scipy.stats.permutation_test``.
 
     >>> sign_flip_p([0.1, 0.2, 0.3])
     0.25
     """
-    d = np.asarray(differences, dtype=float)
+    from scipy.stats import permutation_test
+
+    # Scores are multiples of 1 / examples, so sums tie often: rounding must not break the ties.
+    d = np.round(np.asarray(differences, dtype=float), 12)
     if d.size == 0:
         raise ValueError("nothing to test: no paired differences")
-    if d.size <= EXACT_SEEDS:
-        patterns = np.arange(2**d.size)[:, None] >> np.arange(d.size) & 1
-        observed = 0
-    else:
-        patterns = np.random.default_rng(0).integers(0, 2, (RANDOM_FLIPS, d.size))
-        observed = 1
-    sums = np.abs((1 - 2 * patterns) @ d)
-    # Scores are multiples of 1 / examples, so sums tie often: rounding must not break the ties.
-    threshold = abs(d.sum()) - 1e-9 * np.abs(d).sum()
-    return float((np.count_nonzero(sums >= threshold) + observed) / (len(sums) + observed))
+    if d.size == 1:
+        return 1.0
+    tested = permutation_test(
+        (d,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**EXACT_SEEDS - (d.size > EXACT_SEEDS),
+        rng=np.random.default_rng(0),
+    )
+    return float(tested.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number: p_(i) · (m - i + 1), kept in order, at most 1.
+
+    The chance of one false difference among all is then at most the level. Source: S. Holm, A
+    simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979); computed
+    by ``statsmodels``.
+
+    >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+
+
+def least_seeds(family: int) -> int:
+    """The fewest seeds that can decide among ``family`` comparisons: family · 2 / 2**n < 0.05.
+
+    >>> least_seeds(1), least_seeds(4), least_seeds(20)
+    (6, 8, 10)
+    """
+    n = MIN_SEEDS
+    while family * 2 / 2**n >= SIGNIFICANCE:
+        n += 1
+    return n
+
+
+def power(n: int, mean: float, sd: float, family: int = 1) -> float:
+    """The chance that n paired differences N(mean, sd²) are found, at the level 0.05 / family.
+
+    That of the t test, which the sign-flip test approaches as n grows; 0 below the fewest seeds
+    that can decide. Source: noncentral t, ``statsmodels.stats.power``.
+    """
+    from statsmodels.stats.power import TTestPower
+
+    if n < least_seeds(family):
+        return 0.0
+    if sd == 0:
+        return float(mean != 0)
+    return float(TTestPower().power(abs(mean) / sd, n, SIGNIFICANCE / family))
+
+
+def seeds_needed(summary: Summary, family: int = 1) -> int | None:
+    """The fewest seeds in all that find a difference as large as the observed one 4 times in 5.
+
+    None where nothing was observed to go by (one seed, or no difference), and beyond 10,000.
+    """
+    if summary.sd is None or summary.mean == 0:
+        return None
+    low = high = least_seeds(family)
+    while power(high, summary.mean, summary.sd, family) < POWER:
+        low, high = high, 2 * high
+        if low > MOST_SEEDS:
+            return None
+    while low < high:
+        middle = (low + high) // 2
+        if power(middle, summary.mean, summary.sd, family) < POWER:
+            low = middle + 1
+        else:
+            high = middle
+    return high if high <= MOST_SEEDS else None
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """``arm`` minus ``baseline`` in one metric, paired by the seeds that both have."""
+    """``arm`` minus ``baseline`` in one metric, paired by the seeds that both have.
+
+    ``p_adjusted`` is the p-value by Holm among all ``family`` comparisons that are made.
+    """
 
     arm: str
     baseline: str
@@ -94,6 +168,8 @@ class PairedDifference:
     seeds: tuple[int, ...]
     summary: Summary
     p_value: float
+    p_adjusted: float
+    family: int = 1
 
 
 def baseline_of(arms: Sequence[str]) -> str:
@@ -123,64 +199,27 @@ def paired_difference(
         return None
     differences = [scores[seed] - baseline_scores[seed] for seed in seeds]
     return PairedDifference(
-        arm, baseline, metric, seeds, summarise(differences), sign_flip_p(differences)
+        arm, baseline, metric, seeds, summarise(differences), p := sign_flip_p(differences), p
     )
 
 
-def _signed(value: float, metric: str) -> str:
-    digits = 2 if scale(metric) > 1 else 4
-    return f"{round(value * scale(metric), digits) + 0.0:+.{digits}f}"  # + 0.0: no "-0.00"
-
-
-def _open(n: int) -> str:
-    return (
-        f"{n} seed{'s' * (n > 1)} cannot reach p < {SIGNIFICANCE} (the smallest possible is "
-        f"{2 / 2**n:.2g}); it takes at least {MIN_SEEDS}"
-    )
+def adjust(pairs: Sequence[PairedDifference]) -> list[PairedDifference]:
+    """The same comparisons as one family: methods × tasks, corrected by Holm."""
+    adjusted = holm([pair.p_value for pair in pairs])
+    return [
+        replace(pair, p_adjusted=p, family=len(pairs))
+        for pair, p in zip(pairs, adjusted, strict=True)
+    ]
 
 
 def outcome(pair: PairedDifference) -> str:
-    """ "open" with fewer than 6 seeds, else "higher" or "lower", or "no difference found".
+    """ "open" with too few seeds to decide, else "higher", "lower" or "no difference found".
 
     >>> outcome(paired_difference("f1", "b", {0: 0.9}, "a", {0: 0.5}))
     'open'
     """
-    if pair.summary.n < MIN_SEEDS:
+    if pair.summary.n < least_seeds(pair.family):
         return "open"
-    if pair.p_value >= SIGNIFICANCE:
+    if pair.p_adjusted >= SIGNIFICANCE:
         return "no difference found"
     return "higher" if pair.summary.mean > 0 else "lower"
-
-
-def verdict(pair: PairedDifference) -> str:
-    """The outcome for one arm with its numbers, or with the reason why it is open.
-
-    >>> few = {0: 0.9, 1: 0.9, 2: 0.9}
-    >>> print(verdict(paired_difference("f1", "b", few, "a", dict.fromkeys(few, 0.5))))
-    b: open, 3 seeds cannot reach p < 0.05 (the smallest possible is 0.25); it takes at least 6
-    """
-    summary = pair.summary
-    if outcome(pair) == "open" or summary.low is None or summary.high is None:
-        return f"{pair.arm}: open, {_open(summary.n)}"
-    mean, low, high = (_signed(v, pair.metric) for v in (summary.mean, summary.low, summary.high))
-    points = " points" if scale(pair.metric) > 1 else ""
-    return (
-        f"{pair.arm}: {outcome(pair)} ({mean}{points} [{low}, {high}], p = {pair.p_value:.3f}, "
-        f"{summary.n} seeds)"
-    )
-
-
-def headline(metric: str, baseline: str, pairs: Sequence[PairedDifference]) -> str:
-    """The comparison in a sentence, for the head of a report.
-
-    >>> print(headline("f1", "lora", []))
-    Nothing to compare: no other arm shares a finished seed with lora.
-    """
-    if not pairs:
-        return f"Nothing to compare: no other arm shares a finished seed with {baseline}."
-    most = max(pair.summary.n for pair in pairs)
-    if most < MIN_SEEDS:
-        return f"Open, no winner is called: {_open(most)}."
-    clauses = "; ".join(verdict(pair) for pair in pairs)
-    note = f"; p not corrected for {len(pairs)} comparisons" if len(pairs) > 1 else ""
-    return f"{metric} against {baseline}, paired by seed, 95% intervals: {clauses}{note}."

@@ -1,19 +1,28 @@
-"""A comparison as a table: on the terminal, in Markdown, and as numbers in JSON."""
+"""Comparisons as tables of text: scores, costs and differences, for every kind of report."""
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
 from iwlora.bench import stats
+from iwlora.bench.analysis import Analysis, Compared
+from iwlora.bench.bootstrap import Aggregate, Interval
 from iwlora.bench.records import Comparison
-from iwlora.bench.result import Result
+from iwlora.bench.result import Score
+from iwlora.bench.words import headline, more_seeds, overall_headline, overall_outcome, signed
 
-FORMAT = "iwlora-summary/1"
 NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A head, rows of text whose first cell names them, and what the table says."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    caption: str
 
 
 def duration(seconds: float) -> str:
@@ -43,7 +52,7 @@ def _rate(number: float) -> str:
 
 
 # Field of a result, its column head, the short head for a terminal, and how it is told.
-_COSTS: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
+COSTS: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
     ("trainable_parameters", "trainable parameters", "trainable", _count),
     ("adapter_parameters", "adapter parameters", "adapter", _count),
     ("train_seconds", "training time", "training", duration),
@@ -54,21 +63,21 @@ _COSTS: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
 _TERMINAL_WIDTH = 100
 
 
-def _known(result: Result, field: str) -> float | None:
+def known(result: Score, field: str) -> float | None:
     if field == "train_seconds" and result.resumed_at_step:
         return None
     value: float | None = getattr(result, field)
     return value
 
 
-def _cost(results: Sequence[Result], field: str, tell: Callable[[float], str]) -> str:
+def _cost(results: Sequence[Score], field: str, tell: Callable[[float], str]) -> str:
     """The mean over runs; a count that differs between runs is shown as a range."""
-    known = [value for result in results if (value := _known(result, field)) is not None]
-    if not known:
+    found = [value for result in results if (value := known(result, field)) is not None]
+    if not found:
         return NONE
-    if tell is _count and min(known) < max(known):
-        return f"{tell(min(known))}–{tell(max(known))}"
-    return tell(sum(known) / len(known))
+    if tell is _count and min(found) < max(found):
+        return f"{tell(min(found))}–{tell(max(found))}"
+    return tell(sum(found) / len(found))
 
 
 def score(metric: str, mean: float, spread: float | None = None) -> str:
@@ -84,9 +93,12 @@ def score(metric: str, mean: float, spread: float | None = None) -> str:
     return f"{shown} ± {spread * stats.scale(metric):.{digits}f}"
 
 
-def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the main table: scores as mean ± sd over seeds, then what they cost."""
-    head = ["arm", "seeds", *comparison.metrics, *(title for _, title, _, _ in _COSTS)]
+def table(comparison: Comparison) -> Table:
+    """The main table: scores as mean ± sd over seeds, then what they cost where it is known."""
+    costs = [
+        c for c in COSTS if any(known(run.result, c[0]) is not None for run in comparison.runs)
+    ]
+    head = ["arm", "seeds", *comparison.metrics, *(title for _, title, _, _ in costs)]
     rows = []
     for label in comparison.arms:
         results = [run.result for run in comparison.of(label)]
@@ -96,37 +108,125 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             values = list(comparison.values(label, metric).values())
             found = stats.summarise(values) if values else None
             row.append(score(metric, found.mean, found.sd) if found else NONE)
-        rows.append(row + [_cost(results, field, tell) for field, _, _, tell in _COSTS])
-    return head, rows
+        rows.append(row + [_cost(results, field, tell) for field, _, _, tell in costs])
+    return Table("Results", head, rows, scoring(comparison))
 
 
-def differences(comparison: Comparison) -> list[stats.PairedDifference]:
-    """Each arm against the baseline in the primary metric, where they share a seed."""
-    metric, base = comparison.metrics[0], stats.baseline_of(comparison.arms)
-    baseline = comparison.values(base, metric)
-    pairs = (
-        stats.paired_difference(metric, label, comparison.values(label, metric), base, baseline)
-        for label in comparison.arms
-        if label != base
+def differences(part: Comparison, compared: Sequence[Compared]) -> Table:
+    """Each arm against the baseline on one task: intervals, p-values, what they say."""
+    base = compared[0].pair.baseline if compared else ""
+    family = compared[0].pair.family if compared else 1
+    holm = f", and corrected by Holm for {family} comparisons" if family > 1 else ""
+    caption = (
+        f"{part.metrics[0]} minus that of {base}, paired by seed: mean, its 95% t interval over "
+        f"seeds, the 95% interval that counts the {_examples(compared)}, and the p-value of a "
+        f"two-sided sign-flip test{holm}."
     )
-    return [pair for pair in pairs if pair]
+    head = ["arm", "paired seeds", "mean ± sd", "95% over seeds", "95% over seeds and examples"]
+    head += ["p", *(["p by Holm"] if holm else []), "verdict", "seeds needed"]
+    rows = []
+    for one in compared:
+        pair, found = one.pair, one.pair.summary
+        rows.append(
+            [
+                pair.arm,
+                str(found.n),
+                score(pair.metric, found.mean, found.sd),
+                _between(pair.metric, found.low, found.high),
+                _between(pair.metric, one.both.low, one.both.high) if one.both.examples else NONE,
+                f"{pair.p_value:.3f}",
+                *([f"{pair.p_adjusted:.3f}"] if holm else []),
+                stats.outcome(pair),
+                more_seeds(pair) or NONE,
+            ]
+        )
+    return Table(f"Differences from {base}", head, rows, caption)
 
 
-def verdict(comparison: Comparison) -> str:
+def _examples(compared: Sequence[Compared]) -> str:
+    kept = all(one.both.examples for one in compared)
+    return "examples too" if kept else "examples too, where the predictions are known"
+
+
+def overall(found: Analysis) -> Table:
+    """Each arm over all tasks: mean difference, interquartile mean, chance of improvement."""
+    tasks = len(found.parts)
+    over = f"over {tasks} tasks and their seeds" if tasks > 1 else "over the seeds"
+    caption = (
+        f"{over[0].upper()}{over[1:]}: the mean difference from {found.baseline} with the 95% "
+        "interval of a bootstrap over seeds and examples, the sign-flip test over all pairs by "
+        "Holm among the arms, the interquartile mean, and the chance that a run of the arm beats "
+        f"one of {found.baseline}, both with 95% bootstrap intervals over seeds."
+    )
+    metric = found.parts[0].metrics[0] if found.parts[0].runs else "score"
+    head = ["arm", "tasks", "pairs", f"difference from {found.baseline}", "p by Holm", "verdict"]
+    head += ["interquartile mean", "chance of improvement"]
+    rows = [
+        [
+            one.arm,
+            str(one.tasks),
+            str(one.pairs) if one.pairs else NONE,
+            _interval(metric, one.difference),
+            NONE if one.p_adjusted is None else f"{one.p_adjusted:.3f}",
+            overall_outcome(one) if one.pairs else NONE,
+            _aggregate(one.interquartile_mean, lambda value: score(metric, value)),
+            _aggregate(one.improvement, lambda value: f"{100 * value:.0f}%"),
+        ]
+        for one in found.overall
+    ]
+    return Table("All tasks" if tasks > 1 else "Over all seeds", head, rows, caption)
+
+
+def searches(comparison: Comparison) -> Table | None:
+    """The learning rate of each arm and how it was found; None without a search."""
+    if not comparison.search:
+        return None
+    metric = next((one.metric for one in comparison.search.values() if one.metric), "score")
+    head = ["arm", "learning rate", "optimum", "trials", "time", f"{metric} on held-out train data"]
+    rows = []
+    for label, one in comparison.search.items():
+        done = [trial for trial in one.trials if trial.state == "done"]
+        by_rate: dict[float, list[float]] = {}
+        for trial in done:
+            by_rate.setdefault(trial.lr, []).append(trial.score or 0.0)
+        rows.append(
+            [
+                label,
+                NONE if one.lr is None else f"{one.lr:g}",
+                "inside the grid" if one.inside else "not bracketed",
+                f"{len(done)} of {len(one.trials)}",
+                duration(sum(trial.seconds or 0.0 for trial in one.trials)),
+                "; ".join(f"{lr:g}: {score(metric, _mean(v))}" for lr, v in by_rate.items()),
+            ]
+        )
+    caption = (
+        "The search for each arm's learning rate: as many trials for each, scored on training "
+        "rows that were held out, never on the data that are reported."
+    )
+    return Table("Learning rates", head, rows, caption)
+
+
+def verdict(found: Analysis) -> str:
     """The outcome in a sentence; a single run's is its score."""
-    metric = comparison.metrics[0]
-    if len(comparison.arms) > 1:
-        base = stats.baseline_of(comparison.arms)
-        return stats.headline(metric, base, differences(comparison))
-    values = list(comparison.values(comparison.arms[0], metric).values())
+    part = found.parts[0]
+    if len(found.parts) > 1:
+        return overall_headline(found)
+    metric = part.metrics[0]
+    if len(part.arms) > 1:
+        pairs = [one.pair for one in found.compared[0]]
+        more = [f"{pair.arm}: {told}" for pair in pairs if (told := more_seeds(pair))]
+        return headline(metric, found.baseline, pairs) + (
+            f" How much more it takes: {'; '.join(more)}." if more else ""
+        )
+    values = list(part.values(part.arms[0], metric).values())
     if not values:
-        return f"{comparison.arms[0]} finished, but its {metric} is not a finite number."
-    found = stats.summarise(values)
-    plural = "s" * (found.n > 1)
-    alone = "" if found.n > 1 else "; one seed tells nothing about spread"
+        return f"{part.arms[0]} finished, but its {metric} is not a finite number."
+    summary = stats.summarise(values)
+    plural = "s" * (summary.n > 1)
+    alone = "" if summary.n > 1 else "; one seed tells nothing about spread"
     return (
-        f"{comparison.arms[0]}: {metric} {score(metric, found.mean, found.sd)} "
-        f"over {found.n} seed{plural}{alone}."
+        f"{part.arms[0]}: {metric} {score(metric, summary.mean, summary.sd)} "
+        f"over {summary.n} seed{plural}{alone}."
     )
 
 
@@ -135,119 +235,55 @@ def scoring(comparison: Comparison) -> str:
     first = comparison.runs[0].result
     points = [metric for metric in comparison.metrics if stats.scale(metric) > 1]
     unit = f"; {', '.join(points)} × 100" if points else ""
-    return (
-        f"Scored on {first.evaluated_on} with the {first.selected_on}; "
-        f"mean ± standard deviation over seeds{unit}."
-    )
+    place = f"Scored on {first.evaluated_on}" if first.evaluated_on else "Scores as given"
+    chosen = f" with the {first.selected_on}" if first.selected_on else ""
+    return f"{place}{chosen}; mean ± standard deviation over seeds{unit}."
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows, the head first, in columns: the first flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    ruled = [rows[0], ["─" * width for width in widths], *rows[1:]]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in ruled
-    ]
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
-def terminal_table(comparison: Comparison) -> str:
-    """The main table as aligned plain text, with what is missing and the verdict under it.
+def _between(metric: str, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return NONE
+    return f"{signed(low, metric)} to {signed(high, metric)}"
 
-    Where it is wider than 100 columns the costs follow the scores as a table of their own.
-    """
-    title = f"{comparison.task} with {comparison.model}"
-    absent = [f"missing: {absence(*one)}" for one in comparison.missing]
-    if not comparison.runs:
-        return "\n".join([title, "", "no run has finished yet", *absent])
-    head, rows = table(comparison)
-    scores = len(head) - len(_COSTS)
-    full = [[*head[:scores], *(short for _, _, short, _ in _COSTS)], *rows]
-    lines = _aligned(full)
-    if max(map(len, lines)) > _TERMINAL_WIDTH:
-        costs = [[row[0], *row[scores:]] for row in full]
-        lines = [*_aligned([row[:scores] for row in full]), "", *_aligned(costs)]
-    below = [scoring(comparison), *remarks(comparison), *absent, verdict(comparison)]
-    return "\n".join([title, "", *lines, "", *below])
+
+def _interval(metric: str, found: Interval | None) -> str:
+    if found is None:
+        return NONE
+    around = "" if found.low is None else f" [{_between(metric, found.low, found.high)}]"
+    return signed(found.mean, metric) + around
+
+
+def _aggregate(found: Aggregate | None, tell: Callable[[float], str]) -> str:
+    if found is None:
+        return NONE
+    if found.low is None or found.high is None:
+        return tell(found.value)
+    return f"{tell(found.value)} [{tell(found.low)} to {tell(found.high)}]"
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What a reader must know beside the numbers: the runs' own notes, and resumed runs."""
+    """What a reader must know beside the numbers: weak searches, crashes, notes, resumed runs."""
     results = [run.result for run in comparison.runs]
     notes = dict.fromkeys(" ".join(note.split()) for result in results for note in result.notes)
+    rates = {result.learning_rate for result in results}
+    by_hand = [
+        "The learning rates were set by hand and not searched: an arm may be behind for want of "
+        "tuning"
+    ]
     resumed = [
         f"{result.label}, seed {result.seed} was resumed at step {result.resumed_at_step}: "
         "its training time is not known and not counted"
         for result in results
         if result.resumed_at_step
     ]
-    return [*notes, *resumed]
+    unsearched = comparison.searched is False and len(comparison.arms) > 1 and None not in rates
+    return [*(by_hand if unsearched else []), *comparison.remarks, *notes, *resumed]
 
 
 def absence(label: str, seed: int, status: str) -> str:
     """One entry of ``Comparison.missing`` in words."""
     return f"{label}, seed {seed} ({status})"
-
-
-def markdown(comparison: Comparison) -> str:
-    """The main table, what is missing and the verdict in Markdown; names are escaped."""
-
-    def plain(text: str) -> str:
-        return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))
-
-    head, rows = table(comparison)
-    lines = [
-        f"# {plain(comparison.task)} with {plain(comparison.model)}",
-        "",
-        plain(verdict(comparison)),
-        "",
-        "| " + " | ".join(map(plain, head)) + " |",
-        "|" + "|".join(["---"] + ["---:"] * (len(head) - 1)) + "|",
-        *("| " + " | ".join(map(plain, row)) + " |" for row in rows),
-        "",
-        plain(scoring(comparison)),
-        *(f"\n{plain(remark)}" for remark in remarks(comparison)),
-    ]
-    if comparison.missing:
-        lines += ["", "Missing, and not counted:", ""]
-        lines += [f"- {plain(absence(*one))}" for one in comparison.missing]
-    return "\n".join(lines) + "\n"
-
-
-def summary(comparison: Comparison) -> dict[str, Any]:
-    """Everything in the tables as numbers in natural units (no × 100), ready for JSON."""
-    first = comparison.runs[0].result
-    arms = []
-    for label in comparison.arms:
-        results = [run.result for run in comparison.of(label)]
-        metrics = {}
-        for metric in comparison.metrics:
-            if values := comparison.values(label, metric):
-                by_seed = {str(seed): value for seed, value in values.items()}
-                metrics[metric] = {
-                    **asdict(stats.summarise([*values.values()])),
-                    "by_seed": by_seed,
-                }
-        costs = {
-            field: {str(result.seed): _known(result, field) for result in results}
-            for field, *_ in _COSTS
-        }
-        method = results[0].method if results else None
-        arms.append({"label": label, "method": method, "metrics": metrics, **costs})
-    return {
-        "format": FORMAT,
-        "model": comparison.model,
-        "task": comparison.task,
-        "seeds": list(comparison.seeds),
-        "primary_metric": comparison.metrics[0],
-        "evaluated_on": first.evaluated_on,
-        "selected_on": first.selected_on,
-        "verdict": verdict(comparison),
-        "arms": arms,
-        "differences": [asdict(pair) for pair in differences(comparison)],
-        "remarks": remarks(comparison),
-        "missing": [
-            {"label": label, "seed": seed, "status": status}
-            for label, seed, status in comparison.missing
-        ],
-    }

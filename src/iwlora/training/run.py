@@ -27,6 +27,7 @@ from iwlora.training.backbone import load_backbone
 from iwlora.training.calibrate import calibration_batches, device
 from iwlora.training.checkpoints import Seal, last_sealed
 from iwlora.training.finite import Diverged
+from iwlora.training.fingerprint import data_digest, head_digest
 from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe, TrainSettings
 from iwlora.training.rundir import RunDir
@@ -83,6 +84,10 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
 
     run.reserve(_written(settings, counts["trainable_parameters"]))
     trainer = _trainer(recipe, run, task, attached, encoded, collate, tokenizer, progress)
+    same_start = {
+        "data_digest": data_digest(encoded["train"], trainer.order, settings.epochs),
+        "head_digest": head_digest(attached),
+    }
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
     attached.save(run.path)
@@ -110,6 +115,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "rank": size,
         "ranks": _ranks(attached, sites),
         "resumed_at_step": _step(checkpoint),
+        **same_start,
         "kind": {"name": task.kind.name, **task.kind.model_dump()},
         "labels": list(task.labels),
         "text": list(task.text),

@@ -54,7 +54,7 @@ class FineTuner(Trainer):
         self._tokenizer = tokenizer
         self._final = False
         self._module: torch.nn.Module = kwargs["model"]
-        self._order = order
+        self.order = order
         self._trainable = tuple(trainable)
         self._learning_rates = dict(learning_rates or {})
         self._finite = Finite(order.rows, every=int(self.args.logging_steps))
@@ -63,7 +63,7 @@ class FineTuner(Trainer):
         self._ended: float | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
-        return self._order
+        return self.order
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The pieces of a step, and the number of items over which its loss is averaged."""
