@@ -104,8 +104,7 @@ def importance_grid(sensitivity: Sensitivity) -> Grid:
     """The shares w_k in %."""
     equal = 100 / len(sensitivity.sites)
     return Grid(
-        "Share of the total sensitivity, %\n"
-        f"(equal shares: {equal:.2f}; {top_share(sensitivity)})",
+        f"Share of the total sensitivity, %\n(equal shares: {equal:.2f}; {top_share(sensitivity)})",
         _grid(sensitivity)[2],
     )
 
