@@ -53,7 +53,11 @@ ALLOWED = {
     "bench.search": RECIPES,
     "bench.plan": (*RECIPES, "bench.arms", "bench.search"),
     "bench.executors": FREE,
+    "bench.ray": (*FREE, "bench.executors"),
     "bench.grid": (*RECIPES, "bench.search", "bench.plan", "bench.executors"),
+    "bench.question": (*RECIPES, "bench.plan", "bench.stats"),
+    "bench.progress": (*RECIPES, "bench.plan", "bench.tables"),
+    "bench.estimate": (*RECIPES, "bench.plan", "bench.tables"),
     "bench.result": FREE,
     "bench.reading": FREE,
     "bench.records": RECORDS,
@@ -75,6 +79,7 @@ ALLOWED = {
     "testing": (*RECIPES, "methods.*", "testing.*"),
     "testing.*": (*RECIPES, "methods.*", "testing.*"),
     "cli": ("*",),
+    "cli.*": ("*",),
 }
 # What a module computes with: importance and the penalty work on any (A, B, scaling).
 LIBRARIES = {

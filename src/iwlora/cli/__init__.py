@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from iwlora import __version__
+from iwlora.cli.compare import add_arguments, carry_out, report
 from iwlora.errors import IwloraError
 
 Command = Callable[[argparse.Namespace], int]
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     input, 130 when interrupted."""
     parser = _parser()
     given, extra = parser.parse_known_args(arguments)
-    assignments = getattr(given, "overrides", None)
+    assignments = getattr(given, "overrides", getattr(given, "sources", None))
     unknown = [text for text in extra if assignments is None or text.startswith("-")]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -84,16 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES)
     train.add_argument("--out", required=True, help="the folder of the run")
 
-    compare = add("compare", _compare, "carry out methods × seeds, and report")
-    compare.add_argument("recipe", help="a YAML file with methods and seeds")
-    compare.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES)
-    compare.add_argument("--out", required=True, help="the folder of the comparison")
-    compare.add_argument(
-        "--jobs", type=int, default=1, help="runs at once, each on its own cores or GPU; default 1"
-    )
+    add_arguments(add("compare", _compare, "carry out methods × seeds, or compare results"))
 
-    report = add("report", _report, "write the report of a comparison or a run again")
-    report.add_argument("folder")
+    again = add("report", report, "write the report of a comparison or a run again")
+    again.add_argument("folder")
 
     export = add("export", _export, "write a run's result where other tools load it")
     export.add_argument("run", help="the folder of a finished run")
@@ -186,46 +181,7 @@ def _train(given: argparse.Namespace) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     _quiet_libraries()
-    from iwlora.bench.analysis import analyse
-    from iwlora.bench.executors import Local
-    from iwlora.bench.grid import compare
-    from iwlora.bench.heatmaps import text_heatmap
-    from iwlora.bench.plan import load_plan
-    from iwlora.bench.records import load_comparison
-    from iwlora.bench.report import write
-    from iwlora.bench.texts import terminal_table
-
-    plan = load_plan(given.recipe, given.overrides)
-    failed = compare(plan, given.out, lambda lock: Local(given.jobs, lock), _announce)
-    comparison = load_comparison(given.out)
-    found = analyse([comparison])
-    print("\n" + terminal_table(found))
-    if not comparison.runs:
-        print(f"error: no run of {given.out} has finished", file=sys.stderr)
-        return 1
-    path = write(found)
-    measured = [s for s in (run.sensitivity() for run in comparison.runs) if s is not None]
-    if measured:
-        print("\n" + text_heatmap(measured[0]))
-    print(f"\nreport: {path}")
-    return 1 if failed else 0
-
-
-def _announce(text: str) -> None:
-    print(text, flush=True)
-
-
-def _report(given: argparse.Namespace) -> int:
-    from iwlora.bench.analysis import analyse
-    from iwlora.bench.report import write
-    from iwlora.bench.sources import load_parts
-    from iwlora.bench.texts import terminal_table
-
-    found = analyse(load_parts([given.folder]), Path(given.folder))
-    path = write(found)
-    print(terminal_table(found))
-    print(f"\nreport: {path}")
-    return 0
+    return carry_out(given)
 
 
 def _export(given: argparse.Namespace) -> int:
