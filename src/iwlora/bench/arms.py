@@ -25,6 +25,7 @@ UNFAIR_TRAIN = {
     "group_by_length": "it changes the order of the data",
     "seed": "all arms have the same seeds; give them in seeds",
     "save_steps": "writing checkpoints takes time that the other arms do not spend",
+    "keep_checkpoints": "writing checkpoints takes time that the other arms do not spend",
     "report_to": "sending records takes time that the other arms do not spend",
 }
 """Settings of training that all arms must share, each with the reason."""
