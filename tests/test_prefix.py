@@ -17,7 +17,7 @@ import iwlora
 from commands import write_recipe
 from iwlora.cli import main
 from iwlora.errors import IwloraError
-from iwlora.methods.architectures import ARCHITECTURES, tiny_model
+from iwlora.methods.architectures import ARCHITECTURES, tiny_config, tiny_model
 from iwlora.methods.prefix import Prefix
 from iwlora.sites import sites
 
@@ -166,6 +166,26 @@ def test_where_it_cannot_go_is_told(architecture: str) -> None:
     for ask in (Prefix().check_model, lambda *at: Prefix().attach(*at, None, seed=0)):
         with pytest.raises(IwloraError, match=REFUSED[architecture]):
             ask(model, sites(model))
+
+
+def test_span_answers_need_token_types() -> None:
+    """PEFT's model for question answering takes them, and does not pass them on."""
+    from transformers import AutoModelForQuestionAnswering
+
+    config = tiny_config("bert")
+    model = AutoModelForQuestionAnswering.from_config(config).eval()
+    with pytest.raises(IwloraError, match=r"no token_type_ids on; take lora or parallel$"):
+        Prefix().check_model(model, sites(model))
+    peft_model = get_peft_model(
+        model, PrefixTuningConfig(task_type="QUESTION_ANS", num_virtual_tokens=TOKENS)
+    )
+    ids, types = batch()[0], torch.tensor([[0, 0, 0, 1, 1, 1, 1]]).expand(4, -1)
+    with torch.no_grad():
+        without, given = peft_model(input_ids=ids), peft_model(input_ids=ids, token_type_ids=types)
+    assert torch.equal(without.start_logits, given.start_logits), "PEFT passes them: allow it again"
+    config.type_vocab_size = 1
+    model = AutoModelForQuestionAnswering.from_config(config)
+    Prefix().check_model(model, sites(model))
 
 
 def test_a_run_and_a_comparison_refuse_it_before_anything_is_trained(

@@ -33,7 +33,7 @@ class Head(Method):
         """There must be a task head."""
         if not head_modules(model):
             raise IwloraError(
-                f"head trains the task head alone, and {type(model).__name__} has none; take bitfit"
+                f"head trains the task head alone, and {type(model).__name__} has none; take lora"
             )
 
     def attach(

@@ -46,8 +46,13 @@ class Prefix(Method):
         return (size or self.num_virtual_tokens) * 2 * layers * heads * width
 
     def check_model(self, model: Any, sites: Sequence[Site]) -> None:
-        """The model must take keys and values from outside; DeBERTa does not."""
+        """The model must take keys and values from outside, which DeBERTa does not."""
         name, instead = type(model).__name__, "take lora or parallel"
+        if task_type(model) == "QUESTION_ANS" and getattr(model.config, "type_vocab_size", 0) > 1:
+            raise IwloraError(
+                f"prefix loses what tells question from text in {name}: PEFT's model for question "
+                f"answering passes no token_type_ids on; {instead}"
+            )
         if "past_key_values" in _arguments(model):
             return
         if "past_key_values" not in _arguments(getattr(model, model.base_model_prefix, model)):
