@@ -94,9 +94,17 @@ def test_ids_metrics_and_positive_class():
         "glue/mrpc": (("not_equivalent", "equivalent"), ("accuracy", "f1")),
         "glue/cola": (("unacceptable", "acceptable"), ("matthews_correlation",)),
         "glue/mnli": (("entailment", "neutral", "contradiction"), ("accuracy",)),
+        "glue/stsb": ((), ("pearson", "spearman")),
+        "glue/qqp": (("not_duplicate", "duplicate"), ("accuracy", "f1")),
+        "glue/qnli": (("entailment", "not_entailment"), ("accuracy",)),
+        "glue/wnli": (("not_entailment", "entailment"), ("accuracy",)),
     }
-    positive = {name: task.labels[task.positive] for name, task in TASKS.items()}
-    assert (positive["glue/rte"], positive["glue/mrpc"]) == ("entailment", "equivalent")
+    positive = {name: t.labels[t.positive] for name, t in TASKS.items() if "f1" in t.metrics}
+    assert positive == {
+        "glue/rte": "entailment",
+        "glue/mrpc": "equivalent",
+        "glue/qqp": "duplicate",
+    }
 
 
 def test_the_folder_of_all_tasks_or_of_this_one(rte):
@@ -105,6 +113,33 @@ def test_the_folder_of_all_tasks_or_of_this_one(rte):
     assert rows(read("glue/rte", rte / "RTE").splits["train"]) == rows(task.splits["train"])
     assert task.reported == ("validation",)
     assert "'entailment' as positive" in task.notes[0]
+
+
+def test_stsb_has_numbers(tmp_path):
+    head = (
+        "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n"
+    )
+    text = head + '0\tg\tf\t2012\t1\tnone\tnone\tA "quote.\tB.\t2.750\n'
+    for file in ("train.tsv", "dev.tsv"):
+        (tmp_path / file).write_text(text)
+    task = read("glue/stsb", tmp_path)
+    assert rows(task.splits["train"]) == [('A "quote.', "B.", 2.75)]
+    assert (task.kind.name, task.labels) == ("regression", ())
+    for wrong in ("nan", "good", ""):
+        (tmp_path / "dev.tsv").write_text(text.replace("2.750", wrong))
+        assert complaint("glue/stsb", tmp_path).startswith(f"{tmp_path / 'dev.tsv'}, line 2: ")
+
+
+def test_short_rows_of_qqp_are_left_out_and_counted(tmp_path):
+    head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    good = "1\t2\t3\tWhy?\tWhy not?\t1\n"
+    (tmp_path / "train.tsv").write_text(head + good + "4\t5\t6\tHow can I\n" + good)
+    (tmp_path / "dev.tsv").write_text(head + good)
+    task = read("glue/qqp", tmp_path)
+    assert rows(task.splits["train"]) == [("Why?", "Why not?", 1)] * 2
+    assert task.notes[0] == f"{tmp_path / 'train.tsv'}: 1 rows with missing columns are left out"
+    (tmp_path / "dev.tsv").write_text(head + good.replace("\n", "\textra\n"))
+    assert "line 2: 7 tab-separated columns instead of 6" in complaint("glue/qqp", tmp_path)
 
 
 def test_stray_quotes_marks_and_line_ends(tmp_path):
@@ -200,7 +235,8 @@ def test_files_that_cannot_be_read(rte, content, told):
 def hub_split(task, classes):
     data = {**{column: ["x", "y"] for column in task.text}, "label": [1, 0], "idx": [0, 1]}
     features = {column: datasets.Value("string") for column in task.text}
-    features |= {"label": datasets.ClassLabel(names=list(classes)), "idx": datasets.Value("int32")}
+    label = datasets.ClassLabel(names=list(classes)) if classes else datasets.Value("float32")
+    features |= {"label": label, "idx": datasets.Value("int32")}
     return datasets.Dataset.from_dict(data, features=datasets.Features(features))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from iwlora.tasks import TaskSpec, describe, load, names
 from iwlora.tasks.entailment import generate
+from iwlora.tasks.kinds import KINDS
 
 
 def texts(split):
@@ -53,8 +54,9 @@ def test_a_limit_beyond_the_rows_takes_all(whole):
 
 
 def test_the_list_has_a_row_for_every_name():
-    assert [row.name for row in describe()[:-1]] == list(names())
-    assert "task.train=FILE" in describe()[-1].summary
+    assert [row.name for row in describe()[: len(names())]] == list(names())
+    assert {row.name for row in describe()[len(names()) :]} == {"(your files)"}
+    assert {row.kind for row in describe()} == set(KINDS)
     assert all(row.metrics and row.splits and row.summary for row in describe())
 
 

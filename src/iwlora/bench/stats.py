@@ -19,7 +19,10 @@ MIN_SEEDS = 6
 MOST_SEEDS = 10_000
 """Beyond this many, asking how many seeds are needed has no useful answer."""
 
-_PERCENT = ("accuracy", "f1", "matthews", "pearson", "spearman", "precision", "recall")
+_PERCENT = (
+    *("accuracy", "f1", "matthews", "pearson", "spearman", "precision", "recall"),
+    *("exact_match", "rouge", "bleu"),
+)
 
 
 def scale(metric: str) -> float:

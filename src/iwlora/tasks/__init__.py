@@ -6,8 +6,7 @@ import random
 from dataclasses import replace
 
 from iwlora.errors import IwloraError
-from iwlora.tasks import glue
-from iwlora.tasks.catalog import ENTAILMENT, Row, describe, names
+from iwlora.tasks.catalog import ENTAILMENT, Row, describe, load_named, names
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.task import Task, columns, first_shuffled, hold_out
 
@@ -33,7 +32,11 @@ def load(spec: TaskSpec, seed: int) -> Task:
     elif spec.name == ENTAILMENT:
         task = _entailment()
     else:
-        task = glue.load(str(spec.name), spec.data_dir)
+        task = load_named(str(spec.name), spec.data_dir)
+    if spec.name and spec.kind:
+        kind = spec.kind_of(task.kind)
+        chosen = task.metrics if kind.metrics == task.kind.metrics else kind.metrics
+        task = replace(task, kind=kind, metrics=chosen)
     if spec.holdout is not None:
         task = _held_out(task, spec.holdout, spec.max_train)
     if spec.selection is not None:

@@ -57,23 +57,26 @@ class Task:
         return next((name for name in free if name not in self.reported), None)
 
 
-def columns(text: Sequence[str], rows: Sequence[Sequence[Any]]) -> datasets.Dataset:
-    """The split whose rows are ``(*texts, class id)``, held in memory.
+def columns(
+    text: Sequence[str], rows: Sequence[Sequence[Any]], kind: Kind | None = None
+) -> datasets.Dataset:
+    """The split whose rows are ``(*texts, label)``, held in memory; without ``kind`` classes.
 
     >>> columns(["premise", "hypothesis"], [("It rains.", "It is wet.", 0)])[0]
     {'premise': 'It rains.', 'hypothesis': 'It is wet.', 'label': 0}
     """
     import datasets
+    import pyarrow
 
-    features = {
-        **{name: datasets.Value("string") for name in text},
-        "label": datasets.Value("int64"),
-    }
+    text_type, _, label_type = (kind or Classification()).types()
+    types = [*[text_type] * len(text), label_type]
+    names = [*text, "label"]
     values: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
-    return datasets.Dataset.from_dict(
-        dict(zip(features, values or [[] for _ in features], strict=True)),
-        features=datasets.Features(features),
-    )
+    arrays = [
+        pyarrow.array(column, type_)
+        for column, type_ in zip(values or [[] for _ in names], types, strict=True)
+    ]
+    return datasets.Dataset(datasets.table.InMemoryTable(pyarrow.table(arrays, names=names)))
 
 
 def first_shuffled(split: datasets.Dataset, limit: int | None, seed: int) -> datasets.Dataset:

@@ -52,6 +52,11 @@ class QuestionAnswering(Kind):
         """SQuAD's scores."""
         return ("f1", "exact_match")
 
+    def text(self, value: Any) -> str:
+        """A text, blanks at its ends kept: answers are counted from its beginning."""
+        plain = plain_text(value)
+        return value if isinstance(value, str) else plain
+
     def label(self, value: Any) -> dict[str, list[Any]]:
         """The answers: one text, a list, or SQuAD's {text: [...], answer_start: [...]}."""
         if isinstance(value, Mapping):
@@ -64,7 +69,7 @@ class QuestionAnswering(Kind):
             starts = [-1] * len(texts)
         if not texts and not self.no_answer:
             raise ValueError("has no answer; task.kind.no_answer=true allows that")
-        return {"text": [plain_text(text) for text in texts], "answer_start": starts}
+        return {"text": [self.text(text) for text in texts], "answer_start": starts}
 
     def check(self, row: Sequence[Any]) -> None:
         """Every answer stands in the passage, at its start where that is given."""
