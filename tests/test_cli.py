@@ -17,6 +17,7 @@ from commands import call, run_settings, write_recipe
 from iwlora import Sensitivity, __version__
 from iwlora.methods import METHODS
 from iwlora.tasks import names
+from iwlora.tasks.kinds import KINDS
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 
@@ -96,8 +97,10 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
 def test_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     listed = call(capsys, "tasks")
     assert listed.code == 0
-    assert [line.split()[0] for line in listed.out.splitlines()][:-1] == list(names())
-    assert "task.train=FILE" in listed.out.splitlines()[-1]
+    lines = listed.out.splitlines()
+    assert [line.split()[0] for line in lines][: len(names())] == list(names())
+    assert all(kind in listed.out for kind in KINDS)
+    assert "task.train=FILE" in lines[-1]
 
 
 # --- measure ---

@@ -78,12 +78,12 @@ def test_squad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         {"text": "Normandy", "answer_start": 21},
         {"text": "in Normandy", "answer_start": 18},
     ]
+    gold = {"text": ["Normandy", "in Normandy"], "answer_start": [21, 18]}
     asked = {"id": "a", "question": " Where?", "answers": answers}
     none = {"id": "b", "question": "Why?", "answers": [], "is_impossible": True}
     for version, questions in (("1.1", [asked]), ("2.0", [asked, none])):
         for part in ("train", "dev"):
             squad_file(tmp_path / f"{part}-v{version}.json", questions, context)
-    gold = {"text": ["Normandy", "in Normandy"], "answer_start": [21, 18]}
     assert rows(read("squad/v1.1", tmp_path)) == [("Where?", context, gold)]
     second = read("squad/v2.0", tmp_path)
     assert rows(second, "validation")[1] == ("Why?", context, {"text": [], "answer_start": []})

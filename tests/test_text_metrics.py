@@ -12,14 +12,13 @@ from iwlora.errors import IwloraError
 from iwlora.tasks.metrics import pearson, spearman
 from iwlora.tasks.text_metrics import bleu, rouge, squad_scores, word_scores
 
-WORDS = (
-    "The a cat's cat, an THE dog sat sits sitting on mat. 12% of Ünïcode -- runs running".split()
-)
+WORDS = "The a cat's cat, an THE dog sat sits sitting on mat. 12% of Ünïcode runs running".split()
 
 
 def texts(seed: int, count: int, least: int = 1, most: int = 12) -> list[str]:
     draw = random.Random(seed)
-    return [" ".join(draw.choices(WORDS, k=draw.randint(least, most))) for _ in range(count)]
+    many = (draw.choices(WORDS, k=draw.randint(least, most)) for _ in range(count))
+    return [" ".join([*words, draw.choice(WORDS[6:])]) for words in many]  # not of articles alone
 
 
 def test_squad_scores() -> None:

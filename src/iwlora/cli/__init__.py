@@ -221,7 +221,9 @@ def _tasks(_given: argparse.Namespace) -> int:
     from iwlora.tasks import describe
 
     for row in describe():
-        print(f"{row.name:<20} {row.summary} ({', '.join(row.metrics)}; {', '.join(row.splits)})")
+        told = f"{', '.join(row.metrics)}; {', '.join(row.splits)}"
+        print(f"{row.name:<18} {row.kind:<18} {row.summary} ({told})")
+    print("your files: task.train=FILE; where it is not obvious, task.text, task.label, task.kind")
     return 0
 
 
