@@ -121,6 +121,11 @@ def comparison_in() -> Callable[..., Path]:
     return write_comparison
 
 
+@pytest.fixture(scope="session")
+def comparison_of() -> Callable[..., Path]:
+    return write_comparison
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Four arms, three seeds, everything finished."""

@@ -42,14 +42,16 @@ def updates_of(comparison: Comparison, label: str) -> dict[str, Update]:
         for name, pair in norms.items():
             found.setdefault(name, []).append(pair)
     places = _places(comparison)
+    forward = {name: index for index, name in enumerate(places)}
+    ordered = sorted(found, key=lambda name: (forward.get(name, len(forward)), _natural(name)))
     return {
         # A seed that pruned a matrix away has neither rank nor update there.
         name: Update(
             *places.get(name, _place(name)),
-            math.fsum(norm for norm, _ in pairs) / runs,
-            math.fsum(rank for _, rank in pairs) / runs,
+            math.fsum(norm for norm, _ in found[name]) / runs,
+            math.fsum(rank for _, rank in found[name]) / runs,
         )
-        for name, pairs in sorted(found.items(), key=lambda item: _natural(item[0]))
+        for name in ordered
     }
 
 

@@ -26,8 +26,8 @@ from iwlora.tasks.encode import collator, encode
 from iwlora.training.backbone import load_backbone
 from iwlora.training.calibrate import calibration_batches, device
 from iwlora.training.checkpoints import Seal, last_sealed
-from iwlora.training.finite import Diverged
 from iwlora.training.fingerprint import data_digest, head_digest
+from iwlora.training.finite import Diverged
 from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe, TrainSettings
 from iwlora.training.rundir import RunDir
