@@ -42,7 +42,13 @@ def plan_of(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> Load:
     return load
 
 
-VALUES = {"precision": "bf16", "warmup": 0.1, "group_by_length": False, "deterministic": True}
+VALUES = {
+    "precision": "bf16",
+    "warmup": 0.1,
+    "report_to": [],
+    "group_by_length": False,
+    "deterministic": True,
+}
 
 
 @pytest.mark.parametrize("field", sorted(set(TrainSettings.model_fields) - {"lr"}))

@@ -58,6 +58,8 @@ class TrainSettings(BaseModel):
     """Of the matrix products; parameters are always float32."""
     group_by_length: Annotated[bool, Field(strict=True)] = True
     """Batches of similar length: less padding, the same for every method at equal seed."""
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
+    """Trackers that get the logged numbers too, each of them a package of its own."""
     deterministic: Annotated[bool, Field(strict=True)] = False
     """Only deterministic algorithms: bit-identical repeats, slower on a GPU."""
 
