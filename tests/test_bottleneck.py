@@ -225,6 +225,47 @@ def test_where_adapters_are_in_other_families(kind: str, architecture: str) -> N
     assert inside == expected * blocks_of_it
 
 
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_recomputed_activations_give_the_same_gradients(kind: str, architecture: str) -> None:
+    gradients = []
+    for recompute in (False, True):
+        _, found = attached(kind, architecture)
+        model: Any = found.model.train()
+        if recompute:
+            old = "gradient_checkpointing_enable"
+            getattr(model, "activation_checkpointing_enable", getattr(model, old))()
+        model(words(model)).logits.square().sum().backward()
+        gradients.append([model.get_parameter(name).grad for name in found.adapter])
+    for whole, recomputed in zip(*gradients, strict=True):
+        assert_close(recomputed, whole, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_backbone_in_half_precision_adapters_are_in_single(kind: str) -> None:
+    model = tiny_model("bert").to(torch.bfloat16)
+    expected = model(words(model)).logits
+    found = METHODS[kind](layer_norms=False).attach(model, sites(model), 4, seed=0)
+    assert {model.get_parameter(name).dtype for name in found.adapter} == {torch.float32}
+    logits = model(words(model)).logits
+    assert torch.equal(logits, expected)
+    logits.sum().backward()
+    assert all(model.get_parameter(name).grad is not None for name in found.adapter)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_is_a_model_of_its_own(kind: str) -> None:
+    _, found = attached(kind, "bert")
+    model: Any = found.model
+    twin, ids = copy.deepcopy(model), words(model)
+    expected = model(ids).logits
+    assert torch.equal(twin(ids).logits, expected)
+    with torch.no_grad():
+        model.get_parameter(found.adapter[2]).zero_()
+    assert torch.equal(twin(ids).logits, expected)
+    assert not torch.equal(model(ids).logits, expected)
+
+
 def test_targets_choose_among_the_places() -> None:
     model = tiny_model("bert")
     behind_attention = sites(model, ["attention_output"])

@@ -106,11 +106,12 @@ class _Adapters(Method):
         self.check_model(model, sites)
         self.check(sites, size)
         like = next(p for p in model.parameters() if p.is_floating_point())
+        kind = torch.promote_types(like.dtype, torch.float32)  # half precision trains badly
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for put, width in list(self.places(model, sites)):
                 new = Bottleneck(width, size or self.bottleneck, self.activation, self.scaling)
-                put(new.to(like.device, like.dtype))
+                put(new.to(like.device, kind))
         own = {id(p) for m in model.modules() if isinstance(m, Bottleneck) for p in m.parameters()}
         adapters = tuple(name for name, p in model.named_parameters() if id(p) in own)
         adapter, (_, head) = adapters + self._norms(model), split_head(model)
