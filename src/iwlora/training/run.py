@@ -24,6 +24,7 @@ from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
 from iwlora.training.backbone import load_backbone
+from iwlora.training.best import KeepBest
 from iwlora.training.calibrate import calibration_batches, device
 from iwlora.training.checkpoints import Seal, last_sealed
 from iwlora.training.fingerprint import data_digest, head_digest
@@ -102,7 +103,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "metrics": score_splits(trainer, run, task, encoded, tokenizer),
         "primary_metric": task.metrics[0],
         "evaluated_on": task.reported[0],
-        "selected_on": "last checkpoint",
+        "selected_on": _selected_on(recipe),
         **counts,
         "adapter_parameters": attached.count(),  # once more: a method may have pruned
         "train_seconds": trainer.seconds,
@@ -122,6 +123,12 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "task_metrics": list(task.metrics),
         "notes": [*task.notes, *attached.notes()],
     }
+
+
+def _selected_on(recipe: Recipe) -> str:
+    """What chose the parameters that are scored."""
+    part = recipe.task.selection
+    return f"best epoch on {part:.0%} of train" if part else "last checkpoint"
 
 
 def _ranks(attached: Attached, sites: list[Site]) -> list[dict[str, Any]]:
@@ -220,6 +227,9 @@ def _trainer(
             Log(run.metrics, watched),
         ],
     )
+    if recipe.task.selection:
+        best = run.checkpoints / "best.safetensors"
+        trainer.add_callback(KeepBest(attached.model, attached.trainable, task.metrics[0], best))
     trainer.add_callback(Seal(lambda: trainer.seconds, settings.keep_checkpoints))
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)

@@ -1,0 +1,68 @@
+"""Keeping the epoch with the best score on rows that are neither trained on nor reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class KeepBest(TrainerCallback):
+    """Stores the trainable parameters of the best epoch so far, and brings them back at the end.
+
+    Best is the largest ``metric``, or the smallest loss where ``metric`` is not among the scores
+    (text is not written during training). An equal score does not replace an earlier epoch. A run
+    that goes on from a checkpoint repeats what came after it, so what is stored stays true.
+    """
+
+    def __init__(self, model: nn.Module, trainable: Sequence[str], metric: str, file: Path) -> None:
+        self._model, self._trainable, self._metric, self._file = model, trainable, metric, file
+        self.epoch: float | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forget what another attempt stored, unless this one goes on with it."""
+        if not state.global_step:
+            self._file.unlink(missing_ok=True)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Store the parameters if they are the best."""
+        scores = metrics or {}
+        score = scores.get(f"eval_{self._metric}", -scores.get("eval_loss", float("inf")))
+        if self._file.is_file() and not score > float(self._stored()["score"]):
+            return
+        tensors = {
+            name: self._model.get_parameter(name).detach().cpu().contiguous()
+            for name in self._trainable
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        told = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
+        save_file(tensors, self._file, metadata=told)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Bring the best parameters back."""
+        self.epoch = float(self._stored()["epoch"])
+        with safe_open(self._file, framework="pt") as stored, torch.no_grad():
+            for name in self._trainable:
+                self._model.get_parameter(name).copy_(stored.get_tensor(name))
+
+    def _stored(self) -> dict[str, str]:
+        with safe_open(self._file, framework="pt") as stored:
+            found: dict[str, str] = stored.metadata()
+        return found

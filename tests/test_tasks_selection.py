@@ -1,0 +1,91 @@
+"""What is chosen is chosen on training rows: the reported split is scored once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from iwlora import IwloraError, train
+from iwlora.tasks import TaskSpec, load
+from iwlora.tasks.kinds.classification import Classification
+from iwlora.training import run as run_module
+from iwlora.training.best import KeepBest
+from runs import evaluations, recipe, weights
+
+
+def texts(task: Any, split: str) -> list[str]:
+    return list(task.splits[split]["text"])
+
+
+def test_a_part_of_each_class_is_held_out(reviews: dict[str, str]) -> None:
+    whole = load(TaskSpec(**reviews), seed=0)
+    task = load(TaskSpec(**reviews, selection=0.25), seed=0)
+    assert sorted(texts(task, "train") + texts(task, "selection")) == sorted(texts(whole, "train"))
+    assert sorted(task.splits["selection"]["label"]) == [0] * 12 + [1] * 12
+    assert texts(task, "validation") == texts(whole, "validation")
+    assert (task.reported, task.watched) == (("validation",), "selection")
+    assert texts(load(TaskSpec(**reviews, selection=0.25), seed=1), "selection") == texts(
+        task, "selection"
+    )
+
+
+@pytest.mark.parametrize("part", [0.001, 0.9999999])
+def test_nothing_left(part: float, reviews: dict[str, str]) -> None:
+    if part < 0.5:
+        with pytest.raises(IwloraError, match=r"task\.selection=.* leaves nothing to select on"):
+            load(TaskSpec(**reviews, selection=part), seed=0)
+    else:
+        assert len(load(TaskSpec(**reviews, selection=part), seed=0).splits["train"]) == 2
+
+
+def parameters(model: Any, names: Any) -> dict[str, Tensor]:
+    return {name: model.get_parameter(name).detach().clone() for name in names}
+
+
+def test_the_best_epoch_is_kept(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Tensor]] = []
+    scores = iter([0.5, 0.9, 0.9, 0.7])
+
+    class Seeing(KeepBest):
+        def on_evaluate(self, *args: Any, metrics: Any = None, **kwargs: Any) -> None:
+            seen.append(parameters(self._model, self._trainable))
+            super().on_evaluate(*args, metrics={"eval_accuracy": next(scores)}, **kwargs)
+
+        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+            super().on_train_end(*args, **kwargs)
+            seen.append(parameters(self._model, self._trainable))
+
+    monkeypatch.setattr(run_module, "KeepBest", Seeing)
+    result = train(recipe(tiny_bert, {**reviews, "selection": 0.25}, epochs=4), tmp_path / "run")
+    assert result["selected_on"] == "best epoch on 25% of train"
+    assert len(seen) == 5
+    *epochs, kept = seen
+    same = [all(torch.equal(kept[name], one[name]) for name in kept) for one in epochs]
+    assert same == [False, True, False, False]
+    written = [record["split"] for record in evaluations(tmp_path / "run")]
+    assert written == ["selection"] * 4
+    assert any("lora_B" in name for name in weights(tmp_path / "run"))
+
+
+def test_a_reported_split_is_read_once(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    score = Classification.score
+
+    def counted(self: Any, task: Any, rows: Any, *rest: Any) -> dict[str, float]:
+        sizes.append(len(rows))
+        return score(self, task, rows, *rest)
+
+    monkeypatch.setattr(Classification, "score", counted)
+    train(recipe(tiny_bert, {**reviews, "selection": 0.25}, epochs=3), tmp_path / "run")
+    assert sizes == [24, 24, 24, 32]
+    sizes.clear()
+    train(recipe(tiny_bert, reviews, epochs=3), tmp_path / "last")
+    assert sizes == [32]
