@@ -20,7 +20,7 @@ from transformers import (
     T5Config,
 )
 
-from iwlora.bench.plan import MOST_BUDGET_DIFFERENCE
+from iwlora.bench.result import MOST_BUDGET_DIFFERENCE
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import backbone_parameters, parse, solve

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.bench import arms
+from iwlora.bench.result import MOST_BUDGET_DIFFERENCE
 from iwlora.bench.search import Search, order, trial_recipe, with_rate
 from iwlora.errors import IwloraError
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.settings import override, read_yaml, to_yaml, validate
-
-MOST_BUDGET_DIFFERENCE = 0.05
-
 
 OWN = ("methods", "seeds", "unequal_budgets", "controls", "search")
 """What a comparison's recipe holds beside the settings of its runs."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from iwlora.bench import stats
 from iwlora.bench.analysis import Analysis, Compared
+from iwlora.bench.budgets import budgets, unequal
 from iwlora.bench.records import Comparison
 from iwlora.bench.tables import COSTS, known, remarks, verdict
 from iwlora.bench.words import overall_outcome
@@ -37,6 +38,7 @@ def summary(found: Analysis) -> dict[str, Any]:
 
 def _part(part: Comparison, compared: tuple[Compared, ...]) -> dict[str, Any]:
     first = part.runs[0].result if part.runs else None
+    ratios = budgets(part)
     arms = []
     for label in part.arms:
         results = [run.result for run in part.of(label)]
@@ -61,6 +63,8 @@ def _part(part: Comparison, compared: tuple[Compared, ...]) -> dict[str, Any]:
                 "learning_rates": rates,
                 "metrics": metrics,
                 **costs,
+                "budget_ratio": ratios.get(label),
+                "unequal_budget": unequal(ratios.get(label, 1.0)),
             }
         )
     return {

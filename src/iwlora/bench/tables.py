@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from iwlora.bench import stats
 from iwlora.bench.analysis import Analysis, Compared
 from iwlora.bench.bootstrap import Aggregate, Interval
+from iwlora.bench.budgets import budgets, told, unequal
 from iwlora.bench.records import Comparison
 from iwlora.bench.result import Score
 from iwlora.bench.words import (
@@ -106,6 +107,7 @@ def table(comparison: Comparison) -> Table:
         c for c in COSTS if any(known(run.result, c[0]) is not None for run in comparison.runs)
     ]
     head = ["arm", "seeds", *comparison.metrics, *(title for _, title, _, _ in costs)]
+    ratios = budgets(comparison)
     rows = []
     for label in comparison.arms:
         results = [run.result for run in comparison.of(label)]
@@ -115,7 +117,14 @@ def table(comparison: Comparison) -> Table:
             values = list(comparison.values(label, metric).values())
             found = stats.summarise(values) if values else None
             row.append(score(metric, found.mean, found.sd) if found else NONE)
-        rows.append(row + [_cost(results, field, tell) for field, _, _, tell in costs])
+        mark = " ≠" if unequal(ratios.get(label, 1.0)) else ""
+        rows.append(
+            row
+            + [
+                _cost(results, field, tell) + (mark if field == "adapter_parameters" else "")
+                for field, _, _, tell in costs
+            ]
+        )
     return Table("Results", head, rows, scoring(comparison))
 
 
@@ -271,7 +280,7 @@ def _aggregate(found: Aggregate | None, tell: Callable[[float], str]) -> str:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What a reader must know beside the numbers: weak searches, crashes, notes, resumed runs."""
+    """What a reader must know beside the numbers: budgets, crashes, notes, resumed runs."""
     results = [run.result for run in comparison.runs]
     notes = dict.fromkeys(" ".join(note.split()) for result in results for note in result.notes)
     rates = {result.learning_rate for result in results}
@@ -286,7 +295,8 @@ def remarks(comparison: Comparison) -> list[str]:
         if result.resumed_at_step
     ]
     unsearched = comparison.searched is False and len(comparison.arms) > 1 and None not in rates
-    return [*(by_hand if unsearched else []), *comparison.remarks, *notes, *resumed]
+    weak = by_hand if unsearched else []
+    return [*weak, *told(comparison), *comparison.remarks, *notes, *resumed]
 
 
 def absence(label: str, seed: int, status: str) -> str:
