@@ -62,6 +62,7 @@ ALLOWED = {
     "bench.reading": FREE,
     "bench.records": RECORDS,
     "bench.stats": RECORDS,
+    "bench.averages": RECORDS,
     "bench.bootstrap": FREE,
     "bench.sources": RECORDS,
     "bench.analysis": (*RECORDS, "bench.stats", "bench.bootstrap"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from iwlora import __version__
+from iwlora.cli import tasks
 from iwlora.cli.compare import add_arguments, carry_out, report
 from iwlora.errors import IwloraError
 
@@ -95,13 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--to", required=True, help="a new folder")
     export.add_argument("--merge", action="store_true", help="a whole model, not an adapter")
 
-    predict = add("predict", _predict, "classify the rows of a file with a finished run")
+    predict = add("predict", _predict, "answer the rows of a file with a finished run")
     predict.add_argument("run", help="the folder of a finished run")
     predict.add_argument("--input", required=True, help="CSV, TSV, JSON Lines or Parquet")
     predict.add_argument("--output", required=True, help="CSV or JSON Lines, by its ending")
 
     add("methods", _methods, "list the fine-tuning methods, and try each on each architecture")
-    add("tasks", _tasks, "list the tasks")
+    tasks.add_arguments(add("tasks", tasks.listing, "list the tasks, look at one, average GLUE"))
     return parser
 
 
@@ -214,16 +215,6 @@ def _methods(_given: argparse.Namespace) -> int:
             print(f"{'':<{width}} {options}")
     print(flush=True)
     print(table(attempts({name: method() for name, method in METHODS.items()})))
-    return 0
-
-
-def _tasks(_given: argparse.Namespace) -> int:
-    from iwlora.tasks import describe
-
-    for row in describe():
-        told = f"{', '.join(row.metrics)}; {', '.join(row.splits)}"
-        print(f"{row.name:<18} {row.kind:<18} {row.summary} ({told})")
-    print("your files: task.train=FILE; where it is not obvious, task.text, task.label, task.kind")
     return 0
 
 
