@@ -172,6 +172,8 @@ def _train(given: argparse.Namespace) -> int:
     from iwlora.training.run import train
 
     train(recipe, given.out, progress=True)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first tells
+        return 0
     result = load_run(given.out).result
     for note in result.notes:
         print(f"note: {note}")

@@ -1,9 +1,16 @@
-"""The processes that measure together: ``torch.distributed`` where it is initialised, else one."""
+"""The processes that work together: ``torch.distributed`` where it is initialised, else one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, distributed
+
+from iwlora.errors import IwloraError
+
+Result = TypeVar("Result")
 
 
 def _together() -> bool:
@@ -18,6 +25,33 @@ def count() -> int:
 def rank() -> int:
     """The place of this one among them, from 0."""
     return distributed.get_rank() if _together() else 0
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if count() > 1:
+        distributed.barrier()
+
+
+def by_first(work: Callable[[], Result]) -> Result:
+    """What ``work`` gives in the first process, in all of them; so is its ``IwloraError``.
+
+    >>> by_first(lambda: 3)
+    3
+    """
+    if count() == 1:
+        return work()
+    told: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            told[0] = work()
+        except IwloraError as error:
+            told[1] = error
+    distributed.broadcast_object_list(told)
+    if told[1] is not None:
+        raise told[1]
+    result: Result = told[0]
+    return result
 
 
 def summed(tensor: Tensor, device: torch.device) -> Tensor:

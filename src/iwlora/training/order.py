@@ -10,6 +10,40 @@ from torch.utils.data import Sampler
 _BATCHES_SORTED_TOGETHER = 50
 
 
+class Pieces(Sampler[list[int]]):
+    """The rows of each piece of each optimizer step that one of several processes computes.
+
+    A step's ``batch_size`` rows are cut into equal pieces, ``accumulate`` for each process. The
+    short step at the end of an epoch has as many pieces in every process as it needs; rows too
+    few to give each process one are left out.
+
+    >>> order = EpochOrder(10, batch_size=8, seed=0)
+    >>> [[len(piece) for piece in Pieces(order, 2, rank, 2)] for rank in (0, 1)]
+    [[2, 2, 1], [2, 2, 1]]
+    """
+
+    def __init__(self, order: EpochOrder, accumulate: int, rank: int, processes: int) -> None:
+        self.sampler = order  # by this name accelerate tells it the epoch
+        self._accumulate, self._rank, self._processes = accumulate, rank, processes
+
+    def __len__(self) -> int:
+        steps, rest = divmod(len(self.sampler), self.sampler.batch_size)
+        return steps * self._accumulate + self._needed(rest)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, size = list(self.sampler), self.sampler.batch_size
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            pieces = np.array_split(batch, self._needed(len(batch)) * self._processes or 1)
+            if len(batch) >= self._processes:
+                yield from (piece.tolist() for piece in pieces[self._rank :: self._processes])
+
+    def _needed(self, rows: int) -> int:
+        """Pieces of a step in each process."""
+        piece = self.sampler.batch_size // (self._accumulate * self._processes)
+        return 0 if rows < self._processes else -(-rows // (piece * self._processes))
+
+
 class EpochOrder(Sampler[int]):
     """Shuffled indices; with ``lengths``, neighbours in a batch are of similar length.
 
@@ -25,7 +59,7 @@ class EpochOrder(Sampler[int]):
         self, size: int, batch_size: int, seed: int, lengths: Sequence[int] | None = None
     ) -> None:
         self._size = size
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._seed = seed
         self._lengths = None if lengths is None else np.asarray(lengths)
         self._epoch = 0
@@ -36,9 +70,9 @@ class EpochOrder(Sampler[int]):
 
     def rows(self, step: int) -> list[int]:
         """The rows of an optimizer step, counted from 0 over all epochs."""
-        epoch, number = divmod(step, -(-self._size // self._batch_size))
-        start = number * self._batch_size
-        return self._order(epoch)[start : start + self._batch_size]
+        epoch, number = divmod(step, -(-self._size // self.batch_size))
+        start = number * self.batch_size
+        return self._order(epoch)[start : start + self.batch_size]
 
     def __len__(self) -> int:
         return self._size
@@ -51,16 +85,14 @@ class EpochOrder(Sampler[int]):
         order = random.permutation(self._size)
         if self._lengths is None:
             return [int(row) for row in order]
-        pool = self._batch_size * _BATCHES_SORTED_TOGETHER
+        pool = self.batch_size * _BATCHES_SORTED_TOGETHER
         batches = []
         for start in range(0, self._size, pool):
             part = order[start : start + pool]
             part = part[np.argsort(self._lengths[part], kind="stable")]
-            batches += [
-                part[i : i + self._batch_size] for i in range(0, len(part), self._batch_size)
-            ]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
         # A short batch stays last: the sampler above cuts this list into equal pieces.
-        full = [batch for batch in batches if len(batch) == self._batch_size]
-        rest = [batch for batch in batches if len(batch) < self._batch_size]
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        rest = [batch for batch in batches if len(batch) < self.batch_size]
         shuffled = [full[index] for index in random.permutation(len(full))]
         return [int(row) for batch in [*shuffled, *rest] for row in batch]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -16,8 +17,10 @@ from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trai
 from transformers import set_seed as seed_everything
 
 from iwlora import tasks
+from iwlora.errors import IwloraError
 from iwlora.methods.base import Attached
 from iwlora.methods.budget import count, solve
+from iwlora.sensitivity import processes
 from iwlora.sensitivity.measure import measure
 from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import Site
@@ -44,8 +47,10 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     A finished run is not repeated, an interrupted one continues from its last checkpoint.
     Raises ``IwloraError`` for bad input, before anything is trained where it can be known.
     """
-    run = RunDir.open(out, recipe)
-    done = run.result()
+    _check_launcher()
+    device()  # joins the processes that a launcher started
+    run = processes.by_first(lambda: RunDir.open(out, recipe))
+    done = processes.by_first(run.result)
     if done is not None:
         return done
     with run.alone(), deterministic(recipe.train.deterministic):
@@ -58,6 +63,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
                 run.status(state, error=f"{type(error).__name__}: {error}")
             raise
         run.finish(result)
+        processes.wait()
     return result
 
 
@@ -78,10 +84,11 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     sensitivity = _sensitivity(recipe, run, task, model, sites, encoded["train"], collate)
     attached = recipe.method.attach(model, sites, size, settings.seed, sensitivity)
     counts = count(attached)
-    started = time.perf_counter()
+    preparing = 0.0
     if attached.initialize is not None:
+        started = time.perf_counter()
         attached.initialize(calibration_batches(recipe, encoded["train"], collate))
-    preparing = time.perf_counter() - started
+        preparing = time.perf_counter() - started
 
     run.reserve(_written(settings, counts["trainable_parameters"]))
     trainer = _trainer(recipe, run, task, attached, encoded, collate, tokenizer, progress)
@@ -91,8 +98,9 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     }
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
-    attached.save(run.path)
-    tokenizer.save_pretrained(run.path / "tokenizer")
+    if processes.rank() == 0:
+        attached.save(run.path)
+        tokenizer.save_pretrained(run.path / "tokenizer")
 
     return {
         "method": recipe.method.name,
@@ -158,7 +166,8 @@ def _sensitivity(
         return Sensitivity.load(run.sensitivity)
     batches = calibration_batches(recipe, rows, collate)
     sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
-    sensitivity.save(run.sensitivity)
+    if processes.rank() == 0:
+        sensitivity.save(run.sensitivity)
     return sensitivity
 
 
@@ -174,7 +183,7 @@ def _trainer(
 ) -> FineTuner:
     settings = recipe.train
     rows = encoded["train"]
-    piece = settings.batch_size // settings.accumulate
+    piece = _rows_at_once(settings)
     lengths = rows["length"][:] if settings.group_by_length else None
     place, watched = device().type, task.watched
 
@@ -236,6 +245,31 @@ def _trainer(
     if progress:
         trainer.add_callback(Progress())
     return trainer
+
+
+def _rows_at_once(settings: TrainSettings) -> int:
+    """Rows of a step that a process computes at a time."""
+    pieces = settings.accumulate * processes.count()
+    if settings.batch_size % pieces:
+        raise IwloraError(
+            f"train.batch_size={settings.batch_size} does not divide into equal pieces for "
+            f"{processes.count()} processes × train.accumulate={settings.accumulate}"
+        )
+    return settings.batch_size // pieces
+
+
+def _check_launcher() -> None:
+    """Raise ``IwloraError`` for ways of running in several processes other than DDP."""
+    for variable, what in (
+        ("ACCELERATE_USE_FSDP", "FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
+    ):
+        if os.environ.get(variable, "false").lower() == "true":
+            raise IwloraError(
+                f"{what} was asked for ({variable}); a run trains in several processes with DDP: "
+                "start it with torchrun, or train a sharded model in a Trainer of your own with "
+                "iwlora.IWLoraCallback"
+            )
 
 
 def _written(settings: TrainSettings, parameters: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.files import exclusive, write_text
+from iwlora.sensitivity import processes
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
 from iwlora.training.recipe import Recipe, load
@@ -88,6 +89,9 @@ class RunDir:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """The folder for this process; raises ``IwloraError`` while another is at work in it."""
+        if processes.rank() > 0:
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path / _LOCK) as held:
             if not held:
@@ -151,11 +155,16 @@ class RunDir:
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result: after this the run counts as done."""
         self.status("done")
-        write_text(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+        self.write("result.json", json.dumps(result, indent=1) + "\n")
 
     def status(self, state: str, **details: Any) -> None:
         """Say how the run stands: ``running``, ``failed``, ``diverged`` or ``done``."""
-        write_text(self.path / "status.json", json.dumps({"state": state, **details}) + "\n")
+        self.write("status.json", json.dumps({"state": state, **details}) + "\n")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the run, once where several processes carry it out."""
+        if processes.rank() == 0:
+            write_text(self.path / name, text)
 
     def _failed_at_once(self) -> bool:
         """Whether the run failed with nothing to show for it: a mistake in its recipe, say."""

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from iwlora.files import write_text
 from iwlora.tasks import Task
 from iwlora.training.rundir import RunDir
 from iwlora.training.trainer import FineTuner
@@ -35,7 +34,7 @@ def score_splits(
             {"row": number, "label": task.kind.gold(task, label), **answer}
             for number, (label, answer) in enumerate(zip(rows["label"], answers, strict=True))
         ]
-        write_text(run.predictions / f"{split}.csv", as_table(records))
+        run.write(f"predictions/{split}.csv", as_table(records))
     return metrics
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped]
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import (
     ProgressCallback,
     Trainer,
@@ -26,7 +28,7 @@ from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.checkpoints import seconds_until
 from iwlora.training.finite import Finite
-from iwlora.training.order import EpochOrder
+from iwlora.training.order import EpochOrder, Pieces
 
 _TRAINABLE_FILE = "trainable.safetensors"
 
@@ -62,15 +64,29 @@ class FineTuner(Trainer):
         self._started: float | None = None
         self._ended: float | None = None
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
-        return self.order
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Every process's pieces of the steps, in the order of the run."""
+        args: Any = self.args
+        accumulate, count = args.gradient_accumulation_steps, args.world_size
+        pieces = Pieces(self.order, accumulate, args.process_index, count)
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=pieces,
+            collate_fn=self.data_collator,
+            pin_memory=args.dataloader_pin_memory,
+        )
+        # The pieces are this process's own: accelerate is to bring them to the device, no more.
+        mine = {"device": self.accelerator.device, "num_processes": 1, "process_index": 0}
+        prepared: DataLoader[Any] = prepare_data_loader(loader, put_on_device=True, **mine)
+        return prepared
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The pieces of a step, and the number of items over which its loss is averaged."""
         pieces, items = super().get_batch_samples(*args, **kwargs)
-        if items is not None and self.args.world_size == 1 and self.args.n_gpu <= 1:
+        if items is not None:
             counts = [self._kind.count(piece["labels"]) for piece in pieces]
-            items = torch.stack(counts).sum().to(self.args.device)
+            own = torch.stack(counts).sum().to(self.args.device)
+            items = self.accelerator.gather(own).sum()
         return pieces, items
 
     def prediction_step(
@@ -210,6 +226,8 @@ class Log(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Begin the file anew; on a resume, keep what was logged up to the checkpoint."""
+        if not args.should_save:
+            return
         kept = []
         if state.global_step and self._path.is_file():
             lines = self._path.read_text(encoding="utf-8").splitlines()
@@ -232,7 +250,7 @@ class Log(TrainerCallback):
             record |= {key.removeprefix("eval_"): v for key, v in logs.items() if key != "epoch"}
         elif "loss" in logs:
             record |= logs
-        else:
+        if len(record) == 2 or not args.should_save:
             return
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({key: _finite(value) for key, value in record.items()}) + "\n")
