@@ -198,6 +198,10 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "max_grad_norm": st.floats(0, 10),
     "seed": st.integers(0, 2**32 - 1),
     "save_steps": st.none() | st.integers(1, 1000),
+    "keep_checkpoints": st.integers(1, 100),
+    "report_to": st.lists(
+        st.sampled_from(["tensorboard", "wandb", "mlflow", "trackio"]), unique=True
+    ),
     "precision": st.sampled_from(["fp32", "bf16"]),
     "group_by_length": st.booleans(),
     "deterministic": st.booleans(),
