@@ -95,7 +95,6 @@ def test_the_result_is_written_last(
         write_text(path, text)
 
     monkeypatch.setattr("iwlora.training.rundir.write_text", record)
-    monkeypatch.setattr("iwlora.training.scores.write_text", record)
     train(recipe, tmp_path)
     assert written[0] == "recipe.yaml"
     assert written[-1] == "result.json"
