@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from measuring import carry_out, machine, table
 
 from iwlora.bench.stats import Summary, paired_difference, scale, summarise
 from iwlora.bench.tables import duration
+from measuring import carry_out, machine, table
 
 PLAIN = Path(__file__).with_name("plain_peft.py")
 METRICS = {"rte": "accuracy", "mrpc": "f1"}
@@ -53,9 +53,16 @@ def command(given: argparse.Namespace, arm: str, task: str, seed: int, folder: P
     lr, method = ARMS[arm]
     if isinstance(method, str):
         options = {
-            **{"glue": given.glue, "task": task, "model": given.model, "method": method},
-            **{"epochs": given.epochs, "lr": lr, "seed": seed, "out": folder / "result.json"},
-            **{"batch-size": BATCH, "max-length": MAX_LENGTH},
+            "glue": given.glue,
+            "task": task,
+            "model": given.model,
+            "method": method,
+            "epochs": given.epochs,
+            "lr": lr,
+            "seed": seed,
+            "out": folder / "result.json",
+            "batch-size": BATCH,
+            "max-length": MAX_LENGTH,
             **({"rows": given.rows} if given.rows else {}),
         }
         return [str(PLAIN), *(f"--{name}={value}" for name, value in options.items())]
@@ -64,8 +71,11 @@ def command(given: argparse.Namespace, arm: str, task: str, seed: int, folder: P
         "task": {"name": f"glue/{task}", "data_dir": given.glue, "max_train": given.rows},
         "method": method,
         "train": {
-            **{"epochs": given.epochs, "lr": lr, "seed": seed},
-            **{"batch_size": BATCH, "max_length": MAX_LENGTH},
+            "epochs": given.epochs,
+            "lr": lr,
+            "seed": seed,
+            "batch_size": BATCH,
+            "max_length": MAX_LENGTH,
         },
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
@@ -151,14 +161,7 @@ def quality_difference(records: Records, arm: str, baseline: str, metric: str) -
     ]
     pair = paired_difference(metric, arm, scores[0], baseline, scores[1])
     assert pair is not None
-    return signed(pair.summary, scale(metric))
-
-
-def signed(found: Summary, times: float) -> str:
-    """A mean difference with its interval and signs."""
-    if found.low is None or found.high is None:
-        return f"{times * found.mean:+.1f}"
-    return f"{times * found.mean:+.1f} ({times * found.low:+.1f} to {times * found.high:+.1f})"
+    return told(pair.summary, "+.1f", scale(metric))
 
 
 def goals(records: Records) -> list[list[str]]:
@@ -177,7 +180,7 @@ def goals(records: Records) -> list[list[str]]:
         (adalora, pruned, "training_seconds", "training", "a fact"),
     ]
     return [
-        [f"{arm} / {baseline}", what, goal, told(ratio(records, arm, baseline, field), 3)]
+        [f"{arm} / {baseline}", what, goal, told(ratio(records, arm, baseline, field), ".3f")]
         for arm, baseline, field, what, goal in wanted
         if arm in records and baseline in records
     ]
