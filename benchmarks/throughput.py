@@ -114,16 +114,16 @@ def ratio(records: Records, arm: str, baseline: str, field: str) -> Summary:
     return summarise([one[field] / other[field] for one, other in pairs])
 
 
-def told(found: Summary, digits: int = 2, times: float = 1.0) -> str:
-    """A mean with its interval.
+def told(found: Summary, form: str, times: float = 1.0) -> str:
+    """A mean with its interval, in a format of numbers.
 
-    >>> told(Summary(2, 1.5, 0.1, 1.25, 1.75))
+    >>> told(Summary(2, 1.5, 0.1, 1.25, 1.75), ".2f")
     '1.50 (1.25 to 1.75)'
     """
-    cells = [
-        f"{times * value:.{digits}f}" for value in (found.mean, found.low, found.high) if value
-    ]
-    return cells[0] if len(cells) < 3 else f"{cells[0]} ({cells[1]} to {cells[2]})"
+    if found.low is None or found.high is None:
+        return f"{times * found.mean:{form}}"
+    mean, low, high = (f"{times * value:{form}}" for value in (found.mean, found.low, found.high))
+    return f"{mean} ({low} to {high})"
 
 
 def results(records: Records, task: str) -> str:

@@ -116,6 +116,7 @@ def test_ratios_and_differences_are_taken_within_a_seed(benchmark: Any) -> None:
         weighted: {0: record(20.0, 0.51), 1: record(10.0, 0.61)},
     }
     speed = throughput.ratio(records, weighted, lora, "examples_per_second")
+    assert throughput.told(speed, ".2f") == "2.00 (2.00 to 2.00)"
     assert (speed.mean, speed.sd) == (2.0, 0.0)
     assert throughput.quality_difference(records, weighted, lora, "f1") == "+1.0 (+1.0 to +1.0)"
     told = {tuple(row[:2]): row[-1] for row in throughput.goals(records)}
