@@ -84,7 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "carry out one recipe")
     train.add_argument("recipe", help="a YAML file")
     train.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES)
-    train.add_argument("--out", required=True, help="the folder of the run")
+    train.add_argument("--out", help="the folder of the run")
+    train.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the predicted time and memory from a few steps; write nothing",
+    )
 
     add_arguments(add("compare", _compare, "carry out methods × seeds, or compare results"))
 
@@ -168,6 +173,14 @@ def _train(given: argparse.Namespace) -> int:
     from iwlora.training.recipe import load
 
     recipe = load(given.recipe, given.overrides)
+    if given.dry_run:
+        from iwlora.cli.dry_run import told
+        from iwlora.training.estimate import estimate
+
+        print(told(recipe, estimate(recipe)))
+        return 0
+    if given.out is None:
+        raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
     from iwlora.bench.records import load_run
     from iwlora.training.run import train
 

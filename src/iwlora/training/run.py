@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,7 +68,28 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     return result
 
 
-def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Prepared:
+    """What a run has before its first step; ``initializing`` is seconds spent on initial values."""
+
+    task: tasks.Task
+    tokenizer: Any
+    sites: list[Site]
+    size: int | None
+    encoded: Mapping[str, Any]
+    sensitivity: Sensitivity | None
+    attached: Attached
+    initializing: float
+    trainer: FineTuner
+
+    @property
+    def measure_seconds(self) -> float:
+        """Time spent on batches before training."""
+        return self.initializing + (self.sensitivity.seconds if self.sensitivity else 0.0)
+
+
+def prepare(recipe: Recipe, run: RunDir, progress: bool) -> Prepared:
+    """Load, measure and attach. Raises ``IwloraError`` for all that :func:`train` does."""
     settings = recipe.train
     task = tasks.load(recipe.task, settings.seed)
     seed_everything(settings.seed)
@@ -83,24 +105,32 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     recipe.method.check(sites, size)
     sensitivity = _sensitivity(recipe, run, task, model, sites, encoded["train"], collate)
     attached = recipe.method.attach(model, sites, size, settings.seed, sensitivity)
-    counts = count(attached)
-    preparing = 0.0
+    initializing = 0.0
     if attached.initialize is not None:
         started = time.perf_counter()
         attached.initialize(calibration_batches(recipe, encoded["train"], collate))
-        preparing = time.perf_counter() - started
-
-    run.reserve(_written(settings, counts["trainable_parameters"]))
+        initializing = time.perf_counter() - started
     trainer = _trainer(recipe, run, task, attached, encoded, collate, tokenizer, progress)
+    return Prepared(
+        task, tokenizer, sites, size, encoded, sensitivity, attached, initializing, trainer
+    )
+
+
+def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
+    settings = recipe.train
+    ready = prepare(recipe, run, progress)
+    task, attached, trainer = ready.task, ready.attached, ready.trainer
+    counts = count(attached)
+    run.reserve(_written(settings, counts["trainable_parameters"]))
     same_start = {
-        "data_digest": data_digest(encoded["train"], trainer.order, settings.epochs),
+        "data_digest": data_digest(ready.encoded["train"], trainer.order, settings.epochs),
         "head_digest": head_digest(attached),
     }
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
     if processes.rank() == 0:
         attached.save(run.path)
-        tokenizer.save_pretrained(run.path / "tokenizer")
+        ready.tokenizer.save_pretrained(run.path / "tokenizer")
 
     return {
         "method": recipe.method.name,
@@ -108,21 +138,21 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "model": recipe.model,
         "task": task.name,
         "seed": settings.seed,
-        "metrics": score_splits(trainer, run, task, encoded, tokenizer),
+        "metrics": score_splits(trainer, run, task, ready.encoded, ready.tokenizer),
         "primary_metric": task.metrics[0],
         "evaluated_on": task.reported[0],
         "selected_on": _selected_on(recipe),
         **counts,
         "adapter_parameters": attached.count(),  # once more: a method may have pruned
         "train_seconds": trainer.seconds,
-        "measure_seconds": preparing + (sensitivity.seconds if sensitivity else 0.0),
+        "measure_seconds": ready.measure_seconds,
         "examples_per_second": len(task.splits["train"]) * settings.epochs / trainer.seconds,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": peak_memory(),
         "train_examples": len(task.splits["train"]),
         "epochs": settings.epochs,
         "learning_rate": settings.lr,
-        "rank": size,
-        "ranks": _ranks(attached, sites),
+        "rank": ready.size,
+        "ranks": _ranks(attached, ready.sites),
         "resumed_at_step": _step(checkpoint),
         **same_start,
         "kind": {"name": task.kind.name, **task.kind.model_dump()},
@@ -293,7 +323,7 @@ def _step(checkpoint: Path | None) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Bytes: of the GPU where there is one, else of the whole process so far."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
