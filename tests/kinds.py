@@ -9,7 +9,8 @@ from typing import Any
 from conftest import save_tiny, tiny_config
 
 ENCODERS = ("bert", "roberta", "deberta-v2", "electra")
-WRITERS = ("t5", "bart", "gpt2", "llama")
+DECODERS = ("gpt2", "llama")
+WRITERS = ("t5", "bart", *DECODERS)
 
 CHAT = (
     "{% for m in messages %}{{ '[MASK]' + m['role'][0] + ' ' + m['content'] + '[SEP]' }}"
@@ -39,13 +40,14 @@ def _row(kind: str, number: int) -> dict[str, Any]:
         },
         "seq2seq": {"source": text, "target": f"the {animal}"},
         "instruction": {"prompt": text, "completion": f"the {animal}"},
+        "packed": {"prompt": text, "completion": f"the {animal}"},
         "chat": {"messages": chat},
     }[kind]
 
 
-TEXTS = ("seq2seq", "instruction", "chat")
-KIND_OF = {"chat": "instruction"}
-TEXT_OPTIONS = {"max_target": 8}
+TEXTS = ("seq2seq", "instruction", "chat", "packed")
+KIND_OF = {"chat": "instruction", "packed": "instruction"}
+TEXT_OPTIONS: dict[str, Any] = {"max_target": 8}
 TASKS = (
     "classification",
     "multi-label",
@@ -55,6 +57,7 @@ TASKS = (
     "seq2seq",
     "instruction",
     "chat",
+    "packed",
 )
 
 
@@ -65,7 +68,8 @@ def write_task(folder: Path, kind: str) -> tuple[dict[str, Any], list[dict[str, 
         lines = [json.dumps(_row(kind, number)) for number in range(count)]
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     files = {split: str(folder / f"{split}.jsonl") for split in ("train", "validation")}
-    options = TEXT_OPTIONS if kind in TEXTS else {}
+    options = dict(TEXT_OPTIONS) if kind in TEXTS else {}
+    options |= {"packing": True} if kind == "packed" else {}
     task = {**files, "kind": {"name": KIND_OF.get(kind, kind), **options}}
     return task, [_row(kind, number) for number in range(8)]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NAMED: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
     ("instruction", ("messages",), ()),
     ("instruction", ("prompt",), ("completion", "response")),
+    ("instruction", ("instruction", "input"), ("output", "response")),
     ("instruction", ("instruction",), ("output", "response")),
     ("question-answering", ("question", "context"), ("answers", "answer")),
     ("token-labels", ("tokens",), ("ner_tags", "tags", "labels", "pos_tags")),
@@ -68,7 +69,7 @@ def guess(spec: TaskSpec) -> Columns:
     path = str(spec.train)
     text = tuple(spec.text or ())
     label = (spec.label,) if isinstance(spec.label, str) else tuple(spec.label or ())
-    names = [] if text and label else columns_of(path)
+    names = [*text, *label] if text and label else columns_of(path)
     named = _named(names, text, label, spec.kind_name)
     kind_name = spec.kind_name
     if named:
@@ -83,22 +84,29 @@ def guess(spec: TaskSpec) -> Columns:
             f"give {absent}=COLUMN (columns: {', '.join(names) or 'none'})"
         )
     kind = spec.kind_of(KINDS[kind_name or _kind_of(path, text, label)]())
-    _check_count(kind, text)
+    _check_count(kind, text, label)
     told = [f"text={' + '.join(text)}"] if not spec.text else []
     told += [f"label={' + '.join(label)}"] if not spec.label and label else []
     # One class for a text is what everybody expects; other kinds are told.
     if spec.kind_name is None and (told or kind.name != Classification.name):
         told.append(f"kind={kind.name}")
-    notes = (f"guessed from {path}: {', '.join(told)}",) if told else ()
+    unread = [name for name in names if name not in (*text, *label)]
+    rest = f"; not read: {', '.join(unread)}" if unread else ""
+    notes = (f"guessed from {path}: {', '.join(told)}{rest}",) if told else ()
     return Columns(kind, text, label, notes, derived=not label)
 
 
-def _check_count(kind: Kind, text: Sequence[str]) -> None:
+def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:
     least, most = kind.columns
     if not least <= len(text) <= most:
         accepted = str(least) if least == most else f"{least} or {most}"
         raise IwloraError(
             f"task.text names {len(text)} columns; a task of kind {kind.name} has {accepted}"
+        )
+    if len(label) > 1 and not kind.label_columns:
+        raise IwloraError(
+            f"task.label names {len(label)} columns; a task of kind {kind.name} has one, several "
+            "columns of 0 and 1 are for task.kind=multi-label"
         )
 
 
@@ -107,6 +115,9 @@ def _named(
 ) -> tuple[str, tuple[str, ...], tuple[str, ...]] | None:
     for name, texts, labels in NAMED:
         if not set(texts) <= set(names) or (kind and kind != name) or (text and text != texts):
+            continue
+        # A label of another name makes it another kind: text and mood are no text and summary.
+        if label and labels and not kind and not set(label) <= set(labels):
             continue
         there = label or tuple(one for one in labels if one in names)[:1]
         if there or not labels:

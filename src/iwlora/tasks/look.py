@@ -42,16 +42,18 @@ def duplicates(task: Task) -> list[str]:
     ...                 ("accuracy",)))[1]
     'test: 1 of 1 rows have the texts of a row of train, 0 of them with another label'
     """
-    seen: dict[bytes, set[str]] = {}
+    seen: set[bytes] = set()
+    labelled: set[bytes] = set()
     repeated = 0
-    for key, label in _keys(task, task.splits["train"]):
-        repeated += key in seen
-        seen.setdefault(key, set()).add(label)
+    for texts, row in _keys(task, task.splits["train"]):
+        repeated += texts in seen
+        seen.add(texts)
+        labelled.add(row)
     lines = [f"train: {repeated} rows repeat the texts of an earlier one"]
     for name, split in task.splits.items():
         if name != "train":
-            twins = [(seen[key], label) for key, label in _keys(task, split) if key in seen]
-            other = sum(label not in labels for labels, label in twins)
+            twins = [row for texts, row in _keys(task, split) if texts in seen]
+            other = sum(row not in labelled for row in twins)
             lines.append(
                 f"{name}: {len(twins)} of {len(split):,} rows have the texts of a row of train, "
                 f"{other} of them with another label"
@@ -59,10 +61,15 @@ def duplicates(task: Task) -> list[str]:
     return lines
 
 
-def _keys(task: Task, split: datasets.Dataset) -> Iterator[tuple[bytes, str]]:
+def _keys(task: Task, split: datasets.Dataset) -> Iterator[tuple[bytes, bytes]]:
+    """What stands for the texts of each row, and for its texts and label: hashes are small."""
     for batch in split.iter(4096):
         for *texts, label in zip(*(batch[name] for name in (*task.text, "label")), strict=True):
-            yield hashlib.blake2b(repr(texts).encode(), digest_size=8).digest(), repr(label)
+            yield _hash(texts), _hash([texts, label])
+
+
+def _hash(value: Any) -> bytes:
+    return hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
 
 
 def _balance(task: Task, split: datasets.Dataset) -> str:
@@ -101,11 +108,16 @@ def _lengths(
     over = np.maximum(sizes - max_length, 0)
     of = "" if len(rows) == len(split) else f" (of the first {len(rows):,} rows)"
     longer, beyond = np.count_nonzero(over), over.sum() / sizes.sum()
-    return [
+    lines = [
         f"tokens   {_quantiles(sizes)}{of}",
         f"at {max_length:<6}{longer:,} rows are longer ({longer / len(sizes):.1%}), "
-        f"{beyond:.1%} of all tokens are beyond",
+        f"{beyond:.1%} of all tokens {task.kind.beyond}",
     ]
+    targets, most = task.kind.targets_cut(rows, tokenizer)
+    if targets:
+        cut = sum(size > most for size in targets)
+        lines.append(f"targets  {_quantiles(targets)} tokens; {cut:,} are longer than {most}")
+    return lines
 
 
 def _quantiles(sizes: Any) -> str:

@@ -191,9 +191,10 @@ def _folder(path: str, wanted: Sequence[str], split: str) -> Records:
     rows = _loaded(path, split)
     _positions(path, rows.column_names, wanted)
     rows = rows.select_columns(list(wanted))
+    inner = {name: getattr(one, "feature", one) for name, one in rows.features.items()}
     names = {
         name: feature.names
-        for name, feature in rows.features.items()
+        for name, feature in inner.items()
         if isinstance(feature, datasets.ClassLabel)
     }
     number = 0
@@ -205,10 +206,17 @@ def _folder(path: str, wanted: Sequence[str], split: str) -> Records:
 
 
 def _named(values: Sequence[Any], names: Sequence[str] | None) -> Sequence[Any]:
-    """Class names for ids; an id below 0 is none."""
+    """Class names for ids, or for lists of them; an id below 0 is none."""
     if names is None:
         return values
-    return [None if value is None or value < 0 else names[value] for value in values]
+    return [
+        _named(value, names)
+        if isinstance(value, list)
+        else None
+        if value is None or value < 0
+        else names[value]
+        for value in values
+    ]
 
 
 def _loaded(path: str, split: str) -> Any:

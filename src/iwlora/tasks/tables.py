@@ -152,8 +152,8 @@ def _row(columns: Columns, values: Sequence[Any]) -> list[Any]:
     """Texts and label of a row; the ``ValueError`` names the column."""
     kind, count = columns.kind, len(columns.text)
     row = [
-        _cell(name, value, kind.text)
-        for name, value in zip(columns.text, values[:count], strict=True)
+        _cell(name, value, kind.further if place else kind.text)
+        for place, (name, value) in enumerate(zip(columns.text, values[:count], strict=True))
     ]
     if len(columns.label) == 1:
         row.append(_cell(columns.label[0], values[count], kind.label))

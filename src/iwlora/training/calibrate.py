@@ -38,7 +38,9 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
     model, tokenizer = load_backbone(recipe.model, task.labels, task.kind)
     model.to(device())  # type: ignore[arg-type]
     rows = encode(task, tokenizer, recipe.train.max_length, model.config)["train"]
-    batches = calibration_batches(recipe, rows, collator(tokenizer, task, model))
+    collate = collator(tokenizer, task, model)
+    task.kind.check_model(model, rows, collate)
+    batches = calibration_batches(recipe, rows, collate)
     wanted = {"sites": find_sites(model, recipe.targets), "loss": task.kind.batch_loss, **wanted}
     return measure(model, batches, **wanted | how)
 

@@ -105,6 +105,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> Prepared:
     recipe.method.check(sites, size)
     sensitivity = _sensitivity(recipe, run, task, model, sites, encoded["train"], collate)
     attached = recipe.method.attach(model, sites, size, settings.seed, sensitivity)
+    task.kind.check_model(attached.model, encoded["train"], collate)
     initializing = 0.0
     if attached.initialize is not None:
         started = time.perf_counter()

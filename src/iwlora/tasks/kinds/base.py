@@ -37,8 +37,12 @@ class Kind(BaseModel):
     summary: ClassVar[str]
     columns: ClassVar[tuple[int, int]] = (1, 2)
     """The least and the most text columns."""
+    label_columns: ClassVar[bool] = False
+    """Whether there may be several label columns, one a class."""
     least_classes: ClassVar[int] = 0
     """The fewest classes that make such a task."""
+    beyond: ClassVar[str] = "are beyond"
+    """What becomes of the tokens of a row after ``train.max_length``."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -54,6 +58,10 @@ class Kind(BaseModel):
     def text(self, value: Any) -> Any:
         """A cell of a text column as a row holds it; ``ValueError`` says what is wrong with it."""
         return plain_text(value)
+
+    def further(self, value: Any) -> Any:
+        """A cell of a text column after the first, as ``text``."""
+        return self.text(value)
 
     def label(self, value: Any) -> Any:
         """A cell of the label column, class names for classes; ``ValueError`` as ``text``."""
@@ -78,6 +86,10 @@ class Kind(BaseModel):
         """Arrow types of a text, of a label as ``label`` returns it, and as ``numbered`` does."""
         raise NotImplementedError
 
+    def targets_cut(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
+        """(tokens of each target, how many of them are learned) where targets are texts."""
+        return (), 0
+
     # The model.
 
     def auto_class(self, config: Any) -> Any:
@@ -94,6 +106,11 @@ class Kind(BaseModel):
 
     def configure(self, config: Any, labels: Sequence[str]) -> None:
         """Tell the configuration what the head is to answer."""
+
+    def check_model(
+        self, model: Any, rows: datasets.Dataset, collate: Callable[[Rows], dict[str, Tensor]]
+    ) -> None:
+        """Raise ``IwloraError`` where the model, a method attached, cannot learn encoded rows."""
 
     # Learning.
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from iwlora.errors import IwloraError
 from iwlora.tasks.collate import IGNORED
 from iwlora.tasks.kinds.base import Answer, Kind, Outputs, Rows, inputs_of, plain_text
+from iwlora.tasks.kinds.packing import check_apart
 from iwlora.tasks.kinds.prompts import (
     PadPrompts,
     PadTargets,
@@ -91,6 +92,18 @@ class Generation(Kind):
             )
         return AutoModelForCausalLM
 
+    def configure(self, config: Any, labels: Sequence[str]) -> None:
+        """With ``packing`` no cache: before it transformers does not look where rows begin."""
+        if self.packing:
+            config.use_cache = False
+
+    def check_model(
+        self, model: Any, rows: datasets.Dataset, collate: Callable[[Rows], dict[str, Tensor]]
+    ) -> None:
+        """No packed row sees another."""
+        if self.packing:
+            check_apart(model, rows, collate)
+
     def encode(
         self,
         task: Task,
@@ -145,7 +158,8 @@ class Generation(Kind):
             min_length=0,
             num_beams=self.beams,
             length_penalty=self.length_penalty,
-            no_repeat_ngram_size=self.no_repeat_ngram,
+            no_repeat_ngram_size=0,
+            use_cache=True,
             early_stopping=self.beams > 1,
             do_sample=False,
             temperature=None,
@@ -157,12 +171,32 @@ class Generation(Kind):
         prompt = batch.get("prompt_ids", batch["input_ids"])
         mask = batch["prompt_mask"] if "prompt_ids" in batch else batch["attention_mask"]
         inner = getattr(model, "module", model)  # what a wrapper for several processes holds
+        before = 0 if inner.config.is_encoder_decoder else prompt.shape[1]
         written: Tensor = inner.generate(
-            input_ids=prompt, attention_mask=mask, generation_config=settings
+            input_ids=prompt,
+            attention_mask=mask,
+            generation_config=settings,
+            logits_processor=self._processors(before),
         )
-        if model.config.is_encoder_decoder:
-            return written
-        return written[:, prompt.shape[1] :]
+        return written[:, before:]
+
+    def _processors(self, before: int) -> list[Any]:
+        """What keeps an answer from repeating itself; it may repeat its prompt."""
+        from transformers import LogitsProcessorList, NoRepeatNGramLogitsProcessor
+
+        class NoRepeat(NoRepeatNGramLogitsProcessor):
+            def __call__(self, input_ids: Any, scores: Any) -> Any:
+                return super().__call__(input_ids[:, before:], scores)
+
+        size = self.no_repeat_ngram
+        return LogitsProcessorList([NoRepeat(size)] if size else [])
+
+    def targets_cut(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
+        """The targets' tokens, of which ``max_target`` are learned."""
+        if "label" not in rows.column_names:
+            return (), 0
+        found = tokenizer(rows["label"][:], add_special_tokens=False)["input_ids"]
+        return [len(ids) for ids in found], self.max_target
 
     def answers(
         self,
@@ -216,11 +250,32 @@ class Instruction(Generation):
 
     name: ClassVar[str] = "instruction"
     summary: ClassVar[str] = "a completion after a prompt, or a chat (column of messages)"
+    columns: ClassVar[tuple[int, int]] = (1, 2)
 
     def text(self, value: Any) -> str:
         """A prompt, or messages as a list of {role, content} or JSON, which are kept as JSON."""
         given = plain_messages(value)
         return plain_text(value) if given is None else json.dumps(given, ensure_ascii=False)
+
+    def further(self, value: Any) -> str:
+        """What the prompt is about, after an empty line; it may be empty."""
+        return "" if value is None or not str(value).strip() else plain_text(value)
+
+    def label(self, value: Any) -> str:
+        """The completion: a text, or a list of the one message of the assistant."""
+        if not isinstance(value, (list, tuple)):
+            return plain_text(value)
+        messages = plain_messages(value)
+        if messages is None or len(messages) > 1:
+            raise ValueError(f"holds {len(value)} messages; one, the assistant's, is wanted")
+        return reply(messages)
+
+    def check(self, row: Sequence[Any]) -> None:
+        """A chat that ends with an answer has no other one beside it."""
+        messages = plain_messages(row[0])
+        answered = messages is not None and messages[-1]["role"] == "assistant"
+        if answered and messages and reply(messages) != row[-1]:
+            raise ValueError("the chat ends with an answer, and the label is another one")
 
     def derived(self, text: str) -> str:
         """Of messages the last turn, which is the assistant's."""

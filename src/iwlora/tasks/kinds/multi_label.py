@@ -24,6 +24,7 @@ class MultiLabel(SequenceKind):
 
     name: ClassVar[str] = "multi-label"
     summary: ClassVar[str] = "any number of classes for a text or a pair"
+    label_columns: ClassVar[bool] = True
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from iwlora.errors import IwloraError
 from iwlora.tasks.collate import IGNORED, padding
 from iwlora.tasks.encode import check_length, in_chunks
+from iwlora.tasks.kinds.packing import packed
 
 if TYPE_CHECKING:
     import datasets
@@ -24,7 +24,7 @@ Learned = tuple[list[int], list[int]]
 
 
 def plain_messages(value: Any) -> list[Message] | None:
-    """The messages in a list, or in JSON; None for anything that is not meant as such.
+    """The messages in a list, or in JSON that has roles; None for what is not meant as such.
 
     The ``ValueError`` says what is wrong with a message.
 
@@ -37,6 +37,8 @@ def plain_messages(value: Any) -> list[Message] | None:
         try:
             value = json.loads(value)
         except ValueError:
+            return None
+        if not any(isinstance(one, dict) and "role" in one for one in value):
             return None
     if not isinstance(value, (list, tuple)):
         return None
@@ -61,7 +63,12 @@ def encoder_decoder_rows(
 ) -> datasets.Dataset:
     """Sources of up to ``max_length`` tokens; ``labels`` of up to ``max_target``."""
     check_length(tokenizer, max_length, 1)
-    sources = rows[task.text[0]]
+    if kind.packing:
+        raise IwloraError(
+            "task.kind.packing=true is for decoders, and this model is an encoder-decoder; "
+            "remove it"
+        )
+    sources = _sources(task, rows)
     targets = rows["label"] if "label" in rows.column_names else None
 
     def chunk(start: int, stop: int) -> Mapping[str, Any]:
@@ -95,7 +102,7 @@ def decoder_rows(
             f"task.kind.max_target={kind.max_target} leaves no room for a prompt in "
             f"train.max_length={max_length}; a decoder reads both"
         )
-    sources = rows[task.text[0]]
+    sources = _sources(task, rows)
     targets = rows["label"] if "label" in rows.column_names else None
     writer = _Writer(kind, tokenizer, max_length)
 
@@ -117,7 +124,7 @@ def decoder_rows(
         return columns
 
     encoded = in_chunks(len(rows), chunk)
-    return _packed(encoded, max_length) if kind.packing and training else encoded
+    return packed(encoded, max_length) if kind.packing and training else encoded
 
 
 @dataclass
@@ -151,6 +158,8 @@ class _Writer:
         """(token ids, labels): the target's ids are their own labels, all others are ignored."""
         messages = plain_messages(text)
         if messages is not None:
+            if messages[-1]["role"] != "assistant":
+                messages.append({"role": "assistant", "content": target})
             return self._chat(messages, every_turn)
         answer = [*self._ids(target), *self._end][: self.kind.max_target]
         before = self.kind.prefix + text + self.kind.separator
@@ -180,6 +189,14 @@ def _ignore_first(ids: list[int], labels: list[int]) -> Learned:
     return ids, [IGNORED, *labels[1:]]
 
 
+def _sources(task: Task, rows: datasets.Dataset) -> Sequence[str]:
+    """The texts of each row, an empty line between two."""
+    columns = [rows[name] for name in task.text]
+    if len(columns) == 1:
+        return columns[0]  # type: ignore[no-any-return]
+    return ["\n\n".join(filter(None, texts)) for texts in zip(*columns, strict=True)]
+
+
 def _source(text: str, tokenizer: Any) -> str:
     messages = plain_messages(text)
     return text if messages is None else _rendered_prompt(messages, tokenizer)
@@ -199,9 +216,17 @@ def _render(messages: list[Message], tokenizer: Any, prompt: bool = False) -> st
         )
     if not messages:
         raise IwloraError("a chat needs a message before the assistant's")
-    found: str = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=prompt
-    )
+    from jinja2 import TemplateError
+
+    try:
+        found: str = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=prompt
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise IwloraError(
+            f"the tokenizer's chat template refuses a chat of {roles}: {error}"
+        ) from error
     return found
 
 
@@ -232,38 +257,6 @@ def _turns(messages: list[Message], tokenizer: Any, every_turn: bool) -> list[tu
     return [*pieces, (whole[at:], False)] if at < len(whole) else pieces
 
 
-def _packed(rows: datasets.Dataset, max_length: int) -> datasets.Dataset:
-    """Rows joined, each whole, into as few of ``max_length`` tokens as best fit finds.
-
-    ``position_ids`` begin anew with every row: that tells transformers' decoders where one ends,
-    so that no row sees another.
-    """
-    lengths = rows["length"][:]
-    bins: list[list[int]] = []
-    free: list[tuple[int, int]] = []  # (room, bin), sorted
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        found = bisect_left(free, (lengths[row], -1))
-        if found < len(free):
-            room, number = free.pop(found)
-        else:
-            room, number = max_length, len(bins)
-            bins.append([])
-        bins[number].append(row)
-        insort(free, (room - lengths[row], number))
-
-    def chunk(start: int, stop: int) -> Mapping[str, Any]:
-        packs = [rows.select(members) for members in bins[start:stop]]
-        return {
-            **{
-                name: [[item for ids in pack[name] for item in ids] for pack in packs]
-                for name in ("input_ids", "labels")
-            },
-            "position_ids": [[k for n in pack["length"] for k in range(n)] for pack in packs],
-        }
-
-    return in_chunks(len(bins), chunk)
-
-
 @dataclass(frozen=True)
 class PadTargets:
     """Batches for encoder-decoders: the decoder reads the target shifted by one."""
@@ -289,11 +282,10 @@ class PadPrompts:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The batch of some encoded rows."""
         marked = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
-        packed = "position_ids" in rows[0]
         if "labels" in rows[0]:
             marked = [{**row, "labels": [*row["labels"][1:], IGNORED]} for row in marked]
         batch = padding(self.tokenizer, labels=IGNORED, position_ids=0)(marked)
-        if packed:
+        if "position_ids" in rows[0]:
             del batch["attention_mask"]  # it would hide where rows begin
         if "prompt_ids" in rows[0]:
             # Padded on the left: an answer follows its prompt.

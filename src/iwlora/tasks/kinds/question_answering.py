@@ -34,9 +34,10 @@ class QuestionAnswering(Kind):
     name: ClassVar[str] = "question-answering"
     summary: ClassVar[str] = "a span of a passage: question, passage, and its answers"
     columns: ClassVar[tuple[int, int]] = (2, 2)
+    beyond: ClassVar[str] = "are beyond, read in further windows"
 
     doc_stride: Count = 128
-    """Passage tokens that two windows in a row share."""
+    """Passage tokens that two windows in a row share; at most half of those in a window."""
     max_answer: Count = 30
     """Tokens of the longest answer."""
     max_question: Count = 64
@@ -129,7 +130,8 @@ class QuestionAnswering(Kind):
                 "take a model with a fast tokenizer"
             )
         question = min(self.max_question, max_length // 2)
-        stride = min(self.doc_stride, max_length // 4)
+        room = max_length - question - tokenizer.num_special_tokens_to_add(pair=True)
+        stride = min(self.doc_stride, room // 2)
         return windows(rows, task.text, tokenizer, max_length, question, stride, training)
 
     def collator(self, tokenizer: Any, model: Any) -> Callable[[Rows], dict[str, Tensor]]:

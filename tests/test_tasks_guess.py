@@ -1,0 +1,156 @@
+"""Columns and kind, guessed where obvious and told; class names in folders of ``datasets``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from iwlora.errors import IwloraError
+from iwlora.tasks import Task, TaskSpec, load
+
+
+def task_of(folder: Path, row: dict[str, Any], **spec: Any) -> Task:
+    """A task whose every row is this one; class labels alternate."""
+    rows = [{**row, "n": k} for k in range(2)]
+    for name in ("label", "mood"):
+        if name in row:
+            rows[1][name] = "other"
+    file = folder / "train.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    return load(TaskSpec(train=str(file), validation=str(file), **spec), seed=0)
+
+
+CASES = [
+    ({"text": "a", "label": "x"}, {}, "classification", ("text",), "text=text, label=label"),
+    ({"text": "a", "mood": "x"}, {"label": "mood"}, "classification", ("text",), "text=text"),
+    (
+        {"premise": "a", "hypothesis": "b", "label": "x"},
+        {},
+        "classification",
+        ("premise", "hypothesis"),
+        "text=premise + hypothesis",
+    ),
+    ({"sentence": "a", "score": 1.5}, {}, "regression", ("sentence",), "label=score"),
+    ({"text": "a", "labels": ["x", "y"]}, {}, "multi-label", ("text",), "label=labels"),
+    (
+        {"text": "a", "rude": 1, "toxic": 0},
+        {"label": ["rude", "toxic"]},
+        "multi-label",
+        ("text",),
+        "text=text",
+    ),
+    ({"tokens": ["a"], "ner_tags": ["O"]}, {}, "token-labels", ("tokens",), "label=ner_tags"),
+    (
+        {"question": "q", "context": "c", "answers": {"text": ["c"], "answer_start": [0]}},
+        {},
+        "question-answering",
+        ("question", "context"),
+        "label=answers",
+    ),
+    ({"document": "a", "summary": "b"}, {}, "seq2seq", ("document",), "label=summary"),
+    ({"prompt": "a", "completion": "b"}, {}, "instruction", ("prompt",), "label=completion"),
+    (
+        {"prompt": "a", "completion": "b"},
+        {"text": "prompt", "label": "completion"},
+        "instruction",
+        ("prompt",),
+        "kind=instruction",
+    ),
+    (
+        {"instruction": "a", "input": "", "output": "b"},
+        {},
+        "instruction",
+        ("instruction", "input"),
+        "text=instruction + input, label=output",
+    ),
+    (
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {},
+        "instruction",
+        ("messages",),
+        "text=messages, kind=instruction",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "spec", "kind", "text", "told"), CASES)
+def test_guesses(
+    row: dict[str, Any],
+    spec: dict[str, Any],
+    kind: str,
+    text: tuple[str, ...],
+    told: str,
+    tmp_path: Path,
+) -> None:
+    task = task_of(tmp_path, row, **spec)
+    assert (task.kind.name, task.text) == (kind, text)
+    (note,) = task.notes
+    assert note.startswith(f"guessed from {tmp_path / 'train.jsonl'}: ")
+    assert told in note
+    if not spec.get("text"):
+        assert note.endswith("; not read: n")
+
+
+def test_what_is_not_obvious_is_asked_for(tmp_path: Path) -> None:
+    for row, spec, told in (
+        ({"a": "x", "b": "y"}, {}, r"holds the text; give task\.text=COLUMN \(columns: a, b, n\)"),
+        ({"text": "x", "b": "y"}, {}, r"holds the label; give task\.label=COLUMN"),
+        (
+            {"text": "x", "a": 0, "b": 1},
+            {"label": ["a", "b"], "kind": "regression"},
+            r"task\.label names 2 columns; a task of kind regression has one",
+        ),
+        (
+            {"text": "x", "b": "y"},
+            {"text": ["text", "b"], "label": "n", "kind": "seq2seq"},
+            r"task\.text names 2 columns; a task of kind seq2seq has 1",
+        ),
+    ):
+        with pytest.raises(IwloraError, match=told):
+            task_of(tmp_path, row, **spec)
+
+
+def test_folders_of_datasets_name_their_classes(tmp_path: Path) -> None:
+    moods = datasets.ClassLabel(names=["sad", "glad"])
+    tags = datasets.ClassLabel(names=["O", "B-X", "I-X"])
+    text = datasets.Value("string")
+    flat = datasets.Dataset.from_dict(
+        {"text": ["a", "b"], "label": [1, 0]},
+        features=datasets.Features({"text": text, "label": moods}),
+    )
+    lists = datasets.Dataset.from_dict(
+        {"tokens": [["a", "b"], ["c"]], "ner_tags": [[1, 2], [0]]},
+        features=datasets.Features(
+            {"tokens": datasets.Sequence(text), "ner_tags": datasets.Sequence(tags)}
+        ),
+    )
+    several = datasets.DatasetDict({"train": flat, "validation": flat, "test": flat.select([0])})
+    several.save_to_disk(str(tmp_path / "flat"))
+    lists.save_to_disk(str(tmp_path / "lists"))
+    task = load(TaskSpec(train=str(tmp_path / "flat")), seed=0)
+    assert {name: list(split["label"]) for name, split in task.splits.items()} == {
+        "train": [0, 1],
+        "validation": [0, 1],
+        "test": [0],
+    }
+    assert task.labels == ("glad", "sad")
+    path = str(tmp_path / "lists")
+    words = load(TaskSpec(train=path, validation=path), seed=0)
+    assert words.labels == ("B-X", "I-X", "O")
+    assert list(words.splits["train"]["label"]) == [[0, 1], [2]]
+    assert words.metrics[0] == "f1"
+
+
+def test_a_class_that_train_lacks_is_told_with_its_row(tmp_path: Path) -> None:
+    moods = datasets.ClassLabel(names=["sad", "glad", "new"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": moods})
+    rows = {"text": ["a", "b", "c"], "label": [0, 1, -1]}
+    whole = datasets.Dataset.from_dict(rows, features=features)
+    whole.save_to_disk(str(tmp_path / "bad"))
+    path = str(tmp_path / "bad")
+    with pytest.raises(IwloraError, match=r"bad, row 3: column 'label' is empty"):
+        load(TaskSpec(train=path, validation=path), seed=0)
