@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -116,3 +117,13 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "text": "text",
         "label": "mood",
     }
+
+
+@pytest.fixture(scope="session")
+def with_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT that draws random numbers in every training step."""
+    folder = save_tiny(tmp_path_factory.mktemp("models") / "dropout", "bert")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder

@@ -16,6 +16,8 @@ from iwlora.training.recipe import Recipe, build
 
 # Whole runs are costly; what every row of METHODS owes is in the conformance suite.
 RUN = ("full", "lora", "adalora", "iw-lora")
+# What tests compare must not depend on what the machine multiplies quickly.
+SHORT = {"epochs": 2, "lr": 1e-2, "batch_size": 16, "max_length": 32, "precision": "fp32"}
 
 
 def recipe(model: Path, task: Mapping[str, Any], method: str = "lora", **train: Any) -> Recipe:
@@ -25,7 +27,7 @@ def recipe(model: Path, task: Mapping[str, Any], method: str = "lora", **train: 
             "model": str(model),
             "task": dict(task),
             "method": {"name": method, **({"rank": 4} if METHODS[method].size_knob else {})},
-            "train": {"epochs": 2, "lr": 1e-2, "batch_size": 16, "max_length": 32, **train},
+            "train": {**SHORT, **train},
         }
     )
 

@@ -48,7 +48,13 @@ def runs(
     found = {}
     for method in ("full", *LOW_RANK):
         options = {"name": method} if method == "full" else {"name": method, "rank": 3}
-        longer = {"epochs": 10, "lr": LEARNING_RATE[method], "batch_size": 8, "max_length": 32}
+        longer = {
+            "epochs": 10,
+            "lr": LEARNING_RATE[method],
+            "batch_size": 8,
+            "max_length": 32,
+            "precision": "fp32",
+        }
         settings = run_settings(tiny_bert, reviews, method=options, train=longer)
         result = train(build_recipe(settings), folder / method)
         assert result["metrics"]["accuracy"] > 0.9, "all rows alike would hide mistakes"

@@ -48,7 +48,7 @@ def runs(
     """A short run of each method."""
     folder = tmp_path_factory.mktemp("saved")
     for method in FILES:
-        short = {"epochs": 2, "lr": 3e-2, "batch_size": 8, "max_length": 32}
+        short = {"epochs": 2, "lr": 3e-2, "batch_size": 8, "max_length": 32, "precision": "fp32"}
         settings = run_settings(tiny_bert, reviews, method=OPTIONS[method], train=short)
         train(build_recipe(settings), folder / method)
     return {method: folder / method for method in FILES}

@@ -202,7 +202,8 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "report_to": st.lists(
         st.sampled_from(["tensorboard", "wandb", "mlflow", "trackio"]), unique=True
     ),
-    "precision": st.sampled_from(["fp32", "bf16"]),
+    "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+    "fast_kernels": st.booleans(),
     "group_by_length": st.booleans(),
     "deterministic": st.booleans(),
 }

@@ -42,9 +42,9 @@ class Costs:
 
 
 BOUNDS = {
-    ("lora", "fp32"): Costs(kernels=257, syncs=5, large=122),
-    ("lora", "bf16"): Costs(kernels=385, syncs=5, large=46),
-    ("iw-lora", "fp32"): Costs(kernels=408, syncs=5, large=122),
+    ("lora", "fp32"): Costs(kernels=212, syncs=5, large=56),
+    ("lora", "bf16"): Costs(kernels=363, syncs=5, large=28),
+    ("iw-lora", "fp32"): Costs(kernels=363, syncs=5, large=56),
     ("adalora", "fp32"): Costs(kernels=1003, syncs=6, large=170),
 }
 

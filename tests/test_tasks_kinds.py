@@ -32,7 +32,14 @@ def settings(model: Path, task: dict[str, Any], method: str = "lora") -> dict[st
         "model": str(model),
         "task": task,
         "method": {"name": method, "rank": 2},
-        "train": {"epochs": 2, "lr": 1e-2, "batch_size": 6, "accumulate": 2, "max_length": 32},
+        "train": {
+            "epochs": 2,
+            "lr": 1e-2,
+            "batch_size": 6,
+            "accumulate": 2,
+            "max_length": 32,
+            "precision": "fp32",
+        },
     }
 
 

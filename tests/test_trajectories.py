@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from conftest import save_tiny
 from iwlora.training import run as run_module
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
@@ -28,16 +26,6 @@ def strong(model: Path, task: Mapping[str, Any], method: str, **settings: Any) -
     """A recipe of 3 × 6 steps, unless ``settings`` say otherwise."""
     wanted = recipe(model, task, method, **{"epochs": 3, **settings})
     return with_options(wanted, **STRONG.get(method, {}))
-
-
-@pytest.fixture(scope="module")
-def with_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT that draws random numbers in every training step."""
-    folder = save_tiny(tmp_path_factory.mktemp("models") / "dropout", "bert")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return folder
 
 
 class Killed(BaseException):

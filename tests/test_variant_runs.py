@@ -31,7 +31,7 @@ def test_the_factor_holds_along_the_whole_schedule(
         "model": str(tiny_bert),
         "task": reviews,
         "method": {"name": "lora+", "rank": 2, "ratio": 4},
-        "train": {"epochs": 1, "lr": LR, "max_length": 32, "warmup": 0.4},
+        "train": {"epochs": 1, "lr": LR, "max_length": 32, "warmup": 0.4, "precision": "fp32"},
     }
     train(build(settings), tmp_path / "run")
     assert len(rates) == 3

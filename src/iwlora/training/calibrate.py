@@ -20,6 +20,7 @@ from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
 from iwlora.training.backbone import load_backbone
+from iwlora.training.kernels import as_trained
 from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe
 
@@ -42,7 +43,9 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
     task.kind.check_model(model, rows, collate)
     batches = calibration_batches(recipe, rows, collate)
     wanted = {"sites": find_sites(model, recipe.targets), "loss": task.kind.batch_loss, **wanted}
-    return measure(model, batches, **wanted | how)
+    settings = recipe.train
+    with as_trained(model, settings.fast_kernels, settings.precision, device()):
+        return measure(model, batches, **wanted | how)
 
 
 def device() -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -96,3 +96,26 @@ class EpochOrder(Sampler[int]):
         rest = [batch for batch in batches if len(batch) < self.batch_size]
         shuffled = [full[index] for index in random.permutation(len(full))]
         return [int(row) for batch in [*shuffled, *rest] for row in batch]
+
+
+class ByLength(Sampler[int]):
+    """All rows, the longest first: hardly any padding where the order does not matter.
+
+    >>> by_length = ByLength([3, 9, 5])
+    >>> list(by_length), by_length.restored({"logits": np.array([0.9, 0.5, 0.3])})
+    ([1, 2, 0], {'logits': array([0.3, 0.9, 0.5])})
+    """
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self._order = np.argsort(-np.asarray(lengths), kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._order.tolist())
+
+    def restored(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays in this order (first axis the row), in that of the rows."""
+        places = np.argsort(self._order, kind="stable")
+        return {name: values[places] for name, values in outputs.items()}

@@ -54,8 +54,10 @@ class TrainSettings(BaseModel):
     """Optimizer steps between checkpoints; null: none."""
     keep_checkpoints: Count = 2
     """The newest so many are kept."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the matrix products; parameters are always float32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the matrix products; parameters are always float32. auto: bf16 where hardware has it."""
+    fast_kernels: Annotated[bool, Field(strict=True)] = True
+    """LoRA in one pass, quick dropout and attention on CPUs: the same to rounding."""
     group_by_length: Annotated[bool, Field(strict=True)] = True
     """Batches of similar length: less padding, the same for every method at equal seed."""
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import EvalPrediction, PrinterCallback, ProgressCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers import set_seed as seed_everything
 
 from iwlora import tasks
@@ -33,6 +33,7 @@ from iwlora.training.calibrate import calibration_batches, device
 from iwlora.training.checkpoints import Seal, last_sealed
 from iwlora.training.fingerprint import data_digest, head_digest
 from iwlora.training.finite import Diverged
+from iwlora.training.kernels import as_trained, resolve_precision
 from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe, TrainSettings
 from iwlora.training.rundir import RunDir
@@ -152,6 +153,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
         "train_examples": len(task.splits["train"]),
         "epochs": settings.epochs,
         "learning_rate": settings.lr,
+        "precision": resolve_precision(settings.precision, device()),
         "rank": ready.size,
         "ranks": _ranks(attached, ready.sites),
         "resumed_at_step": _step(checkpoint),
@@ -196,7 +198,9 @@ def _sensitivity(
     if run.sensitivity.is_file():
         return Sensitivity.load(run.sensitivity)
     batches = calibration_batches(recipe, rows, collate)
-    sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
+    settings = recipe.train
+    with as_trained(model, settings.fast_kernels, settings.precision, device()):
+        sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
     if processes.rank() == 0:
         sensitivity.save(run.sensitivity)
     return sensitivity
@@ -218,8 +222,8 @@ def _trainer(
     lengths = rows["length"][:] if settings.group_by_length else None
     place, watched = device().type, task.watched
 
-    def scores(prediction: EvalPrediction) -> dict[str, float]:
-        split, outputs = str(watched), cast(Any, prediction.predictions)
+    def scores(outputs: Mapping[str, Any]) -> dict[str, float]:
+        split = str(watched)
         answers = task.kind.answers(task, task.splits[split], encoded[split], outputs, tokenizer)
         return task.kind.score(task, task.splits[split], outputs, answers)
 
@@ -236,7 +240,7 @@ def _trainer(
             warmup_steps=settings.warmup,
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
-            bf16=settings.precision == "bf16",
+            bf16=resolve_precision(settings.precision, device()) == "bf16",
             save_strategy="steps" if settings.save_steps else "no",
             save_steps=settings.save_steps or 500,
             logging_steps=10,
@@ -254,11 +258,12 @@ def _trainer(
         train_dataset=rows,
         eval_dataset=encoded[watched] if watched else None,
         data_collator=collate,
-        compute_metrics=scores,
+        scores=scores if watched else None,
         compute_loss_func=task_loss(attached.regularizer, task.kind),
         order=EpochOrder(len(rows), settings.batch_size, settings.seed, lengths),
         trainable=attached.trainable,
         learning_rates=attached.learning_rates,
+        fast=settings.fast_kernels,
         kind=task.kind,
         tokenizer=tokenizer,
         callbacks=[

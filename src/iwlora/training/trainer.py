@@ -28,7 +28,8 @@ from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.checkpoints import seconds_until
 from iwlora.training.finite import Finite
-from iwlora.training.order import EpochOrder, Pieces
+from iwlora.training.kernels import fast_kernels
+from iwlora.training.order import ByLength, EpochOrder, Pieces
 
 _TRAINABLE_FILE = "trainable.safetensors"
 
@@ -37,6 +38,8 @@ class FineTuner(Trainer):
     """A Trainer whose checkpoints hold the declared trainable parameters and nothing else.
 
     ``learning_rates`` are factors of the learning rate by parameter, 1 where there is none.
+    ``scores`` says how good outputs, arrays of one row each, are for the rows of ``eval_dataset``.
+    With ``fast`` it trains and scores with the kernels of :mod:`iwlora.training.kernels`.
     ``seconds`` is the time spent training so far, scoring apart, before a resume included. Raises
     :class:`iwlora.training.finite.Diverged` for a loss or gradient that is no number.
     """
@@ -49,12 +52,18 @@ class FineTuner(Trainer):
         kind: Kind | None = None,
         tokenizer: Any = None,
         learning_rates: Mapping[str, float] | None = None,
+        scores: Callable[[Mapping[str, Any]], dict[str, float]] | None = None,
+        fast: bool = False,
         **kwargs: Any,
     ) -> None:
+        if scores is not None:
+            rows = kwargs["eval_dataset"]
+            kwargs["compute_metrics"] = lambda found: scores(_of_rows(rows, found))
         super().__init__(**kwargs)
         self._kind = kind or Classification()
         self._tokenizer = tokenizer
         self._final = False
+        self._fast = fast
         self._module: torch.nn.Module = kwargs["model"]
         self.order = order
         self._trainable = tuple(trainable)
@@ -80,6 +89,9 @@ class FineTuner(Trainer):
         prepared: DataLoader[Any] = prepare_data_loader(loader, put_on_device=True, **mine)
         return prepared
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> ByLength:
+        return ByLength(eval_dataset["length"][:])
+
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The pieces of a step, and the number of items over which its loss is averaged."""
         pieces, items = super().get_batch_samples(*args, **kwargs)
@@ -98,7 +110,7 @@ class FineTuner(Trainer):
     ) -> Any:
         """(no loss, what the kind of task asks of the model, labels) of a batch."""
         batch = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.inference_mode(), self.compute_loss_context_manager():
             outputs = self._kind.outputs(model, self._tokenizer, batch, self._final)
         return None, outputs, batch["labels"]
 
@@ -107,10 +119,10 @@ class FineTuner(Trainer):
         scores, self.compute_metrics = self.compute_metrics, None
         self._final = True
         try:
-            found: Any = self.predict(rows).predictions
+            with fast_kernels(self._module, self._fast):
+                return _of_rows(rows, self.predict(rows))
         finally:
             self.compute_metrics, self._final = scores, False
-        return dict(found)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW, with a group of parameters for each factor of the learning rate."""
@@ -140,7 +152,8 @@ class FineTuner(Trainer):
         """Train, from the beginning or from a checkpoint."""
         self._before = seconds_until(checkpoint)
         self._started = time.perf_counter()
-        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with fast_kernels(self._module, self._fast):
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         self._finite.judge()
         self._ended = time.perf_counter()
 
@@ -177,6 +190,11 @@ class FineTuner(Trainer):
         with torch.no_grad():
             for name, tensor in tensors.items():
                 self._module.get_parameter(name).copy_(tensor)
+
+
+def _of_rows(rows: Any, found: Any) -> dict[str, Any]:
+    """The outputs that were found for the rows, in the order of the rows."""
+    return ByLength(rows["length"][:]).restored(found.predictions)
 
 
 def task_loss(

@@ -1,0 +1,156 @@
+"""Dropout and attention in forms that a CPU computes quickly: the same formulas, other kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_BITS = 15
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+# Above so many scores a head, torch's own kernel, which never holds them all, is the safer one.
+_SCORES = 512 * 512
+
+
+class FastCpu(TorchFunctionMode):
+    """While it is entered, dropout and scaled dot product attention on a CPU take other kernels.
+
+    PyTorch draws a Bernoulli number for each element, from one serial generator, and has no
+    fused attention with dropout on a CPU: together that is more than a third of a training step
+    of BERT. Here the bits of four masks come from one random number, and attention is two batched
+    matrix products around a softmax. What cannot be told apart from torch's own by more than
+    rounding, or by which elements are dropped, goes through; everything else is left to torch.
+
+    >>> x = torch.ones(1000, requires_grad=True)
+    >>> with FastCpu():
+    ...     y = functional.dropout(x, 0.1)
+    >>> sorted({round(value, 3) for value in y.tolist()})
+    [0.0, 1.111]
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call ``func``, or what stands for it here."""
+        ours = _OURS.get(func)
+        kwargs = kwargs or {}
+        return ours(*args, **kwargs) if ours else func(*args, **kwargs)
+
+
+class _Keep(torch.autograd.Function):
+    """x where the bits of ``mask`` are ones, 0 where they are zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        return _masked(x, mask)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return _masked(gradient, mask), None
+
+
+def _masked(x: Tensor, mask: Tensor) -> Tensor:
+    integers = _INTEGERS[x.element_size()]
+    return (x.view(integers) & mask.to(integers)).view(x.dtype)
+
+
+def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
+    """(an int16 mask of all ones or all zeros an element, the part that is kept).
+
+    Zeros come with probability ``p``, rounded to a multiple of 2⁻¹⁵, from torch's generator.
+
+    >>> mask, kept = keep_mask((100, 100), 0.25)
+    >>> sorted(set(mask.flatten().tolist())), kept
+    ([-1, 0], 0.75)
+    """
+    count, dropped = math.prod(shape), round(p * 2**_BITS)
+    numbers = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    uniform = numbers.view(torch.int16)[:count].view(torch.Size(shape)).bitwise_and_(2**_BITS - 1)
+    # The sign of (dropped - 1 - uniform), in every bit: ones where uniform >= dropped.
+    mask = uniform.neg_().add_(dropped - 1).bitwise_right_shift_(_BITS)
+    return mask, 1 - dropped / 2**_BITS
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """``torch.nn.functional.dropout``: x ⊙ m / E m with m of zeros and ones."""
+    if not training or inplace or not _may_drop(input, p):
+        return functional.dropout(input, p, training, inplace)
+    mask, kept = keep_mask(input.shape, p)
+    result: Tensor = _Keep.apply(input, mask)  # type: ignore[no-untyped-call]
+    return result * (1 / kept)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """``torch.nn.functional.scaled_dot_product_attention``: softmax(scale · Q Kᵀ + mask) V.
+
+    Shapes: (..., queries, d) and (..., keys, d). A query whose keys are all masked sees all of
+    them here and none in torch; such queries are padding.
+    """
+    query, key, value = (_autocast(x) for x in (query, key, value))
+    scores_each = query.shape[-2] * key.shape[-2]
+    # In single precision torch's fused kernel is the quicker one, while nothing is dropped.
+    fused = dropout_p == 0 and (query.element_size() > 2 or scores_each > _SCORES)
+    if enable_gqa or fused or query.dtype != key.dtype or not _may_attend(query, dropout_p):
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = torch.matmul(query * factor, key.transpose(-1, -2))
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril_()
+    if attn_mask is not None:
+        scores.add_(_added(attn_mask, scores.dtype))
+    weights = scores.softmax(-1)
+    if dropout_p > 0:
+        mask, kept = keep_mask(weights.shape, dropout_p)
+        weights, value = _Keep.apply(weights, mask), value * (1 / kept)  # type: ignore[no-untyped-call]
+    return torch.matmul(weights, value)
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores: 0 where a boolean mask is true, the least number elsewhere."""
+    if mask.dtype != torch.bool:
+        return mask.to(dtype)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def _may_drop(x: Tensor, p: float) -> bool:
+    return x.device.type == "cpu" and x.is_floating_point() and 0 < p < 1
+
+
+def _may_attend(query: Tensor, p: float) -> bool:
+    return query.device.type == "cpu" and query.is_floating_point() and 0 <= p < 1
+
+
+def _autocast(x: Tensor) -> Tensor:
+    """``x`` in the precision in which autocast would hand it to attention."""
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        return x.to(torch.get_autocast_dtype("cpu"))
+    return x
+
+
+_OURS: dict[Any, Callable[..., Tensor]] = {
+    functional.dropout: dropout,
+    functional.scaled_dot_product_attention: attention,
+}

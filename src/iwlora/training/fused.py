@@ -1,0 +1,105 @@
+"""PEFT's LoRA layers in one pass: no copy of the input, no product of full size for the scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import Tensor, nn
+
+
+@contextmanager
+def fused(model: nn.Module) -> Iterator[None]:
+    """Let the plain LoRA layers of a model compute in one pass, until the block ends.
+
+    >>> from peft import LoraConfig, get_peft_model
+    >>> model = get_peft_model(nn.Sequential(nn.Linear(4, 3)), LoraConfig(target_modules=["0"]))
+    >>> x = torch.randn(2, 4)
+    >>> with fused(model):
+    ...     one_pass = model(x)
+    >>> torch.allclose(one_pass, model(x))
+    True
+    """
+    layers = [module for module in model.modules() if type(module) is LoraLinear]
+    for layer in layers:
+        layer.__class__ = FusedLinear
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = LoraLinear
+
+
+class FusedLinear(LoraLinear):
+    """A LoRA layer of PEFT that takes one pass where it is plain, and PEFT's way elsewhere.
+
+    Plain is one active adapter, not merged, without dropout or a variant such as DoRA, on an
+    unquantised ``nn.Linear`` that nobody watches with hooks.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """y = x Wᵀ + b + scaling · (x Aᵀ) Bᵀ."""
+        if args or kwargs or not self._plain():
+            result: Tensor = super().forward(x, *args, **kwargs)
+            return result
+        base: nn.Linear = self.base_layer  # type: ignore[assignment]
+        (name,) = self.active_adapters
+        A, B = self.lora_A[name].weight, self.lora_B[name].weight
+        one_pass: Tensor = _OnePass.apply(x, base.weight, base.bias, A, B, self.scaling[name])  # type: ignore[no-untyped-call]
+        return one_pass
+
+    def _plain(self) -> bool:
+        base, names = self.base_layer, self.active_adapters
+        return (
+            type(base) is nn.Linear
+            and not (base.weight.requires_grad or base._forward_hooks or base._forward_pre_hooks)
+            and not (base._backward_hooks or base._backward_pre_hooks)
+            and not (self.disable_adapters or self.merged)
+            and len(names) == 1
+            and names[0] in self.lora_A
+            and names[0] not in self.lora_variant
+            and isinstance(self.lora_dropout[names[0]], nn.Identity)
+            and self.lora_B[names[0]].bias is None
+        )
+
+
+class _OnePass(torch.autograd.Function):
+    """The formula of ``FusedLinear`` and its gradient, for a frozen W and b.
+
+    With g = ∂L/∂y:  ∂L/∂x = g W + s (g B) A,  ∂L/∂A = s (g B)ᵀ x,  ∂L/∂B = s gᵀ (x Aᵀ).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, W: Tensor, b: Tensor | None, A: Tensor, B: Tensor, s: float
+    ) -> Tensor:
+        device = x.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+        ctx.scaling, ctx.shape, ctx.dtypes = s, x.shape, (x.dtype, A.dtype, B.dtype)
+        x, W, A = x.reshape(-1, x.shape[-1]).to(dtype), W.to(dtype), A.to(dtype)
+        scaled = (B * s).to(dtype)
+        y = x @ W.t() if b is None else torch.addmm(b.to(dtype), x, W.t())
+        inner = x @ A.t()
+        y.addmm_(inner, scaled.t())
+        ctx.save_for_backward(x, W, A, scaled, inner)
+        return y.view(*ctx.shape[:-1], -1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, W, A, scaled, inner = ctx.saved_tensors
+        of_x, of_a, of_b = ctx.dtypes
+        g = g.reshape(-1, g.shape[-1])
+        narrow = g @ scaled
+        dx = dA = dB = None
+        if ctx.needs_input_grad[0]:
+            dx = (g @ W).addmm_(narrow, A).view(ctx.shape).to(of_x)
+        if ctx.needs_input_grad[3]:
+            dA = (narrow.t() @ x).to(of_a)
+        if ctx.needs_input_grad[4]:
+            dB = (g.t() @ inner).to(of_b) * ctx.scaling
+        return dx, None, None, dA, dB, None
