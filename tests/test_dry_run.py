@@ -18,7 +18,9 @@ from iwlora.training import estimate as estimating
 from iwlora.training import run as run_module
 from iwlora.training.estimate import Memory, estimate
 from iwlora.training.live import LiveTensors
+from iwlora.training.recipe import build
 from iwlora.training.run import train
+from kinds import save_model, write_task
 from runs import recipe, with_options
 
 
@@ -169,6 +171,22 @@ def test_a_dry_run_tells_and_leaves_nothing(
     assert outcome.code == 2
     check_plain(outcome)
     assert "--out: missing" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [("question-answering", "bert"), ("seq2seq", "t5"), ("packed", "gpt2")],
+)
+def test_every_kind_of_task_is_reckoned(kind: str, architecture: str, tmp_path: Path) -> None:
+    """Rows that become windows, texts that are written, rows that are packed."""
+    task, _ = write_task(tmp_path / "task", kind)
+    settings = run_settings(save_model(tmp_path / "model", architecture), task)
+    settings["train"] = {"epochs": 2, "batch_size": 6, "accumulate": 2, "max_length": 32}
+    found = estimate(build(settings))
+    assert found.steps == (2 if kind == "packed" else 4)  # twelve short rows are packed into few
+    assert found.memory.accumulated
+    assert found.memory.activations > 0
+    assert found.score_seconds > 0
 
 
 @pytest.mark.usefixtures("needs_minilm")

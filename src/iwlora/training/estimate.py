@@ -250,11 +250,11 @@ def _carry_out(trainer: FineTuner, watch: _Watch, steps: Sequence[Pieced], total
 
 def _scoring(recipe: Recipe, ready: Prepared, watched: float) -> float:
     """Seconds of all scoring; ``watched`` are those of one evaluation while training."""
-    splits = tasks.load(recipe.task, recipe.train.seed).splits
+    whole, cut = tasks.load(recipe.task, recipe.train.seed).splits, ready.task.splits
+    parts = {name: len(whole[name]) / len(cut[name]) for name in cut}
     seconds = 0.0
     if ready.task.watched:
-        part = len(splits[ready.task.watched]) / len(ready.encoded[ready.task.watched])
-        seconds += watched * part * math.ceil(recipe.train.epochs)
+        seconds += watched * parts[ready.task.watched] * math.ceil(recipe.train.epochs)
     first, *_ = ready.task.reported
     rows = ready.encoded[first]
     order = np.argsort(rows["length"][:], kind="stable")
@@ -262,7 +262,8 @@ def _scoring(recipe: Recipe, ready: Prepared, watched: float) -> float:
     started = time.perf_counter()
     ready.trainer.final_outputs(rows.select(chosen))
     rate = (time.perf_counter() - started) / len(chosen)
-    return seconds + rate * sum(len(splits[name]) for name in ready.task.reported)
+    scored = sum(parts[name] * len(ready.encoded[name]) for name in ready.task.reported)
+    return seconds + rate * scored
 
 
 def _steps(trainer: FineTuner, accumulate: int) -> list[Pieced]:
