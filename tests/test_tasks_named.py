@@ -59,6 +59,11 @@ def test_superglue(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     told = complaint(name, tmp_path).splitlines()
     assert told[0].startswith(f"{tmp_path / 'val.jsonl'}, line 1: unknown label 'odd'")
     assert told[1].startswith(f"{tmp_path / 'val.jsonl'}, line 2: ")
+    field = SUPERGLUE[name].fields[0]
+    (tmp_path / "val.jsonl").write_text(json.dumps({**given, field: None}) + "\n")
+    assert complaint(name, tmp_path).endswith(f"line 1: no text in field {field!r}")
+    (tmp_path / "val.jsonl").write_bytes(b'{"a": "caf\xe9"}\n')
+    assert "val.jsonl, line 1: not UTF-8 (byte 0xe9, number 11" in complaint(name, tmp_path)
 
     labels = SUPERGLUE[name].labels
     hub = datasets.Dataset.from_list([{**given, "label": expected[-1]}])
@@ -101,8 +106,11 @@ def test_squad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "question a: the answer 'Normandy' is not in the passage at 3" in complaint(
         "squad/v1.1", tmp_path
     )
-    (tmp_path / "dev-v1.1.json").write_text('{"data": [{"title": "x"}]}')
-    assert "dev-v1.1.json is not a file of SQuAD" in complaint("squad/v1.1", tmp_path)
+    squad_file(tmp_path / "dev-v1.1.json", [{**asked, "question": None}], context)
+    assert "question a: the question or its passage is no text" in complaint("squad/v1.1", tmp_path)
+    for wrong in (b'{"data": [{"title": "x"}]}', b'{"data": [', b'["\xe9"]', b"[]", b'{"data": 1}'):
+        (tmp_path / "dev-v1.1.json").write_bytes(wrong)
+        assert "dev-v1.1.json is not a file of SQuAD" in complaint("squad/v1.1", tmp_path)
 
 
 def test_xsum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,9 @@ def _read(path: Path, task: SquadTask) -> datasets.Dataset:
     problems: list[str] = []
     for identity, question, context, answers in questions:
         try:
-            row = (question, context, task.kind.label(answers))
+            if not isinstance(question, str) or not isinstance(context, str):
+                raise ValueError("the question or its passage is no text")
+            row = (question.strip(), context, task.kind.label(answers))
             task.kind.check(row)
             rows.append(row)
         except ValueError as error:
@@ -102,7 +104,7 @@ def _read(path: Path, task: SquadTask) -> datasets.Dataset:
     return columns(TEXT, rows, task.kind)
 
 
-def _questions(articles: Any) -> Iterator[tuple[str, str, str, dict[str, list[Any]]]]:
+def _questions(articles: Any) -> Iterator[tuple[str, Any, Any, dict[str, list[Any]]]]:
     """(id, question, passage, answers); where ``is_impossible`` there are none."""
     for article in articles:
         for paragraph in article["paragraphs"]:
@@ -112,4 +114,4 @@ def _questions(articles: Any) -> Iterator[tuple[str, str, str, dict[str, list[An
                     "text": [answer["text"] for answer in given],
                     "answer_start": [answer["answer_start"] for answer in given],
                 }
-                yield one["id"], one["question"].strip(), paragraph["context"], answers
+                yield one["id"], one["question"], paragraph["context"], answers

@@ -149,6 +149,9 @@ def _read(path: Path, task: SuperGlueTask) -> datasets.Dataset:
                 raise ValueError(f"no field {', '.join(map(repr, absent))}")
             if row["label"] not in task.codes:
                 raise ValueError(f"unknown label {row['label']!r} (accepted: {task.codes})")
+            strange = [name for name in task.fields if not isinstance(row[name], str)]
+            if strange:
+                raise ValueError(f"no text in field {', '.join(map(repr, strange))}")
             rows.append((*task.texts(row), task.codes.index(row["label"])))
         except (ValueError, TypeError) as error:
             problems.append(f"{path}, line {number}: {error}")

@@ -13,7 +13,7 @@ from iwlora.tasks.guess import Columns, guess
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.lines import raise_all
 from iwlora.tasks.readers import place, read, splits_of
-from iwlora.tasks.task import Task, hold_out
+from iwlora.tasks.task import Task, hold_out, in_memory
 
 if TYPE_CHECKING:
     import datasets
@@ -94,10 +94,7 @@ def read_rows(path: str, text: Sequence[str], kind: Kind) -> datasets.Dataset:
 
     Raises ``IwloraError`` with file and line for what cannot be read.
     """
-    import datasets
-
-    table = _gather(path, Columns(kind, tuple(text), ()), "train")
-    return datasets.Dataset(datasets.table.InMemoryTable(table.rows))
+    return in_memory(_gather(path, Columns(kind, tuple(text), ()), "train").rows)
 
 
 def _files(spec: TaskSpec) -> dict[str, str]:
@@ -197,7 +194,6 @@ def _numbered(
     table: Table, kind: Kind, labels: Sequence[str], problems: list[str], told: str
 ) -> datasets.Dataset:
     """The split with class ids for names; each row with another class adds to ``problems``."""
-    import datasets
     import pyarrow
 
     ids: Mapping[str, int] = {name: number for number, name in enumerate(labels)}
@@ -212,4 +208,4 @@ def _numbered(
         chunks.append(pyarrow.array(numbered, kind.types()[2]))
     column = pyarrow.chunked_array(chunks)
     rows = table.rows.set_column(table.rows.column_names.index("label"), "label", column)
-    return datasets.Dataset(datasets.table.InMemoryTable(rows))
+    return in_memory(rows)

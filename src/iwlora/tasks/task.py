@@ -12,6 +12,7 @@ from iwlora.tasks.kinds.classification import Classification
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ def columns(
     >>> columns(["premise", "hypothesis"], [("It rains.", "It is wet.", 0)])[0]
     {'premise': 'It rains.', 'hypothesis': 'It is wet.', 'label': 0}
     """
-    import datasets
     import pyarrow
 
     text_type, _, label_type = (kind or Classification()).types()
@@ -76,7 +76,16 @@ def columns(
         pyarrow.array(column, type_)
         for column, type_ in zip(values or [[] for _ in names], types, strict=True)
     ]
-    return datasets.Dataset(datasets.table.InMemoryTable(pyarrow.table(arrays, names=names)))
+    return in_memory(pyarrow.table(arrays, names=names))
+
+
+def in_memory(table: pyarrow.Table) -> datasets.Dataset:
+    """A table as a split; ``datasets`` is spared a hash, for which it would copy all of it."""
+    import datasets
+    from datasets.fingerprint import generate_random_fingerprint
+
+    fingerprint = generate_random_fingerprint()
+    return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=fingerprint)
 
 
 def first_shuffled(split: datasets.Dataset, limit: int | None, seed: int) -> datasets.Dataset:

@@ -52,7 +52,7 @@ TASKS: Mapping[str, TextTask] = {
         config=None,
         text="document",
         target="summary",
-        kind=Seq2Seq(beams=6, max_target=62, no_repeat_ngram=3),
+        kind=Seq2Seq(beams=6, min_target=10, max_target=62, no_repeat_ngram=3),
         read=news.xsum,
         layout=f"{news.XSUM_SPLIT} and {news.XSUM_FOLDER}/",
     ),

@@ -35,10 +35,11 @@ class SequenceKind(Kind):
         training: bool,
     ) -> datasets.Dataset:
         """Texts as :func:`iwlora.tasks.encode.tokenize` gives them, and the labels."""
-        encoded = tokenize([rows[column][:] for column in task.text], tokenizer, max_length)
+        encoded = tokenize([rows[column] for column in task.text], tokenizer, max_length)
         if "label" not in rows.column_names:
             return encoded
-        return encoded.add_column("labels", self.targets(task, rows["label"][:]))
+        labels = rows.select_columns("label")["label"][:]  # else the texts would be read too
+        return encoded.add_column("labels", self.targets(task, labels))
 
     def targets(self, task: Task, labels: Sequence[Any]) -> Sequence[Any]:
         """What the loss compares the logits with."""
