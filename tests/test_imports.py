@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "iwlora"
 FREE = ("errors", "files")
 MODELS = (*FREE, "sites")
 MEASURING = (*MODELS, "sensitivity.*")
-WEIGHING = (*MEASURING, "importance")
+WEIGHING = (*MEASURING, "importance", "ranks")
 PENALISING = (*WEIGHING, "penalty.*")
 ATTACHING = (*PENALISING, "methods", "methods.*")
 TASKS = (*FREE, "tasks", "tasks.*")
@@ -40,6 +40,7 @@ ALLOWED = {
     "sites": MODELS,
     "sensitivity.record": FREE,
     "sensitivity.*": MEASURING,
+    "ranks": FREE,
     "importance": WEIGHING,
     "penalty.*": PENALISING,
     "methods.*": ATTACHING,
@@ -86,6 +87,7 @@ ALLOWED = {
 # What a module computes with: importance and the penalty work on any (A, B, scaling).
 LIBRARIES = {
     "importance": {"torch", "transformers", "peft", "accelerate", "datasets"},
+    "ranks": {"torch", "transformers", "peft", "accelerate", "datasets"},
     "penalty.gram": {"transformers", "peft", "accelerate", "datasets"},
     "sensitivity.estimators": {"transformers", "peft", "accelerate", "datasets"},
     "sensitivity.record": {"torch", "transformers", "peft", "numpy"},

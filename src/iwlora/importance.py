@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.ranks import allocate
 from iwlora.sensitivity.record import Sensitivity
 
 
@@ -57,7 +60,8 @@ class Importance:
     lie near 1 − 1/K, so it penalises almost uniformly unless β is of the order of K; the other
     three spread the coefficients whatever K is.
 
-    Raises ``IwloraError`` for an unknown normalisation, and for ``mean`` with a sensitivity of 0.
+    Raises ``IwloraError`` for an unknown normalisation, anything but a ``Sensitivity``, one of
+    zeros alone, and for ``mean`` one with a single 0.
 
     >>> from iwlora.sensitivity.record import SiteSensitivity
     >>> found = [SiteSensitivity("a", "query", 0, 4, 4, value=1.0, stderr=0.0),
@@ -75,11 +79,19 @@ class Importance:
     def __post_init__(self) -> None:
         if self.normalize not in NORMALIZATIONS:
             raise unknown("normalisation", self.normalize, NORMALIZATIONS)
+        if not isinstance(self.sensitivity, Sensitivity):
+            raise IwloraError(
+                f"a {type(self.sensitivity).__name__} was given as sensitivity; accepted is what "
+                "iwlora.measure returns or iwlora.Sensitivity.load(FILE) reads"
+            )
         zero = [name for name, value in self.sensitivity.values.items() if value <= 0]
+        if len(zero) == len(self.sensitivity.sites):
+            raise IwloraError("every sensitivity is 0, so no matrix matters more than another")
         if self.normalize == "mean" and zero:
             raise IwloraError(
-                f"normalize='mean' divides by the sensitivity, which is 0 for {', '.join(zero)}; "
-                "take normalize='rank', 'max' or 'sum'"
+                f"normalize='mean' divides by the sensitivity, which is 0 for {len(zero)} of "
+                f"{len(self.sensitivity.sites)} sites, the first being {zero[0]}; take "
+                "normalize='rank', 'max' or 'sum'"
             )
 
     @property
@@ -92,12 +104,12 @@ class Importance:
 
         Raises ``IwloraError`` for a negative β, which would reward what it should punish.
         """
-        if not beta >= 0:
-            raise IwloraError(f"beta={beta} was given; accepted is a number of at least 0")
+        check_beta(beta)
         weights = self.weights
         if self.normalize != "mean":
             return {name: (1.0 - weight) ** beta for name, weight in weights.items()}
-        inverse = {name: weight**-beta for name, weight in weights.items()}
+        least = min(weights.values())  # its coefficient is the largest, and stays finite
+        inverse = {name: (least / weight) ** beta for name, weight in weights.items()}
         mean = sum(inverse.values()) / len(inverse)
         return {name: value / mean for name, value in inverse.items()}
 
@@ -106,58 +118,44 @@ class Importance:
     ) -> tuple[dict[str, int], dict[str, float]]:
         """(rank_pattern, alpha_pattern) for ``peft.LoraConfig``: ranks in proportion to s_k.
 
-        Ranks lie between ``minimum`` and min(d_in, d_out), and Σ_k r_k (d_in + d_out) is that of
-        a uniform rank ``r``, short of it by less than the parameters of one more rank. What is
-        left of the proportional ranks after rounding down goes to the largest remainders. The
-        alphas keep the scaling ``lora_alpha / r`` (``lora_alpha`` is ``r`` by default) the same
-        at every site. With ``minimum=0``, sites of rank 0 have no entry; leave them out of
-        ``target_modules`` too. Names that end in another site's name come before it, because
-        PEFT takes the first entry that fits the end of a module's name.
+        Ranks r_k lie between ``minimum`` and min(d_in, d_out), and Σ_k r_k (d_in + d_out) is
+        exactly that of the uniform rank ``r``. Of all such ranks they are the nearest to the
+        proportional ones, in the sum of squares; where all matrices cost alike, those are the ranks
+        of largest remainders. The alphas keep the scaling ``lora_alpha / r`` (``lora_alpha`` is
+        ``r`` by default) the same at every site. With ``minimum=0``, sites of rank 0 have no entry;
+        leave them out of ``target_modules`` too. Names that end in another site's name come before
+        it, because PEFT takes the first entry that fits the end of a module's name.
 
-        Raises ``IwloraError`` for a rank below 1 or above the smallest matrix, and for a minimum
-        outside 0 to ``r``.
+        Raises ``IwloraError`` for a rank that is not a whole number from 1 to the smaller side of
+        the smallest matrix, a minimum that is not one from 0 to ``r``, and an alpha that is not
+        above 0.
+
+        >>> from iwlora.sensitivity.record import SiteSensitivity
+        >>> found = [SiteSensitivity("a", "query", 0, 16, 16, value=1.0, stderr=0.0),
+        ...          SiteSensitivity("b", "query", 1, 16, 16, value=3.0, stderr=0.0)]
+        >>> importance = Importance(Sensitivity(tuple(found), "exact", 8, 0.0, True, 0.1))
+        >>> importance.rank_pattern(r=4, lora_alpha=8)
+        ({'a': 2, 'b': 6}, {'a': 4.0, 'b': 12.0})
         """
         sites = self.sensitivity.sites
         limit = {site.name: min(site.d_in, site.d_out) for site in sites}
-        if not 1 <= r <= min(limit.values()):
+        if not isinstance(r, Integral) or not 1 <= r <= min(limit.values()):
             raise IwloraError(
-                f"rank {r} was given; accepted are 1 to {min(limit.values())}, "
+                f"rank {r!r} was given; accepted are 1 to {min(limit.values())}, "
                 "the smaller side of the smallest matrix"
             )
-        if not 0 <= minimum <= r:
+        if not isinstance(minimum, Integral) or not 0 <= minimum <= r:
             raise IwloraError(f"minimum={minimum} was given; accepted are 0 to the rank, {r}")
+        lora_alpha = float(r) if lora_alpha is None else lora_alpha
+        if not 0 < lora_alpha < math.inf:
+            raise IwloraError(f"lora_alpha={lora_alpha} was given; accepted is a number above 0")
         cost = {site.name: site.d_in + site.d_out for site in sites}
-        spare = r * sum(cost.values())
-        wanted = _proportional(self.sensitivity.values, cost, limit, minimum, spare)
-        ranks = {name: max(minimum, int(rank)) for name, rank in wanted.items()}
-        spare -= sum(ranks[name] * cost[name] for name in ranks)
-        # One rank at a time to the largest remainder; ties go to the first.
-        while fits := [n for n in ranks if ranks[n] < limit[n] and cost[n] <= spare]:
-            neediest = max(fits, key=lambda name: wanted[name] - ranks[name])
-            ranks[neediest] += 1
-            spare -= cost[neediest]
-        scaling = (r if lora_alpha is None else lora_alpha) / r
-        ordered = {name: ranks[name] for name in sorted(ranks, key=len, reverse=True)}
-        kept = {name: rank for name, rank in ordered.items() if rank}
-        return kept, {name: scaling * rank for name, rank in kept.items()}
+        ranks = allocate(self.sensitivity.values, cost, limit, r, minimum)
+        kept = {name: ranks[name] for name in sorted(ranks, key=len, reverse=True) if ranks[name]}
+        return kept, {name: lora_alpha / r * rank for name, rank in kept.items()}
 
 
-def _proportional(
-    values: Mapping[str, float],
-    cost: Mapping[str, int],
-    limit: Mapping[str, int],
-    minimum: int,
-    budget: int,
-) -> dict[str, float]:
-    """{name: λ s_k within [minimum, limit]}, with λ such that Σ_k cost_k · rank_k is the budget."""
-    values = values if any(values.values()) else dict.fromkeys(values, 1.0)
-
-    def at(factor: float) -> dict[str, float]:
-        return {n: min(max(factor * v, minimum), limit[n]) for n, v in values.items()}
-
-    low, high = 0.0, max(limit.values()) / min(value for value in values.values() if value > 0)
-    for _ in range(100):  # halving: as near as floating point gets
-        middle = (low + high) / 2
-        spent = sum(rank * cost[name] for name, rank in at(middle).items())
-        low, high = (middle, high) if spent <= budget * (1 + 1e-12) else (low, middle)
-    return {name: round(rank, 9) for name, rank in at(low).items()}
+def check_beta(beta: float) -> None:
+    """Raise ``IwloraError`` for an exponent that is negative or not finite."""
+    if not 0 <= beta < math.inf:
+        raise IwloraError(f"beta={beta} was given; accepted is a finite number of at least 0")

@@ -89,7 +89,7 @@ class InvertedImportance(IWLora):
 class ImportanceRanks(Lora):
     """LoRA with ranks in proportion to the measured sensitivity, and no penalty.
 
-    The parameters are those of a uniform ``rank``, short of it by less than one more rank.
+    The parameters are exactly as many as those of a uniform ``rank``.
     The scaling lora_alpha / rank is the same at every site. See ``Importance.rank_pattern``.
     """
 
