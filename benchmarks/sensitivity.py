@@ -5,8 +5,10 @@
 Prints Markdown tables. Times are medians of interleaved repetitions, as ratios to one LoRA
 training step (rank 8 on every matrix, AdamW) on the same batch of the embedded encoder; on a CPU
 they are processor seconds of one thread, so that a busy machine disturbs them little. Memory is
-the peak of live tensors in units of the largest weight gradient: above that of the LoRA step, and
-above that of the measured pass itself when nothing is computed from what it reads.
+the peak of live tensors in units of the largest weight gradient: above that of the LoRA step, above
+the same forward and backward pass with nothing captured, and above that pass when the inputs of
+the layers are kept for reading and nothing is computed from them. Two rows of 8 tokens show a
+gradient on its own, since hardly any activations stand beside it.
 """
 
 from __future__ import annotations
@@ -121,20 +123,35 @@ def contenders(make: Callable[[], Any], batch: dict[str, torch.Tensor]) -> dict[
         step(flight.step)
         flight.close()
 
-    frozen = make().to(DEVICE).requires_grad_(False)
-
-    def read_only() -> None:
-        with capture(sites(frozen), lambda _site, _x, delta: delta.new_zeros(())):
-            frozen(**batch).loss.backward()
+    def exact_in_step() -> None:
+        flight = InFlight(places, pairs, "exact", max_batches=2)
+        step(flight.step)
+        flight.close()
 
     found: dict[str, Step] = {
-        "read only": read_only,
         "LoRA step": step,
         "free sketch, in the step": free,
+        "exact, in the step": exact_in_step,
     }
     for estimator in ("exact", "ghost", "sketch", "auto"):
         found[estimator] = lambda e=estimator: iwlora.measure(model, [batch], e)
     return found
+
+
+def passes(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, Step]:
+    """The frozen model's forward and backward as measuring runs it: bare, and with inputs kept."""
+
+    model.eval().requires_grad_(False).to(DEVICE)
+    model.bert.embeddings.LayerNorm.requires_grad_(True)  # where backward ends
+
+    def bare() -> None:
+        model(**batch).loss.backward()
+
+    def inputs_kept() -> None:
+        with capture(sites(model), lambda _site, _x, delta: delta.new_zeros(())):
+            bare()
+
+    return {"bare": bare, "inputs kept": inputs_kept}
 
 
 def minilm() -> Any:
@@ -142,18 +159,28 @@ def minilm() -> Any:
 
 
 def cost(repeats: int) -> None:
-    print("\n## One measured batch over one LoRA step (32 × 64 tokens, MiniLM)\n")
-    print("| tokens | way | time | peak memory above the LoRA step | above reading only |")
-    print("|---|---|---|---|---|")
-    largest = max(4 * s.d_in * s.d_out for s in sites(minilm()))
+    print("\n## One measured batch over one LoRA step (32 × 64 tokens, MiniLM): time\n")
+    print("| tokens | way | time |\n|---|---|---|")
     for padded in (False, True):
-        steps = contenders(minilm, random_batch(32, 64, padded))
-        taken = times(steps, repeats)
+        taken = times(contenders(minilm, random_batch(32, 64, padded)), repeats)
+        for name in taken:
+            label = "padded" if padded else "no padding"
+            print(f"| {label} | {name} | {ratio(taken, name):.2f} |", flush=True)
+
+
+def memory() -> None:
+    print("\n## The same: peak of memory, in largest weight gradients\n")
+    print("| tokens | way | peak | above the LoRA step | above the bare pass | above inputs kept |")
+    print("|---|---|---|---|---|---|")
+    largest = max(4 * s.d_in * s.d_out for s in sites(minilm()))
+    for rows, tokens in ((32, 64), (2, 8)):
+        batch = random_batch(rows, tokens, padded=False)
+        steps = {**contenders(minilm, batch), **passes(minilm(), batch)}
+        steps["LoRA step"]()  # the optimizer's state stays
         peaks = {name: peak(step) / largest for name, step in steps.items()}
-        for name in steps:
-            over = [peaks[name] - peaks[base] for base in ("LoRA step", "read only")]
-            cells = f"{ratio(taken, name):.2f} | {over[0]:+.2f} | {over[1]:+.2f}"
-            print(f"| {'padded' if padded else 'no padding'} | {name} | {cells} |", flush=True)
+        for name, own in peaks.items():
+            over = [f"{own - peaks[base]:+.2f}" for base in ("LoRA step", "bare", "inputs kept")]
+            print(f"| {rows} × {tokens} | {name} | {own:.2f} | {' | '.join(over)} |", flush=True)
 
 
 def growth(repeats: int) -> None:
@@ -175,7 +202,7 @@ def growth(repeats: int) -> None:
             return BertForSequenceClassification(config)
 
         steps = contenders(make, random_batch(16, tokens, padded=False))
-        del steps["ghost"], steps["read only"]
+        del steps["ghost"], steps["exact, in the step"]
         taken = times(steps, repeats)
         told = [ratio(taken, name) for name in ("exact", "sketch", "auto")]
         told.append(ratio(taken, "free sketch, in the step"))
@@ -231,7 +258,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["rte", "mrpc", "sst2", "cola"])
     parser.add_argument("--batches", type=int, default=200, help="of the long measurement")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--parts", nargs="+", default=["cost", "growth", "stopping"])
+    parser.add_argument("--parts", nargs="+", default=["cost", "memory", "growth", "stopping"])
     given = parser.parse_args()
     torch.set_num_threads(1)
     logging.set_verbosity_error()
@@ -239,6 +266,8 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {DEVICE}")
     if "cost" in given.parts:
         cost(given.repeats)
+    if "memory" in given.parts:
+        memory()
     if "growth" in given.parts:
         growth(given.repeats)
     if "stopping" in given.parts and given.glue:

@@ -278,6 +278,10 @@ def test_bad_arguments(tmp_path: Path) -> None:
         iwlora.IWLoraCallback(normalize="total")
     with pytest.raises(IwloraError, match="alpha=-1"):
         iwlora.IWLoraCallback(alpha=-1)
+    with pytest.raises(IwloraError, match="beta=-1"):
+        iwlora.IWLoraCallback(beta=-1)
+    with pytest.raises(IwloraError, match="max_batches=0"):
+        iwlora.IWLoraCallback(max_batches=0)
     plain = make_model().get_base_model().bert
     with pytest.raises(IwloraError, match="DeepSpeed"):
         iwlora.IWLoraCallback().on_train_begin(

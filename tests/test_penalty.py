@@ -95,6 +95,19 @@ def test_of_dora_it_is_the_low_rank_part() -> None:
     assert not any("magnitude" in name for name in found.coefficients)
 
 
+def test_an_adapter_may_cover_a_part_of_what_was_measured_but_no_more() -> None:
+    model = lora_model()
+    names = [pair.name for pair in lora_pairs(model)]
+    alone = iwlora.Penalty(model, dict.fromkeys(names, 1.0))().item()
+    among_others = {"bert.elsewhere": 5.0, **dict.fromkeys(names, 1.0)}
+    assert iwlora.Penalty(model, among_others)().item() == alone
+    part = dict.fromkeys(names[1:], 1.0)
+    with pytest.raises(
+        IwloraError, match=f"for 1 of 6 adapted sites, the first being '{names[0]}'"
+    ):
+        iwlora.Penalty(model, part)
+
+
 def test_what_is_no_product_of_two_factors_is_refused() -> None:
     from peft import AdaLoraConfig, get_peft_model
 
@@ -141,6 +154,13 @@ def test_bad_arguments() -> None:
     for alpha in (-1.0, float("inf"), float("nan")):
         with pytest.raises(IwloraError, match="alpha="):
             of_model(model, alpha)
+        names = [pair.name for pair in lora_pairs(model)]
+        with pytest.raises(IwloraError, match=f"the coefficient of {names[0]} is {alpha}"):
+            iwlora.Penalty(model, dict.fromkeys(names, alpha))
+    with pytest.raises(IwloraError, match=r"coefficients is a list; .*Importance\(sensitivity\)"):
+        iwlora.Penalty(model, [1.0])  # type: ignore[arg-type]
+    with pytest.raises(IwloraError, match="schedule='cosine' was given; accepted is a function"):
+        iwlora.Penalty(model, dict.fromkeys(names, 1.0), schedule="cosine")  # type: ignore[arg-type]
     with pytest.raises(IwloraError, match="has no active LoRA layer"):
         iwlora.Penalty(nn.Linear(2, 2), {})
     found, _ = of_model(model)

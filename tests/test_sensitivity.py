@@ -209,6 +209,10 @@ def test_the_rule_is_honest_about_when_it_stops() -> None:
         ({"max_batches": 0}, "max_batches=0"),
         ({"tolerance": -0.1}, "tolerance=-0.1"),
         ({"tolerance": math.nan}, "tolerance=nan"),
+        ({"sites": []}, r"sites=\[\] was given"),
+        ({"sites": ["querry"]}, "unknown target 'querry'; did you mean 'query'"),
+        ({"loss": lambda model, batch: model(**batch).logits}, r"gave a \(3, 2\); accepted is a"),
+        ({"loss": lambda model, batch: 1.0}, "gave a float; accepted is a tensor"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -220,6 +224,10 @@ def test_bad_data() -> None:
     model = classifier("bert")
     with pytest.raises(IwloraError, match="no calibration batches"):
         iwlora.measure(model, [])
+    with pytest.raises(IwloraError, match="batches is a single dict; accepted is an iterable"):
+        iwlora.measure(model, batches(1)[0])
+    with pytest.raises(IwloraError, match="a batch is a tuple; accepted are mappings"):
+        iwlora.measure(model, [tuple(batches(1)[0].values())])
     unlabelled = {k: v for k, v in batches(1)[0].items() if k != "labels"}
     with pytest.raises(IwloraError, match="gave no loss for a batch with the keys input_ids"):
         iwlora.measure(model, [unlabelled])
@@ -227,6 +235,47 @@ def test_bad_data() -> None:
         iwlora.measure(model, batches(1), loss=lambda model, batch: model(**batch).loss * 0)
     with pytest.raises(IwloraError, match="not finite in calibration batch 0"):
         iwlora.measure(model, batches(1), loss=lambda model, batch: model(**batch).loss * math.inf)
+
+
+def test_batches_are_what_data_loaders_give() -> None:
+    model, data = classifier("bert"), batches(2)
+    expected = iwlora.measure(model, data).values
+    rows = [{k: v[i] for k, v in batch.items()} for batch in data for i in range(3)]
+    loader = torch.utils.data.DataLoader(rows, batch_size=3)  # type: ignore[arg-type]
+    assert iwlora.measure(model, loader).values == expected
+    with_words = [{**batch, "words": ["a", "b", "c"], "token_type_ids": None} for batch in data]
+
+    def without(model: nn.Module, batch: Any) -> torch.Tensor:
+        return model(**{k: v for k, v in batch.items() if k != "words"}).loss  # type: ignore[no-any-return]
+
+    assert iwlora.measure(model, with_words, loss=without).values == expected
+    columns = torch.utils.data.TensorDataset(*(torch.cat([b[k] for b in data]) for k in data[0]))
+    unnamed = torch.utils.data.DataLoader(columns, batch_size=3)
+
+    def by_place(model: nn.Module, batch: Any) -> torch.Tensor:
+        return model(**dict(zip(data[0], batch, strict=True))).loss  # type: ignore[no-any-return]
+
+    for statistic in ("norm", "example"):
+        one = iwlora.measure(model, data, statistic=statistic).values
+        assert iwlora.measure(model, unnamed, loss=by_place, statistic=statistic).values == one
+
+
+def test_kinds_and_names_choose_what_is_measured() -> None:
+    model, data = classifier("bert"), batches(2)
+    every = iwlora.measure(model, data).values
+    query = [site for site in sites(model) if site.kind == "query"]
+    for chosen in ("query", ["query"], [site.name for site in query], query):
+        found = iwlora.measure(model, data, sites=chosen).values
+        assert found == {site.name: pytest.approx(every[site.name]) for site in query}
+
+
+def test_it_measures_where_gradients_are_off() -> None:
+    model, data = classifier("bert"), batches(2)
+    expected = iwlora.measure(model, data).values
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            assert iwlora.measure(model, data).values == expected
+            assert not torch.is_grad_enabled()
 
 
 def test_save_and_load(tmp_path: Path) -> None:
@@ -241,6 +290,15 @@ def test_save_and_load(tmp_path: Path) -> None:
         json.dumps({**stored, "format": "else"}),
         json.dumps({**stored, "sites": []}),
         json.dumps({**stored, "sites": [{"name": "a"}]}),
+        json.dumps({**stored, "sites": stored["sites"] * 2}),
+        json.dumps({**stored, "sites": [{**site, "value": 0.0} for site in stored["sites"]]}),
+        json.dumps({**stored, "statistic": "norms"}),
+        json.dumps({**stored, "batches": "3"}),
+        json.dumps({**stored, "colour": 3}),
+        *(
+            json.dumps({**stored, "sites": [{**stored["sites"][0], field: value}]})
+            for field, value in [("value", -1.0), ("value", math.nan), ("d_in", 0), ("name", 3)]
+        ),
     ):
         (tmp_path / "broken.json").write_text(broken)
         with pytest.raises(IwloraError, match="is not a sensitivity file"):

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.checkpoint import checkpoint
 
 import iwlora
 from conftest import VOCABULARY, tiny_config
 from iwlora.sensitivity.capture import capture
 from iwlora.sensitivity.estimators import exact
-from iwlora.sites import dense_weight, sites
+from iwlora.sites import Site, dense_weight, sites
 from sensitivity_models import batches, classifier, end_of_sequence, gradients, oracle
 
 
@@ -102,6 +103,40 @@ def test_checkpointing_when_everything_is_frozen(reentrant: bool, statistic: str
     assert found == pytest.approx(expected, rel=1e-12)
     assert sum(expected.values()) > 0
     assert not any(m._forward_hooks for m in saving.modules())
+
+
+def test_inputs_are_kept_as_autograd_keeps_them() -> None:
+    """Until they were read, and not at all in a checkpointed block, which computes them again."""
+
+    def kept(model: Block) -> list[int]:
+        inputs: list[StorageWeakRef] = []
+        for layer in model.blocks:
+            layer.register_forward_pre_hook(
+                lambda _, args: inputs.append(StorageWeakRef(args[0].untyped_storage()))
+            )
+        counts = []
+        with capture(sites(model), lambda _, x, delta: exact(x, delta)) as captured:
+            loss = model.requires_grad_(False)(**rows()).loss
+            counts.append(sum(not tensor.expired() for tensor in inputs))
+            loss.backward()
+            counts.append(sum(not tensor.expired() for tensor in inputs))
+            assert len(captured.take()) == 2
+        return counts
+
+    assert kept(Block().double()) == [4, 0]
+    checkpointed = Block(reentrant=False).double()
+    checkpointed.embedding.register_forward_hook(lambda _, args, h: h.requires_grad_().clone())
+    assert kept(checkpointed)[0] <= 1  # what the block begins with
+
+
+def test_an_input_that_was_changed_before_it_was_read_is_told() -> None:
+    layer = nn.Linear(3, 2).requires_grad_(False)
+    x = torch.ones(4, 3)
+    with capture([Site("w", layer, "w", 3, 2, 0)], lambda _, x, delta: exact(x, delta)):
+        loss = layer(x).sum()
+        x += 1
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
 
 
 def checkpointing(model: Any, reentrant: bool) -> Any:

@@ -50,8 +50,8 @@ class Penalty:
     ============= ============================ =================== ====================
 
     Make it after whatever replaces parameters, such as ``accelerator.prepare`` and
-    ``fully_shard``. Raises ``IwloraError`` for a negative or non-finite α, for sites without a
-    coefficient, and for a model without LoRA.
+    ``fully_shard``. Raises ``IwloraError`` for an α or a coefficient that is negative or not
+    finite, for adapted sites without a coefficient, and for a model without LoRA.
 
     >>> from peft import LoraConfig, get_peft_model
     >>> config = LoraConfig(target_modules=["0"], r=2)
@@ -70,6 +70,11 @@ class Penalty:
         schedule: Schedule = constant,
     ) -> None:
         check_alpha(alpha)
+        if not callable(schedule):
+            raise IwloraError(
+                f"schedule={schedule!r} was given; accepted is a function of the step, such as "
+                "iwlora.penalty.schedule.cosine(total=1000)"
+            )
         self.alpha = alpha
         self.schedule = schedule
         self.step = 0
@@ -77,13 +82,7 @@ class Penalty:
         self.effects: dict[str, Effect] = {}
         self._moved: dict[Tensor, tuple[Tensor, Tensor]] = {}
         self.pairs: list[LowRankPair] = lora_pairs(model)
-        missing = [pair.name for pair in self.pairs if pair.name not in coefficients]
-        if missing:
-            raise IwloraError(
-                f"no coefficient for {len(missing)} of {len(self.pairs)} adapted sites, the first "
-                f"being {missing[0]!r}; measure the sites that the adapter covers (measured: "
-                f"{', '.join(list(coefficients)[:3])}, …)"
-            )
+        _check_coefficients(coefficients, [pair.name for pair in self.pairs])
         sizes = squared_weights(model) if relative else {}
         self.coefficients = {
             pair.name: coefficients[pair.name] / sizes.get(pair.name, 1.0) for pair in self.pairs
@@ -235,6 +234,27 @@ def check_alpha(alpha: float) -> None:
     """Raise ``IwloraError`` for a strength that is negative or not finite."""
     if not 0 <= alpha < math.inf:
         raise IwloraError(f"alpha={alpha} was given; accepted is a finite number of at least 0")
+
+
+def _check_coefficients(coefficients: Mapping[str, float], names: list[str]) -> None:
+    if not isinstance(coefficients, Mapping):
+        raise IwloraError(
+            f"coefficients is a {type(coefficients).__name__}; accepted is a mapping of site names "
+            "to numbers, such as Importance(sensitivity).coefficients()"
+        )
+    missing = [name for name in names if name not in coefficients]
+    if missing:
+        raise IwloraError(
+            f"no coefficient for {len(missing)} of {len(names)} adapted sites, the first being "
+            f"{missing[0]!r}; measure the sites that the adapter covers, or adapt only those that "
+            f"have one ({', '.join(list(coefficients)[:3])}, …)"
+        )
+    wrong = [name for name in names if not 0 <= coefficients[name] < math.inf]
+    if wrong:
+        raise IwloraError(
+            f"the coefficient of {wrong[0]} is {coefficients[wrong[0]]}; accepted are finite "
+            "numbers of at least 0"
+        )
 
 
 def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.files import write_text
-from iwlora.importance import NORMALIZATIONS, Importance
+from iwlora.importance import NORMALIZATIONS, Importance, check_beta
 from iwlora.penalty import log
 from iwlora.penalty.apply import ROUTES, Attachment, Penalty, check_alpha, innermost
 from iwlora.penalty.calibration import measure_before, measure_in_flight, why_not_before
@@ -24,6 +24,7 @@ from iwlora.sensitivity.estimators import ESTIMATORS
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sensitivity.measure import Loss
 from iwlora.sensitivity.record import Sensitivity
+from iwlora.sensitivity.tally import check_stopping
 
 logger = logging.get_logger(__name__)
 
@@ -95,6 +96,8 @@ class IWLoraCallback(TrainerCallback):
         if normalize not in NORMALIZATIONS:
             raise unknown("normalisation", normalize, NORMALIZATIONS)
         check_alpha(alpha)
+        check_beta(beta)
+        check_stopping(max_batches, tolerance)
         named(schedule, total=1, warmup_part=warmup)
         self.alpha, self.beta, self.normalize, self.route = alpha, beta, normalize, route
         self.relative, self.schedule, self.warmup = relative, schedule, warmup

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,13 +52,9 @@ class Captured:
             self._calls[key] += 1
         if not torch.is_grad_enabled():
             return y  # re-entrant checkpointing runs each block once more, with gradients
-        if not y.requires_grad:
-            # Nothing below this layer is trained: the graph may start here. The clone keeps
-            # in-place operations of the model away from the leaf.
-            y = y.requires_grad_().clone()
-        x = x.detach()
-        y.register_hook(lambda delta: self._receive(key, x, delta.detach()))  # type: ignore[no-untyped-call]
-        return y
+        start = torch.empty(0, requires_grad=True)  # of the graph, where nothing below is trained
+        watched: Tensor = _Watched.apply(y, x, start, partial(self._receive, key))  # type: ignore[no-untyped-call]
+        return watched
 
     def _receive(self, key: int, x: Tensor, delta: Tensor) -> None:
         # A weight that is used several times has the sum of its uses as gradient, so its
@@ -73,6 +70,28 @@ class Captured:
         # Mixed precision is for the model; what is read here keeps its digits.
         with torch.autocast(delta.device.type, enabled=False):
             self._readings[key] = self._read(self._sites[key][0], x, delta)
+
+
+class _Watched(torch.autograd.Function):
+    """A layer's output y, whose backward pass gives away the layer's input x and ∂L/∂y.
+
+    x is saved as autograd saves tensors: what LoRA saves too is kept once, checkpointing drops it
+    and computes it again, and it is free as soon as it was read. y is copied, since a model may
+    go on with it in place.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, x: Tensor, _start: Tensor, receive: Callable[[Tensor, Tensor], None]
+    ) -> Tensor:
+        ctx.receive = receive
+        ctx.save_for_backward(x)
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None, None]:
+        ctx.receive(ctx.saved_tensors[0].detach(), delta.detach())
+        return delta, None, None, None
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from accelerate.utils import find_batch_size, send_to_device  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -19,8 +21,7 @@ from iwlora.sensitivity.tally import Tally
 from iwlora.sites import Site, unpacked
 from iwlora.sites import sites as find_sites
 
-Batch = Mapping[str, Tensor]
-Loss = Callable[[nn.Module, Batch], Tensor]
+Loss = Callable[[nn.Module, Any], Tensor]
 
 # Loss scales, tried in turn: powers of two, which change no digit of what a number format holds,
 # and keep small float16 gradients from vanishing.
@@ -29,11 +30,11 @@ _LOSS_SCALES = (2.0**15, 2.0**10, 2.0**5, 1.0)
 
 def measure(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     estimator: str = "exact",
     max_batches: int = 200,
     tolerance: float = 0.02,
-    sites: Sequence[Site] | None = None,
+    sites: str | Sequence[str] | Sequence[Site] | None = None,
     loss: Loss | None = None,
     statistic: str = "norm",
 ) -> Sensitivity:
@@ -41,8 +42,11 @@ def measure(
 
     ``statistic`` names the score, ``norm`` being s_k = E‖∂L/∂W_k‖_F; ``STATISTICS`` has all.
     ``estimator`` is ``exact``, ``ghost``, ``sketch`` or ``auto``, the cheapest for each site.
-    The expectation is over ``batches``, mappings that the model accepts as keyword arguments;
-    ``loss(model, batch)`` gives a scalar, by default ``model(**batch).loss``. Dropout is off.
+    The expectation is over ``batches``, such as a DataLoader gives: mappings that the model accepts
+    as keyword arguments, or whatever ``loss(model, batch)`` makes a scalar from, by default
+    ``model(**batch).loss``. Their tensors are moved to the model's device. ``sites`` are kinds
+    (``["query", "value"]``) or names of matrices, by default all; see ``iwlora.sites.sites``.
+    Dropout is off.
 
     Measuring ends after ``max_batches``, or once ``share_error``, the part of the total
     importance expected to sit on the wrong matrices, is at most ``tolerance`` (from the eighth
@@ -51,7 +55,7 @@ def measure(
     The model's modes, ``requires_grad`` flags, gradients and random state are left as they were.
 
     Raises ``IwloraError`` for unknown estimators and statistics or a pair that does not fit, no
-    batches, batches without a loss, and gradients that are zero or not finite.
+    batches or sites, batches without a scalar loss, and gradients that are zero or not finite.
 
     >>> from transformers import BertConfig, BertForSequenceClassification
     >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
@@ -64,7 +68,7 @@ def measure(
     """
     started = time.perf_counter()
     score = choose(statistic, estimator)
-    chosen = list(find_sites(model) if sites is None else sites)
+    chosen = _chosen(model, sites)
     tally = Tally(chosen, tolerance, max_batches)
     tally.scale[:] = [score.scale(site) for site in chosen]
     read = score.reader(estimator)
@@ -75,14 +79,14 @@ def measure(
     def reading(site: Site, x: Tensor, delta: Tensor) -> Tensor:
         return read(site, x, delta, f"{site.name}/{number}")
 
-    source, scales = iter(batches), list(_LOSS_SCALES)
+    source, scales = _each(batches), list(_LOSS_SCALES)
     with _frozen(model), capture(chosen, reading) as captured:
         while not tally.enough:
             row, weight = None, 0.0
             batch = next(source, None)
             if batch is not None:
-                inputs = {key: value.to(device) for key, value in batch.items()}
-                weight = float(len(next(iter(inputs.values())))) if score.per_example else 1.0
+                inputs = send_to_device(batch, device)
+                weight = float(find_batch_size(inputs)) if score.per_example else 1.0
                 readings = _readings(model, inputs, loss or _model_loss, captured, scales)
                 row = _row(readings, chosen, means, weight)
             if not tally.add(row, weight, device):
@@ -94,12 +98,35 @@ def measure(
     return tally.result(estimator, statistic, time.perf_counter() - started, values)
 
 
+def _chosen(model: nn.Module, sites: str | Sequence[str] | Sequence[Site] | None) -> Sequence[Site]:
+    if sites is None or isinstance(sites, str):
+        return find_sites(model, sites or "all")
+    if not sites:
+        raise IwloraError("sites=[] was given; accepted are kinds, names, or none given for all")
+    places = [site for site in sites if isinstance(site, Site)]
+    return places or find_sites(model, [str(site) for site in sites])
+
+
+def _each(batches: Iterable[Any]) -> Iterator[Any]:
+    if isinstance(batches, (Mapping, Tensor)):
+        raise IwloraError(
+            f"batches is a single {type(batches).__name__}; accepted is an iterable of batches, "
+            "such as a DataLoader or [batch]"
+        )
+    return iter(batches)
+
+
 def _readings(
-    model: nn.Module, batch: Batch, loss: Loss, captured: Captured, scales: list[float]
+    model: nn.Module, batch: Any, loss: Loss, captured: Captured, scales: list[float]
 ) -> dict[str, Tensor]:
     """Forward and backward at the first loss scale; one that overflows makes way for the next."""
     while True:
         value = loss(model, batch)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise IwloraError(
+                f"loss(model, batch) gave a {given}; accepted is a tensor with one number"
+            )
         if not value.requires_grad:
             return {}  # the loss depends on no site
         value.backward(torch.full_like(value, scales[0]))  # type: ignore[no-untyped-call]
@@ -123,7 +150,12 @@ def _row(
     return [float(value) for value in torch.stack(row).cpu()]
 
 
-def _model_loss(model: nn.Module, batch: Batch) -> Tensor:
+def _model_loss(model: nn.Module, batch: Any) -> Tensor:
+    if not isinstance(batch, Mapping):
+        raise IwloraError(
+            f"a batch is a {type(batch).__name__}; accepted are mappings that the model takes as "
+            "keyword arguments, or anything together with loss=f, where f(model, batch) is a scalar"
+        )
     output = model(**batch)
     value = getattr(output, "loss", None)
     if not isinstance(value, Tensor):
@@ -155,6 +187,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
                 after.callback(setattr, config, "use_cache", config.use_cache)
                 config.use_cache = False  # a cache would grow by every recomputed block
         after.enter_context(torch.random.fork_rng(devices))
+        after.enter_context(torch.inference_mode(False))
         after.enter_context(torch.enable_grad())
         for module in modes:
             module.training = _checkpoints(module)
@@ -165,7 +198,9 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 
 
 def _root(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
-    return output.requires_grad_().clone() if torch.is_grad_enabled() else None
+    if not torch.is_grad_enabled():
+        return None
+    return output + output.new_zeros((), requires_grad=True)
 
 
 def _checkpoints(module: nn.Module) -> bool:

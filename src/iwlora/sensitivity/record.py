@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from iwlora.errors import IwloraError
 from iwlora.files import write_text
@@ -23,6 +26,10 @@ FORMULAS = {
 }
 """What s_k is in each statistic; G is the gradient of a batch, G_i that of an example."""
 
+_NoLess = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1)]
+_STRICT = ConfigDict(strict=True, extra="forbid")  # for what is read from a file
+
 
 @dataclass(frozen=True)
 class SiteSensitivity:
@@ -33,13 +40,15 @@ class SiteSensitivity:
     the block that holds the matrix.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     name: str
     kind: str
-    depth: int
-    d_in: int
-    d_out: int
-    value: float
-    stderr: float | None
+    depth: Annotated[int, Field(ge=0)]
+    d_in: _Count
+    d_out: _Count
+    value: _NoLess
+    stderr: _NoLess | None
 
 
 @dataclass(frozen=True)
@@ -58,14 +67,16 @@ class Sensitivity:
     {'layer.0.query': 0.5}
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     sites: tuple[SiteSensitivity, ...]
     estimator: str
-    batches: int
-    share_error: float | None
+    batches: _Count
+    share_error: _NoLess | None
     converged: bool
-    seconds: float
+    seconds: _NoLess
     statistic: str = "norm"
-    share_bound: float | None = None
+    share_bound: _NoLess | None = None
 
     @property
     def values(self) -> dict[str, float]:
@@ -94,12 +105,14 @@ class Sensitivity:
         if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
             raise IwloraError(f"{fix} (its format is not {FORMAT!r})")
         try:
-            sites = tuple(SiteSensitivity(**site) for site in stored.pop("sites"))
-            sensitivity = cls(sites, **stored)
-            finite = all(math.isfinite(site.value) for site in sites)
-            known = sensitivity.statistic in FORMULAS
-        except (TypeError, KeyError) as error:
-            raise IwloraError(f"{fix} ({error})") from None
-        if not sites or not finite or not known:
-            raise IwloraError(f"{fix} (it holds no finite sensitivities of a known statistic)")
-        return sensitivity
+            found = TypeAdapter(cls).validate_json(json.dumps(stored))
+        except ValidationError as invalid:
+            first = invalid.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise IwloraError(f"{fix} ({where}={first['input']!r:.80}: {first['msg']})") from None
+        twice = [name for name, n in Counter(s.name for s in found.sites).items() if n > 1]
+        if twice:
+            raise IwloraError(f"{fix} (it holds {twice[0]} twice)")
+        if found.statistic not in FORMULAS or not any(found.values.values()):
+            raise IwloraError(f"{fix} (it holds no sensitivities of a known statistic)")
+        return found

@@ -28,11 +28,7 @@ class Tally:
     """
 
     def __init__(self, sites: Sequence[Site], tolerance: float, max_batches: int) -> None:
-        if max_batches < 1 or not tolerance >= 0:
-            raise IwloraError(
-                f"max_batches={max_batches} and tolerance={tolerance} were given; "
-                "accepted are max_batches of at least 1 and a tolerance of at least 0"
-            )
+        check_stopping(max_batches, tolerance)
         self.sites = list(sites)
         self.names = [site.name for site in sites]
         self.scale: Matrix = np.ones(len(self.sites))
@@ -131,6 +127,15 @@ class Tally:
             converged=self.stable,
             seconds=seconds,
             statistic=statistic,
+        )
+
+
+def check_stopping(max_batches: int, tolerance: float) -> None:
+    """Raise ``IwloraError`` for limits of a measurement that no measurement could keep."""
+    if max_batches < 1 or not tolerance >= 0:
+        raise IwloraError(
+            f"max_batches={max_batches} and tolerance={tolerance} were given; "
+            "accepted are max_batches of at least 1 and a tolerance of at least 0"
         )
 
 

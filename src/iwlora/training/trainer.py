@@ -124,10 +124,13 @@ class FineTuner(Trainer):
         finally:
             self.compute_metrics, self._final = scores, False
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW, with a group of parameters for each factor of the learning rate."""
+    def create_optimizer(self, *model: Any) -> torch.optim.Optimizer:
+        """AdamW, with a group of parameters for each factor of the learning rate.
+
+        Later versions of transformers give it the model, the first ones of version 5 nothing.
+        """
         made = self.optimizer is None
-        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*model)
         if made and self._learning_rates:
             module, named = self._module, self._learning_rates.items()
             factors = {module.get_parameter(name): factor for name, factor in named}
