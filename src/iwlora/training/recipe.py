@@ -146,7 +146,15 @@ def apply_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> di
 
 
 def build(settings: Mapping[str, Any]) -> Recipe:
-    """Check settings and make the recipe; raises ``IwloraError`` with every problem, one a line."""
+    """Check settings and make the recipe; raises ``IwloraError`` with every problem, one a line.
+
+    ``settings`` has the fields of a recipe file: ``model``, ``task``, ``method``, ``train``, and
+    ``budget``, ``targets`` and ``label`` where wanted; what is left out has its default.
+
+    >>> build({"model": "builtin/minilm", "task": "builtin/entailment",
+    ...        "method": {"name": "lora", "rank": 4}}).method.size
+    4
+    """
     values = dict(settings)
     method, problems = build_method(values.get("method"))
     train, found = validate(TrainSettings, _part(values, "train"), "train")
