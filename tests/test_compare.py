@@ -171,6 +171,22 @@ def test_all_arms_of_a_seed_see_the_same_start(compared: tuple[Path, Path, Outco
             assert recipe["task"] == recipes[0]["task"]
 
 
+def test_a_run_of_a_comparison_is_that_of_iwlora_train(
+    compared: tuple[Path, Path, Outcome], tmp_path: Path
+) -> None:
+    """Forked from a process that had imported everything, it computes what one alone does."""
+    _, folder, _ = compared
+    theirs = folder / "iw-lora" / "seed-0"
+    outcome = spawn("train", theirs / "recipe.yaml", "--out", tmp_path / "alone")
+    assert outcome.code == 0, outcome.err
+    alone = read(tmp_path / "alone" / "result.json")
+    found = result(folder, "iw-lora", 0)
+    for field in ("metrics", "data_digest", "head_digest", "ranks", "notes"):
+        assert alone[field] == found[field]
+    for name in ("predictions/validation.csv", "adapter/adapter_model.safetensors"):
+        assert (theirs / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
 def test_what_is_done_is_not_done_again(
     compared: tuple[Path, Path, Outcome],
     in_process: list[list[str]],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -156,6 +158,7 @@ def test_a_further_run_waits_for_memory_and_is_pinned(
 ) -> None:
     monkeypatch.setattr("iwlora.bench.executors.gpus", list)
     monkeypatch.setattr("iwlora.bench.executors.cores", lambda: [0, 0])
+    monkeypatch.setattr(Local, "_fork", lambda *_: None)  # as where runs cannot be forked
     monkeypatch.setattr(
         "iwlora.bench.executors.command",
         lambda place: ["sh", "-c", "echo $OMP_NUM_THREADS; taskset -p $$ || true; sleep 30"],
@@ -176,6 +179,36 @@ def test_a_further_run_waits_for_memory_and_is_pinned(
     finally:
         local.stop()
     assert local.ended(0) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
+def test_runs_are_forked_onto_the_cores_of_their_slots_and_never_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked: list[Any] = []
+
+    class Warm:
+        def __init__(self, lock: Any) -> None:
+            pass
+
+        def begin(self, arguments: list[str], words: Any, cores: Any) -> Any:
+            forked.append((arguments[:2], cores))
+            return subprocess.Popen(["true"])
+
+        def close(self) -> None:
+            forked.append("closed")
+
+    monkeypatch.setattr("iwlora.bench.executors.Warm", Warm)
+    monkeypatch.setattr("iwlora.bench.executors.cores", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr("iwlora.bench.executors.command", lambda place: ["true"])
+    place = tmp_path / "a"
+    for jobs, gpus in ((1, []), (2, []), (1, ["0"])):
+        monkeypatch.setattr("iwlora.bench.executors.gpus", lambda gpus=gpus: gpus)
+        local = Local(jobs)
+        local.start(place, tmp_path / "log.txt")
+        local.stop()
+    recipe = ["train", str(place / "recipe.yaml")]
+    assert forked == [(recipe, None), "closed", (recipe, (0, 1)), "closed"]
 
 
 def test_two_comparisons_do_not_write_into_one_folder(tmp_path: Path) -> None:

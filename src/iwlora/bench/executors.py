@@ -14,10 +14,26 @@ from typing import IO, Protocol
 
 import psutil
 
+from iwlora.bench.warm import Forked, Warm
 from iwlora.errors import IwloraError
 
 STOP_SECONDS = 20.0
 """How long a run may take to end when it is asked to, before it is killed."""
+
+
+class Process(Protocol):
+    """A run at work, as ``subprocess.Popen`` shows one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
 
 
 class Executor(Protocol):
@@ -36,12 +52,14 @@ class Executor(Protocol):
         """End every run that is still at work."""
 
 
+def arguments(place: Path) -> list[str]:
+    """What ``iwlora`` is told to carry out the run of a folder."""
+    return ["train", str(place / "recipe.yaml"), "--out", str(place)]
+
+
 def command(place: Path) -> list[str]:
-    """What carries out the run of a folder."""
-    return [
-        *(sys.executable, "-m", "iwlora", "train"),
-        *(str(place / "recipe.yaml"), "--out", str(place)),
-    ]
+    """What carries out the run of a folder in a Python of its own."""
+    return [sys.executable, "-m", "iwlora", *arguments(place)]
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,8 @@ class Local:
     """Processes of this machine, ``jobs`` at once, each pinned to cores of its own and to a GPU.
 
     One alone has the whole machine. A further run begins only when the memory that is free
-    holds what one is known to need. ``lock`` is a file that every process keeps open.
+    holds what one is known to need. ``lock`` is a file that every process keeps open. Without
+    GPUs, on Linux, runs are forked from a process that has imported everything.
     """
 
     def __init__(self, jobs: int = 1, lock: IO[str] | None = None) -> None:
@@ -76,7 +95,8 @@ class Local:
         self._free = slots(jobs, cores(), gpus())
         self._alone = jobs == 1
         self._lock = lock
-        self._running: dict[Path, tuple[subprocess.Popen[bytes], Slot]] = {}
+        self._warm: Warm | None = None
+        self._running: dict[Path, tuple[Process, Slot]] = {}
 
     def room(self, bytes_needed: int) -> bool:
         """Whether a slot and the memory for it are free; the first run always begins."""
@@ -96,18 +116,28 @@ class Local:
         slot = self._free.pop(0)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as words:
-            process = subprocess.Popen(
-                command(place),
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
-                env=None if self._alone else _environment(slot, os.environ),
-                pass_fds=[self._lock.fileno()] if self._lock else [],
-            )
+            process = self._fork(place, slot, words) or self._spawn(place, slot, words)
+        self._running[place] = process, slot
+
+    def _fork(self, place: Path, slot: Slot, words: IO[bytes]) -> Forked | None:
+        if slot.gpu is not None or sys.platform != "linux":
+            return None
+        self._warm = self._warm or Warm(self._lock)
+        return self._warm.begin(arguments(place), words, None if self._alone else slot.cores)
+
+    def _spawn(self, place: Path, slot: Slot, words: IO[bytes]) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            command(place),
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            env=None if self._alone else _environment(slot, os.environ),
+            pass_fds=[self._lock.fileno()] if self._lock else [],
+        )
         if not self._alone and hasattr(os, "sched_setaffinity"):
             with suppress(ProcessLookupError):  # it has ended already
                 os.sched_setaffinity(process.pid, slot.cores)
-        self._running[place] = process, slot
+        return process
 
     def ended(self, timeout: float) -> list[tuple[Path, int]]:
         """Wait for the first to end, and give back the slots of all that have."""
@@ -134,6 +164,9 @@ class Local:
                 process.kill()
                 process.wait()
         self._running.clear()
+        if self._warm:
+            self._warm.close()
+            self._warm = None
 
 
 def cores() -> list[int]:
