@@ -19,6 +19,7 @@ from iwlora.bench.arms import UNFAIR, UNFAIR_TRAIN, with_controls
 from iwlora.bench.executors import Local, Slot, slots
 from iwlora.bench.grid import locked
 from iwlora.bench.plan import Plan, load_plan
+from iwlora.bench.records import load_comparison
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS
 from iwlora.methods.iw_lora import IWLora
@@ -99,6 +100,18 @@ def test_controls_come_with_the_options_of_their_method(monkeypatch: pytest.Monk
 def test_controls_without_any_are_refused(plan_of: Load) -> None:
     with pytest.raises(IwloraError, match="none of these methods has control arms"):
         plan_of(methods=["full", "lora"], controls=True)
+
+
+def test_the_baseline_is_an_arm_of_the_user_s_choice(plan_of: Load, tmp_path: Path) -> None:
+    for methods in (["lora", "iw-lora"], [{"name": "lora", "label": "plain"}, "iw-lora"]):
+        with pytest.raises(IwloraError, match=r"unknown baseline 'iwlora'; did you mean 'iw-lora'"):
+            plan_of(methods=methods, baseline="iwlora")
+    assert plan_of().baseline is None
+    carry_out(plan_of(), tmp_path / "out", Pretend(lambda recipe, _: scored(recipe)))
+    again = Pretend(lambda recipe, _: scored(recipe))
+    carry_out(plan_of(baseline="iw-lora"), tmp_path / "out", again)
+    assert again.started == [], "another baseline is no other recipe"
+    assert load_comparison(tmp_path / "out").baseline == "iw-lora"
 
 
 def test_a_crash_is_tried_once_more_and_told(plan_of: Load, tmp_path: Path) -> None:

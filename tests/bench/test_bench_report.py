@@ -230,7 +230,7 @@ def test_names_are_text_wherever_they_appear(
     assert "<script" not in text
     assert "<img" not in text
     rows = [re.sub(r"\\.", "", row) for row in text.splitlines() if row.startswith("|")]
-    assert len(rows) == 4 + 3
+    assert len(rows) == 4 + 3 + 4
     check_markdown_tables(rows)
 
 

@@ -13,6 +13,8 @@ from commands import call
 from iwlora.bench.analysis import analyse
 from iwlora.bench.report import write, write_report
 from iwlora.bench.sources import load_parts, remember
+from iwlora.bench.stats import seeds_needed, summarise
+from iwlora.bench.tables import verdict
 from iwlora.errors import IwloraError
 
 
@@ -102,6 +104,47 @@ def test_comparisons_on_several_tasks_make_one_family(
     assert page.count("<section") == 2
     assert "All tasks" in page
     assert page.count("<img") == 2 * 4
+
+
+def test_an_unfinished_task_is_told_and_not_counted(
+    tmp_path: Path, comparison_in: Callable[..., Path]
+) -> None:
+    folders = [
+        comparison_in(tmp_path / task, seeds=6, task=f"glue/{task}") for task in ("mrpc", "rte")
+    ]
+    for path in folders[0].rglob("result.json"):
+        path.unlink()
+    found = analyse(load_parts(folders), tmp_path / "all")
+    write(found)
+    text = (tmp_path / "all" / "summary.md").read_text()
+    told = json.loads((tmp_path / "all" / "summary.json").read_text())["verdict"]
+    assert told.startswith("Incomplete: 24 of 48 runs have no score. Open, no winner is called. ")
+    assert "Over 1 of 2 tasks, against lora: " in told
+    assert "On each single task it is open (Holm for 3 comparisons)." in told
+    assert "- iw-lora, seeds 0, 1, 2, 3, 4, 5 (no result.json; state: done)" in text
+
+
+def test_the_pooled_answer_says_how_many_more_seeds_it_needs(tmp_path: Path) -> None:
+    """As many as its means over the tasks of each seed need."""
+    source = scores(tmp_path / "scores.csv", gain=0.001)
+    found = analyse(load_parts([source]))
+    one = {one.arm: one for one in found.overall}["better"]
+    by_seed = np.mean(
+        [
+            [
+                part.values("better", "accuracy")[s] - part.values("lora", "accuracy")[s]
+                for s in range(8)
+            ]
+            for part in found.parts
+        ],
+        0,
+    )
+    expected = seeds_needed(summarise([*by_seed]), 2)
+    assert expected is not None
+    assert one.seeds_needed == expected > 8
+    told = verdict(found)
+    assert "More seeds on every task that would find a difference as large as the observed" in told
+    assert f"about {expected - 8:,} for better" in told
 
 
 def test_two_folders_of_runs_are_two_arms(

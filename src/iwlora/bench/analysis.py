@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,13 +22,17 @@ from iwlora.bench.bootstrap import (
 from iwlora.bench.records import Comparison
 from iwlora.bench.stats import (
     PairedDifference,
+    Summary,
     adjust,
     baseline_of,
     holm,
     paired_difference,
     scale,
+    seeds_needed,
     sign_flip_p,
+    summarise,
 )
+from iwlora.errors import IwloraError, unknown
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,12 @@ class Overall:
     p_adjusted: float | None
     interquartile_mean: Aggregate | None
     improvement: Aggregate | None
+    by_seed: Summary | None = None
+    """The mean over tasks of each seed that all of them share."""
     family: int = 1
     """How many arms are compared with the baseline."""
+    seeds_needed: int | None = None
+    """On every task, to find a mean as large as that of ``by_seed`` 4 times in 5."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +89,18 @@ class Analysis:
         return tuple(dict.fromkeys(arm for part in self.parts for arm in part.arms))
 
 
-def analyse(parts: Sequence[Comparison], folder: Path | None = None) -> Analysis:
-    """Compare every arm with the baseline on every task, as one family of comparisons."""
+def analyse(
+    parts: Sequence[Comparison], folder: Path | None = None, baseline: str | None = None
+) -> Analysis:
+    """Compare every arm with the baseline on every task, as one family of comparisons.
+
+    The baseline is the one that is given, else the one that the comparisons name, else that of
+    ``stats.baseline_of``. Raises ``IwloraError`` for a name that no arm has, and where the
+    comparisons name several.
+    """
+    base = _baseline(parts, baseline)
+    parts = [replace(part, baseline=base) for part in parts]
     arms = tuple(dict.fromkeys(arm for part in parts for arm in part.arms))
-    base = baseline_of(arms)
     found = [_pairs(part, base) for part in parts]
     adjusted = iter(adjust([pair for pairs in found for pair in pairs]))
     variances: dict[tuple[int, str], tuple[float, bool]] = {}
@@ -114,9 +130,30 @@ def analyse(parts: Sequence[Comparison], folder: Path | None = None) -> Analysis
         base,
         tuple(compared),
         tuple(
-            replace(one, p_adjusted=corrected.get(one.arm), family=len(tested)) for one in overall
+            replace(
+                one,
+                p_adjusted=corrected.get(one.arm),
+                family=len(tested),
+                seeds_needed=seeds_needed(one.by_seed, len(tested)) if one.by_seed else None,
+            )
+            for one in overall
         ),
     )
+
+
+def _baseline(parts: Sequence[Comparison], given: str | None) -> str:
+    arms = tuple(dict.fromkeys(arm for part in parts for arm in part.arms))
+    if given is not None:
+        if given not in arms:
+            raise unknown("baseline", given, arms)
+        return given
+    named = sorted({part.baseline for part in parts if part.baseline in arms if part.baseline})
+    if len(named) > 1:
+        raise IwloraError(
+            f"the comparisons have different baselines, {' and '.join(named)}; "
+            f"choose one, such as --baseline {named[0]}"
+        )
+    return named[0] if named else baseline_of(arms)
 
 
 def _pairs(part: Comparison, base: str) -> list[PairedDifference]:
@@ -212,4 +249,17 @@ def _overall(
             [[*part.values(arm, pair.metric).values()] for _, part, pair in mine],
             [[*part.values(base, pair.metric).values()] for _, part, pair in mine],
         ),
+        _by_seed(
+            [
+                dict(zip(pair.seeds, row, strict=True))
+                for (*_, pair), row in zip(mine, d, strict=True)
+            ]
+        ),
     )
+
+
+def _by_seed(tasks: Sequence[Mapping[int, float]]) -> Summary | None:
+    """The means over tasks of the seeds that all of them have."""
+    shared = [seed for seed in tasks[0] if all(seed in task for task in tasks)]
+    means = [sum(task[seed] for task in tasks) / len(tasks) for seed in shared]
+    return summarise(means) if means else None

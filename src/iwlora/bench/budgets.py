@@ -19,7 +19,8 @@ def budgets(comparison: Comparison) -> dict[str, float]:
         counts = [r.adapter_parameters for r in results if r.adapter_parameters and r.rank]
         if counts:
             means[label] = sum(counts) / len(counts)
-    base = means.get(baseline_of(comparison.arms)) or next(iter(means.values()), 1.0)
+    baseline = comparison.baseline or baseline_of(comparison.arms)
+    base = means.get(baseline) or next(iter(means.values()), 1.0)
     return {label: mean / base for label, mean in means.items()}
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from iwlora.bench import arms
 from iwlora.bench.result import MOST_BUDGET_DIFFERENCE
 from iwlora.bench.search import Search, order, trial_recipe, with_rate
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, unknown
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.settings import override, read_yaml, to_yaml, validate
 
-OWN = ("methods", "seeds", "unequal_budgets", "controls", "search")
+OWN = ("methods", "seeds", "unequal_budgets", "controls", "search", "baseline")
 """What a comparison's recipe holds beside the settings of its runs."""
 
 
@@ -58,6 +58,7 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     search: Search | None = None
     trials: tuple[PlannedRun, ...] = ()
+    baseline: str | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -78,6 +79,7 @@ class Plan:
             "methods": self.labels,
             "seeds": self.seeds,
             "searched": self.search is not None,
+            "baseline": self.baseline,
             "recipe": dict(self.settings),
         }
         return to_yaml(record)
@@ -89,8 +91,9 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     An entry of ``methods`` is a name, or a mapping with ``name``, the method's options, and for
     this arm alone a ``label``, the learning rate (``train: {lr: ...}``) or the grid to search it
     in (``search: {lr: [...]}``). ``controls: true`` adds the control arms of each method that
-    has some, ``search`` lets every arm search its learning rate. Raises ``IwloraError`` with
-    every problem, such as a setting that would be unfair to the other arms.
+    has some, ``search`` lets every arm search its learning rate, ``baseline`` is the label of the
+    arm that the others are compared with. Raises ``IwloraError`` with every problem, such as a
+    setting that would be unfair to the other arms.
     """
     settings = override(read_yaml(path), overrides)
     if problems := _unreadable(settings):
@@ -124,7 +127,15 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
             trials += _trials(search, run, grid)
     if problems:
         raise IwloraError("\n".join(problems))
-    return Plan(settings, tuple(runs), search, tuple(trials))
+    return with_baseline(Plan(settings, tuple(runs), search, tuple(trials)), settings)
+
+
+def with_baseline(plan: Plan, settings: Mapping[str, Any]) -> Plan:
+    """The plan with the arm that ``baseline`` names; ``IwloraError`` where there is none."""
+    label = settings.get("baseline")
+    if label is not None and label not in plan.labels:
+        raise unknown("baseline", str(label), plan.labels)
+    return replace(plan, baseline=label)
 
 
 def check_budgets(plan: Plan) -> dict[str, int]:

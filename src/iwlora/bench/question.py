@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from iwlora.bench.plan import Plan, PlannedRun
+from iwlora.bench.plan import Plan, PlannedRun, with_baseline
 from iwlora.bench.stats import MIN_SEEDS
 from iwlora.errors import IwloraError
 from iwlora.training.recipe import Recipe, apply_overrides, build
 from iwlora.training.settings import override, read_yaml
+
+OWN = ("seeds", "unequal_budgets", "baseline")
+"""What is set for the comparison and not for its runs."""
 
 
 def plan_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Plan:
@@ -17,9 +20,10 @@ def plan_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Plan:
 
     What differs between them is the question, so any setting but the seed may; the model and
     the task must be the same. ``seeds=[...]`` sets the seeds, six where they are not given: the
-    fewest that can decide. Raises ``IwloraError`` with every problem.
+    fewest that can decide; ``baseline=LABEL`` names the arm that the others are compared with.
+    Raises ``IwloraError`` with every problem.
     """
-    own = [text for text in overrides if text.partition("=")[0] in ("seeds", "unequal_budgets")]
+    own = [text for text in overrides if text.partition("=")[0] in OWN]
     rest = [text for text in overrides if text not in own]
     wanted = override({"seeds": list(range(MIN_SEEDS))}, own)
     seeds = wanted["seeds"]
@@ -60,4 +64,4 @@ def plan_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Plan:
         **wanted,
         "recipes": {label: recipe.settings() for label, recipe in recipes.items()},
     }
-    return Plan(settings, tuple(runs))
+    return with_baseline(Plan(settings, tuple(runs)), wanted)

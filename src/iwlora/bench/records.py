@@ -102,7 +102,8 @@ class Comparison:
 
     ``missing`` holds (label, seed, status) of each planned run that has no score, ``remarks``
     what a reader must know: arms whose search is weak, runs that crashed and were tried again.
-    ``searched`` is None where how the learning rates were found is not known.
+    ``searched`` is None where how the learning rates were found is not known, ``baseline`` where
+    none was named.
     """
 
     folder: Path
@@ -115,6 +116,7 @@ class Comparison:
     searched: bool | None = None
     search: Mapping[str, Choice] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    baseline: str | None = None
 
     @property
     def title(self) -> str:
@@ -146,6 +148,7 @@ class _Plan(BaseModel):
     model: Name
     task: Name
     searched: bool | None = None
+    baseline: str | None = None
     methods: Annotated[list[Label], AfterValidator(_distinct), Field(min_length=1)]
     seeds: Annotated[list[int], AfterValidator(_distinct), Field(min_length=1)]
 
@@ -209,6 +212,7 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
         plan.searched,
         search,
         (*(one.remark for one in search.values() if one.remark), *crashes),
+        plan.baseline,
     )
 
 

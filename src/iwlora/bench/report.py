@@ -21,7 +21,7 @@ from iwlora.bench.sources import load_parts
 from iwlora.bench.summary import summary
 from iwlora.bench.tables import (
     Table,
-    absence,
+    absences,
     differences,
     duration,
     overall,
@@ -61,7 +61,7 @@ def write(found: Analysis) -> Path:
     ``IwloraError`` when no run has finished or one is damaged.
     """
     if not any(part.runs for part in found.parts):
-        waiting = "; ".join(absence(*one) for part in found.parts for one in part.missing)
+        waiting = "; ".join(one for part in found.parts for one in absences(part.missing))
         raise IwloraError(
             f"no run of {found.folder} has finished yet: {waiting}; continue with 'iwlora compare'"
         )
@@ -140,6 +140,7 @@ def _page(found: Analysis, sections: Sequence[Section]) -> str:
             overall=overall(found) if compared else None,
             sections=sections,
             score=score,
+            absences=absences,
             duration=duration,
         )
         + "\n"

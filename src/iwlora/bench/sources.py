@@ -36,7 +36,9 @@ def load_parts(sources: Sequence[str | os.PathLike[str]]) -> tuple[Comparison, .
         path = Path(source)
         stored = _combined(path)
         if stored is not None:
-            found += [(one.folder.name, one) for one in load_parts(stored)]
+            below, baseline = stored
+            parts = [replace(one, baseline=baseline or one.baseline) for one in load_parts(below)]
+            found += [(one.folder.name, one) for one in parts]
         elif path.suffix == ".csv" and path.is_file():
             found += [(path.stem, one) for one in read_scores(path)]
         else:
@@ -47,10 +49,13 @@ def load_parts(sources: Sequence[str | os.PathLike[str]]) -> tuple[Comparison, .
     return tuple(_merged(group) for group in groups.values())
 
 
-def remember(folder: Path, sources: Sequence[str | os.PathLike[str]]) -> None:
+def remember(
+    folder: Path, sources: Sequence[str | os.PathLike[str]], baseline: str | None = None
+) -> None:
     """Write which sources a folder combines, so that its report can be written again."""
     paths = [str(Path(source).resolve()) for source in sources]
-    write_text(folder / "sources.yaml", yaml.safe_dump({"sources": paths}))
+    stored = {"sources": paths, "baseline": baseline}
+    write_text(folder / "sources.yaml", yaml.safe_dump(stored, sort_keys=False))
 
 
 def read_scores(path: Path) -> list[Comparison]:
@@ -95,14 +100,14 @@ def read_scores(path: Path) -> list[Comparison]:
     return [_of_runs(path, [Run(None, one) for one in group]) for group in groups.values()]
 
 
-def _combined(path: Path) -> list[str] | None:
-    """The sources of a folder that was made from others."""
+def _combined(path: Path) -> tuple[list[str], str | None] | None:
+    """The sources of a folder that was made from others, and the baseline that was named."""
     file = path / "sources.yaml"
     if not file.is_file():
         return None
     try:
         stored = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return [str(source) for source in stored["sources"]]
+        return [str(source) for source in stored["sources"]], stored.get("baseline")
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise IwloraError(f"{file} is damaged ({error})") from None
 
@@ -145,6 +150,7 @@ def _merged(group: Sequence[tuple[str, Comparison]]) -> Comparison:
     arms: list[str] = []
     missing: list[tuple[str, int, str]] = []
     remarks: list[str] = []
+    named: set[str] = set()
     for name, one in group:
         called = {arm: f"{arm} ({name})" if labels.count(arm) > 1 else arm for arm in one.arms}
         if set(called.values()) & set(arms):
@@ -153,6 +159,7 @@ def _merged(group: Sequence[tuple[str, Comparison]]) -> Comparison:
         runs += [_relabelled(run, called[run.result.label]) for run in one.runs]
         missing += [(called[label], seed, status) for label, seed, status in one.missing]
         remarks += one.remarks
+        named |= {called[arm] for arm in one.arms if arm == one.baseline}
     differing = {
         field: {str(getattr(run.result, field)) for run in runs}
         for field in ("primary_metric", "evaluated_on", "selected_on")
@@ -174,6 +181,7 @@ def _merged(group: Sequence[tuple[str, Comparison]]) -> Comparison:
         tuple(runs),
         tuple(missing),
         remarks=(*remarks, *unequal_starts(runs)),
+        baseline=named.pop() if len(named) == 1 else None,
     )
 
 

@@ -176,7 +176,7 @@ class PairedDifference:
 
 
 def baseline_of(arms: Sequence[str]) -> str:
-    """The arm that the others are compared with: "lora" when there is one, else the first.
+    """What arms are compared with where none is named: "lora" when there is one, else the first.
 
     >>> baseline_of(["full", "lora"]), baseline_of(["a", "b"])
     ('lora', 'a')

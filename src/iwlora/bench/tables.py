@@ -13,6 +13,7 @@ from iwlora.bench.records import Comparison
 from iwlora.bench.result import Score
 from iwlora.bench.words import (
     headline,
+    incomplete,
     more_seeds,
     needed,
     overall_headline,
@@ -167,7 +168,7 @@ def _examples(compared: Sequence[Compared]) -> str:
 
 def overall(found: Analysis) -> Table:
     """Each arm over all tasks: mean difference, interquartile mean, chance of improvement."""
-    tasks = len(found.parts)
+    tasks = sum(1 for row in found.compared if row)
     over = f"over {tasks} tasks and their seeds" if tasks > 1 else "over the seeds"
     caption = (
         f"{over[0].upper()}{over[1:]}: the mean difference from {found.baseline} with the 95% "
@@ -175,7 +176,7 @@ def overall(found: Analysis) -> Table:
         "Holm among the arms, the interquartile mean, and the chance that a run of the arm beats "
         f"one of {found.baseline}, both with 95% bootstrap intervals over seeds."
     )
-    metric = found.parts[0].metrics[0] if found.parts[0].runs else "score"
+    metric = next((part.metrics[0] for part in found.parts if part.runs), "score")
     head = ["arm", "tasks", "pairs", f"difference from {found.baseline}", "p by Holm", "verdict"]
     head += ["interquartile mean", "chance of improvement"]
     rows = [
@@ -191,7 +192,7 @@ def overall(found: Analysis) -> Table:
         ]
         for one in found.overall
     ]
-    return Table("All tasks" if tasks > 1 else "Over all seeds", head, rows, caption)
+    return Table("All tasks" if len(found.parts) > 1 else "Over all seeds", head, rows, caption)
 
 
 def searches(comparison: Comparison) -> Table | None:
@@ -225,6 +226,11 @@ def searches(comparison: Comparison) -> Table | None:
 
 def verdict(found: Analysis) -> str:
     """The outcome in a sentence; a single run's is its score."""
+    unfinished = incomplete(found.parts)
+    return f"{unfinished} {_verdict(found)}" if unfinished else _verdict(found)
+
+
+def _verdict(found: Analysis) -> str:
     part = found.parts[0]
     if len(found.parts) > 1:
         return overall_headline(found)
@@ -299,6 +305,16 @@ def remarks(comparison: Comparison) -> list[str]:
     return [*weak, *told(comparison), *comparison.remarks, *notes, *resumed]
 
 
-def absence(label: str, seed: int, status: str) -> str:
-    """One entry of ``Comparison.missing`` in words."""
-    return f"{label}, seed {seed} ({status})"
+def absences(missing: Sequence[tuple[str, int, str]]) -> list[str]:
+    """``Comparison.missing`` in words, seeds of one arm and status together.
+
+    >>> absences([("a", 0, "failed"), ("a", 1, "not started"), ("a", 2, "not started")])
+    ['a, seed 0 (failed)', 'a, seeds 1, 2 (not started)']
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for label, seed, status in missing:
+        found.setdefault((label, status), []).append(str(seed))
+    return [
+        f"{label}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} ({status})"
+        for (label, status), seeds in found.items()
+    ]

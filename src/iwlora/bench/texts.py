@@ -13,7 +13,7 @@ from iwlora.bench.records import Comparison
 from iwlora.bench.tables import (
     COSTS,
     Table,
-    absence,
+    absences,
     differences,
     known,
     overall,
@@ -43,7 +43,7 @@ def terminal_table(found: Analysis) -> str:
 
 
 def _terminal_part(part: Comparison) -> str:
-    absent = [f"missing: {absence(*one)}" for one in part.missing]
+    absent = [f"missing: {one}" for one in absences(part.missing)]
     if not part.runs:
         return "\n".join([part.title, "", "no run has finished yet", *absent])
     shown = table(part)
@@ -74,30 +74,38 @@ def markdown(found: Analysis) -> str:
     """All tables, what is missing and the verdict in Markdown; names are escaped."""
     title = found.parts[0].title if len(found.parts) == 1 else f"{len(found.parts)} tasks"
     lines = [f"# {_plain(title)}", "", _plain(verdict(found)), ""]
+    level = "###" if len(found.parts) > 1 else "##"
+    over = [*_markdown_table(overall(found), "##"), ""] if any(found.compared) else []
     if len(found.parts) > 1:
-        lines += [*_markdown_table(overall(found)), ""]
+        lines += over
     for part, compared in zip(found.parts, found.compared, strict=True):
         if len(found.parts) > 1:
             lines += [f"## {_plain(part.title)}", ""]
         if part.runs:
-            lines += [*_markdown_table(table(part)), ""]
+            lines += [*_markdown_table(table(part), level), ""]
         lines += [f"{_plain(remark)}\n" for remark in remarks(part)]
         if compared:
-            lines += [*_markdown_table(differences(part, compared)), ""]
+            lines += [*_markdown_table(differences(part, compared), level), ""]
+        if len(found.parts) == 1:
+            lines += over
         if tried := searches(part):
-            lines += [*_markdown_table(tried), ""]
+            lines += [*_markdown_table(tried, level), ""]
         if part.missing:
             lines += ["Missing, and not counted:", ""]
-            lines += [*(f"- {_plain(absence(*one))}" for one in part.missing), ""]
+            lines += [*(f"- {_plain(one)}" for one in absences(part.missing)), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))
+    """Text that means itself in Markdown, where only "<a" and "&a" begin HTML."""
+    safe = re.sub(r"[<&](?=[A-Za-z/!?#])", lambda found: html.escape(found[0]), text)
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", safe)
 
 
-def _markdown_table(shown: Table) -> list[str]:
+def _markdown_table(shown: Table, level: str) -> list[str]:
     return [
+        f"{level} {_plain(shown.title)}",
+        "",
         "| " + " | ".join(map(_plain, shown.head)) + " |",
         "|" + "|".join(["---"] + ["---:"] * (len(shown.head) - 1)) + "|",
         *("| " + " | ".join(map(_plain, row)) + " |" for row in shown.rows),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iwlora.bench.analysis import Analysis, Overall
+from iwlora.bench.records import Comparison
 from iwlora.bench.stats import (
     MIN_SEEDS,
     SIGNIFICANCE,
@@ -62,11 +63,15 @@ def more_seeds(pair: PairedDifference) -> str:
 def needed(pairs: Sequence[PairedDifference]) -> str:
     """The sentence that says how many more seeds the open answers need; empty without any."""
     told = [f"{more} for {pair.arm}" for pair in pairs if (more := more_seeds(pair))]
+    return _more(told)
+
+
+def _more(told: Sequence[str], where: str = "") -> str:
     if not told:
         return ""
     return (
-        f"More seeds that would find a difference as large as the observed one 4 times in 5: "
-        f"{', '.join(told)}."
+        f"More seeds{where} that would find a difference as large as the observed one 4 times in "
+        f"5: {', '.join(told)}."
     )
 
 
@@ -111,6 +116,15 @@ def headline(metric: str, baseline: str, pairs: Sequence[PairedDifference]) -> s
     return f"{null}{metric} against {baseline}, paired by seed, 95% intervals: {clauses}{note}."
 
 
+def incomplete(parts: Sequence[Comparison]) -> str:
+    """The sentence that warns of a comparison that is not whole; empty where it is."""
+    absent = sum(len(part.missing) for part in parts)
+    if not absent:
+        return ""
+    runs = absent + sum(len(part.runs) for part in parts)
+    return f"Incomplete: {absent} of {runs} runs have no score."
+
+
 def overall_outcome(one: Overall) -> str:
     """Over all tasks: "open" with fewer than 6 seeds on a task, or with too few pairs."""
     if one.seeds < MIN_SEEDS or one.p_adjusted is None or one.difference is None:
@@ -124,12 +138,14 @@ def overall_outcome(one: Overall) -> str:
 
 def overall_headline(found: Analysis) -> str:
     """What several tasks have shown together, and on which of them an arm differs."""
-    base, tasks = found.baseline, len(found.parts)
+    base, all_tasks = found.baseline, len(found.parts)
+    tasks = sum(1 for row in found.compared if row)
+    over = f"{tasks} tasks" if tasks == all_tasks else f"{tasks} of {all_tasks} tasks"
     compared = [one for one in found.overall if one.pairs]
     if not compared:
         return f"Nothing to compare: no other arm shares a finished seed with {base}."
     outcomes = [overall_outcome(one) for one in compared]
-    metric = found.parts[0].metrics[0] if found.parts[0].runs else "score"
+    metric = next((part.metrics[0] for part in found.parts if part.runs), "score")
     clauses = "; ".join(
         _overall(one, told, metric) for one, told in zip(compared, outcomes, strict=True)
     )
@@ -139,18 +155,31 @@ def overall_headline(found: Analysis) -> str:
         for one in row
         if outcome(one.pair) in ("higher", "lower")
     ]
-    family = sum(len(row) for row in found.compared)
-    by_task = (
-        f"On single tasks (Holm for {family} comparisons): {'; '.join(single)}."
-        if single
-        else f"On no single task was a difference found (Holm for {family} comparisons)."
-    )
+    pairs = [one.pair for row in found.compared for one in row]
+    holm = f"(Holm for {len(pairs)} comparisons)"
+    if single:
+        by_task = f"On single tasks {holm}: {'; '.join(single)}."
+    elif all(outcome(pair) == "open" for pair in pairs):
+        by_task = f"On each single task it is open {holm}."
+    else:
+        by_task = f"On no single task was a difference found {holm}."
     null = ""
     if set(outcomes) == {"open"}:
         null = "Open, no winner is called. "
     elif not {"higher", "lower"} & set(outcomes):
         null = f"No difference from {base} was found. "
-    return f"{null}Over {tasks} tasks, against {base}: {clauses}. {by_task}"
+    more = [
+        f"about {one.seeds_needed - one.seeds:,} for {one.arm}"
+        for one, decided in zip(compared, outcomes, strict=True)
+        if decided not in ("higher", "lower")
+        if one.seeds_needed is not None and one.seeds_needed > one.seeds
+    ]
+    told = [
+        f"{null}Over {over}, against {base}: {clauses}.",
+        _more(more, " on every task"),
+        by_task,
+    ]
+    return " ".join(filter(None, told))
 
 
 def _overall(one: Overall, told: str, metric: str) -> str:

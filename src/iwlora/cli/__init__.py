@@ -11,7 +11,7 @@ from pathlib import Path
 
 from iwlora import __version__
 from iwlora.cli import tasks
-from iwlora.cli.compare import add_arguments, carry_out, report
+from iwlora.cli.compare import BASELINE, add_arguments, carry_out, report
 from iwlora.errors import IwloraError
 
 Command = Callable[[argparse.Namespace], int]
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     again = add("report", report, "write the report of a comparison or a run again")
     again.add_argument("folder")
+    again.add_argument("--baseline", metavar="LABEL", help=BASELINE)
 
     export = add("export", _export, "write a run's result where other tools load it")
     export.add_argument("run", help="the folder of a finished run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from iwlora.bench.plan import Plan
 
 OVERRIDES = "recipe fields as key=value, with dots: train.lr=1e-3 seeds=[0,1,2,3,4,5]"
+
+
+BASELINE = "the arm that the others are compared with; default lora, else the first"
 
 
 def add_arguments(compare: argparse.ArgumentParser) -> None:
@@ -32,6 +36,7 @@ def add_arguments(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
         "--executor", choices=["local", "ray"], default="local", help="where runs are carried out"
     )
+    compare.add_argument("--baseline", metavar="LABEL", help=BASELINE)
     compare.add_argument(
         "--dry-run",
         action="store_true",
@@ -52,6 +57,8 @@ def carry_out(given: argparse.Namespace) -> int:
     from iwlora.bench.plan import load_plan
     from iwlora.bench.question import plan_recipes
 
+    if given.baseline is not None:
+        overrides.append(f"baseline={json.dumps(given.baseline)}")
     many = len(recipes) > 1
     plan = plan_recipes(recipes, overrides) if many else load_plan(recipes[0], overrides)
     if given.dry_run:
@@ -67,7 +74,7 @@ def report(given: argparse.Namespace) -> int:
     from iwlora.bench.analysis import analyse
     from iwlora.bench.sources import load_parts
 
-    return _told(analyse(load_parts([given.folder]), Path(given.folder)))
+    return _told(analyse(load_parts([given.folder]), Path(given.folder), given.baseline))
 
 
 def _compare_runs(plan: Plan, given: argparse.Namespace) -> int:
@@ -101,8 +108,9 @@ def _compare_results(sources: list[str], overrides: list[str], given: argparse.N
     if overrides:
         raise IwloraError(f"{' '.join(overrides)}: results are compared as they are")
     parts = load_parts(sources)
-    remember(Path(given.out), sources)
-    return _told(analyse(parts, Path(given.out)))
+    found = analyse(parts, Path(given.out), given.baseline)
+    remember(Path(given.out), sources, given.baseline)
+    return _told(found)
 
 
 def _told(found: Analysis, more: str = "") -> int:
