@@ -102,6 +102,17 @@ def test_examples_widen_what_seeds_alone_leave_narrow() -> None:
     assert both.low < 0
 
 
+def test_few_seeds_are_not_taken_for_all_there_are() -> None:
+    """Where examples do not matter, the variance is the unbiased one over seeds."""
+    right = np.zeros((3, 10), dtype=np.int64)
+    arm = right + np.array([[0], [0], [1]])
+    found = Predictions("accuracy", right[0], arm, right, 2)
+    d = differences(found)
+    assert d == [0.0, 0.0, -1.0]
+    assert variance(d, found) == pytest.approx(variance(d), rel=0.15)
+    assert variance(d) == pytest.approx(np.var(d, ddof=1) / 3)
+
+
 def test_arms_keep_their_pairing() -> None:
     rng = np.random.default_rng(3)
     one = simulated(rng, 6, 200, 0.0, 0.0)

@@ -193,11 +193,14 @@ def test_more_comparisons_need_more_seeds_before_any_can_win(family: int, least:
         assert outcome(pairs[0]) == expected
 
 
-@pytest.mark.parametrize("n", [9, 12])
-def test_power_is_what_simulated_comparisons_have(n: int) -> None:
+@pytest.mark.parametrize(("n", "mean", "family"), [(9, 0.9, 1), (12, 0.9, 1), (12, 1.1, 4)])
+def test_power_is_what_simulated_comparisons_have(n: int, mean: float, family: int) -> None:
     rng = np.random.default_rng(n)
-    found = np.mean([sign_flip_p(list(d)) < 0.05 for d in rng.normal(0.9, 1, (120, n))])
-    assert found == pytest.approx(power(n, 0.9, 1.0), abs=0.1)
+    runs = rng.normal(mean, 1, (120, n))
+    found = np.mean([family * sign_flip_p(list(d)) < 0.05 for d in runs])
+    assert found == pytest.approx(power(n, mean, 1.0, family), abs=0.1)
+    if family > 1:
+        assert found < power(n, mean, 1.0) - 0.1, "that of a single comparison must fail this check"
     assert power(5, 9.0, 1.0) == 0, "five seeds cannot decide"
 
 
