@@ -1,6 +1,7 @@
 """Kill a comparison at random moments and ask whether its summary is that of one left alone.
 
-    python benchmarks/compare_kills.py recipes/compare/quickstart.yaml --kills 20
+    python benchmarks/compare_kills.py recipes/compare/rte.yaml --kills 20 \\
+        task.data_dir=FOLDER task.max_train=64 train.epochs=1 train.max_length=16
 
 Every other kill takes the comparison alone and leaves its run behind; the others take both.
 """
@@ -8,6 +9,7 @@ Every other kill takes the comparison alone and leaves its run behind; the other
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,25 +47,36 @@ def summary(out: Path) -> Any:
     return without_times(json.loads((out / "summary.json").read_text(encoding="utf-8")))
 
 
-def killed(recipe: str, out: Path, overrides: list[str], kills: int, within: float) -> int:
-    """Start the comparison until it ends by itself, killed ``kills`` times; returns how often it
-    was killed before its end."""
+def killed(
+    recipe: str, root: Path, overrides: list[str], kills: int, within: float
+) -> Iterator[Path]:
+    """Kill the comparison ``kills`` times before its end; yields the folder of each that ended.
+
+    One that ends before its kill makes way for another, from the start.
+    """
     random.seed(0)
-    reached = 0
-    for number in range(kills):
-        process = start(recipe, out, overrides)
-        try:
-            process.wait(random.uniform(0.2, within))
-        except subprocess.TimeoutExpired:
-            reached += 1
-            if number % 2:
-                os.kill(process.pid, signal.SIGKILL)
+    done = 0
+    for number in itertools.count():
+        out = root / str(number)
+        while (process := start(recipe, out, overrides)) and done < kills:
+            try:
+                code = process.wait(random.uniform(0.2, within))
+            except subprocess.TimeoutExpired:
+                if done % 2:
+                    os.kill(process.pid, signal.SIGKILL)
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                done += 1
             else:
-                os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    if start(recipe, out, overrides).wait() != 0:
-        raise SystemExit("the comparison failed after it was killed")
-    return reached
+                break
+        else:
+            code = process.wait()
+        if code != 0:
+            raise SystemExit("the comparison failed after it was killed")
+        yield out
+        if done == kills:
+            return
 
 
 def main() -> int:
@@ -70,17 +84,19 @@ def main() -> int:
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--kills", type=int, default=20)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         began = time.monotonic()
         if start(given.recipe, root / "alone", given.overrides).wait() != 0:
             raise SystemExit("the comparison fails even when it is left alone")
         seconds = time.monotonic() - began
-        within = seconds / 2
-        reached = killed(given.recipe, root / "killed", given.overrides, given.kills, within)
-        same = summary(root / "alone") == summary(root / "killed")
-    print(f"left alone: {seconds:.0f} s; killed {reached} times before its end")
+        alone = summary(root / "alone")
+        runs = len([*(root / "alone").rglob("result.json")])
+        ends = [*killed(given.recipe, root, given.overrides, given.kills, seconds / 2)]
+        same = all(summary(out) == alone for out in ends)
+    print(f"left alone: {runs} runs in {seconds:.0f} s; then killed {given.kills} times before an")
+    print(f"end and started again, until {len(ends)} such comparisons had ended")
     print("the summaries are the same" if same else "the summaries DIFFER")
     return 0 if same else 1
 
