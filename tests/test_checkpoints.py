@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from iwlora.errors import IwloraError
 from iwlora.training import run as run_module
 from iwlora.training.checkpoints import last_sealed, seal, seconds_until
 from iwlora.training.run import train
 from iwlora.training.trainer import Log
-from runs import recipe, status, weights
+from runs import logged, recipe, status, weights
 
 
 @pytest.fixture
@@ -90,6 +91,8 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert pieces["resumed_at_step"] == 3
     assert pieces["train_seconds"] > seconds_until(tmp_path / "run/checkpoints/checkpoint-12") > 0
     assert pieces["metrics"] == whole["metrics"]
+    losses = [[r["loss"] for r in logged(tmp_path / run)] for run in ("whole", "run")]
+    assert losses[0] == losses[1]
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "run")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -117,9 +120,11 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(
 
     wanted = recipe(tiny_bert, reviews, save_steps=3)
     monkeypatch.setattr(run_module, "Log", Filling)
-    with ExitStack() as stack, pytest.raises(Exception, match=r"(?i)file too large|fwrite|write"):
+    told = r"cannot write the checkpoint of step 6 into .*checkpoints \(.*MB of its disk are free"
+    with ExitStack() as stack, pytest.raises(IwloraError, match=told):
         train(wanted, tmp_path)
     monkeypatch.undo()
     assert status(tmp_path)["state"] == "failed"
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-3"]
     assert last_sealed(tmp_path / "checkpoints") == tmp_path / "checkpoints" / "checkpoint-3"
     assert train(wanted, tmp_path)["resumed_at_step"] == 3

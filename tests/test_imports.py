@@ -36,7 +36,7 @@ ALLOWED = {
     "__init__": (*PENALISING, "methods.saved", "training.*"),
     "__main__": ("cli",),
     "errors": (),
-    "files": (),
+    "files": ("errors",),
     "sites": MODELS,
     "sensitivity.record": FREE,
     "sensitivity.*": MEASURING,

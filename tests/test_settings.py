@@ -225,9 +225,8 @@ def test_every_field_is_covered() -> None:
     """A field that is added must be added to these strategies."""
     assert set(OPTIONS) >= {field for method in METHODS.values() for field in method.model_fields}
     assert set(TRAIN) == set(TrainSettings.model_fields)
-    assert {"model", "task", "method", "budget", "targets", "train", "label"} == set(
-        Recipe.model_fields
-    )
+    parts = {"model", "task", "method", "budget", "targets", "train", "label"}
+    assert parts | {"trust_remote_code"} == set(Recipe.model_fields)
 
 
 @st.composite
@@ -241,6 +240,7 @@ def recipes(draw: st.DrawFn, method: str) -> dict[str, Any]:
         "budget": draw(st.none() | st.sampled_from(["0.5%", "1.33M", 300_000, 1.5e6, "7"])),
         "targets": draw(st.just("all") | st.lists(name, min_size=1)),
         "label": draw(st.none() | LABELS),
+        "trust_remote_code": draw(st.booleans()),
     }
 
 
@@ -276,6 +276,7 @@ MINIMAL = {"model": "m", "task": {"name": "glue/rte"}, "method": {"name": "iw-lo
         "budget=1M",
         "targets=[query]",
         "label=other",
+        "trust_remote_code=true",
     ],
 )
 def test_every_change_changes_the_digest(change: str) -> None:

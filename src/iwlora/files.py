@@ -1,13 +1,46 @@
-"""Atomic writes and exclusive use: nobody meets half a file, or writes beside another."""
+"""Writing safely: never half a file, never beside another process, never outside the folder."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+from iwlora.errors import IwloraError
+
+PART = ".iwlora-part"
+"""How the name of a file ends that is being written, or was when its process was killed."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new file to write, which takes the place of ``path`` when the block ends, or is removed.
+
+    Missing parent folders are made. Raises ``OSError`` when the place cannot be written.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -15,21 +48,57 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
     Missing parent folders are made. Raises ``OSError`` when the place cannot be written.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def writing(what: str, place: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise ``IwloraError`` for a write in the block that fails: each library has its own error."""
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
+        raise IwloraError(f"cannot write {what} into {place} ({reason}){_room(place)}") from error
+
+
+def check_writable(path: str | os.PathLike[str], option: str) -> None:
+    """Raise ``IwloraError`` where the file of an option could not be written after the work.
+
+    Missing parent folders are made.
+    """
+    target = Path(path)
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise IwloraError(f"{option} {path} cannot be written: {error.strerror}") from None
+
+
+def check_links(folder: Path) -> None:
+    """Raise ``IwloraError`` for a symbolic link below ``folder`` that leads out of it.
+
+    What is written to or copied from the folder through one would be another's.
+    """
+    root = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            end = Path(os.path.realpath(path))
+            if path.is_symlink() and not end.is_relative_to(root):
+                raise IwloraError(
+                    f"{path} is a symbolic link that leads out of {folder}, to {end}; remove it, "
+                    "or put what it leads to in its place"
+                )
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process was writing into the folder."""
+    for part in folder.glob(f".*{PART}"):
+        part.unlink()
 
 
 @contextmanager
@@ -45,3 +114,11 @@ def exclusive(path: str | os.PathLike[str]) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def _room(place: str | os.PathLike[str]) -> str:
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:  # the place is what is wrong
+        return ""
+    return f"; {free / 1e6:,.1f} MB of its disk are free"

@@ -15,7 +15,7 @@ from iwlora.bench.executors import Executor, Local
 from iwlora.bench.plan import Plan, PlannedRun, check_budgets, check_task
 from iwlora.bench.search import Choice, choose, save, trial_of
 from iwlora.errors import IwloraError
-from iwlora.files import write_text
+from iwlora.files import check_links, write_text
 from iwlora.training.backbone import skeleton
 from iwlora.training.rundir import RunDir
 
@@ -226,6 +226,7 @@ def locked(folder: Path, announce: Callable[[str], None]) -> Iterator[IO[str]]:
         raise IwloraError(f"{folder} is a file; give a folder for the comparison")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        check_links(folder)
         stream = (folder / LOCK).open("a", encoding="ascii")
     except OSError as error:
         raise IwloraError(f"cannot write into {folder}: {error.strerror}") from None
@@ -257,5 +258,6 @@ def _ended_as_interrupted() -> Iterator[None]:
 
 def _first_guess(plan: Plan) -> int:
     """Bytes that a run takes, before one has told: weights, gradients, Adam's two, activations."""
-    model = skeleton(plan.runs[0].recipe.model)
+    recipe = plan.runs[0].recipe
+    model = skeleton(recipe.model, trust_remote_code=recipe.trust_remote_code)
     return 2**30 + 20 * sum(parameter.numel() for parameter in model.parameters())

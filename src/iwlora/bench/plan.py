@@ -148,7 +148,8 @@ def check_budgets(plan: Plan) -> dict[str, int]:
     from iwlora.sites import sites
     from iwlora.training.backbone import skeleton
 
-    model = skeleton(plan.runs[0].recipe.model)
+    first = plan.runs[0].recipe
+    model = skeleton(first.model, trust_remote_code=first.trust_remote_code)
     found: dict[str, int] = {}
     for run in plan.runs:
         method = run.recipe.method
@@ -183,7 +184,7 @@ def check_task(plan: Plan) -> None:
 
     first = plan.runs[0].recipe
     task = tasks.load(first.task, first.train.seed)
-    tokenizer = load_tokenizer(locate(first.model))
+    tokenizer = load_tokenizer(locate(first.model), first.trust_remote_code)
     for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
         tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)
 

@@ -14,7 +14,7 @@ import numpy as np
 from iwlora.bench.records import Comparison, Run
 from iwlora.bench.result import Score
 from iwlora.bench.stats import scale, summarise
-from iwlora.files import write_text
+from iwlora.files import replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -246,8 +246,8 @@ def save(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     from matplotlib import rc_context
 
     png, svg = (Path(f"{os.fspath(stem)}.{kind}") for kind in ("png", "svg"))
-    png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=150, facecolor="white", metadata={"Software": None})
+    with replacing(png) as new:
+        figure.savefig(new, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     drawing = io.StringIO()
     with rc_context({"svg.hashsalt": "iwlora", "svg.fonttype": "path"}):
         figure.savefig(

@@ -34,7 +34,7 @@ from iwlora.bench.tables import (
 from iwlora.bench.texts import comma_separated, latex, markdown
 from iwlora.bench.updates import updates_of
 from iwlora.errors import IwloraError
-from iwlora.files import write_text
+from iwlora.files import check_links, check_writable, write_text
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def write(found: Analysis) -> Path:
             f"no run of {found.folder} has finished yet: {waiting}; continue with 'iwlora compare'"
         )
     root = found.folder
+    check_writable(root / "report.html", "the report")
+    check_links(root)
     numbers = summary(found)
     sections = []
     told = numbers.get("parts", [numbers])

@@ -13,6 +13,7 @@ from iwlora import __version__
 from iwlora.cli import tasks
 from iwlora.cli.compare import BASELINE, add_arguments, carry_out, report
 from iwlora.errors import IwloraError
+from iwlora.files import check_writable
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -107,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--input", required=True, help="CSV, TSV, JSON Lines or Parquet")
     predict.add_argument("--output", required=True, help="CSV or JSON Lines, by its ending")
 
+    for reader in (export, predict):
+        reader.add_argument(
+            "--trust-remote-code",
+            action="store_true",
+            help="run the Python code that comes with the run's model",
+        )
+
     add("methods", _methods, "list the fine-tuning methods, and try each on each architecture")
     tasks.add_arguments(add("tasks", tasks.listing, "list the tasks, look at one, average GLUE"))
     return parser
@@ -163,9 +171,7 @@ def _json_file(path: str) -> Path:
     file = Path(path)
     if file.suffix != ".json" or file.is_dir():
         raise IwloraError(f"--out {path}: a file that ends in .json is needed")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(file.parent, os.W_OK):
-        raise IwloraError(f"--out {path}: {file.parent} cannot be written")
+    check_writable(file, "--out")
     return file
 
 
@@ -205,7 +211,7 @@ def _export(given: argparse.Namespace) -> int:
     _quiet_libraries()
     from iwlora.training.artifacts import export
 
-    print(export(given.run, given.to, given.merge))
+    print(export(given.run, given.to, given.merge, given.trust_remote_code))
     return 0
 
 
@@ -213,7 +219,7 @@ def _predict(given: argparse.Namespace) -> int:
     _quiet_libraries()
     from iwlora.training.predict import predict
 
-    print(predict(given.run, given.input, given.output))
+    print(predict(given.run, given.input, given.output, given.trust_remote_code))
     return 0
 
 

@@ -46,8 +46,9 @@ def _show(given: argparse.Namespace) -> int:
     }
     recipe = build(apply_overrides(settings, given.overrides))
     task = tasks.load(recipe.task, recipe.train.seed)
-    path = locate(recipe.model)
-    tokenizer, config = load_tokenizer(path), AutoConfig.from_pretrained(path)
+    path, trust = locate(recipe.model), recipe.trust_remote_code
+    tokenizer = load_tokenizer(path, trust)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
     print(look(task, tokenizer, recipe.train.max_length, config))
     return 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.files import writing
 from iwlora.methods.saved import adapter_files, load_adapter, merged
 from iwlora.training.backbone import BUILTIN, load_backbone, load_tokenizer
 from iwlora.training.rundir import RunDir
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 
 def load_trained(
-    path: str | Path, merge: bool = False
+    path: str | Path, merge: bool = False, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The trained model of a finished run, in evaluation mode, and its tokenizer.
 
-    With ``merge`` the adapter's update is in the weights and the adapter is gone. Raises
-    ``IwloraError`` for a folder that is not a finished run, and where nothing can be merged.
+    With ``merge`` the adapter's update is in the weights and the adapter is gone. Code that comes
+    with the backbone is run only with ``trust_remote_code``, whatever the run's recipe says: the
+    run may be another's. Raises ``IwloraError`` for a folder that is not a finished run, and
+    where nothing can be merged.
     """
     from transformers import AutoConfig
 
@@ -36,16 +39,17 @@ def load_trained(
         raise IwloraError(
             f"{method.name} cannot be merged: {method.unmergeable}; leave out --merge"
         )
-    tokenizer = load_tokenizer(run.path / "tokenizer")
+    trust = {"trust_remote_code": trust_remote_code}
+    tokenizer = load_tokenizer(run.path / "tokenizer", **trust)
     model: Any
     try:
         if saved.name == "adapter":
-            backbone, _ = load_backbone(run.recipe().model, task.labels, task.kind)
+            backbone, _ = load_backbone(run.recipe().model, task.labels, task.kind, **trust)
             model = load_adapter(backbone, saved)
             model = merged(model) if merge else model
         else:
-            head = task.kind.auto_class(AutoConfig.from_pretrained(saved))
-            model = head.from_pretrained(saved)
+            head = task.kind.auto_class(AutoConfig.from_pretrained(saved, **trust))
+            model = head.from_pretrained(saved, **trust)
     except IwloraError:
         raise
     except Exception as error:  # a broken file makes the loaders raise nearly anything
@@ -53,13 +57,15 @@ def load_trained(
     return model.eval(), tokenizer
 
 
-def export(path: str | Path, to: str | Path, merge: bool = False) -> Path:
+def export(
+    path: str | Path, to: str | Path, merge: bool = False, trust_remote_code: bool = False
+) -> Path:
     """Write the result of a run where other tools expect it, and return the folder.
 
     The adapter as ``iwlora.load_adapter`` loads it, and PEFT where PEFT knows the method; or with
     ``merge`` (and for full fine-tuning) a whole model. The tokenizer is beside it. Raises
     ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
-    broken, and where nothing can be merged.
+    broken, and where nothing can be merged. ``trust_remote_code`` as :func:`load_trained`.
     """
     run = RunDir.finished(path)
     saved = _saved(run)
@@ -73,9 +79,9 @@ def export(path: str | Path, to: str | Path, merge: bool = False) -> Path:
                 shutil.copyfile(saved / name, folder / name)
             _name_backbone(folder / adapter_files(saved)[0], run.recipe().model)
         else:
-            model, _ = load_trained(path, merge=True)
+            model, _ = load_trained(path, merge=True, trust_remote_code=trust_remote_code)
             model.save_pretrained(folder)
-        load_tokenizer(run.path / "tokenizer")
+        load_tokenizer(run.path / "tokenizer", trust_remote_code)
         shutil.copytree(run.path / "tokenizer", folder, dirs_exist_ok=True)
 
     _whole_folder(target, fill)
@@ -111,7 +117,7 @@ def _name_backbone(config: Path, model: str) -> None:
 
 def _whole_folder(target: Path, fill: Callable[[Path], None]) -> None:
     """Make ``target`` with everything that ``fill`` writes, or not at all."""
-    try:
+    with writing(target.name, target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
@@ -121,5 +127,3 @@ def _whole_folder(target: Path, fill: Callable[[Path], None]) -> None:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    except OSError as error:
-        raise IwloraError(f"cannot write {target}: {error.strerror or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from iwlora.tasks.kinds.classification import Classification
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger("iwlora")
 
 # name -> (the package that carries it, the folder inside, its id on the hub)
 BUILTIN = {
@@ -48,20 +51,26 @@ def locate(model: str) -> str:
 
 
 def load_backbone(
-    model: str, labels: Sequence[str] = (), kind: Kind | None = None
+    model: str,
+    labels: Sequence[str] = (),
+    kind: Kind | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model with the head of a kind of task, in float32, and its tokenizer.
 
     Without ``kind`` it classifies into ``labels``. A new head is drawn from torch's global random
-    state. Raises ``IwloraError`` when the model is not there, lacks weights or vocabulary, or is
-    of a type that cannot do such a task.
+    state. With ``trust_remote_code``, code that comes with the model is run, after a warning.
+    Raises ``IwloraError`` when the model is not there, lacks weights or vocabulary, or is of a
+    type that cannot do such a task.
     """
     import torch
     from transformers import AutoConfig
 
     path, kind = locate(model), kind or Classification()
+    if trust_remote_code:
+        logger.warning(f"trust_remote_code: code that comes with {model} runs with all your rights")
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind.configure(config, labels)
         renamed = kind.renamed(config)
         loaded, found = kind.auto_class(config).from_pretrained(
@@ -71,6 +80,7 @@ def load_backbone(
             ignore_mismatched_sizes=True,
             key_mapping=renamed,
             output_loading_info=True,
+            trust_remote_code=trust_remote_code,
         )
     except IwloraError:
         raise
@@ -79,19 +89,21 @@ def load_backbone(
     if renamed:  # else saving would undo it, and give names that the head's class does not know
         vars(loaded).pop("_weight_conversions", None)
     _check_weights(model, loaded, found)
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     loaded.config.pad_token_id = tokenizer.pad_token_id
     return loaded, tokenizer
 
 
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder or of a hub id; raises ``IwloraError`` for one without words."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=trust_remote_code
+        )
     except Exception as error:
         raise IwloraError(f"cannot load the tokenizer in {path}: {_first_line(error)}") from error
     files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
@@ -118,7 +130,9 @@ def _check_weights(model: str, loaded: PreTrainedModel, found: dict[str, Any]) -
         )
 
 
-def skeleton(model: str, kind: Kind | None = None) -> PreTrainedModel:
+def skeleton(
+    model: str, kind: Kind | None = None, trust_remote_code: bool = False
+) -> PreTrainedModel:
     """The model's layers without their weights: enough to find sites and count parameters.
 
     Raises ``IwloraError`` as :func:`load_backbone`.
@@ -127,10 +141,10 @@ def skeleton(model: str, kind: Kind | None = None) -> PreTrainedModel:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(locate(model))
+        config = AutoConfig.from_pretrained(locate(model), trust_remote_code=trust_remote_code)
         head = (kind or Classification()).auto_class(config)
         with torch.device("meta"):
-            bare: PreTrainedModel = head.from_config(config)
+            bare: PreTrainedModel = head.from_config(config, trust_remote_code=trust_remote_code)
             return bare
     except IwloraError:
         raise

@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from iwlora.files import replacing, writing
+
 
 class KeepBest(TrainerCallback):
     """Stores the trainable parameters of the best epoch so far, and brings them back at the end.
@@ -49,9 +51,9 @@ class KeepBest(TrainerCallback):
             name: self._model.get_parameter(name).detach().cpu().contiguous()
             for name in self._trainable
         }
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         told = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
-        save_file(tensors, self._file, metadata=told)
+        with writing("the best epoch", self._file.parent), replacing(self._file) as new:
+            save_file(tensors, new, metadata=told)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

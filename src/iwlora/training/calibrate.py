@@ -36,7 +36,8 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
         raise IwloraError(f"{recipe.method.name} measures nothing; take method.name=iw-lora")
     task = tasks.load(recipe.task, recipe.train.seed)
     seed_everything(recipe.train.seed)
-    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind)
+    trust = recipe.trust_remote_code
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust)
     model.to(device())  # type: ignore[arg-type]
     rows = encode(task, tokenizer, recipe.train.max_length, model.config)["train"]
     collate = collator(tokenizer, task, model)

@@ -53,6 +53,11 @@ def seal(folder: Path, seconds: float) -> None:
     write_text(folder / _SEAL, json.dumps({"seconds": seconds, "files": told}) + "\n")
 
 
+def is_torn(folder: Path) -> bool:
+    """Whether a checkpoint was begun and not sealed."""
+    return folder.is_dir() and not (folder / _SEAL).exists()
+
+
 def last_sealed(checkpoints: Path) -> Path | None:
     """The newest checkpoint whose files are all as they were sealed; others are told and passed."""
     for folder in _by_step(checkpoints):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.files import write_text
+from iwlora.files import check_writable, write_text
 from iwlora.training.artifacts import load_trained
 from iwlora.training.rundir import RunDir
 from iwlora.training.scores import as_table
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 BATCH = 64
 
 
-def predict(path: str | Path, source: str | Path, output: str | Path) -> Path:
+def predict(
+    path: str | Path, source: str | Path, output: str | Path, trust_remote_code: bool = False
+) -> Path:
     """Answer the rows of a file with a finished run, and write them with the answers.
 
     ``source`` is CSV, TSV, JSON Lines or Parquet with the task's text columns; ``output`` is
     CSV, or JSON Lines by its ending: the row's number, the texts, the prediction, and where the
     task has classes the probability of each. Raises ``IwloraError`` for anything that cannot be
-    read.
+    read, and before the work for a place that cannot be written. ``trust_remote_code`` as
+    :func:`iwlora.load_trained`.
     """
     from iwlora.tasks.tables import read_rows
 
@@ -37,7 +40,8 @@ def predict(path: str | Path, source: str | Path, output: str | Path) -> Path:
     rows = read_rows(str(source), task.text, task.kind)
     if Path(output).exists() and Path(output).samefile(source):
         raise IwloraError(f"--output {output} is the input file; choose another one")
-    model, tokenizer = load_trained(path)
+    check_writable(output, "--output")
+    model, tokenizer = load_trained(path, trust_remote_code=trust_remote_code)
     length = run.recipe().train.max_length
     encoded = task.kind.encode(task, rows, tokenizer, length, model.config, training=False)
     outputs = _outputs(task, model, tokenizer, encoded)

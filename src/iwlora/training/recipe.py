@@ -92,6 +92,8 @@ class Recipe(BaseModel):
     budget: str | Number | None = None
     targets: Literal["all"] | list[str] = "all"
     train: TrainSettings = TrainSettings()
+    trust_remote_code: Annotated[bool, Field(strict=True)] = False
+    """Run the Python code that comes with the model, with all rights of the user."""
     label: Annotated[str, Field(pattern=r"^\w[\w.+=-]*$")] | None = None
     """The run's name in tables; null: the method's."""
 

@@ -19,6 +19,7 @@ from transformers import set_seed as seed_everything
 
 from iwlora import tasks
 from iwlora.errors import IwloraError
+from iwlora.files import writing
 from iwlora.methods.base import Attached
 from iwlora.methods.budget import count, solve
 from iwlora.sensitivity import processes
@@ -34,6 +35,7 @@ from iwlora.training.checkpoints import Seal, last_sealed
 from iwlora.training.fingerprint import data_digest, head_digest
 from iwlora.training.finite import Diverged
 from iwlora.training.kernels import as_trained, resolve_precision
+from iwlora.training.loss_so_far import LossSoFar
 from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe, TrainSettings
 from iwlora.training.rundir import RunDir
@@ -94,7 +96,8 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> Prepared:
     settings = recipe.train
     task = tasks.load(recipe.task, settings.seed)
     seed_everything(settings.seed)
-    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind)
+    trust = recipe.trust_remote_code
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust)
     model.to(device())  # type: ignore[arg-type]
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
@@ -131,8 +134,9 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
     if processes.rank() == 0:
-        attached.save(run.path)
-        ready.tokenizer.save_pretrained(run.path / "tokenizer")
+        with writing("the trained parameters", run.path):
+            attached.save(run.path)
+            ready.tokenizer.save_pretrained(run.path / "tokenizer")
 
     return {
         "method": recipe.method.name,
@@ -275,6 +279,7 @@ def _trainer(
     if recipe.task.selection:
         best = run.checkpoints / "best.safetensors"
         trainer.add_callback(KeepBest(attached.model, attached.trainable, task.metrics[0], best))
+    trainer.add_callback(LossSoFar(trainer))
     trainer.add_callback(Seal(lambda: trainer.seconds, settings.keep_checkpoints))
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.files import exclusive, write_text
+from iwlora.files import PART, check_links, exclusive, remove_parts, write_text
 from iwlora.sensitivity import processes
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
@@ -54,6 +54,7 @@ class RunDir:
         stored = run.path / "recipe.yaml"
         if run.path.exists() and not run.path.is_dir():
             raise IwloraError(f"{path} is a file; give a folder for the run")
+        check_links(run.path)
         if stored.is_file():
             if load(str(stored)).digest() == recipe.digest():
                 if run.result() is not None:
@@ -63,10 +64,11 @@ class RunDir:
                     f"{path} belongs to another recipe ({stored}); choose another folder, or "
                     "remove it if its run is not wanted any more"
                 )
-        elif run.path.is_dir() and any(file.name != _LOCK for file in run.path.iterdir()):
+        elif run._names() - {_LOCK}:
             raise IwloraError(f"{path} is not empty and holds no run; choose another folder")
         try:
             with run.alone():
+                remove_parts(run.path)
                 write_text(stored, recipe.to_yaml())
                 told = json.dumps(environment(), indent=1) + "\n"
                 write_text(run.path / "environment.json", told)
@@ -80,6 +82,7 @@ class RunDir:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IwloraError(f"no such folder: {path}")
+        check_links(run.path)
         if not (run.path / "recipe.yaml").is_file():
             raise IwloraError(f"{path} is not the folder of a run: it has no recipe.yaml")
         if run.result() is None:
@@ -166,9 +169,14 @@ class RunDir:
         if processes.rank() == 0:
             write_text(self.path / name, text)
 
+    def _names(self) -> set[str]:
+        """What is in the folder, but for what a killed process had not written to the end."""
+        files = self.path.iterdir() if self.path.is_dir() else ()
+        return {file.name for file in files if not file.name.endswith(PART)}
+
     def _failed_at_once(self) -> bool:
         """Whether the run failed with nothing to show for it: a mistake in its recipe, say."""
-        if not {file.name for file in self.path.iterdir()} <= _BEGUN:
+        if not self._names() <= _BEGUN:
             return False
         try:
             status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,9 +25,10 @@ from transformers import (
 )
 
 from iwlora.errors import IwloraError
+from iwlora.files import write_text, writing
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.training.checkpoints import seconds_until
+from iwlora.training.checkpoints import is_torn, seconds_until
 from iwlora.training.finite import Finite
 from iwlora.training.kernels import fast_kernels
 from iwlora.training.order import ByLength, EpochOrder, Pieces
@@ -155,8 +157,17 @@ class FineTuner(Trainer):
         """Train, from the beginning or from a checkpoint."""
         self._before = seconds_until(checkpoint)
         self._started = time.perf_counter()
-        with fast_kernels(self._module, self._fast):
-            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            with fast_kernels(self._module, self._fast):
+                self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except Exception as error:
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            if not is_torn(folder):
+                raise
+            # Its room is needed, to tell the state of the run too.
+            shutil.rmtree(folder)
+            with writing(f"the checkpoint of step {self.state.global_step}", folder.parent):
+                raise error
         self._finite.judge()
         self._ended = time.perf_counter()
 
@@ -253,7 +264,7 @@ class Log(TrainerCallback):
         if state.global_step and self._path.is_file():
             lines = self._path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _step(line) <= state.global_step]
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
 
     def on_log(
         self,
