@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from iwlora.errors import IwloraError
 from iwlora.files import writing
 from iwlora.methods.saved import adapter_files, load_adapter, merged
-from iwlora.training.backbone import BUILTIN, load_backbone, load_tokenizer
+from iwlora.training.backbone import BUILTIN, load_backbone, load_tokenizer, reason_of
 from iwlora.training.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def load_trained(
     except IwloraError:
         raise
     except Exception as error:  # a broken file makes the loaders raise nearly anything
-        raise IwloraError(f"what {path} saved cannot be loaded: {error}") from error
+        raise IwloraError(f"what {path} saved cannot be loaded: {reason_of(error)}") from error
     return model.eval(), tokenizer
 
 

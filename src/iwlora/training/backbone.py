@@ -6,6 +6,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, unknown
@@ -105,7 +106,7 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
             path, trust_remote_code=trust_remote_code
         )
     except Exception as error:
-        raise IwloraError(f"cannot load the tokenizer in {path}: {_first_line(error)}") from error
+        raise IwloraError(f"cannot load the tokenizer in {path}: {reason_of(error)}") from error
     files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
     made_of_files = bool(tokenizer.vocab_files_names)  # one of bytes or characters needs none
     if made_of_files and Path(path).is_dir() and not any((Path(path) / f).is_file() for f in files):
@@ -153,7 +154,12 @@ def skeleton(
 
 
 def _why(model: str, error: Exception) -> str:
-    reason = _first_line(error)
+    reason = reason_of(error)
+    if "custom code" in reason:
+        return (
+            f"model={model} comes with Python code, which only trust_remote_code=true runs, or for "
+            "a finished run --trust-remote-code; read it first: it has all your rights"
+        )
     if Path(model).is_dir() or model in BUILTIN:
         return f"cannot load the model in {model}: {reason}"
     return (
@@ -163,6 +169,9 @@ def _why(model: str, error: Exception) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a library could not load something, in a line."""
+    if isinstance(error, UnpicklingError):  # whose text advises to load it all the same
+        return "a file in it holds more than numbers, and nothing else is ever loaded"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__

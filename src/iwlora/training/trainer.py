@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -160,6 +161,11 @@ class FineTuner(Trainer):
         try:
             with fast_kernels(self._module, self._fast):
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except UnpicklingError as error:
+            raise IwloraError(
+                f"{checkpoint} holds more than numbers, and nothing else is ever loaded; remove "
+                "it, and the run goes on from the one before"
+            ) from error
         except Exception as error:
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             if not is_torn(folder):
