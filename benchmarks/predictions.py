@@ -20,17 +20,17 @@ from typing import Any
 import psutil
 import yaml
 
-from measuring import MEBI, carry_out, machine, table
+from measuring import MEBI, carry_out, line, machine, table
 
 # (model, method, batch size)
 CASES = [
-    ("minilm", "lora", 8),
     ("minilm", "lora", 32),
-    ("minilm", "iw-lora", 32),
-    ("minilm", "adalora", 32),
     ("minilm", "full", 16),
     ("small", "lora", 32),
+    ("minilm", "iw-lora", 32),
     ("small", "full", 64),
+    ("minilm", "adalora", 32),
+    ("minilm", "lora", 8),
 ]
 
 
@@ -111,17 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.predict:
         predict(*given.predict, started=psutil.Process().create_time())
         return
-    rows = []
+    print(f"{machine()}; {given.threads} threads; {given.rows} rows, {given.epochs:g} epochs\n")
+    head = ["run", "batch", "peak, MiB: predicted / measured", "added", "tensors alone, MiB"]
+    print(table([*head, "training, s", "whole run, s"], []), flush=True)
     with tempfile.TemporaryDirectory() as top:
         models = {"minilm": "builtin/minilm", "small": random_bert(Path(top) / "small")}
         for number, (model, method, batch) in enumerate(CASES[: given.cases]):
             folder = Path(top) / str(number)
             folder.mkdir()
             settings = recipe(models[model], method, batch, given)
-            rows.append(compared(model, settings, folder, given.threads))
-    print(f"{machine()}; {given.threads} threads; {given.rows} rows, {given.epochs:g} epochs\n")
-    head = ["run", "batch", "peak, MiB: predicted / measured", "added", "tensors alone, MiB"]
-    print(table([*head, "training, s", "whole run, s"], rows))
+            print(line(compared(model, settings, folder, given.threads)), flush=True)
 
 
 if __name__ == "__main__":

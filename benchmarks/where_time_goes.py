@@ -14,11 +14,13 @@ bfloat16 on as many tokens as a batch has on average.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -218,7 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     transformers.logging.set_verbosity_error()
     # The watch lies around the optimizer's step when the scheduler looks at it.
     warnings.filterwarnings("ignore", message="Seems like `optimizer.step")
-    profiles = {arm: profile(given, arm) for arm in given.arms}
+    with redirect_stdout(sys.stderr):  # a Trainer left at its defaults prints there
+        profiles = {arm: profile(given, arm) for arm in given.arms}
     rates = {dtype: matrix_rate(dtype, given.tokens) for dtype in (torch.float32, torch.bfloat16)}
     print(f"{machine()}, {torch.get_num_threads()} threads; {given.steps - WARM} steps of RTE\n")
     times, work = [], []
