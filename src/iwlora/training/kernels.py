@@ -9,15 +9,18 @@ import torch
 from torch import nn
 
 from iwlora.training.cpu import FastCpu
+from iwlora.training.deberta import near_positions
 from iwlora.training.fused import fused
 
 
 @contextmanager
 def fast_kernels(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """If ``wanted``, LoRA in one pass, and quick dropout and attention on a CPU."""
+    """If ``wanted``, LoRA in one pass, near positions in DeBERTa, quick dropout and attention on
+    a CPU."""
     with ExitStack() as stack:
         if wanted:
             stack.enter_context(fused(model))
+            stack.enter_context(near_positions(model))
             stack.enter_context(FastCpu())
         yield
 

@@ -1,0 +1,47 @@
+"""DeBERTa's attention without the relative positions that a batch is too short to have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
+
+
+@contextmanager
+def near_positions(model: nn.Module) -> Iterator[None]:
+    """Let DeBERTa-v2 and v3 project and score near positions alone, until the block ends."""
+    layers = [m for m in model.modules() if type(m) is DisentangledSelfAttention]
+    for layer in layers:
+        layer.__class__ = NearAttention
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = DisentangledSelfAttention
+
+
+class NearAttention(DisentangledSelfAttention):
+    """Disentangled attention whose table of relative positions ends at the batch's length.
+
+    Between n tokens the positions lie in −n < δ < n, and their logarithmic buckets too. Scores
+    against the other rows of the table (DeBERTaV3 has 512) are never gathered, and their gradients
+    are zeros. He et al. 2021, arXiv:2006.03654, equation 4.
+    """
+
+    def disentangled_attention_bias(
+        self, query_layer: Tensor, key_layer: Tensor, relative_pos: Any, table: Tensor, factor: int
+    ) -> Any:
+        """The sum of content-to-position and position-to-content scores, (heads, n, n)."""
+        span = self.pos_ebd_size
+        self.pos_ebd_size = reach = min(span, max(query_layer.size(-2), key_layer.size(-2)))
+        near = table[span - reach : span + reach]
+        try:
+            bias = super().disentangled_attention_bias(  # type: ignore[no-untyped-call]
+                query_layer, key_layer, relative_pos, near, factor
+            )
+        finally:
+            self.pos_ebd_size = span
+        return bias
