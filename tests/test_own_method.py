@@ -41,9 +41,17 @@ def install(folder: Path, entry: str, package: str = "iwlora-norms", code: str =
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    entry = re.findall(r'"iwlora\.methods"\]\n(.*)', block("[project]", "toml"))[0]
-    folder = tmp_path_factory.mktemp("site-packages")
-    return install(folder, entry.replace('"', ""), code=block('"""Norm tuning'))
+    """Where pip puts the page's package; its files lie in one folder, the test beside the class."""
+    source, folder = (tmp_path_factory.mktemp(name) for name in ("source", "site-packages"))
+    (source / "norm_tuning.py").write_text(block('"""Norm tuning'))
+    (source / "test_norms.py").write_text(block("import pytest"))
+    (source / "pyproject.toml").write_text(block("[project]", "toml"))
+    offline = ["--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "install", *offline, "--target", str(folder), str(source)]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (folder / "test_norms.py").exists()
+    return folder
 
 
 def outside(installed: Path, *command: object) -> str:

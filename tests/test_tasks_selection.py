@@ -14,7 +14,7 @@ from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training import run as run_module
 from iwlora.training.best import KeepBest
-from runs import evaluations, recipe, weights
+from runs import evaluations, recipe, weights, with_options
 
 
 def texts(task: Any, split: str) -> list[str]:
@@ -46,11 +46,10 @@ def parameters(model: Any, names: Any) -> dict[str, Tensor]:
     return {name: model.get_parameter(name).detach().clone() for name in names}
 
 
-def test_the_best_epoch_is_kept(
-    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def watch(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> list[dict[str, Tensor]]:
+    """Let the epochs have these scores; will hold their parameters, and those kept at the end."""
     seen: list[dict[str, Tensor]] = []
-    scores = iter([0.5, 0.9, 0.9, 0.7])
+    scores = iter(accuracies)
 
     class Seeing(KeepBest):
         def on_evaluate(self, *args: Any, metrics: Any = None, **kwargs: Any) -> None:
@@ -62,15 +61,39 @@ def test_the_best_epoch_is_kept(
             seen.append(parameters(self._model, self._trainable))
 
     monkeypatch.setattr(run_module, "KeepBest", Seeing)
+    return seen
+
+
+def kept(seen: list[dict[str, Tensor]]) -> list[bool]:
+    """Of each epoch, whether its parameters are those at the end."""
+    *epochs, last = seen
+    return [all(torch.equal(last[name], one[name]) for name in last) for one in epochs]
+
+
+def test_the_best_epoch_is_kept(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch(monkeypatch, 0.5, 0.9, 0.9, 0.7)
     result = train(recipe(tiny_bert, {**reviews, "selection": 0.25}, epochs=4), tmp_path / "run")
     assert result["selected_on"] == "best epoch on 25% of train"
-    assert len(seen) == 5
-    *epochs, kept = seen
-    same = [all(torch.equal(kept[name], one[name]) for name in kept) for one in epochs]
-    assert same == [False, True, False, False]
+    assert kept(seen) == [False, True, False, False]
     written = [record["split"] for record in evaluations(tmp_path / "run")]
     assert written == ["selection"] * 4
     assert any("lora_B" in name for name in weights(tmp_path / "run"))
+
+
+def test_an_epoch_before_the_last_pruning_is_not_the_best(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would score with more parameters than the adapter has that is saved."""
+    seen = watch(monkeypatch, 0.9, 0.8, 0.5, 0.5)
+    wanted = recipe(tiny_bert, {**reviews, "selection": 0.25}, "adalora", epochs=4, lr=3e-2)
+    wanted = with_options(wanted, t_final=0.3)  # the last of 20 steps that prunes is the 14th
+    result = train(wanted, tmp_path / "run")
+    assert kept(seen) == [False, False, True, False]
+    singular = [value for name, value in seen[-1].items() if "lora_E" in name]
+    left = sum(int(value.count_nonzero()) for value in singular)
+    assert left == sum(one["rank"] for one in result["ranks"]) == 4 * 12
 
 
 def test_a_reported_split_is_read_once(

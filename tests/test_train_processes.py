@@ -24,6 +24,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "lora": ("lora", {}, 1),
     "lora, in pieces": ("lora", {}, 2),
     "adalora": ("adalora", {"delta_t": 2}, 1),
+    "eva": ("eva", {}, 1),
     "iw-lora": ("iw-lora", {"alpha": 0.3, "tolerance": 0.0, "max_batches": 4}, 1),
 }
 

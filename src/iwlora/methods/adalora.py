@@ -95,4 +95,6 @@ class AdaLora(SvdLora):
             kept = {pair.name: pair.A.shape[0] for pair in kept_pairs(attached.model)}
             return {site.name: kept.get(site.name, 0) for site in sites}
 
-        return replace(attached, callbacks=(allocation,), ranks=ranks)
+        return replace(
+            attached, callbacks=(allocation,), ranks=ranks, settled=lambda: allocation.settled
+        )

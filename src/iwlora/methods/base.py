@@ -34,8 +34,11 @@ class Attached:
     pretrained weights alone determine.
 
     ``learning_rates`` are factors of the learning rate, by parameter; without one it is 1.
-    ``initialize(batches)`` sets initial values from training batches, once, before training.
+    ``initialize(batches)`` sets initial values from training batches, once, before training; all
+    processes are given the same.
     ``ranks()`` are the sites' effective ranks, for a method that gives them different ones.
+    ``settled()`` tells whether the method has come down to its final size: an earlier epoch is
+    not chosen as the best.
     ``notes()`` are what the user should know about how training went.
     """
 
@@ -51,6 +54,7 @@ class Attached:
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     initialize: Callable[[Iterable[Mapping[str, Tensor]]], None] | None = None
     ranks: Callable[[], Mapping[str, int]] | None = None
+    settled: Callable[[], bool] = lambda: True
     derived: int = 0
 
     @property

@@ -33,6 +33,8 @@ class RankAllocation(TrainerCallback):
         self._allocator = self._adalora.rankallocator
         self._allocator.beta1, self._allocator.beta2 = beta1, beta2
         self._durations = dict(durations)
+        self.settled = False
+        """Whether the last choice is made."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -70,6 +72,7 @@ class RankAllocation(TrainerCallback):
                 self._config.rank_pattern = self._allocator.mask_to_budget(model, budget)
         else:
             self._allocator.mask_using_rank_pattern(model, self._config.rank_pattern)
+        self.settled = step >= self._last
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -132,5 +132,6 @@ def orthogonality(peft_model: Any) -> Tensor:
     for same in by_shape.values():
         rows = torch.stack(same)  # (sites, r, d)
         identity = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-        total = total + torch.linalg.matrix_norm(rows @ rows.mT - identity).sum()
+        with torch.autocast(rows.device.type, enabled=False):  # PᵀP is I but for small numbers
+            total = total + torch.linalg.matrix_norm(rows @ rows.mT - identity).sum()
     return total / len(factors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -35,8 +34,11 @@ def measure_before(
     """
     shuffled = RandomSampler(loader.dataset, generator=torch.Generator().manual_seed(seed))
     order = BatchSampler(shuffled, batch_size, drop_last=False)
-    own = islice(order, processes.rank(), None, processes.count())
-    batches = DataLoader(loader.dataset, batch_sampler=own, collate_fn=loader.collate_fn)
+    batches = DataLoader(
+        loader.dataset,
+        batch_sampler=processes.own(order),
+        collate_fn=loader.collate_fn,
+    )
     with _same_random_state():
         return measure(model, map(_tensors, batches), sites=adapted_sites(model), loss=loss, **how)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, distributed
 from iwlora.errors import IwloraError
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 def _together() -> bool:
@@ -25,6 +27,15 @@ def count() -> int:
 def rank() -> int:
     """The place of this one among them, from 0."""
     return distributed.get_rank() if _together() else 0
+
+
+def own(items: Iterable[Item]) -> Iterator[Item]:
+    """This process's part of what all of them have: every ``count()``-th, from ``rank()`` on.
+
+    >>> list(own("abc"))
+    ['a', 'b', 'c']
+    """
+    return islice(items, rank(), None, count())
 
 
 def wait() -> None:

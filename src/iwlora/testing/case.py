@@ -17,6 +17,7 @@ from transformers import default_data_collator as collate
 from iwlora.methods.architectures import tiny_config, tiny_model
 from iwlora.methods.base import Attached, Method
 from iwlora.methods.saved import load_adapter
+from iwlora.sensitivity import processes
 from iwlora.sensitivity.measure import measure
 from iwlora.sites import Site, sites
 from iwlora.training.order import EpochOrder
@@ -80,7 +81,7 @@ class Case:
         batches = [collate(self.rows[k : k + BATCH]) for k in range(0, len(self.rows), BATCH)]
         sensitivity = None
         if wanted is not None:
-            sensitivity = measure(model, batches, sites=places, **wanted)
+            sensitivity = measure(model, processes.own(batches), sites=places, **wanted)
         attached = self.method.attach(model, places, self.size, SEED, sensitivity)
         if attached.initialize is not None:
             attached.initialize(batches)

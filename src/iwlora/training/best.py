@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,21 @@ class KeepBest(TrainerCallback):
     """Stores the trainable parameters of the best epoch so far, and brings them back at the end.
 
     Best is the largest ``metric``, or the smallest loss where ``metric`` is not among the scores
-    (text is not written during training). An equal score does not replace an earlier epoch. A run
-    that goes on from a checkpoint repeats what came after it, so what is stored stays true.
+    (text is not written during training). An equal score does not replace an earlier epoch, nor
+    does one count before the method has its final size, as ``settled()`` tells. A run that goes on
+    from a checkpoint repeats what came after it, so what is stored stays true.
     """
 
-    def __init__(self, model: nn.Module, trainable: Sequence[str], metric: str, file: Path) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        trainable: Sequence[str],
+        metric: str,
+        file: Path,
+        settled: Callable[[], bool],
+    ) -> None:
         self._model, self._trainable, self._metric, self._file = model, trainable, metric, file
+        self._settled = settled
         self.epoch: float | None = None
 
     def on_train_begin(
@@ -43,6 +52,8 @@ class KeepBest(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Store the parameters if they are the best."""
+        if not self._settled():
+            return
         scores = metrics or {}
         score = scores.get(f"eval_{self._metric}", -scores.get("eval_loss", float("inf")))
         if self._file.is_file() and not score > float(self._stored()["score"]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 import torch
@@ -42,7 +41,7 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
     rows = encode(task, tokenizer, recipe.train.max_length, model.config)["train"]
     collate = collator(tokenizer, task, model)
     task.kind.check_model(model, rows, collate)
-    batches = calibration_batches(recipe, rows, collate)
+    batches = processes.own(calibration_batches(recipe, rows, collate))
     wanted = {"sites": find_sites(model, recipe.targets), "loss": task.kind.batch_loss, **wanted}
     settings = recipe.train
     with as_trained(model, settings.fast_kernels, settings.precision, device()):
@@ -56,8 +55,7 @@ def device() -> torch.device:
 
 
 def calibration_batches(recipe: Recipe, rows: Any, collate: Any) -> Iterator[Mapping[str, Tensor]]:
-    """Batches of the training split in random order, once through: this process's part of them."""
+    """Batches of the training split in random order, once through; the same in all processes."""
     size = recipe.train.batch_size
     order = EpochOrder(len(rows), size, recipe.train.seed)
-    batches = DataLoader(rows, batch_size=size, sampler=order, collate_fn=collate)
-    yield from islice(batches, processes.rank(), None, processes.count())
+    yield from DataLoader(rows, batch_size=size, sampler=order, collate_fn=collate)

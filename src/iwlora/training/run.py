@@ -201,7 +201,7 @@ def _sensitivity(
         return None
     if run.sensitivity.is_file():
         return Sensitivity.load(run.sensitivity)
-    batches = calibration_batches(recipe, rows, collate)
+    batches = processes.own(calibration_batches(recipe, rows, collate))
     settings = recipe.train
     with as_trained(model, settings.fast_kernels, settings.precision, device()):
         sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
@@ -278,7 +278,8 @@ def _trainer(
     )
     if recipe.task.selection:
         best = run.checkpoints / "best.safetensors"
-        trainer.add_callback(KeepBest(attached.model, attached.trainable, task.metrics[0], best))
+        kept = (attached.model, attached.trainable, task.metrics[0], best, attached.settled)
+        trainer.add_callback(KeepBest(*kept))
     trainer.add_callback(LossSoFar(trainer))
     trainer.add_callback(Seal(lambda: trainer.seconds, settings.keep_checkpoints))
     for unwanted in (PrinterCallback, ProgressCallback):
