@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from iwlora.methods import METHODS, Attached, Method
 from iwlora.methods.bitfit import BitFit
 from iwlora.methods.bottleneck import Parallel
-from iwlora.testing import ON_EVERY_ARCHITECTURE, ON_ONE_ARCHITECTURE, Case, Check, cases, checks
+from iwlora.testing import CHECKS, COSTLY, Case, Check, cases, checks
 
 
 class Broken(Parallel):
@@ -210,18 +210,12 @@ def test_two_processes_that_differ_are_seen(tmp_path: Path) -> None:
 
 def test_every_check_has_a_method_that_fails_it() -> None:
     seen = {check for check, _ in SEEN_BY.values()} | {checks.two_processes_take_the_path_of_one}
-    assert seen == {*ON_EVERY_ARCHITECTURE, *ON_ONE_ARCHITECTURE}
+    assert seen == {*CHECKS, *COSTLY}
 
 
 def test_a_method_owes_nothing_where_it_refuses_to_go() -> None:
-    owed = cases(BitFit())
-    assert {architecture for architecture, _ in owed} == {
-        "bert",
-        "roberta",
-        "electra",
-        "deberta-v2",
-        "bart",
-        "gpt2",
-    }
-    costly = [architecture for architecture, check in owed if check in ON_ONE_ARCHITECTURE]
-    assert costly == ["bert"] * len(ON_ONE_ARCHITECTURE)
+    taken = ["bert", "roberta", "electra", "deberta-v2", "bart", "gpt2"]
+    every = [(architecture, check) for architecture in taken for check in CHECKS]
+    assert cases(BitFit()) == every + [("bert", check) for check in COSTLY]
+    costly = [(architecture, check) for architecture in taken for check in COSTLY]
+    assert cases(BitFit(), everywhere=True) == every + costly

@@ -19,13 +19,13 @@ from __future__ import annotations
 from iwlora.methods.architectures import ARCHITECTURES, refusals
 from iwlora.methods.base import Method
 from iwlora.testing.case import Case
-from iwlora.testing.checks import ON_EVERY_ARCHITECTURE, ON_ONE_ARCHITECTURE, Check
+from iwlora.testing.checks import CHECKS, COSTLY, Check
 from iwlora.testing.processes import in_two_processes
 
 __all__ = [
     "ARCHITECTURES",
-    "ON_EVERY_ARCHITECTURE",
-    "ON_ONE_ARCHITECTURE",
+    "CHECKS",
+    "COSTLY",
     "Case",
     "Check",
     "cases",
@@ -33,12 +33,14 @@ __all__ = [
 ]
 
 
-def cases(method: Method) -> list[tuple[str, Check]]:
+def cases(method: Method, everywhere: bool = False) -> list[tuple[str, Check]]:
     """(architecture, check) for all that the method owes on the architectures that it takes.
 
-    The costly checks come on the first of them alone.
+    The costly checks, which start processes, come on the first of them alone unless
+    ``everywhere``.
     """
     asked = refusals(method).items()
     taken = [architecture for architecture, refusal in asked if refusal is None]
-    every = [(taken_one, check) for taken_one in taken for check in ON_EVERY_ARCHITECTURE]
-    return every + [(taken_one, check) for taken_one in taken[:1] for check in ON_ONE_ARCHITECTURE]
+    every = [(architecture, check) for architecture in taken for check in CHECKS]
+    some = taken if everywhere else taken[:1]
+    return every + [(architecture, check) for architecture in some for check in COSTLY]

@@ -95,7 +95,7 @@ class Case:
             "output_dir": str(folder),
             "max_steps": STEPS,
             "per_device_train_batch_size": BATCH,
-            "learning_rate": 1e-2,
+            "learning_rate": 3e-3,
             "adam_epsilon": 1e-6,  # gradients that are 0 but for rounding do not count
             "save_strategy": "no",
             "report_to": "none",
