@@ -72,7 +72,7 @@ def predict(file: str, out: str, started: float) -> None:
         "peak": found.memory.peak,
         "tensors": found.memory.tensors,
         "before": found.memory.before,
-        "training": found.steps * found.step_seconds,
+        "training": found.train_seconds,
         "whole": found.seconds + begun,
     }
     Path(out).write_text(json.dumps(told), encoding="utf-8")

@@ -28,7 +28,7 @@ def told(recipe: Recipe, found: Estimate) -> str:
             f"{found.adapter_parameters:,} adapter parameters, "
             f"{found.trainable_parameters:,} train",
             f"training:    {found.steps:,} steps of {found.step_seconds:.3f} s: "
-            f"{duration(found.steps * found.step_seconds)}",
+            f"{duration(found.train_seconds)}",
             f"measuring:   {duration(found.measure_seconds)}",
             f"scoring:     {duration(found.score_seconds)}",
             f"loading:     {duration(found.prepare_seconds)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import tempfile
 import time
@@ -75,7 +76,8 @@ class Estimate:
     """What a run will take; seconds are wall time.
 
     ``prepare_seconds`` are for loading, encoding and attaching, ``measure_seconds`` for what the
-    method asks of batches before training, ``score_seconds`` for all scoring.
+    method asks of batches before training, ``start_seconds`` for what the first step takes beside
+    its batch, ``score_seconds`` for all scoring.
     """
 
     adapter_parameters: int
@@ -84,11 +86,17 @@ class Estimate:
     step_seconds: float
     prepare_seconds: float
     measure_seconds: float
+    start_seconds: float
     score_seconds: float
     rows: int
     tokens: int
     """Rows and padded length of the largest piece."""
     memory: Memory
+
+    @property
+    def train_seconds(self) -> float:
+        """The steps, and the start of the first."""
+        return self.start_seconds + self.steps * self.step_seconds
 
     @property
     def seconds(self) -> float:
@@ -98,7 +106,8 @@ class Estimate:
     @property
     def rest(self) -> float:
         """All but the steps."""
-        return self.prepare_seconds + self.measure_seconds + self.score_seconds
+        before = self.prepare_seconds + self.measure_seconds
+        return before + self.start_seconds + self.score_seconds
 
 
 def estimate(recipe: Recipe) -> Estimate:
@@ -160,6 +169,7 @@ def _reckoned(recipe: Recipe, ready: Prepared, prepare_seconds: float) -> Estima
         step_seconds=float(np.mean(np.interp(sizes, np.take(sizes, timed), seconds))),
         prepare_seconds=prepare_seconds,
         measure_seconds=ready.measure_seconds,
+        start_seconds=watch.starting,
         score_seconds=score_seconds,
         rows=len(rows),
         tokens=int(max(lengths[rows])),
@@ -179,11 +189,12 @@ class _Watch(TrainerCallback):
         self._counted = counted
         self._live = LiveTensors()
         self._base = 0
-        self._ended = 0.0
+        self._ended = self._began = time.perf_counter()
         self.kept: list[int] = []
         self.computing: list[int] = []
         self.state = self.after = 0
         self.seconds: list[float] = []
+        self.starting = 0.0
         self.last = 0
 
     def forward_done(self) -> None:
@@ -214,6 +225,7 @@ class _Watch(TrainerCallback):
         if state.global_step <= self._counted:
             self._live.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             if state.global_step == 1:
+                self.starting = now - self._began
                 self.state, self.after = self._live.now - self._base, _memory_now()
         else:
             self.seconds.append(now - self._ended)
@@ -299,4 +311,7 @@ def _memory_now() -> int:
     """Bytes held now: on the GPU where there is one, else by the process."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:  # glibc keeps what was freed, for the next step to use
+        give_back(0)
     return int(psutil.Process().memory_info().rss)
