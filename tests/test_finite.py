@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iwlora.errors import Diverged
 from iwlora.training import run as run_module
-from iwlora.training.finite import Diverged, Finite
+from iwlora.training.finite import Finite
 from iwlora.training.order import EpochOrder
 from iwlora.training.run import train
 from iwlora.training.trainer import FineTuner

@@ -16,7 +16,7 @@ from iwlora.methods import METHODS
 SOURCE = Path(__file__).parents[1] / "src" / "iwlora"
 
 # Each line may import what it names, itself, and nothing else of the package.
-FREE = ("errors", "files")
+FREE = ("errors", "files", "notation")
 MODELS = (*FREE, "sites")
 MEASURING = (*MODELS, "sensitivity.*")
 WEIGHING = (*MEASURING, "importance", "ranks")
@@ -37,6 +37,7 @@ ALLOWED = {
     "__main__": ("cli",),
     "errors": (),
     "files": ("errors",),
+    "notation": ("errors",),
     "sites": MODELS,
     "sensitivity.record": FREE,
     "sensitivity.*": MEASURING,

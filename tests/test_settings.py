@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from iwlora.bench.plan import load_plan
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS
+from iwlora.notation import parse_yaml, to_yaml
 from iwlora.training.recipe import Recipe, TrainSettings, apply_overrides, build, load
-from iwlora.training.settings import override, parse_yaml, read_yaml, to_yaml
+from iwlora.training.settings import override, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "beta2": st.floats(0.01, 0.99),
 }
 TRAIN: dict[str, st.SearchStrategy[Any]] = {
-    "epochs": positive,
+    "epochs": st.floats(0, 100_000, exclude_min=True),
     "lr": positive,
     "batch_size": st.integers(1, 64).map(lambda n: 4 * n),
     "accumulate": st.sampled_from([1, 2, 4]),

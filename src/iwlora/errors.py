@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from typing import Any
+
+_LONGEST = 500
 
 
 class IwloraError(ValueError):
     """A mistake in the input, told in words; the command line prints it without a traceback."""
+
+
+class Diverged(IwloraError):
+    """A loss, gradient or answer that is infinite or no number; ``batch`` counts from 0."""
+
+    def __init__(self, message: str, batch: int | None = None) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 def unknown(what: str, given: str, choices: Iterable[str]) -> IwloraError:
@@ -20,3 +32,28 @@ def unknown(what: str, given: str, choices: Iterable[str]) -> IwloraError:
     near = difflib.get_close_matches(given, accepted, n=3)
     hint = f"; did you mean {', '.join(repr(name) for name in near)}?" if near else ";"
     return IwloraError(f"unknown {what} {given!r}{hint} (accepted: {', '.join(accepted)})")
+
+
+def shortened(text: str) -> str:
+    """The text, or its beginning where it is longer than a message should be."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: its ``repr``, with the middle left out where it is large.
+
+    >>> shown([1, "x" * 10_000])[:12], len(shown("x" * 10_000)) < 200
+    ("[1, 'xxxxxxx", True)
+    """
+    return shortened(_Repr().repr(value))
+
+
+class _Repr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxdict = self.maxlist = self.maxtuple = 20
+        self.maxstring = self.maxother = self.maxlong = 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Some numbers have more digits than Python turns into text."""
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else "a huge number"

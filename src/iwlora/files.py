@@ -101,6 +101,16 @@ def remove_parts(folder: Path) -> None:
         part.unlink()
 
 
+def settled(path: str | os.PathLike[str]) -> Path:
+    """The path without ``..``, which may lead elsewhere once a folder before it is made.
+
+    >>> settled("/no/such/../place")
+    PosixPath('/no/place')
+    """
+    target = Path(path)
+    return target.resolve() if ".." in target.parts else target
+
+
 @contextmanager
 def exclusive(path: str | os.PathLike[str]) -> Iterator[bool]:
     """Whether this process alone holds the lock in the file ``path``, till the block ends.

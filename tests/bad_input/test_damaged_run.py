@@ -40,6 +40,16 @@ READERS = {
         ("adapter/adapter_model.safetensors", None, "predict export merge", "adapter"),
         ("tokenizer/tokenizer.json", b"{", "predict export merge", "tokenizer"),
         ("tokenizer/tokenizer.json", None, "predict export merge", "tokenizer"),
+        ("tokenizer/tokenizer_config.json", None, "predict", "names no token to pad with"),
+        (
+            "tokenizer/tokenizer_config.json",
+            b'{"model_max_length": "x"}',
+            "predict",
+            "not a number",
+        ),
+        ("adapter/adapter_config.json", b"[" * 100_000, "predict export merge", "too deeply"),
+        ("result.json", b"[" * 100_000, "predict export merge report", "too deeply"),
+        ("sensitivity.json", b"[" * 100_000, "report", "too deeply"),
     ],
 )
 def test_a_damaged_run(

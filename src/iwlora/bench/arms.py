@@ -84,11 +84,11 @@ def with_controls(entries: Sequence[Any]) -> list[Any]:
 
     An entry that names the control itself stays the only one of that label.
     """
-    named = {_label(entry) for entry in entries}
+    named = [_label(entry) for entry in entries]
     arms = []
     for entry in entries:
         arms.append(entry)
-        options = {"name": entry} if isinstance(entry, str) else dict(entry)
+        options = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
         for control in METHODS.values():
             if control.control_of is None or control.control_of != options.get("name"):
                 continue

@@ -15,21 +15,21 @@ from iwlora.bench.executors import Executor, Local
 from iwlora.bench.plan import Plan, PlannedRun, check_budgets, check_task
 from iwlora.bench.search import Choice, choose, save, trial_of
 from iwlora.errors import IwloraError
-from iwlora.files import check_links, write_text
+from iwlora.files import check_links, settled, write_text
 from iwlora.training.backbone import skeleton
-from iwlora.training.rundir import RunDir
+from iwlora.training.rundir import LOCK, RunDir
+from iwlora.training.settings import read_yaml
 
 POLL_SECONDS = 0.5
 FAILURES = "failures.jsonl"
 SEARCH = "search.json"
-LOCK = ".lock"
 
 
 class View(Protocol):
     """Shows how the runs stand while they are carried out."""
 
     def show(self, runs: dict[PlannedRun, str], folder: Path) -> None:
-        """``runs``: "waiting", "running", "done", "failed" or "not begun"."""
+        """``runs``: "waiting", "running", "done", "failed", "diverged" or "not begun"."""
 
     def close(self) -> None:
         """Nothing more will be shown."""
@@ -60,7 +60,7 @@ class Grid:
             self._announce(f"{done} of {len(self.states)} runs are done already")
 
     def carry_out(self, view: View | None = None) -> list[PlannedRun]:
-        """Carry out what is not done; returns the reported runs that failed."""
+        """Carry out what is not done; returns the reported runs that have no result."""
         running: dict[Path, PlannedRun] = {}
         while True:
             while self._executor.room(max(self._peaks)) and (run := self._next()):
@@ -73,7 +73,7 @@ class Grid:
                 break
             for place, code in self._executor.ended(POLL_SECONDS):
                 self._end(running.pop(place), code)
-        return [run for run in self._plan.runs if self.states[run] == "failed"]
+        return [run for run in self._plan.runs if self.states[run] in ("failed", "diverged")]
 
     def _next(self) -> PlannedRun | None:
         """The first run that may begin, marked as running; None when there is none now."""
@@ -135,7 +135,12 @@ class Grid:
         return RunDir(run.folder(self._folder)).result()
 
     def _settle_if_done(self, run: PlannedRun, planned: PlannedRun | None = None) -> bool:
-        result = RunDir.open(run.folder(self._folder), run.recipe).result()
+        """Whether nothing is left to do: the run is done, or has diverged and would again."""
+        place = RunDir.open(run.folder(self._folder), run.recipe)
+        result = place.result()
+        if result is None and place.diverged():
+            self.states[planned or run] = "diverged"
+            return True
         if result is None:
             return False
         self._peaks.append(result["peak_memory_bytes"] or 0)
@@ -145,6 +150,8 @@ class Grid:
     def _end(self, run: PlannedRun, code: int) -> None:
         planned = self._planned(run)
         if self._settle_if_done(run, planned):
+            if self.states[planned] == "diverged":
+                self._announce(f"{run} diverged: {self._error(run.folder(self._folder), code)}")
             return
         self._tried[planned] = self._tried.get(planned, 0) + 1
         again = self._tried[planned] == 1
@@ -193,7 +200,7 @@ def compare(
     announce: Callable[[str], None] = print,
     view: View | None = None,
 ) -> list[PlannedRun]:
-    """Carry out what is not done yet; returns the reported runs that failed twice.
+    """Carry out what is not done yet; returns the reported runs that failed twice or diverged.
 
     ``executor`` makes the executor around an open lock file; one process after the other where
     none is given. Raises ``IwloraError``, before any run, for unequal budgets, for data that
@@ -201,7 +208,8 @@ def compare(
     """
     check_budgets(plan)
     check_task(plan)
-    folder = Path(out)
+    folder = settled(out)
+    check_place(plan, folder)
     with locked(folder, announce) as lock:
         workers = executor(lock) if executor else Local(1, lock)
         grid = Grid(plan, folder, workers, announce)
@@ -213,6 +221,29 @@ def compare(
             workers.stop()
             if view:
                 view.close()
+
+
+def check_place(plan: Plan, folder: Path) -> None:
+    """Raise ``IwloraError`` for a folder that holds something other than a part of the plan.
+
+    A comparison may grow by arms and seeds; one that had others would be lost with its report.
+    """
+    check_links(folder)
+    if (folder / "comparison.yaml").is_file():
+        before = read_yaml(folder / "comparison.yaml")
+        for part, now in (("methods", plan.labels), ("seeds", plan.seeds)):
+            there = before.get(part)
+            gone = [one for one in there if one not in now] if isinstance(there, list) else [there]
+            if gone:
+                raise IwloraError(
+                    f"{folder} holds a comparison with the {part} {', '.join(map(str, gone))}, "
+                    "which this one lacks; choose another folder"
+                )
+    elif folder.is_dir():
+        own = {LOCK, "logs", *plan.labels}
+        other = sorted(file.name for file in folder.iterdir() if file.name not in own)
+        if other:
+            raise IwloraError(f"{folder} holds {other[0]} and no comparison; choose another folder")
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from iwlora.bench import arms
 from iwlora.bench.result import MOST_BUDGET_DIFFERENCE
 from iwlora.bench.search import Search, order, trial_recipe, with_rate
 from iwlora.errors import IwloraError, unknown
+from iwlora.notation import to_yaml
 from iwlora.training.recipe import Recipe, build
-from iwlora.training.settings import override, read_yaml, to_yaml, validate
+from iwlora.training.settings import override, read_yaml, validate
 
 OWN = ("methods", "seeds", "unequal_budgets", "controls", "search", "baseline")
 """What a comparison's recipe holds beside the settings of its runs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +12,16 @@ from rich.table import Table
 
 from iwlora.bench.plan import Plan, PlannedRun
 from iwlora.bench.tables import duration
+from iwlora.notation import from_json
 
-_MARKS = {"waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "not begun": "–"}
+_MARKS = {
+    "waiting": "·",
+    "running": "▶",
+    "done": "✓",
+    "failed": "✗",
+    "diverged": "∞",
+    "not begun": "–",
+}
 
 
 class Progress:
@@ -41,7 +48,7 @@ class Progress:
 
     def table(self, runs: Mapping[PlannedRun, str], folder: Path) -> Table:
         """The table that :meth:`show` draws."""
-        done = sum(state in ("done", "failed", "not begun") for state in runs.values())
+        done = sum(state in ("done", "failed", "diverged", "not begun") for state in runs.values())
         if self._already is None:
             self._already = done
         shown = Table(box=None, pad_edge=False, caption=self._left(done, len(runs)))
@@ -78,6 +85,6 @@ def fraction(run: PlannedRun, folder: Path) -> float | None:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - 2000))
             last = stream.read().splitlines()[-1]
-        return min(1.0, float(json.loads(last)["epoch"]) / run.recipe.train.epochs)
+        return min(1.0, float(from_json(last)["epoch"]) / run.recipe.train.epochs)
     except (OSError, IndexError, ValueError, KeyError, TypeError):  # not begun, or half a line
         return None

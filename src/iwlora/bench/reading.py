@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from iwlora.errors import IwloraError
+from iwlora.notation import from_json
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -22,12 +21,10 @@ def read_text(path: Path) -> str:
         raise IwloraError(f"cannot read {path} ({error})") from None
 
 
-def fields(
-    where: str | Path, text: str, parse: Callable[[str], Any] = json.loads
-) -> dict[str, Any]:
+def fields(where: str | Path, text: str, parse: Callable[[str], Any] = from_json) -> dict[str, Any]:
     try:
         fields = parse(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise IwloraError(f"{where} is damaged or was cut short ({error})") from None
     if not isinstance(fields, dict):
         raise IwloraError(f"{where} holds a {type(fields).__name__}, not fields with names")

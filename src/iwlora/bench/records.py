@@ -6,15 +6,16 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from iwlora.bench.reading import fields, read_text, status, validated
 from iwlora.bench.result import Label, Name, Result, Score
 from iwlora.errors import IwloraError
+from iwlora.notation import parse_yaml
 from iwlora.sensitivity.record import Sensitivity
 
 
@@ -174,7 +175,7 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
     path = root / "comparison.yaml"
     if not path.exists():
         raise IwloraError(f"{folder} is no comparison (no comparison.yaml); see 'iwlora compare'")
-    plan = validated(path, fields(path, read_text(path), yaml.safe_load), _Plan)
+    plan = validated(path, fields(path, read_text(path), partial(parse_yaml, origin="it")), _Plan)
     runs: list[Run] = []
     missing: list[tuple[str, int, str]] = []
     problems: list[str] = []

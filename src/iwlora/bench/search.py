@@ -58,7 +58,7 @@ class Trial:
     lr: float
     seed: int
     state: str
-    """"done", "failed", or "not begun" for want of seconds."""
+    """"done", "failed", "diverged", or "not begun" for want of seconds."""
     score: float | None = None
     loss: float | None = None
     seconds: float | None = None
@@ -119,16 +119,16 @@ def order(grid: Sequence[float], seeds: Sequence[int]) -> list[tuple[float, int]
 def choose(label: str, trials: Iterable[Trial], metric: str | None = None) -> Choice:
     """The rate with the highest mean score over its seeds; of equals that with the lowest loss.
 
-    Rates are compared over the trials that are done; one that failed with any seed is out. The
-    arm is marked (``inside`` is False, ``remark`` says why) when the best rate is the smallest
-    or the largest that was tried, when a trial was not begun, and when none was done.
+    Rates are compared over the trials that are done; one that failed or diverged with any seed is
+    out. The arm is marked (``inside`` is False, ``remark`` says why) when the best rate is the
+    smallest or the largest that was tried, when a trial was not begun, and when none was done.
 
     >>> scores = ((1e-4, 0.6), (1e-3, 0.8), (1e-2, 0.7))
     >>> choose("lora", [Trial(lr, 7, "done", score, 0.5, 1.0) for lr, score in scores]).lr
     0.001
     """
     found = tuple(sorted(trials, key=lambda trial: (trial.lr, trial.seed)))
-    failed = {trial.lr for trial in found if trial.state == "failed"}
+    failed = {trial.lr for trial in found if trial.state in ("failed", "diverged")}
     scored: dict[float, tuple[float, float, float]] = {}
     for lr in sorted({trial.lr for trial in found if trial.state == "done"} - failed):
         done = [trial for trial in found if trial.lr == lr and trial.score is not None]

@@ -6,38 +6,47 @@ import csv
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from iwlora.bench.reading import fields, read_text
 from iwlora.bench.records import Comparison, Run, load, load_run, unequal_starts
 from iwlora.bench.result import Score
 from iwlora.errors import IwloraError
-from iwlora.files import write_text
+from iwlora.files import check_links, settled, write_text
+from iwlora.notation import parse_yaml, to_yaml
 
+SOURCES = "sources.yaml"
 COLUMNS = ("method", "task", "seed", "score")
 COSTS = ("trainable_parameters", "adapter_parameters", "peak_memory_bytes")
 SECONDS = ("train_seconds", "measure_seconds")
 OPTIONAL = ("metric", "model", *COSTS, *SECONDS)
 
 
-def load_parts(sources: Sequence[str | os.PathLike[str]]) -> tuple[Comparison, ...]:
+def load_parts(
+    sources: Sequence[str | os.PathLike[str]], combining: tuple[Path, ...] = ()
+) -> tuple[Comparison, ...]:
     """What the sources hold, as one comparison for each task and model.
 
     A source is the folder of a run, of several runs, or of a comparison, or a CSV file with the
     columns method, task, seed and score. Arms of the same name from two sources are told apart
     by the sources' names. Raises ``IwloraError`` for sources that cannot be read, that hold no
-    finished run, or whose runs on one task are scored differently.
+    finished run, or whose runs on one task are scored differently. ``combining`` are the folders
+    whose sources these are.
     """
     found: list[tuple[str, Comparison]] = []
     for source in sources:
         path = Path(source)
         stored = _combined(path)
         if stored is not None:
+            if path.resolve() in combining:
+                raise IwloraError(f"{path / SOURCES} names its own folder as a source of itself")
             below, baseline = stored
-            parts = [replace(one, baseline=baseline or one.baseline) for one in load_parts(below)]
+            inner = load_parts(below, (*combining, path.resolve()))
+            parts = [replace(one, baseline=baseline or one.baseline) for one in inner]
             found += [(one.folder.name, one) for one in parts]
         elif path.suffix == ".csv" and path.is_file():
             found += [(path.stem, one) for one in read_scores(path)]
@@ -52,10 +61,23 @@ def load_parts(sources: Sequence[str | os.PathLike[str]]) -> tuple[Comparison, .
 def remember(
     folder: Path, sources: Sequence[str | os.PathLike[str]], baseline: str | None = None
 ) -> None:
-    """Write which sources a folder combines, so that its report can be written again."""
+    """Write which sources a folder combines, so that its report can be written again.
+
+    Raises ``IwloraError`` for a folder that holds anything but a comparison of some of them.
+    """
     paths = [str(Path(source).resolve()) for source in sources]
-    stored = {"sources": paths, "baseline": baseline}
-    write_text(folder / "sources.yaml", yaml.safe_dump(stored, sort_keys=False))
+    folder = settled(folder)
+    if folder.exists() and not folder.is_dir():
+        raise IwloraError(f"{folder} is a file; give a folder for the comparison")
+    before = _combined(folder)
+    if before is None and folder.is_dir() and any(folder.iterdir()):
+        raise IwloraError(
+            f"{folder} is not empty and holds no comparison of results; choose another folder"
+        )
+    if before is not None and not set(before[0]) <= set(paths):
+        raise IwloraError(f"{folder} compares other results; choose another folder")
+    check_links(folder)
+    write_text(folder / SOURCES, to_yaml({"sources": paths, "baseline": baseline}))
 
 
 def read_scores(path: Path) -> list[Comparison]:
@@ -102,14 +124,16 @@ def read_scores(path: Path) -> list[Comparison]:
 
 def _combined(path: Path) -> tuple[list[str], str | None] | None:
     """The sources of a folder that was made from others, and the baseline that was named."""
-    file = path / "sources.yaml"
+    file = path / SOURCES
     if not file.is_file():
         return None
-    try:
-        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return [str(source) for source in stored["sources"]], stored.get("baseline")
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise IwloraError(f"{file} is damaged ({error})") from None
+    stored = fields(file, read_text(file), partial(parse_yaml, origin="it"))
+    sources, baseline = stored.get("sources"), stored.get("baseline")
+    if not isinstance(sources, list) or not all(isinstance(one, str) for one in sources):
+        raise IwloraError(f"{file} is damaged: it has no list of sources")
+    if not isinstance(baseline, str | None):
+        raise IwloraError(f"{file} is damaged: its baseline is no name")
+    return sources, baseline
 
 
 def _folder(path: Path) -> list[Comparison]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 
 from iwlora.bench.records import Comparison, Run
 from iwlora.errors import IwloraError
+from iwlora.notation import from_json
 
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _MOVES_WEIGHTS = ("pissa", "olora", "corda", "loftq")
@@ -69,7 +69,7 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
     if not (config.is_file() and file.is_file()):
         return None
     try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings = from_json(config.read_text(encoding="utf-8"))
         if not _is_product(settings):
             return None
         tensors = load_file(file)

@@ -127,6 +127,7 @@ def _measure(given: argparse.Namespace) -> int:
     from iwlora.sensitivity.tables import ranking
     from iwlora.training.calibrate import measure_recipe
     from iwlora.training.recipe import apply_overrides, build
+    from iwlora.training.rundir import check_output
 
     if given.compare:
         return _compare_measurements(*given.compare)
@@ -137,6 +138,7 @@ def _measure(given: argparse.Namespace) -> int:
             "measure, or --compare with two files"
         )
     out = _json_file(given.out)
+    check_output(out, "--out")
     settings = {
         "model": given.model,
         "task": {"name": given.task} if given.task else {},
@@ -167,10 +169,14 @@ def _compare_measurements(first: str, second: str) -> int:
 
 
 def _json_file(path: str) -> Path:
-    """A place for a JSON file, checked before the work for it begins."""
+    """A place for a measurement, checked before the work for it begins."""
+    from iwlora.sensitivity.record import Sensitivity
+
     file = Path(path)
     if file.suffix != ".json" or file.is_dir():
         raise IwloraError(f"--out {path}: a file that ends in .json is needed")
+    if file.exists():
+        Sensitivity.load(file)  # nothing else is overwritten
     check_writable(file, "--out")
     return file
 

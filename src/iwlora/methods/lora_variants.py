@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from iwlora.errors import IwloraError
+from iwlora.errors import Diverged, IwloraError
 from iwlora.methods.base import Attached
 from iwlora.methods.lora import Lora, save_pairs
 
@@ -159,14 +159,20 @@ class Eva(Lora):
             raise IwloraError(
                 f"no batch has as many tokens as method.rank={rank}; raise train.batch_size"
             )
-        directions = get_eva_state_dict(
-            peft_model,
-            _Repeated(enough),
-            config,
-            prepare_model_inputs_fn=lambda batch, _config: batch.get("attention_mask"),
-            prepare_layer_inputs_fn=_rows,
-            show_progress_bar=False,
-        )
+        try:
+            directions = get_eva_state_dict(
+                peft_model,
+                _Repeated(enough),
+                config,
+                prepare_model_inputs_fn=lambda batch, _config: batch.get("attention_mask"),
+                prepare_layer_inputs_fn=_rows,
+                show_progress_bar=False,
+            )
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise Diverged(
+                f"the inputs of the matrices have no principal directions ({error}): the model's "
+                "numbers overflow on the training rows; look at its weights"
+            ) from None
         with torch.no_grad():
             for name, found in directions.items():
                 peft_model.get_submodule(name).lora_A["default"].weight.copy_(found)

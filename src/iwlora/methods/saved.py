@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.methods.base import Method
+from iwlora.notation import from_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +92,7 @@ def _restore(model: Any, saved: Path) -> nn.Module:
     from iwlora.methods import METHODS
     from iwlora.sites import sites
 
-    record = json.loads((saved / _OURS[0]).read_text(encoding="utf-8"))
+    record = from_json((saved / _OURS[0]).read_text(encoding="utf-8"))
     options = dict(record["method"])
     name = options.pop("name")
     if name not in METHODS:

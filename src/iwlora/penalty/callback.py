@@ -15,6 +15,7 @@ from transformers.utils import logging
 from iwlora.errors import IwloraError, unknown
 from iwlora.files import write_text
 from iwlora.importance import NORMALIZATIONS, Importance, check_beta
+from iwlora.notation import from_json
 from iwlora.penalty import log
 from iwlora.penalty.apply import ROUTES, Attachment, Penalty, check_alpha, innermost
 from iwlora.penalty.calibration import measure_before, measure_in_flight, why_not_before
@@ -232,7 +233,7 @@ class IWLoraCallback(TrainerCallback):
             self._in_flight = measure_in_flight(model, **self.how)
             half = _checkpoint(args, state) / HALF
             if state.global_step and half.is_file():
-                self._in_flight.restore(json.loads(half.read_text(encoding="utf-8")))
+                self._in_flight.restore(from_json(half.read_text(encoding="utf-8")))
         elif state.global_step:
             raise IwloraError(
                 f"training goes on from step {state.global_step}, but there is no "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from iwlora.files import write_text
+from iwlora.notation import from_json
 from iwlora.penalty.effect import Effect
 
 Ratios = dict[str, float]
@@ -21,7 +22,7 @@ def keep(path: Path, step: int, write: bool = True) -> list[Ratios]:
     kept, history = [], []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            record = json.loads(line)
+            record = from_json(line)
         except ValueError:
             continue
         if record["step"] <= step:

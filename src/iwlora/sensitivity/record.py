@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from iwlora.errors import IwloraError
 from iwlora.files import write_text
+from iwlora.notation import from_json
 
 FORMAT = "iwlora-sensitivity/1"
 
@@ -97,7 +98,7 @@ class Sensitivity:
         """Read what :meth:`save` wrote; raises ``IwloraError`` for anything else."""
         fix = f"{path} is not a sensitivity file; make one with 'iwlora measure --out FILE'"
         try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            stored = from_json(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise IwloraError(f"no such file: {path}") from None
         except (OSError, ValueError) as error:

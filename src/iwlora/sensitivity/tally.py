@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.special import stdtrit
 
-from iwlora.errors import IwloraError
+from iwlora.errors import Diverged, IwloraError
 from iwlora.sensitivity import processes
 from iwlora.sensitivity.record import Sensitivity, SiteSensitivity
 from iwlora.sites import Site
@@ -51,10 +51,11 @@ class Tally:
         for weight, *readings in joined:
             for name, reading in zip(self.names, readings, strict=True):
                 if not math.isfinite(reading):
-                    raise IwloraError(
+                    raise Diverged(
                         f"the gradient of {name} is not finite in calibration batch "
-                        f"{len(self._rows)}: look at that batch for broken rows, or measure in "
-                        "float32 or bfloat16"
+                        f"{len(self._rows)}: look at that batch for broken rows and at the model "
+                        "for weights that are no numbers, or measure in float32 or bfloat16",
+                        len(self._rows),
                     )
             self._rows.append(readings)
             self._weights.append(weight)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.notation import from_json
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.multi_label import MultiLabel
@@ -158,7 +158,7 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        found = json.loads(value)
+        found = from_json(value)
     except ValueError:
         return value
     return found if isinstance(found, (int, float, list)) else value

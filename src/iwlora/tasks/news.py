@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from iwlora.errors import IwloraError
+from iwlora.notation import from_json
 from iwlora.tasks.lines import existing, raise_all, read_lines
 
 XSUM_SPLIT = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"
@@ -37,7 +37,7 @@ def xsum(folder: Path, split: str) -> Iterator[tuple[str, str]]:
     """
     path = folder / XSUM_SPLIT
     try:
-        identities = json.loads(existing(path).read_text(encoding="utf-8-sig"))[split]
+        identities = from_json(existing(path).read_text(encoding="utf-8-sig"))[split]
     except (ValueError, KeyError, TypeError) as error:
         raise IwloraError(f"{path} does not list the articles of {split} ({error!r})") from None
     problems: list[str] = []

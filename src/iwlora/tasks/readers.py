@@ -8,7 +8,6 @@ not fit into memory.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.notation import from_json
 from iwlora.tasks.lines import existing, raise_all, read_lines
 
 # Python's own limit for a field, 128 KiB, is less than a long document.
@@ -52,7 +52,7 @@ def columns_of(path: str, split: str = "train") -> list[str]:
         return next(_fields(path, *DELIMITED[suffix]), (1, []))[1]
     first = next((line for _, line in read_lines(path) if line.strip()), "{}")
     try:
-        row = json.loads(first)
+        row = from_json(first)
     except ValueError:
         return []
     return list(row) if isinstance(row, dict) else []
@@ -69,7 +69,7 @@ def splits_of(path: str) -> list[str]:
     listed = Path(path).expanduser() / "dataset_dict.json"
     if not listed.is_file():
         return []
-    found: list[str] = json.loads(listed.read_text(encoding="utf-8"))["splits"]
+    found: list[str] = from_json(listed.read_text(encoding="utf-8"))["splits"]
     return found
 
 
@@ -148,7 +148,7 @@ def _json_lines(path: str, wanted: Sequence[str], problems: list[str]) -> Record
             continue
         where = place(path, number)
         try:
-            record = json.loads(line)
+            record = from_json(line)
         except ValueError as error:
             problems.append(f"{where}: not a JSON object on one line ({error})")
             continue

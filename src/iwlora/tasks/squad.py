@@ -6,13 +6,13 @@ is scored against the best of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.notation import from_json
 from iwlora.tasks.hub import fetch
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
 from iwlora.tasks.lines import existing, raise_all
@@ -83,9 +83,9 @@ def load(name: str, data_dir: str | None = None) -> Task:
 
 def _read(path: Path, task: SquadTask) -> datasets.Dataset:
     try:
-        articles = json.loads(existing(path).read_text(encoding="utf-8-sig"))["data"]
+        articles = from_json(existing(path).read_text(encoding="utf-8-sig"))["data"]
         questions = list(_questions(articles))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IwloraError(f"{path} is not a file of SQuAD: {error!r}") from None
     rows: list[tuple[Any, ...]] = []
     problems: list[str] = []

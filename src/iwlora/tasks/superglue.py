@@ -7,13 +7,13 @@ second.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.notation import from_json
 from iwlora.tasks.hub import check_classes, fetch
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
@@ -143,7 +143,7 @@ def _read(path: Path, task: SuperGlueTask) -> datasets.Dataset:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = from_json(line)
             absent = [name for name in (*task.fields, "label") if name not in row]
             if absent:
                 raise ValueError(f"no field {', '.join(map(repr, absent))}")
@@ -152,6 +152,8 @@ def _read(path: Path, task: SuperGlueTask) -> datasets.Dataset:
             strange = [name for name in task.fields if not isinstance(row[name], str)]
             if strange:
                 raise ValueError(f"no text in field {', '.join(map(repr, strange))}")
+            if not all(isinstance(row[name], str) for name in task.fields):
+                raise ValueError(f"one of {', '.join(task.fields)} is no text")
             rows.append((*task.texts(row), task.codes.index(row["label"])))
         except (ValueError, TypeError) as error:
             problems.append(f"{path}, line {number}: {error}")

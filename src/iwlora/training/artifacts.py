@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.files import writing
+from iwlora.files import settled, writing
 from iwlora.methods.saved import adapter_files, load_adapter, merged
+from iwlora.notation import from_json
 from iwlora.training.backbone import BUILTIN, load_backbone, load_tokenizer, reason_of
 from iwlora.training.rundir import RunDir
 
@@ -41,6 +42,8 @@ def load_trained(
         )
     trust = {"trust_remote_code": trust_remote_code}
     tokenizer = load_tokenizer(run.path / "tokenizer", **trust)
+    if tokenizer.pad_token_id is None:
+        raise IwloraError(f"{run.path / 'tokenizer'} is damaged: it names no token to pad with")
     model: Any
     try:
         if saved.name == "adapter":
@@ -69,7 +72,7 @@ def export(
     """
     run = RunDir.finished(path)
     saved = _saved(run)
-    target = Path(to)
+    target = settled(to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
 
@@ -98,7 +101,7 @@ def _saved(run: RunDir) -> Path:
     if not (weights and config.is_file() and (run.path / "tokenizer").is_dir()):
         raise IwloraError(f"{run.path} lacks files in adapter/, model/ or tokenizer/ of its run")
     try:
-        json.loads(config.read_text(encoding="utf-8"))
+        from_json(config.read_text(encoding="utf-8"))
         for file in weights:
             with safe_open(file, framework="np"):
                 pass
@@ -110,7 +113,7 @@ def _saved(run: RunDir) -> Path:
 def _name_backbone(config: Path, model: str) -> None:
     """An adapter for others names a built-in backbone by its id on the hub, not by our path."""
     if model in BUILTIN:
-        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings = from_json(config.read_text(encoding="utf-8"))
         settings["base_model_name_or_path"] = BUILTIN[model][2]
         config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from iwlora.errors import IwloraError, unknown
+from iwlora.errors import IwloraError, shown, unknown
 from iwlora.sites import head_modules, sites
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
@@ -107,6 +107,9 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
         )
     except Exception as error:
         raise IwloraError(f"cannot load the tokenizer in {path}: {reason_of(error)}") from error
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        given = shown(tokenizer.model_max_length)
+        raise IwloraError(f"the tokenizer in {path} has model_max_length={given}, not a number")
     files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
     made_of_files = bool(tokenizer.vocab_files_names)  # one of bytes or characters needs none
     if made_of_files and Path(path).is_dir() and not any((Path(path) / f).is_file() for f in files):
@@ -115,7 +118,17 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
 
 
 def _check_weights(model: str, loaded: PreTrainedModel, found: dict[str, Any]) -> None:
-    """transformers draws at random what it does not find; outside a new head that is an error."""
+    """transformers draws at random what it does not find; outside a new head that is an error.
+
+    So are weights that are no numbers, which make every loss one that is none.
+    """
+    for name, parameter in loaded.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            bad = int((~parameter.isfinite()).sum())
+            raise IwloraError(
+                f"model={model}: {bad} of {parameter.numel()} values of its {name} are infinite or "
+                "no numbers; take another copy of the model"
+            )
     heads = head_modules(loaded)
     # A language model without what maps its states to words would write at random.
     words = loaded.get_output_embeddings()  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,13 +13,14 @@ from torch.utils.data import DataLoader
 from transformers import set_seed as seed_everything
 
 from iwlora import tasks
-from iwlora.errors import IwloraError
+from iwlora.errors import Diverged, IwloraError
 from iwlora.sensitivity import processes
 from iwlora.sensitivity.measure import measure
 from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
 from iwlora.training.backbone import load_backbone
+from iwlora.training.finite import listed
 from iwlora.training.kernels import as_trained
 from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe
@@ -44,7 +46,8 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
     batches = processes.own(calibration_batches(recipe, rows, collate))
     wanted = {"sites": find_sites(model, recipe.targets), "loss": task.kind.batch_loss, **wanted}
     settings = recipe.train
-    with as_trained(model, settings.fast_kernels, settings.precision, device()):
+    fast = as_trained(model, settings.fast_kernels, settings.precision, device())
+    with naming_rows(recipe, len(rows)), fast:
         return measure(model, batches, **wanted | how)
 
 
@@ -56,6 +59,21 @@ def device() -> torch.device:
 
 def calibration_batches(recipe: Recipe, rows: Any, collate: Any) -> Iterator[Mapping[str, Tensor]]:
     """Batches of the training split in random order, once through; the same in all processes."""
-    size = recipe.train.batch_size
-    order = EpochOrder(len(rows), size, recipe.train.seed)
-    yield from DataLoader(rows, batch_size=size, sampler=order, collate_fn=collate)
+    order = _order(recipe, len(rows))
+    yield from DataLoader(rows, batch_size=order.batch_size, sampler=order, collate_fn=collate)
+
+
+@contextmanager
+def naming_rows(recipe: Recipe, count: int) -> Iterator[None]:
+    """Add the rows of the batch to the ``Diverged`` of a measurement on ``count`` rows."""
+    try:
+        yield
+    except Diverged as error:
+        if error.batch is None:
+            raise
+        told = f"{error}; its rows {listed(_order(recipe, count).rows(error.batch))}"
+        raise Diverged(told, error.batch) from None
+
+
+def _order(recipe: Recipe, count: int) -> EpochOrder:
+    return EpochOrder(count, recipe.train.batch_size, recipe.train.seed)

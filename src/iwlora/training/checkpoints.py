@@ -14,6 +14,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iwlora.files import write_text
+from iwlora.notation import from_json
 
 logger = logging.getLogger("iwlora")
 
@@ -72,13 +73,13 @@ def seconds_until(checkpoint: Path | None) -> float:
     """The training time that a sealed checkpoint was reached in."""
     if checkpoint is None:
         return 0.0
-    return float(json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))["seconds"])
+    return float(from_json((checkpoint / _SEAL).read_text(encoding="utf-8"))["seconds"])
 
 
 def _flaw(folder: Path) -> str | None:
     """What is wrong with a checkpoint, if anything."""
     try:
-        sealed = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        sealed = from_json((folder / _SEAL).read_text(encoding="utf-8"))
         files, _ = dict(sealed["files"]), float(sealed["seconds"])
     except FileNotFoundError:
         return "it was not written to the end"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from iwlora.errors import IwloraError
+from iwlora.errors import Diverged
 
 _SHOWN = 12
-
-
-class Diverged(IwloraError):
-    """The loss or a gradient became infinite or no number."""
+_TRY = "lower train.lr, lengthen train.warmup, or take train.precision=fp32 if it is another"
 
 
 class Finite:
@@ -48,13 +47,28 @@ class Finite:
         for step, loss, norm in seen:
             for what, value in (("loss", float(loss)), ("norm of the gradient", float(norm))):
                 if not torch.isfinite(torch.tensor(value)):
-                    raise Diverged(_told(what, value, step, self._rows(step)))
+                    raise Diverged(_told(what, value, step, self._rows(step)), step)
+
+
+def check_answers(split: str, outputs: Mapping[str, Any]) -> None:
+    """Raise ``Diverged`` where the trained model answers with NaN: it would count as some class."""
+    for name, values in outputs.items():
+        numbers = np.asarray(values)
+        if np.issubdtype(numbers.dtype, np.floating) and np.isnan(numbers).any():
+            raise Diverged(
+                f"after the last step the model's {name} for the {split} split are not numbers: "
+                f"training diverged; {_TRY}"
+            )
+
+
+def listed(rows: Sequence[int]) -> str:
+    """The first rows of a batch, as a message names them."""
+    shown = ", ".join(map(str, sorted(rows)[:_SHOWN])) + (", …" if len(rows) > _SHOWN else "")
+    return f"in the training split, counted from 0: {shown}"
 
 
 def _told(what: str, value: float, step: int, rows: Sequence[int]) -> str:
-    shown = ", ".join(map(str, sorted(rows)[:_SHOWN])) + (", …" if len(rows) > _SHOWN else "")
     return (
-        f"the {what} is {value} in step {step + 1}: training diverged; lower train.lr, lengthen "
-        "train.warmup, or take train.precision=fp32 if it is another; else look at the rows of "
-        f"that step in the training split, counted from 0: {shown}"
+        f"the {what} is {value} in step {step + 1}: training diverged; {_TRY}; else look at the "
+        f"rows of that step {listed(rows)}"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from iwlora.errors import IwloraError
 from iwlora.files import check_writable, write_text
 from iwlora.training.artifacts import load_trained
-from iwlora.training.rundir import RunDir
+from iwlora.training.rundir import RunDir, check_output
 from iwlora.training.scores import as_table
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def predict(
     run = RunDir.finished(path)
     if Path(output).suffix not in (".csv", ".jsonl"):
         raise IwloraError(f"--output {output}: accepted endings are .csv and .jsonl")
+    check_output(output, "--output")
     task = run.task()
     rows = read_rows(str(source), task.text, task.kind)
     if Path(output).exists() and Path(output).samefile(source):

@@ -19,8 +19,9 @@ from pydantic import (
 from iwlora.errors import IwloraError, unknown
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse
+from iwlora.notation import to_yaml
 from iwlora.tasks.spec import TaskSpec
-from iwlora.training.settings import override, read_yaml, to_yaml, validate
+from iwlora.training.settings import override, read_yaml, validate
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -33,7 +34,7 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: Annotated[Number, Field(gt=0)] = 3.0
+    epochs: Annotated[Number, Field(gt=0, le=100_000)] = 3.0
     """Passes over the training split; parts of one are allowed."""
     lr: Annotated[Number, Field(gt=0)] = 2e-4
     """Peak learning rate of AdamW; linear decay to 0 after the warm-up."""

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers import set_seed as seed_everything
 
 from iwlora import tasks
-from iwlora.errors import IwloraError
+from iwlora.errors import Diverged, IwloraError
 from iwlora.files import writing
 from iwlora.methods.base import Attached
 from iwlora.methods.budget import count, solve
@@ -30,10 +30,9 @@ from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
 from iwlora.training.backbone import load_backbone
 from iwlora.training.best import KeepBest
-from iwlora.training.calibrate import calibration_batches, device
+from iwlora.training.calibrate import calibration_batches, device, naming_rows
 from iwlora.training.checkpoints import Seal, last_sealed
 from iwlora.training.fingerprint import data_digest, head_digest
-from iwlora.training.finite import Diverged
 from iwlora.training.kernels import as_trained, resolve_precision
 from iwlora.training.loss_so_far import LossSoFar
 from iwlora.training.order import EpochOrder
@@ -203,7 +202,8 @@ def _sensitivity(
         return Sensitivity.load(run.sensitivity)
     batches = processes.own(calibration_batches(recipe, rows, collate))
     settings = recipe.train
-    with as_trained(model, settings.fast_kernels, settings.precision, device()):
+    fast = as_trained(model, settings.fast_kernels, settings.precision, device())
+    with naming_rows(recipe, len(rows)), fast:
         sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
     if processes.rank() == 0:
         sensitivity.save(run.sensitivity)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.files import PART, check_links, exclusive, remove_parts, write_text
+from iwlora.files import PART, check_links, exclusive, remove_parts, settled, write_text
+from iwlora.notation import from_json
 from iwlora.sensitivity import processes
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
@@ -22,8 +23,16 @@ from iwlora.training.recipe import Recipe, load
 _PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
 
 
-_LOCK = ".lock"
-_BEGUN = {_LOCK, "recipe.yaml", "environment.json", "status.json"}
+LOCK = ".lock"
+_MADE = (
+    *("adapter", "model", "tokenizer", "checkpoints", "predictions", "figures", "logs", LOCK),
+    *("recipe.yaml", "environment.json", "status.json", "metrics.jsonl", "penalty.jsonl"),
+    *("sensitivity.json", "sensitivity.png", "sensitivity.svg", "result.json", "report.html"),
+    *("comparison.yaml", "failures.jsonl", "search.json", "sources.yaml"),
+    *("summary.json", "summary.md", "summary.csv", "summary.tex"),
+)
+"""What the folders of runs and comparisons hold."""
+_BEGUN = {LOCK, "recipe.yaml", "environment.json", "status.json"}
 
 
 class RunDir:
@@ -50,7 +59,7 @@ class RunDir:
         done stays as it is. Raises ``IwloraError`` for a folder that holds another run or
         something else, or that cannot be written: nothing in it is touched then.
         """
-        run = cls(Path(path))
+        run = cls(settled(path))
         stored = run.path / "recipe.yaml"
         if run.path.exists() and not run.path.is_dir():
             raise IwloraError(f"{path} is a file; give a folder for the run")
@@ -64,7 +73,7 @@ class RunDir:
                     f"{path} belongs to another recipe ({stored}); choose another folder, or "
                     "remove it if its run is not wanted any more"
                 )
-        elif run._names() - {_LOCK}:
+        elif run._names() - {LOCK}:
             raise IwloraError(f"{path} is not empty and holds no run; choose another folder")
         try:
             with run.alone():
@@ -96,7 +105,7 @@ class RunDir:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.path / _LOCK) as held:
+        with exclusive(self.path / LOCK) as held:
             if not held:
                 raise IwloraError(
                     f"another process is at work in {self.path}; wait for it, or choose another "
@@ -123,7 +132,7 @@ class RunDir:
         if not path.is_file():
             return None
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise IwloraError(f"{path} is not a result file: {error}") from None
         if not isinstance(value, dict):
@@ -174,15 +183,22 @@ class RunDir:
         files = self.path.iterdir() if self.path.is_dir() else ()
         return {file.name for file in files if not file.name.endswith(PART)}
 
+    def diverged(self) -> bool:
+        """Whether its last attempt ended with numbers that are none, as a repetition would."""
+        return bool(self._state() == "diverged")
+
     def _failed_at_once(self) -> bool:
         """Whether the run failed with nothing to show for it: a mistake in its recipe, say."""
-        if not self._names() <= _BEGUN:
-            return False
+        begun = self._names() <= _BEGUN
+        return begun and bool(self._state() == "failed")
+
+    def _state(self) -> Any:
+        """What ``status.json`` says; None where it is not there or not whole."""
         try:
-            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not begun, or not known how it ended: not ours to take
-            return False
-        return isinstance(status, dict) and status.get("state") == "failed"
+            status = from_json((self.path / "status.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return status.get("state") if isinstance(status, dict) else None
 
 
 def environment() -> dict[str, Any]:
@@ -213,3 +229,19 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def check_output(path: str | Path, option: str) -> None:
+    """Raise ``IwloraError`` for a file that a run or a comparison has made, or may still make.
+
+    A new file of another name may lie in such a folder.
+    """
+    target = Path(path).resolve()
+    for folder in (target, *target.parents):
+        results = (folder / "result.json").is_file() or (folder / "sources.yaml").is_file()
+        begun = (folder / LOCK).is_file()
+        inside = target.relative_to(folder).parts[:1]
+        if (results or begun) and (not inside or inside[0] in _MADE):
+            raise IwloraError(
+                f"{option} {path} belongs to the results in {folder}; choose another place"
+            )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from iwlora.tasks import Task
+from iwlora.training.finite import check_answers
 from iwlora.training.rundir import RunDir
 from iwlora.training.trainer import FineTuner
 
@@ -19,13 +20,14 @@ def score_splits(
     """Score every reported split once, and keep its predictions.
 
     The first split's metrics have plain names; those of a further one end in its own, such as
-    ``accuracy_mismatched``.
+    ``accuracy_mismatched``. Raises ``Diverged`` for answers that are no numbers.
     """
     first, *_ = task.reported
     metrics: dict[str, float] = {}
     for split in task.reported:
         rows = task.splits[split]
         outputs = trainer.final_outputs(encoded[split])
+        check_answers(split, outputs)
         answers = task.kind.answers(task, rows, encoded[split], outputs, tokenizer)
         end = split.removeprefix(first)
         scored = task.kind.score(task, rows, outputs, answers)

@@ -27,6 +27,7 @@ from transformers import (
 
 from iwlora.errors import IwloraError
 from iwlora.files import write_text, writing
+from iwlora.notation import from_json
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.checkpoints import is_torn, seconds_until
@@ -44,7 +45,7 @@ class FineTuner(Trainer):
     ``scores`` says how good outputs, arrays of one row each, are for the rows of ``eval_dataset``.
     With ``fast`` it trains and scores with the kernels of :mod:`iwlora.training.kernels`.
     ``seconds`` is the time spent training so far, scoring apart, before a resume included. Raises
-    :class:`iwlora.training.finite.Diverged` for a loss or gradient that is no number.
+    :class:`iwlora.errors.Diverged` for a loss or gradient that is no number.
     """
 
     def __init__(
@@ -301,7 +302,7 @@ def _finite(value: Any) -> Any:
 def _step(line: str) -> float:
     """The step of a logged line; one that was cut off by a crash belongs to no step kept."""
     try:
-        return float(json.loads(line)["step"])
+        return float(from_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
 

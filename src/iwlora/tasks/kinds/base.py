@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from iwlora.errors import IwloraError
+from iwlora.notation import from_json
 
 if TYPE_CHECKING:
     import datasets
@@ -233,7 +234,7 @@ def plain_list(value: Any, separator: str | None) -> list[str]:
     if isinstance(value, str):
         if value.lstrip().startswith("["):
             try:
-                value = json.loads(value)
+                value = from_json(value)
             except ValueError:
                 value = value.split(separator)
         else:

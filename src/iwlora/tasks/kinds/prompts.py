@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.notation import from_json
 from iwlora.tasks.collate import IGNORED, padding
 from iwlora.tasks.encode import check_length, in_chunks
 from iwlora.tasks.kinds.packing import packed
@@ -35,7 +35,7 @@ def plain_messages(value: Any) -> list[Message] | None:
     """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
+            value = from_json(value)
         except ValueError:
             return None
         if not any(isinstance(one, dict) and "role" in one for one in value):

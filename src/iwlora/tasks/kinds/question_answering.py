@@ -61,7 +61,11 @@ class QuestionAnswering(Kind):
     def label(self, value: Any) -> dict[str, list[Any]]:
         """The answers: one text, a list, or SQuAD's {text: [...], answer_start: [...]}."""
         if isinstance(value, Mapping):
-            texts, starts = list(value.get("text", [])), list(value.get("answer_start", []))
+            texts, starts = value.get("text", []), value.get("answer_start", [])
+            if not (isinstance(texts, (list, tuple)) and isinstance(starts, (list, tuple))):
+                raise ValueError("is no {text: [...], answer_start: [...]}")
+            if not all(type(start) is int for start in starts):
+                raise ValueError("has a start that is no whole number")
             if len(texts) != len(starts):
                 raise ValueError(f"has {len(texts)} answers and {len(starts)} starts")
         else:
@@ -70,7 +74,7 @@ class QuestionAnswering(Kind):
             starts = [-1] * len(texts)
         if not texts and not self.no_answer:
             raise ValueError("has no answer; task.kind.no_answer=true allows that")
-        return {"text": [self.text(text) for text in texts], "answer_start": starts}
+        return {"text": [self.text(text) for text in texts], "answer_start": list(starts)}
 
     def check(self, row: Sequence[Any]) -> None:
         """Every answer stands in the passage, at its start where that is given."""

@@ -1,0 +1,129 @@
+"""JSON and YAML as texts, of which no size or depth does harm."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from itertools import accumulate, chain
+from typing import Any
+
+import yaml
+
+from iwlora.errors import IwloraError, shortened
+
+_MOST_NODES = 100_000
+_DEEPEST = 200  # brackets that wait for their end; the time to read more grows with their square
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value of a JSON text; raises ``ValueError`` for any other, also one nested too deeply.
+
+    >>> from_json('{"rank": 8}')
+    {'rank': 8}
+    >>> from_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: nested too deeply
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the scalars of version 1.2: ``2e-4`` is a number, ``no`` and ``on`` are words."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"given twice: {', '.join(twice)}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_SCALARS = {  # tag: (what a plain scalar of this type looks like, its first characters)
+    "null": (r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    "bool": (r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),
+    "int": (r"[-+]?(0|[1-9]\d*)", tuple("-+0123456789")),
+    "float": (
+        r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        tuple("-+0123456789."),
+    ),
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that YAML 1.1 or 1.2 would read as something else."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        # Only double quotes keep the line breaks of Unicode apart from "\n".
+        style = '"' if set(text) & set("\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, (_pattern, _first) in _SCALARS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
+        )
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """The value of a YAML text; ``origin`` names it in the ``IwloraError`` for any other.
+
+    A short text whose aliases repeat each other unfolds into billions of values, or into one
+    without end: such a text is refused too.
+
+    >>> parse_yaml("{lr: 2e-4, label: no}", "an example")
+    {'lr': 0.0002, 'label': 'no'}
+    """
+    loader = None
+    try:
+        if _depth(text) > _DEEPEST:
+            raise ValueError("nested too deeply")
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _unfolded(node, {}) > _MOST_NODES:
+            raise ValueError(f"its aliases unfold into more than {_MOST_NODES:,} values")
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        told = shortened(" ".join(str(error).split()))
+        raise IwloraError(f"{shortened(origin)} is not valid YAML: {told}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _depth(text: str) -> int:
+    """The most brackets that are open at once, quoted ones counted too."""
+    steps = (1 if sign in "[{" else -1 for sign in text if sign in "[]{}")
+    return max(accumulate(steps), default=0)
+
+
+def _unfolded(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for, each alias counted as what it repeats."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf  # what is met again inside of itself has no end
+        parts = node.value if isinstance(node, yaml.SequenceNode) else chain(*node.value)
+        known[id(node)] = 1 + sum(_unfolded(part, known) for part in parts)
+    return known[id(node)]
+
+
+def to_yaml(value: Any) -> str:
+    """Plain values as a YAML text that :func:`parse_yaml` reads back as they were.
+
+    >>> print(to_yaml({"lr": 2e-4, "label": "2e-4"}), end="")
+    lr: 0.0002
+    label: '2e-4'
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
