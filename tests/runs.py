@@ -21,12 +21,13 @@ SHORT = {"epochs": 2, "lr": 1e-2, "batch_size": 16, "max_length": 32, "precision
 
 
 def recipe(model: Path, task: Mapping[str, Any], method: str = "lora", **train: Any) -> Recipe:
-    """A method at rank 4; ``train`` are settings of the training."""
+    """A method of size 4; ``train`` are settings of the training."""
+    knob = METHODS[method].size_knob
     return build(
         {
             "model": str(model),
             "task": dict(task),
-            "method": {"name": method, **({"rank": 4} if METHODS[method].size_knob else {})},
+            "method": {"name": method, **({knob: 4} if knob else {})},
             "train": {**SHORT, **train},
         }
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import csv
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,15 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 import iwlora
+from conftest import save_tiny, tiny_config
 from iwlora.penalty.pairs import lora_pairs
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sites import dense_weight, sites
+from iwlora.training.artifacts import load_trained
+from iwlora.training.predict import predict
+from iwlora.training.recipe import build
+from iwlora.training.run import train
+from runs import logits, predictions, recipe
 from sensitivity_models import batches, classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the quantisers themselves
@@ -117,3 +125,40 @@ def test_qlora_is_measured_before_and_in_flight(evaluated: bool) -> None:
         adapted(**batch).loss.backward()
         flight.step()
     assert flight.result().values == pytest.approx(expected, rel=precision)
+
+
+@pytest.fixture(scope="module")
+def packable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny BERT of a width that bitsandbytes packs on a CPU."""
+    from transformers import AutoModel
+
+    folder = save_tiny(tmp_path_factory.mktemp("models") / "wide", "bert")
+    config = tiny_config("bert")
+    config.hidden_size, config.intermediate_size, config.initializer_range = 64, 128, 0.2
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["lora", "iw-lora", "adalora"])
+def test_a_recipe_trains_on_packed_weights(
+    method: str, packable: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    bnb = pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+    settings = {**recipe(packable, reviews, method, epochs=4).settings(), "budget": "10%"}
+    packed, dense = (
+        train(build({**settings, "quantize": how}), tmp_path / str(how)) for how in ("4bit", None)
+    )
+    assert packed["rank"] == dense["rank"]  # 10% of the same weights
+    assert packed["metrics"]["accuracy"] > 0.7
+    model, _ = load_trained(tmp_path / "4bit")
+    assert all(isinstance(site.layer, bnb.nn.Linear4bit) for site in sites(model))
+    assert not isinstance(
+        model.get_submodule("base_model.model.bert.pooler.dense"), bnb.nn.Linear4bit
+    )
+    told = predict(tmp_path / "4bit", reviews["validation"], tmp_path / "answers.csv")
+    with told.open(encoding="utf-8") as stream:
+        answers = [row["prediction"] for row in csv.DictReader(stream)]
+    assert answers == [row["prediction"] for row in predictions(tmp_path / "4bit")]
+    apart = zip(logits(tmp_path / "4bit"), logits(tmp_path / "None"), strict=True)
+    assert max(abs(one - two) for rows in apart for one, two in zip(*rows, strict=True)) > 1e-3

@@ -205,6 +205,7 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     ),
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
     "fast_kernels": st.booleans(),
+    "shard": st.booleans(),
     "group_by_length": st.booleans(),
     "deterministic": st.booleans(),
 }
@@ -226,18 +227,21 @@ def test_every_field_is_covered() -> None:
     """A field that is added must be added to these strategies."""
     assert set(OPTIONS) >= {field for method in METHODS.values() for field in method.model_fields}
     assert set(TRAIN) == set(TrainSettings.model_fields)
-    parts = {"model", "task", "method", "budget", "targets", "train", "label"}
+    parts = {"model", "task", "method", "budget", "targets", "quantize", "train", "label"}
     assert parts | {"trust_remote_code"} == set(Recipe.model_fields)
 
 
 @st.composite
 def recipes(draw: st.DrawFn, method: str) -> dict[str, Any]:
     options = {field: OPTIONS[field] for field in METHODS[method].model_fields}
+    train = draw(st.fixed_dictionaries({}, optional=TRAIN))
+    packable = METHODS[method].unpackable is None and not train.get("shard")
     return {
         "model": draw(name),
         "task": draw(files | named),
         "method": {"name": method, **draw(st.fixed_dictionaries({}, optional=options))},
-        "train": draw(st.fixed_dictionaries({}, optional=TRAIN)),
+        "train": train,
+        "quantize": draw(st.sampled_from([None, "4bit"] if packable else [None])),
         "budget": draw(st.none() | st.sampled_from(["0.5%", "1.33M", 300_000, 1.5e6, "7"])),
         "targets": draw(st.just("all") | st.lists(name, min_size=1)),
         "label": draw(st.none() | LABELS),

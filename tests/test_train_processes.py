@@ -15,24 +15,39 @@ from torch import Tensor
 from iwlora.errors import IwloraError
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
+from iwlora.training.rundir import RunDir
 from runs import evaluations, predictions, recipe, status, weights, with_options
 from test_penalty_processes import together
+from test_trajectories import Killed, kill_at
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "adalora": {"delta_t": 2},
+    "iw-lora": {"alpha": 0.3, "tolerance": 0.0, "max_batches": 4},
+    "eva": {"max_batches": 4},
+}
 # 96 = 4 × 20 + 16: the last step is short, and its pieces are 4, 4, 4, 4 or 8, 8.
-CASES: dict[str, tuple[str, dict[str, Any], int]] = {
-    "full": ("full", {}, 1),
-    "lora": ("lora", {}, 1),
-    "lora, in pieces": ("lora", {}, 2),
-    "adalora": ("adalora", {"delta_t": 2}, 1),
-    "eva": ("eva", {}, 1),
-    "iw-lora": ("iw-lora", {"alpha": 0.3, "tolerance": 0.0, "max_batches": 4}, 1),
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "full": ("full", {}),
+    "lora": ("lora", {}),
+    "lora, in pieces": ("lora", {"accumulate": 2}),
+    "lora, best epoch": ("lora", {"selection": 0.25}),
+    "eva": ("eva", {}),
+    "adalora": ("adalora", {}),
+    "iw-lora": ("iw-lora", {}),
+    "full, spread": ("full", {"shard": True, "accumulate": 2, "selection": 0.25}),
+    "houlsby, spread": ("houlsby", {"shard": True}),  # of what trains some is spread, some whole
+    "pissa, spread": ("pissa", {"shard": True}),
+    "adalora, spread": ("adalora", {"shard": True}),
+    "iw-lora, spread": ("iw-lora", {"shard": True}),
 }
 
 
 def wanted(case: str, model: Path, task: dict[str, str], **train: Any) -> Recipe:
-    method, options, accumulate = CASES[case]
-    settings = {"batch_size": 20, "accumulate": accumulate, "save_steps": 5, **train}
-    return with_options(recipe(model, task, method, **settings), **options)
+    method, how = CASES[case]
+    settings = {"batch_size": 20, "save_steps": 5, **how, **train}
+    selection = settings.pop("selection", None)
+    made = recipe(model, {**task, "selection": selection}, method, **settings)
+    return with_options(made, **OPTIONS.get(method, {}))
 
 
 def in_two(rank: int, folder: Path) -> None:
@@ -41,9 +56,15 @@ def in_two(rank: int, folder: Path) -> None:
     warnings.simplefilter("ignore")
     data = folder / "data"
     task = {split: str(data / f"{split}.csv") for split in ("train", "validation")}
+    task |= {"text": "text", "label": "mood"}
     for case in CASES:
-        made = wanted(case, folder / "model", {**task, "text": "text", "label": "mood"})
-        train(made, folder / f"two {case}")
+        train(wanted(case, folder / "model", task), folder / f"two {case}")
+    again = wanted("houlsby, spread", folder / "model", task)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(7, patch)
+        with pytest.raises(Killed):
+            train(again, folder / "resumed")
+    train(again, folder / "resumed")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +92,15 @@ def test_two_processes_take_the_path_of_one(
     told = [[row["prediction"] for row in predictions(run)] for run in (tmp_path / "one", two)]
     assert told[0] == told[1]
     scores = [[e["accuracy"] for e in evaluations(run)] for run in (tmp_path / "one", two)]
+    assert len(scores[0]) == (2 if "selection" in CASES[case][1] else 0)
     assert scores[0] == pytest.approx(scores[1])
+
+
+def test_a_spread_run_goes_on_where_it_was_killed(trained: Path) -> None:
+    whole, resumed = weights(trained / "two houlsby, spread"), weights(trained / "resumed")
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert RunDir.finished(trained / "resumed").result()["resumed_at_step"] == 5
 
 
 def test_another_path_would_be_seen(
@@ -89,14 +118,21 @@ def drift(some: dict[str, Tensor], others: dict[str, Tensor]) -> tuple[float, fl
     return float(apart.max()), float(apart.mean())
 
 
-def test_torchrun_carries_out_a_recipe(
-    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("launcher", "case"),
+    [
+        (["torch.distributed.run", "--nproc-per-node", "2"], "lora"),
+        (["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"], "full, spread"),
+    ],
+    ids=["torchrun", "accelerate launch"],
+)
+def test_a_launcher_carries_out_a_recipe(
+    launcher: list[str], case: str, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "recipe.yaml").write_text(wanted("lora", tiny_bert, reviews).to_yaml())
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    (tmp_path / "recipe.yaml").write_text(wanted(case, tiny_bert, reviews).to_yaml())
     command = ["-m", "iwlora", "train", str(tmp_path / "recipe.yaml"), "--out"]
     done = subprocess.run(
-        [*launcher, *command, str(tmp_path / "run")],
+        [sys.executable, "-m", *launcher, *command, str(tmp_path / "run")],
         capture_output=True,
         text=True,
         check=False,
@@ -105,10 +141,11 @@ def test_torchrun_carries_out_a_recipe(
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("accuracy") == 1
     assert status(tmp_path / "run") == {"state": "done"}
+    assert (tmp_path / "run" / "checkpoints" / "checkpoint-5" / "rng_state_1.pth").is_file()
 
 
-def test_what_does_not_divide_or_is_not_ddp_is_refused(
-    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_does_not_divide_is_refused(
+    tiny_bert: Path, reviews: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from iwlora.training import run as run_module
 
@@ -119,6 +156,27 @@ def test_what_does_not_divide_or_is_not_ddp_is_refused(
             IwloraError, match=r"batch_size=20 does not divide .* 3 processes × tra"
         ):
             run_module._rows_at_once(settings)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(IwloraError, match=r"FSDP was asked for .*; a run trains .* with DDP"):
-        train(wanted("lora", tiny_bert, reviews), tmp_path / "sharded")
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        ("ACCELERATE_USE_FSDP", r"FSDP was asked for from outside; .* with train\.shard=true"),
+        (
+            "ACCELERATE_USE_DEEPSPEED",
+            r"DeepSpeed .* its optimizers hold copies .* train\.shard=true",
+        ),
+    ],
+)
+def test_what_a_launcher_may_not_ask_for_is_told_at_the_start(
+    variable: str,
+    told: str,
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(IwloraError, match=told):
+        train(wanted("lora", tiny_bert, reviews), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

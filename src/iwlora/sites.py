@@ -132,6 +132,20 @@ def head_modules(model: nn.Module) -> list[str]:
     ]
 
 
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The repeated blocks of a model, in order: what its outermost lists of modules hold.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> config = BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+    ...                     intermediate_size=16, vocab_size=10)
+    >>> [type(block).__name__ for block in blocks(BertModel(config))]
+    ['BertLayer', 'BertLayer']
+    """
+    if isinstance(model, nn.ModuleList):
+        return list(model)
+    return [block for child in model.children() for block in blocks(child)]
+
+
 def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
     """The module that ends the block of a feed-forward, whose last matrix is the site ``down``.
 

@@ -47,6 +47,8 @@ def plan_of(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> Load:
 
 VALUES = {
     "precision": "bf16",
+    "fast_kernels": False,
+    "shard": True,
     "warmup": 0.1,
     "report_to": [],
     "group_by_length": False,

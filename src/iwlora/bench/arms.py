@@ -21,6 +21,8 @@ UNFAIR_TRAIN = {
     "weight_decay": _OPTIMIZER,
     "max_grad_norm": _OPTIMIZER,
     "precision": _COMPUTING,
+    "fast_kernels": _COMPUTING,
+    "shard": _COMPUTING,
     "deterministic": _COMPUTING,
     "group_by_length": "it changes the order of the data",
     "seed": "all arms have the same seeds; give them in seeds",
@@ -34,6 +36,7 @@ UNFAIR = {
     "task": "the arms would have other data",
     "budget": "an arm with more parameters would have more room",
     "targets": "the arms would adapt other matrices",
+    "quantize": "the arms would start from other weights",
     "seeds": "differences are paired by seed, so all arms have the same",
 }
 """Parts of a recipe that all arms must share, each with the reason."""

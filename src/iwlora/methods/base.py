@@ -68,7 +68,8 @@ class Method(BaseModel):
 
     A method is one subclass in one file and one row in ``METHODS``. Fields are its options
     as a recipe names them; ``size_knob`` names the field that sets its size, None if it has none.
-    ``unmergeable`` says why no plain model computes what the trained one does, None if one does.
+    ``unmergeable`` says why no plain model computes what the trained one does, None if one does;
+    ``unpackable`` why the method cannot train a model whose weights are packed in 4 bits.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,6 +80,9 @@ class Method(BaseModel):
     size_knob: ClassVar[str | None] = None
     identity_at_init: ClassVar[bool] = True
     unmergeable: ClassVar[str | None] = None
+    unpackable: ClassVar[str | None] = (
+        "transformers trains packed weights under PEFT's adapters alone, and it is none of them"
+    )
     control_of: ClassVar[str | None] = None
     """The name of the method whose gain this one explains away: what ``controls: true`` adds."""
 

@@ -19,6 +19,7 @@ class Full(Method):
     name: ClassVar[str] = "full"
     summary: ClassVar[str] = "full fine-tuning: every parameter moves"
     paper: ClassVar[str] = "Devlin et al. 2019, arXiv:1810.04805"
+    unpackable: ClassVar[str | None] = "packed weights are fixed, and it trains all weights"
 
     def parameters(self, model: Any, sites: Sequence[Site], size: int | None) -> int:
         """All parameters outside the task head."""

@@ -26,6 +26,7 @@ class Lora(Method):
     summary: ClassVar[str] = "low-rank adaptation at one rank for every matrix"
     paper: ClassVar[str] = "Hu et al. 2021, arXiv:2106.09685"
     size_knob: ClassVar[str | None] = "rank"
+    unpackable: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
     """What a variant adds to ``peft.LoraConfig``."""
 

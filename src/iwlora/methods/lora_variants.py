@@ -62,6 +62,7 @@ class Pissa(Lora):
     paper: ClassVar[str] = "Meng et al. 2024, arXiv:2404.02948"
     identity_at_init: ClassVar[bool] = False  # equal up to the rounding of W − BA + BA
     options: ClassVar[Mapping[str, Any]] = {"init_lora_weights": "pissa"}
+    unpackable: ClassVar[str | None] = "it takes components out of the weights, which packed bars"
 
     def attach(
         self,

@@ -32,6 +32,7 @@ class Prefix(Method):
     paper: ClassVar[str] = "Li and Liang 2021, arXiv:2101.00190"
     size_knob: ClassVar[str | None] = "num_virtual_tokens"
     identity_at_init: ClassVar[bool] = False
+    unpackable: ClassVar[str | None] = None
     unmergeable: ClassVar[str | None] = "its keys and values belong to no weight"
 
     num_virtual_tokens: Annotated[int, Field(ge=1, strict=True)] = 16

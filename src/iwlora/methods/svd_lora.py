@@ -34,6 +34,7 @@ class SvdLora(Method):
     summary: ClassVar[str] = "LoRA in SVD form, with near orthogonal factors"
     paper: ClassVar[str] = "Zhang et al. 2023, arXiv:2303.10512"
     size_knob: ClassVar[str | None] = "rank"
+    unpackable: ClassVar[str | None] = None
 
     rank: Annotated[int, Field(ge=1, strict=True)] = 8
     lora_alpha: Annotated[float, Field(gt=0)] = 16.0

@@ -16,7 +16,7 @@ from iwlora.penalty.effect import Effect, effects
 from iwlora.penalty.gram import LowRankPair, penalty, penalty_gradients, squared_norms
 from iwlora.penalty.pairs import lora_pairs, squared_weights
 from iwlora.penalty.schedule import Schedule, constant
-from iwlora.penalty.sharded import piece, whole
+from iwlora.sensitivity.sharded import piece, whole
 
 ROUTES = ("loss", "gradient", "decoupled")
 

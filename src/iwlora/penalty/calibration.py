@@ -62,14 +62,15 @@ def why_not_before(model: nn.Module, loader: Any, loss: Loss | None) -> str | No
 def measure_in_flight(model: nn.Module, **how: Any) -> InFlight:
     """Begin to read the training's own backward passes.
 
-    Raises ``IwloraError`` for the estimator ``lora`` on a sharded model.
+    Raises ``IwloraError`` for the estimator ``lora`` where LoRA's own factors are sharded.
     """
-    if how.get("estimator") == "lora" and _sharded(model):
+    pairs = lora_pairs(model)
+    if how.get("estimator") == "lora" and any(isinstance(pair.B, DTensor) for pair in pairs):
         raise IwloraError(
-            "estimator='lora' was given for a model that is sharded, where no process has the "
-            "gradient of LoRA's B; accepted are exact, ghost, sketch and auto"
+            "estimator='lora' was given for LoRA that is sharded, where no process has the "
+            "gradient of its B; accepted are exact, ghost, sketch and auto"
         )
-    return InFlight(adapted_sites(model), lora_pairs(model), **how)
+    return InFlight(adapted_sites(model), pairs, **how)
 
 
 def adapted_sites(model: nn.Module) -> list[Site]:

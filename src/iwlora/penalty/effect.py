@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from iwlora.penalty.gram import LowRankPair
-from iwlora.penalty.sharded import whole
+from iwlora.sensitivity.sharded import whole
 
 NOTHING = 1e-3  # largest site's ratio below which the penalty cannot be told from none
 DOMINATES = 1.0  # median ratio above which the penalty decides where the parameters go

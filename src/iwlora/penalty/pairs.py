@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from iwlora.errors import IwloraError
 from iwlora.penalty.gram import LowRankPair
-from iwlora.penalty.sharded import whole
+from iwlora.sensitivity.sharded import whole
 
 
 def lora_pairs(model: nn.Module) -> list[LowRankPair]:

@@ -15,6 +15,7 @@ from iwlora.files import settled, writing
 from iwlora.methods.saved import adapter_files, load_adapter, merged
 from iwlora.notation import from_json
 from iwlora.training.backbone import BUILTIN, load_backbone, load_tokenizer, reason_of
+from iwlora.training.calibrate import packing
 from iwlora.training.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def load_trained(
     model: Any
     try:
         if saved.name == "adapter":
-            backbone, _ = load_backbone(run.recipe().model, task.labels, task.kind, **trust)
+            # Merged are the weights that were packed: those of the pretrained model.
+            packed = None if merge else packing(run.recipe())
+            backbone, _ = load_backbone(
+                run.recipe().model, task.labels, task.kind, packing=packed, **trust
+            )
             model = load_adapter(backbone, saved)
             model = merged(model) if merge else model
         else:

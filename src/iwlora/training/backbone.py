@@ -13,6 +13,7 @@ from iwlora.errors import IwloraError, shown, unknown
 from iwlora.sites import head_modules, sites
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
+from iwlora.training.packing import Packing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,13 +57,14 @@ def load_backbone(
     labels: Sequence[str] = (),
     kind: Kind | None = None,
     trust_remote_code: bool = False,
+    packing: Packing | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model with the head of a kind of task, in float32, and its tokenizer.
 
     Without ``kind`` it classifies into ``labels``. A new head is drawn from torch's global random
     state. With ``trust_remote_code``, code that comes with the model is run, after a warning.
-    Raises ``IwloraError`` when the model is not there, lacks weights or vocabulary, or is of a
-    type that cannot do such a task.
+    ``packing`` packs the linear layers in the blocks. Raises ``IwloraError`` when the model is not
+    there, lacks weights or vocabulary, cannot do such a task, or cannot be packed.
     """
     import torch
     from transformers import AutoConfig
@@ -70,6 +72,7 @@ def load_backbone(
     path, kind = locate(model), kind or Classification()
     if trust_remote_code:
         logger.warning(f"trust_remote_code: code that comes with {model} runs with all your rights")
+    packed = packing.arguments(skeleton(model, kind, trust_remote_code)) if packing else {}
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind.configure(config, labels)
@@ -82,6 +85,7 @@ def load_backbone(
             key_mapping=renamed,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
+            **packed,
         )
     except IwloraError:
         raise

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iwlora.files import replacing, writing
+from iwlora.sensitivity import processes
+from iwlora.training.sharded import parameters, set_parameters
 
 
 class KeepBest(TrainerCallback):
@@ -40,7 +41,7 @@ class KeepBest(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Forget what another attempt stored, unless this one goes on with it."""
-        if not state.global_step:
+        if not state.global_step and state.is_world_process_zero:
             self._file.unlink(missing_ok=True)
 
     def on_evaluate(
@@ -56,24 +57,25 @@ class KeepBest(TrainerCallback):
             return
         scores = metrics or {}
         score = scores.get(f"eval_{self._metric}", -scores.get("eval_loss", float("inf")))
-        if self._file.is_file() and not score > float(self._stored()["score"]):
+        if not processes.by_first(lambda: self._is_best(score)):
             return
-        tensors = {
-            name: self._model.get_parameter(name).detach().cpu().contiguous()
-            for name in self._trainable
-        }
-        told = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
-        with writing("the best epoch", self._file.parent), replacing(self._file) as new:
-            save_file(tensors, new, metadata=told)
+        tensors = parameters(self._model, self._trainable)
+        if state.is_world_process_zero:
+            told = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
+            with writing("the best epoch", self._file.parent), replacing(self._file) as new:
+                save_file(tensors, new, metadata=told)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Bring the best parameters back."""
+        processes.wait()  # until it is written
         self.epoch = float(self._stored()["epoch"])
-        with safe_open(self._file, framework="pt") as stored, torch.no_grad():
-            for name in self._trainable:
-                self._model.get_parameter(name).copy_(stored.get_tensor(name))
+        with safe_open(self._file, framework="pt") as stored:
+            set_parameters(self._model, {name: stored.get_tensor(name) for name in self._trainable})
+
+    def _is_best(self, score: float) -> bool:
+        return not self._file.is_file() or score > float(self._stored()["score"])
 
     def _stored(self) -> dict[str, str]:
         with safe_open(self._file, framework="pt") as stored:

@@ -21,8 +21,9 @@ from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
 from iwlora.training.backbone import load_backbone
 from iwlora.training.finite import listed
-from iwlora.training.kernels import as_trained
+from iwlora.training.kernels import as_trained, resolve_precision
 from iwlora.training.order import EpochOrder
+from iwlora.training.packing import Packing
 from iwlora.training.recipe import Recipe
 
 
@@ -37,9 +38,10 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
         raise IwloraError(f"{recipe.method.name} measures nothing; take method.name=iw-lora")
     task = tasks.load(recipe.task, recipe.train.seed)
     seed_everything(recipe.train.seed)
-    trust = recipe.trust_remote_code
-    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust)
-    model.to(device())  # type: ignore[arg-type]
+    trust, packed = recipe.trust_remote_code, packing(recipe)
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, packed)
+    if not recipe.quantize:  # else it is there
+        model.to(device())  # type: ignore[arg-type]
     rows = encode(task, tokenizer, recipe.train.max_length, model.config)["train"]
     collate = collator(tokenizer, task, model)
     task.kind.check_model(model, rows, collate)
@@ -55,6 +57,14 @@ def device() -> torch.device:
     """Where measuring and training happen: this process's accelerator, or the CPU without one."""
     found: torch.device = PartialState().device
     return found
+
+
+def packing(recipe: Recipe) -> Packing | None:
+    """How a recipe wants its frozen weights packed, if it does, for this process."""
+    if recipe.quantize is None:
+        return None
+    half = resolve_precision(recipe.train.precision, device()) == "bf16"
+    return Packing(torch.bfloat16 if half else torch.float32, device())
 
 
 def calibration_batches(recipe: Recipe, rows: Any, collate: Any) -> Iterator[Mapping[str, Tensor]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from iwlora.methods.base import Attached
 from iwlora.training.order import EpochOrder
+from iwlora.training.sharded import parameters
 
 _ROWS_READ = 1000
 
@@ -38,6 +39,6 @@ def head_digest(attached: Attached) -> str | None:
 
 def _hash(model: Any, names: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for name in names:
-        digest.update(model.get_parameter(name).detach().float().cpu().numpy().tobytes())
+    for tensor in parameters(model, names).values():
+        digest.update(tensor.float().numpy().tobytes())
     return digest.hexdigest()[:16]

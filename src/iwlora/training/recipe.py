@@ -59,6 +59,9 @@ class TrainSettings(BaseModel):
     """Of the matrix products; parameters are always float32. auto: bf16 where hardware has it."""
     fast_kernels: Annotated[bool, Field(strict=True)] = True
     """LoRA in one pass, quick dropout and attention on CPUs: the same to rounding."""
+    shard: Annotated[bool, Field(strict=True)] = False
+    """Of several processes each holds a piece of the model (FSDP2), not a copy; the result is the
+    same."""
     group_by_length: Annotated[bool, Field(strict=True)] = True
     """Batches of similar length: less padding, the same for every method at equal seed."""
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
@@ -92,6 +95,8 @@ class Recipe(BaseModel):
     method: SerializeAsAny[Method]
     budget: str | Number | None = None
     targets: Literal["all"] | list[str] = "all"
+    quantize: Literal["4bit"] | None = None
+    """How bitsandbytes packs the frozen matrices of the blocks: with LoRA this is QLoRA."""
     train: TrainSettings = TrainSettings()
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
     """Run the Python code that comes with the model, with all rights of the user."""
@@ -112,6 +117,20 @@ class Recipe(BaseModel):
         if value != "all" and not names:
             raise ValueError("accepted is all, or a list of kinds of matrices or of their names")
         return value
+
+    @model_validator(mode="after")
+    def _can_be_packed(self) -> Recipe:
+        if self.quantize and self.method.unpackable:
+            raise ValueError(
+                f"quantize={self.quantize} was given, and {self.method.name} cannot go on packed "
+                f"weights: {self.method.unpackable}; take lora or iw-lora, or quantize=null"
+            )
+        if self.quantize and self.train.shard:
+            raise ValueError(
+                f"quantize={self.quantize} was given with train.shard=true, which spreads weights "
+                "of one type alone; packed weights are small: take train.shard=false"
+            )
+        return self
 
     def settings(self) -> dict[str, Any]:
         """All fields as plain values, defaults included."""

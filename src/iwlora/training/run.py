@@ -28,9 +28,9 @@ from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.encode import collator, encode
-from iwlora.training.backbone import load_backbone
+from iwlora.training.backbone import load_backbone, skeleton
 from iwlora.training.best import KeepBest
-from iwlora.training.calibrate import calibration_batches, device, naming_rows
+from iwlora.training.calibrate import calibration_batches, device, naming_rows, packing
 from iwlora.training.checkpoints import Seal, last_sealed
 from iwlora.training.fingerprint import data_digest, head_digest
 from iwlora.training.kernels import as_trained, resolve_precision
@@ -39,6 +39,7 @@ from iwlora.training.order import EpochOrder
 from iwlora.training.recipe import Recipe, TrainSettings
 from iwlora.training.rundir import RunDir
 from iwlora.training.scores import score_splits
+from iwlora.training.sharded import gathered, shard
 from iwlora.training.trainer import EvaluateEpochs, FineTuner, Log, Progress, task_loss
 
 EVALUATION_BATCH = 64
@@ -95,16 +96,21 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> Prepared:
     settings = recipe.train
     task = tasks.load(recipe.task, settings.seed)
     seed_everything(settings.seed)
-    trust = recipe.trust_remote_code
-    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust)
-    model.to(device())  # type: ignore[arg-type]
+    trust, packed = recipe.trust_remote_code, packing(recipe)
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, packed)
+    spread = settings.shard and processes.count() > 1
+    whole = not spread or recipe.method.calibration()  # else it is never whole on one device
+    if whole and not recipe.quantize:  # what is packed is there
+        model.to(device())  # type: ignore[arg-type]
+    own = set(map(id, model.parameters()))
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
     encoded = encode(task, tokenizer, settings.max_length, model.config)
     collate = collator(tokenizer, task, model)
     size = recipe.method.size
     if recipe.budget is not None:
-        size = solve(recipe.method, model, sites, recipe.budget)
+        counted = skeleton(recipe.model, task.kind, trust) if recipe.quantize else model
+        size = solve(recipe.method, counted, sites, recipe.budget)
     recipe.method.check(sites, size)
     sensitivity = _sensitivity(recipe, run, task, model, sites, encoded["train"], collate)
     attached = recipe.method.attach(model, sites, size, settings.seed, sensitivity)
@@ -114,6 +120,8 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> Prepared:
         started = time.perf_counter()
         attached.initialize(calibration_batches(recipe, encoded["train"], collate))
         initializing = time.perf_counter() - started
+    if spread:
+        shard(attached.model, own, device())
     trainer = _trainer(recipe, run, task, attached, encoded, collate, tokenizer, progress)
     return Prepared(
         task, tokenizer, sites, size, encoded, sensitivity, attached, initializing, trainer
@@ -132,10 +140,11 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     }
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
-    if processes.rank() == 0:
-        with writing("the trained parameters", run.path):
-            attached.save(run.path)
-            ready.tokenizer.save_pretrained(run.path / "tokenizer")
+    with gathered(attached.model, attached.trainable):
+        if processes.rank() == 0:
+            with writing("the trained parameters", run.path):
+                attached.save(run.path)
+                ready.tokenizer.save_pretrained(run.path / "tokenizer")
 
     return {
         "method": recipe.method.name,
@@ -301,17 +310,17 @@ def _rows_at_once(settings: TrainSettings) -> int:
 
 
 def _check_launcher() -> None:
-    """Raise ``IwloraError`` for ways of running in several processes other than DDP."""
-    for variable, what in (
-        ("ACCELERATE_USE_FSDP", "FSDP"),
-        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
-    ):
+    """Raise ``IwloraError`` for what a launcher asks for that a recipe says, or that is not had."""
+    refused = {
+        "ACCELERATE_USE_FSDP": "FSDP was asked for from outside; the recipe asks for it: start "
+        "plain processes (torchrun, or accelerate launch without FSDP) with train.shard=true",
+        "ACCELERATE_USE_DEEPSPEED": "DeepSpeed was asked for; its optimizers hold copies of the "
+        "parameters, which penalties and pruning do not reach: start plain processes (torchrun, "
+        "or accelerate launch without DeepSpeed), with train.shard=true to spread the model",
+    }
+    for variable, what in refused.items():
         if os.environ.get(variable, "false").lower() == "true":
-            raise IwloraError(
-                f"{what} was asked for ({variable}); a run trains in several processes with DDP: "
-                "start it with torchrun, or train a sharded model in a Trainer of your own with "
-                "iwlora.IWLoraCallback"
-            )
+            raise IwloraError(f"{variable} is set: {what}")
 
 
 def _written(settings: TrainSettings, parameters: int) -> int:

@@ -6,10 +6,11 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped]
@@ -24,16 +25,25 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from iwlora.errors import IwloraError
 from iwlora.files import write_text, writing
 from iwlora.notation import from_json
+from iwlora.sensitivity.sharded import whole
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.checkpoints import is_torn, seconds_until
 from iwlora.training.finite import Finite
 from iwlora.training.kernels import fast_kernels
 from iwlora.training.order import ByLength, EpochOrder, Pieces
+from iwlora.training.sharded import (
+    optimizer_state,
+    parameters,
+    pieces_of_state,
+    set_parameters,
+    sharded,
+)
 
 _TRAINABLE_FILE = "trainable.safetensors"
 
@@ -64,6 +74,11 @@ class FineTuner(Trainer):
             rows = kwargs["eval_dataset"]
             kwargs["compute_metrics"] = lambda found: scores(_of_rows(rows, found))
         super().__init__(**kwargs)
+        spread = sharded(kwargs["model"])
+        if spread and not hasattr(self, "is_distributed_loading_by_transformers"):
+            raise IwloraError("train.shard=true needs transformers 5.23 or later; upgrade it")
+        # By this the Trainer leaves the model as it is and averages the gradients of what is whole.
+        self.is_distributed_loading_by_transformers = spread
         self._kind = kind or Classification()
         self._tokenizer = tokenizer
         self._final = False
@@ -135,6 +150,8 @@ class FineTuner(Trainer):
         """
         made = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(*model)
+        if made:
+            optimizer.register_load_state_dict_pre_hook(pieces_of_state)
         if made and self._learning_rates:
             module, named = self._module, self._learning_rates.items()
             factors = {module.get_parameter(name): factor for name, factor in named}
@@ -185,7 +202,7 @@ class FineTuner(Trainer):
         return loss
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[no-untyped-call]
+        norm = whole(super()._get_grad_norm(*args, **kwargs))  # type: ignore[no-untyped-call]
         self._finite.step(self.state.global_step, norm)
         return norm
 
@@ -198,19 +215,31 @@ class FineTuner(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            name: self._module.get_parameter(name).detach().contiguous() for name in self._trainable
-        }
-        save_file(tensors, folder / _TRAINABLE_FILE)
+        tensors = parameters(self._module, self._trainable)
+        if self.args.should_save:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, folder / _TRAINABLE_FILE)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_distributed_loading_by_transformers:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        optimizer, scheduler = cast(Any, self.optimizer), cast(Any, self.lr_scheduler)
+        state = optimizer_state(optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        # Kept whole until the last piece of a step, gradients would take what sharding saves.
+        yield
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         tensors = load_file(Path(resume_from_checkpoint) / _TRAINABLE_FILE)
         if set(tensors) != set(self._trainable):
             raise IwloraError(f"{resume_from_checkpoint} is a checkpoint of another model")
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                self._module.get_parameter(name).copy_(tensor)
+        set_parameters(self._module, tensors)
 
 
 def _of_rows(rows: Any, found: Any) -> dict[str, Any]:
