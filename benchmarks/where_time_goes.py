@@ -33,9 +33,10 @@ from transformers import Trainer, TrainerCallback
 
 import plain_peft
 from iwlora.sites import sites
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
 from iwlora.training.backbone import skeleton
 from iwlora.training.recipe import build
+from iwlora.training.run import train
 from measuring import machine, table
 from throughput import ARMS
 
@@ -157,7 +158,7 @@ def ours(given: argparse.Namespace, method: dict[str, Any], lr: float, steps: St
             "train": {"lr": lr},
         }
     )
-    make, found = run_module._trainer, []
+    make, found = prepare_module._trainer, []
 
     def made(recipe: Any, run: Any, task: Any, attached: Any, *rest: Any) -> Any:
         watch = steps.watch
@@ -169,12 +170,12 @@ def ours(given: argparse.Namespace, method: dict[str, Any], lr: float, steps: St
         found.append(make(recipe, run, task, attached, *rest))
         return watched(found[0], steps)
 
-    run_module._trainer = made
+    prepare_module._trainer = made
     try:
         with tempfile.TemporaryDirectory() as folder:
-            run_module.train(recipe, Path(folder) / "run")
+            train(recipe, Path(folder) / "run")
     finally:
-        run_module._trainer = make
+        prepare_module._trainer = make
     return torch.bfloat16 if found[0].args.bf16 else torch.float32
 
 

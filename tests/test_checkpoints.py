@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from iwlora.errors import IwloraError
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
+from iwlora.training.callbacks import Log
 from iwlora.training.checkpoints import last_sealed, seal, seconds_until
 from iwlora.training.run import train
-from iwlora.training.trainer import Log
 from runs import logged, recipe, status, weights
 
 
@@ -82,7 +82,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
 
     wanted = recipe(tiny_bert, reviews, save_steps=3)
     whole = train(wanted, tmp_path / "whole")
-    monkeypatch.setattr(run_module, "Log", Killing)
+    monkeypatch.setattr(prepare_module, "Log", Killing)
     with pytest.raises(Killed):
         train(wanted, tmp_path / "run")
     monkeypatch.undo()
@@ -119,7 +119,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(
     from contextlib import ExitStack
 
     wanted = recipe(tiny_bert, reviews, save_steps=3)
-    monkeypatch.setattr(run_module, "Log", Filling)
+    monkeypatch.setattr(prepare_module, "Log", Filling)
     told = r"cannot write the checkpoint of step 6 into .*checkpoints \(.*MB of its disk are free"
     with ExitStack() as stack, pytest.raises(IwloraError, match=told):
         train(wanted, tmp_path)

@@ -167,7 +167,7 @@ def test_an_interrupted_process_goes_on_where_it_was(
     given = ["train", str(recipe), "--out", str(out), "train.epochs=3", "train.save_steps=2"]
     slow = (
         "import sys, time\n"
-        "from iwlora.training.trainer import Log\n"
+        "from iwlora.training.callbacks import Log\n"
         "def on_step_end(self, args, state, control, **kwargs):\n"
         "    if state.global_step > 7:\n"
         "        time.sleep(60)\n"

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from commands import call, check_plain, run_settings, snapshot, spawn, write_recipe
 from iwlora.training import estimate as estimating
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
 from iwlora.training.estimate import Memory, estimate
 from iwlora.training.live import LiveTensors
 from iwlora.training.recipe import build
@@ -81,14 +81,14 @@ class Truth(TrainerCallback):
 
 def carried_out(wanted: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Truth:
     truth = Truth()
-    make = run_module._trainer
+    make = prepare_module._trainer
 
     def watched(*args: Any) -> Any:
         trainer = make(*args)
         trainer.callback_handler.callbacks.insert(0, truth)
         return trainer
 
-    monkeypatch.setattr(run_module, "_trainer", watched)
+    monkeypatch.setattr(prepare_module, "_trainer", watched)
     train(wanted, folder)
     monkeypatch.undo()
     return truth

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iwlora.errors import Diverged
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
 from iwlora.training.finite import Finite
 from iwlora.training.order import EpochOrder
 from iwlora.training.run import train
@@ -73,7 +73,7 @@ def test_a_run_stops_before_the_optimizer_moves(
                     )
             return super().training_step(model, *args, **kwargs)
 
-    monkeypatch.setattr(run_module, "FineTuner", Breaking)
+    monkeypatch.setattr(prepare_module, "FineTuner", Breaking)
     wanted = recipe(tiny_bert, reviews, accumulate=accumulate)
     rows = EpochOrder(96, 16, 0, None).rows(7)
     with pytest.raises(Diverged, match=f"the {what} is nan in step 8: .* counted from 0: ") as told:

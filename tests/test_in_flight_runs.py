@@ -13,10 +13,10 @@ import torch
 from iwlora.errors import IwloraError
 from iwlora.penalty import log
 from iwlora.sensitivity.record import Sensitivity
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
+from iwlora.training.callbacks import Log
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
-from iwlora.training.trainer import Log
 from runs import recipe, weights, with_options
 
 FREE = {"measure": "in-flight", "estimator": "lora", "tolerance": 0.0}
@@ -39,7 +39,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             if state.global_step == step:
                 raise Killed
 
-    monkeypatch.setattr(run_module, "Log", Killing)
+    monkeypatch.setattr(prepare_module, "Log", Killing)
 
 
 @pytest.mark.parametrize("how", [FREE, READ], ids=["lora", "exact"])

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import TrainerCallback
 
 from counted import BLOCKS, MATRICES
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
 from iwlora.training.run import train
 from runs import recipe
 
@@ -96,7 +96,7 @@ def costs(
     """The costs of a step of a method's run, with a change made to its Trainer."""
 
     def counted(method: str, precision: str, change: Change = lambda trainer: None) -> Costs:
-        watch, make = OneStep(), run_module._trainer
+        watch, make = OneStep(), prepare_module._trainer
 
         def watched(*args: Any) -> Any:
             trainer = make(*args)
@@ -105,7 +105,7 @@ def costs(
             return trainer
 
         with monkeypatch.context() as patch:
-            patch.setattr(run_module, "_trainer", watched)
+            patch.setattr(prepare_module, "_trainer", watched)
             train(
                 recipe(tiny_bert, reviews, method, epochs=1, precision=precision),
                 tmp_path / f"run-{len(list(tmp_path.iterdir()))}",

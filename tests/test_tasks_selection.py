@@ -12,7 +12,7 @@ from torch import Tensor
 from iwlora import IwloraError, train
 from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
 from iwlora.training.best import KeepBest
 from runs import evaluations, recipe, weights, with_options
 
@@ -60,7 +60,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> list[dict[str,
             super().on_train_end(*args, **kwargs)
             seen.append(parameters(self._model, self._trainable))
 
-    monkeypatch.setattr(run_module, "KeepBest", Seeing)
+    monkeypatch.setattr(prepare_module, "KeepBest", Seeing)
     return seen
 
 

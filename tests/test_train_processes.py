@@ -147,15 +147,15 @@ def test_a_launcher_carries_out_a_recipe(
 def test_what_does_not_divide_is_refused(
     tiny_bert: Path, reviews: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from iwlora.training import run as run_module
+    from iwlora.training import prepare as prepare_module
 
     settings = wanted("lora", tiny_bert, reviews).train
     with monkeypatch.context() as three:
-        three.setattr(run_module.processes, "count", lambda: 3)
+        three.setattr(prepare_module.processes, "count", lambda: 3)
         with pytest.raises(
             IwloraError, match=r"batch_size=20 does not divide .* 3 processes × tra"
         ):
-            run_module._rows_at_once(settings)
+            prepare_module._rows_at_once(settings)
 
 
 @pytest.mark.parametrize(

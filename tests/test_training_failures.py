@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from iwlora.errors import IwloraError
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
+from iwlora.training.callbacks import Log
 from iwlora.training.run import train
 from iwlora.training.rundir import RunDir
-from iwlora.training.trainer import Log
 from runs import recipe, status, with_options
 
 
@@ -28,7 +28,7 @@ def test_an_error_in_the_middle_leaves_no_result(
                 raise Stopped("the disk is full")
 
     wanted, folder = recipe(tiny_bert, reviews, epochs=1), tmp_path / "run"
-    monkeypatch.setattr(run_module, "Log", Stopping)
+    monkeypatch.setattr(prepare_module, "Log", Stopping)
     with pytest.raises(Stopped):
         train(wanted, folder)
     assert status(folder) == {"state": "failed", "error": "Stopped: the disk is full"}
@@ -81,7 +81,7 @@ def test_a_training_too_short_for_the_method_is_told(
 def test_a_line_that_a_crash_cut_off_does_not_stop_a_resume(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from iwlora.training.trainer import Log
+    from iwlora.training.callbacks import Log
 
     path = tmp_path / "metrics.jsonl"
     path.write_text(

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from iwlora.training import run as run_module
+from iwlora.training import prepare as prepare_module
+from iwlora.training.callbacks import Log
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
-from iwlora.training.trainer import FineTuner, Log
+from iwlora.training.trainer import FineTuner
 from runs import RUN, evaluations, logged, logits, recipe, weights, with_options
 
 # Strong enough for a regularizer to show in the path when it is counted more than once.
@@ -38,7 +39,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             if state.global_step == step:
                 raise Killed
 
-    monkeypatch.setattr(run_module, "Log", Killing)
+    monkeypatch.setattr(prepare_module, "Log", Killing)
 
 
 @pytest.mark.parametrize("method", RUN)
@@ -91,7 +92,7 @@ class Recording(FineTuner):
 def record(
     recipes: Sequence[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple[list[Tensor], dict[str, Tensor]]]:
-    monkeypatch.setattr(run_module, "FineTuner", Recording)
+    monkeypatch.setattr(prepare_module, "FineTuner", Recording)
     monkeypatch.setattr(Recording, "runs", [])
     for number, wanted in enumerate(recipes):
         train(wanted, tmp_path / str(number))
@@ -174,5 +175,5 @@ def test_a_regularizer_counted_in_every_piece_would_be_seen(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_module, "task_loss", counted_in_every_piece)
+    monkeypatch.setattr(prepare_module, "task_loss", counted_in_every_piece)
     assert spread(tiny_bert, reviews, "adalora", tmp_path, batch_size=20) > 1e-3

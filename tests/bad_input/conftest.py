@@ -56,6 +56,6 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("work began before the mistake was found")
 
-    monkeypatch.setattr("iwlora.training.run.measure", work)
+    monkeypatch.setattr("iwlora.training.prepare.measure", work)
     monkeypatch.setattr("iwlora.training.calibrate.measure", work)
     monkeypatch.setattr("iwlora.training.trainer.FineTuner.train", work)

@@ -22,8 +22,9 @@ from iwlora import tasks
 from iwlora.methods.budget import count
 from iwlora.training.live import LiveTensors
 from iwlora.training.order import Pieces
+from iwlora.training.prepare import EVALUATION_BATCH, Prepared, prepare
 from iwlora.training.recipe import Recipe
-from iwlora.training.run import EVALUATION_BATCH, Prepared, deterministic, peak_memory, prepare
+from iwlora.training.run import deterministic, peak_memory
 from iwlora.training.rundir import RunDir
 from iwlora.training.trainer import FineTuner
 
