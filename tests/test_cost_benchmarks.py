@@ -86,3 +86,18 @@ def test_no_site_is_left_out_of_the_profile(script: Any) -> None:
         if type(module).__module__.startswith("peft.tuners.lora")
     ]
     assert sorted(layers) == sorted(names)
+
+
+def test_every_lever_can_be_pulled(script: Any) -> None:
+    """Each variant is a valid recipe, and what it replaces is there and is another."""
+    levers = script("levers")
+    given = levers.argparse.Namespace(glue="none", rows=320)
+    usual = levers.recipe(given).train
+    for name, (settings, replaced) in levers.VARIANTS.items():
+        changed = levers.recipe(given, **settings).train != usual
+        changed |= any(getattr(owner, attribute) != value for owner, attribute, value in replaced)
+        assert changed == (name != "all levers"), name
+
+
+def test_scoring_in_the_order_of_the_rows_is_that(script: Any) -> None:
+    assert list(script("levers")._InOrder([3, 9, 5])) == [0, 1, 2]
