@@ -5,7 +5,8 @@
 All variants train LoRA on MiniLM in one process, in turn, ``--rounds`` times; a ratio is taken
 within a round, and the median over rounds is printed. Seconds are processor time of training, which
 another load of the machine moves less than wall time. A second table has what is outside the
-step: tokenisation, scoring in the order of the rows, and kinds of AdamW.
+step: tokenisation, scoring in the order of the rows, and kinds of AdamW. A third has the kernels on
+blocks of DeBERTa, whose attention is another, with random weights.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from iwlora.tasks.encode import encode
 from iwlora.training import trainer as trainer_module
 from iwlora.training.backbone import load_backbone
 from iwlora.training.cpu import FastCpu
+from iwlora.training.deberta import near_positions
 from iwlora.training.fused import fused
 from iwlora.training.order import ByLength
 from iwlora.training.recipe import Recipe, build
@@ -188,6 +190,58 @@ def _timed(given: argparse.Namespace, work: Callable[[], object]) -> str:
     return f"{1000 * median(taken):.1f}"
 
 
+def deberta(given: argparse.Namespace) -> Rows:
+    """A step of LoRA in two blocks of DeBERTaV3-base's shape, with more and more quick kernels."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
+
+    config = DebertaV2Config(
+        vocab_size=1000,
+        num_hidden_layers=2,
+        relative_attention=True,
+        position_buckets=256,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type="p2c|c2p",
+        type_vocab_size=0,
+        position_biased_input=False,
+    )
+    bare = DebertaV2ForSequenceClassification(config)
+    places = [site.name for site in sites(bare)]
+    model = get_peft_model(bare, LoraConfig(target_modules=places)).train()
+    kernels = {
+        "torch's and PEFT's own": (),
+        "+ LoRA in one pass": (fused,),
+        "+ dropout": (fused, lambda model: FastCpu()),
+        "+ near positions": (fused, lambda model: FastCpu(), near_positions),
+    }
+    shapes = ((16, 64), (8, 128))
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for _ in range(given.rounds + 1):
+        for rows, tokens in shapes:
+            ids = torch.randint(0, 1000, (rows, tokens))
+            for name, wanted in kernels.items():
+                with ExitStack() as stack:
+                    for kernel in wanted:
+                        stack.enter_context(kernel(model))
+                    started = time.process_time()
+                    with torch.autocast("cpu", torch.bfloat16):
+                        loss = model(input_ids=ids, labels=ids[:, 0] % 2).loss
+                    loss.backward()
+                    seconds.setdefault((name, tokens), []).append(time.process_time() - started)
+    own = next(iter(kernels))
+    return [
+        [name, *(_beside(seconds[name, tokens], seconds[own, tokens]) for _, tokens in shapes)]
+        for name in kernels
+    ]
+
+
+def _beside(taken: Sequence[float], own: Sequence[float]) -> str:
+    """Milliseconds and the ratio within a round, the first round apart."""
+    ratio = median(a / b for a, b in zip(taken[1:], own[1:], strict=True))
+    return f"{1000 * median(taken[1:]):.0f} ({ratio:.2f})"
+
+
 def compiled(given: argparse.Namespace) -> Rows:
     """Forward and backward of batches of several lengths, eager and through ``torch.compile``."""
     from peft import LoraConfig, get_peft_model
@@ -242,6 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = ["an epoch with", "examples/s", "time over all levers", "last loss"]
     print(table(head, steps(given)) + "\n")
     print(table(["outside the step", "processor ms"], outside(given)) + "\n")
+    head = ["two blocks of DeBERTaV3-base, ms (over its own)", "16 × 64 tokens", "8 × 128"]
+    print(table(head, deberta(given)) + "\n")
     if given.compile:
         head = ["forward and backward", "compiling, s", "ms a batch"]
         print(table(head, compiled(given)))
