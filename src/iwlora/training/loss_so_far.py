@@ -9,6 +9,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iwlora.files import write_text
+from iwlora.notation import from_json
 
 
 class LossSoFar(TrainerCallback):
@@ -30,7 +31,7 @@ class LossSoFar(TrainerCallback):
     ) -> None:
         """Go on with what the checkpoint has."""
         if state.global_step:
-            kept = json.loads(_file(args, state).read_text(encoding="utf-8"))
+            kept = from_json(_file(args, state).read_text(encoding="utf-8"))
             self._trainer._tr_loss.fill_(kept["sum"])
             self._trainer._globalstep_last_logged = kept["logged"]
 
