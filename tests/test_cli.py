@@ -154,10 +154,8 @@ def test_measure_is_what_a_run_measures(
     out, command = measured
     assert call(capsys, *command).code == 0
     method = {"name": "iw-lora", "max_batches": 3, "tolerance": 0}
-    train(
-        build({**settings, "method": method, "train": {**settings["train"], "batch_size": 8}}),
-        tmp_path,
-    )
+    usual = {**settings["train"], "batch_size": 8, "precision": "auto"}
+    train(build({**settings, "method": method, "train": usual}), tmp_path)
     assert Sensitivity.load(tmp_path / "sensitivity.json").values == Sensitivity.load(out).values
 
 

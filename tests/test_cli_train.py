@@ -165,11 +165,13 @@ def test_an_interrupted_process_goes_on_where_it_was(
 ) -> None:
     out = tmp_path / "run"
     given = ["train", str(recipe), "--out", str(out), "train.epochs=3", "train.save_steps=2"]
+    waits = tmp_path / "waits"
     slow = (
-        "import sys, time\n"
+        "import pathlib, sys, time\n"
         "from iwlora.training.callbacks import Log\n"
         "def on_step_end(self, args, state, control, **kwargs):\n"
         "    if state.global_step > 7:\n"
+        f"        pathlib.Path({str(waits)!r}).touch()\n"
         "        time.sleep(60)\n"
         "Log.on_step_end = on_step_end\n"
         "from iwlora.cli import main\n"
@@ -183,9 +185,8 @@ def test_an_interrupted_process_goes_on_where_it_was(
         text=True,
         env=environment,
     )
-    state = out / "checkpoints" / "checkpoint-6" / "trainer_state.json"
     deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not waits.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)
     process.send_signal(signal.SIGINT)

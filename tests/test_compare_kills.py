@@ -42,9 +42,7 @@ def test_three_kills_change_nothing(
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    times = re.search(r"killed (\d) times before its end", done.stdout)
-    assert times
-    assert int(times[1]) >= 2
+    assert re.search(r"killed 3 times before an\s+end", done.stdout)
     assert "the summaries are the same" in done.stdout
 
 

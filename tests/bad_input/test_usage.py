@@ -53,7 +53,6 @@ def test_measure(
         [],
         ["trian"],
         ["train"],
-        ["train", "r.yaml"],
         ["report", "a", "b"],
         ["train", "r.yaml", "--out", "o", "--fast"],
         ["measure", "--model", "m", "--out", "o", "--max-batches", "many"],
@@ -64,6 +63,10 @@ def test_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None
     assert outcome.code == 2
     assert outcome.err.startswith("usage: iwlora")
     assert "Traceback" not in outcome.err
+
+
+def test_a_run_needs_a_folder(refused: Command) -> None:
+    assert refused("train", "r.yaml").err.startswith("error: --out: missing; give the folder")
 
 
 def test_as_a_process(recipe: Path, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ class Grid:
         )
         told = [line for line in lines if line.strip()]
         killed = f"killed by signal {-code}" if code < 0 else "it said nothing"
-        return told[-1].removeprefix("error: ")[:300] if told else killed
+        return told[-1].rpartition("error: ")[2][:300] if told else killed
 
 
 def compare(

@@ -185,6 +185,8 @@ def _train(given: argparse.Namespace) -> int:
     _quiet_libraries()
     from iwlora.training.recipe import load
 
+    if given.out is None and not given.dry_run:
+        raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
     recipe = load(given.recipe, given.overrides)
     if given.dry_run:
         from iwlora.cli.dry_run import told
@@ -192,8 +194,6 @@ def _train(given: argparse.Namespace) -> int:
 
         print(told(recipe, estimate(recipe)))
         return 0
-    if given.out is None:
-        raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
     from iwlora.bench.records import load_run
     from iwlora.training.run import train
 
