@@ -124,7 +124,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     def work(*_: Any, **__: Any) -> None:
         raise AssertionError("the work has begun")
 
-    for place in ("run.load_backbone", "predict.load_trained", "calibrate.load_backbone"):
+    for place in ("prepare.load_backbone", "predict.load_trained", "calibrate.load_backbone"):
         monkeypatch.setattr(f"iwlora.training.{place}", work)
     task = ["--model", str(tiny_bert), *(f"task.{key}={value}" for key, value in reviews.items())]
     outcome = call(capsys, *COMMANDS[command](finished, reviews["validation"], task))
