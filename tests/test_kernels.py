@@ -45,6 +45,14 @@ def test_as_many_are_dropped_as_asked_and_each_on_its_own(p: float) -> None:
         assert abs(together) < 5 / math.sqrt(count)
 
 
+def test_the_border_of_what_is_dropped_is_exact() -> None:
+    """One number in 2¹⁵ too many or too few would show in a dozen of these."""
+    torch.manual_seed(0)
+    mask, kept = keep_mask((400_000,), 2**-17)  # rounds to nothing
+    assert kept == 1
+    assert bool((mask == -1).all())
+
+
 def test_a_mask_of_too_few_random_bits_would_be_seen() -> None:
     torch.manual_seed(0)
     mask, _ = keep_mask((100_000,), 0.1)
