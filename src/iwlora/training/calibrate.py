@@ -49,7 +49,7 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
     wanted = {"sites": find_sites(model, recipe.targets), "loss": task.kind.batch_loss, **wanted}
     settings = recipe.train
     fast = as_trained(model, settings.fast_kernels, settings.precision, device())
-    with naming_rows(recipe, len(rows)), fast:
+    with naming_rows(recipe, rows), fast:
         return measure(model, batches, **wanted | how)
 
 
@@ -68,22 +68,24 @@ def packing(recipe: Recipe) -> Packing | None:
 
 
 def calibration_batches(recipe: Recipe, rows: Any, collate: Any) -> Iterator[Mapping[str, Tensor]]:
-    """Batches of the training split in random order, once through; the same in all processes."""
-    order = _order(recipe, len(rows))
+    """The batches of the first epoch, as training will see them; the same in all processes."""
+    order = _order(recipe, rows)
     yield from DataLoader(rows, batch_size=order.batch_size, sampler=order, collate_fn=collate)
 
 
 @contextmanager
-def naming_rows(recipe: Recipe, count: int) -> Iterator[None]:
-    """Add the rows of the batch to the ``Diverged`` of a measurement on ``count`` rows."""
+def naming_rows(recipe: Recipe, rows: Any) -> Iterator[None]:
+    """Add the rows of the batch to the ``Diverged`` of a measurement on the training split."""
     try:
         yield
     except Diverged as error:
         if error.batch is None:
             raise
-        told = f"{error}; its rows {listed(_order(recipe, count).rows(error.batch))}"
+        told = f"{error}; its rows {listed(_order(recipe, rows).rows(error.batch))}"
         raise Diverged(told, error.batch) from None
 
 
-def _order(recipe: Recipe, count: int) -> EpochOrder:
-    return EpochOrder(count, recipe.train.batch_size, recipe.train.seed)
+def _order(recipe: Recipe, rows: Any) -> EpochOrder:
+    settings = recipe.train
+    lengths = rows["length"][:] if settings.group_by_length else None
+    return EpochOrder(len(rows), settings.batch_size, settings.seed, lengths)

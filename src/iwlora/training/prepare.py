@@ -112,7 +112,7 @@ def _sensitivity(
     batches = processes.own(calibration_batches(recipe, rows, collate))
     settings = recipe.train
     fast = as_trained(model, settings.fast_kernels, settings.precision, device())
-    with naming_rows(recipe, len(rows)), fast:
+    with naming_rows(recipe, rows), fast:
         sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
     if processes.rank() == 0:
         sensitivity.save(run.sensitivity)
