@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 import warnings
@@ -23,6 +25,8 @@ _OVERRIDES = "recipe fields as key=value, with dots: train.lr=1e-3 method.rank=4
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 for success, 1 for an unfinished comparison, 2 for bad
     input, 130 when interrupted."""
+    # Else Python, at its end, looks for cycles in all that was imported: more than a second.
+    atexit.register(gc.freeze)
     parser = _parser()
     given, extra = parser.parse_known_args(arguments)
     assignments = getattr(given, "overrides", getattr(given, "sources", None))
