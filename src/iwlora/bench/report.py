@@ -17,15 +17,14 @@ from iwlora.bench import plots
 from iwlora.bench.analysis import Analysis, Compared, analyse
 from iwlora.bench.pictures import pictures
 from iwlora.bench.records import Comparison
+from iwlora.bench.remarks import absences, remarks
 from iwlora.bench.sources import load_parts
 from iwlora.bench.summary import summary
 from iwlora.bench.tables import (
     Table,
-    absences,
     differences,
     duration,
     overall,
-    remarks,
     score,
     searches,
     table,

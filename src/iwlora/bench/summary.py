@@ -9,7 +9,8 @@ from iwlora.bench import stats
 from iwlora.bench.analysis import Analysis, Compared
 from iwlora.bench.budgets import budgets, unequal
 from iwlora.bench.records import Comparison
-from iwlora.bench.tables import COSTS, known, remarks, verdict
+from iwlora.bench.remarks import remarks
+from iwlora.bench.tables import COSTS, known, verdict
 from iwlora.bench.words import overall_outcome
 
 FORMAT = "iwlora-summary/2"

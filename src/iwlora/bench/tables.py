@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from iwlora.bench import stats
 from iwlora.bench.analysis import Analysis, Compared
 from iwlora.bench.bootstrap import Aggregate, Interval
-from iwlora.bench.budgets import budgets, told, unequal
+from iwlora.bench.budgets import budgets, unequal
 from iwlora.bench.records import Comparison
+from iwlora.bench.remarks import scoring
 from iwlora.bench.result import Score
 from iwlora.bench.words import (
     headline,
@@ -250,16 +251,6 @@ def _verdict(found: Analysis) -> str:
     )
 
 
-def scoring(comparison: Comparison) -> str:
-    """Where the scores come from and in what unit, in a sentence."""
-    first = comparison.runs[0].result
-    points = [metric for metric in comparison.metrics if stats.scale(metric) > 1]
-    unit = f"; {', '.join(points)} × 100" if points else ""
-    place = f"Scored on {first.evaluated_on}" if first.evaluated_on else "Scores as given"
-    chosen = f" with the {first.selected_on}" if first.selected_on else ""
-    return f"{place}{chosen}; mean ± standard deviation over seeds{unit}."
-
-
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -283,38 +274,3 @@ def _aggregate(found: Aggregate | None, tell: Callable[[float], str]) -> str:
     if found.low is None or found.high is None:
         return tell(found.value)
     return f"{tell(found.value)} [{tell(found.low)} to {tell(found.high)}]"
-
-
-def remarks(comparison: Comparison) -> list[str]:
-    """What a reader must know beside the numbers: budgets, crashes, notes, resumed runs."""
-    results = [run.result for run in comparison.runs]
-    notes = dict.fromkeys(" ".join(note.split()) for result in results for note in result.notes)
-    rates = {result.learning_rate for result in results}
-    by_hand = [
-        "The learning rates were set by hand and not searched: an arm may be behind for want of "
-        "tuning"
-    ]
-    resumed = [
-        f"{result.label}, seed {result.seed} was resumed at step {result.resumed_at_step}: "
-        "its training time is not known and not counted"
-        for result in results
-        if result.resumed_at_step
-    ]
-    unsearched = comparison.searched is False and len(comparison.arms) > 1 and None not in rates
-    weak = by_hand if unsearched else []
-    return [*weak, *told(comparison), *comparison.remarks, *notes, *resumed]
-
-
-def absences(missing: Sequence[tuple[str, int, str]]) -> list[str]:
-    """``Comparison.missing`` in words, seeds of one arm and status together.
-
-    >>> absences([("a", 0, "failed"), ("a", 1, "not started"), ("a", 2, "not started")])
-    ['a, seed 0 (failed)', 'a, seeds 1, 2 (not started)']
-    """
-    found: dict[tuple[str, str], list[str]] = {}
-    for label, seed, status in missing:
-        found.setdefault((label, status), []).append(str(seed))
-    return [
-        f"{label}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} ({status})"
-        for (label, status), seeds in found.items()
-    ]

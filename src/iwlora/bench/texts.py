@@ -10,15 +10,13 @@ from collections.abc import Sequence
 
 from iwlora.bench.analysis import Analysis
 from iwlora.bench.records import Comparison
+from iwlora.bench.remarks import absences, remarks, scoring
 from iwlora.bench.tables import (
     COSTS,
     Table,
-    absences,
     differences,
     known,
     overall,
-    remarks,
-    scoring,
     searches,
     table,
     verdict,
