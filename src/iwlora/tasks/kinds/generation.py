@@ -13,14 +13,8 @@ from iwlora.errors import IwloraError
 from iwlora.tasks.collate import IGNORED
 from iwlora.tasks.kinds.base import Answer, Kind, Outputs, Rows, inputs_of, plain_text
 from iwlora.tasks.kinds.packing import check_apart
-from iwlora.tasks.kinds.prompts import (
-    PadPrompts,
-    PadTargets,
-    decoder_rows,
-    encoder_decoder_rows,
-    plain_messages,
-    reply,
-)
+from iwlora.tasks.kinds.padding import PadPrompts, PadTargets
+from iwlora.tasks.kinds.prompts import decoder_rows, encoder_decoder_rows, plain_messages, reply
 
 if TYPE_CHECKING:
     import datasets
