@@ -62,6 +62,13 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
     ``folder`` is what a run saved or ``iwlora export`` wrote; PEFT's own adapters load as PEFT
     loads them. Raises ``IwloraError`` for a folder without an adapter, one that belongs to
     another model, and a method that is not installed.
+
+    >>> from transformers import AutoModelForSequenceClassification
+    >>> from iwlora.training.backbone import locate
+    >>> backbone = AutoModelForSequenceClassification.from_pretrained(
+    ...     locate("builtin/minilm"), num_labels=2)
+    >>> type(load_adapter(backbone, "runs/a/adapter")).__name__
+    'PeftModelForSequenceClassification'
     """
     saved = Path(folder)
     config, _ = adapter_files(saved)

@@ -31,6 +31,12 @@ def load_trained(
     with the backbone is run only with ``trust_remote_code``, whatever the run's recipe says: the
     run may be another's. Raises ``IwloraError`` for a folder that is not a finished run, and
     where nothing can be merged.
+
+    >>> model, tokenizer = load_trained("runs/a")
+    >>> type(model).__name__
+    'PeftModelForSequenceClassification'
+    >>> type(load_trained("runs/a", merge=True)[0]).__name__
+    'BertForSequenceClassification'
     """
     from transformers import AutoConfig
 
@@ -74,6 +80,10 @@ def export(
     ``merge`` (and for full fine-tuning) a whole model. The tokenizer is beside it. Raises
     ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
     broken, and where nothing can be merged. ``trust_remote_code`` as :func:`load_trained`.
+
+    >>> adapter = export("runs/a", "runs/a-adapter")
+    >>> (adapter / "adapter_model.safetensors").is_file()
+    True
     """
     run = RunDir.finished(path)
     saved = _saved(run)

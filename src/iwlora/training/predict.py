@@ -30,6 +30,10 @@ def predict(
     task has classes the probability of each. Raises ``IwloraError`` for anything that cannot be
     read, and before the work for a place that cannot be written. ``trust_remote_code`` as
     :func:`iwlora.load_trained`.
+
+    >>> head, *rows = predict("runs/a", "pairs.csv", "answers.csv").read_text().splitlines()
+    >>> head
+    'row,premise,hypothesis,prediction,probability_entailment,probability_not_entailment'
     """
     from iwlora.tasks.tables import read_rows
 

@@ -149,7 +149,11 @@ class Recipe(BaseModel):
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file and apply ``key=value`` overrides. Raises ``IwloraError``, see build."""
+    """Read a recipe file and apply ``key=value`` overrides. Raises ``IwloraError``, see build.
+
+    >>> load("runs/a/recipe.yaml", ["train.lr=5e-4"]).train.lr
+    0.0005
+    """
     return build(apply_overrides(read_yaml(path), overrides))
 
 

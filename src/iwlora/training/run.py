@@ -34,6 +34,11 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
 
     A finished run is not repeated, an interrupted one continues from its last checkpoint.
     Raises ``IwloraError`` for bad input, before anything is trained where it can be known.
+
+    >>> from iwlora import load_recipe
+    >>> result = train(load_recipe("runs/a/recipe.yaml", ["method.rank=2"]), "runs/b")
+    >>> result["adapter_parameters"], result["primary_metric"]
+    (82944, 'accuracy')
     """
     _check_launcher()
     device()  # joins the processes that a launcher started
