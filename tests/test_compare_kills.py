@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import pytest
-
+import compare_kills
 from commands import TRAIN, run_settings, write_recipe
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "compare_kills.py"
-
-
-@pytest.fixture(scope="module")
-def kills() -> Any:
-    spec = importlib.util.spec_from_file_location("compare_kills", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+SCRIPT = str(compare_kills.__file__)
 
 
 def test_three_kills_change_nothing(
@@ -38,7 +25,7 @@ def test_three_kills_change_nothing(
     recipe = write_recipe(tmp_path / "plan.yaml", settings)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(recipe), "--kills", "3"],
+        [sys.executable, SCRIPT, str(recipe), "--kills", "3"],
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -46,11 +33,11 @@ def test_three_kills_change_nothing(
     assert "the summaries are the same" in done.stdout
 
 
-def test_summaries_that_differ_in_more_than_time_are_noticed(kills: Any, tmp_path: Path) -> None:
+def test_summaries_that_differ_in_more_than_time_are_noticed(tmp_path: Path) -> None:
     for name, score, seconds in (("a", 0.5, 1.0), ("b", 0.5, 2.0), ("c", 0.6, 1.0)):
         (tmp_path / name).mkdir()
         arm = {"label": "lora", "metrics": {"f1": score}, "train_seconds": {"0": seconds}}
         (tmp_path / name / "summary.json").write_text(json.dumps({"arms": [arm]}))
-    a, b, c = (kills.summary(tmp_path / name) for name in "abc")
+    a, b, c = (compare_kills.summary(tmp_path / name) for name in "abc")
     assert a == b
     assert a != c

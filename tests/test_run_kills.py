@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -13,26 +12,17 @@ from typing import Any
 
 import pytest
 
+import run_kills
 from iwlora.training.run import train
 from runs import recipe
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "run_kills.py"
-
-
-@pytest.fixture(scope="module")
-def command() -> Any:
-    spec = importlib.util.spec_from_file_location("run_kills", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+SCRIPT = str(run_kills.__file__)
 
 
 def test_three_kills_change_nothing() -> None:
     names = ["adalora", "iw-lora, free sketch", "lora, best epoch"]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--kills", "3", "--only", *names],
+        [sys.executable, SCRIPT, "--kills", "3", "--only", *names],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -42,7 +32,6 @@ def test_three_kills_change_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def two(
-    command: Any,
     tiny_bert: Path,
     reviews: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
@@ -52,7 +41,7 @@ def two(
     wanted = recipe(tiny_bert, reviews, "iw-lora", save_steps=4, deterministic=True)
     for name in ("first", "second"):
         train(wanted, root / name)
-    return root / "first", command.ending(root / "second")
+    return root / "first", run_kills.ending(root / "second")
 
 
 def flip(path: Path) -> None:
@@ -86,24 +75,23 @@ DIFFERENCES: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("file", DIFFERENCES)
 def test_a_difference_is_noticed(
-    command: Any, two: tuple[Path, dict[str, Any]], file: str, tmp_path: Path
+    two: tuple[Path, dict[str, Any]], file: str, tmp_path: Path
 ) -> None:
     first, expected = two
     run = Path(shutil.copytree(first, tmp_path / "run"))
-    assert command.differing(expected, command.ending(run)) == []
+    assert run_kills.differing(expected, run_kills.ending(run)) == []
     DIFFERENCES[file](run / file)
-    assert command.differing(expected, command.ending(run)) == [file]
+    assert run_kills.differing(expected, run_kills.ending(run)) == [file]
 
 
-def test_times_are_no_difference(command: Any, two: tuple[Path, dict[str, Any]]) -> None:
+def test_times_are_no_difference(two: tuple[Path, dict[str, Any]]) -> None:
     result = json.loads((two[0] / "result.json").read_text())
     edit(two[0] / "result.json", train_seconds=0, resumed_at_step=8)
     assert result["train_seconds"] > 0
-    assert command.differing(two[1], command.ending(two[0])) == []
+    assert run_kills.differing(two[1], run_kills.ending(two[0])) == []
 
 
 def test_a_run_that_ends_otherwise_fails_the_command(
-    command: Any,
     two: tuple[Path, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -114,11 +102,11 @@ def test_a_run_that_ends_otherwise_fails_the_command(
             flip(out / "adapter" / "adapter_model.safetensors")
         return 1.0
 
-    monkeypatch.setattr(command, "recipes", lambda root: {"lora": {}})
-    monkeypatch.setattr(command, "finish", finish)
-    monkeypatch.setattr(command, "killed", lambda *_: True)
+    monkeypatch.setattr(run_kills, "recipes", lambda root: {"lora": {}})
+    monkeypatch.setattr(run_kills, "finish", finish)
+    monkeypatch.setattr(run_kills, "killed", lambda *_: True)
     monkeypatch.setattr(sys, "argv", ["run_kills.py", "--kills", "4"])
-    assert command.main() == 1
+    assert run_kills.main() == 1
     told = capsys.readouterr().out
     assert told.count(" identical\n") == 3
     assert "DIFFERENT: adapter/adapter_model.safetensors\n" in told

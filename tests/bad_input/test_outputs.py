@@ -152,3 +152,29 @@ def test_compared_results_may_become_more_and_no_others(
     assert call(capsys, "compare", finished, "--out", out).code == 0
     assert call(capsys, "compare", finished, damaged, "--out", out).code == 0
     assert "compares other results" in refused("compare", finished, "--out", out).err
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("place", ["logs", "report.html", "head", "head/seed-0", "search/head"])
+def test_a_comparison_does_not_write_through_a_link(
+    plan: Path, finished: Path, tmp_path: Path, refused: Command, place: str
+) -> None:
+    before = snapshot(finished)
+    out = tmp_path / "out"
+    link = out / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(finished)
+    outcome = refused("compare", plan, "--out", out)
+    assert f"{link} is a symbolic link that leads out of {out}" in outcome.err
+    assert snapshot(finished) == before
+
+
+def test_a_report_that_cannot_be_written_is_told_before_it_is_drawn(
+    damaged: Path, refused: Command
+) -> None:
+    (damaged / "report.html").mkdir()
+    before = snapshot(damaged)
+    outcome = refused("report", damaged)
+    assert "report.html cannot be written: it is a folder" in outcome.err
+    assert snapshot(damaged) == before
+    assert not (damaged / "figures").exists()
