@@ -68,6 +68,17 @@ def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True)
 
 
+def test_a_command_ends_without_a_look_at_all_that_was_imported() -> None:
+    script = (
+        "import atexit, gc\n"
+        "from iwlora.cli import main\n"
+        "atexit.register(lambda: print(len(gc.get_objects()) < 1000 < gc.get_freeze_count()))\n"
+        "main(['tasks'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert done.stdout.endswith(b"True\n")
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     helped = call(capsys, "--help")
     assert helped.code == 0
