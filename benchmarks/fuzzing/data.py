@@ -95,14 +95,16 @@ def json_lines(rows: list[dict[str, Any]]) -> bytes:
 
 
 def columnar(rows: list[dict[str, Any]]) -> bytes:
-    """Parquet, of the values as they are where Arrow has a type for them, else as text."""
-    sink = io.BytesIO()
+    """Parquet, of the values as they are where it has a type for them, else as text."""
     try:
-        table = pyarrow.Table.from_pylist(rows)
+        return _parquet(rows)
     except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError, TypeError):
-        plainly = [{name: ascii(value) for name, value in row.items()} for row in rows]
-        table = pyarrow.Table.from_pylist(plainly)
-    parquet.write_table(table, sink)
+        return _parquet([{name: ascii(value) for name, value in row.items()} for row in rows])
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    sink = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
     return sink.getvalue()
 
 
