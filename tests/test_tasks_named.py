@@ -134,8 +134,10 @@ def test_xsum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     (tmp_path / "bbc-summary-data" / "2.summary").write_text("[SN]URL[SN]\nhttp://x\n")
     assert "2.summary: no part [SN]RESTBODY[SN]" in complaint("xsum", tmp_path)
-    listed.write_text("{}")
-    assert "does not list the articles of train" in complaint("xsum", tmp_path)
+    for wrong in ({}, [], {"train": 5e16}, {"train": "1"}, {"train": [1]}, {"train": ["../1"]},
+                  {"train": ["1\0"]}, {"train": [{"id": "1"}]}, {"train": None}):  # fmt: skip
+        listed.write_text(json.dumps(wrong))
+        assert "does not list the articles of train" in complaint("xsum", tmp_path)
 
 
 def test_cnn_dailymail(tmp_path: Path) -> None:

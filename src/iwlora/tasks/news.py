@@ -35,13 +35,8 @@ def xsum(folder: Path, split: str) -> Iterator[tuple[str, str]]:
 
     Raises ``IwloraError`` for the files that are missing or lack a part.
     """
-    path = folder / XSUM_SPLIT
-    try:
-        identities = from_json(existing(path).read_text(encoding="utf-8-sig"))[split]
-    except (ValueError, KeyError, TypeError) as error:
-        raise IwloraError(f"{path} does not list the articles of {split} ({error!r})") from None
     problems: list[str] = []
-    for identity in identities:
+    for identity in _identities(folder / XSUM_SPLIT, split):
         file = folder / XSUM_FOLDER / f"{identity}.summary"
         try:
             parts = _sections(file)
@@ -51,6 +46,21 @@ def xsum(folder: Path, split: str) -> Iterator[tuple[str, str]]:
         except KeyError as error:
             problems.append(f"{file}: no part [SN]{error.args[0]}[SN]")
     raise_all(problems)
+
+
+def _identities(path: Path, split: str) -> list[str]:
+    """The names of a split's articles, each of a file of its folder and no place elsewhere."""
+    told = f"{path} does not list the articles of {split}"
+    try:
+        listed = from_json(existing(path).read_text(encoding="utf-8-sig"))[split]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IwloraError(f"{told} ({error!r})") from None
+    if not isinstance(listed, list):
+        raise IwloraError(f"{told}: {listed!r:.80} is no list")
+    for name in listed:
+        if not (isinstance(name, str) and name.isprintable() and name == Path(name).name):
+            raise IwloraError(f"{told}: {name!r:.80} is no name of a file")
+    return listed
 
 
 def _sections(path: Path) -> dict[str, str]:
