@@ -178,3 +178,12 @@ def test_a_report_that_cannot_be_written_is_told_before_it_is_drawn(
     assert "report.html cannot be written: it is a folder" in outcome.err
     assert snapshot(damaged) == before
     assert not (damaged / "figures").exists()
+
+
+def test_a_run_is_told_where_its_way_led_back_over_no_folder(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = call(capsys, "train", recipe, "--out", f"{tmp_path}/none/../run")
+    assert outcome.code == 0
+    assert "seed 0: accuracy" in outcome.out
+    assert not (tmp_path / "none").exists()

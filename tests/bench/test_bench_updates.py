@@ -19,6 +19,7 @@ from iwlora.bench.plots import front, quality_by_cost
 from iwlora.bench.records import Run, load, load_run
 from iwlora.bench.report import write_report
 from iwlora.bench.updates import update_norms, updates_of
+from iwlora.errors import IwloraError
 
 
 class Net(nn.Module):
@@ -76,6 +77,37 @@ def test_what_is_no_product_is_left_out(tmp_path: Path) -> None:
     config.write_text(json.dumps(json.loads(config.read_text()) | {"init_lora_weights": "pissa"}))
     assert update_norms(Run(tmp_path / "pissa", None)) is None  # type: ignore[arg-type]
     assert update_norms(Run(None, None)) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora_alpha": "\x01"},
+        {"lora_alpha": None},
+        {"lora_alpha": float("nan")},
+        {"alpha_pattern": -9e-25},
+        {"alpha_pattern": {"up": "x"}},
+        {"use_rslora": 3},
+    ],
+)
+def test_a_configuration_that_says_no_scaling_is_refused(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    adapter(tmp_path, r=2)
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(IwloraError, match=f"adapter_config.json: {next(iter(changes))}"):
+        update_norms(Run(tmp_path, None))  # type: ignore[arg-type]
+
+
+def test_a_pattern_is_a_name_and_costs_no_time(tmp_path: Path) -> None:
+    expected = adapter(tmp_path, r=2, lora_alpha=5)
+    config = tmp_path / "adapter" / "adapter_config.json"
+    endless = {"alpha_pattern": {"((.+)+)+!": 7, "p": 7}}  # as a regular expression
+    config.write_text(json.dumps(json.loads(config.read_text()) | endless))
+    found = update_norms(Run(tmp_path, None))  # type: ignore[arg-type]
+    assert found is not None
+    assert {name: norm for name, (norm, _) in found.items()} == pytest.approx(expected, rel=1e-5)
 
 
 def save(run: Path, ranks: dict[str, int], size: float) -> None:

@@ -7,14 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
+from iwlora.bench.reading import fields, read_text, validated
 from iwlora.bench.records import Comparison, Run
 from iwlora.errors import IwloraError
-from iwlora.notation import from_json
 
+Alpha = Annotated[float, Field(allow_inf_nan=False)]
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _MOVES_WEIGHTS = ("pissa", "olora", "corda", "loftq")
 """Initialisations that change the frozen weight too, so that scaling · B A is not the update."""
@@ -28,6 +30,25 @@ class Update:
     kind: str
     norm: float
     rank: float
+
+
+class _Lora(BaseModel):
+    """What ``adapter_config.json`` says of the scaling."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    lora_alpha: Alpha
+    alpha_pattern: dict[str, Alpha] | None = None
+    use_rslora: bool = False
+
+    def alpha(self, name: str) -> float:
+        """Of a matrix, by its name or the end of it, from a dot on."""
+        chosen = (a for end, a in (self.alpha_pattern or {}).items() if _ends(name, end))
+        return next(chosen, self.lora_alpha)
+
+
+def _ends(name: str, end: str) -> bool:
+    return f".{name}".endswith(f".{end}")
 
 
 def updates_of(comparison: Comparison, label: str) -> dict[str, Update]:
@@ -58,7 +79,8 @@ def updates_of(comparison: Comparison, label: str) -> dict[str, Update]:
 def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
     """{site name: (‖scaling · B A‖_F, rank)} of a run's adapter; None where it has none such.
 
-    By ‖BA‖_F² = tr((BᵀB)(AAᵀ)), with PEFT's scaling: alpha / r, or alpha / √r for rsLoRA. Raises
+    By ‖BA‖_F² = tr((BᵀB)(AAᵀ)), with PEFT's scaling: alpha / r, or alpha / √r for rsLoRA. Runs
+    name the matrices of ``alpha_pattern`` as they are, not by a regular expression. Raises
     ``IwloraError`` for an adapter that cannot be read.
     """
     from safetensors import SafetensorError
@@ -68,10 +90,11 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
     config, file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if not (config.is_file() and file.is_file()):
         return None
+    stored = fields(config, read_text(config))
+    if not _is_product(stored):
+        return None
+    settings = validated(config, stored, _Lora)
     try:
-        settings = from_json(config.read_text(encoding="utf-8"))
-        if not _is_product(settings):
-            return None
         tensors = load_file(file)
     except (OSError, ValueError, SafetensorError) as error:
         raise IwloraError(f"{folder} is damaged ({error})") from None
@@ -83,31 +106,21 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
             return None
     found = {}
     for name, pair in factors.items():
-        if set(pair) != {"A", "B"} or pair["A"].ndim != 2:
+        A, B = pair.get("A"), pair.get("B")  # (r, d_in), (d_out, r)
+        if A is None or B is None or not (A.ndim == B.ndim == 2 and len(A) == B.shape[1] > 0):
             continue
-        A, B = pair["A"], pair["B"]  # (r, d_in), (d_out, r)
-        rank = float(_of_pattern(settings.get("rank_pattern"), name, settings["r"]))
-        alpha = float(_of_pattern(settings.get("alpha_pattern"), name, settings["lora_alpha"]))
-        scaling = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+        rank, alpha = len(A), settings.alpha(name)
+        scaling = alpha / (math.sqrt(rank) if settings.use_rslora else rank)
         squared = float(np.sum((B.T @ B) * (A @ A.T)))
-        found[name] = scaling * math.sqrt(max(squared, 0.0)), float(len(A))
+        found[name] = scaling * math.sqrt(max(squared, 0.0)), float(rank)
     return found or None
 
 
-def _is_product(settings: Any) -> bool:
+def _is_product(stored: Mapping[str, Any]) -> bool:
     """Whether a PEFT configuration describes W + scaling · B A on the frozen W."""
-    if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
-        return False
-    start = str(settings.get("init_lora_weights", "")).lower()
-    return not settings.get("use_dora") and not start.startswith(_MOVES_WEIGHTS)
-
-
-def _of_pattern(patterns: Mapping[str, Any] | None, name: str, default: Any) -> Any:
-    """PEFT's rule: a pattern names the end of a module's path, from a dot on."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            return value
-    return default
+    start = str(stored.get("init_lora_weights", "")).lower()
+    plain = not stored.get("use_dora") and not start.startswith(_MOVES_WEIGHTS)
+    return plain and stored.get("peft_type") == "LORA"
 
 
 def _places(comparison: Comparison) -> dict[str, tuple[int, str]]:

@@ -15,7 +15,7 @@ from iwlora import __version__
 from iwlora.cli import tasks
 from iwlora.cli.compare import BASELINE, add_arguments, carry_out, report
 from iwlora.errors import IwloraError
-from iwlora.files import check_writable
+from iwlora.files import check_writable, settled
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "carry out one recipe")
     train.add_argument("recipe", help="a YAML file")
     train.add_argument("overrides", nargs="*", metavar="key=value", help=_OVERRIDES)
-    train.add_argument("--out", help="the folder of the run")
+    train.add_argument("--out", type=settled, help="the folder of the run")
     train.add_argument(
         "--dry-run",
         action="store_true",

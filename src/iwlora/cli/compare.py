@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iwlora.errors import IwloraError
+from iwlora.files import settled
 
 if TYPE_CHECKING:
     from iwlora.bench.analysis import Analysis
@@ -29,7 +30,7 @@ def add_arguments(compare: argparse.ArgumentParser) -> None:
         help="a comparison's recipe; or two recipes of runs, folders of results, or a CSV with "
         f"method, task, seed, score. Then {OVERRIDES}",
     )
-    compare.add_argument("--out", required=True, help="the folder of the comparison")
+    compare.add_argument("--out", type=settled, required=True, help="the folder of the comparison")
     compare.add_argument(
         "--jobs", type=int, default=1, help="runs at once, each on its own cores or GPU; default 1"
     )
