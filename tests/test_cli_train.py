@@ -167,7 +167,8 @@ def test_an_interrupted_process_goes_on_where_it_was(
     given = ["train", str(recipe), "--out", str(out), "train.epochs=3", "train.save_steps=2"]
     waits = tmp_path / "waits"
     slow = (
-        "import pathlib, sys, time\n"
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's "&" has it ignored
         "from iwlora.training.callbacks import Log\n"
         "def on_step_end(self, args, state, control, **kwargs):\n"
         "    if state.global_step > 7:\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import socket
 import threading
 from collections.abc import Callable
@@ -22,7 +23,9 @@ def _leak(name: str, after: ExitStack) -> None:
     """Leave something behind, till ``after`` ends."""
     match name:
         case "memory, KiB":
-            KEPT.append(torch.ones(2**18))
+            fresh = mmap.mmap(-1, 2**20)  # what malloc gives may have been this process's before
+            fresh.write(bytes(2**20))
+            KEPT.append(fresh)
         case "objects":
             KEPT.extend([number] for number in range(20))
         case "tensors":
