@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datasets
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iwlora.training.calibrate import calibration_batches
 from iwlora.training.order import EpochOrder
+from iwlora.training.recipe import build
 
 sizes = st.integers(1, 700)
 batch_sizes = st.integers(1, 40)
@@ -119,3 +123,21 @@ def test_lengths_do_not_sort_the_epoch(seed: int) -> None:
     means = [np.mean([lengths[i] for i in batch]) for batch in batches(found, 8)]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5  # 5 standard errors
     assert means != sorted(means)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_what_is_measured_are_the_batches_that_training_sees_first(grouped: bool) -> None:
+    lengths = np.random.default_rng(0).integers(4, 60, 70).tolist()
+    rows = datasets.Dataset.from_dict({"row": list(range(70)), "length": lengths})
+    recipe = build(
+        {
+            "model": "builtin/minilm",
+            "task": "builtin/entailment",
+            "method": "iw-lora",
+            "train": {"batch_size": 8, "seed": 3, "group_by_length": grouped},
+        }
+    )
+    batches = calibration_batches(recipe, rows, lambda some: {"row": [r["row"] for r in some]})
+    found = [batch["row"] for batch in batches]
+    expected = list(EpochOrder(70, 8, 3, lengths if grouped else None))
+    assert found == [expected[i : i + 8] for i in range(0, 70, 8)]
