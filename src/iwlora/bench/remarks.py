@@ -43,7 +43,8 @@ def remarks(comparison: Comparison) -> list[str]:
 def unlearned(comparison: Comparison) -> list[str]:
     """How many runs of each arm give all rows one answer; empty where none does.
 
-    Such a score is the task's floor, whatever the method: arms that sit on it are not alike.
+    Equal scores of such runs do not show that their methods are alike: nothing was learned.
+    Where all rows have the same label, one answer is right and is not counted.
     """
     counts = []
     for label in comparison.arms:
