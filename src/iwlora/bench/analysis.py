@@ -109,10 +109,10 @@ def analyse(
         rows = []
         for pair in pairs:
             d = _differences(part, pair)
-            predictions = _predictions(part, pair)
-            spread = variance(d, predictions, seed=number) if len(d) > 1 else 0.0
-            variances[number, pair.arm] = spread, predictions is not None
-            both = combined([d], [spread], predictions is not None)
+            told = predictions(part, pair)
+            spread = variance(d, told, seed=number) if len(d) > 1 else 0.0
+            variances[number, pair.arm] = spread, told is not None
+            both = combined([d], [spread], told is not None)
             rows.append(Compared(next(adjusted), both))
         compared.append(tuple(rows))
     overall = [_overall(parts, compared, variances, arm, base) for arm in arms]
@@ -174,7 +174,7 @@ def _differences(part: Comparison, pair: PairedDifference) -> list[float]:
     return [arm[seed] - base[seed] for seed in pair.seeds]
 
 
-def _predictions(part: Comparison, pair: PairedDifference) -> Predictions | None:
+def predictions(part: Comparison, pair: PairedDifference) -> Predictions | None:
     """What both arms predicted with the shared seeds; None where it does not give the scores.
 
     The class that F1 counts is the one that gives the scores of the runs.

@@ -93,7 +93,7 @@ class Choice(BaseModel):
     lr: float | None
     inside: bool
     remark: str | None
-    metric: str | None
+    metric: Name | None
     trials: list[Tried]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from iwlora.bench import stats
 from iwlora.bench.budgets import told
 from iwlora.bench.records import Comparison
+from iwlora.bench.tuning import undecided
 
 
 def scoring(comparison: Comparison) -> str:
@@ -37,7 +38,8 @@ def remarks(comparison: Comparison) -> list[str]:
     unsearched = comparison.searched is False and len(comparison.arms) > 1 and None not in rates
     weak = by_hand if unsearched else []
     same = unlearned(comparison)
-    return [*weak, *same, *told(comparison), *comparison.remarks, *notes, *resumed]
+    tuned = [*comparison.remarks, *undecided(comparison)]
+    return [*weak, *same, *told(comparison), *tuned, *notes, *resumed]
 
 
 def unlearned(comparison: Comparison) -> list[str]:
