@@ -12,8 +12,10 @@ import yaml
 
 from grids import Pretend, carry_out, scored
 from iwlora.bench.plan import Plan, load_plan
+from iwlora.bench.records import load_comparison
 from iwlora.bench.search import Trial, choose, order
 from iwlora.errors import IwloraError
+from iwlora.training.rundir import RunDir
 
 GRID = [1e-4, 1e-3, 1e-2]
 Load = Callable[..., Plan]
@@ -86,6 +88,70 @@ def test_the_choice_looks_at_the_trials_alone(plan_of: Load, tmp_path: Path) -> 
     carry_out(plan, tmp_path / "out", Pretend(behave))
     again, _ = carry_out(plan_of(), tmp_path / "out", Pretend(lambda *_: 1))
     assert again == [], "all done: nothing begins and nothing is chosen anew"
+
+
+def test_a_grown_search_may_choose_anew_and_loses_no_run(plan_of: Load, tmp_path: Path) -> None:
+    """More rates move the optimum; what was reported before comes back when it is best again."""
+    out = tmp_path / "out"
+    carry_out(plan_of(), out, Pretend(lambda recipe, _: scored(recipe)))
+
+    def reported() -> dict[str, float]:
+        found = sorted(out.glob("*/seed-*/result.json"))
+        return {
+            f"{file.parent.relative_to(out)}": json.loads(file.read_text())["learning_rate"]
+            for file in found
+        }
+
+    def better(recipe: Any, _: int) -> float:
+        return 0.99 if recipe.train.lr == 2e-3 else scored(recipe)
+
+    grown = {"search": {"lr": [*GRID, 2e-3]}}
+    executor = Pretend(better)
+    failed, told = carry_out(plan_of(**grown), out, executor)
+    assert failed == []
+    assert len(executor.started) == 2 + 4, "the new rate for both arms, and their reported runs"
+    assert set(reported().values()) == {2e-3}
+    kept = out / "lora" / "search" / "lr-0.001" / "former" / "seed-0"
+    assert f"lora, seed 0: its run at the learning rate chosen before is kept in {kept}" in told
+    assert RunDir.finished(kept).recipe().train.lr == 1e-3
+    assert load_comparison(out).values("lora", "accuracy") == {0: 0.99, 1: 0.99}
+
+    again = Pretend(lambda *_: 1)
+    failed, _ = carry_out(plan_of(), out, again)
+    assert (failed, again.started) == ([], []), "the smaller grid finds its runs again"
+    assert set(reported().values()) == {1e-3}
+    assert len(reported()) == 4
+    assert RunDir.finished(out / "lora" / "search" / "lr-0.002" / "former" / "seed-0")
+
+
+def test_only_a_run_that_differs_in_its_rate_alone_makes_room(
+    plan_of: Load, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    carry_out(plan_of(), out, Pretend(lambda recipe, _: scored(recipe)))
+    place = out / "lora" / "seed-0"
+    stored = (place / "recipe.yaml").read_text()
+    (place / "recipe.yaml").write_text(stored.replace("epochs: 1.0", "epochs: 2.0"))
+    assert (place / "recipe.yaml").read_text() != stored
+    grown = plan_of(search={"lr": [*GRID, 2e-3]})
+    with pytest.raises(IwloraError, match=r"lora/seed-0 belongs to another recipe"):
+        carry_out(grown, out, Pretend(lambda recipe, _: 0.99 * (recipe.train.lr == 2e-3)))
+    assert (place / "result.json").is_file()
+
+
+def test_room_that_cannot_be_made_is_told_and_nothing_is_lost(
+    plan_of: Load, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    carry_out(plan_of(), out, Pretend(lambda recipe, _: scored(recipe)))
+    (out / "lora" / "search" / "lr-0.001" / "former").write_text("in the way")
+    with pytest.raises(IwloraError, match="cannot make room for lora, seed 0 in"):
+        carry_out(
+            plan_of(search={"lr": [*GRID, 2e-3]}),
+            out,
+            Pretend(lambda recipe, _: 0.99 * (recipe.train.lr == 2e-3)),
+        )
+    assert (out / "lora" / "seed-0" / "result.json").is_file()
 
 
 @pytest.mark.parametrize(

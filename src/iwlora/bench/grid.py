@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from iwlora.bench.executors import Executor, Local
+from iwlora.bench.former import make_room
 from iwlora.bench.plan import Plan, PlannedRun, check_budgets, check_task
 from iwlora.bench.search import Choice, choose, save, trial_of
 from iwlora.errors import IwloraError
@@ -106,7 +107,10 @@ class Grid:
         if choice.lr is None:
             self.states[run] = "failed"
             return None
-        return run.at(choice.lr)
+        chosen = run.at(choice.lr)
+        if kept := make_room(chosen, self._folder):
+            self._announce(f"{run}: its run at the learning rate chosen before is kept in {kept}")
+        return chosen
 
     def _choose(self, label: str) -> Choice | None:
         """The learning rate of an arm once its trials are settled."""
