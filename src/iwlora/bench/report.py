@@ -20,6 +20,7 @@ from iwlora.bench.records import Comparison
 from iwlora.bench.remarks import absences, remarks
 from iwlora.bench.sources import load_parts
 from iwlora.bench.summary import summary
+from iwlora.bench.svg import small
 from iwlora.bench.tables import (
     Table,
     differences,
@@ -97,7 +98,7 @@ def _section(part: Comparison, compared: Sequence[Compared], place: Path) -> Sec
     shown = []
     for picture in pictures(part):
         _, svg = plots.save(picture.figure, place / picture.stem)
-        data = base64.b64encode(svg.read_bytes()).decode("ascii")
+        data = base64.b64encode(small(svg.read_text(encoding="utf-8")).encode()).decode("ascii")
         shown.append({"caption": picture.caption, "alt": picture.alt, "data": data})
     tables = [table(part)] if part.runs else []
     if compared:
