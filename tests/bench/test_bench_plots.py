@@ -136,7 +136,9 @@ def test_a_repeated_step_counts_once_and_long_logs_are_thinned(folder: Path) -> 
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     figure = learning_curves(load(run))
     assert figure is not None
-    (axes,) = figure.axes  # nothing was evaluated: no second panel
+    (axes,) = figure.axes  # nothing was evaluated: no second panel, and no room for one
+    figure.draw_without_rendering()
+    assert axes.get_position().height > 0.6
     values = np.asarray(axes.lines[0].get_ydata())
     assert len(values) == 200
     assert set(values) == {1.0}

@@ -122,6 +122,9 @@ def learning_curves(comparison: Comparison) -> Figure | None:
             axes.remove()
     if not drawn:
         return None
+    if len(drawn) < len(panels):  # the one that there is has the figure to itself
+        figure.set_size_inches(7.0, 3.0)
+        drawn[0].set_subplotspec(figure.add_gridspec(1, 1)[0])
     drawn[-1].set_xlabel("step", color=INK)
     drawn[0].legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
