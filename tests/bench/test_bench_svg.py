@@ -29,7 +29,8 @@ def drawn(svg: str) -> list[tuple[str, str, str]]:
         href = one.get(HREF) or one.get("href") or ""
         shape = one.get("d") or shapes.get(href.removeprefix("#")) or ""
         assert not href.startswith("#") or href.removeprefix("#") in shapes, "it leads nowhere"
-        found.append((one.tag, shape, f"{one.get('transform')} {one.get('style')}"))
+        where = ("transform", "style", "x", "y", "width", "height", "clip-path")
+        found.append((one.tag, shape, " ".join(one.get(name, "-") for name in where)))
     return [one for one in found if one[0].startswith(SVG) and one[0] != f"{SVG}metadata"]
 
 
