@@ -108,7 +108,7 @@ def analyse(
     for number, (part, pairs) in enumerate(zip(parts, found, strict=True)):
         rows = []
         for pair in pairs:
-            d = _differences(part, pair)
+            d = score_differences(part, pair)
             told = predictions(part, pair)
             spread = variance(d, told, seed=number) if len(d) > 1 else 0.0
             variances[number, pair.arm] = spread, told is not None
@@ -169,7 +169,8 @@ def _pairs(part: Comparison, base: str) -> list[PairedDifference]:
     return [pair for pair in pairs if pair]
 
 
-def _differences(part: Comparison, pair: PairedDifference) -> list[float]:
+def score_differences(part: Comparison, pair: PairedDifference) -> list[float]:
+    """Arm minus baseline at each seed of the pair."""
     arm, base = part.values(pair.arm, pair.metric), part.values(pair.baseline, pair.metric)
     return [arm[seed] - base[seed] for seed in pair.seeds]
 
@@ -233,7 +234,7 @@ def _overall(
     ]
     if not mine:
         return Overall(arm, len(values), 0, 0, None, None, None, middle, None)
-    d = [_differences(part, pair) for _, part, pair in mine]
+    d = [score_differences(part, pair) for _, part, pair in mine]
     found = [variances[number, arm] for number, _, _ in mine]
     difference = combined(d, [spread for spread, _ in found], all(kept for _, kept in found))
     return Overall(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from iwlora.bench.places import tried_at
 from iwlora.bench.plan import PlannedRun
 from iwlora.bench.search import with_rate
 from iwlora.errors import IwloraError
@@ -40,4 +41,4 @@ def make_room(run: PlannedRun, comparison: Path) -> Path | None:
 
 
 def _former(run: PlannedRun, rate: float, comparison: Path) -> Path:
-    return comparison / run.label / "search" / f"lr-{rate:g}" / "former" / f"seed-{run.seed}"
+    return tried_at(comparison, run.label, rate) / "former" / f"seed-{run.seed}"

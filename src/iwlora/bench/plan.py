@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.bench import arms
+from iwlora.bench.places import tried_at
 from iwlora.bench.result import MOST_BUDGET_DIFFERENCE
 from iwlora.bench.search import Search, order, trial_recipe, with_rate
 from iwlora.errors import IwloraError, unknown
@@ -35,7 +36,7 @@ class PlannedRun:
         """``<comparison>/<label>/seed-<n>``, of a trial ``<label>/search/lr-<rate>/seed-<n>``."""
         arm = comparison / self.label
         if self.trial:
-            arm = arm / "search" / f"lr-{self.recipe.train.lr:g}"
+            arm = tried_at(comparison, self.label, self.recipe.train.lr)
         return arm / f"seed-{self.seed}"
 
     def at(self, lr: float) -> PlannedRun:

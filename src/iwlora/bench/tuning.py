@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from iwlora.bench.analysis import predictions
+from iwlora.bench.analysis import predictions, score_differences
 from iwlora.bench.bootstrap import resampled, variance
+from iwlora.bench.places import tried_at
 from iwlora.bench.records import Choice, Comparison, Run
 from iwlora.bench.result import Score
 from iwlora.bench.stats import paired_difference
@@ -39,7 +40,7 @@ def close_rates(comparison: Comparison, label: str) -> list[float]:
         told = pair and predictions(trials, pair)
         if not pair or not told:
             continue
-        differences = [scores[chosen][seed] - scores[rate][seed] for seed in pair.seeds]
+        differences = score_differences(trials, pair)
         spread = (
             variance(differences, told)
             if len(differences) > 1
@@ -75,7 +76,7 @@ def _trials(part: Comparison, label: str, choice: Choice, metric: str) -> Compar
     out = {trial.lr for trial in choice.trials if trial.state in ("failed", "diverged")}
     runs = tuple(
         Run(
-            part.folder / label / "search" / f"lr-{trial.lr:g}" / f"seed-{trial.seed}",
+            tried_at(part.folder, label, trial.lr) / f"seed-{trial.seed}",
             Score(
                 method=label,
                 label=f"{trial.lr:g}",
