@@ -30,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from iwlora.tasks.entailment import LABELS, PHENOMENA, generate
+from iwlora.tasks.corpora.entailment import LABELS, PHENOMENA, generate
 
 Rows = list[dict[str, str]]
 Splits = dict[str, Rows]

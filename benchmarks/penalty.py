@@ -28,7 +28,7 @@ from transformers import AutoModelForSequenceClassification, DebertaV2Config
 import iwlora
 from iwlora.penalty.gram import LowRankPair, penalty, penalty_gradients
 from iwlora.sites import sites as find_sites
-from iwlora.training.backbone import load_backbone
+from iwlora.training.model.backbone import load_backbone
 
 Step = Callable[[], None]
 

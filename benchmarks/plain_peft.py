@@ -31,8 +31,8 @@ from transformers import (
 )
 
 from iwlora import tasks
-from iwlora.tasks.metrics import accuracy, f1
-from iwlora.training.backbone import locate
+from iwlora.tasks.metrics.classification import accuracy, f1
+from iwlora.training.model.backbone import locate
 
 # The linear layers in the blocks of BERT and its relatives.
 LINEAR = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]

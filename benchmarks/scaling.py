@@ -28,8 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from iwlora.sites import sites
-from iwlora.training.live import LiveTensors
-from measuring import MEBI, machine, table
+from iwlora.training.dry_run.tensor_memory import LiveTensors
+from timed_commands import MEBI, machine, table
 
 VOCABULARY = 1000
 

@@ -32,14 +32,14 @@ from transformers.utils import logging
 
 import iwlora
 from iwlora import tasks
-from iwlora.penalty.pairs import lora_pairs
+from iwlora.penalty.lora_pairs import lora_pairs
 from iwlora.sensitivity.capture import capture
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sites import sites
-from iwlora.tasks.encode import collator, encode
 from iwlora.tasks.spec import TaskSpec
-from iwlora.training.backbone import load_backbone
-from iwlora.training.order import EpochOrder
+from iwlora.tasks.tokenization import collator, encode
+from iwlora.training.loop.row_order import EpochOrder
+from iwlora.training.model.backbone import load_backbone
 
 Step = Callable[[], object]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -22,9 +22,9 @@ from typing import Any
 
 import yaml
 
-from iwlora.bench.stats import Summary, paired_difference, scale, summarise
-from iwlora.bench.tables import duration
-from measuring import carry_out, machine, table
+from iwlora.compare.report.tables import duration
+from iwlora.compare.statistics.paired_tests import Summary, paired_difference, scale, summarise
+from timed_commands import carry_out, machine, table
 
 PLAIN = Path(__file__).with_name("plain_peft.py")
 METRICS = {"rte": "accuracy", "mrpc": "f1"}

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from iwlora import tasks
 from iwlora.tasks.spec import TaskSpec
-from iwlora.training.backbone import load_backbone
+from iwlora.training.model.backbone import load_backbone
 
 Rows = dict[str, torch.Tensor]
 

@@ -65,9 +65,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
 
 def tiny_config(architecture: str) -> Any:
     """The configuration of a two-block model of 16 units, without dropout."""
-    from iwlora.methods import architectures
+    from iwlora.methods import tiny_models
 
-    return architectures.tiny_config(architecture, vocab_size=len(VOCABULARY))
+    return tiny_models.tiny_config(architecture, vocab_size=len(VOCABULARY))
 
 
 def save_tiny(folder: Path, architecture: str, seed: int = 0) -> Path:

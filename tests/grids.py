@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from iwlora.bench.executors import Executor
-from iwlora.bench.grid import compare
-from iwlora.bench.plan import Plan, PlannedRun
+from iwlora.compare.execute.local import Executor
+from iwlora.compare.execute.scheduler import compare
+from iwlora.compare.plan.recipe import Plan, PlannedRun
 from iwlora.training.recipe import Recipe, load
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import iwlora
 from iwlora.errors import IwloraError
 from iwlora.importance import NORMALIZATIONS
-from iwlora.sensitivity.record import Sensitivity, SiteSensitivity
+from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 from iwlora.sites import sites
 
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iwlora.errors import IwloraError
     from iwlora.importance import Importance
-    from iwlora.methods.saved import load_adapter
+    from iwlora.methods.adapter_files import load_adapter
     from iwlora.penalty.apply import Penalty
     from iwlora.penalty.callback import IWLoraCallback
+    from iwlora.results.sensitivity import Sensitivity
     from iwlora.sensitivity.measure import measure
-    from iwlora.sensitivity.record import Sensitivity
-    from iwlora.training.artifacts import export, load_trained
     from iwlora.training.predict import predict
     from iwlora.training.recipe import build as build_recipe
     from iwlora.training.recipe import load as load_recipe
     from iwlora.training.run import train
+    from iwlora.training.state.artifacts import export, load_trained
 
 # public name -> (module, name there)
 _HOME = {
@@ -28,12 +28,12 @@ _HOME = {
     "Importance": ("iwlora.importance", "Importance"),
     "IwloraError": ("iwlora.errors", "IwloraError"),
     "Penalty": ("iwlora.penalty.apply", "Penalty"),
-    "Sensitivity": ("iwlora.sensitivity.record", "Sensitivity"),
+    "Sensitivity": ("iwlora.results.sensitivity", "Sensitivity"),
     "build_recipe": ("iwlora.training.recipe", "build"),
-    "export": ("iwlora.training.artifacts", "export"),
-    "load_adapter": ("iwlora.methods.saved", "load_adapter"),
+    "export": ("iwlora.training.state.artifacts", "export"),
+    "load_adapter": ("iwlora.methods.adapter_files", "load_adapter"),
     "load_recipe": ("iwlora.training.recipe", "load"),
-    "load_trained": ("iwlora.training.artifacts", "load_trained"),
+    "load_trained": ("iwlora.training.state.artifacts", "load_trained"),
     "measure": ("iwlora.sensitivity.measure", "measure"),
     "predict": ("iwlora.training.predict", "predict"),
     "train": ("iwlora.training.run", "train"),

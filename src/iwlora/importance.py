@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from iwlora.errors import IwloraError, unknown
-from iwlora.ranks import allocate
-from iwlora.sensitivity.record import Sensitivity
+from iwlora.rank_pattern import allocate
+from iwlora.results.sensitivity import Sensitivity
 
 
 def _sum(values: Mapping[str, float]) -> dict[str, float]:
@@ -63,7 +63,7 @@ class Importance:
     Raises ``IwloraError`` for an unknown normalisation, anything but a ``Sensitivity``, one of
     zeros alone, and for ``mean`` one with a single 0.
 
-    >>> from iwlora.sensitivity.record import SiteSensitivity
+    >>> from iwlora.results.sensitivity import SiteSensitivity
     >>> found = [SiteSensitivity("a", "query", 0, 4, 4, value=1.0, stderr=0.0),
     ...          SiteSensitivity("b", "query", 1, 4, 4, value=3.0, stderr=0.0)]
     >>> importance = Importance(Sensitivity(tuple(found), "exact", 8, 0.0, True, 0.1))
@@ -130,7 +130,7 @@ class Importance:
         the smallest matrix, a minimum that is not one from 0 to ``r``, and an alpha that is not
         above 0.
 
-        >>> from iwlora.sensitivity.record import SiteSensitivity
+        >>> from iwlora.results.sensitivity import SiteSensitivity
         >>> found = [SiteSensitivity("a", "query", 0, 16, 16, value=1.0, stderr=0.0),
         ...          SiteSensitivity("b", "query", 1, 16, 16, value=3.0, stderr=0.0)]
         >>> importance = Importance(Sensitivity(tuple(found), "exact", 8, 0.0, True, 0.1))

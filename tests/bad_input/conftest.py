@@ -57,5 +57,5 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("work began before the mistake was found")
 
     monkeypatch.setattr("iwlora.training.prepare.measure", work)
-    monkeypatch.setattr("iwlora.training.calibrate.measure", work)
-    monkeypatch.setattr("iwlora.training.trainer.FineTuner.train", work)
+    monkeypatch.setattr("iwlora.training.measure_recipe.measure", work)
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.train", work)

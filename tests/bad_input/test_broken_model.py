@@ -82,7 +82,7 @@ def test_a_broken_model(
 def test_a_comparison_is_refused_before_its_first_run(
     settings: dict[str, Any], tmp_path: Path, refused: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iwlora.bench.executors.subprocess.Popen", None)
+    monkeypatch.setattr("iwlora.compare.execute.local.subprocess.Popen", None)
     plan = {**settings, "methods": ["full", {"name": "lora", "rank": 4}], "seeds": [0, 1]}
     del plan["method"]
     recipe = write_recipe(tmp_path / "plan.yaml", plan)

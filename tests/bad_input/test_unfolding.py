@@ -9,7 +9,7 @@ import pytest
 
 from commands import Command
 from iwlora.errors import IwloraError, shown
-from iwlora.notation import from_json, parse_yaml
+from iwlora.inputs.yaml_json import from_json, parse_yaml
 
 LAUGHS = "\n".join(
     ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]

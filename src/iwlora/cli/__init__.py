@@ -15,7 +15,8 @@ from iwlora import __version__
 from iwlora.cli import tasks
 from iwlora.cli.compare import BASELINE, add_arguments, carry_out, report
 from iwlora.errors import IwloraError
-from iwlora.files import check_writable, settled
+from iwlora.inputs.paths import settled
+from iwlora.results.writing import check_writable
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -126,12 +127,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(given: argparse.Namespace) -> int:
     _quiet_libraries()
-    from iwlora.bench.heatmaps import importance_heatmap, text_heatmap
-    from iwlora.bench.plots import save
-    from iwlora.sensitivity.tables import ranking
-    from iwlora.training.calibrate import measure_recipe
+    from iwlora.compare.report.figures.heatmaps import importance_heatmap, text_heatmap
+    from iwlora.compare.report.figures.plots import save
+    from iwlora.sensitivity.text_tables import ranking
+    from iwlora.training.measure_recipe import measure_recipe
     from iwlora.training.recipe import apply_overrides, build
-    from iwlora.training.rundir import check_output
+    from iwlora.training.state.run_folder import check_output
 
     if given.compare:
         return _compare_measurements(*given.compare)
@@ -163,9 +164,9 @@ def _measure(given: argparse.Namespace) -> int:
 
 
 def _compare_measurements(first: str, second: str) -> int:
+    from iwlora.results.sensitivity import Sensitivity
     from iwlora.sensitivity.agreement import compare
-    from iwlora.sensitivity.record import Sensitivity
-    from iwlora.sensitivity.tables import agreement_table
+    from iwlora.sensitivity.text_tables import agreement_table
 
     found = compare(Sensitivity.load(first), Sensitivity.load(second))
     print(agreement_table(found, first, second))
@@ -174,7 +175,7 @@ def _compare_measurements(first: str, second: str) -> int:
 
 def _json_file(path: str) -> Path:
     """A place for a measurement, checked before the work for it begins."""
-    from iwlora.sensitivity.record import Sensitivity
+    from iwlora.results.sensitivity import Sensitivity
 
     file = Path(path)
     if file.suffix != ".json" or file.is_dir():
@@ -194,11 +195,11 @@ def _train(given: argparse.Namespace) -> int:
     recipe = load(given.recipe, given.overrides)
     if given.dry_run:
         from iwlora.cli.dry_run import told
-        from iwlora.training.estimate import estimate
+        from iwlora.training.dry_run.cost import estimate
 
         print(told(recipe, estimate(recipe)))
         return 0
-    from iwlora.bench.records import load_run
+    from iwlora.results.comparison import load_run
     from iwlora.training.run import train
 
     train(recipe, given.out, progress=True)
@@ -219,7 +220,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     _quiet_libraries()
-    from iwlora.training.artifacts import export
+    from iwlora.training.state.artifacts import export
 
     print(export(given.run, given.to, given.merge, given.trust_remote_code))
     return 0
@@ -236,7 +237,7 @@ def _predict(given: argparse.Namespace) -> int:
 def _methods(_given: argparse.Namespace) -> int:
     _quiet_libraries()
     from iwlora.methods import METHODS
-    from iwlora.methods.support import attempts, table
+    from iwlora.methods.support_table import attempts, table
 
     width = max(map(len, METHODS))
     for name, method in METHODS.items():

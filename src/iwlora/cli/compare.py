@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iwlora.errors import IwloraError
-from iwlora.files import settled
+from iwlora.inputs.paths import settled
 
 if TYPE_CHECKING:
-    from iwlora.bench.analysis import Analysis
-    from iwlora.bench.plan import Plan
+    from iwlora.compare.plan.recipe import Plan
+    from iwlora.compare.statistics.analysis import Analysis
 
 OVERRIDES = "recipe fields as key=value, with dots: train.lr=1e-3 seeds=[0,1,2,3,4,5]"
 
@@ -55,15 +55,15 @@ def carry_out(given: argparse.Namespace) -> int:
         raise IwloraError(
             f"{', '.join(sources)}: give recipes to carry out, or results to compare, not both"
         )
-    from iwlora.bench.plan import load_plan
-    from iwlora.bench.question import plan_recipes
+    from iwlora.compare.plan.recipe import load_plan
+    from iwlora.compare.plan.run_recipes import plan_recipes
 
     if given.baseline is not None:
         overrides.append(f"baseline={json.dumps(given.baseline)}")
     many = len(recipes) > 1
     plan = plan_recipes(recipes, overrides) if many else load_plan(recipes[0], overrides)
     if given.dry_run:
-        from iwlora.bench.estimate import estimate
+        from iwlora.compare.plan.cost_estimate import estimate
 
         print(estimate(plan, given.jobs, _announce))
         return 0
@@ -72,21 +72,21 @@ def carry_out(given: argparse.Namespace) -> int:
 
 def report(given: argparse.Namespace) -> int:
     """Write the report of a folder again."""
-    from iwlora.bench.analysis import analyse
-    from iwlora.bench.sources import load_parts
+    from iwlora.compare.statistics.analysis import analyse
+    from iwlora.results.combined import load_parts
 
     return _told(analyse(load_parts([given.folder]), Path(given.folder), given.baseline))
 
 
 def _compare_runs(plan: Plan, given: argparse.Namespace) -> int:
-    from iwlora.bench.analysis import analyse
-    from iwlora.bench.executors import Local
-    from iwlora.bench.grid import compare
-    from iwlora.bench.heatmaps import text_heatmap
-    from iwlora.bench.progress import Progress
-    from iwlora.bench.ray import Ray
-    from iwlora.bench.records import load_comparison
-    from iwlora.bench.texts import terminal_table
+    from iwlora.compare.execute.local import Local
+    from iwlora.compare.execute.progress import Progress
+    from iwlora.compare.execute.ray import Ray
+    from iwlora.compare.execute.scheduler import compare
+    from iwlora.compare.report.figures.heatmaps import text_heatmap
+    from iwlora.compare.report.text_formats import terminal_table
+    from iwlora.compare.statistics.analysis import analyse
+    from iwlora.results.comparison import load_comparison
 
     kind = Ray if given.executor == "ray" else Local
     view = Progress(plan) if sys.stderr.isatty() else None
@@ -103,8 +103,8 @@ def _compare_runs(plan: Plan, given: argparse.Namespace) -> int:
 
 
 def _compare_results(sources: list[str], overrides: list[str], given: argparse.Namespace) -> int:
-    from iwlora.bench.analysis import analyse
-    from iwlora.bench.sources import load_parts, remember
+    from iwlora.compare.statistics.analysis import analyse
+    from iwlora.results.combined import load_parts, remember
 
     if overrides:
         raise IwloraError(f"{' '.join(overrides)}: results are compared as they are")
@@ -115,8 +115,8 @@ def _compare_results(sources: list[str], overrides: list[str], given: argparse.N
 
 
 def _told(found: Analysis, more: str = "") -> int:
-    from iwlora.bench.report import write
-    from iwlora.bench.texts import terminal_table
+    from iwlora.compare.report.html import write
+    from iwlora.compare.report.text_formats import terminal_table
 
     path = write(found)
     print("\n" + terminal_table(found))

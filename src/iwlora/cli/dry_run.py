@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from iwlora.training.estimate import Estimate
+    from iwlora.training.dry_run.cost import Estimate
     from iwlora.training.recipe import Recipe
 
 
 def told(recipe: Recipe, found: Estimate) -> str:
     """The budget, the time in its parts, and the memory with its arithmetic."""
-    from iwlora.bench.tables import duration
+    from iwlora.compare.report.tables import duration
 
     memory = found.memory
     parts = (

@@ -35,8 +35,8 @@ def _show(given: argparse.Namespace) -> int:
     from transformers import AutoConfig
 
     from iwlora import tasks
-    from iwlora.tasks.look import look
-    from iwlora.training.backbone import load_tokenizer, locate
+    from iwlora.tasks.overview import look
+    from iwlora.training.model.backbone import load_tokenizer, locate
     from iwlora.training.recipe import apply_overrides, build
 
     settings = {
@@ -54,7 +54,7 @@ def _show(given: argparse.Namespace) -> int:
 
 
 def _average(given: argparse.Namespace) -> int:
-    from iwlora.bench.averages import averages
+    from iwlora.compare.report.glue_average import averages
 
     print(averages(given.folders))
     return 0

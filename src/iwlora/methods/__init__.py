@@ -5,25 +5,25 @@ Packages add theirs through the entry point group ``iwlora.methods``.
 
 from __future__ import annotations
 
-from iwlora.methods.adalora import AdaLora
-from iwlora.methods.base import Attached, Method
-from iwlora.methods.bitfit import BitFit
-from iwlora.methods.bottleneck import Houlsby, Parallel, Pfeiffer
-from iwlora.methods.controls import (
+from iwlora.methods.additive.bottleneck import Houlsby, Parallel, Pfeiffer
+from iwlora.methods.additive.prefix import Prefix
+from iwlora.methods.contract import Attached, Method
+from iwlora.methods.low_rank.adalora import AdaLora
+from iwlora.methods.low_rank.iw_lora import IWLora
+from iwlora.methods.low_rank.iw_lora_controls import (
     ImportanceRanks,
     InvertedImportance,
     PermutedImportance,
     RandomRanks,
     UniformPenalty,
 )
-from iwlora.methods.full import Full
-from iwlora.methods.head import Head
-from iwlora.methods.iw_lora import IWLora
-from iwlora.methods.lora import Lora
-from iwlora.methods.lora_variants import Dora, Eva, LoraPlus, Pissa, RsLora
-from iwlora.methods.prefix import Prefix
+from iwlora.methods.low_rank.lora import Lora
+from iwlora.methods.low_rank.svd_lora import SvdLora
+from iwlora.methods.low_rank.variants import Dora, Eva, LoraPlus, Pissa, RsLora
 from iwlora.methods.registry import Registry
-from iwlora.methods.svd_lora import SvdLora
+from iwlora.methods.selective.bitfit import BitFit
+from iwlora.methods.selective.full import Full
+from iwlora.methods.selective.linear_probe import Head
 
 METHODS = Registry(
     {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.methods.base import Attached, Method
+from iwlora.methods.contract import Attached, Method
 from iwlora.sites import Site, head_modules
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}

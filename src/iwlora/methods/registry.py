@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from importlib.metadata import EntryPoint, entry_points
 
 from iwlora.errors import IwloraError
-from iwlora.methods.base import Method
+from iwlora.methods.contract import Method
 
 GROUP = "iwlora.methods"
 _NAME = re.compile(r"\w[\w.+=-]*")  # it names a folder of a comparison

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from iwlora.distributed import piece, whole
 from iwlora.errors import IwloraError, unknown
-from iwlora.penalty.effect import Effect, effects
+from iwlora.penalty.diagnostics import Effect, effects
 from iwlora.penalty.gram import LowRankPair, penalty, penalty_gradients, squared_norms
-from iwlora.penalty.pairs import lora_pairs, squared_weights
+from iwlora.penalty.lora_pairs import lora_pairs, squared_weights
 from iwlora.penalty.schedule import Schedule, constant
-from iwlora.sensitivity.sharded import piece, whole
 
 ROUTES = ("loss", "gradient", "decoupled")
 

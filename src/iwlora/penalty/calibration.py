@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 
+from iwlora import distributed
 from iwlora.errors import IwloraError
-from iwlora.penalty.pairs import lora_pairs
-from iwlora.sensitivity import processes
+from iwlora.penalty.lora_pairs import lora_pairs
+from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sensitivity.measure import Loss, measure
-from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 
@@ -36,7 +36,7 @@ def measure_before(
     order = BatchSampler(shuffled, batch_size, drop_last=False)
     batches = DataLoader(
         loader.dataset,
-        batch_sampler=processes.own(order),
+        batch_sampler=distributed.own(order),
         collate_fn=loader.collate_fn,
     )
     with _same_random_state():

@@ -13,19 +13,19 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from iwlora.errors import IwloraError, unknown
-from iwlora.files import write_text
 from iwlora.importance import NORMALIZATIONS, Importance, check_beta
-from iwlora.notation import from_json
-from iwlora.penalty import log
+from iwlora.inputs.yaml_json import from_json
+from iwlora.penalty import diagnostics_log
 from iwlora.penalty.apply import ROUTES, Attachment, Penalty, check_alpha, innermost
 from iwlora.penalty.calibration import measure_before, measure_in_flight, why_not_before
-from iwlora.penalty.effect import verdict
+from iwlora.penalty.diagnostics import verdict
 from iwlora.penalty.schedule import named
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.results.writing import write_text
 from iwlora.sensitivity.estimators import ESTIMATORS
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sensitivity.measure import Loss
-from iwlora.sensitivity.record import Sensitivity
-from iwlora.sensitivity.tally import check_stopping
+from iwlora.sensitivity.running_estimate import check_stopping
 
 logger = logging.get_logger(__name__)
 
@@ -134,7 +134,7 @@ class IWLoraCallback(TrainerCallback):
                 "does not reach; train with DDP or FSDP2"
             )
         self._stop()
-        self.history = log.keep(_log(args), state.global_step, args.should_save)
+        self.history = diagnostics_log.keep(_log(args), state.global_step, args.should_save)
         stored = _checkpoint(args, state) / FILE
         if state.global_step and stored.is_file():
             self.sensitivity = Sensitivity.load(stored)
@@ -194,7 +194,7 @@ class IWLoraCallback(TrainerCallback):
             found = {name: effect.without_penalty(clip) for name, effect in found.items()}
         self.history.append({name: effect.ratio for name, effect in found.items()})
         if args.should_save:
-            log.append(_log(args), state.global_step, found)
+            diagnostics_log.append(_log(args), state.global_step, found)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

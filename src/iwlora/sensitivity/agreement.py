@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from iwlora.errors import IwloraError
-from iwlora.sensitivity.record import Sensitivity, SiteSensitivity
+from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 
 
 @dataclass(frozen=True)

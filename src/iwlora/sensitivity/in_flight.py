@@ -14,10 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.capture import Captured, capture
 from iwlora.sensitivity.estimators import ESTIMATORS, lora_sketch
-from iwlora.sensitivity.record import Sensitivity
-from iwlora.sensitivity.tally import (
+from iwlora.sensitivity.running_estimate import (
     Matrix,
     Tally,
     distance_bound,

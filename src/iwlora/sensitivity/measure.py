@@ -12,12 +12,12 @@ from accelerate.utils import find_batch_size, send_to_device  # type: ignore[imp
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from iwlora import distributed
 from iwlora.errors import IwloraError
-from iwlora.sensitivity import processes
+from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.capture import Captured, capture
-from iwlora.sensitivity.record import Sensitivity
+from iwlora.sensitivity.running_estimate import Tally
 from iwlora.sensitivity.statistics import Means, choose
-from iwlora.sensitivity.tally import Tally
 from iwlora.sites import Site, unpacked
 from iwlora.sites import sites as find_sites
 
@@ -74,7 +74,7 @@ def measure(
     read = score.reader(estimator)
     means = Means(estimator) if statistic == "mean" else None
     device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
-    number = processes.rank()  # of the batch, over all processes: a sketch draws by it
+    number = distributed.rank()  # of the batch, over all processes: a sketch draws by it
 
     def reading(site: Site, x: Tensor, delta: Tensor) -> Tensor:
         return read(site, x, delta, f"{site.name}/{number}")
@@ -91,7 +91,7 @@ def measure(
                 row = _row(readings, chosen, means, weight)
             if not tally.add(row, weight, device):
                 break
-            number += processes.count()
+            number += distributed.count()
     values = None
     if means is not None:
         values = [means.norm(site, tally.total, device) for site in chosen]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from iwlora import distributed
 from iwlora.errors import IwloraError, unknown
-from iwlora.sensitivity import processes
 from iwlora.sensitivity.estimators import (
     COLUMNS,
     ESTIMATORS,
@@ -120,7 +120,7 @@ def _per_weight(site: Site) -> float:
     return 1 / size
 
 
-# What they are is said once, in iwlora.sensitivity.record.FORMULAS.
+# What they are is said once, in iwlora.results.sensitivity.FORMULAS.
 STATISTICS = {
     "norm": Statistic("this project", norm),
     "rms": Statistic("the root mean square of a gradient's entries", norm, _per_root_entry),
@@ -175,4 +175,4 @@ class Means:
         """‖Σ_b weight_b G_b‖_F / total over the batches of all processes."""
         shape = (site.d_out, int(min(site.d_in, self._columns)))
         own = self._sums.get(site.name, torch.zeros(shape)).double()
-        return float(torch.linalg.vector_norm(processes.summed(own, device))) / total
+        return float(torch.linalg.vector_norm(distributed.summed(own, device))) / total

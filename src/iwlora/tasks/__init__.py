@@ -26,9 +26,9 @@ def load(spec: TaskSpec, seed: int) -> Task:
     (('premise', 'hypothesis'), 100, ('test',))
     """
     if spec.train:
-        from iwlora.tasks import tables
+        from iwlora.tasks import own_files
 
-        task = tables.load(spec)
+        task = own_files.load(spec)
     elif spec.name == ENTAILMENT:
         task = _entailment()
     else:
@@ -81,7 +81,7 @@ def _with_selection(task: Task, part: float) -> Task:
 
 
 def _entailment() -> Task:
-    from iwlora.tasks.entailment import LABELS, generate
+    from iwlora.tasks.corpora.entailment import LABELS, generate
 
     text = ("premise", "hypothesis")
     splits = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from iwlora.tasks import glue, squad, superglue, texts
+from iwlora.tasks.corpora import glue, squad, superglue, text_generation
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.task import Task
 
 ENTAILMENT = "builtin/entailment"
 # Each has TASKS, whose rows have summary, metrics, files (by split) and kind, and load.
-SOURCES = (glue, superglue, squad, texts)
+SOURCES = (glue, superglue, squad, text_generation)
 
 
 class Row(NamedTuple):

@@ -16,8 +16,8 @@ where time matters. :func:`in_two_processes` trains many cases in one pair of pr
 
 from __future__ import annotations
 
-from iwlora.methods.architectures import ARCHITECTURES, refusals
-from iwlora.methods.base import Method
+from iwlora.methods.contract import Method
+from iwlora.methods.tiny_models import ARCHITECTURES, refusals
 from iwlora.testing.case import Case
 from iwlora.testing.checks import CHECKS, COSTLY, Check
 from iwlora.testing.processes import in_two_processes

@@ -14,14 +14,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModelForSequenceClassification, PrinterCallback, TrainingArguments
 from transformers import default_data_collator as collate
 
-from iwlora.methods.architectures import tiny_config, tiny_model
-from iwlora.methods.base import Attached, Method
-from iwlora.methods.saved import load_adapter
-from iwlora.sensitivity import processes
+from iwlora import distributed
+from iwlora.methods.adapter_files import load_adapter
+from iwlora.methods.contract import Attached, Method
+from iwlora.methods.tiny_models import tiny_config, tiny_model
 from iwlora.sensitivity.measure import measure
 from iwlora.sites import Site, sites
-from iwlora.training.order import EpochOrder
-from iwlora.training.trainer import FineTuner, task_loss
+from iwlora.training.loop.row_order import EpochOrder
+from iwlora.training.loop.trainer import FineTuner, task_loss
 
 SIZE = 4
 STEPS = 6
@@ -81,7 +81,7 @@ class Case:
         batches = [collate(self.rows[k : k + BATCH]) for k in range(0, len(self.rows), BATCH)]
         sensitivity = None
         if wanted is not None:
-            sensitivity = measure(model, processes.own(batches), sites=places, **wanted)
+            sensitivity = measure(model, distributed.own(batches), sites=places, **wanted)
         attached = self.method.attach(model, places, self.size, SEED, sensitivity)
         if attached.initialize is not None:
             attached.initialize(batches)

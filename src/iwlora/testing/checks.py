@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from iwlora.errors import IwloraError
-from iwlora.methods.architectures import tiny_model
+from iwlora.methods.adapter_files import merged
 from iwlora.methods.budget import count, solve
-from iwlora.methods.saved import merged
+from iwlora.methods.tiny_models import tiny_model
 from iwlora.sites import head_modules, sites
 from iwlora.testing.case import SIZE, STEPS, Case, snapshot
 from iwlora.testing.processes import in_two_processes

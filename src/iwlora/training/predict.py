@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.files import check_writable, write_text
-from iwlora.training.artifacts import load_trained
-from iwlora.training.rundir import RunDir, check_output
-from iwlora.training.scores import as_table
+from iwlora.results.writing import check_writable, write_text
+from iwlora.training.scoring import as_table
+from iwlora.training.state.artifacts import load_trained
+from iwlora.training.state.run_folder import RunDir, check_output
 
 if TYPE_CHECKING:
     import datasets
@@ -35,7 +35,7 @@ def predict(
     >>> head
     'row,premise,hypothesis,prediction,probability_entailment,probability_not_entailment'
     """
-    from iwlora.tasks.tables import read_rows
+    from iwlora.tasks.own_files import read_rows
 
     run = RunDir.finished(path)
     if Path(output).suffix not in (".csv", ".jsonl"):

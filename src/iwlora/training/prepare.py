@@ -11,28 +11,27 @@ from torch import nn
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers import set_seed as seed_everything
 
-from iwlora import tasks
+from iwlora import distributed, tasks
 from iwlora.errors import IwloraError
-from iwlora.methods.base import Attached
 from iwlora.methods.budget import solve
-from iwlora.sensitivity import processes
+from iwlora.methods.contract import Attached
+from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.measure import measure
-from iwlora.sensitivity.record import Sensitivity
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
-from iwlora.tasks.encode import collator, encode
-from iwlora.training.backbone import load_backbone, skeleton
-from iwlora.training.best import KeepBest
-from iwlora.training.calibrate import calibration_batches, device, naming_rows, packing
-from iwlora.training.callbacks import EvaluateEpochs, Log, Progress
-from iwlora.training.checkpoints import Seal
+from iwlora.tasks.tokenization import collator, encode
 from iwlora.training.kernels import as_trained, resolve_precision
-from iwlora.training.loss_so_far import LossSoFar
-from iwlora.training.order import EpochOrder
+from iwlora.training.loop.best_epoch import KeepBest
+from iwlora.training.loop.callbacks import EvaluateEpochs, Log, Progress
+from iwlora.training.loop.logged_loss import LossSoFar
+from iwlora.training.loop.row_order import EpochOrder
+from iwlora.training.loop.trainer import FineTuner, task_loss
+from iwlora.training.measure_recipe import calibration_batches, device, naming_rows, packing
+from iwlora.training.model.backbone import load_backbone, skeleton
+from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe, TrainSettings
-from iwlora.training.rundir import RunDir
-from iwlora.training.sharded import shard
-from iwlora.training.trainer import FineTuner, task_loss
+from iwlora.training.state.checkpoints import Seal
+from iwlora.training.state.run_folder import RunDir
 
 EVALUATION_BATCH = 64
 
@@ -64,7 +63,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> Prepared:
     seed_everything(settings.seed)
     trust, packed = recipe.trust_remote_code, packing(recipe)
     model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, packed)
-    spread = settings.shard and processes.count() > 1
+    spread = settings.shard and distributed.count() > 1
     whole = not spread or recipe.method.calibration()  # else it is never whole on one device
     if whole and not recipe.quantize:  # what is packed is there
         model.to(device())  # type: ignore[arg-type]
@@ -109,12 +108,12 @@ def _sensitivity(
         return None
     if run.sensitivity.is_file():
         return Sensitivity.load(run.sensitivity)
-    batches = processes.own(calibration_batches(recipe, rows, collate))
+    batches = distributed.own(calibration_batches(recipe, rows, collate))
     settings = recipe.train
     fast = as_trained(model, settings.fast_kernels, settings.precision, device())
     with naming_rows(recipe, rows), fast:
         sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
-    if processes.rank() == 0:
+    if distributed.rank() == 0:
         sensitivity.save(run.sensitivity)
     return sensitivity
 
@@ -200,10 +199,10 @@ def _trainer(
 
 def _rows_at_once(settings: TrainSettings) -> int:
     """Rows of a step that a process computes at a time."""
-    pieces = settings.accumulate * processes.count()
+    pieces = settings.accumulate * distributed.count()
     if settings.batch_size % pieces:
         raise IwloraError(
             f"train.batch_size={settings.batch_size} does not divide into equal pieces for "
-            f"{processes.count()} processes × train.accumulate={settings.accumulate}"
+            f"{distributed.count()} processes × train.accumulate={settings.accumulate}"
         )
     return settings.batch_size // pieces

@@ -17,11 +17,11 @@ from pydantic import (
 )
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse
-from iwlora.notation import to_yaml
 from iwlora.tasks.spec import TaskSpec
-from iwlora.training.settings import override, read_yaml, validate
+from iwlora.training.overrides import override, read_yaml, validate
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]

@@ -12,21 +12,21 @@ from typing import Any
 
 import torch
 
+from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
-from iwlora.files import writing
-from iwlora.methods.base import Attached
 from iwlora.methods.budget import count
-from iwlora.sensitivity import processes
+from iwlora.methods.contract import Attached
+from iwlora.results.writing import writing
 from iwlora.sites import Site
-from iwlora.training.calibrate import device
-from iwlora.training.checkpoints import last_sealed
-from iwlora.training.fingerprint import data_digest, head_digest
 from iwlora.training.kernels import resolve_precision
+from iwlora.training.measure_recipe import device
+from iwlora.training.model.sharding import gathered
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe, TrainSettings
-from iwlora.training.rundir import RunDir
-from iwlora.training.scores import score_splits
-from iwlora.training.sharded import gathered
+from iwlora.training.scoring import score_splits
+from iwlora.training.state.checkpoints import last_sealed
+from iwlora.training.state.run_folder import RunDir
+from iwlora.training.state.start_digests import data_digest, head_digest
 
 
 def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, Any]:
@@ -42,8 +42,8 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     """
     _check_launcher()
     device()  # joins the processes that a launcher started
-    run = processes.by_first(lambda: RunDir.open(out, recipe))
-    done = processes.by_first(run.result)
+    run = distributed.by_first(lambda: RunDir.open(out, recipe))
+    done = distributed.by_first(run.result)
     if done is not None:
         return done
     with run.alone(), deterministic(recipe.train.deterministic):
@@ -56,7 +56,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
                 run.status(state, error=f"{type(error).__name__}: {error}")
             raise
         run.finish(result)
-        processes.wait()
+        distributed.wait()
     return result
 
 
@@ -73,7 +73,7 @@ def _carry_out(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
     with gathered(attached.model, attached.trainable):
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             with writing("the trained parameters", run.path):
                 attached.save(run.path)
                 ready.tokenizer.save_pretrained(run.path / "tokenizer")

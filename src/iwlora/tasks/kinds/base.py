@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from iwlora.errors import IwloraError
-from iwlora.notation import from_json
+from iwlora.inputs.yaml_json import from_json
 
 if TYPE_CHECKING:
     import datasets

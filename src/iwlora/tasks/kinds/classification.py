@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iwlora.tasks.encode import tokenize
 from iwlora.tasks.kinds.base import Answer, Kind, Outputs, Rows, plain_text
+from iwlora.tasks.tokenization import tokenize
 
 if TYPE_CHECKING:
     import datasets
@@ -34,7 +34,7 @@ class SequenceKind(Kind):
         config: Any,
         training: bool,
     ) -> datasets.Dataset:
-        """Texts as :func:`iwlora.tasks.encode.tokenize` gives them, and the labels."""
+        """Texts as :func:`iwlora.tasks.tokenization.tokenize` gives them, and the labels."""
         encoded = tokenize([rows[column] for column in task.text], tokenizer, max_length)
         if "label" not in rows.column_names:
             return encoded
@@ -47,7 +47,7 @@ class SequenceKind(Kind):
 
     def collator(self, tokenizer: Any, model: Any) -> Callable[[Rows], dict[str, Tensor]]:
         """Padded token ids, and labels as they are."""
-        from iwlora.tasks.collate import padding
+        from iwlora.tasks.padding import padding
 
         return padding(tokenizer)
 
@@ -118,8 +118,8 @@ class Classification(SequenceKind):
     def score(
         self, task: Task, rows: datasets.Dataset, outputs: Outputs, answers: Sequence[Answer]
     ) -> dict[str, float]:
-        """As :func:`iwlora.tasks.metrics.score`."""
-        from iwlora.tasks.metrics import score
+        """As :func:`iwlora.tasks.metrics.classification.score`."""
+        from iwlora.tasks.metrics.classification import score
 
         return score(task.metrics, rows["label"][:], outputs["logits"], task.positive)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.collate import IGNORED
 from iwlora.tasks.kinds.base import Answer, Kind, Outputs, Rows, inputs_of, plain_text
-from iwlora.tasks.kinds.packing import check_apart
-from iwlora.tasks.kinds.padding import PadPrompts, PadTargets
+from iwlora.tasks.kinds.generation_padding import PadPrompts, PadTargets
 from iwlora.tasks.kinds.prompts import decoder_rows, encoder_decoder_rows, plain_messages, reply
+from iwlora.tasks.kinds.sequence_packing import check_apart
+from iwlora.tasks.padding import IGNORED
 
 if TYPE_CHECKING:
     import datasets
@@ -58,7 +58,7 @@ class Generation(Kind):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Those of the answers, then the perplexity of the targets."""
-        from iwlora.tasks.text_metrics import NAMES
+        from iwlora.tasks.metrics.text import NAMES
 
         return (*NAMES[self.metric], "perplexity")
 
@@ -213,7 +213,7 @@ class Generation(Kind):
         self, task: Task, rows: datasets.Dataset, outputs: Outputs, answers: Sequence[Answer]
     ) -> dict[str, float]:
         """The scores of the answers, if there are any; ``loss`` is the mean over tokens."""
-        from iwlora.tasks.text_metrics import TEXT_METRICS
+        from iwlora.tasks.metrics.text import TEXT_METRICS
 
         loss = float(outputs["loss"].astype(float).sum() / max(outputs["count"].sum(), 1))
         if not math.isfinite(loss):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.notation import from_json
-from iwlora.tasks.collate import IGNORED
-from iwlora.tasks.encode import check_length, in_chunks
-from iwlora.tasks.kinds.packing import packed
+from iwlora.inputs.yaml_json import from_json
+from iwlora.tasks.kinds.sequence_packing import packed
+from iwlora.tasks.padding import IGNORED
+from iwlora.tasks.tokenization import check_length, in_chunks
 
 if TYPE_CHECKING:
     import datasets

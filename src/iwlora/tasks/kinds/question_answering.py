@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.encode import check_length
+from iwlora.tasks.kinds.answer_spans import best_span, windows
 from iwlora.tasks.kinds.base import Answer, Kind, Outputs, Rows, finite, inputs_of, plain_text
-from iwlora.tasks.kinds.spans import best_span, windows
+from iwlora.tasks.tokenization import check_length
 
 if TYPE_CHECKING:
     import datasets
@@ -140,7 +140,7 @@ class QuestionAnswering(Kind):
 
     def collator(self, tokenizer: Any, model: Any) -> Callable[[Rows], dict[str, Tensor]]:
         """Padded token ids, and the labels as they are."""
-        from iwlora.tasks.collate import padding
+        from iwlora.tasks.padding import padding
 
         return padding(tokenizer)
 
@@ -207,7 +207,7 @@ class QuestionAnswering(Kind):
         self, task: Task, rows: datasets.Dataset, outputs: Outputs, answers: Sequence[Answer]
     ) -> dict[str, float]:
         """SQuAD's scores; ``loss`` is the mean over windows."""
-        from iwlora.tasks.text_metrics import squad_scores
+        from iwlora.tasks.metrics.text import squad_scores
 
         golds = [label["text"] for label in rows["label"]]
         scores = squad_scores([answer["prediction"] for answer in answers], golds)

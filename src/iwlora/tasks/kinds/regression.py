@@ -73,7 +73,7 @@ class Regression(SequenceKind):
         """The correlations, 0 where either side is constant; ``loss`` is the mean squared error."""
         import numpy as np
 
-        from iwlora.tasks.metrics import pearson, spearman
+        from iwlora.tasks.metrics.classification import pearson, spearman
 
         found, truth = finite(outputs["logits"])[:, 0], np.array(rows["label"][:])
         scores = {"pearson": pearson(truth, found), "spearman": spearman(truth, found)}

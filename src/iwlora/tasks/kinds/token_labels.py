@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.encode import check_length, in_chunks
 from iwlora.tasks.kinds.base import Answer, Kind, Outputs, Rows, finite, plain_list
 from iwlora.tasks.kinds.classification import name_classes
+from iwlora.tasks.tokenization import check_length, in_chunks
 
 if TYPE_CHECKING:
     import datasets
@@ -131,7 +131,7 @@ class TokenLabels(Kind):
 
     def collator(self, tokenizer: Any, model: Any) -> Callable[[Rows], dict[str, Tensor]]:
         """Padded token ids and labels."""
-        from iwlora.tasks.collate import padding
+        from iwlora.tasks.padding import padding
 
         return padding(tokenizer, labels=IGNORED)
 
@@ -167,7 +167,7 @@ class TokenLabels(Kind):
         self, task: Task, rows: datasets.Dataset, outputs: Outputs, answers: Sequence[Answer]
     ) -> dict[str, float]:
         """seqeval's scores of entities, scikit-learn's of words; ``loss`` over the words read."""
-        from iwlora.tasks.text_metrics import word_scores
+        from iwlora.tasks.metrics.text import word_scores
 
         truth = [self.gold(task, label) for label in rows["label"]]
         scores = word_scores(truth, [answer["prediction"] for answer in answers], task.metrics)

@@ -1,0 +1,210 @@
+"""LoRA with one of PEFT's options: presets, and what each needs beside the option."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from iwlora.errors import Diverged, IwloraError
+from iwlora.methods.contract import Attached
+from iwlora.methods.low_rank.lora import Lora, save_pairs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from iwlora.penalty.gram import LowRankPair
+    from iwlora.results.sensitivity import Sensitivity
+    from iwlora.sites import Site
+
+_EVA_PASSES = 100  # over the batches, until EVA's directions have to be stable
+
+
+class Dora(Lora):
+    """Each row of W + Δ is scaled to a trained magnitude m, which starts as the row's own norm.
+
+    The magnitudes, d_out a site, count as adapter parameters. ``pairs`` are the low-rank parts.
+    """
+
+    name: ClassVar[str] = "dora"
+    summary: ClassVar[str] = "LoRA for the direction of each row, and a trained magnitude"
+    paper: ClassVar[str] = "Liu et al. 2024, arXiv:2402.09353"
+    options: ClassVar[Mapping[str, Any]] = {"use_dora": True}
+
+    def parameters(self, model: nn.Module, sites: Sequence[Site], size: int | None) -> int:
+        """Σ_k (r (d_in + d_out) + d_out)."""
+        return super().parameters(model, sites, size) + sum(site.d_out for site in sites)
+
+
+class RsLora(Lora):
+    """LoRA with Δ = (lora_alpha / √rank) B A, so that a higher rank does not learn more slowly."""
+
+    name: ClassVar[str] = "rslora"
+    summary: ClassVar[str] = "LoRA scaled by 1/√rank in place of 1/rank"
+    paper: ClassVar[str] = "Kalajdzievski 2023, arXiv:2312.03732"
+    options: ClassVar[Mapping[str, Any]] = {"use_rslora": True}
+
+
+class Pissa(Lora):
+    """LoRA that starts from the ``rank`` principal components of W, which are taken out of W.
+
+    The update is Δ = scaling (B A − B₀ A₀). It is saved as plain LoRA of rank 2r for the
+    original backbone, [B, −B₀] [A; A₀]. A₀ and B₀ follow from W, so the parameters reported and
+    compared are those that train, r Σ_k (d_in + d_out): half of those in the file.
+    """
+
+    name: ClassVar[str] = "pissa"
+    summary: ClassVar[str] = "LoRA that starts from the principal components of the weights"
+    paper: ClassVar[str] = "Meng et al. 2024, arXiv:2404.02948"
+    identity_at_init: ClassVar[bool] = False  # equal up to the rounding of W − BA + BA
+    options: ClassVar[Mapping[str, Any]] = {"init_lora_weights": "pissa"}
+    unpackable: ClassVar[str | None] = "it takes components out of the weights, which packed bars"
+
+    def attach(
+        self,
+        model: Any,
+        sites: Sequence[Site],
+        size: int | None,
+        seed: int,
+        sensitivity: Sensitivity | None = None,
+    ) -> Attached:
+        """Wrap the model with PEFT's PiSSA; keeps B₀ and A₀ for saving."""
+        import torch
+
+        attached = super().attach(model, sites, size, seed)
+        first = [(p.A.detach().clone(), p.B.detach().clone()) for p in attached.pairs]
+
+        def update(pair: LowRankPair, A: Tensor, B: Tensor) -> LowRankPair:
+            return replace(pair, A=torch.cat([pair.A, A]), B=torch.cat([pair.B, -B], dim=1))
+
+        def save(folder: Path) -> None:
+            both = zip(attached.pairs, first, strict=True)
+            save_pairs(attached.model, [update(pair, *initial) for pair, initial in both], folder)
+
+        return replace(attached, pairs=(), save=save, derived=attached.count())
+
+
+class LoraPlus(Lora):
+    """LoRA whose B is trained with ``ratio`` times the learning rate of A and of the head."""
+
+    name: ClassVar[str] = "lora+"
+    summary: ClassVar[str] = "LoRA with a higher learning rate for B"
+    paper: ClassVar[str] = "Hayou et al. 2024, arXiv:2402.12354"
+
+    ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 16.0
+
+    def attach(
+        self,
+        model: Any,
+        sites: Sequence[Site],
+        size: int | None,
+        seed: int,
+        sensitivity: Sensitivity | None = None,
+    ) -> Attached:
+        """LoRA, and a factor for the learning rate of every B."""
+        attached = super().attach(model, sites, size, seed)
+        up = {id(pair.B) for pair in attached.pairs}
+        named = attached.model.named_parameters()
+        rates = {name: self.ratio for name, parameter in named if id(parameter) in up}
+        return replace(attached, learning_rates=rates)
+
+
+class Eva(Lora):
+    """LoRA whose A starts as the principal directions of each site's inputs in the task's data.
+
+    Every site keeps its rank: redistributing ranks by explained variance (ρ > 1 in the paper)
+    would change the number of parameters. ``max_batches`` of the training split are read again
+    and again until the directions are stable.
+    """
+
+    name: ClassVar[str] = "eva"
+    summary: ClassVar[str] = "LoRA that starts from the principal directions of the inputs"
+    paper: ClassVar[str] = "Paischer et al. 2024, arXiv:2410.07170"
+
+    max_batches: Annotated[int, Field(ge=1, strict=True)] = 16
+
+    def attach(
+        self,
+        model: Any,
+        sites: Sequence[Site],
+        size: int | None,
+        seed: int,
+        sensitivity: Sensitivity | None = None,
+    ) -> Attached:
+        """LoRA as always; ``initialize`` then replaces every A."""
+        attached = super().attach(model, sites, size, seed)
+
+        def initialize(batches: Iterable[Mapping[str, Tensor]]) -> None:
+            self._initialize(attached.model, size or self.rank, batches)
+
+        return replace(attached, initialize=initialize)
+
+    def _initialize(
+        self, peft_model: Any, rank: int, batches: Iterable[Mapping[str, Tensor]]
+    ) -> None:
+        from itertools import islice
+
+        import torch
+        from peft import EvaConfig, LoraConfig
+        from peft.tuners.lora.eva import get_eva_state_dict
+
+        config = LoraConfig(
+            r=rank, init_lora_weights="eva", eva_config=EvaConfig(rho=1.0, use_label_mask=False)
+        )
+        enough = [batch for batch in islice(batches, self.max_batches) if _tokens(batch) >= rank]
+        if not enough:
+            raise IwloraError(
+                f"no batch has as many tokens as method.rank={rank}; raise train.batch_size"
+            )
+        try:
+            directions = get_eva_state_dict(
+                peft_model,
+                _Repeated(enough),
+                config,
+                prepare_model_inputs_fn=lambda batch, _config: batch.get("attention_mask"),
+                prepare_layer_inputs_fn=_rows,
+                show_progress_bar=False,
+            )
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise Diverged(
+                f"the inputs of the matrices have no principal directions ({error}): the model's "
+                "numbers overflow on the training rows; look at its weights"
+            ) from None
+        with torch.no_grad():
+            for name, found in directions.items():
+                peft_model.get_submodule(name).lora_A["default"].weight.copy_(found)
+
+
+class _Repeated:
+    """The batches again and again, until the directions had to be stable."""
+
+    def __init__(self, batches: Sequence[Mapping[str, Tensor]]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Mapping[str, Tensor]]:
+        for _ in range(_EVA_PASSES):
+            yield from self._batches
+        raise IwloraError(
+            f"the directions of the inputs did not become stable in {_EVA_PASSES} passes over "
+            f"{len(self)} batches; raise method.max_batches, or lower method.rank"
+        )
+
+
+def _tokens(batch: Mapping[str, Tensor]) -> int:
+    mask = batch.get("attention_mask")
+    return batch["input_ids"].numel() if mask is None else int(mask.sum())
+
+
+def _rows(inputs: Any, mask: Tensor | None, _name: str) -> Tensor:
+    """A layer's input vectors, one a row; without padding where it is called on tokens."""
+    found: Tensor = inputs[0]
+    if mask is not None and found.shape[:-1] == mask.shape:
+        return found[mask.bool()]
+    return found.reshape(-1, found.shape[-1])

@@ -1,0 +1,156 @@
+"""Tiny random models, one of each architecture on which the methods are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from iwlora.errors import IwloraError
+from iwlora.methods.contract import Method
+from iwlora.sites import head_modules, sites
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WIDTH, INNER = 16, 24
+
+Config = Callable[[int, int], Any]  # (size of the vocabulary, blocks)
+
+
+def tiny_config(architecture: str, vocab_size: int = 64, blocks: int = 2) -> Any:
+    """The configuration of a model of a few blocks of 16 units, without dropout."""
+    return _CONFIGS[architecture](vocab_size, blocks)
+
+
+def tiny_model(
+    architecture: str, labels: int = 3, head_seed: int = 0, blocks: int = 2
+) -> PreTrainedModel:
+    """A classifier with random weights: one backbone for each architecture, a head for each seed.
+
+    >>> tiny_model("bert").config.num_labels
+    3
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    config = tiny_config(architecture, blocks=blocks)
+    config.num_labels = labels
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        torch.manual_seed(head_seed)
+        for name in head_modules(model):
+            for parameter in model.get_submodule(name).parameters():
+                torch.nn.init.normal_(parameter, std=0.1)
+    model.train(False)
+    return model
+
+
+def refusals(method: Method) -> dict[str, str | None]:
+    """{architecture: why the method cannot go there, or None}, as the method itself says."""
+    found: dict[str, str | None] = {}
+    for architecture in ARCHITECTURES:
+        model = _asked_about(architecture)
+        try:
+            method.check_model(model, sites(model))
+        except IwloraError as refusal:
+            found[architecture] = str(refusal)
+        else:
+            found[architecture] = None
+    return found
+
+
+@cache
+def _asked_about(architecture: str) -> PreTrainedModel:
+    return tiny_model(architecture)  # which nobody changes by asking
+
+
+def _encoder(name: str, **more: Any) -> Config:
+    """BERT and what is configured like it."""
+    return lambda vocab_size, blocks: _make(
+        name,
+        vocab_size=vocab_size,
+        hidden_size=WIDTH,
+        num_hidden_layers=blocks,
+        num_attention_heads=2,
+        intermediate_size=INNER,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=0,
+        **more,
+    )
+
+
+def _make(name: str, **options: Any) -> Any:
+    import transformers
+
+    return getattr(transformers, name)(**options)
+
+
+_CONFIGS: dict[str, Config] = {
+    "bert": _encoder("BertConfig"),
+    "roberta": _encoder("RobertaConfig"),
+    "electra": _encoder("ElectraConfig", embedding_size=8),
+    "deberta-v2": _encoder(
+        "DebertaV2Config",
+        relative_attention=True,
+        position_buckets=8,
+        pos_att_type=["p2c", "c2p"],
+        share_att_key=True,
+        norm_rel_ebd="layer_norm",
+        pooler_dropout=0.0,
+        pooler_hidden_size=WIDTH,
+    ),
+    "t5": lambda vocab_size, blocks: _make(
+        "T5Config",
+        vocab_size=vocab_size,
+        d_model=WIDTH,
+        d_kv=8,
+        d_ff=INNER,
+        num_layers=blocks,
+        num_heads=2,
+        dropout_rate=0.0,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+    ),
+    "bart": lambda vocab_size, blocks: _make(
+        "BartConfig",
+        vocab_size=vocab_size,
+        d_model=WIDTH,
+        encoder_layers=blocks,
+        decoder_layers=blocks,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=INNER,
+        decoder_ffn_dim=INNER,
+        max_position_embeddings=64,
+        dropout=0.0,
+    ),
+    "gpt2": lambda vocab_size, blocks: _make(
+        "GPT2Config",
+        vocab_size=vocab_size,
+        n_embd=WIDTH,
+        n_layer=blocks,
+        n_head=2,
+        n_positions=64,
+        attn_pdrop=0.0,
+        embd_pdrop=0.0,
+        resid_pdrop=0.0,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+    ),
+    "llama": lambda vocab_size, blocks: _make(
+        "LlamaConfig",
+        vocab_size=vocab_size,
+        hidden_size=WIDTH,
+        num_hidden_layers=blocks,
+        num_attention_heads=2,
+        intermediate_size=INNER,
+        max_position_embeddings=64,
+        pad_token_id=0,
+    ),
+}
+ARCHITECTURES = tuple(_CONFIGS)

@@ -1,0 +1,126 @@
+"""The low-rank updates of a PEFT model, as its layers declare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from iwlora.distributed import whole
+from iwlora.errors import IwloraError
+from iwlora.penalty.gram import LowRankPair
+
+
+def lora_pairs(model: nn.Module) -> list[LowRankPair]:
+    """The (A, B, scaling) of every LoRA layer's active adapter, under its site's name.
+
+    Linear, embedding and convolution layers are covered; of a DoRA layer it is the low-rank
+    part, before the magnitude is applied. Of a convolution, A and B are read as the matrices
+    (r, d_in · kernel) and (d_out, r), a block for each group. Raises ``IwloraError`` when the
+    model has no LoRA layer, one of another type, factors that something sharded out of sight,
+    or more than one active adapter at a site.
+
+    >>> from peft import LoraConfig, get_peft_model
+    >>> config = LoraConfig(target_modules=["0"], r=2)
+    >>> model = get_peft_model(nn.Sequential(nn.Linear(4, 6)), config)
+    >>> [(pair.name, tuple(pair.A.shape), tuple(pair.B.shape)) for pair in lora_pairs(model)]
+    [('0', (2, 4), (6, 2))]
+    """
+    pairs = [
+        _pair(name, layer, adapter) for name, layer, adapter in _adapted(_without_shell(model))
+    ]
+    if not pairs:
+        raise IwloraError(
+            f"{type(_without_shell(model)).__name__} has no active LoRA layer; wrap it with "
+            "peft.get_peft_model(model, LoraConfig(...)) first"
+        )
+    return pairs
+
+
+def squared_weights(model: nn.Module) -> dict[str, float]:
+    """{site name: ‖W_k‖_F²} of the frozen weights under the active adapters.
+
+    Quantised weights are dequantised one at a time. Raises ``IwloraError`` for a weight that
+    is zero or that cannot be read.
+    """
+    return {
+        name: _squared_weight(name, layer.get_base_layer())
+        for name, layer, _ in _adapted(_without_shell(model))
+    }
+
+
+def _without_shell(model: nn.Module) -> nn.Module:
+    from peft import PeftModel
+
+    base: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
+    return base
+
+
+def _adapted(model: nn.Module) -> Iterator[tuple[str, Any, str]]:
+    """(site name, LoRA layer, its active adapter)."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in model.named_modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        active = [key for key in layer.active_adapters if key in layer.scaling]
+        if len(active) > 1:
+            raise IwloraError(
+                f"{name} has {len(active)} active adapters ({', '.join(active)}); "
+                "activate one with model.set_adapter(NAME)"
+            )
+        for adapter in active:
+            yield name, layer, adapter
+
+
+def _pair(name: str, layer: Any, adapter: str) -> LowRankPair:
+    A, B = _factors(layer, adapter)
+    base, scaling, rank = layer.get_base_layer(), float(layer.scaling[adapter]), layer.r[adapter]
+    if isinstance(base, _ConvNd):
+        blocks = (base.groups,) if base.groups > 1 else ()  # group g is B_g A_g
+        shape_A = (*blocks, rank // base.groups, A.numel() // rank)
+        shape_B = (*blocks, base.out_channels // base.groups, rank // base.groups)
+        return LowRankPair(name, A, B, scaling, shape_A, shape_B)
+    if A.dim() != 2 or B.dim() != 2:
+        raise IwloraError(
+            f"the factors of {name} have the shapes {tuple(A.shape)} and {tuple(B.shape)}: they "
+            "are in pieces (FSDP1, DeepSpeed ZeRO-3); accepted are whole ones and those of FSDP2"
+        )
+    if A.shape[0] != rank:
+        raise IwloraError(
+            f"{name} is a {type(base).__name__} with {A.shape[0] // rank} updates in one; the "
+            "penalty covers LoRA on linear, embedding and convolution layers: leave it out of "
+            "target_modules and target_parameters"
+        )
+    return LowRankPair(name, A, B, scaling)
+
+
+def _factors(layer: Any, adapter: str) -> tuple[Tensor, Tensor]:
+    if adapter in layer.lora_embedding_A:
+        return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
+    if adapter not in layer.lora_A or not isinstance(layer.lora_A[adapter], nn.Module):
+        raise IwloraError(
+            f"{type(layer).__module__}.{type(layer).__name__} does not train a product B A; "
+            "the penalty covers LoRA"
+        )
+    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+
+
+def _squared_weight(name: str, base: Any) -> float:
+    from peft.utils.integrations import dequantize_module_weight
+
+    weight = whole(dequantize_module_weight(base).detach())
+    if not weight.is_floating_point():
+        raise IwloraError(
+            f"{name} is a {type(base).__name__} whose weights ({weight.dtype}) cannot be "
+            "dequantised, so ‖W‖ is unknown; use relative=False"
+        )
+    square = float(weight.to(torch.promote_types(weight.dtype, torch.float32)).square().sum())
+    if not 0 < square < float("inf"):
+        raise IwloraError(
+            f"‖W‖² of {name} is {square}, so nothing is relative to it; use relative=False"
+        )
+    return square

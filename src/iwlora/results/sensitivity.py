@@ -1,0 +1,119 @@
+"""What a measurement found: one number and its uncertainty for each site. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from iwlora.errors import IwloraError
+from iwlora.inputs.yaml_json import from_json
+from iwlora.results.writing import write_text
+
+FORMAT = "iwlora-sensitivity/1"
+
+FORMULAS = {
+    "norm": "E‖G‖",
+    "rms": "E‖G‖/√(d_in d_out)",
+    "relative": "E‖G‖/‖W‖",
+    "saliency": "E mean |W⊙G|",
+    "mean": "‖E G‖",
+    "example": "E‖G_i‖",
+}
+"""What s_k is in each statistic; G is the gradient of a batch, G_i that of an example."""
+
+_NoLess = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1)]
+_STRICT = ConfigDict(strict=True, extra="forbid")  # for what is read from a file
+
+
+@dataclass(frozen=True)
+class SiteSensitivity:
+    """The sensitivity of one weight matrix of shape (d_out, d_in).
+
+    ``value`` is s_k (for ``norm`` in units of loss per unit of weight); ``stderr`` is its
+    standard error over calibration batches, None after a single one; ``depth`` is the index of
+    the block that holds the matrix.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: str
+    kind: str
+    depth: Annotated[int, Field(ge=0)]
+    d_in: _Count
+    d_out: _Count
+    value: _NoLess
+    stderr: _NoLess | None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Measured sensitivities s_k of the adapted matrices of one model.
+
+    ``statistic`` names what s_k is, ``norm`` being E‖∂L/∂W_k‖_F (see ``iwlora.measure``),
+    ``estimator`` how it was computed. ``batches`` is how many calibration batches were used,
+    ``share_error`` the expected part of the total importance that still sits on the wrong
+    matrices (see ``iwlora.measure``; None after a single batch), ``share_bound`` what that part
+    does not exceed with 95% confidence, ``converged`` whether the expectation fell to the
+    tolerance asked for, ``seconds`` the wall time.
+
+    >>> site = SiteSensitivity("layer.0.query", "query", 0, 4, 4, value=0.5, stderr=0.1)
+    >>> Sensitivity((site,), "exact", 8, 0.01, True, 1.5).values
+    {'layer.0.query': 0.5}
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    sites: tuple[SiteSensitivity, ...]
+    estimator: str
+    batches: _Count
+    share_error: _NoLess | None
+    converged: bool
+    seconds: _NoLess
+    statistic: str = "norm"
+    share_bound: _NoLess | None = None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """{site name: s_k}, in the order of the model's forward pass."""
+        return {site.name: site.value for site in self.sites}
+
+    @property
+    def stderr(self) -> dict[str, float | None]:
+        """{site name: standard error of s_k over batches}."""
+        return {site.name: site.stderr for site in self.sites}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as JSON, atomically."""
+        write_text(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Sensitivity:
+        """Read what :meth:`save` wrote; raises ``IwloraError`` for anything else."""
+        fix = f"{path} is not a sensitivity file; make one with 'iwlora measure --out FILE'"
+        try:
+            stored = from_json(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise IwloraError(f"no such file: {path}") from None
+        except (OSError, ValueError) as error:
+            raise IwloraError(f"{fix} ({error})") from None
+        if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
+            raise IwloraError(f"{fix} (its format is not {FORMAT!r})")
+        try:
+            found = TypeAdapter(cls).validate_json(json.dumps(stored))
+        except ValidationError as invalid:
+            first = invalid.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise IwloraError(f"{fix} ({where}={first['input']!r:.80}: {first['msg']})") from None
+        twice = [name for name, n in Counter(s.name for s in found.sites).items() if n > 1]
+        if twice:
+            raise IwloraError(f"{fix} (it holds {twice[0]} twice)")
+        if found.statistic not in FORMULAS or not any(found.values.values()):
+            raise IwloraError(f"{fix} (it holds no sensitivities of a known statistic)")
+        return found

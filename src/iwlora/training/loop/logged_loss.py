@@ -1,0 +1,41 @@
+"""The loss that is logged after a resume: the mean since the last record, not since the resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from iwlora.inputs.yaml_json import from_json
+from iwlora.results.writing import write_text
+
+
+class LossSoFar(TrainerCallback):
+    """Keeps with each checkpoint the losses that the Trainer has summed up and not yet logged."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Store the sum of this process, and the step of the last record."""
+        trainer = self._trainer
+        kept = {"sum": trainer._tr_loss.item(), "logged": trainer._globalstep_last_logged}
+        write_text(_file(args, state), json.dumps(kept) + "\n")
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Go on with what the checkpoint has."""
+        if state.global_step:
+            kept = from_json(_file(args, state).read_text(encoding="utf-8"))
+            self._trainer._tr_loss.fill_(kept["sum"])
+            self._trainer._globalstep_last_logged = kept["logged"]
+
+
+def _file(args: TrainingArguments, state: TrainerState) -> Path:
+    checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+    return checkpoint / f"loss-{args.process_index}.json"

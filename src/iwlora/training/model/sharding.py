@@ -1,0 +1,115 @@
+"""A model spread over the processes that train it, by FSDP2: each holds a piece of every weight.
+
+Spread are the pretrained model's own parameters, frozen or trained. What a method adds is small:
+it stays whole in every process and its gradients are averaged, so that regularizers, penalties
+and pruning see what they see in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from iwlora import distributed
+from iwlora.distributed import piece, whole
+from iwlora.errors import IwloraError
+from iwlora.sites import blocks
+
+
+def shard(model: nn.Module, own: Container[int], device: torch.device) -> None:
+    """Spread parameters of a model over all processes, in place, onto their devices.
+
+    ``own`` are their ids: who held the parameters would keep them whole in memory. In their place
+    come new ones of type ``DTensor``. The weights of a block are whole in a process while it
+    computes with them, and no longer.
+    """
+    mesh = init_device_mesh(device.type, (distributed.count(),))
+    added = {parameter for parameter in model.parameters() if id(parameter) not in own}
+    for module in (*blocks(model), model):
+        fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=added)
+    for parameter in added:
+        parameter.data = parameter.data.to(device)
+    if hasattr(model, "generate"):
+        register_fsdp_forward_method(model, "generate")
+
+
+def sharded(model: nn.Module) -> bool:
+    """Whether any of the parameters is spread."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+@contextmanager
+def gathered(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """The named parameters whole, in the first process, inside the block; a collective call."""
+    spread = [
+        parameter for name in names if isinstance(parameter := model.get_parameter(name), DTensor)
+    ]
+    places: list[tuple[dict[str, Any], str, Any]] = [
+        (module._parameters, key, parameter)
+        for module in model.modules()
+        for key, parameter in module._parameters.items()
+    ]
+    full: dict[Any, nn.Parameter] = {}
+    for parameter in spread:
+        tensor = whole(parameter.detach())
+        if distributed.rank() == 0:
+            full[parameter] = nn.Parameter(tensor.cpu(), requires_grad=parameter.requires_grad)
+    try:
+        for owner, key, parameter in places:
+            owner[key] = full.get(parameter, parameter)
+        yield
+    finally:
+        for owner, key, parameter in places:
+            owner[key] = parameter
+
+
+def parameters(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    """The values of the named parameters, whole and on the CPU; a collective call."""
+    return {name: whole(model.get_parameter(name).detach()).cpu() for name in names}
+
+
+@torch.no_grad()
+def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Give parameters these whole values: each process keeps its piece."""
+    for name, value in values.items():
+        parameter = model.get_parameter(name)
+        parameter.copy_(piece(value.to(parameter.device), parameter))
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its ``state_dict`` with whole tensors on the CPU; a collective call."""
+    state = optimizer.state_dict()
+    moments = {
+        key: {name: whole(value).cpu() for name, value in values.items()}
+        for key, values in state["state"].items()
+    }
+    return {**state, "state": moments}
+
+
+def pieces_of_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """What this process holds of an :func:`optimizer_state`: a hook before it is loaded.
+
+    Raises ``IwloraError`` for the state of a model that is spread where this one is not.
+    """
+    if len(state["param_groups"]) != len(optimizer.param_groups):
+        raise IwloraError(
+            "the checkpoint was written by another number of processes, whose optimizer has other "
+            f"groups of parameters ({len(state['param_groups'])}, not "
+            f"{len(optimizer.param_groups)}); go on with as many processes as the run began with"
+        )
+    like = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {
+        key: {
+            name: piece(value, like[key]) if value.shape == like[key].shape else value
+            for name, value in values.items()
+        }
+        for key, values in state["state"].items()
+    }
+    return {**state, "state": moments}

@@ -1,0 +1,95 @@
+"""Settings from YAML files and ``key=value`` overrides, and all their errors told at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from iwlora.errors import IwloraError, shown
+from iwlora.inputs.yaml_json import parse_yaml
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises ``IwloraError`` for anything else."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise IwloraError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise IwloraError(f"cannot read {path}: {error}") from None
+    value = parse_yaml(text, str(path))
+    if not isinstance(value, dict):
+        raise IwloraError(f"{path} holds no recipe: expected lines like 'model: builtin/minilm'")
+    return value
+
+
+def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Apply ``key=value`` with dots in the key and YAML in the value.
+
+    A part given as plain text is the short form of its ``name``, which stays.
+
+    >>> override({"train": {"lr": 0.1}}, ["train.lr=2e-4", "task.name=glue/rte"])
+    {'train': {'lr': 0.0002}, 'task': {'name': 'glue/rte'}}
+    >>> override({"task": "glue/rte"}, ["task.max_train=100"])
+    {'task': {'name': 'glue/rte', 'max_train': 100}}
+    """
+    result = _copy(settings)
+    problems = []
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        path = key.split(".")
+        if not equals or not all(path):
+            problems.append(f"{assignment!r} is not of the form key=value, such as train.lr=2e-4")
+            continue
+        place = result
+        for part in path[:-1]:
+            inner = place.get(part)
+            if not isinstance(inner, dict):
+                place[part] = {"name": inner} if isinstance(inner, str) else {}
+            place = place[part]
+        place[path[-1]] = parse_yaml(text, assignment)
+    if problems:
+        raise IwloraError("\n".join(problems))
+    return result
+
+
+def validate(model: type[Model], values: Any, prefix: str = "") -> tuple[Model | None, list[str]]:
+    """(the checked model, []) or (None, every problem in a sentence with its dotted field)."""
+    if not isinstance(values, Mapping):
+        return None, [
+            f"{prefix}={shown(values)}: accepted is a mapping with the fields of {prefix}"
+        ]
+    try:
+        return model.model_validate(dict(values)), []
+    except ValidationError as error:
+        return None, [_told(model, problem, prefix) for problem in error.errors()]
+
+
+def _told(model: type[BaseModel], problem: Any, prefix: str) -> str:
+    parts = [str(part) for part in problem["loc"]]
+    name = ".".join([prefix, *parts] if prefix else parts)
+    if problem["type"] == "extra_forbidden":
+        fields = list(model.model_fields)
+        near = difflib.get_close_matches(parts[-1], fields, n=3)
+        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        return f"{name}: unknown field{hint} (accepted: {', '.join(fields) or 'none'})"
+    if problem["type"] == "missing":
+        return f"{name}: missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not parts:  # a rule over several fields, which names them itself
+        return str(message) if not prefix or prefix in message else f"{prefix}: {message}"
+    given = f"{name}={shown(problem['input'])}"
+    return message if message.startswith(given) else f"{given}: {message[0].lower()}{message[1:]}"
+
+
+def _copy(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _copy(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+    }

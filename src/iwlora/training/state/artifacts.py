@@ -1,0 +1,148 @@
+"""What a finished run leaves: its trained model, and an adapter that other tools load."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iwlora.errors import IwloraError
+from iwlora.inputs.paths import settled
+from iwlora.inputs.yaml_json import from_json
+from iwlora.methods.adapter_files import adapter_files, load_adapter, merged
+from iwlora.results.writing import writing
+from iwlora.training.measure_recipe import packing
+from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, reason_of
+from iwlora.training.state.run_folder import RunDir
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_trained(
+    path: str | Path, merge: bool = False, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The trained model of a finished run, in evaluation mode, and its tokenizer.
+
+    With ``merge`` the adapter's update is in the weights and the adapter is gone. Code that comes
+    with the backbone is run only with ``trust_remote_code``, whatever the run's recipe says: the
+    run may be another's. Raises ``IwloraError`` for a folder that is not a finished run, and
+    where nothing can be merged.
+
+    >>> model, tokenizer = load_trained("runs/a")
+    >>> type(model).__name__
+    'PeftModelForSequenceClassification'
+    >>> type(load_trained("runs/a", merge=True)[0]).__name__
+    'BertForSequenceClassification'
+    """
+    from transformers import AutoConfig
+
+    run = RunDir.finished(path)
+    saved, task = _saved(run), run.task()
+    method = run.recipe().method
+    if merge and method.unmergeable:
+        raise IwloraError(
+            f"{method.name} cannot be merged: {method.unmergeable}; leave out --merge"
+        )
+    trust = {"trust_remote_code": trust_remote_code}
+    tokenizer = load_tokenizer(run.path / "tokenizer", **trust)
+    if tokenizer.pad_token_id is None:
+        raise IwloraError(f"{run.path / 'tokenizer'} is damaged: it names no token to pad with")
+    model: Any
+    try:
+        if saved.name == "adapter":
+            # Merged are the weights that were packed: those of the pretrained model.
+            packed = None if merge else packing(run.recipe())
+            backbone, _ = load_backbone(
+                run.recipe().model, task.labels, task.kind, packing=packed, **trust
+            )
+            model = load_adapter(backbone, saved)
+            model = merged(model) if merge else model
+        else:
+            head = task.kind.auto_class(AutoConfig.from_pretrained(saved, **trust))
+            model = head.from_pretrained(saved, **trust)
+    except IwloraError:
+        raise
+    except Exception as error:  # a broken file makes the loaders raise nearly anything
+        raise IwloraError(f"what {path} saved cannot be loaded: {reason_of(error)}") from error
+    return model.eval(), tokenizer
+
+
+def export(
+    path: str | Path, to: str | Path, merge: bool = False, trust_remote_code: bool = False
+) -> Path:
+    """Write the result of a run where other tools expect it, and return the folder.
+
+    The adapter as ``iwlora.load_adapter`` loads it, and PEFT where PEFT knows the method; or with
+    ``merge`` (and for full fine-tuning) a whole model. The tokenizer is beside it. Raises
+    ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
+    broken, and where nothing can be merged. ``trust_remote_code`` as :func:`load_trained`.
+
+    >>> adapter = export("runs/a", "runs/a-adapter")
+    >>> (adapter / "adapter_model.safetensors").is_file()
+    True
+    """
+    run = RunDir.finished(path)
+    saved = _saved(run)
+    target = settled(to)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
+
+    def fill(folder: Path) -> None:
+        if saved.name == "adapter" and not merge:
+            for name in adapter_files(saved):
+                shutil.copyfile(saved / name, folder / name)
+            _name_backbone(folder / adapter_files(saved)[0], run.recipe().model)
+        else:
+            model, _ = load_trained(path, merge=True, trust_remote_code=trust_remote_code)
+            model.save_pretrained(folder)
+        load_tokenizer(run.path / "tokenizer", trust_remote_code)
+        shutil.copytree(run.path / "tokenizer", folder, dirs_exist_ok=True)
+
+    _whole_folder(target, fill)
+    return target
+
+
+def _saved(run: RunDir) -> Path:
+    """The folder of the adapter, or else of the whole model, after a look at its files."""
+    from safetensors import SafetensorError, safe_open
+
+    saved = run.path / ("adapter" if (run.path / "adapter").is_dir() else "model")
+    config = saved / (adapter_files(saved)[0] if saved.name == "adapter" else "config.json")
+    weights = sorted(saved.glob("*.safetensors"))
+    if not (weights and config.is_file() and (run.path / "tokenizer").is_dir()):
+        raise IwloraError(f"{run.path} lacks files in adapter/, model/ or tokenizer/ of its run")
+    try:
+        from_json(config.read_text(encoding="utf-8"))
+        for file in weights:
+            with safe_open(file, framework="np"):
+                pass
+    except (OSError, ValueError, SafetensorError) as error:
+        raise IwloraError(f"{saved} is damaged: a file in it was cut short ({error})") from error
+    return saved
+
+
+def _name_backbone(config: Path, model: str) -> None:
+    """An adapter for others names a built-in backbone by its id on the hub, not by our path."""
+    if model in BUILTIN:
+        settings = from_json(config.read_text(encoding="utf-8"))
+        settings["base_model_name_or_path"] = BUILTIN[model][2]
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _whole_folder(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make ``target`` with everything that ``fill`` writes, or not at all."""
+    with writing(target.name, target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            fill(temporary)
+            os.chmod(temporary, 0o755)
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise

@@ -1,0 +1,105 @@
+"""Kill a comparison at random moments and ask whether its summary is that of one left alone.
+
+    python stress/compare_kills.py recipes/compare/rte.yaml --kills 20 \\
+        task.data_dir=FOLDER task.max_train=64 train.epochs=1 train.max_length=16
+
+Every other kill takes the comparison alone and leaves its run behind; the others take both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TIMES = ("train_seconds", "measure_seconds", "examples_per_second", "peak_memory_bytes", "seconds")
+
+
+def start(recipe: str, out: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
+    """The command of a user, in a process group of its own."""
+    command = [sys.executable, "-m", "iwlora", "compare", recipe, *overrides, "--out", str(out)]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def without_times(value: Any) -> Any:
+    """A summary without what differs between two runs that are the same, times and remarks of
+    resumed runs."""
+    if isinstance(value, dict):
+        kept = {key: v for key, v in value.items() if key not in (*TIMES, "remarks")}
+        return {key: without_times(v) for key, v in kept.items()}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def summary(out: Path) -> Any:
+    """What a comparison ended with."""
+    return without_times(json.loads((out / "summary.json").read_text(encoding="utf-8")))
+
+
+def killed(
+    recipe: str, root: Path, overrides: list[str], kills: int, within: float
+) -> Iterator[Path]:
+    """Kill the comparison ``kills`` times before its end; yields the folder of each that ended.
+
+    One that ends before its kill makes way for another, from the start.
+    """
+    random.seed(0)
+    done = 0
+    for number in itertools.count():
+        out = root / str(number)
+        while (process := start(recipe, out, overrides)) and done < kills:
+            try:
+                code = process.wait(random.uniform(0.2, within))
+            except subprocess.TimeoutExpired:
+                if done % 2:
+                    os.kill(process.pid, signal.SIGKILL)
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                done += 1
+            else:
+                break
+        else:
+            code = process.wait()
+        if code != 0:
+            raise SystemExit("the comparison failed after it was killed")
+        yield out
+        if done == kills:
+            return
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--kills", type=int, default=20)
+    given = parser.parse_intermixed_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        began = time.monotonic()
+        if start(given.recipe, root / "alone", given.overrides).wait() != 0:
+            raise SystemExit("the comparison fails even when it is left alone")
+        seconds = time.monotonic() - began
+        alone = summary(root / "alone")
+        runs = len([*(root / "alone").rglob("result.json")])
+        ends = [*killed(given.recipe, root, given.overrides, given.kills, seconds / 2)]
+        same = all(summary(out) == alone for out in ends)
+    print(f"left alone: {runs} runs in {seconds:.0f} s; then killed {given.kills} times before an")
+    print(f"end and started again, until {len(ends)} such comparisons had ended")
+    print("the summaries are the same" if same else "the summaries DIFFER")
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,182 @@
+"""Recipes of runs and comparisons, overrides, and YAML that unfolds into more than it seems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fuzzing.inputs import KEEP, MODEL, WORK, Input, encoded, numbers, rubbish, spoiled, values
+from iwlora.inputs.yaml_json import to_yaml
+from iwlora.methods import METHODS
+from iwlora.tasks import TaskSpec
+from iwlora.tasks.catalog import names as tasks
+from iwlora.tasks.kinds import KINDS
+from iwlora.training.recipe import Recipe, TrainSettings
+
+OUT = f"{WORK}/out"
+TASK = {"train": f"{KEEP}/task/train.csv", "text": "text", "label": "mood"}
+TRAIN = {"epochs": 1, "lr": 5e-3, "batch_size": 16, "max_length": 32}
+BASE = {"model": MODEL, "task": TASK, "method": {"name": "lora", "rank": 2}, "train": TRAIN}
+
+FIELDS = [
+    *((name,) for name in Recipe.model_fields),
+    *(("train", name) for name in TrainSettings.model_fields),
+    *(("task", name) for name in TaskSpec.model_fields),
+    *(("task", "kind", name) for kind in KINDS.values() for name in kind.model_fields),
+    *(("method", name) for method in METHODS.values() for name in method.model_fields),
+]
+SENSIBLE: dict[tuple[str, ...], Any] = {
+    ("task", "kind"): st.sampled_from(sorted(KINDS)).map(lambda name: {"name": name}),
+    ("task", "name"): st.sampled_from(tasks()),
+    ("task", "train"): st.just(f"{KEEP}/task/train.csv"),
+    ("task", "validation"): st.just(f"{KEEP}/task/validation.csv"),
+    ("method",): st.sampled_from(sorted(METHODS)),
+    ("targets",): st.sampled_from(["all", ["query"], ["query", "value"], ["up"]]),
+    ("budget",): st.sampled_from(["1%", "2k", 3000, 0.5]),
+    ("label",): st.sampled_from(["mine", "a.b", "A+"]),
+    ("train", "precision"): st.sampled_from(["fp32", "bf16"]),
+}
+parts = st.one_of(st.integers(1, 64), st.floats(0, 1), st.booleans())
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> tuple[tuple[str, ...], Any]:
+    """A field of a recipe, or one that there is not, and a value for it."""
+    place = draw(st.sampled_from(FIELDS))
+    if draw(st.integers(0, 9)) == 0:
+        place = (*place[:-1], draw(st.text(min_size=1, max_size=8)))
+    sensible = SENSIBLE.get(place, parts)
+    return place, draw(st.one_of(sensible, sensible, sensible, numbers, values))
+
+
+def changed(settings: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """The settings with another value at a place, which is made where there is none."""
+    if not place:
+        return value
+    if isinstance(settings, list) and isinstance(place[0], int) and settings:
+        at = place[0] % len(settings)
+        return [*settings[:at], changed(settings[at], place[1:], value), *settings[at + 1 :]]
+    inner = settings if isinstance(settings, dict) else {}
+    return {**inner, place[0]: changed(inner.get(place[0]), place[1:], value)}
+
+
+@st.composite
+def written(draw: st.DrawFn, settings: Any) -> bytes:
+    """Settings as YAML, now and then spoiled."""
+    text = encoded(to_yaml(settings))
+    return draw(spoiled(text)) if draw(st.integers(0, 4)) == 0 else text
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Input:
+    """``iwlora train`` with a recipe of a few strange fields."""
+    settings: Any = BASE
+    for place, value in draw(st.lists(changes(), max_size=3)):
+        settings = changed(settings, place, value)
+    out = draw(st.sampled_from([OUT, OUT, OUT, f"{KEEP}/run", f"{KEEP}/comparison", KEEP]))
+    recipe = draw(written(settings))
+    trains = draw(st.integers(0, 24)) == 0 and out == OUT
+    return Input(("train", f"{WORK}/r.yaml", "--out", out), {"r.yaml": recipe}, trains=trains)
+
+
+ARMS = st.one_of(
+    st.sampled_from(sorted(METHODS)),
+    st.builds(
+        lambda name, place, value: {"name": name, place: value},
+        st.sampled_from(sorted(METHODS)),
+        st.sampled_from(["label", "train", "search", "rank", "seed", "model", "bottleneck"]),
+        values,
+    ),
+    values,
+)
+
+
+@st.composite
+def comparisons(draw: st.DrawFn) -> Input:
+    """``iwlora compare`` with methods, seeds, a search and controls that may be strange."""
+    base = {key: value for key, value in BASE.items() if key != "method"}
+    settings: Any = {**base, "methods": ["lora"], "unequal_budgets": True}
+    settings["methods"] = draw(st.one_of(st.lists(ARMS, min_size=1, max_size=3), values))
+    seeds = st.one_of(st.lists(st.integers(0, 3), min_size=1, max_size=3), values)
+    rates = st.fixed_dictionaries({"lr": st.one_of(st.just([1e-4, 1e-3, 1e-2]), values)})
+    if draw(st.booleans()):
+        settings["seeds"] = draw(seeds)
+    if draw(st.integers(0, 2)) == 0:
+        settings["search"] = draw(st.one_of(rates, values))
+    if draw(st.integers(0, 3)) == 0:
+        settings["controls"] = draw(st.one_of(st.booleans(), values))
+    for place, value in draw(st.lists(changes(), max_size=1)):
+        if place[0] != "method":
+            settings = changed(settings, place, value)
+    out = draw(st.sampled_from([OUT, OUT, f"{KEEP}/comparison", f"{KEEP}/run"]))
+    recipe = draw(written(settings))
+    more = draw(st.sampled_from([(), (), ("--jobs", "0"), ("--jobs", "-3"), ("--jobs", "99999")]))
+    return Input(("compare", f"{WORK}/r.yaml", "--out", out, *more), {"r.yaml": recipe})
+
+
+@st.composite
+def overrides(draw: st.DrawFn) -> Input:
+    """``key=value`` of any kind behind a good recipe."""
+    given = []
+    for _ in range(draw(st.integers(1, 3))):
+        place, value = draw(changes())
+        key = ".".join(map(str, place))
+        plainly = to_yaml(value).removesuffix("...\n").strip()
+        told = draw(st.text()) if draw(st.integers(0, 5)) == 0 else plainly
+        forms = (*[f"{key}={told}"] * 6, f"{key}{told}", f"{key}.x={told}")
+        given.append(draw(st.sampled_from(forms)))
+    # An argument holds no NUL; what is no UTF-8 arrives as lone surrogates.
+    safe = tuple(one.replace("\0", "") for one in given)
+    command = draw(st.sampled_from(["train", "train", "compare", "measure", "show"]))
+    recipe = encoded(to_yaml(BASE))
+    plan = {key: value for key, value in BASE.items() if key != "method"} | {"methods": ["lora"]}
+    start = {
+        "train": ("train", f"{WORK}/r.yaml", "--out", OUT),
+        "compare": ("compare", f"{WORK}/c.yaml", "--out", OUT),
+        "measure": ("measure", "--model", MODEL, "--out", f"{WORK}/m.json", *_task()),
+        "show": ("tasks", "show", "--model", MODEL, *_task()),
+    }[command]
+    return Input((*start, *safe), {"r.yaml": recipe, "c.yaml": encoded(to_yaml(plan))})
+
+
+def _task() -> list[str]:
+    return [*(f"task.{key}={value}" for key, value in TASK.items()), "train.max_length=32"]
+
+
+@st.composite
+def bombs(draw: st.DrawFn) -> Input:
+    """Aliases of aliases, endless ones, deep nesting, numbers of thousands of digits."""
+    width, depth = draw(st.integers(2, 12)), draw(st.integers(2, 40))
+    kind = draw(st.sampled_from(["list", "mapping", "endless", "deep", "braces", "int", "keys"]))
+    key = draw(st.sampled_from(["model", "task", "method", "train", "methods", "seeds", "sources"]))
+    if kind in ("list", "mapping"):
+        lines = ["a0: &a0 [x, x]" if kind == "list" else "a0: &a0 {k: x}"]
+        for level in range(1, depth):
+            if kind == "list":
+                inner = f"[{', '.join([f'*a{level - 1}'] * width)}]"
+            else:
+                inner = f"{{{', '.join(f'k{i}: *a{level - 1}' for i in range(width))}}}"
+            lines.append(f"a{level}: &a{level} {inner}")
+        bomb = "\n".join([*lines, f"{key}: *a{depth - 1}"])
+    elif kind == "endless":
+        bomb = draw(st.sampled_from([f"{key}: &a [*a]", f"{key}: &a {{b: *a}}", "&a [*a]"]))
+    elif kind == "deep":
+        bomb = "\n".join(f"{' ' * level}k:" for level in range(depth * 40))
+    elif kind == "braces":
+        bomb = f"{key}: " + draw(st.sampled_from(["[", "{a: ", "- ", "!!x ", "&a "])) * depth * 200
+    elif kind == "int":
+        bomb = f"{key}: {'9' * depth * 300}\ntrain: {{lr: 1e{'9' * depth}, epochs: {'7' * 500}}}"
+    else:
+        bomb = "\n".join(f"k{number}: {number}" for number in range(depth * 200))
+    text = encoded(bomb) + b"\n" + draw(st.one_of(st.just(b""), rubbish))
+    which = draw(st.sampled_from(["train", "compare", "comparison.yaml", "sources.yaml", "value"]))
+    if which in ("train", "compare"):
+        return Input((which, f"{WORK}/r.yaml", "--out", OUT), {"r.yaml": text})
+    if which == "value":
+        given = encoded(bomb.partition(": ")[2]).decode("utf-8", "replace").replace("\0", "")
+        recipe = encoded(to_yaml(BASE))
+        override = f"{key}={given[:100_000]}"
+        return Input(("train", f"{WORK}/r.yaml", override, "--out", OUT), {"r.yaml": recipe})
+    place = draw(st.sampled_from(["comparison", "run"]))
+    return Input(("report", f"{WORK}/it"), {f"it/{which}": text}, copies={"it": place})

@@ -1,0 +1,235 @@
+"""``iwlora train``: overrides, runs that are repeated, and ends other than the usual."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from transformers import AutoModelForSequenceClassification
+
+from commands import Outcome, call, run_settings, spawn, write_recipe
+from iwlora import IwloraError
+from iwlora.cli import main
+from iwlora.training.recipe import build
+from iwlora.training.run import train
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_bert: Path, reviews: dict[str, str]) -> dict[str, Any]:
+    return run_settings(tiny_bert, reviews)
+
+
+@pytest.fixture(scope="module")
+def recipe(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("cli") / "recipe.yaml", settings)
+
+
+@pytest.fixture(scope="module")
+def finished(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    train(build(settings), folder)
+    return folder
+
+
+def replayed(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((folder / "recipe.yaml").read_text())
+    return found
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
+
+
+def test_train(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    outcome = call(capsys, "train", recipe, "--out", out)
+    assert outcome.code == 0
+    metrics = result(out)["metrics"]
+    assert outcome.out == (
+        f"lora, seed 0: accuracy {metrics['accuracy']:.4f}, macro_f1 {metrics['macro_f1']:.4f}, "
+        f"loss {metrics['loss']:.4f} (validation)\n"
+    )
+
+
+def test_overrides_may_stand_before_and_after_the_options(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    before = ["train.lr=2e-3", "train.seed=3"]
+    after = ["method.rank=2", "label=small", "task.max_train=16"]
+    outcome = call(capsys, "train", recipe, *before, "--out", out, *after)
+    assert outcome.code == 0, outcome
+    assert outcome.out.startswith("small, seed 3: ")
+    found = result(out)
+    assert (found["learning_rate"], found["seed"], found["rank"]) == (2e-3, 3, 2)
+    assert (found["label"], found["train_examples"]) == ("small", 16)
+    assert replayed(out)["train"]["lr"] == 2e-3
+
+
+def test_another_method_drops_the_options_of_the_old_one(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method = {"name": "iw-lora", "rank": 2, "alpha": 0.01, "lora_alpha": 4}
+    recipe = write_recipe(tmp_path / "recipe.yaml", {**settings, "method": method})
+    for name, kept in (
+        ("lora", {"rank": 2, "lora_alpha": 4.0}),
+        ("full", {}),
+    ):
+        out = tmp_path / name
+        assert call(capsys, "train", recipe, f"method.name={name}", "--out", out).code == 0
+        written = replayed(out)["method"]
+        assert written.pop("name") == name
+        assert kept.items() <= written.items()
+        assert "alpha" not in written
+        assert result(out)["method"] == name
+    # An option that the user names for the new method is not dropped but checked.
+    wrong = call(capsys, "train", recipe, "method.name=lora", "method.alpha=1", "--out", out)
+    assert wrong.code == 2
+    assert "method.alpha: unknown field" in wrong.err
+
+
+def test_short_forms_take_overrides(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", {**settings, "method": "lora"})
+    out = tmp_path / "run"
+    assert call(capsys, "train", recipe, "method.rank=2", "--out", out).code == 0
+    assert result(out)["rank"] == 2
+
+
+def test_values_that_begin_like_other_types(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", settings)
+    given = ["budget=10%", "label=falsehood"]
+    assert call(capsys, "train", recipe, *given, "--out", tmp_path / "run").code == 0
+    found = result(tmp_path / "run")
+    assert found["label"] == "falsehood"
+    model = AutoModelForSequenceClassification.from_pretrained(settings["model"])
+    assert found["rank"] == round(0.1 * model.num_parameters() / 416)
+    assert found["adapter_parameters"] == 416 * found["rank"]
+
+
+def test_a_finished_run_is_not_repeated(
+    recipe: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.train", None)
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    outcome = call(capsys, "train", recipe, "--out", finished)
+    assert outcome.code == 0
+    assert outcome.out.startswith("lora, seed 0: accuracy")
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_the_written_recipe_replays_the_run(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(capsys, "train", finished / "recipe.yaml", "--out", tmp_path / "again").code == 0
+    assert result(tmp_path / "again")["metrics"] == result(finished)["metrics"]
+
+
+# --- ends other than the usual ---
+
+
+def test_an_interrupt(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.train", interrupted)
+    outcome = call(capsys, "train", recipe, "--out", tmp_path / "run")
+    assert outcome.code == 130
+    assert "interrupted" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_an_interrupted_process_goes_on_where_it_was(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    given = ["train", str(recipe), "--out", str(out), "train.epochs=3", "train.save_steps=2"]
+    waits = tmp_path / "waits"
+    slow = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's "&" has it ignored
+        "from iwlora.training.loop.callbacks import Log\n"
+        "def on_step_end(self, args, state, control, **kwargs):\n"
+        "    if state.global_step > 7:\n"
+        f"        pathlib.Path({str(waits)!r}).touch()\n"
+        "        time.sleep(60)\n"
+        "Log.on_step_end = on_step_end\n"
+        "from iwlora.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", slow, *given],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    deadline = time.monotonic() + 120
+    while not waits.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert not (out / "result.json").exists()
+
+    assert call(capsys, *given).code == 0
+    assert result(out)["resumed_at_step"] == 6
+    straight = tmp_path / "straight"
+    given[given.index(str(out))] = str(straight)
+    assert call(capsys, *given).code == 0
+    assert result(straight)["resumed_at_step"] == 0
+    assert result(out)["metrics"] == pytest.approx(result(straight)["metrics"], rel=1e-6)
+
+
+def test_a_closed_pipe() -> None:
+    command = f"{sys.executable} -m iwlora methods | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_as_a_process(recipe: Path, tmp_path: Path) -> None:
+    outcome: Outcome = spawn("train", recipe, "--out", "run", cwd=tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("lora, seed 0: accuracy ")
+    assert (tmp_path / "run" / "result.json").is_file()
+    assert "Writing model shards" not in outcome.err
+
+
+def test_an_error_of_the_library_is_not_hidden(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object, **_kwargs: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.train", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", str(recipe), "--out", str(tmp_path / "run")])
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert issubclass(IwloraError, ValueError)

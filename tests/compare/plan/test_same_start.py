@@ -1,0 +1,89 @@
+"""All arms of a seed see the same data in the same order and start from the same head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from iwlora import train
+from iwlora.errors import IwloraError
+from iwlora.results.comparison import load_comparison
+from iwlora.training.loop.trainer import FineTuner
+from iwlora.training.state.start_digests import head_digest
+from runs import recipe, with_options
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
+    """The token ids of every batch that a training step gets, a list for each run."""
+    batches: list[list[list[int]]] = []
+    step, fit = FineTuner.training_step, FineTuner.fit
+
+    def watched(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:
+        batches[-1].append(inputs["input_ids"].tolist())
+        return step(self, model, inputs, *rest)
+
+    def begun(self: Any, *arguments: Any) -> Any:
+        batches.append([])
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(FineTuner, "training_step", watched)
+    monkeypatch.setattr(FineTuner, "fit", begun)
+    return batches
+
+
+def test_arms_start_alike_and_the_hashes_say_so(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, seen: list[Any]
+) -> None:
+    arms = {
+        "full": recipe(tiny_bert, reviews, "full", epochs=1),
+        "lora": recipe(tiny_bert, reviews, "lora", epochs=1),
+        "iw": with_options(recipe(tiny_bert, reviews, "iw-lora", epochs=1), max_batches=2),
+        "seed": recipe(tiny_bert, reviews, "lora", epochs=1, seed=1),
+        "order": recipe(tiny_bert, reviews, "lora", epochs=1, group_by_length=False),
+    }
+    found = {name: train(one, tmp_path / name) for name, one in arms.items()}
+    assert seen[0] == seen[1] == seen[2], "the very same batches"
+    assert seen[3] != seen[1] != seen[4]
+    for field, others in (("data_digest", ("seed", "order")), ("head_digest", ("seed",))):
+        same = {found[name][field] for name in ("full", "lora", "iw")}
+        assert len(same) == 1
+        for name in others:
+            assert found[name][field] not in same, "a check that cannot tell would be none"
+
+
+def test_a_head_that_differs_in_one_number_has_another_hash() -> None:
+    from iwlora.methods.contract import Attached
+
+    head = torch.nn.Linear(3, 2)
+    attached = Attached(head, (), ("weight", "bias"), lambda _: None, lambda: 0)
+    before = head_digest(attached)
+    assert head_digest(attached) == before
+    with torch.no_grad():
+        head.weight[0, 0] += 1e-3
+    assert head_digest(attached) != before
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("data_digest", "not the same data in the same order"),
+        ("head_digest", "not the same initial head"),
+    ],
+)
+def test_a_comparison_whose_arms_start_apart_is_refused(
+    tmp_path: Path, comparison_of: Callable[..., Path], field: str, words: str
+) -> None:
+    folder = comparison_of(
+        tmp_path / "c", arms=["lora", "full"], seeds=2, data_digest="d", head_digest="h"
+    )
+    assert load_comparison(folder).runs
+    path = folder / "full" / "seed-1" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: "other"}))
+    with pytest.raises(IwloraError, match=f"full and lora did not start alike at seed 1: {words}"):
+        load_comparison(folder)

@@ -1,0 +1,152 @@
+"""The report in a real browser: offline, quiet, dark or light, wide or narrow, hostile names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iwlora.compare.report.html import write_report
+
+selenium = pytest.importorskip("selenium", reason="pip install selenium")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
+DRIVER = shutil.which("chromedriver") or ""
+HOSTILE = "<img src=x onerror=console.error(1)><script>console.error(2)<script>\"'&"
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="no chromium and chromedriver here (Debian: chromium chromium-driver)",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options=options, service=ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, comparison_of: Callable[..., Path]) -> Path:
+    folder = comparison_of(
+        tmp_path_factory.mktemp("page") / "c", arms=["lora", "adalora", HOSTILE], seeds=6,
+        measure_seconds=2.0, task=f"task {HOSTILE}", notes=[HOSTILE],
+    )  # fmt: skip
+    return write_report(folder)
+
+
+def look(browser: Any, page: Path, width: int, scheme: str) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get(page.as_uri())
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280])
+def test_it_is_quiet_offline_and_fits(browser: Any, page: Path, width: int, scheme: str) -> None:
+    look(browser, page, width, scheme)
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requested = {
+        event["params"]["request"]["url"].partition(":")[0]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    assert requested <= {"file", "data"}
+    assert "file" in requested, "the log of requests sees the page itself"
+    inner, outer = browser.execute_script(
+        "const e = document.scrollingElement; return [e.scrollWidth, e.clientWidth]"
+    )
+    assert inner <= outer, "the page scrolls sideways"
+    pictures = browser.execute_script(
+        "return [...document.images].map(i => [i.naturalWidth, i.alt.length])"
+    )
+    assert len(pictures) >= 4
+    assert all(width > 0 and words > 0 for width, words in pictures)
+    assert browser.execute_script("return document.scripts.length") == 0
+
+
+CONTRAST = """
+const rgb = text => text.match(/[\\d.]+/g).map(Number);
+const light = c => c.slice(0, 3).map(v => v / 255).map(
+  v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4
+).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const behind = e => { for (; e; e = e.parentElement) {
+  const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; }
+  return [255, 255, 255]; };
+return Math.min(...[...document.querySelectorAll('h1, h2, h3, p, td, th, figcaption, dt, pre')]
+  .filter(e => e.innerText.trim()).map(e => {
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); }));
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_background(browser: Any, page: Path, scheme: str) -> None:
+    look(browser, page, 1280, scheme)
+    dark = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+    assert browser.execute_script(CONTRAST) >= 4.5
+
+
+def test_a_screen_reader_is_told_what_everything_is(browser: Any, page: Path) -> None:
+    look(browser, page, 1280, "light")
+    tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    roles: dict[str, list[str]] = {}
+    for node in tree:
+        role = node.get("role", {}).get("value", "")
+        roles.setdefault(role, []).append(str(node.get("name", {}).get("value", "")))
+    assert len(roles["main"]) == 1
+    assert len(roles["table"]) >= 3
+    assert all(roles["table"]), "every table has a name"
+    assert all(roles["image"]), "every picture has words"
+    assert all(roles["region"])
+    assert roles["columnheader"]
+    assert roles["rowheader"]
+    headings = browser.execute_script(
+        "return [...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])"
+    )
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(headings))
+
+
+def test_a_page_that_breaks_the_rules_would_be_noticed(
+    browser: Any, page: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.html"
+    text = page.read_text(encoding="utf-8").replace(
+        "<main>", '<main><div style="width:3000px">x</div><img src="http://127.0.0.1:9/x.png">'
+    )
+    bad.write_text(text, encoding="utf-8")
+    look(browser, bad, 375, "light")
+    assert browser.get_log("browser"), "the policy refuses the picture and says so"
+    inner, outer = browser.execute_script(
+        "const e = document.scrollingElement; return [e.scrollWidth, e.clientWidth]"
+    )
+    assert inner > outer

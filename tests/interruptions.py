@@ -1,0 +1,23 @@
+"""A training run that is killed at a chosen step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from iwlora.training import prepare as prepare_module
+from iwlora.training.loop.callbacks import Log
+
+
+class Killed(BaseException):
+    """What ends a process from outside."""
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killing(Log):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == step:
+                raise Killed
+
+    monkeypatch.setattr(prepare_module, "Log", Killing)

@@ -1,0 +1,107 @@
+"""Two processes prune as one: importance comes from averaged gradients."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import multiprocessing
+from transformers import (
+    AutoModelForSequenceClassification,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+)
+
+from iwlora.methods.low_rank.adalora import AdaLora
+from iwlora.sites import sites as find_sites
+from iwlora.training.loop.row_order import EpochOrder
+from iwlora.training.loop.trainer import FineTuner, task_loss
+
+STEPS, BATCH, ROWS = 12, 8, 48
+
+
+class Masks(TrainerCallback):
+    """Keeps which triplets are left after each step."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.found: list[dict[str, list[bool]]] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.found.append(dict(self.config.rank_pattern or {}))
+
+
+def fit(folder: Path, per_device: int) -> dict[str, Any]:
+    from conftest import tiny_config
+
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(tiny_config("bert"))
+    method = AdaLora(rank=2, t_init=2, t_final=4, delta_t=2)
+    attached = method.attach(model, find_sites(model), None, seed=0)
+    random = torch.Generator().manual_seed(1)
+    ids = torch.randint(5, 50, (ROWS, 6), generator=random).tolist()
+    rows = [{"input_ids": row, "labels": row[0] % 2} for row in ids]
+    masks = Masks(attached.model.peft_config["default"])
+    trainer = FineTuner(
+        model=attached.model,
+        args=TrainingArguments(
+            output_dir=str(folder / "trainer"),
+            max_steps=STEPS,
+            per_device_train_batch_size=per_device,
+            learning_rate=1e-2,
+            save_steps=STEPS // 2,
+            report_to="none",
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+            use_cpu=True,
+            ddp_backend="gloo" if per_device < BATCH else None,
+        ),
+        train_dataset=rows,
+        data_collator=default_data_collator,
+        compute_loss_func=task_loss(attached.regularizer),
+        order=EpochOrder(ROWS, BATCH, seed=0),
+        trainable=attached.trainable,
+        callbacks=[*attached.callbacks, masks],
+    )
+    trainer.train()
+    assert attached.ranks is not None
+    weights = {name: attached.model.get_parameter(name).detach() for name in attached.trainable}
+    return {"masks": masks.found, "ranks": dict(attached.ranks()), "weights": weights}
+
+
+def work(rank: int, folder: Path, port: int) -> None:
+    import os
+    import warnings
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.save(fit(folder, BATCH // 2), folder / f"{rank}.pt")
+
+
+def test_two_processes_make_the_same_choices_as_one(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(work, args=(tmp_path, port), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
+    one = fit(tmp_path / "one", BATCH)
+    assert len(one["masks"]) == STEPS
+    assert len({str(masks) for masks in one["masks"]}) > 2  # the choice changes along the way
+    assert len(set(one["ranks"].values())) > 1
+    assert first["masks"] == second["masks"] == one["masks"]
+    assert first["ranks"] == second["ranks"] == one["ranks"]
+    for name, weight in one["weights"].items():
+        assert torch.equal(first["weights"][name], second["weights"][name])
+        torch.testing.assert_close(first["weights"][name], weight, rtol=1e-3, atol=1e-4)
+    assert (tmp_path / "trainer" / "checkpoint-6" / "adalora.safetensors").is_file()

@@ -1,0 +1,40 @@
+"""The table of methods × architectures says what trying says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iwlora.errors import IwloraError
+from iwlora.methods import METHODS, Attached
+from iwlora.methods.low_rank.lora import Lora
+from iwlora.methods.support_table import attempts, table
+from iwlora.methods.tiny_models import ARCHITECTURES, refusals
+
+
+class OnlyBert(Lora):
+    def attach(self, model: Any, *args: Any, **kwargs: Any) -> Attached:
+        if model.config.model_type == "gpt2":
+            raise KeyError("no such thing")
+        if model.config.model_type != "bert":
+            raise IwloraError("mine is for BERT; take lora")
+        return super().attach(model, *args, **kwargs)
+
+
+def test_what_methods_say_is_what_happens() -> None:
+    rows = {name: method() for name, method in METHODS.items()}
+    assert attempts(rows) == {name: refusals(method) for name, method in rows.items()}
+
+
+def test_the_table_has_what_was_tried_and_why_not() -> None:
+    found = attempts({"lora": Lora(), "mine": OnlyBert()})
+    assert set(found["lora"].values()) == {None}
+    lines = table(found).splitlines()
+    assert lines[0].split() == list(ARCHITECTURES)
+    assert lines[1].split() == ["lora"] + ["yes"] * 8
+    assert lines[2].split() == ["mine", "yes"] + ["-"] * 7
+    starts = [lines[0].index(f" {name}") for name in ARCHITECTURES]
+    assert [lines[2][at + 1] for at in starts] == list("y-------")
+    assert lines[-2:] == [
+        "roberta, electra, deberta-v2, t5, bart, llama: mine is for BERT; take lora",
+        "gpt2: KeyError: 'no such thing'",
+    ]

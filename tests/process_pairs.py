@@ -1,0 +1,31 @@
+"""Two processes that talk over gloo."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import multiprocessing
+
+
+def together(work: Callable[[int, Path], None], folder: Path) -> None:
+    """Run ``work(rank, folder)`` in two processes that talk over gloo."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_process, args=(work, folder, port), nprocs=2)
+
+
+def _process(rank: int, work: Callable[[int, Path], None], folder: Path, port: int) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    work(rank, folder)

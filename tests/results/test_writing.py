@@ -1,0 +1,137 @@
+"""What is written is whole or not there, and a place that cannot be written is told first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from commands import call, check_plain
+from iwlora import IwloraError
+from iwlora.results.writing import PART, check_writable, replacing, write_text, writing
+from iwlora.training.loop import best_epoch
+from iwlora.training.run import train
+from iwlora.training.state.run_folder import RunDir
+from runs import recipe
+
+NOWHERE = Path("/proc/iwlora")  # where not even root makes a file or a folder
+
+
+def test_what_a_killed_process_was_writing_is_no_obstacle(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    with replacing(tmp_path / "written.txt") as part:
+        assert [path.name for path in tmp_path.iterdir()] == [part.name]
+    (tmp_path / "written.txt").rename(part)  # as SIGKILL would have left it
+    assert part.name.startswith(".written.txt.")
+    assert part.name.endswith(PART)
+    run = RunDir.open(tmp_path, recipe(tiny_bert, reviews))
+    assert not part.exists()
+    run.status("failed")
+    part.touch()
+    RunDir.open(tmp_path, recipe(tiny_bert, reviews, "iw-lora"))  # as it failed at once
+
+
+def test_the_best_epoch_is_replaced_by_a_whole_one(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Path] = []
+    save = best_epoch.save_file
+
+    def break_off(tensors: Any, file: Path, **options: Any) -> None:
+        saved.append(Path(file))
+        if len(saved) == 2:
+            Path(file).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(tensors, file, **options)
+
+    task = {**reviews, "selection": 0.25}
+    score = iter([0.1, 0.2])
+    monkeypatch.setattr(best_epoch, "save_file", break_off)
+    monkeypatch.setattr(
+        best_epoch.KeepBest,
+        "on_evaluate",
+        _scored(best_epoch.KeepBest.on_evaluate, score),
+        raising=True,
+    )
+    with pytest.raises(IwloraError, match=r"cannot write the best epoch .*No space left"):
+        train(recipe(tiny_bert, task), tmp_path)
+    (kept,) = (tmp_path / "checkpoints").iterdir()
+    assert kept.name == "best.safetensors"
+    assert load_file(kept)
+    assert saved[0] != kept
+
+
+def _scored(method: Any, scores: Any) -> Any:
+    """``on_evaluate`` with scores that rise."""
+
+    def on_evaluate(self: Any, *args: Any, metrics: Any = None, **kwargs: Any) -> Any:
+        return method(self, *args, metrics={"eval_accuracy": next(scores)}, **kwargs)
+
+    return on_evaluate
+
+
+class Library(Exception):
+    """An error that has nothing to do with writing."""
+
+
+def test_errors_of_other_kinds_pass(tmp_path: Path) -> None:
+    with pytest.raises(Library), writing("x", tmp_path):
+        raise Library
+    told = r"cannot write x into .*\(basic_ios: error\); "
+    with pytest.raises(IwloraError, match=told), writing("x", tmp_path):
+        raise RuntimeError("basic_ios: error\nException raised from ...")
+    told = rf"cannot write x into {NOWHERE} \(No such file or directory\)$"
+    with pytest.raises(IwloraError, match=told), writing("x", NOWHERE):
+        write_text(NOWHERE / "file", "text")
+
+
+def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "deep" / "file.csv", "--output")
+    assert [path.name for path in tmp_path.rglob("*")] == ["deep"]
+    with pytest.raises(IwloraError, match=r"--output .* cannot be written: it is a folder"):
+        check_writable(tmp_path, "--output")
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(recipe(tiny_bert, reviews), folder)
+    return folder
+
+
+COMMANDS: dict[str, Any] = {
+    "train": lambda run, rows, task: ["train", run / "recipe.yaml", "--out", NOWHERE],
+    "export": lambda run, rows, task: ["export", run, "--to", NOWHERE],
+    "merge": lambda run, rows, task: ["export", run, "--merge", "--to", NOWHERE],
+    "predict": lambda run, rows, task: [
+        *("predict", run, "--input", rows, "--output", NOWHERE / "a.csv")
+    ],
+    "measure": lambda run, rows, task: ["measure", *task, "--out", NOWHERE / "a.json"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    finished: Path,
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(*_: Any, **__: Any) -> None:
+        raise AssertionError("the work has begun")
+
+    for place in ("prepare.load_backbone", "predict.load_trained", "calibrate.load_backbone"):
+        monkeypatch.setattr(f"iwlora.training.{place}", work)
+    task = ["--model", str(tiny_bert), *(f"task.{key}={value}" for key, value in reviews.items())]
+    outcome = call(capsys, *COMMANDS[command](finished, reviews["validation"], task))
+    assert outcome.code == 2
+    check_plain(outcome)
+    assert str(NOWHERE.parent) in outcome.err
+    assert "writ" in outcome.err

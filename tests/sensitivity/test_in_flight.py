@@ -1,0 +1,142 @@
+"""Reading the sensitivity off the first training steps of a LoRA model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import iwlora
+from iwlora.errors import IwloraError
+from iwlora.penalty.lora_pairs import lora_pairs
+from iwlora.sensitivity.in_flight import InFlight
+from iwlora.sensitivity.running_estimate import MIN_BATCHES
+from iwlora.sites import Site, sites
+from sensitivity_models import batches, classifier
+
+
+def adapted(architecture: str = "bert", r: int = 4, seed: int = 0, **shape: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    model = classifier(architecture, **shape)
+    torch.manual_seed(seed)
+    targets = [site.name for site in sites(model)]
+    config = LoraConfig(r=r, target_modules=targets, fan_in_fan_out=architecture == "gpt2")
+    return get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def in_flight(model: Any, data: Sequence[dict[str, Tensor]], **options: Any) -> InFlight:
+    flight = InFlight(sites(model), lora_pairs(model), **options)
+    for batch in data:
+        model(**batch).loss.backward()
+        flight.step()
+        model.zero_grad()
+    return flight
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
+def test_reading_the_frozen_layers_equals_measuring_them(architecture: str) -> None:
+    model = adapted(architecture)
+    data = batches(3)
+    expected = iwlora.measure(model, data, tolerance=0)
+    found = in_flight(model, data, estimator="exact", tolerance=0).result()
+    assert found.values == pytest.approx(expected.values, rel=1e-10)
+    assert found.share_error == pytest.approx(expected.share_error)
+
+
+def test_the_free_sketch_is_near_and_says_how_near() -> None:
+    """Over many draws of A: unbiased squares, and errors as large as told."""
+    data = batches(1)
+    expected = iwlora.measure(adapted(), data).values
+    ratios, told = [], []
+    for seed in range(60):
+        found = in_flight(adapted(seed=seed), data * 4, tolerance=0, max_batches=4).result()
+        for site in found.sites:
+            assert site.stderr is not None
+            ratios.append(site.value / expected[site.name])
+            told.append(site.stderr / expected[site.name])
+    spread = torch.tensor(ratios).double()
+    assert float(spread.square().mean()) == pytest.approx(1.0, abs=0.05)
+    rms = float(torch.tensor(told).double().square().mean().sqrt())
+    assert rms == pytest.approx(float((spread - 1).square().mean().sqrt()), rel=0.25)
+
+
+def test_the_projections_error_is_part_of_what_is_told() -> None:
+    model, data = adapted(), batches(1) * 12  # one batch again and again: its spread is 0
+    found = in_flight(model, data, tolerance=0.01).result()
+    assert found.batches == MIN_BATCHES
+    assert found.share_error is not None
+    assert found.share_bound is not None
+    assert 0.01 < found.share_error < found.share_bound
+    assert not found.converged
+    truth = iwlora.measure(model, data).values
+    distance = 0.5 * sum(
+        abs(found.values[name] / sum(found.values.values()) - value / sum(truth.values()))
+        for name, value in truth.items()
+    )
+    assert distance < found.share_bound
+
+
+@pytest.mark.parametrize("estimator", ["lora", "exact"])
+def test_training_is_left_alone(estimator: str) -> None:
+    """Same gradients, no hook afterwards, and the scale of the loss is taken out."""
+    model, data = adapted(), batches(2)
+    model(**data[0]).loss.backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    flight = InFlight(sites(model), lora_pairs(model), estimator, max_batches=1)
+    model(**data[0]).loss.backward()
+    assert flight.step()
+    assert expected.keys() == {n for n, p in model.named_parameters() if p.grad is not None}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(model.get_parameter(name).grad, gradient)
+    assert not any(m._forward_hooks for m in model.modules())
+    assert not any(p._backward_hooks for p in model.parameters())
+    model.zero_grad()
+    scaled = InFlight(sites(model), lora_pairs(model), estimator, max_batches=1)
+    (model(**data[0]).loss * 512).backward()
+    scaled.step(scale=512)
+    assert scaled.result().values == pytest.approx(flight.result().values, rel=1e-9)
+
+
+def test_accumulated_passes_count_apart_and_overflow_does_not_count() -> None:
+    model, data = adapted(), batches(3)
+    flight = InFlight(sites(model), lora_pairs(model), max_batches=8, tolerance=0)
+    for batch, factor in zip([*data, data[0]], [1.0, 1.0, 1.0, math.inf], strict=True):
+        (model(**batch).loss * factor).backward()  # .grad accumulates and is not read
+        assert not flight.step()
+    apart = in_flight(adapted(), data, tolerance=0).result()
+    assert flight.result().values == pytest.approx(apart.values, rel=1e-9)
+    assert flight.result().batches == 3
+
+
+def test_it_goes_on_reading_while_b_moves() -> None:
+    """After some steps the projection is of the gradient at the weights of then."""
+    model, data = adapted(r=16), batches(6)
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.05)
+    for batch in data[:3]:
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    found = in_flight(model, data, tolerance=0).result()
+    merged = model.merge_and_unload()
+    expected = iwlora.measure(merged, data, tolerance=0).values
+    ratios = torch.tensor([found.values[name] / value for name, value in expected.items()])
+    assert float(ratios.square().mean()) == pytest.approx(1.0, abs=0.2)
+
+
+def test_bad_arguments() -> None:
+    model = adapted(r=1)
+    places, pairs = sites(model), lora_pairs(model)
+    with pytest.raises(IwloraError, match="unknown estimator 'lore'; did you mean 'lora'"):
+        InFlight(places, pairs, "lore")
+    with pytest.raises(IwloraError, match="rank 1"):
+        InFlight(places, pairs)
+    with pytest.raises(IwloraError, match="1 of 13 sites have no low-rank pair"):
+        InFlight([*places, Site("else", nn.Linear(1, 1), "k", 1, 1, 0)], pairs)
+    with pytest.raises(IwloraError, match="no calibration batches"):
+        InFlight(places, pairs, "exact").result()

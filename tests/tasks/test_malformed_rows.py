@@ -1,0 +1,84 @@
+"""What is wrong with a row of any kind of task is told with file and line; long texts are cut."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoConfig, AutoTokenizer
+
+from iwlora.errors import IwloraError
+from iwlora.tasks import TaskSpec, load
+from iwlora.tasks.tokenization import encode
+from kinds import TASKS, TEXTS, save_model, write_task
+
+NAN = float("nan")
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("classification", {"text": " "}, "column 'text' is empty"),
+    ("classification", {"label": None}, "column 'label' is empty"),
+    ("multi-label", {"label": 3}, "column 'label' holds a int, not a list"),
+    ("multi-label", {"label": ["dog", ""]}, "column 'label' is empty"),
+    ("regression", {"label": NAN}, "column 'label' is empty"),
+    ("regression", {"label": "inf"}, "column 'label' holds inf, not a finite number"),
+    ("regression", {"label": "good"}, "column 'label' holds 'good', not a number"),
+    ("token-labels", {"ner_tags": ["O"]}, "11 words and 1 labels"),
+    ("token-labels", {"tokens": []}, "column 'tokens' is empty"),
+    (
+        "question-answering",
+        {"answers": {"text": ["x"], "answer_start": [4]}},
+        "the answer 'x' is not in the passage at 4",
+    ),
+    ("question-answering", {"answers": []}, "column 'answers' has no answer; task.kind.no_answer"),
+    (
+        "question-answering",
+        {"answers": {"text": ["dog"], "answer_start": []}},
+        "column 'answers' has 1 answers and 0 starts",
+    ),
+    ("seq2seq", {"target": ""}, "column 'target' is empty"),
+    ("instruction", {"prompt": None}, "column 'prompt' is empty"),
+    ("chat", {"messages": []}, "column 'messages' is empty"),
+    ("chat", {"messages": [{"role": "user"}]}, "column 'messages' message 1 is no {role: ..."),
+    (
+        "chat",
+        {"messages": [{"role": "user", "content": "a"}]},
+        "column 'messages' does not end with a message of the assistant",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "wrong", "told"), BAD)
+def test_the_line_is_told(kind: str, wrong: dict[str, Any], told: str, tmp_path: Path) -> None:
+    task, rows = write_task(tmp_path, kind)
+    with Path(task["train"]).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({**rows[0], **wrong}) + "\n")
+    with pytest.raises(IwloraError) as caught:
+        load(TaskSpec(**task), seed=0)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{task['train']}, line 13: {told}")
+
+
+def test_every_kind_has_a_bad_row() -> None:
+    assert {kind for kind, *_ in BAD} == set(TASKS) - {"packed"}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_text_of_a_hundred_thousand_words(kind: str, tmp_path: Path) -> None:
+    long = "the dog sees a film " * 20_000
+    task, (row, *_) = write_task(tmp_path, kind)
+    name = next(one for one in ("context", "tokens", "messages", *row) if one in row)
+    text: dict[str, Any] = {name: long}
+    if name == "messages":
+        text = {name: [{"role": "user", "content": long}, row[name][-1]]}
+    if name == "tokens":
+        text = {name: long.split(), "ner_tags": ["O"] * 100_000}
+    with Path(task["train"]).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({**row, **text}) + "\n")
+    folder = save_model(tmp_path / "model", "llama" if kind in TEXTS else "bert")
+    tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
+    loaded = load(TaskSpec(**task), seed=0)
+    rows = encode(loaded, tokenizer, 32, config)["train"]
+    assert max(rows["length"]) == 32
+    if kind == "question-answering":
+        assert len(rows) > 100_000 / 32

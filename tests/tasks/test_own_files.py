@@ -1,0 +1,234 @@
+"""The user's own files: round trips through every format, and a message for every mistake."""
+
+import csv
+import json
+from collections import Counter
+
+import pyarrow
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from iwlora.errors import IwloraError
+from iwlora.tasks import TaskSpec, load
+from iwlora.tasks.column_guessing import Columns
+from iwlora.tasks.kinds.classification import Classification
+from iwlora.tasks.own_files import _gather, read_rows
+
+
+def read(path, wanted):
+    """Texts and a label, as classification reads them."""
+    *text, label = wanted if len(wanted) > 1 else [*wanted, None]
+    return _gather(path, Columns(Classification(), tuple(text), (label,) if label else ()), "train")
+
+
+def listed(table):
+    return [tuple(row.values()) for row in table.rows.to_pylist()]
+
+
+FORMATS = (".csv", ".jsonl", ".ndjson", ".json", ".parquet")
+# Any text that says something and is not changed by cutting blanks at its ends.
+words = (
+    st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1)
+    .map(str.strip)
+    .filter(bool)
+)
+
+
+def write(path, rows):
+    """Write rows by each format's own writer."""
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def examples(count, labels=("bad", "good")):
+    return [{"id": i, "text": f"text {i}", "mood": labels[i % len(labels)]} for i in range(count)]
+
+
+def task_of(train, text="text", label="mood", **files):
+    return load(TaskSpec(train=train, text=text, label=label, **files), seed=0)
+
+
+def complaint(function, *arguments, **keywords):
+    with pytest.raises(IwloraError) as caught:
+        function(*arguments, **keywords)
+    return str(caught.value)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a file with the given name and content; its path as a string."""
+
+    def make(name, content):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(tmp_path / name)
+
+    return make
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_task_from_each_format(tmp_path, suffix):
+    files = {
+        split: write(tmp_path / f"{split}{suffix}", examples(count))
+        for split, count in (("train", 8), ("validation", 4), ("test", 2))
+    }
+    task = task_of(**files)
+    assert task.labels == ("bad", "good")
+    assert {name: len(split) for name, split in task.splits.items()} == {
+        "train": 8,
+        "validation": 4,
+        "test": 2,
+    }
+    assert list(task.splits["train"])[3] == {"text": "text 3", "label": 1}
+    assert (task.reported, task.name, task.notes) == (("test",), files["train"], ())
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(st.fixed_dictionaries({"a": words, "b": words}), min_size=1, max_size=5))
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_any_text_survives(tmp_path_factory, suffix, rows):
+    path = write(tmp_path_factory.mktemp("rows") / f"rows{suffix}", rows)
+    assert list(read_rows(path, ["b", "a"], Classification())) == [
+        {"b": row["b"], "a": row["a"]} for row in rows
+    ]
+
+
+def test_quotes_in_tsv_are_characters(table):
+    path = table("a.tsv", '\ufefftext\tmood\r\n"stray\tgood\r\nfine\tbad "one"\r\n')
+    assert listed(read(path, ["text", "mood"])) == [('"stray', "good"), ("fine", 'bad "one"')]
+
+
+def test_a_quoted_line_break_keeps_the_line_numbers_right(table):
+    path = table("a.csv", 'text,mood\n"one\ntwo",good\n\nthree,\n')
+    assert complaint(read, path, ["text", "mood"]) == f"{path}, line 5: column 'mood' is empty"
+
+
+def test_a_very_long_text_and_python_s_limit_afterwards(table):
+    python_s = csv.field_size_limit(131_072)
+    long = "word " * 100_000
+    try:
+        rows = listed(read(table("a.csv", f"text\n{long}\n"), ["text"]))
+    finally:
+        assert csv.field_size_limit(python_s) == 131_072
+    assert rows == [(long.strip(),)]
+
+
+def test_numbers_and_truth_values_become_text(table):
+    path = table("a.jsonl", '{"text": 2012, "mood": true}\n{"text": 1.5, "mood": "x"}\n')
+    assert listed(read(path, ["text", "mood"])) == [("2012", "true"), ("1.5", "x")]
+
+
+def test_number_labels_are_sorted_by_value(tmp_path):
+    path = write(tmp_path / "a.csv", examples(60, labels=(10, 9, -1)))
+    assert task_of(path).labels == ("-1", "9", "10")
+    path = write(tmp_path / "b.csv", examples(60, labels=("10", "9", "x")))
+    assert task_of(path).labels == ("10", "9", "x")
+
+
+def test_without_validation_a_tenth_of_each_class_is_held_out(tmp_path):
+    labels = ("rare", *["common"] * 4)
+    path = write(tmp_path / "a.csv", examples(200, labels))
+    task = task_of(path)
+    held = Counter(task.labels[each] for each in task.splits["validation"]["label"])
+    assert held == {"rare": 4, "common": 16}
+    texts = [list(task.splits[split]["text"]) for split in ("train", "validation")]
+    assert sorted(texts[0] + texts[1]) == sorted(f"text {i}" for i in range(200))
+    assert task.notes == (f"validation: 20 of the 200 rows of {path}, held out",)
+    other = load(TaskSpec(train=path, text="text", label="mood"), seed=1)
+    assert list(other.splits["validation"]["text"]) == texts[1]
+
+
+def test_too_few_rows_to_hold_out(tmp_path):
+    told = complaint(task_of, write(tmp_path / "a.csv", examples(10)))
+    assert "give task.validation=FILE" in told
+
+
+def test_a_label_of_validation_or_test_that_train_lacks(tmp_path):
+    train = write(tmp_path / "train.csv", examples(4))
+    validation = write(tmp_path / "validation.csv", examples(2, labels=("good", "ugly")))
+    test = write(tmp_path / "test.jsonl", examples(1, labels=("odd",)))
+    assert complaint(task_of, train, validation=validation, test=test).splitlines() == [
+        f"{validation}, line 3: label 'ugly' is not in {train} (there: bad, good)",
+        f"{test}, line 1: label 'odd' is not in {train} (there: bad, good)",
+    ]
+
+
+def test_one_class_is_not_a_task(tmp_path):
+    told = complaint(task_of, write(tmp_path / "a.csv", examples(20, labels=("same",))))
+    assert "column 'mood' holds one class only ('same')" in told
+
+
+def test_the_problems_of_all_files_are_told_at_once(tmp_path):
+    path = write(tmp_path / "a.csv", examples(4))
+    told = complaint(task_of, path, text="txt", validation="no.csv", test="b.xlsx").splitlines()
+    assert len(told) == 3
+    assert told[0].endswith(
+        "a.csv: unknown column 'txt'; did you mean 'text'? (accepted: id, text, mood)"
+    )
+    assert told[1] == "cannot read no.csv: No such file or directory"
+    assert told[2].startswith("b.xlsx: unknown file type '.xlsx' (accepted: .csv, .tsv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", "", " is empty"),
+        ("a.csv", "\n\n", ": unknown column 'text'; (accepted: )"),
+        ("a.csv", "text,mood\n", " holds no rows"),
+        ("a.csv", "text,mood,text\n", ": the header has column 'text' 2 times"),
+        ("a.csv", "text,mood\na,b\nc\n", ", line 3: 1 fields, the header has 2"),
+        ("a.csv", "text,mood\na, good, really\n", ", line 2: 3 fields, the header has 2"),
+        ("a.csv", 'text,mood\na,b\n"c,d\ne,f\n', ", line 3: unexpected end of data"),
+        ("a.csv", "text,mood\n ,b\n", ", line 2: column 'text' is empty"),
+        ("a.csv", b"text,mood\nna\xefve,b\n", ", line 2: not UTF-8 (byte 0xef, number 3"),
+        ("a.tsv", b"text\tmood\na\tb\xff\n", ", line 2: not UTF-8"),
+        ("a.tsv", "text,mood\na,b\n", ": unknown column 'text'; did you mean 'text,mood'?"),
+        ("a.jsonl", '{"text": "a", "mood": 1}\n{"text": "b"\n', ", line 2: not a JSON object on"),
+        ("a.jsonl", '[{"text": "a", "mood": 1}]\n', ", line 1: a list instead of a JSON object"),
+        (
+            "a.jsonl",
+            '{"text": "a", "moods": 1}',
+            ", line 1: unknown column 'mood'; did you mean 'mo",
+        ),
+        ("a.jsonl", '{"text": "a", "mood": null}', ", line 1: column 'mood' is empty"),
+        ("a.jsonl", '{"text": "a", "mood": NaN}', ", line 1: column 'mood' is empty"),
+        ("a.jsonl", '{"text": ["a"], "mood": 1}', ", line 1: column 'text' holds a list, not text"),
+        ("a.jsonl", "\n\n", " holds no rows"),
+        ("a.parquet", b"not parquet at all", " is not a Parquet file"),
+    ],
+)
+def test_bad_files(table, name, content, told):
+    path = table(name, content)
+    assert complaint(read, path, ["text", "mood"]).startswith(path + told)
+
+
+def test_bad_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    doubled = pyarrow.table([["a"], ["b"], ["c"]], names=["text", "text", "mood"])
+    parquet.write_table(doubled, path)
+    assert "column 'text' 2 times" in complaint(read, str(path), ["text", "mood"])
+    write(path, [{"text": "a", "mood": 1}, {"text": None, "mood": 2}])
+    told = complaint(read, str(path), ["text", "mood"])
+    assert told == f"{path}, row 2: column 'text' is empty"
+    assert "unknown column 'label'" in complaint(read, str(path), ["text", "label"])
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    assert "Is a directory" in complaint(read, str(tmp_path / "a.csv"), ["text"])
+
+
+def test_many_problems_are_counted(table):
+    path = table("a.csv", "text,mood\n" + "x,\n" * 25)
+    told = complaint(read, path, ["text", "mood"]).splitlines()
+    assert len(told) == 11
+    assert told[-1] == "and 15 more like these"

@@ -1,0 +1,114 @@
+"""What is chosen is chosen on training rows: the reported split is scored once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from iwlora import IwloraError, train
+from iwlora.tasks import TaskSpec, load
+from iwlora.tasks.kinds.classification import Classification
+from iwlora.training import prepare as prepare_module
+from iwlora.training.loop.best_epoch import KeepBest
+from runs import evaluations, recipe, weights, with_options
+
+
+def texts(task: Any, split: str) -> list[str]:
+    return list(task.splits[split]["text"])
+
+
+def test_a_part_of_each_class_is_held_out(reviews: dict[str, str]) -> None:
+    whole = load(TaskSpec(**reviews), seed=0)
+    task = load(TaskSpec(**reviews, selection=0.25), seed=0)
+    assert sorted(texts(task, "train") + texts(task, "selection")) == sorted(texts(whole, "train"))
+    assert sorted(task.splits["selection"]["label"]) == [0] * 12 + [1] * 12
+    assert texts(task, "validation") == texts(whole, "validation")
+    assert (task.reported, task.watched) == (("validation",), "selection")
+    assert texts(load(TaskSpec(**reviews, selection=0.25), seed=1), "selection") == texts(
+        task, "selection"
+    )
+
+
+@pytest.mark.parametrize("part", [0.001, 0.9999999])
+def test_nothing_left(part: float, reviews: dict[str, str]) -> None:
+    if part < 0.5:
+        with pytest.raises(IwloraError, match=r"task\.selection=.* leaves nothing to select on"):
+            load(TaskSpec(**reviews, selection=part), seed=0)
+    else:
+        assert len(load(TaskSpec(**reviews, selection=part), seed=0).splits["train"]) == 2
+
+
+def parameters(model: Any, names: Any) -> dict[str, Tensor]:
+    return {name: model.get_parameter(name).detach().clone() for name in names}
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> list[dict[str, Tensor]]:
+    """Let the epochs have these scores; will hold their parameters, and those kept at the end."""
+    seen: list[dict[str, Tensor]] = []
+    scores = iter(accuracies)
+
+    class Seeing(KeepBest):
+        def on_evaluate(self, *args: Any, metrics: Any = None, **kwargs: Any) -> None:
+            seen.append(parameters(self._model, self._trainable))
+            super().on_evaluate(*args, metrics={"eval_accuracy": next(scores)}, **kwargs)
+
+        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+            super().on_train_end(*args, **kwargs)
+            seen.append(parameters(self._model, self._trainable))
+
+    monkeypatch.setattr(prepare_module, "KeepBest", Seeing)
+    return seen
+
+
+def kept(seen: list[dict[str, Tensor]]) -> list[bool]:
+    """Of each epoch, whether its parameters are those at the end."""
+    *epochs, last = seen
+    return [all(torch.equal(last[name], one[name]) for name in last) for one in epochs]
+
+
+def test_the_best_epoch_is_kept(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch(monkeypatch, 0.5, 0.9, 0.9, 0.7)
+    result = train(recipe(tiny_bert, {**reviews, "selection": 0.25}, epochs=4), tmp_path / "run")
+    assert result["selected_on"] == "best epoch on 25% of train"
+    assert kept(seen) == [False, True, False, False]
+    written = [record["split"] for record in evaluations(tmp_path / "run")]
+    assert written == ["selection"] * 4
+    assert any("lora_B" in name for name in weights(tmp_path / "run"))
+
+
+def test_an_epoch_before_the_last_pruning_is_not_the_best(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would score with more parameters than the adapter has that is saved."""
+    seen = watch(monkeypatch, 0.9, 0.8, 0.5, 0.5)
+    wanted = recipe(tiny_bert, {**reviews, "selection": 0.25}, "adalora", epochs=4, lr=3e-2)
+    wanted = with_options(wanted, t_final=0.3)  # the last of 20 steps that prunes is the 14th
+    result = train(wanted, tmp_path / "run")
+    assert kept(seen) == [False, False, True, False]
+    singular = [value for name, value in seen[-1].items() if "lora_E" in name]
+    left = sum(int(value.count_nonzero()) for value in singular)
+    assert left == sum(one["rank"] for one in result["ranks"]) == 4 * 12
+
+
+def test_a_reported_split_is_read_once(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    score = Classification.score
+
+    def counted(self: Any, task: Any, rows: Any, *rest: Any) -> dict[str, float]:
+        sizes.append(len(rows))
+        return score(self, task, rows, *rest)
+
+    monkeypatch.setattr(Classification, "score", counted)
+    train(recipe(tiny_bert, {**reviews, "selection": 0.25}, epochs=3), tmp_path / "run")
+    assert sizes == [24, 24, 24, 32]
+    sizes.clear()
+    train(recipe(tiny_bert, reviews, epochs=3), tmp_path / "last")
+    assert sizes == [32]

@@ -1,0 +1,99 @@
+"""Encoding with a small WordPiece tokenizer made here."""
+
+import datasets
+import pytest
+import torch
+from transformers import BertTokenizerFast
+
+from iwlora.errors import IwloraError
+from iwlora.tasks import tokenization as module
+from iwlora.tasks.task import Task, columns
+from iwlora.tasks.tokenization import collator, encode, tokenize
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "rains", "is", "wet", "##ter", "."]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    return BertTokenizerFast(vocab=vocabulary, do_lower_case=True, model_max_length=64)
+
+
+def task(text, rows):
+    split = columns(text, rows)
+    return Task("demo", text, ("no", "yes"), {"train": split, "validation": split}, ("accuracy",))
+
+
+def ids(words):
+    return [WORDS.index(word) for word in words.split()]
+
+
+def test_a_pair_becomes_two_segments(tokenizer):
+    pair = task(("premise", "hypothesis"), [("It rains.", "It is wetter.", 1)])
+    encoded = encode(pair, tokenizer, max_length=16)
+    assert list(encoded) == ["train", "validation"]
+    assert encoded["train"][0] == {
+        "input_ids": ids("[CLS] it rains . [SEP] it is wet ##ter . [SEP]"),
+        "token_type_ids": [0] * 5 + [1] * 6,
+        "attention_mask": [1] * 11,
+        "length": 11,
+        "labels": 1,
+    }
+
+
+def test_long_texts_are_cut_and_length_says_so(tokenizer):
+    encoded = encode(task(("sentence",), [("it " * 30, 0), ("it", 1)]), tokenizer, max_length=8)
+    assert list(encoded["train"]["length"]) == [8, 3]
+    assert list(encoded["train"]["labels"]) == [0, 1]
+    assert encoded["train"][0]["input_ids"] == ids("[CLS] it it it it it it [SEP]")
+
+
+def test_of_a_pair_the_longer_text_is_cut(tokenizer):
+    texts = ["it " * 30, "wet"], ["wet", "it " * 30]
+    first, second = tokenize(texts, tokenizer, max_length=8)["input_ids"]
+    assert first == ids("[CLS] it it it it [SEP] wet [SEP]")
+    assert second == ids("[CLS] wet [SEP] it it it it [SEP]")
+
+
+def test_chunks_join_in_order(tokenizer, monkeypatch):
+    texts = ["it " * (1 + i % 5) for i in range(11)]
+    whole = tokenize([texts], tokenizer, max_length=16)
+    monkeypatch.setattr(module, "CHUNK", 3)
+    assert list(tokenize([texts], tokenizer, max_length=16)) == list(whole)
+    assert list(whole["length"]) == [3 + i % 5 for i in range(11)]
+
+
+def test_limited_splits_keep_their_order(tokenizer):
+    rows = [("it " * (1 + i), i % 2) for i in range(6)]
+    split = columns(("sentence",), rows).select([4, 1])
+    limited = Task("demo", ("sentence",), ("no", "yes"), {"train": split}, ("accuracy",))
+    encoded = encode(limited, tokenizer, max_length=16)["train"]
+    assert (list(encoded["length"]), list(encoded["labels"])) == ([7, 4], [0, 1])
+
+
+def test_nothing_is_written_or_shown(tokenizer, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [("it", i % 2) for i in range(50)]
+    encoded = encode(task(("sentence",), rows), tokenizer, max_length=8)
+    assert not any(split.cache_files for split in encoded.values())
+    assert not (tmp_path / "cache").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_batches_are_padded_to_a_multiple_of_eight(tokenizer):
+    encoded = encode(task(("sentence",), [("it " * 7, 0), ("wet", 1)]), tokenizer, max_length=16)
+    batch = collator(tokenizer)([encoded["train"][0], encoded["train"][1]])
+    assert batch["input_ids"].shape == (2, 16)
+    assert batch["attention_mask"].sum(dim=1).tolist() == [9, 3]
+    assert batch["input_ids"][1].tolist() == ids("[CLS] wet [SEP]") + [0] * 13
+    assert "length" not in batch
+    assert torch.equal(batch["labels"], torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("length", "told"), [(4, "at least 5 tokens are needed"), (65, "reads at most 64 tokens")]
+)
+def test_a_length_that_cannot_be_kept(tokenizer, length, told):
+    with pytest.raises(IwloraError, match=f"train.max_length={length}: .*{told}"):
+        tokenize([["it"], ["wet"]], tokenizer, max_length=length)
+    assert tokenize([["it"], ["wet"]], tokenizer, max_length=5)[0]["length"] == 5

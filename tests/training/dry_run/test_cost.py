@@ -1,0 +1,206 @@
+"""What a run will take is told before it, and is what it takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from commands import call, check_plain, run_settings, snapshot, spawn, write_recipe
+from iwlora.training import prepare as prepare_module
+from iwlora.training.dry_run import cost as estimating
+from iwlora.training.dry_run.cost import Memory, estimate
+from iwlora.training.dry_run.tensor_memory import LiveTensors
+from iwlora.training.recipe import build
+from iwlora.training.run import train
+from kinds import save_model, write_task
+from runs import recipe, with_options
+
+
+def test_live_tensors_are_counted_until_they_are_freed() -> None:
+    outside = torch.zeros(1000)
+    with LiveTensors() as live:
+        kept = outside[:500] * 2  # 2,000 bytes; the view is no memory of its own
+        outside.add_(1)
+        view = kept.view(50, 10).t()
+        assert live.now == 2000
+        passing = torch.zeros(250)
+        del passing
+        assert (live.now, live.peak) == (2000, 3000)
+        first, second = torch.zeros(100).split(50)
+        del first
+        assert live.now == 2400
+    live.peak = live.now
+    del second, kept
+    assert live.now == 2000
+    del view
+    assert (live.now, live.peak) == (0, 2400)
+
+
+def test_backward_and_adam_are_counted() -> None:
+    layer = torch.nn.Linear(100, 50, bias=False)
+    x = torch.randn(8, 100)
+    with LiveTensors() as live:
+        loss = (layer(x) ** 2).sum()
+        loss.backward()
+        del loss
+        assert live.now == layer.weight.nbytes
+        torch.optim.AdamW(layer.parameters(), foreach=False).step()
+    del layer.weight.grad
+    assert live.now <= 4  # its moments died with it, but for the number of steps
+
+
+def test_the_peak_is_the_larger_of_activations_and_gradients() -> None:
+    parts = {"before": 100, "weights": 50, "state": 20, "gradients": 10, "workspace": 5}
+    assert Memory(**parts, activations=30, reached=0).peak == 155
+    assert Memory(**parts, activations=7, reached=0).peak == 135
+    assert Memory(**parts, activations=30, reached=0, accumulated=True).peak == 165
+    assert Memory(**parts, activations=30, reached=300).peak == 300
+
+
+class Truth(TrainerCallback):
+    """The most that the steps of a whole run reach, above what there was before the first."""
+
+    def __init__(self) -> None:
+        self.live, self.steps = LiveTensors(), 0
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.live.__enter__()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.live.__exit__(None, None, None)
+        self.steps += 1
+
+
+def carried_out(wanted: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Truth:
+    truth = Truth()
+    make = prepare_module._trainer
+
+    def watched(*args: Any) -> Any:
+        trainer = make(*args)
+        trainer.callback_handler.callbacks.insert(0, truth)
+        return trainer
+
+    monkeypatch.setattr(prepare_module, "_trainer", watched)
+    train(wanted, folder)
+    monkeypatch.undo()
+    return truth
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("lora", {}),
+        ("full", {}),
+        ("iw-lora", {"accumulate": 2, "epochs": 1.5}),
+        ("adalora", {"batch_size": 40, "group_by_length": False}),
+    ],
+)
+def test_steps_and_memory_are_those_of_the_run(
+    method: str,
+    settings: dict[str, Any],
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = recipe(tiny_bert, reviews, method, **settings)
+    found = estimate(wanted)
+    truth = carried_out(wanted, tmp_path / "run", monkeypatch)
+    assert found.steps == truth.steps
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert found.trainable_parameters == result["trainable_parameters"]
+    memory = found.memory
+    assert memory.tensors - memory.before == pytest.approx(truth.live.peak, rel=0.2)
+    assert memory.gradients == 4 * found.trainable_parameters
+    moments = 4 if method == "adalora" else 2  # AdaLoRA averages the importance and its spread
+    assert memory.state == pytest.approx(moments * memory.gradients, rel=0.3)
+
+
+def test_every_step_is_reckoned_by_its_tokens(
+    tiny_bert: Path, reviews: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that take 1 ms a padded token: the pace is that of the epoch's mean."""
+    seen: dict[str, Any] = {}
+    carry_out = estimating._carry_out
+
+    def timed(trainer: Any, watch: Any, steps: Sequence[Any], total: int) -> float:
+        lengths = trainer.train_dataset["length"][:]
+        trainer.order.set_epoch(0)
+        order = list(trainer.order)
+        batches = [order[start : start + 16] for start in range(0, len(order), 16)]
+        tokens = [len(b) * max(lengths[row] for row in b) for b in batches]
+        seen["mean"] = np.mean(tokens) / 1000
+        found = carry_out(trainer, watch, steps, total)
+        assert len(watch.seconds) == len(steps) - 2
+        watch.seconds = [len(b) * max(lengths[row] for row in b) / 1000 for (b,) in steps[2:]]
+        return found
+
+    monkeypatch.setattr(estimating, "_carry_out", timed)
+    found = estimate(recipe(tiny_bert, reviews, epochs=3))
+    assert found.step_seconds == pytest.approx(seen["mean"], rel=0.05)
+    assert found.seconds == pytest.approx(18 * found.step_seconds + found.rest)
+
+
+def test_schedules_see_the_whole_run(tiny_bert: Path, reviews: dict[str, str]) -> None:
+    """AdaLoRA refuses a start of pruning beyond the end, which is 120 steps away here."""
+    wanted = recipe(tiny_bert, reviews, "adalora", epochs=20)
+    assert estimate(with_options(wanted, t_init=60, t_final=10)).steps == 120
+
+
+def test_a_dry_run_tells_and_leaves_nothing(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_recipe(tmp_path / "recipe.yaml", run_settings(tiny_bert, reviews))
+    before = snapshot(tmp_path)
+    outcome = call(capsys, "train", file, "--dry-run", "--out", tmp_path / "run", "train.epochs=5")
+    assert outcome.code == 0, outcome.err
+    assert "1,664 adapter parameters, 1,698 train" in outcome.out
+    assert "30 steps of" in outcome.out
+    for part in ("measuring:", "scoring:", "whole run:", "peak memory:", "activations (16 × "):
+        assert part in outcome.out
+    assert snapshot(tmp_path) == before
+    outcome = call(capsys, "train", file)
+    assert outcome.code == 2
+    check_plain(outcome)
+    assert "--out: missing" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [("question-answering", "bert"), ("seq2seq", "t5"), ("packed", "gpt2")],
+)
+def test_every_kind_of_task_is_reckoned(kind: str, architecture: str, tmp_path: Path) -> None:
+    """Rows that become windows, texts that are written, rows that are packed."""
+    task, _ = write_task(tmp_path / "task", kind)
+    settings = run_settings(save_model(tmp_path / "model", architecture), task)
+    settings["train"] = {"epochs": 2, "batch_size": 6, "accumulate": 2, "max_length": 32}
+    found = estimate(build(settings))
+    assert found.steps == (2 if kind == "packed" else 4)  # twelve short rows are packed into few
+    assert found.memory.accumulated
+    assert found.memory.activations > 0
+    assert found.score_seconds > 0
+
+
+@pytest.mark.usefixtures("needs_minilm")
+def test_the_predicted_memory_is_what_a_process_takes(tmp_path: Path) -> None:
+    """MiniLM, in processes of their own: within 20%, although the allocator has its own ways."""
+    task = {"name": "builtin/entailment", "max_train": 96}
+    settings = run_settings(Path("builtin/minilm"), task)
+    settings["train"] = {"epochs": 3, "batch_size": 48, "max_length": 64}
+    file = write_recipe(tmp_path / "recipe.yaml", settings)
+    told = spawn("train", file, "--dry-run").out
+    size = re.search(r"peak memory: about ([\d,]+) MiB", told)
+    assert size is not None, told
+    predicted = int(size[1].replace(",", "")) * 2**20
+    done = spawn("train", file, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    measured = json.loads((tmp_path / "run" / "result.json").read_text())["peak_memory_bytes"]
+    assert predicted == pytest.approx(measured, rel=0.2)

@@ -1,0 +1,166 @@
+"""Runs that must take one and the same path: resumed, accumulated, and across methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from interruptions import Killed, kill_at
+from iwlora.training import prepare as prepare_module
+from iwlora.training.loop.trainer import FineTuner
+from iwlora.training.recipe import Recipe
+from iwlora.training.run import train
+from runs import RUN, evaluations, logged, logits, recipe, weights, with_options
+
+# Strong enough for a regularizer to show in the path when it is counted more than once.
+STRONG: dict[str, dict[str, Any]] = {"iw-lora": {"alpha": 0.3}, "adalora": {"delta_t": 2}}
+
+
+def strong(model: Path, task: Mapping[str, Any], method: str, **settings: Any) -> Recipe:
+    """A recipe of 3 × 6 steps, unless ``settings`` say otherwise."""
+    wanted = recipe(model, task, method, **{"epochs": 3, **settings})
+    return with_options(wanted, **STRONG.get(method, {}))
+
+
+@pytest.mark.parametrize("method", RUN)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    method: str,
+    with_dropout: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = {**reviews, "test": reviews["validation"]}
+    wanted = strong(with_dropout, task, method, save_steps=3)
+    whole = train(wanted, tmp_path / "whole")
+    # Of 3 × 6 steps: from the middle of an epoch, from its end, and after the last pruning.
+    for step in (5, 8, 14):
+        kill_at(step, monkeypatch)
+        with pytest.raises(Killed):
+            train(wanted, tmp_path / "pieces")
+        monkeypatch.undo()
+        assert not (tmp_path / "pieces" / "result.json").exists()
+    pieces = train(wanted, tmp_path / "pieces")
+    assert pieces["resumed_at_step"] == 12
+    assert pieces["metrics"] == whole["metrics"]
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert len(evaluations(tmp_path / "whole")) == 3
+    assert evaluations(tmp_path / "pieces") == evaluations(tmp_path / "whole")
+
+
+class Recording(FineTuner):
+    """Keeps the batches that it trains on, and the task head that it begins with."""
+
+    runs: ClassVar[list[tuple[list[Tensor], dict[str, Tensor]]]] = []
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        head = {
+            name.split("classifier.")[1].removeprefix("modules_to_save.default."): p.clone()
+            for name, p in self._module.named_parameters()
+            if "classifier." in name and p.requires_grad
+        }
+        Recording.runs.append(([], head))
+        return super().train(*args, **kwargs)
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        Recording.runs[-1][0].append(inputs["input_ids"].clone())
+        return super().training_step(model, inputs, *args, **kwargs)
+
+
+def record(
+    recipes: Sequence[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[list[Tensor], dict[str, Tensor]]]:
+    monkeypatch.setattr(prepare_module, "FineTuner", Recording)
+    monkeypatch.setattr(Recording, "runs", [])
+    for number, wanted in enumerate(recipes):
+        train(wanted, tmp_path / str(number))
+    return Recording.runs
+
+
+def same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(torch.equal, some, others))
+
+
+def test_at_equal_seed_all_methods_see_the_same_batches_and_begin_with_the_same_head(
+    with_dropout: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = [recipe(with_dropout, reviews, method, epochs=2) for method in RUN]
+    (batches, head), *others = record(recipes, tmp_path, monkeypatch)
+    assert len(batches) == 12
+    assert head.keys() == {"weight", "bias"}
+    assert head["weight"].any()
+    assert not same(batches[:6], batches[6:])  # each epoch has an order of its own
+    for other_batches, other_head in others:
+        assert same(batches, other_batches)
+        assert same([head[name] for name in head], [other_head[name] for name in head])
+
+
+def test_another_seed_gives_other_batches_and_another_head(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = [recipe(tiny_bert, reviews, "lora", epochs=1, seed=seed) for seed in (0, 1)]
+    (batches, head), (other_batches, other_head) = record(recipes, tmp_path, monkeypatch)
+    assert not same(batches, other_batches)
+    assert not torch.equal(head["weight"], other_head["weight"])
+
+
+def path(run: Path) -> list[float]:
+    """Loss and gradient norm along the way, and every logit at the end."""
+    steps = [record for record in logged(run) if "grad_norm" in record]
+    assert steps
+    along = [float(record[key]) for record in steps for key in ("loss", "grad_norm")]
+    return [*along, *(value for row in logits(run) for value in row)]
+
+
+def spread(
+    model: Path, task: Mapping[str, Any], method: str, tmp_path: Path, **settings: Any
+) -> float:
+    """The largest difference between the paths of runs in 1, 2 and 4 pieces a step."""
+    found = []
+    for accumulate in (1, 2, 4):
+        wanted = strong(model, task, method, accumulate=accumulate, epochs=2, **settings)
+        train(wanted, tmp_path / str(accumulate))
+        found.append(path(tmp_path / str(accumulate)))
+    return float(np.ptp(found, axis=0).max())
+
+
+@pytest.mark.parametrize("method", RUN)
+@pytest.mark.parametrize("group_by_length", [True, False])
+def test_pieces_of_a_batch_take_the_path_of_the_batch(
+    method: str, group_by_length: bool, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    # 96 = 4 × 20 + 16: the last batch is short, and its pieces are 10 + 6 or 5 + 5 + 5 + 1.
+    settings = {"batch_size": 20, "group_by_length": group_by_length}
+    assert spread(tiny_bert, reviews, method, tmp_path, **settings) < 1e-4
+
+
+def counted_in_every_piece(
+    regularizer: Callable[[], Tensor] | None, kind: object
+) -> Callable[..., Tensor]:
+    """What goes wrong: the regularizer comes whole with every piece of a batch."""
+
+    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        total = cross_entropy(outputs.logits, labels, reduction="sum")
+        total = total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+        return total + regularizer() if regularizer and torch.is_grad_enabled() else total
+
+    return loss
+
+
+def test_a_regularizer_counted_in_every_piece_would_be_seen(
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prepare_module, "task_loss", counted_in_every_piece)
+    assert spread(tiny_bert, reviews, "adalora", tmp_path, batch_size=20) > 1e-3
