@@ -97,7 +97,7 @@ def _add_updates(told: dict[str, Any], part: Comparison) -> None:
 
 def _section(part: Comparison, compared: Sequence[Compared], place: Path) -> Section:
     shown = []
-    for picture in pictures(part):
+    for picture in pictures(part, compared):
         _, svg = plots.save(picture.figure, place / picture.stem)
         data = base64.b64encode(small(svg.read_text(encoding="utf-8")).encode()).decode("ascii")
         shown.append({"caption": picture.caption, "alt": picture.alt, "data": data})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iwlora.compare.report.figures import plots
+from iwlora.compare.report.figures.forest import forest_plot
 from iwlora.compare.report.figures.heatmaps import (
     Grid,
     heatmaps,
@@ -16,6 +17,8 @@ from iwlora.compare.report.figures.heatmaps import (
 )
 from iwlora.compare.report.tables import duration, table
 from iwlora.compare.report.update_norms import Update, updates_of
+from iwlora.compare.statistics.analysis import Compared
+from iwlora.compare.statistics.paired_tests import scale
 from iwlora.results.comparison import Comparison
 from iwlora.results.sensitivity import Sensitivity
 
@@ -33,8 +36,8 @@ class Picture:
     figure: Figure
 
 
-def pictures(comparison: Comparison) -> Iterator[Picture]:
-    """The figures of one task."""
+def pictures(comparison: Comparison, compared: Sequence[Compared] = ()) -> Iterator[Picture]:
+    """The figures of one task; ``compared`` are its arms against the baseline."""
     if not comparison.runs:
         return
     shown = table(comparison)
@@ -46,6 +49,16 @@ def pictures(comparison: Comparison) -> Iterator[Picture]:
         )
         alt = f"{shown.head[2]} by arm: {scores}"
         yield Picture("metric", caption, alt, plots.metric_by_arm(comparison))
+    if any(arm.pair.summary.low is not None for arm in compared):
+        caption = (
+            f"{metric} of each arm minus that of {compared[0].pair.baseline}, paired by seed: the "
+            "mean, its 95% t interval over seeds (thick), and the 95% interval over seeds and "
+            "examples (thin). An interval that contains zero is compatible with no difference."
+        )
+        alt = f"Differences from {compared[0].pair.baseline} in {metric}: " + "; ".join(
+            f"{arm.pair.arm} {scale(metric) * arm.pair.summary.mean:+.2f}" for arm in compared
+        )
+        yield Picture("differences", caption, alt, forest_plot(compared))
     if costs := plots.quality_by_cost(comparison):
         caption = (
             f"{metric} against what it costs: mean and 95% interval of each arm. The dotted line "
