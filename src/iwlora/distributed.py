@@ -1,4 +1,4 @@
-"""The processes that work together: ``torch.distributed`` where it is initialised, else one."""
+"""What several processes need: ``torch.distributed`` where it is initialised, else one process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.tensor import DTensor, Replicate
 
 from iwlora.errors import IwloraError
 
@@ -16,96 +15,115 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
-def _together() -> bool:
+def _is_initialized() -> bool:
+    """Whether this process is one of a ``torch.distributed`` process group."""
     return distributed.is_available() and distributed.is_initialized()
 
 
-def count() -> int:
-    """How many there are."""
-    return distributed.get_world_size() if _together() else 1
+def world_size() -> int:
+    """The number of processes."""
+    return distributed.get_world_size() if _is_initialized() else 1
 
 
 def rank() -> int:
-    """The place of this one among them, from 0."""
-    return distributed.get_rank() if _together() else 0
+    """The rank of this process, from 0."""
+    return distributed.get_rank() if _is_initialized() else 0
 
 
-def own(items: Iterable[Item]) -> Iterator[Item]:
-    """This process's part of what all of them have: every ``count()``-th, from ``rank()`` on.
-
-    >>> list(own("abc"))
-    ['a', 'b', 'c']
-    """
-    return islice(items, rank(), None, count())
-
-
-def wait() -> None:
-    """Until every process is here."""
-    if count() > 1:
+def barrier() -> None:
+    """Wait until every process has reached this call."""
+    if world_size() > 1:
         distributed.barrier()
 
 
-def by_first(work: Callable[[], Result]) -> Result:
-    """What ``work`` gives in the first process, in all of them; so is its ``IwloraError``.
+def split_between_processes(items: Iterable[Item]) -> Iterator[Item]:
+    """This process's share of items that all processes have: every ``world_size()``-th.
 
-    >>> by_first(lambda: 3)
-    3
+    >>> list(split_between_processes("abc"))
+    ['a', 'b', 'c']
     """
-    if count() == 1:
-        return work()
-    told: list[Any] = [None, None]
+    return islice(items, rank(), None, world_size())
+
+
+def run_on_main_process(function: Callable[[], Result]) -> Result:
+    """Call a function in process 0 and return its result in every process.
+
+    Raises:
+        IwloraError: in every process, if the function raises one in process 0.
+
+    Example:
+        >>> run_on_main_process(lambda: 3)
+        3
+    """
+    if world_size() == 1:
+        return function()
+    result_and_error: list[Any] = [None, None]
     if rank() == 0:
         try:
-            told[0] = work()
+            result_and_error[0] = function()
         except IwloraError as error:
-            told[1] = error
-    distributed.broadcast_object_list(told)
-    if told[1] is not None:
-        raise told[1]
-    result: Result = told[0]
+            result_and_error[1] = error
+    distributed.broadcast_object_list(result_and_error)
+    if result_and_error[1] is not None:
+        raise result_and_error[1]
+    result: Result = result_and_error[0]
     return result
 
 
-def summed(tensor: Tensor, device: torch.device) -> Tensor:
-    """The sum of the tensors of all processes, by one all-reduce, where ``device`` can take part.
+def sum_over_processes(tensor: Tensor, device: torch.device) -> Tensor:
+    """The sum of the tensors of all processes, by one all-reduce.
 
-    >>> summed(torch.ones(2), torch.device("cpu"))
+    ``device`` is where the process group communicates; gloo communicates on the CPU.
+
+    >>> sum_over_processes(torch.ones(2), torch.device("cpu"))
     tensor([1., 1.])
     """
-    if count() == 1:
+    if world_size() == 1:
         return tensor
     total = tensor.to("cpu" if distributed.get_backend() == "gloo" else device, copy=True)
     distributed.all_reduce(total)
     return total
 
 
-def rows(row: list[float] | None, width: int, device: torch.device) -> list[list[float]]:
-    """The rows of all processes in order of rank, by one all-reduce; absent ones are left out.
+def gather_rows(row: list[float] | None, width: int, device: torch.device) -> list[list[float]]:
+    """The rows of all processes in order of rank, by one all-reduce.
 
-    >>> rows([1.0, 2.0], width=2, device=torch.device("cpu"))
+    A process without a row passes None, and its row is left out.
+
+    >>> gather_rows([1.0, 2.0], width=2, device=torch.device("cpu"))
     [[1.0, 2.0]]
     """
-    table = torch.zeros(count(), width + 1, dtype=torch.float64)
+    table = torch.zeros(world_size(), width + 1, dtype=torch.float64)
     if row is not None:
         table[rank()] = torch.tensor([1.0, *row], dtype=torch.float64)
-    return [row for present, *row in summed(table, device).tolist() if present]
+    return [row for present, *row in sum_over_processes(table, device).tolist() if present]
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The full tensor on every process (a collective call); any other tensor as it is.
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each process holds only a part of the tensor, as with FSDP2."""
+    from torch.distributed.tensor import DTensor
 
-    Differentiable: each process's gradient reaches the piece that it holds, counted once.
+    return isinstance(tensor, DTensor)
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a sharded tensor in every process (a collective call); others unchanged.
+
+    Differentiable: the gradient of each process reaches the shard that it holds, counted once.
     """
+    from torch.distributed.tensor import DTensor, Replicate
+
     if not isinstance(tensor, DTensor):
         return tensor
-    everywhere = [Replicate()] * tensor.device_mesh.ndim
-    return tensor.full_tensor(grad_placements=everywhere)
+    return tensor.full_tensor(grad_placements=[Replicate()] * tensor.device_mesh.ndim)
 
 
-def piece(tensor: Tensor, like: Tensor) -> Tensor:
-    """What this process holds of ``tensor``, which all have alike, when split as ``like`` is."""
+def local_shard(tensor: Tensor, like: Tensor) -> Tensor:
+    """``tensor``, which every process has, sharded as ``like`` is; unchanged if that is not."""
+    from torch.distributed.tensor import DTensor, Replicate
+
     if not isinstance(like, DTensor):
         return tensor
     mesh = like.device_mesh
-    full = DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    return cast(Tensor, full.redistribute(placements=like.placements))
+    replicated = DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return cast(Tensor, replicated.redistribute(placements=like.placements))

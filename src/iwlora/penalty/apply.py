@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from iwlora.distributed import piece, whole
+from iwlora.distributed import full_tensor, local_shard
 from iwlora.errors import IwloraError, unknown
 from iwlora.penalty.diagnostics import Effect, effects
 from iwlora.penalty.gram import LowRankPair, penalty, penalty_gradients, squared_norms
@@ -196,7 +196,7 @@ class Penalty:
         """{trainable factor: ∂R/∂factor}."""
         found = penalty_gradients(self._whole(), self._strengths())
         return {
-            parameter: piece(gradient, parameter)
+            parameter: local_shard(gradient, parameter)
             for pair, both in zip(self.pairs, found, strict=True)
             for parameter, gradient in zip((pair.A, pair.B), both, strict=True)
             if parameter.requires_grad
@@ -207,7 +207,7 @@ class Penalty:
         return [now * c for c in self.coefficients.values()]
 
     def _whole(self) -> list[LowRankPair]:
-        return [replace(pair, A=whole(pair.A), B=whole(pair.B)) for pair in self.pairs]
+        return [replace(pair, A=full_tensor(pair.A), B=full_tensor(pair.B)) for pair in self.pairs]
 
     def _check_parameters(self, optimizer: torch.optim.Optimizer) -> None:
         theirs = {id(p) for group in optimizer.param_groups for p in group["params"]}

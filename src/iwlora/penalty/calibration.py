@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 
 from iwlora import distributed
@@ -36,7 +35,7 @@ def measure_before(
     order = BatchSampler(shuffled, batch_size, drop_last=False)
     batches = DataLoader(
         loader.dataset,
-        batch_sampler=distributed.own(order),
+        batch_sampler=distributed.split_between_processes(order),
         collate_fn=loader.collate_fn,
     )
     with _same_random_state():
@@ -65,7 +64,7 @@ def measure_in_flight(model: nn.Module, **how: Any) -> InFlight:
     Raises ``IwloraError`` for the estimator ``lora`` where LoRA's own factors are sharded.
     """
     pairs = lora_pairs(model)
-    if how.get("estimator") == "lora" and any(isinstance(pair.B, DTensor) for pair in pairs):
+    if how.get("estimator") == "lora" and any(distributed.is_sharded(pair.B) for pair in pairs):
         raise IwloraError(
             "estimator='lora' was given for LoRA that is sharded, where no process has the "
             "gradient of its B; accepted are exact, ghost, sketch and auto"
@@ -88,7 +87,7 @@ def adapted_sites(model: nn.Module) -> list[Site]:
 
 
 def _sharded(model: nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return any(distributed.is_sharded(parameter) for parameter in model.parameters())
 
 
 def _tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from iwlora.distributed import whole
+from iwlora.distributed import full_tensor
 from iwlora.penalty.gram import LowRankPair
 
 NOTHING = 1e-3  # largest site's ratio below which the penalty cannot be told from none
@@ -65,7 +65,7 @@ def effects(
     for _, p in factors:
         # On the route loss, the task's part is a small difference of large numbers.
         wide = torch.float32 if p.device.type == "mps" else torch.float64
-        r, g = whole(ours[p]).to(wide), whole(theirs[p]).to(wide)
+        r, g = full_tensor(ours[p]).to(wide), full_tensor(theirs[p]).to(wide)
         rows.append(torch.stack([(r * r).sum(), (g * g).sum(), (r * g).sum()]))
     sums = {name: [0.0, 0.0, 0.0] for name, _ in factors}
     for (name, _), row in zip(factors, torch.stack(rows).tolist(), strict=True):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from iwlora.distributed import whole
+from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
 from iwlora.penalty.gram import LowRankPair
 
@@ -112,7 +112,7 @@ def _factors(layer: Any, adapter: str) -> tuple[Tensor, Tensor]:
 def _squared_weight(name: str, base: Any) -> float:
     from peft.utils.integrations import dequantize_module_weight
 
-    weight = whole(dequantize_module_weight(base).detach())
+    weight = full_tensor(dequantize_module_weight(base).detach())
     if not weight.is_floating_point():
         raise IwloraError(
             f"{name} is a {type(base).__name__} whose weights ({weight.dtype}) cannot be "

@@ -91,7 +91,7 @@ def measure(
                 row = _row(readings, chosen, means, weight)
             if not tally.add(row, weight, device):
                 break
-            number += distributed.count()
+            number += distributed.world_size()
     values = None
     if means is not None:
         values = [means.norm(site, tally.total, device) for site in chosen]

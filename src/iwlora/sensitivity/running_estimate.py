@@ -47,7 +47,7 @@ class Tally:
         Raises ``IwloraError``, in all processes, for a reading that is not finite.
         """
         own = None if row is None else [weight, *row]
-        joined = distributed.rows(own, 1 + len(self.names), device)
+        joined = distributed.gather_rows(own, 1 + len(self.names), device)
         for weight, *readings in joined:
             for name, reading in zip(self.names, readings, strict=True):
                 if not math.isfinite(reading):
@@ -65,7 +65,7 @@ class Tally:
     def enough(self) -> bool:
         """Whether the shares are stable, or another round of batches would be too many."""
         rows = len(self._rows)
-        full = rows > 0 and rows + distributed.count() > self._max_batches
+        full = rows > 0 and rows + distributed.world_size() > self._max_batches
         return full or (self._tolerance > 0 and rows >= MIN_BATCHES and self.stable)
 
     @property

@@ -175,4 +175,4 @@ class Means:
         """‖Σ_b weight_b G_b‖_F / total over the batches of all processes."""
         shape = (site.d_out, int(min(site.d_in, self._columns)))
         own = self._sums.get(site.name, torch.zeros(shape)).double()
-        return float(torch.linalg.vector_norm(distributed.summed(own, device))) / total
+        return float(torch.linalg.vector_norm(distributed.sum_over_processes(own, device))) / total

@@ -81,7 +81,9 @@ class Case:
         batches = [collate(self.rows[k : k + BATCH]) for k in range(0, len(self.rows), BATCH)]
         sensitivity = None
         if wanted is not None:
-            sensitivity = measure(model, distributed.own(batches), sites=places, **wanted)
+            sensitivity = measure(
+                model, distributed.split_between_processes(batches), sites=places, **wanted
+            )
         attached = self.method.attach(model, places, self.size, SEED, sensitivity)
         if attached.initialize is not None:
             attached.initialize(batches)

@@ -44,7 +44,7 @@ def measure_recipe(recipe: Recipe, **how: Any) -> Sensitivity:
     rows = encode(task, tokenizer, recipe.train.max_length, model.config)["train"]
     collate = collator(tokenizer, task, model)
     task.kind.check_model(model, rows, collate)
-    batches = distributed.own(calibration_batches(recipe, rows, collate))
+    batches = distributed.split_between_processes(calibration_batches(recipe, rows, collate))
     wanted = {"sites": find_sites(model, recipe.targets), "loss": task.kind.batch_loss, **wanted}
     settings = recipe.train
     fast = as_trained(model, settings.fast_kernels, settings.precision, device())

@@ -63,7 +63,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> Prepared:
     seed_everything(settings.seed)
     trust, packed = recipe.trust_remote_code, packing(recipe)
     model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, packed)
-    spread = settings.shard and distributed.count() > 1
+    spread = settings.shard and distributed.world_size() > 1
     whole = not spread or recipe.method.calibration()  # else it is never whole on one device
     if whole and not recipe.quantize:  # what is packed is there
         model.to(device())  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ def _sensitivity(
         return None
     if run.sensitivity.is_file():
         return Sensitivity.load(run.sensitivity)
-    batches = distributed.own(calibration_batches(recipe, rows, collate))
+    batches = distributed.split_between_processes(calibration_batches(recipe, rows, collate))
     settings = recipe.train
     fast = as_trained(model, settings.fast_kernels, settings.precision, device())
     with naming_rows(recipe, rows), fast:
@@ -199,10 +199,10 @@ def _trainer(
 
 def _rows_at_once(settings: TrainSettings) -> int:
     """Rows of a step that a process computes at a time."""
-    pieces = settings.accumulate * distributed.count()
+    pieces = settings.accumulate * distributed.world_size()
     if settings.batch_size % pieces:
         raise IwloraError(
             f"train.batch_size={settings.batch_size} does not divide into equal pieces for "
-            f"{distributed.count()} processes × train.accumulate={settings.accumulate}"
+            f"{distributed.world_size()} processes × train.accumulate={settings.accumulate}"
         )
     return settings.batch_size // pieces

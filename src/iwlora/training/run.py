@@ -42,8 +42,8 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     """
     _check_launcher()
     device()  # joins the processes that a launcher started
-    run = distributed.by_first(lambda: RunDir.open(out, recipe))
-    done = distributed.by_first(run.result)
+    run = distributed.run_on_main_process(lambda: RunDir.open(out, recipe))
+    done = distributed.run_on_main_process(run.result)
     if done is not None:
         return done
     with run.alone(), deterministic(recipe.train.deterministic):
@@ -56,7 +56,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
                 run.status(state, error=f"{type(error).__name__}: {error}")
             raise
         run.finish(result)
-        distributed.wait()
+        distributed.barrier()
     return result
 
 

@@ -57,7 +57,7 @@ class KeepBest(TrainerCallback):
             return
         scores = metrics or {}
         score = scores.get(f"eval_{self._metric}", -scores.get("eval_loss", float("inf")))
-        if not distributed.by_first(lambda: self._is_best(score)):
+        if not distributed.run_on_main_process(lambda: self._is_best(score)):
             return
         tensors = parameters(self._model, self._trainable)
         if state.is_world_process_zero:
@@ -69,7 +69,7 @@ class KeepBest(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Bring the best parameters back."""
-        distributed.wait()  # until it is written
+        distributed.barrier()  # until it is written
         self.epoch = float(self._stored()["epoch"])
         with safe_open(self._file, framework="pt") as stored:
             set_parameters(self._model, {name: stored.get_tensor(name) for name in self._trainable})

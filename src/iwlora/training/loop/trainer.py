@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from iwlora.distributed import whole
+from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
 from iwlora.results.writing import writing
 from iwlora.tasks.kinds import Kind
@@ -192,7 +192,7 @@ class FineTuner(Trainer):
         return loss
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        norm = whole(super()._get_grad_norm(*args, **kwargs))  # type: ignore[no-untyped-call]
+        norm = full_tensor(super()._get_grad_norm(*args, **kwargs))  # type: ignore[no-untyped-call]
         self._finite.step(self.state.global_step, norm)
         return norm
 

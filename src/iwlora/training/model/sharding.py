@@ -18,7 +18,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from iwlora import distributed
-from iwlora.distributed import piece, whole
+from iwlora.distributed import full_tensor, local_shard
 from iwlora.errors import IwloraError
 from iwlora.sites import blocks
 
@@ -30,7 +30,7 @@ def shard(model: nn.Module, own: Container[int], device: torch.device) -> None:
     come new ones of type ``DTensor``. The weights of a block are whole in a process while it
     computes with them, and no longer.
     """
-    mesh = init_device_mesh(device.type, (distributed.count(),))
+    mesh = init_device_mesh(device.type, (distributed.world_size(),))
     added = {parameter for parameter in model.parameters() if id(parameter) not in own}
     for module in (*blocks(model), model):
         fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=added)
@@ -58,7 +58,7 @@ def gathered(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
     ]
     full: dict[Any, nn.Parameter] = {}
     for parameter in spread:
-        tensor = whole(parameter.detach())
+        tensor = full_tensor(parameter.detach())
         if distributed.rank() == 0:
             full[parameter] = nn.Parameter(tensor.cpu(), requires_grad=parameter.requires_grad)
     try:
@@ -72,7 +72,7 @@ def gathered(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
 
 def parameters(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
     """The values of the named parameters, whole and on the CPU; a collective call."""
-    return {name: whole(model.get_parameter(name).detach()).cpu() for name in names}
+    return {name: full_tensor(model.get_parameter(name).detach()).cpu() for name in names}
 
 
 @torch.no_grad()
@@ -80,14 +80,14 @@ def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Give parameters these whole values: each process keeps its piece."""
     for name, value in values.items():
         parameter = model.get_parameter(name)
-        parameter.copy_(piece(value.to(parameter.device), parameter))
+        parameter.copy_(local_shard(value.to(parameter.device), parameter))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Its ``state_dict`` with whole tensors on the CPU; a collective call."""
     state = optimizer.state_dict()
     moments = {
-        key: {name: whole(value).cpu() for name, value in values.items()}
+        key: {name: full_tensor(value).cpu() for name, value in values.items()}
         for key, values in state["state"].items()
     }
     return {**state, "state": moments}
@@ -107,7 +107,7 @@ def pieces_of_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
     like = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments = {
         key: {
-            name: piece(value, like[key]) if value.shape == like[key].shape else value
+            name: local_shard(value, like[key]) if value.shape == like[key].shape else value
             for name, value in values.items()
         }
         for key, values in state["state"].items()
