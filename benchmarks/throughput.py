@@ -22,8 +22,8 @@ from typing import Any
 
 import yaml
 
-from iwlora.compare.report.tables import duration
-from iwlora.compare.statistics.paired_tests import Summary, paired_difference, scale, summarise
+from iwlora.compare.number_format import display_scale, format_duration
+from iwlora.compare.statistics.paired_tests import Summary, paired_difference, summarise
 from timed_commands import carry_out, machine, table
 
 PLAIN = Path(__file__).with_name("plain_peft.py")
@@ -103,7 +103,7 @@ def measured(given: argparse.Namespace, arm: str, task: str, seed: int) -> Recor
             "metric": result["metrics"][METRICS[task]],
         }
         file.write_text(json.dumps(record) + "\n", encoding="utf-8")
-        print(f"{task}, seed {seed}: {arm} took {duration(cost.seconds)}", flush=True)
+        print(f"{task}, seed {seed}: {arm} took {format_duration(cost.seconds)}", flush=True)
     found: Record = json.loads(file.read_text(encoding="utf-8"))
     return found
 
@@ -137,16 +137,16 @@ def results(records: Records, task: str) -> str:
             return summarise([run[field] for run in runs.values()]).mean
 
         quality = summarise([run["metric"] for run in runs.values()])
-        spread = "" if quality.sd is None else f" ± {scale(metric) * quality.sd:.1f}"
+        spread = "" if quality.sd is None else f" ± {display_scale(metric) * quality.sd:.1f}"
         rows.append(
             [
                 arm,
                 f"{mean('examples_per_second'):.1f}",
                 f"{mean('step_seconds'):.3f}",
-                duration(mean("run_seconds")),
-                duration(mean("processor_seconds")),
+                format_duration(mean("run_seconds")),
+                format_duration(mean("processor_seconds")),
                 f"{mean('peak_memory') / 2**20:.0f}",
-                f"{scale(metric) * quality.mean:.1f}{spread}",
+                f"{display_scale(metric) * quality.mean:.1f}{spread}",
                 "" if arm == baseline else quality_difference(records, arm, baseline, metric),
             ]
         )
@@ -161,7 +161,7 @@ def quality_difference(records: Records, arm: str, baseline: str, metric: str) -
     ]
     pair = paired_difference(metric, arm, scores[0], baseline, scores[1])
     assert pair is not None
-    return told(pair.summary, "+.1f", scale(metric))
+    return told(pair.summary, "+.1f", display_scale(metric))
 
 
 def goals(records: Records) -> list[list[str]]:

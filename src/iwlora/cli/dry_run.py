@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def told(recipe: Recipe, found: Estimate) -> str:
     """The budget, the time in its parts, and the memory with its arithmetic."""
-    from iwlora.compare.report.tables import duration
+    from iwlora.compare.number_format import format_duration
 
     memory = found.memory
     parts = (
@@ -28,11 +28,11 @@ def told(recipe: Recipe, found: Estimate) -> str:
             f"{found.adapter_parameters:,} adapter parameters, "
             f"{found.trainable_parameters:,} train",
             f"training:    {found.steps:,} steps of {found.step_seconds:.3f} s: "
-            f"{duration(found.train_seconds)}",
-            f"measuring:   {duration(found.measure_seconds)}",
-            f"scoring:     {duration(found.score_seconds)}",
-            f"loading:     {duration(found.prepare_seconds)}",
-            f"whole run:   about {duration(found.seconds)}",
+            f"{format_duration(found.train_seconds)}",
+            f"measuring:   {format_duration(found.measure_seconds)}",
+            f"scoring:     {format_duration(found.score_seconds)}",
+            f"loading:     {format_duration(found.prepare_seconds)}",
+            f"whole run:   about {format_duration(found.seconds)}",
             f"peak memory: about {_mib(memory.peak)}; the largest step needs "
             f"{_mib(memory.tensors)}:",
             *(f"             {part}" for part in parts),

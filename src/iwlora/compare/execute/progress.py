@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.recipe import Plan, PlannedRun
-from iwlora.compare.report.tables import duration
 from iwlora.inputs.yaml_json import from_json
 
 _MARKS = {
@@ -75,7 +75,7 @@ class Progress:
         if not new or done == runs:
             return told
         each = (time.monotonic() - self._started) / new
-        return f"{told}, about {duration(each * (runs - done))} left"
+        return f"{told}, about {format_duration(each * (runs - done))} left"
 
 
 def fraction(run: PlannedRun, folder: Path) -> float | None:

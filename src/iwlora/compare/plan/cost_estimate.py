@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 from iwlora import tasks
+from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.recipe import Plan, PlannedRun, check_budgets, check_task
-from iwlora.compare.report.tables import duration
 from iwlora.training.dry_run.cost import estimate as estimate_run
 
 
@@ -39,13 +39,14 @@ def estimate(plan: Plan, jobs: int, announce: Callable[[str], None] = print) -> 
         tried = f" + {len(trials)} trials" if trials else ""
         lines.append(
             f"{label}: {len(runs)} runs{tried}, {budget}, {step:.3f} s a step, about "
-            f"{duration(seconds)}"
+            f"{format_duration(seconds)}"
         )
+    seeds = ", ".join(map(str, plan.seeds))
     count = len(plan.runs) + len(plan.trials)
     lines += [
         "",
-        f"{count} runs on {plan.runs[0].recipe.task.title}, seeds "
-        f"{', '.join(map(str, plan.seeds))}: about {duration(total / jobs)} with {jobs} at once",
+        f"{count} runs on {plan.runs[0].recipe.task.title}, seeds {seeds}: "
+        f"about {format_duration(total / jobs)} with {jobs} at once",
     ]
     return "\n".join(lines)
 

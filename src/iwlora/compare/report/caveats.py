@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iwlora.compare.statistics import paired_tests
+from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.budget_parity import told
 from iwlora.compare.statistics.learning_rate_ties import undecided
 from iwlora.results.comparison import Comparison
@@ -13,7 +13,7 @@ from iwlora.results.comparison import Comparison
 def scoring(comparison: Comparison) -> str:
     """Where the scores come from and in what unit, in a sentence."""
     first = comparison.runs[0].result
-    points = [metric for metric in comparison.metrics if paired_tests.scale(metric) > 1]
+    points = [metric for metric in comparison.metrics if display_scale(metric) > 1]
     unit = f"; {', '.join(points)} × 100" if points else ""
     place = f"Scored on {first.evaluated_on}" if first.evaluated_on else "Scores as given"
     chosen = f" with the {first.selected_on}" if first.selected_on else ""

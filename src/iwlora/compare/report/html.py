@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from iwlora.compare.number_format import format_duration, format_score
 from iwlora.compare.report.caveats import absences, remarks
 from iwlora.compare.report.figures import plots
 from iwlora.compare.report.figures.selection import pictures
@@ -21,9 +22,7 @@ from iwlora.compare.report.summary import summary
 from iwlora.compare.report.tables import (
     Table,
     differences,
-    duration,
     overall,
-    score,
     searches,
     table,
     verdict,
@@ -142,9 +141,9 @@ def _page(found: Analysis, sections: Sequence[Section]) -> str:
             several=several,
             overall=overall(found) if compared else None,
             sections=sections,
-            score=score,
+            score=format_score,
             absences=absences,
-            duration=duration,
+            duration=format_duration,
         )
         + "\n"
     )

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from iwlora.compare.number_format import (
+    format_difference,
+    format_duration,
+    format_gibibytes,
+    format_score,
+)
 from iwlora.compare.report.caveats import scoring
 from iwlora.compare.report.verdict import (
     headline,
@@ -13,7 +19,6 @@ from iwlora.compare.report.verdict import (
     needed,
     overall_headline,
     overall_outcome,
-    signed,
 )
 from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis, Compared
@@ -35,24 +40,6 @@ class Table:
     caption: str
 
 
-def duration(seconds: float) -> str:
-    """Wall time in two units at most.
-
-    >>> duration(9.26), duration(200), duration(3 * 3600 + 59)
-    ('9.3 s', '3 min 20 s', '3 h 00 min')
-    """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _gibibytes(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"
-
-
 def _count(number: float) -> str:
     return f"{number:,.0f}"
 
@@ -65,10 +52,10 @@ def _rate(number: float) -> str:
 COSTS: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
     ("trainable_parameters", "trainable parameters", "trainable", _count),
     ("adapter_parameters", "adapter parameters", "adapter", _count),
-    ("train_seconds", "training time", "training", duration),
-    ("measure_seconds", "measuring time", "measuring", duration),
+    ("train_seconds", "training time", "training", format_duration),
+    ("measure_seconds", "measuring time", "measuring", format_duration),
     ("examples_per_second", "examples/s", "examples/s", _rate),
-    ("peak_memory_bytes", "peak memory", "memory", _gibibytes),
+    ("peak_memory_bytes", "peak memory", "memory", format_gibibytes),
 )
 _TERMINAL_WIDTH = 100
 
@@ -90,19 +77,6 @@ def _cost(results: Sequence[Score], field: str, tell: Callable[[float], str]) ->
     return tell(sum(found) / len(found))
 
 
-def score(metric: str, mean: float, spread: float | None = None) -> str:
-    """A mean and its spread as shown: × 100 with two digits, or four digits for a loss.
-
-    >>> score("f1", 0.8125, 0.01), score("loss", 0.5)
-    ('81.25 ± 1.00', '0.5000')
-    """
-    digits = 2 if paired_tests.scale(metric) > 1 else 4
-    shown = f"{round(mean * paired_tests.scale(metric), digits) + 0.0:.{digits}f}"  # no "-0.00"
-    if spread is None:
-        return shown
-    return f"{shown} ± {spread * paired_tests.scale(metric):.{digits}f}"
-
-
 def table(comparison: Comparison) -> Table:
     """The main table: scores as mean ± sd over seeds, then what they cost where it is known."""
     costs = [
@@ -118,7 +92,7 @@ def table(comparison: Comparison) -> Table:
         for metric in comparison.metrics:
             values = list(comparison.values(label, metric).values())
             found = paired_tests.summarise(values) if values else None
-            row.append(score(metric, found.mean, found.sd) if found else NONE)
+            row.append(format_score(metric, found.mean, found.sd) if found else NONE)
         mark = " ≠" if unequal(ratios.get(label, 1.0)) else ""
         rows.append(
             row
@@ -150,7 +124,7 @@ def differences(part: Comparison, compared: Sequence[Compared]) -> Table:
             [
                 pair.arm,
                 str(found.n),
-                score(pair.metric, found.mean, found.sd),
+                format_score(pair.metric, found.mean, found.sd),
                 _between(pair.metric, found.low, found.high),
                 _between(pair.metric, one.both.low, one.both.high) if one.both.examples else NONE,
                 f"{pair.p_value:.3f}",
@@ -188,7 +162,7 @@ def overall(found: Analysis) -> Table:
             _interval(metric, one.difference),
             NONE if one.p_adjusted is None else f"{one.p_adjusted:.3f}",
             overall_outcome(one) if one.pairs else NONE,
-            _aggregate(one.interquartile_mean, lambda value: score(metric, value)),
+            _aggregate(one.interquartile_mean, lambda value: format_score(metric, value)),
             _aggregate(one.improvement, lambda value: f"{100 * value:.0f}%"),
         ]
         for one in found.overall
@@ -214,8 +188,8 @@ def searches(comparison: Comparison) -> Table | None:
                 NONE if one.lr is None else f"{one.lr:g}",
                 "inside the grid" if one.inside else "not bracketed",
                 f"{len(done)} of {len(one.trials)}",
-                duration(sum(trial.seconds or 0.0 for trial in one.trials)),
-                "; ".join(f"{lr:g}: {score(metric, _mean(v))}" for lr, v in by_rate.items()),
+                format_duration(sum(trial.seconds or 0.0 for trial in one.trials)),
+                "; ".join(f"{lr:g}: {format_score(metric, _mean(v))}" for lr, v in by_rate.items()),
             ]
         )
     caption = (
@@ -246,7 +220,7 @@ def _verdict(found: Analysis) -> str:
     plural = "s" * (summary.n > 1)
     alone = "" if summary.n > 1 else "; one seed tells nothing about spread"
     return (
-        f"{part.arms[0]}: {metric} {score(metric, summary.mean, summary.sd)} "
+        f"{part.arms[0]}: {metric} {format_score(metric, summary.mean, summary.sd)} "
         f"over {summary.n} seed{plural}{alone}."
     )
 
@@ -258,14 +232,14 @@ def _mean(values: Sequence[float]) -> float:
 def _between(metric: str, low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return NONE
-    return f"{signed(low, metric)} to {signed(high, metric)}"
+    return f"{format_difference(metric, low)} to {format_difference(metric, high)}"
 
 
 def _interval(metric: str, found: Interval | None) -> str:
     if found is None:
         return NONE
     around = "" if found.low is None else f" [{_between(metric, found.low, found.high)}]"
-    return signed(found.mean, metric) + around
+    return format_difference(metric, found.mean) + around
 
 
 def _aggregate(found: Aggregate | None, tell: Callable[[float], str]) -> str:

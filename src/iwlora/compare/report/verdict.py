@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from iwlora.compare.number_format import display_scale, format_difference
 from iwlora.compare.statistics.analysis import Analysis, Overall
 from iwlora.compare.statistics.paired_tests import (
     MIN_SEEDS,
@@ -11,20 +12,9 @@ from iwlora.compare.statistics.paired_tests import (
     PairedDifference,
     least_seeds,
     outcome,
-    scale,
     seeds_needed,
 )
 from iwlora.results.comparison import Comparison
-
-
-def signed(value: float, metric: str) -> str:
-    """A difference as shown: × 100 with two digits, or four digits for a loss, with its sign.
-
-    >>> signed(0.0125, "f1"), signed(-0.5, "loss")
-    ('+1.25', '-0.5000')
-    """
-    digits = 2 if scale(metric) > 1 else 4
-    return f"{round(value * scale(metric), digits) + 0.0:+.{digits}f}"  # + 0.0: no "-0.00"
 
 
 def _seeds(n: int) -> str:
@@ -86,8 +76,10 @@ def verdict(pair: PairedDifference) -> str:
     summary = pair.summary
     if outcome(pair) == "open" or summary.low is None or summary.high is None:
         return f"{pair.arm}: open, {_too_few(summary.n, pair.family)}"
-    mean, low, high = (signed(v, pair.metric) for v in (summary.mean, summary.low, summary.high))
-    points = " points" if scale(pair.metric) > 1 else ""
+    mean, low, high = (
+        format_difference(pair.metric, v) for v in (summary.mean, summary.low, summary.high)
+    )
+    points = " points" if display_scale(pair.metric) > 1 else ""
     return (
         f"{pair.arm}: {outcome(pair)} ({mean}{points} [{low}, {high}], "
         f"p = {pair.p_adjusted:.3f}, {_seeds(summary.n)})"
@@ -188,10 +180,10 @@ def _overall(one: Overall, told: str, metric: str) -> str:
     if one.seeds < MIN_SEEDS:
         return f"{one.arm}: open, {_seeds(one.seeds)} a task; it takes at least {MIN_SEEDS}"
     low, high = one.difference.low, one.difference.high
-    around = "" if low is None or high is None else f" [{signed(low, metric)}, "
-    around += f"{signed(high, metric)}]" if around and high is not None else ""
-    points = " points" if scale(metric) > 1 else ""
+    around = "" if low is None or high is None else f" [{format_difference(metric, low)}, "
+    around += f"{format_difference(metric, high)}]" if around and high is not None else ""
+    points = " points" if display_scale(metric) > 1 else ""
     return (
-        f"{one.arm}: {told} ({signed(one.difference.mean, metric)}{points}{around}, "
+        f"{one.arm}: {told} ({format_difference(metric, one.difference.mean)}{points}{around}, "
         f"p = {one.p_adjusted:.3f})"
     )

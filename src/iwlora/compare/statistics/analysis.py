@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.bootstrap import (
     METRICS,
     Aggregate,
@@ -26,7 +27,6 @@ from iwlora.compare.statistics.paired_tests import (
     baseline_of,
     holm,
     paired_difference,
-    scale,
     seeds_needed,
     sign_flip_p,
     summarise,
@@ -224,7 +224,7 @@ def _overall(
 ) -> Overall:
     everywhere = [(p, p.metrics[0]) for p in parts if p.runs and p.values(arm, p.metrics[0])]
     values = [[*part.values(arm, metric).values()] for part, metric in everywhere]
-    alike = len({scale(metric) for _, metric in everywhere}) == 1
+    alike = len({display_scale(metric) for _, metric in everywhere}) == 1
     middle = interquartile_mean(values) if values and alike else None
     mine = [
         (number, part, one.pair)
@@ -242,7 +242,7 @@ def _overall(
         len(mine),
         sum(map(len, d)),
         min(map(len, d)),
-        difference if len({scale(pair.metric) for _, _, pair in mine}) == 1 else None,
+        difference if len({display_scale(pair.metric) for _, _, pair in mine}) == 1 else None,
         p := sign_flip_p([one for task in d for one in task]),
         p,
         middle,

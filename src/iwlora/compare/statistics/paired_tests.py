@@ -19,20 +19,6 @@ MIN_SEEDS = 6
 MOST_SEEDS = 10_000
 """Beyond this many, asking how many seeds are needed has no useful answer."""
 
-_PERCENT = (
-    *("accuracy", "f1", "matthews", "pearson", "spearman", "precision", "recall"),
-    *("exact_match", "rouge", "bleu"),
-)
-
-
-def scale(metric: str) -> float:
-    """100 for a metric that is customarily told in points, 1 for any other (such as a loss).
-
-    >>> scale("accuracy_mismatched"), scale("loss")
-    (100.0, 1.0)
-    """
-    return 100.0 if any(name in metric for name in _PERCENT) else 1.0
-
 
 @dataclass(frozen=True)
 class Summary:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iwlora.compare.statistics.paired_tests import scale, summarise
+from iwlora.compare.number_format import display_scale
+from iwlora.compare.statistics.paired_tests import summarise
 from iwlora.results.comparison import Comparison, Run
 from iwlora.results.run import Score
 from iwlora.results.writing import replacing, write_text
@@ -84,7 +85,7 @@ def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], l
 
 def _curves(axes: Axes, comparison: Comparison, metric: str | None) -> bool:
     """Draw a thin line for each seed and a bold mean over seeds; say whether there was any."""
-    factor = scale(metric) if metric else 1.0
+    factor = display_scale(metric) if metric else 1.0
     drawn = False
     for label in comparison.arms:
         colour, marker = _style(comparison, label)
@@ -131,7 +132,7 @@ def learning_curves(comparison: Comparison) -> Figure | None:
 
 
 def _axis_title(metric: str) -> str:
-    return plain(f"{metric} (× 100)" if scale(metric) > 1 else metric)
+    return plain(f"{metric} (× 100)" if display_scale(metric) > 1 else metric)
 
 
 def metric_by_arm(comparison: Comparison) -> Figure:
@@ -142,13 +143,15 @@ def metric_by_arm(comparison: Comparison) -> Figure:
     metric = comparison.metrics[0]
     labels = [label for label in comparison.arms if comparison.of(label)]
     points = [
-        scale(metric) * v for label in labels for v in comparison.values(label, metric).values()
+        display_scale(metric) * v
+        for label in labels
+        for v in comparison.values(label, metric).values()
     ]
     figure = new_figure(7.0, 1.2 + 0.55 * len(labels))
     axes = new_axes(figure)
     for row, label in enumerate(labels):
         colour, marker = _style(comparison, label)
-        values = [scale(metric) * v for v in comparison.values(label, metric).values()]
+        values = [display_scale(metric) * v for v in comparison.values(label, metric).values()]
         axes.scatter(values, [row + 0.16] * len(values), s=16, color=colour, alpha=0.55, lw=0)
         summary = summarise(values)
         if summary.low is not None and summary.high is not None:
@@ -156,7 +159,7 @@ def metric_by_arm(comparison: Comparison) -> Figure:
         axes.plot(summary.mean, row - 0.12, marker=marker, color=colour, markersize=8)
     axes.set_yticks(range(len(labels)), [plain(label) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    margin = 0.5 * (max(points) - min(points)) or 0.01 * scale(metric)
+    margin = 0.5 * (max(points) - min(points)) or 0.01 * display_scale(metric)
     axes.set_xlim(min(points) - margin, max(points) + margin)
     axes.set_xlabel(_axis_title(metric), color=INK)
     return figure
@@ -203,7 +206,7 @@ def quality_by_cost(comparison: Comparison) -> Figure | None:
     known.
     """
     metric = comparison.metrics[0]
-    factor = scale(metric)
+    factor = display_scale(metric)
     panels = []
     for title, price in _PRICES:
         found: dict[str, tuple[float, float]] = {}

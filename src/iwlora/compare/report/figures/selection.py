@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iwlora.compare.number_format import format_duration
 from iwlora.compare.report.figures import plots
 from iwlora.compare.report.figures.forest import forest_plot
 from iwlora.compare.report.figures.heatmaps import (
@@ -15,7 +16,7 @@ from iwlora.compare.report.figures.heatmaps import (
     most_important,
     shares,
 )
-from iwlora.compare.report.tables import duration, table
+from iwlora.compare.report.tables import table
 from iwlora.compare.report.update_norms import Update, updates_of
 from iwlora.compare.statistics.analysis import Compared
 from iwlora.compare.statistics.paired_tests import scale
@@ -100,7 +101,7 @@ def _measured(comparison: Comparison) -> Iterator[Picture]:
             seen.append(values)
             caption = (
                 f"Importance measured by {label}, seed {seed}: {measured.estimator} estimate over "
-                f"{measured.batches} batches in {duration(measured.seconds)}."
+                f"{measured.batches} batches in {format_duration(measured.seconds)}."
             )
             top = most_important(measured)
             alt = "Largest shares: " + "; ".join(f"{n} {percent:.1f}%" for n, percent in top)
