@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from iwlora.compare.number_format import display_scale
 from iwlora.compare.report.figures.plots import INK, new_axes, new_figure, plain
 from iwlora.compare.statistics.analysis import Compared
-from iwlora.compare.statistics.paired_tests import scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def forest_plot(compared: Sequence[Compared]) -> Figure:
         The figure: one row an arm, in the units of the tables (points, or the metric itself).
     """
     pair = compared[0].pair
-    factor = scale(pair.metric)
+    factor = display_scale(pair.metric)
     figure = new_figure(7.0, 1.1 + 0.45 * len(compared))
     axes = new_axes(figure)
     axes.axvline(0.0, color=INK, linewidth=1.0)

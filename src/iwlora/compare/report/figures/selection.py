@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iwlora.compare.number_format import format_duration
+from iwlora.compare.number_format import format_difference, format_duration
 from iwlora.compare.report.figures import plots
 from iwlora.compare.report.figures.forest import forest_plot
 from iwlora.compare.report.figures.heatmaps import (
@@ -19,7 +19,6 @@ from iwlora.compare.report.figures.heatmaps import (
 from iwlora.compare.report.tables import table
 from iwlora.compare.report.update_norms import Update, updates_of
 from iwlora.compare.statistics.analysis import Compared
-from iwlora.compare.statistics.paired_tests import scale
 from iwlora.results.comparison import Comparison
 from iwlora.results.sensitivity import Sensitivity
 
@@ -57,7 +56,7 @@ def pictures(comparison: Comparison, compared: Sequence[Compared] = ()) -> Itera
             "examples (thin). An interval that contains zero is compatible with no difference."
         )
         alt = f"Differences from {compared[0].pair.baseline} in {metric}: " + "; ".join(
-            f"{arm.pair.arm} {scale(metric) * arm.pair.summary.mean:+.2f}" for arm in compared
+            f"{arm.pair.arm} {format_difference(metric, arm.pair.summary.mean)}" for arm in compared
         )
         yield Picture("differences", caption, alt, forest_plot(compared))
     if costs := plots.quality_by_cost(comparison):
