@@ -1,12 +1,15 @@
 """Importance-weighted LoRA: measure which matrices matter, penalise the others, compare honestly.
 
-The public names below are imported on first use, so ``import iwlora`` costs nothing.
+The public names below are imported on first use, so ``import iwlora`` stays cheap.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from iwlora import deprecated_paths
+from iwlora.extras import name_missing_extra
 
 if TYPE_CHECKING:
     from iwlora.errors import IwloraError
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from iwlora.training.run import train
     from iwlora.training.state.artifacts import export, load_trained
 
-# public name -> (module, name there)
+# public name -> (module, attribute)
 _HOME = {
     "IWLoraCallback": ("iwlora.penalty.callback", "IWLoraCallback"),
     "Importance": ("iwlora.importance", "Importance"),
@@ -61,5 +64,9 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'iwlora' has no attribute {name!r}")
-    module, there = _HOME[name]
-    return getattr(import_module(module), there)
+    module, attribute = _HOME[name]
+    with name_missing_extra():
+        return getattr(import_module(module), attribute)
+
+
+deprecated_paths.install()

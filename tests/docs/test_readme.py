@@ -32,14 +32,14 @@ def test_python_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_commands_exist_and_name_files_that_do() -> None:
-    from iwlora.cli import _parser
+    from iwlora.cli import parse
 
     joined = "\n".join(blocks("sh")).replace("\\\n", " ")
     commands = [shlex.split(line, comments=True) for line in joined.splitlines()]
     ours = [words[1:] for words in commands if words and words[0] == "iwlora"]
     assert len(ours) >= 8
     for words in ours:
-        _parser().parse_known_args(words)
+        parse(words)
         for word in words:
             if word.startswith("recipes/"):
                 assert (README.parent / word).is_file(), word

@@ -1,37 +1,61 @@
-"""The commands about tasks."""
+"""``iwlora tasks``, ``iwlora tasks show`` and ``iwlora tasks average``."""
 
 from __future__ import annotations
 
 import argparse
 
-OVERRIDES = "recipe fields as key=value: task.train=FILE task.max_train=1000 train.max_length=256"
+from iwlora.cli.arguments import Commands, add_command, add_overrides
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``iwlora tasks`` takes: nothing, ``show`` or ``average``."""
-    commands = parser.add_subparsers(metavar="show | average")
-    show = commands.add_parser("show", help="splits, balance, lengths, truncation, duplicates")
-    show.set_defaults(command=_show)
+def add_parser(commands: Commands) -> None:
+    """Add ``iwlora tasks`` with its two subcommands."""
+    parser = add_command(
+        commands,
+        "tasks",
+        run,
+        "list the tasks, describe one of them, or average GLUE scores",
+        "iwlora tasks show --task builtin/entailment",
+    )
+    subcommands = parser.add_subparsers(metavar="show | average")
+    show = add_command(
+        subcommands,
+        "show",
+        _show,
+        "print a task's splits, label balance, lengths, truncated and duplicate rows",
+        "iwlora tasks show task.train=reviews.csv train.max_length=256",
+    )
     show.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
-    show.add_argument("--model", default="builtin/minilm", help="whose tokens are counted")
-    show.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-    average = commands.add_parser("average", help="GLUE's average over runs, both ways")
-    average.set_defaults(command=_average)
-    average.add_argument("folders", nargs="+", metavar="FOLDER", help="runs and comparisons")
+    show.add_argument(
+        "--model", default="builtin/minilm", help="the model whose tokenizer counts tokens"
+    )
+    add_overrides(show, "task.train=FILE task.max_train=1000 train.max_length=256")
+    average = add_command(
+        subcommands,
+        "average",
+        _average,
+        "print the GLUE average over runs, in both of its definitions",
+        "iwlora tasks average runs/glue-*",
+    )
+    average.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="folders of runs and comparisons"
+    )
 
 
-def listing(_given: argparse.Namespace) -> int:
+def run(_arguments: argparse.Namespace) -> int:
     """List the tasks."""
     from iwlora.tasks import describe
 
     for row in describe():
-        told = f"{', '.join(row.metrics)}; {', '.join(row.splits)}"
-        print(f"{row.name:<18} {row.kind:<18} {row.summary} ({told})")
-    print("your files: task.train=FILE; where it is not obvious, task.text, task.label, task.kind")
+        details = f"{', '.join(row.metrics)}; {', '.join(row.splits)}"
+        print(f"{row.name:<18} {row.kind:<18} {row.summary} ({details})")
+    print(
+        "your own files: task.train=FILE; set task.text, task.label and task.kind "
+        "where they cannot be guessed"
+    )
     return 0
 
 
-def _show(given: argparse.Namespace) -> int:
+def _show(arguments: argparse.Namespace) -> int:
     from transformers import AutoConfig
 
     from iwlora import tasks
@@ -40,11 +64,11 @@ def _show(given: argparse.Namespace) -> int:
     from iwlora.training.recipe import apply_overrides, build
 
     settings = {
-        "model": given.model,
-        "task": {"name": given.task} if given.task else {},
+        "model": arguments.model,
+        "task": {"name": arguments.task} if arguments.task else {},
         "method": "full",
     }
-    recipe = build(apply_overrides(settings, given.overrides))
+    recipe = build(apply_overrides(settings, arguments.overrides))
     task = tasks.load(recipe.task, recipe.train.seed)
     path, trust = locate(recipe.model), recipe.trust_remote_code
     tokenizer = load_tokenizer(path, trust)
@@ -53,8 +77,8 @@ def _show(given: argparse.Namespace) -> int:
     return 0
 
 
-def _average(given: argparse.Namespace) -> int:
+def _average(arguments: argparse.Namespace) -> int:
     from iwlora.compare.report.glue_average import averages
 
-    print(averages(given.folders))
+    print(averages(arguments.folders))
     return 0

@@ -1,0 +1,49 @@
+"""What several commands share: how a command is described, and arguments that mean the same."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+BASELINE = "the arm that the others are compared with; default: lora, or else the first arm"
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """Add a command with one sentence on what it does and an example of its use."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser, examples: str) -> None:
+    """Add ``key=value`` arguments that set fields of the recipe."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help=f"recipe fields to set, for example {examples}",
+    )
+
+
+def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust-remote-code``, which commands that load a run's model take."""
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python code that comes with the run's model",
+    )

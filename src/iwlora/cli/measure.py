@@ -1,0 +1,114 @@
+"""``iwlora measure``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from iwlora.cli.arguments import Commands, add_command, add_overrides
+from iwlora.cli.library_logging import show_errors_only
+from iwlora.errors import IwloraError
+from iwlora.results.writing import check_writable
+
+
+def add_parser(commands: Commands) -> None:
+    """Add ``iwlora measure``."""
+    parser = add_command(
+        commands,
+        "measure",
+        run,
+        "measure how important each weight matrix of a model is for a task",
+        "iwlora measure --model builtin/minilm --task builtin/entailment --out importance.json",
+    )
+    parser.add_argument("--model", help="builtin/minilm, a folder, or a hub id")
+    parser.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
+    parser.add_argument(
+        "--out", help="the JSON file to write; its heatmap is saved with it as PNG and SVG"
+    )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar="FILE",
+        help="do not measure; compare two files that this command wrote",
+    )
+    parser.add_argument(
+        "--estimator", default="exact", help="exact (default), ghost, sketch or auto"
+    )
+    parser.add_argument(
+        "--statistic", default="norm", help="norm (default), rms, relative, saliency, mean, example"
+    )
+    parser.add_argument(
+        "--max-batches", type=int, default=200, help="the most batches to measure; default 200"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.02,
+        help="stop once the error of the measured shares is this small; default 0.02; "
+        "0: measure all batches",
+    )
+    add_overrides(parser, "task.train=FILE train.batch_size=8")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, save and print the importance; or compare two measurements."""
+    show_errors_only()
+    if arguments.compare:
+        return _compare(*arguments.compare)
+    missing = [f"--{name}" for name in ("model", "out") if getattr(arguments, name) is None]
+    if missing:
+        raise IwloraError(
+            f"{' and '.join(missing)}: missing; give --model and --out to measure, or --compare "
+            "with two files"
+        )
+    out = _json_file(arguments.out)
+    from iwlora.compare.report.figures.heatmaps import importance_heatmap, text_heatmap
+    from iwlora.compare.report.figures.plots import save
+    from iwlora.sensitivity.text_tables import ranking
+    from iwlora.training.measure_recipe import measure_recipe
+    from iwlora.training.recipe import apply_overrides, build
+
+    settings = {
+        "model": arguments.model,
+        "task": {"name": arguments.task} if arguments.task else {},
+        "method": {
+            "name": "iw-lora",
+            "max_batches": arguments.max_batches,
+            "tolerance": arguments.tolerance,
+        },
+    }
+    recipe = build(apply_overrides(settings, arguments.overrides))
+    sensitivity = measure_recipe(
+        recipe, estimator=arguments.estimator, statistic=arguments.statistic
+    )
+    sensitivity.save(out)
+    pictures = save(importance_heatmap(sensitivity), out.with_suffix(""))
+    print(ranking(sensitivity))
+    print(text_heatmap(sensitivity))
+    print(f"\n{out}, {', '.join(map(str, pictures))}")
+    return 0
+
+
+def _json_file(path: str) -> Path:
+    """The file to write, checked before any measuring starts."""
+    from iwlora.results.sensitivity import Sensitivity
+    from iwlora.training.state.run_folder import check_output
+
+    file = Path(path)
+    if file.suffix != ".json" or file.is_dir():
+        raise IwloraError(f"--out {path}: give a file whose name ends in .json")
+    if file.exists():
+        Sensitivity.load(file)  # only another measurement is overwritten
+    check_output(file, "--out")
+    check_writable(file, "--out")
+    return file
+
+
+def _compare(first: str, second: str) -> int:
+    from iwlora.results.sensitivity import Sensitivity
+    from iwlora.sensitivity.agreement import compare
+    from iwlora.sensitivity.text_tables import agreement_table
+
+    agreement = compare(Sensitivity.load(first), Sensitivity.load(second))
+    print(agreement_table(agreement, first, second))
+    return 0

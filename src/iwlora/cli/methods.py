@@ -1,0 +1,37 @@
+"""``iwlora methods``."""
+
+from __future__ import annotations
+
+import argparse
+
+from iwlora.cli.arguments import Commands, add_command
+from iwlora.cli.library_logging import show_errors_only
+
+
+def add_parser(commands: Commands) -> None:
+    """Add ``iwlora methods``."""
+    add_command(
+        commands,
+        "methods",
+        run,
+        "list the fine-tuning methods and the architectures that each supports",
+        "iwlora methods",
+    )
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Print each method with its options, then try each on a tiny model of each architecture."""
+    show_errors_only()
+    from iwlora.methods import METHODS
+    from iwlora.methods.support_table import attempts, table
+
+    width = max(map(len, METHODS))
+    for name, method in METHODS.items():
+        size = f"size: {method.size_knob}" if method.size_knob else "no size to set"
+        options = ", ".join(f"{key}={field.default}" for key, field in method.model_fields.items())
+        print(f"{name:<{width}} {method.summary} ({method.paper}; {size})")
+        if options:
+            print(f"{'':<{width}} {options}")
+    print(flush=True)
+    print(table(attempts({name: method() for name, method in METHODS.items()})))
+    return 0

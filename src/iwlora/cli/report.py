@@ -1,0 +1,47 @@
+"""``iwlora report``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iwlora.cli.arguments import BASELINE, Commands, add_command
+
+if TYPE_CHECKING:
+    from iwlora.compare.statistics.analysis import Analysis
+
+
+def add_parser(commands: Commands) -> None:
+    """Add ``iwlora report``."""
+    parser = add_command(
+        commands,
+        "report",
+        run,
+        "write the report of a finished run or comparison again",
+        "iwlora report runs/quickstart",
+    )
+    parser.add_argument("folder", help="the folder of a run or a comparison")
+    parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report of a folder again."""
+    from iwlora.compare.statistics.analysis import analyse
+    from iwlora.results.combined import load_parts
+
+    folder = Path(arguments.folder)
+    write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
+    return 0
+
+
+def write_report(analysis: Analysis, heatmap: str = "") -> None:
+    """Write the report's files, print its table and the path of the HTML page."""
+    from iwlora.compare.report.html import write
+    from iwlora.compare.report.text_formats import terminal_table
+
+    page = write(analysis)
+    print("\n" + terminal_table(analysis))
+    if heatmap:
+        print("\n" + heatmap)
+    print(f"\nreport: {page}")

@@ -1,0 +1,58 @@
+"""``iwlora train``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from iwlora.cli.arguments import Commands, add_command, add_overrides
+from iwlora.cli.library_logging import show_errors_only
+from iwlora.errors import IwloraError
+from iwlora.inputs.paths import settled
+
+
+def add_parser(commands: Commands) -> None:
+    """Add ``iwlora train``."""
+    parser = add_command(
+        commands,
+        "train",
+        run,
+        "fine-tune a model by a recipe, and score it",
+        "iwlora train recipes/quickstart.yaml method.name=iw-lora train.seed=1 --out runs/a",
+    )
+    parser.add_argument("recipe", help="a recipe: a YAML file")
+    add_overrides(parser, "train.lr=1e-3 method.rank=4")
+    parser.add_argument("--out", type=settled, help="the folder of the run")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train a few steps, print the predicted time and memory, and write nothing",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, and print the scores; with ``--dry-run`` print the estimate instead."""
+    show_errors_only()
+    from iwlora.training.recipe import load
+
+    if arguments.out is None and not arguments.dry_run:
+        raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
+    recipe = load(arguments.recipe, arguments.overrides)
+    if arguments.dry_run:
+        from iwlora.cli.dry_run_text import told
+        from iwlora.training.dry_run.cost import estimate
+
+        print(told(recipe, estimate(recipe)))
+        return 0
+    from iwlora.results.comparison import load_run
+    from iwlora.training.run import train
+
+    train(recipe, arguments.out, progress=True)
+    if os.environ.get("RANK", "0") != "0":  # of several processes only the first prints
+        return 0
+    result = load_run(arguments.out).result
+    for note in result.notes:
+        print(f"note: {note}")
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+    print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on})")
+    return 0
