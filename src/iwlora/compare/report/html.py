@@ -130,7 +130,9 @@ def _page(found: Analysis, sections: Sequence[Section]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = files("iwlora.compare.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    template = (
+        files("iwlora.compare.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    )
     several = len(found.parts) > 1
     title = f"{len(found.parts)} tasks" if several else found.parts[0].title
     compared = [one for row in found.compared for one in row]
