@@ -15,7 +15,7 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.paths import settled
 
 if TYPE_CHECKING:
-    from iwlora.compare.plan.recipe import Plan
+    from iwlora.compare.plan.planned_runs import Plan
 
 
 def add_parser(commands: Commands) -> None:
@@ -69,36 +69,36 @@ def run(arguments: argparse.Namespace) -> int:
             f"{', '.join(sources)}: give either recipes to train, or results to compare, not both"
         )
     from iwlora.compare.plan.recipe import load_plan
-    from iwlora.compare.plan.run_recipes import plan_recipes
+    from iwlora.compare.plan.run_recipes import plan_run_recipes
 
     if arguments.baseline is not None:
         overrides.append(f"baseline={json.dumps(arguments.baseline)}")
     if len(recipes) > 1:
-        plan = plan_recipes(recipes, overrides)
+        plan = plan_run_recipes(recipes, overrides)
     else:
         plan = load_plan(recipes[0], overrides)
     if arguments.dry_run:
-        from iwlora.compare.plan.cost_estimate import estimate
+        from iwlora.compare.plan.cost_estimate import estimate_cost
 
-        print(estimate(plan, arguments.jobs, _print_now))
+        print(estimate_cost(plan, arguments.jobs, _print_now))
         return 0
     return _compare_runs(plan, arguments)
 
 
 def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
-    from iwlora.compare.execute.local import Local
-    from iwlora.compare.execute.progress import Progress
-    from iwlora.compare.execute.ray import Ray
-    from iwlora.compare.execute.scheduler import compare
+    from iwlora.compare.execute.comparison import run_comparison
+    from iwlora.compare.execute.local import LocalExecutor
+    from iwlora.compare.execute.progress import TerminalProgress
+    from iwlora.compare.execute.ray import RayExecutor
     from iwlora.compare.report.figures.heatmaps import text_heatmap
     from iwlora.compare.report.text_formats import terminal_table
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.comparison import load_comparison
 
-    executor = Ray if arguments.executor == "ray" else Local
+    executor = RayExecutor if arguments.executor == "ray" else LocalExecutor
     view = Progress(plan) if sys.stderr.isatty() else None
     announce = view.announce if view else _print_now
-    failed = compare(
+    failed = run_comparison(
         plan, arguments.out, lambda lock: executor(arguments.jobs, lock), announce, view
     )
     comparison = load_comparison(arguments.out)

@@ -1,1 +1,1 @@
-"""Comparisons: from finished run folders to tables, statistics, figures and a report."""
+"""Comparisons of methods: plan the runs, execute them, analyse the results, write the report."""

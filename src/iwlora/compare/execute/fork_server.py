@@ -1,7 +1,8 @@
-"""Runs forked from a process that has imported what they need: most of a short run goes into that.
+"""Forks runs from a process that has imported everything: imports take most of a short run.
 
-Each is a process still: it crashes alone and has cores, a log and a peak memory of its own. The
-warm process does nothing but import, so that there are no threads and no CUDA where it forks.
+Each run is still a process of its own: it crashes alone, and has its own cores, log and peak
+memory. The server does nothing but import and fork, so that no thread and no CUDA context exists
+when it forks. It needs Linux.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ _NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_
 """Keeps NumPy and Arrow from starting threads when they are imported."""
 
 
-class Forked:
-    """A run as ``subprocess.Popen`` shows one; ``status`` tells its pid, then its exit code."""
+class ForkedProcess:
+    """A forked run, with the methods of ``subprocess.Popen``.
+
+    Args:
+        status: A pipe on which the server writes the exit code of the run.
+        pid: Its process.
+    """
 
     def __init__(self, status: io.FileIO, pid: int) -> None:
         self.pid = pid
@@ -46,10 +52,10 @@ class Forked:
         if self._code is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("iwlora", timeout or 0.0)
-            told = self._status.readline()
-            if not told:  # the warm process is gone, and nobody could tell how this one ends
+            code = self._status.readline()
+            if not code:  # the server is gone, and nobody can report how this run ends
                 self._signal(signal.SIGKILL)
-            self._code = int(told or -signal.SIGKILL)
+            self._code = int(code or -signal.SIGKILL)
             self._status.close()
         return self._code
 
@@ -68,93 +74,103 @@ class Forked:
             os.kill(self.pid, number)
 
 
-class Warm:
-    """The warm process. It keeps ``lock`` open, and so do its runs."""
+class ForkServer:
+    """Starts the server process, and asks it to fork runs.
+
+    Args:
+        lock: A file that the server and its runs keep open, and with it the lock on the folder.
+        modules: What the server imports.
+    """
 
     def __init__(self, lock: IO[str] | None = None, modules: Sequence[str] = MODULES) -> None:
-        self._requests, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        with theirs:
+        self._requests, server_end = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "iwlora.compare.execute.fork_server"]
+        with server_end:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "iwlora.compare.execute.fork_server",
-                    str(theirs.fileno()),
-                    *modules,
-                ],
+                [*command, str(server_end.fileno()), *modules],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what it cannot import, each run says in its own log
+                stderr=subprocess.DEVNULL,  # if an import fails, each run says so in its own log
                 env={**os.environ, **_NO_THREADS},
-                pass_fds=[theirs.fileno(), *([lock.fileno()] if lock else [])],
+                pass_fds=[server_end.fileno(), *([lock.fileno()] if lock else [])],
             )
 
-    def begin(
-        self, arguments: Sequence[str], words: IO[bytes], cores: Sequence[int] | None = None
-    ) -> Forked | None:
-        """Fork ``iwlora arguments``, which writes to ``words`` and computes on ``cores`` alone.
+    def fork(
+        self, arguments: Sequence[str], output: IO[bytes], cores: Sequence[int] | None = None
+    ) -> ForkedProcess | None:
+        """Run ``iwlora arguments`` in a fork of the server.
 
-        None where the warm process is gone, or found that it must not be forked.
+        Args:
+            arguments: Those of the command line.
+            output: What it prints goes to this file.
+            cores: The only cores that it uses; None: all.
+
+        Returns:
+            The run; None if the server has ended or must not be forked.
         """
-        reading, writing = os.pipe()
-        status = io.FileIO(reading)
+        read_end, write_end = os.pipe()
+        status = io.FileIO(read_end)
         request = json.dumps({"arguments": [*arguments], "cores": cores}).encode()
         try:
-            socket.send_fds(self._requests, [request], [writing, words.fileno()])
+            socket.send_fds(self._requests, [request], [write_end, output.fileno()])
         except (BrokenPipeError, ConnectionResetError):
             status.close()
             return None
         finally:
-            os.close(writing)
+            os.close(write_end)
         pid = status.readline()
         if not pid:
             status.close()
             return None
-        return Forked(status, int(pid))
+        return ForkedProcess(status, int(pid))
 
     def close(self) -> None:
-        """End it, once its runs have ended. Where the comparison is killed, it waits for them."""
+        """End the server, after its runs have ended."""
         self._requests.close()
         self._process.terminate()
         self._process.wait()
 
 
 def serve(requests: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request until nobody can ask: returns it in the fork, None in the parent."""
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake)
+    """Fork for each request, until the other end of the socket is closed and all runs have ended.
+
+    Returns:
+        The request in a fork, None in the server.
+    """
+    wakeup_read, wakeup_write = os.pipe()
+    os.set_blocking(wakeup_write, False)
+    signal.set_wakeup_fd(wakeup_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     gc.freeze()  # the pages of what is imported stay shared
-    statuses: dict[int, int] = {}
-    asked = [requests.fileno()]
-    while asked or statuses:
-        ready = select.select([woken, *asked], [], [])[0]
-        if woken in ready:
-            os.read(woken, 4096)
-            _tell_ended(statuses)
-        if requests.fileno() in ready:
+    statuses: dict[int, int] = {}  # the status pipe of each run
+    request_fds = [requests.fileno()]
+    while request_fds or statuses:
+        readable = select.select([wakeup_read, *request_fds], [], [])[0]
+        if wakeup_read in readable:
+            os.read(wakeup_read, 4096)
+            _report_exits(statuses)
+        if requests.fileno() in readable:
             data, fds, _, _ = socket.recv_fds(requests, 2**20, 2)
             if not data:
-                asked.clear()
+                request_fds.clear()
                 continue
-            status, words = fds
+            status, output = fds
             pid = os.fork()
             if pid == 0:
-                for fd in (woken, wake, status, *statuses.values()):
+                for fd in (wakeup_read, wakeup_write, status, *statuses.values()):
                     os.close(fd)
                 requests.close()
-                os.dup2(words, 1)
-                os.dup2(words, 2)
+                os.dup2(output, 1)
+                os.dup2(output, 2)
                 request: dict[str, Any] = json.loads(data)
                 return request
-            os.close(words)
+            os.close(output)
             os.write(status, f"{pid}\n".encode())
             statuses[pid] = status
     return None
 
 
-def _tell_ended(statuses: dict[int, int]) -> None:
+def _report_exits(statuses: dict[int, int]) -> None:
     while statuses:
         pid, state = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
@@ -165,18 +181,18 @@ def _tell_ended(statuses: dict[int, int]) -> None:
         os.close(status)
 
 
-def may_fork() -> bool:
-    """Whether nothing but this thread is there that a fork would lose."""
+def _can_fork() -> bool:
+    """Whether this process has no second thread and no CUDA context: a fork would lose them."""
     torch = sys.modules.get("torch")
     return len(os.listdir("/proc/self/task")) == 1 and not (torch and torch.cuda.is_initialized())
 
 
 def main(requests: int, modules: Sequence[str]) -> None:
-    """The warm process, and in its forks the command line that was asked for."""
+    """The server process, and in its forks the command line that was requested."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the comparison and its runs
     for name in modules:
         importlib.import_module(name)
-    request = serve(socket.socket(fileno=requests)) if may_fork() else None
+    request = serve(socket.socket(fileno=requests)) if _can_fork() else None
     if request is None:
         return
     signal.set_wakeup_fd(-1)

@@ -1,17 +1,18 @@
-"""How a whole comparison stands, on the terminal while it is carried out."""
+"""The progress of a whole comparison, on the terminal."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from iwlora.compare.number_format import format_duration
-from iwlora.compare.plan.recipe import Plan, PlannedRun
+from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.inputs.yaml_json import from_json
 
 _MARKS = {
@@ -24,67 +25,82 @@ _MARKS = {
 }
 
 
-class Progress:
-    """A row for each arm, a mark for each run, how far those at work are, and the time left."""
+class ProgressView(Protocol):
+    """Shows the states of the runs while a comparison is executed."""
+
+    def show(self, states: Mapping[PlannedRun, str], folder: Path) -> None:
+        """``states``: "waiting", "running", "done", "failed", "diverged" or "not begun"."""
+
+    def close(self) -> None:
+        """Nothing more will be shown."""
+
+
+class TerminalProgress:
+    """A row for each arm with a mark for each run, how far the running ones are, the time left."""
 
     def __init__(self, plan: Plan, console: Console | None = None) -> None:
         self._plan = plan
-        self._started = time.monotonic()
-        self._already: int | None = None
+        self._start_time = time.monotonic()
+        self._done_at_start: int | None = None
         self._live = Live(console=console or Console(stderr=True), auto_refresh=False)
         self._live.start()
 
     def announce(self, text: str) -> None:
-        """A line above the table."""
+        """Print a line above the table."""
         self._live.console.print(text, markup=False, highlight=False)
 
-    def show(self, runs: Mapping[PlannedRun, str], folder: Path) -> None:
-        """Draw how the runs stand now."""
-        self._live.update(self.table(runs, folder), refresh=True)
+    def show(self, states: Mapping[PlannedRun, str], folder: Path) -> None:
+        """Draw the table anew."""
+        self._live.update(self.table(states, folder), refresh=True)
 
     def close(self) -> None:
-        """Leave the last state on the terminal."""
+        """Leave the last table on the terminal."""
         self._live.stop()
 
-    def table(self, runs: Mapping[PlannedRun, str], folder: Path) -> Table:
+    def table(self, states: Mapping[PlannedRun, str], folder: Path) -> Table:
         """The table that :meth:`show` draws."""
-        done = sum(state in ("done", "failed", "diverged", "not begun") for state in runs.values())
-        if self._already is None:
-            self._already = done
-        shown = Table(box=None, pad_edge=False, caption=self._left(done, len(runs)))
-        shown.add_column("arm")
+        done = sum(state not in ("waiting", "running") for state in states.values())
+        if self._done_at_start is None:
+            self._done_at_start = done
+        table = Table(box=None, pad_edge=False, caption=self._caption(done, len(states)))
+        table.add_column("arm")
         if self._plan.trials:
-            shown.add_column("search")
-        shown.add_column("runs")
-        shown.add_column("at work")
+            table.add_column("search")
+        table.add_column("runs")
+        table.add_column("running")
         for label in self._plan.labels:
-            mine = {run: state for run, state in runs.items() if run.label == label}
-            trials = "".join(_MARKS[state] for run, state in mine.items() if run.trial)
-            final = "".join(_MARKS[state] for run, state in mine.items() if not run.trial)
-            now = ", ".join(
-                f"seed {run.seed} {100 * part:.0f}%"
-                for run, state in mine.items()
-                if state == "running" and (part := fraction(run, folder)) is not None
+            arm = {run: state for run, state in states.items() if run.label == label}
+            trials = "".join(_MARKS[state] for run, state in arm.items() if run.trial)
+            reported = "".join(_MARKS[state] for run, state in arm.items() if not run.trial)
+            running = ", ".join(
+                f"seed {run.seed} {100 * fraction:.0f}%"
+                for run, state in arm.items()
+                if state == "running" and (fraction := trained_fraction(run, folder)) is not None
             )
-            shown.add_row(label, *([trials] if self._plan.trials else []), final, now)
-        return shown
+            table.add_row(label, *([trials] if self._plan.trials else []), reported, running)
+        return table
 
-    def _left(self, done: int, runs: int) -> str:
-        new = done - (self._already or 0)
-        told = f"{done} of {runs} runs"
-        if not new or done == runs:
-            return told
-        each = (time.monotonic() - self._started) / new
-        return f"{told}, about {format_duration(each * (runs - done))} left"
+    def _caption(self, done: int, total: int) -> str:
+        newly_done = done - (self._done_at_start or 0)
+        caption = f"{done} of {total} runs"
+        if not newly_done or done == total:
+            return caption
+        seconds = (time.monotonic() - self._start_time) / newly_done * (total - done)
+        return f"{caption}, about {format_duration(seconds)} left"
 
 
-def fraction(run: PlannedRun, folder: Path) -> float | None:
-    """How much of its training a run has done, by the last line that it logged; None if none."""
+def trained_fraction(run: PlannedRun, folder: Path) -> float | None:
+    """The part of its training that a run has done, by the last line of its log; None without one.
+
+    Args:
+        run: The run.
+        folder: The folder of the comparison.
+    """
     try:
         with (run.folder(folder) / "metrics.jsonl").open("rb") as stream:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - 2000))
-            last = stream.read().splitlines()[-1]
-        return min(1.0, float(from_json(last)["epoch"]) / run.recipe.train.epochs)
-    except (OSError, IndexError, ValueError, KeyError, TypeError):  # not begun, or half a line
+            last_line = stream.read().splitlines()[-1]
+        return min(1.0, float(from_json(last_line)["epoch"]) / run.recipe.train.epochs)
+    except (OSError, IndexError, ValueError, KeyError, TypeError):  # no log yet, or half a line
         return None

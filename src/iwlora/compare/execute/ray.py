@@ -1,4 +1,4 @@
-"""Runs over the machines of a Ray cluster, which share the comparison's folder."""
+"""Executes the runs of a comparison on the machines of a Ray cluster, which share its folder."""
 
 from __future__ import annotations
 
@@ -8,27 +8,18 @@ import subprocess
 from pathlib import Path
 from typing import IO, Any
 
-from iwlora.compare.execute.local import command
+from iwlora.compare.execute.executor import train_command
 from iwlora.errors import IwloraError
 
 
-def carry_out(place: str, log: str) -> int:
-    """On a machine of the cluster: the exit code of a run whose folder both machines see."""
-    if not (Path(place) / "recipe.yaml").is_file():
-        raise FileNotFoundError(
-            f"{place} is not on this machine; give --out a folder that all machines share"
-        )
-    with open(log, "ab") as words:
-        return subprocess.run(
-            command(Path(place)), stdin=subprocess.DEVNULL, stdout=words, stderr=words, check=False
-        ).returncode
+class RayExecutor:
+    """Ray tasks, each with ``RAY_CPUS_PER_RUN`` cores and a GPU if the cluster has some.
 
+    Joins the cluster that ``RAY_ADDRESS`` names, or starts one on this machine.
 
-class Ray:
-    """Ray tasks, each with ``RAY_CPUS_PER_RUN`` cores and a GPU where the cluster has some.
-
-    Joins the cluster that ``RAY_ADDRESS`` names, or starts one on this machine. ``jobs`` above 1
-    limits how many run at once; Ray limits it to what the machines hold.
+    Args:
+        jobs: Above 1, the largest number of runs at once. Ray limits it to what the machines hold.
+        lock: Unused: other machines cannot keep a file of this one open.
     """
 
     def __init__(self, jobs: int = 1, lock: IO[str] | None = None) -> None:
@@ -37,49 +28,65 @@ class Ray:
         import ray
 
         self._ray: Any = ray
-        self._begun = not ray.is_initialized()
-        if self._begun:
+        self._started_cluster = not ray.is_initialized()
+        if self._started_cluster:
             ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
         resources = self._ray.cluster_resources()
         self._cpus = float(os.environ.get("RAY_CPUS_PER_RUN", "1"))
         self._gpus = 1.0 if resources.get("GPU", 0) else 0.0
-        fits = int(resources.get("CPU", 1) / self._cpus)
+        fitting = int(resources.get("CPU", 1) / self._cpus)
         if self._gpus:
-            fits = min(fits, int(resources["GPU"]))
-        self._most = max(1, fits if jobs == 1 else min(jobs, fits))
+            fitting = min(fitting, int(resources["GPU"]))
+        self._max_runs = max(1, fitting if jobs == 1 else min(jobs, fitting))
         self._running: dict[Any, Path] = {}
 
-    def room(self, bytes_needed: int) -> bool:
+    def has_capacity(self, bytes_needed: int) -> bool:
         """Whether the cluster holds one more run."""
-        return len(self._running) < self._most
+        return len(self._running) < self._max_runs
 
-    def start(self, place: Path, log: Path) -> None:
-        """Hand a run to the cluster."""
+    def start(self, folder: Path, log: Path) -> None:
+        """Submit a run to the cluster."""
         log.parent.mkdir(parents=True, exist_ok=True)
         remote = self._ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
-        handle = remote(carry_out).remote(str(place.resolve()), str(log.resolve()))
-        self._running[handle] = place
+        task = remote(_execute).remote(str(folder.resolve()), str(log.resolve()))
+        self._running[task] = folder
 
-    def ended(self, timeout: float) -> list[tuple[Path, int]]:
-        """(place, exit code) of runs that have ended; 1 where the machine was lost."""
+    def wait(self, timeout: float) -> list[tuple[Path, int]]:
+        """(folder, exit code) of runs that have ended; 1 if their machine was lost."""
         if not self._running:
             return []
         done, _ = self._ray.wait([*self._running], num_returns=1, timeout=timeout)
-        found = []
-        for handle in done:
+        ended = []
+        for task in done:
             try:
-                code = int(self._ray.get(handle))
+                code = int(self._ray.get(task))
             except FileNotFoundError as error:
                 raise IwloraError(str(error)) from None
             except self._ray.exceptions.RayError:
                 code = 1
-            found.append((self._running.pop(handle), code))
-        return found
+            ended.append((self._running.pop(task), code))
+        return ended
 
     def stop(self) -> None:
-        """Cancel what runs, and leave the cluster."""
-        for handle in self._running:
-            self._ray.cancel(handle, force=True)
+        """Cancel all runs, and leave the cluster."""
+        for task in self._running:
+            self._ray.cancel(task, force=True)
         self._running.clear()
-        if self._begun:
+        if self._started_cluster:
             self._ray.shutdown()
+
+
+def _execute(folder: str, log: str) -> int:
+    """On a machine of the cluster: execute the run of a shared folder; returns its exit code."""
+    if not (Path(folder) / "recipe.yaml").is_file():
+        raise FileNotFoundError(
+            f"{folder} is not on this machine; give --out a folder that all machines share"
+        )
+    with open(log, "ab") as output:
+        return subprocess.run(
+            train_command(Path(folder)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
+        ).returncode

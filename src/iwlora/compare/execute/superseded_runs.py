@@ -1,44 +1,50 @@
-"""Runs at a learning rate that a search has left: kept beside its trials, and used again."""
+"""Runs at a learning rate that a search no longer chooses: kept with its trials, and reused."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from iwlora.compare.plan.learning_rate_search import with_rate
-from iwlora.compare.plan.recipe import PlannedRun
+from iwlora.compare.plan.learning_rate_search import with_learning_rate
+from iwlora.compare.plan.planned_runs import PlannedRun
 from iwlora.errors import IwloraError
 from iwlora.results.layout import tried_at
 from iwlora.training.state.run_folder import RunDir
 
 
-def make_room(run: PlannedRun, comparison: Path) -> Path | None:
-    """Where the reported run at the rate chosen before now lies, or None if there was none.
+def swap_superseded_run(run: PlannedRun, comparison: Path) -> Path | None:
+    """Move a run at a learning rate chosen before out of the folder of ``run``.
 
-    A search that grows by rates or seeds may choose anew. The run at the former rate, which
-    differs in nothing else, goes to ``<label>/search/lr-<rate>/former/seed-<n>``; one that lies
-    there for the rate of ``run`` comes back. Raises ``IwloraError`` where that cannot be done.
+    A search that grows by learning rates or seeds may choose another one. The run at the previous
+    learning rate, which differs in nothing else, is moved next to the trials at that learning
+    rate. If a run at the new learning rate was kept there before, it is moved back.
+
+    Returns:
+        Where the previous run is kept now; None if there was none.
+
+    Raises:
+        IwloraError: A folder could not be moved.
     """
-    place = run.folder(comparison)
+    folder = run.folder(comparison)
     kept = None
     try:
-        if (place / "recipe.yaml").is_file():
-            there = RunDir(place).recipe()
-            rate = there.train.lr
-            if (
-                rate == run.recipe.train.lr
-                or with_rate(run.recipe, rate).digest() != there.digest()
-            ):
+        if (folder / "recipe.yaml").is_file():
+            recipe = RunDir(folder).recipe()
+            lr = recipe.train.lr
+            same_otherwise = with_learning_rate(run.recipe, lr).digest() == recipe.digest()
+            if lr == run.recipe.train.lr or not same_otherwise:
                 return None
-            kept = _former(run, rate, comparison)
+            kept = _superseded_folder(run, lr, comparison)
             kept.parent.mkdir(parents=True, exist_ok=True)
-            place.rename(kept)
-        before = _former(run, run.recipe.train.lr, comparison)
-        if before.is_dir() and not place.exists():
-            before.rename(place)
+            folder.rename(kept)
+        kept_before = _superseded_folder(run, run.recipe.train.lr, comparison)
+        if kept_before.is_dir() and not folder.exists():
+            kept_before.rename(folder)
     except OSError as error:
-        raise IwloraError(f"cannot make room for {run} in {place}: {error.strerror}") from None
+        raise IwloraError(
+            f"cannot move the run of {run} out of {folder}, to keep it: {error.strerror}"
+        ) from None
     return kept
 
 
-def _former(run: PlannedRun, rate: float, comparison: Path) -> Path:
-    return tried_at(comparison, run.label, rate) / "former" / f"seed-{run.seed}"
+def _superseded_folder(run: PlannedRun, lr: float, comparison: Path) -> Path:
+    return tried_at(comparison, run.label, lr) / "former" / f"seed-{run.seed}"

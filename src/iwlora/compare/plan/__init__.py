@@ -1,0 +1,1 @@
+"""Which runs a comparison consists of, how learning rates are searched, and what it will cost."""

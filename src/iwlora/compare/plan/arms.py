@@ -1,4 +1,4 @@
-"""The arms of a comparison: what an entry of ``methods`` may set, and the control arms."""
+"""The arms of a comparison: which settings all arms must share, and the control arms."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 
 from iwlora.methods import METHODS
 
-OWN = ("label", "train", "search")
-"""What an entry of ``methods`` holds beside its name and the method's options."""
-
 _OPTIMIZER = "the other arms would have to be tuned in it too"
 _COMPUTING = "times, memory and rounding would differ for another reason than the method"
-UNFAIR_TRAIN = {
+_CHECKPOINTS = "writing checkpoints takes time that the other arms do not spend"
+
+SHARED_TRAIN_SETTINGS = {
     "epochs": "an arm that sees the data more often is trained more",
     "batch_size": "it changes the number of optimizer steps and the order of the data",
     "accumulate": _COMPUTING,
@@ -26,12 +25,13 @@ UNFAIR_TRAIN = {
     "deterministic": _COMPUTING,
     "group_by_length": "it changes the order of the data",
     "seed": "all arms have the same seeds; give them in seeds",
-    "save_steps": "writing checkpoints takes time that the other arms do not spend",
-    "keep_checkpoints": "writing checkpoints takes time that the other arms do not spend",
+    "save_steps": _CHECKPOINTS,
+    "keep_checkpoints": _CHECKPOINTS,
     "report_to": "sending records takes time that the other arms do not spend",
 }
-"""Settings of training that all arms must share, each with the reason."""
-UNFAIR = {
+"""Fields of ``train`` that one arm alone may not set, each with the reason."""
+
+SHARED_SETTINGS = {
     "model": "the arms would start from other weights",
     "task": "the arms would have other data",
     "budget": "an arm with more parameters would have more room",
@@ -39,55 +39,57 @@ UNFAIR = {
     "quantize": "the arms would start from other weights",
     "seeds": "differences are paired by seed, so all arms have the same",
 }
-"""Parts of a recipe that all arms must share, each with the reason."""
+"""Fields of a recipe that one arm alone may not set, each with the reason."""
+
+NOT_METHOD_OPTIONS = ("label", "train", "search", *SHARED_SETTINGS)
+"""Keys of an entry of ``methods`` that are not options of its method."""
 
 
-SHARED = (*OWN, *UNFAIR)
-"""What is never an option of a method."""
+def unfair_settings(entry: Any, searched: bool) -> list[str]:
+    """One message for each setting of an arm that would make the comparison unfair.
 
+    Args:
+        entry: An entry of ``methods``: a name, or a mapping.
+        searched: Whether all arms search their learning rate.
 
-def problems(entry: Any, searched: bool) -> list[str]:
-    """Why this entry of ``methods`` would make the comparison unfair, one line for each field.
-
-    >>> problems({"name": "lora", "train": {"epochs": 9}}, searched=False)
-    ['methods: lora: train.epochs=9 for one arm alone is unfair: an arm that sees the data more \
-often is trained more; set train.epochs for all']
+    Example:
+        >>> unfair_settings({"name": "lora", "train": {"epochs": 9}}, searched=False)
+        ['methods: lora: train.epochs=9 for one arm alone is unfair: an arm that sees the data \
+more often is trained more; set train.epochs for all']
     """
     if not isinstance(entry, Mapping):
         return []
-    name = entry.get("label", entry.get("name"))
-    found = [
-        f"methods: {name}: {key}={entry[key]!r} for one arm alone is unfair: {reason}; "
-        f"set {key} for all"
-        for key, reason in UNFAIR.items()
+    arm = f"methods: {entry.get('label', entry.get('name'))}"
+    problems = [
+        f"{arm}: {key}={entry[key]!r} for one arm alone is unfair: {reason}; set {key} for all"
+        for key, reason in SHARED_SETTINGS.items()
         if key in entry
     ]
     train = entry.get("train")
     if train is not None and not isinstance(train, Mapping):
-        return [*found, f"methods: {name}: train={train!r}: accepted is a mapping such as lr: 1e-3"]
+        return [*problems, f"{arm}: train={train!r}: accepted is a mapping such as lr: 1e-3"]
     for key, value in (train or {}).items():
-        if reason := UNFAIR_TRAIN.get(key):
+        if reason := SHARED_TRAIN_SETTINGS.get(key):
             fix = "remove it" if key == "seed" else f"set train.{key} for all"
-            found.append(
-                f"methods: {name}: train.{key}={value!r} for one arm alone is unfair: "
-                f"{reason}; {fix}"
+            problems.append(
+                f"{arm}: train.{key}={value!r} for one arm alone is unfair: {reason}; {fix}"
             )
         elif key == "lr" and searched:
-            found.append(
-                f"methods: {name}: train.lr={value!r} for one arm alone is unfair where the "
-                "others search theirs; remove it, or give this arm a grid: search: {lr: [...]}"
+            problems.append(
+                f"{arm}: train.lr={value!r} for one arm alone is unfair while the others search "
+                "their learning rate; remove it, or give this arm a grid: search: {lr: [...]}"
             )
     if "search" in entry and not searched:
-        found.append(f"methods: {name}: search for one arm alone is unfair; give search for all")
-    return found
+        problems.append(f"{arm}: search for one arm alone is unfair; give search for all")
+    return problems
 
 
-def with_controls(entries: Sequence[Any]) -> list[Any]:
-    """Each arm, then the control arms that the methods declare for it, with the same options.
+def add_controls(entries: Sequence[Any]) -> list[Any]:
+    """Each arm, followed by the control arms of its method with the same options.
 
-    An entry that names the control itself stays the only one of that label.
+    An entry that names a control arm itself replaces the one that would be added.
     """
-    named = [_label(entry) for entry in entries]
+    labels = [_label(entry) for entry in entries]
     arms = []
     for entry in entries:
         arms.append(entry)
@@ -98,10 +100,10 @@ def with_controls(entries: Sequence[Any]) -> list[Any]:
             label = control.name
             if "label" in options:
                 label = f"{options['label']}.{control.name}"
-            if label not in named:
-                kept = {key: v for key, v in options.items() if key in control.model_fields}
-                own = {key: options[key] for key in ("train", "search") if key in options}
-                arms.append({"name": control.name, "label": label, **kept, **own})
+            if label not in labels:
+                same = {*control.model_fields, "train", "search"}
+                kept = {key: value for key, value in options.items() if key in same}
+                arms.append({**kept, "name": control.name, "label": label})
     return arms
 
 

@@ -1,4 +1,4 @@
-"""What a comparison will take, from a few timed steps of each arm; nothing is kept."""
+"""How long a comparison will take, from a few timed steps of each arm."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from collections.abc import Callable
 
 from iwlora import tasks
 from iwlora.compare.number_format import format_duration
-from iwlora.compare.plan.recipe import Plan, PlannedRun, check_budgets, check_task
+from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.compare.plan.preflight import check_budgets, check_task
 from iwlora.training.dry_run.cost import estimate as estimate_run
 
 
-def estimate(plan: Plan, jobs: int, announce: Callable[[str], None] = print) -> str:
-    """The runs, the budget and the cost of each arm, and the time that all of them take.
+def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print) -> str:
+    """Describe the runs, the budget and the time of each arm, and the time that all take.
 
-    The cost of each arm's first run comes from :func:`iwlora.training.dry_run.cost.estimate`;
-    its other runs differ in their number of steps only. Raises ``IwloraError``
-    for what would keep the comparison from beginning.
+    A few steps of each arm's first run are timed (:mod:`iwlora.training.dry_run.cost`); its other
+    runs differ in their number of steps only. Nothing is kept.
+
+    Args:
+        plan: The comparison.
+        jobs: How many runs there will be at once.
+        announce: Gets a line before each arm is timed.
+
+    Raises:
+        IwloraError: The comparison could not start.
     """
     budgets = check_budgets(plan)
     check_task(plan)
@@ -27,19 +35,17 @@ def estimate(plan: Plan, jobs: int, announce: Callable[[str], None] = print) -> 
         runs = [run for run in plan.runs if run.label == label]
         trials = [run for run in plan.trials if run.label == label]
         announce(f"timing steps of {label}")
-        one = estimate_run(runs[0].recipe)
-        step, rest = one.step_seconds, one.rest
-        seconds = sum(_seconds(run, rows, step, rest) for run in (*runs, *trials))
+        cost = estimate_run(runs[0].recipe)
+        seconds = sum(_seconds(run, rows, cost.step_seconds, cost.rest) for run in runs)
+        search = sum(_seconds(run, rows, cost.step_seconds, cost.rest) for run in trials)
         limit = plan.search.max_seconds if plan.search else None
-        if limit is not None:
-            search = sum(_seconds(run, rows, step, rest) for run in trials)
-            seconds -= max(0.0, search - limit)
+        seconds += search if limit is None else min(search, limit)
         total += seconds
         budget = f"{budgets[label]:,} adapter parameters" if label in budgets else "no budget"
-        tried = f" + {len(trials)} trials" if trials else ""
+        trial_count = f" + {len(trials)} trials" if trials else ""
         lines.append(
-            f"{label}: {len(runs)} runs{tried}, {budget}, {step:.3f} s a step, about "
-            f"{format_duration(seconds)}"
+            f"{label}: {len(runs)} runs{trial_count}, {budget}, {cost.step_seconds:.3f} s a step, "
+            f"about {format_duration(seconds)}"
         )
     seeds = ", ".join(map(str, plan.seeds))
     count = len(plan.runs) + len(plan.trials)
@@ -51,7 +57,7 @@ def estimate(plan: Plan, jobs: int, announce: Callable[[str], None] = print) -> 
     return "\n".join(lines)
 
 
-def _seconds(run: PlannedRun, rows: int, step: float, rest: float) -> float:
-    settings = run.recipe.train
-    part = 1 - (run.recipe.task.holdout or 0.0)
-    return rest + math.ceil(part * rows / settings.batch_size) * settings.epochs * step
+def _seconds(run: PlannedRun, rows: int, step_seconds: float, other_seconds: float) -> float:
+    train = run.recipe.train
+    train_rows = rows * (1 - (run.recipe.task.holdout or 0.0))
+    return other_seconds + math.ceil(train_rows / train.batch_size) * train.epochs * step_seconds

@@ -1,0 +1,66 @@
+"""The folder of a comparison: what it may hold before the comparison starts, and its lock."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from iwlora.compare.plan.planned_runs import Plan
+from iwlora.errors import IwloraError
+from iwlora.inputs.paths import check_links
+from iwlora.training.overrides import read_yaml
+from iwlora.training.state.run_folder import LOCK
+
+
+def check_folder(plan: Plan, folder: Path) -> None:
+    """Check that a folder is empty or holds a part of the planned comparison.
+
+    A comparison may grow by arms and seeds. One that has other arms or seeds would lose its
+    report.
+
+    Raises:
+        IwloraError: The folder holds something else.
+    """
+    check_links(folder)
+    if (folder / "comparison.yaml").is_file():
+        record = read_yaml(folder / "comparison.yaml")
+        for field, planned in (("methods", plan.labels), ("seeds", plan.seeds)):
+            stored = record.get(field)
+            values = stored if isinstance(stored, list) else [stored]
+            if lacking := [str(value) for value in values if value not in planned]:
+                raise IwloraError(
+                    f"{folder} holds a comparison with the {field} {', '.join(lacking)}, "
+                    "which this one lacks; choose another folder"
+                )
+    elif folder.is_dir():
+        accepted = {LOCK, "logs", *plan.labels}
+        other = sorted(file.name for file in folder.iterdir() if file.name not in accepted)
+        if other:
+            raise IwloraError(f"{folder} holds {other[0]} and no comparison; choose another folder")
+
+
+@contextmanager
+def lock_folder(folder: Path, announce: Callable[[str], None]) -> Iterator[IO[str]]:
+    """Create the folder, and lock it for this process and the runs that it starts.
+
+    A run outlives a comparison that was killed. Since the runs keep the lock file open, the next
+    start waits for them instead of writing into their folders.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise IwloraError(f"{folder} is a file; give a folder for the comparison")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_links(folder)
+        stream = (folder / LOCK).open("a", encoding="ascii")
+    except OSError as error:
+        raise IwloraError(f"cannot write into {folder}: {error.strerror}") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            announce(f"{folder} is in use by another comparison or its last run; waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield stream

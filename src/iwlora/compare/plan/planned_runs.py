@@ -1,0 +1,91 @@
+"""The runs that a comparison consists of: arms × seeds, each a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from iwlora.compare.plan.learning_rate_search import SearchSettings, with_learning_rate
+from iwlora.errors import unknown
+from iwlora.inputs.yaml_json import to_yaml
+from iwlora.results.layout import tried_at
+from iwlora.training.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """One run of a comparison.
+
+    ``trial`` is True for a run of the learning-rate search, which is never reported.
+    """
+
+    label: str
+    seed: int
+    recipe: Recipe
+    trial: bool = False
+
+    def folder(self, comparison: Path) -> Path:
+        """Its folder below the comparison's."""
+        arm = comparison / self.label
+        if self.trial:
+            arm = tried_at(comparison, self.label, self.recipe.train.lr)
+        return arm / f"seed-{self.seed}"
+
+    def with_learning_rate(self, lr: float) -> PlannedRun:
+        """The same run with the learning rate that a search has chosen."""
+        return replace(self, recipe=with_learning_rate(self.recipe, lr))
+
+    def __str__(self) -> str:
+        trial = f", trial of lr {self.recipe.train.lr:g}" if self.trial else ""
+        return f"{self.label}, seed {self.seed}{trial}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a comparison, seed by seed, and the settings that they were made from.
+
+    With a ``search``, the ``trials`` run first; the reported ``runs`` of an arm then get the
+    learning rate that its trials have chosen.
+    """
+
+    settings: Mapping[str, Any]
+    runs: tuple[PlannedRun, ...]
+    search: SearchSettings | None = None
+    trials: tuple[PlannedRun, ...] = ()
+    baseline: str | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        """The arms, in the order of the recipe."""
+        return list(dict.fromkeys(run.label for run in self.runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in the order of the recipe."""
+        return list(dict.fromkeys(run.seed for run in self.runs))
+
+    def with_baseline(self, label: Any) -> Plan:
+        """The same plan, whose other arms are compared with the arm ``label``; None: no choice.
+
+        Raises:
+            IwloraError: No arm has this label.
+        """
+        if label is not None and label not in self.labels:
+            raise unknown("baseline", str(label), self.labels)
+        return replace(self, baseline=label)
+
+    def record(self) -> str:
+        """The content of ``comparison.yaml``: which runs there should be, and the recipe."""
+        recipe = self.runs[0].recipe
+        record = {
+            "model": recipe.model,
+            "task": recipe.task.title,
+            "methods": self.labels,
+            "seeds": self.seeds,
+            "searched": self.search is not None,
+            "baseline": self.baseline,
+            "recipe": dict(self.settings),
+        }
+        return to_yaml(record)

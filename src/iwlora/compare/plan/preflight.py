@@ -1,0 +1,63 @@
+"""Checks of a whole comparison before its first run starts: equal budgets, readable data."""
+
+from __future__ import annotations
+
+from iwlora import tasks
+from iwlora.compare.plan.planned_runs import Plan
+from iwlora.errors import IwloraError
+from iwlora.methods.budget import solve
+from iwlora.results.run import MOST_BUDGET_DIFFERENCE
+from iwlora.sites import sites
+from iwlora.tasks.tokenization import tokenize
+from iwlora.training.model.backbone import load_tokenizer, locate, skeleton
+
+
+def check_budgets(plan: Plan) -> dict[str, int]:
+    """Check that all arms whose size can be set have about the same number of parameters.
+
+    They are counted on a model without weights.
+
+    Returns:
+        {label: adapter parameters} of these arms.
+
+    Raises:
+        IwloraError: They differ by more than 5%, and the recipe does not say
+            ``unequal_budgets: true``.
+    """
+    first = plan.runs[0].recipe
+    model = skeleton(first.model, trust_remote_code=first.trust_remote_code)
+    budgets: dict[str, int] = {}
+    for run in plan.runs:
+        method = run.recipe.method
+        if run.seed != plan.runs[0].seed:
+            continue
+        targets = sites(model, run.recipe.targets)
+        method.check_model(model, targets)
+        if method.size_knob is None:
+            continue
+        budget = run.recipe.budget
+        size = method.size if budget is None else solve(method, model, targets, budget)
+        method.check(targets, size)
+        budgets[run.label] = method.parameters(model, targets, size)
+    largest, smallest = max(budgets.values(), default=0), min(budgets.values(), default=0)
+    unequal = largest > (1 + MOST_BUDGET_DIFFERENCE) * smallest
+    if unequal and not plan.settings.get("unequal_budgets"):
+        counts = ", ".join(f"{label} {count:,}" for label, count in budgets.items())
+        raise IwloraError(
+            f"the methods do not have the same budget of adapter parameters: {counts}; set equal "
+            "ranks or a budget, or set unequal_budgets=true to compare them anyway"
+        )
+    return budgets
+
+
+def check_task(plan: Plan) -> None:
+    """Load the data once and tokenize a row, since every run would report the same error.
+
+    Raises:
+        IwloraError: The data cannot be read, or ``max_length`` leaves no room for the text.
+    """
+    first = plan.runs[0].recipe
+    task = tasks.load(first.task, first.train.seed)
+    tokenizer = load_tokenizer(locate(first.model), first.trust_remote_code)
+    for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
+        tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)
