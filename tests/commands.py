@@ -113,6 +113,6 @@ def carry_out_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Let a comparison carry out its runs in this process: quicker. Returns what it starts."""
     started: list[list[str]] = []
     process = type("Here", (Here,), {"started": started})
-    monkeypatch.setattr("iwlora.compare.execute.local.Local._fork", lambda *_: None)
+    monkeypatch.setattr("iwlora.compare.execute.local.LocalExecutor._fork", lambda *_: None)
     monkeypatch.setattr("iwlora.compare.execute.local.subprocess.Popen", process)
     return started

@@ -212,7 +212,7 @@ def stopped_before_work(wanted: bool) -> Iterator[None]:
         raise Stopped
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch("iwlora.compare.execute.scheduler.Grid.carry_out", stop))
+        stack.enter_context(mock.patch("iwlora.compare.execute.scheduler.Scheduler.execute", stop))
         if wanted:
             stack.enter_context(mock.patch("iwlora.training.loop.trainer.FineTuner.fit", stop))
         yield

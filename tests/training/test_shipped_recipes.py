@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from iwlora.compare.plan.recipe import PlannedRun, load_plan
+from iwlora.compare.plan.planned_runs import PlannedRun
+from iwlora.compare.plan.recipe import load_plan
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS
 from iwlora.methods.low_rank.iw_lora import IWLora

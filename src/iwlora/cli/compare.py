@@ -96,7 +96,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.results.comparison import load_comparison
 
     executor = RayExecutor if arguments.executor == "ray" else LocalExecutor
-    view = Progress(plan) if sys.stderr.isatty() else None
+    view = TerminalProgress(plan) if sys.stderr.isatty() else None
     announce = view.announce if view else _print_now
     failed = run_comparison(
         plan, arguments.out, lambda lock: executor(arguments.jobs, lock), announce, view

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from iwlora.compare.execute.fork_server import Forked, Warm
+from iwlora.compare.execute.fork_server import ForkedProcess, ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
 
@@ -23,21 +23,23 @@ def lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def warm(lock: Path) -> Iterator[Warm]:
+def warm(lock: Path) -> Iterator[ForkServer]:
     with lock.open("w") as stream:
-        made = Warm(stream, modules=["iwlora.cli"])
+        made = ForkServer(stream, modules=["iwlora.cli"])
     yield made
     made.close()
 
 
-def begin(warm: Warm, log: Path, *arguments: str, cores: list[int] | None = None) -> Forked:
+def begin(
+    warm: ForkServer, log: Path, *arguments: str, cores: list[int] | None = None
+) -> ForkedProcess:
     with log.open("ab") as words:
-        run = warm.begin(arguments, words, cores)
+        run = warm.fork(arguments, words, cores)
     assert run is not None
     return run
 
 
-def blocked(warm: Warm, tmp_path: Path, cores: list[int] | None = None) -> Forked:
+def blocked(warm: ForkServer, tmp_path: Path, cores: list[int] | None = None) -> ForkedProcess:
     """A run that waits for its recipe for ever."""
     recipe = tmp_path / "recipe.yaml"
     os.mkfifo(recipe)
@@ -45,7 +47,7 @@ def blocked(warm: Warm, tmp_path: Path, cores: list[int] | None = None) -> Forke
     return begin(warm, tmp_path / "log.txt", *arguments, cores=cores)
 
 
-def test_codes_and_words_are_those_of_the_command(warm: Warm, tmp_path: Path) -> None:
+def test_codes_and_words_are_those_of_the_command(warm: ForkServer, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     good, bad = begin(warm, log, "--version"), begin(warm, log, "--frobnicate")
     assert (good.wait(60), bad.wait(60)) == (0, 2)
@@ -56,7 +58,7 @@ def test_codes_and_words_are_those_of_the_command(warm: Warm, tmp_path: Path) ->
 
 
 def test_a_run_is_a_process_that_is_pinned_and_can_be_ended(
-    warm: Warm, lock: Path, tmp_path: Path
+    warm: ForkServer, lock: Path, tmp_path: Path
 ) -> None:
     core = max(os.sched_getaffinity(0))
     run = blocked(warm, tmp_path, cores=[core])
@@ -79,7 +81,7 @@ def test_a_run_is_a_process_that_is_pinned_and_can_be_ended(
 
 
 def test_a_run_outlives_a_comparison_that_was_killed(tmp_path: Path) -> None:
-    warm = Warm(modules=["iwlora.cli"])
+    warm = ForkServer(modules=["iwlora.cli"])
     run = blocked(warm, tmp_path)
     warm._requests.close()  # as the end of the comparison would
     with pytest.raises(subprocess.TimeoutExpired):
@@ -92,14 +94,14 @@ def test_a_run_outlives_a_comparison_that_was_killed(tmp_path: Path) -> None:
 def test_without_the_warm_process_its_runs_are_ended_and_no_more_are_forked(
     tmp_path: Path,
 ) -> None:
-    warm = Warm(modules=["iwlora.cli"])
+    warm = ForkServer(modules=["iwlora.cli"])
     run = blocked(warm, tmp_path)
     watched = psutil.Process(run.pid)
     warm._process.kill()
     assert run.wait(20) == -signal.SIGKILL
     watched.wait(20)
     with (tmp_path / "log.txt").open("ab") as words:
-        assert warm.begin(["--version"], words) is None
+        assert warm.fork(["--version"], words) is None
     warm.close()
 
 
@@ -111,7 +113,7 @@ def test_what_starts_a_thread_is_not_forked(
         "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    warm = Warm(modules=["iwlora.cli", "busy"])
+    warm = ForkServer(modules=["iwlora.cli", "busy"])
     with (tmp_path / "log.txt").open("ab") as words:
-        assert warm.begin(["--version"], words) is None
+        assert warm.fork(["--version"], words) is None
     warm.close()

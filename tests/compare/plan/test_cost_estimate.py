@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from commands import call, run_settings, write_recipe
-from iwlora.compare.execute.progress import Progress, fraction
+from iwlora.compare.execute.progress import TerminalProgress, trained_fraction
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.text_formats import _tex
 
@@ -39,15 +39,15 @@ def test_a_dry_run_tells_runs_budgets_and_time_and_leaves_nothing(
 def test_the_grid_shows_every_run(plan_file: Path, tmp_path: Path) -> None:
     plan = load_plan(str(plan_file))
     text = io.StringIO()
-    view = Progress(plan, Console(file=text, width=90))
+    view = TerminalProgress(plan, Console(file=text, width=90))
     states = dict.fromkeys([*plan.trials, *plan.runs], "done")
     states[plan.runs[0]] = "running"
     states[plan.runs[1]] = "failed"
     log = plan.runs[0].folder(tmp_path) / "metrics.jsonl"
     log.parent.mkdir(parents=True)
     log.write_text(json.dumps({"epoch": 0.5, "loss": 1.0}) + "\n")
-    assert fraction(plan.runs[0], tmp_path) == 0.5
-    assert fraction(plan.runs[1], tmp_path) is None
+    assert trained_fraction(plan.runs[0], tmp_path) == 0.5
+    assert trained_fraction(plan.runs[1], tmp_path) is None
     Console(file=text, width=90).print(view.table(states, tmp_path))
     view.close()
     shown = text.getvalue()

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from grids import Pretend, carry_out, scored
-from iwlora.compare.plan.learning_rate_search import Trial, choose, order
-from iwlora.compare.plan.recipe import Plan, load_plan
+from iwlora.compare.plan.learning_rate_search import Trial, choose_learning_rate, trial_order
+from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.plan.recipe import load_plan
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison
 from iwlora.training.state.run_folder import RunDir
+from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
 GRID = [1e-4, 1e-3, 1e-2]
 Load = Callable[..., Plan]
@@ -61,10 +62,10 @@ def test_every_arm_gets_the_same_trials_and_then_its_own_rate(
 
     def behave(recipe: Any, _: int) -> float:
         shifted = 2.0 if recipe.method.name == "lora" else 1.0
-        return scored(recipe.model_copy(update={"train": recipe.train.model_copy(
+        return best_at_1e_3(recipe.model_copy(update={"train": recipe.train.model_copy(
             update={"lr": recipe.train.lr * shifted})}))  # fmt: skip
 
-    failed, told = carry_out(plan, tmp_path / "out", Pretend(behave, jobs=2))
+    failed, told = simulate(plan, tmp_path / "out", SimulatedExecutor(behave, jobs=2))
     assert failed == []
     chosen = json.loads((tmp_path / "out" / "search.json").read_text())
     assert {label: one["lr"] for label, one in chosen.items()} == {"lora": 1e-3, "iw-lora": 1e-3}
@@ -85,15 +86,15 @@ def test_the_choice_looks_at_the_trials_alone(plan_of: Load, tmp_path: Path) -> 
         return 0.9 if recipe.train.lr == 1e-3 else 0.5
 
     plan = plan_of()
-    carry_out(plan, tmp_path / "out", Pretend(behave))
-    again, _ = carry_out(plan_of(), tmp_path / "out", Pretend(lambda *_: 1))
+    simulate(plan, tmp_path / "out", SimulatedExecutor(behave))
+    again, _ = simulate(plan_of(), tmp_path / "out", SimulatedExecutor(lambda *_: 1))
     assert again == [], "all done: nothing begins and nothing is chosen anew"
 
 
 def test_a_grown_search_may_choose_anew_and_loses_no_run(plan_of: Load, tmp_path: Path) -> None:
     """More rates move the optimum; what was reported before comes back when it is best again."""
     out = tmp_path / "out"
-    carry_out(plan_of(), out, Pretend(lambda recipe, _: scored(recipe)))
+    simulate(plan_of(), out, SimulatedExecutor())
 
     def reported() -> dict[str, float]:
         found = sorted(out.glob("*/seed-*/result.json"))
@@ -103,11 +104,11 @@ def test_a_grown_search_may_choose_anew_and_loses_no_run(plan_of: Load, tmp_path
         }
 
     def better(recipe: Any, _: int) -> float:
-        return 0.99 if recipe.train.lr == 2e-3 else scored(recipe)
+        return 0.99 if recipe.train.lr == 2e-3 else best_at_1e_3(recipe)
 
     grown = {"search": {"lr": [*GRID, 2e-3]}}
-    executor = Pretend(better)
-    failed, told = carry_out(plan_of(**grown), out, executor)
+    executor = SimulatedExecutor(better)
+    failed, told = simulate(plan_of(**grown), out, executor)
     assert failed == []
     assert len(executor.started) == 2 + 4, "the new rate for both arms, and their reported runs"
     assert set(reported().values()) == {2e-3}
@@ -116,8 +117,8 @@ def test_a_grown_search_may_choose_anew_and_loses_no_run(plan_of: Load, tmp_path
     assert RunDir.finished(kept).recipe().train.lr == 1e-3
     assert load_comparison(out).values("lora", "accuracy") == {0: 0.99, 1: 0.99}
 
-    again = Pretend(lambda *_: 1)
-    failed, _ = carry_out(plan_of(), out, again)
+    again = SimulatedExecutor(lambda *_: 1)
+    failed, _ = simulate(plan_of(), out, again)
     assert (failed, again.started) == ([], []), "the smaller grid finds its runs again"
     assert set(reported().values()) == {1e-3}
     assert len(reported()) == 4
@@ -128,14 +129,14 @@ def test_only_a_run_that_differs_in_its_rate_alone_makes_room(
     plan_of: Load, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    carry_out(plan_of(), out, Pretend(lambda recipe, _: scored(recipe)))
+    simulate(plan_of(), out, SimulatedExecutor())
     place = out / "lora" / "seed-0"
     stored = (place / "recipe.yaml").read_text()
     (place / "recipe.yaml").write_text(stored.replace("epochs: 1.0", "epochs: 2.0"))
     assert (place / "recipe.yaml").read_text() != stored
     grown = plan_of(search={"lr": [*GRID, 2e-3]})
     with pytest.raises(IwloraError, match=r"lora/seed-0 belongs to another recipe"):
-        carry_out(grown, out, Pretend(lambda recipe, _: 0.99 * (recipe.train.lr == 2e-3)))
+        simulate(grown, out, SimulatedExecutor(lambda recipe, _: 0.99 * (recipe.train.lr == 2e-3)))
     assert (place / "result.json").is_file()
 
 
@@ -143,13 +144,13 @@ def test_room_that_cannot_be_made_is_told_and_nothing_is_lost(
     plan_of: Load, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    carry_out(plan_of(), out, Pretend(lambda recipe, _: scored(recipe)))
+    simulate(plan_of(), out, SimulatedExecutor())
     (out / "lora" / "search" / "lr-0.001" / "former").write_text("in the way")
-    with pytest.raises(IwloraError, match="cannot make room for lora, seed 0 in"):
-        carry_out(
+    with pytest.raises(IwloraError, match="cannot move the run of lora, seed 0 out of"):
+        simulate(
             plan_of(search={"lr": [*GRID, 2e-3]}),
             out,
-            Pretend(lambda recipe, _: 0.99 * (recipe.train.lr == 2e-3)),
+            SimulatedExecutor(lambda recipe, _: 0.99 * (recipe.train.lr == 2e-3)),
         )
     assert (out / "lora" / "seed-0" / "result.json").is_file()
 
@@ -168,7 +169,7 @@ def test_room_that_cannot_be_made_is_told_and_nothing_is_lost(
 def test_an_arm_is_marked_where_the_optimum_is_not_inside(
     scores: dict[float, float | None], lr: float | None, words: str | None
 ) -> None:
-    choice = choose("lora", trials(scores))
+    choice = choose_learning_rate("lora", trials(scores))
     assert choice.lr == lr
     assert choice.inside == (words is None)
     assert (words or "") in (choice.remark or "")
@@ -180,24 +181,26 @@ def test_equal_scores_are_told_apart_by_the_loss_and_seeds_are_averaged() -> Non
         Trial(1e-3, 7, "done", 0.8, 0.4, 1.0),
         Trial(1e-2, 7, "done", 0.7, 0.1, 1.0),
     ]
-    assert choose("lora", tied).lr == 1e-3
+    assert choose_learning_rate("lora", tied).lr == 1e-3
     lucky = [*tied, *(Trial(t.lr, 8, "done", 0.9 if t.lr == 1e-2 else 0.75, 1, 1) for t in tied)]
-    assert choose("lora", lucky).lr == 1e-2
+    assert choose_learning_rate("lora", lucky).lr == 1e-2
     broken = [Trial(1e-2, 8, "failed"), *tied, *trials({1e-4: 0.7, 1e-3: 0.7})]
-    assert choose("lora", broken).lr == 1e-3, "a rate that fails with one seed is out"
+    assert choose_learning_rate("lora", broken).lr == 1e-3, "a rate that fails with one seed is out"
 
 
 def test_trials_that_were_not_begun_are_told() -> None:
     some = [*trials({1e-4: 0.6, 1e-3: 0.8, 1e-2: 0.7}), Trial(1e-2, 8, "not begun")]
-    assert "1 of 4 trials of its search were not begun" in str(choose("lora", some).remark)
+    assert "1 of 4 trials of its search did not start" in str(
+        choose_learning_rate("lora", some).remark
+    )
 
 
 def test_an_arm_whose_trials_take_longer_gets_the_same_seconds(
     plan_of: Load, tmp_path: Path
 ) -> None:
     plan = plan_of(search={"lr": GRID, "seeds": [5, 6], "max_seconds": 30})
-    executor = Pretend(lambda recipe, _: scored(recipe), seconds=10.0)
-    carry_out(plan, tmp_path / "out", executor)
+    executor = SimulatedExecutor(lambda recipe, _: best_at_1e_3(recipe), seconds=10.0)
+    simulate(plan, tmp_path / "out", executor)
     begun = [place for place in executor.started if "search" in place.parts]
     assert len(begun) == 2 * 3, "three trials of 10 s an arm, the first seed's"
     assert {place.name for place in begun} == {"seed-5"}
@@ -205,11 +208,11 @@ def test_an_arm_whose_trials_take_longer_gets_the_same_seconds(
     for label in ("lora", "iw-lora"):
         states = [trial["state"] for trial in chosen[label]["trials"]]
         assert states.count("not begun") == 3
-        assert "raise search.max_seconds" in chosen[label]["remark"]
+        assert "search.max_seconds was reached; raise it" in chosen[label]["remark"]
 
 
 def test_a_search_cut_short_knows_the_middle() -> None:
-    assert [lr for lr, _ in order([1, 2, 3, 4, 5], [0])] == [3, 4, 2, 5, 1]
+    assert [lr for lr, _ in trial_order([1, 2, 3, 4, 5], [0])] == [3, 4, 2, 5, 1]
 
 
 @pytest.mark.parametrize(

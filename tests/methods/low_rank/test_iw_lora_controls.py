@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from conftest import tiny_config
-from iwlora.compare.plan.arms import with_controls
+from iwlora.compare.plan.arms import add_controls
 from iwlora.errors import IwloraError
 from iwlora.importance import Importance
 from iwlora.methods import METHODS, Attached
@@ -58,7 +58,7 @@ def weighed(method: IWLora, sensitivity: Sensitivity, seed: int = 0) -> dict[str
 
 
 def test_iw_lora_has_all_its_controls() -> None:
-    assert with_controls(["iw-lora"])[1:] == [
+    assert add_controls(["iw-lora"])[1:] == [
         {"name": name, "label": name}
         for name in (
             "lora-uniform-penalty",

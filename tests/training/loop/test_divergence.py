@@ -14,8 +14,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from grids import Pretend, carry_out, scored
-from iwlora.compare.plan.recipe import Plan, load_plan
+from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.html import write
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import Diverged, IwloraError
@@ -25,6 +25,7 @@ from iwlora.training.recipe import build
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
 from runs import recipe, status, with_options
+from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
 
 def spoiled(model: Path, folder: Path, spoil: Callable[[dict[str, torch.Tensor]], None]) -> Path:
@@ -123,12 +124,12 @@ def test_answers_that_are_no_numbers_are_not_scored(
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-class Diverging(Pretend):
+class Diverging(SimulatedExecutor):
     """Runs of one arm, or at one learning rate, end as a run does whose loss is no number."""
 
-    def ended(self, timeout: float) -> list[tuple[Path, int]]:
+    def wait(self, timeout: float) -> list[tuple[Path, int]]:
         place = self.running[0]
-        found = super().ended(timeout)
+        found = super().wait(timeout)
         if found[0][1] == 2:
             RunDir(place).status("diverged", error="Diverged: the loss is nan in step 3")
         return found
@@ -156,18 +157,18 @@ def test_a_diverging_arm_is_recorded_and_neither_tried_again_nor_counted(
     plan_of: Callable[..., Plan], tmp_path: Path
 ) -> None:
     def behave(recipe: Any, attempt: int) -> float | int:
-        return 2 if recipe.method.name == "dora" else scored(recipe)
+        return 2 if recipe.method.name == "dora" else best_at_1e_3(recipe)
 
     out = tmp_path / "out"
     executor = Diverging(behave)
-    failed, told = carry_out(plan_of(), out, executor)
+    failed, told = simulate(plan_of(), out, executor)
     assert [str(run) for run in failed] == ["dora, seed 0", "dora, seed 1"]
     assert len(executor.started) == 4
     assert any("dora, seed 0 diverged" in line for line in told)
     assert not (out / "failures.jsonl").exists()
 
     again = Diverging(behave)
-    failed, _ = carry_out(plan_of(), out, again)
+    failed, _ = simulate(plan_of(), out, again)
     assert again.started == []
     assert len(failed) == 2
 
@@ -185,8 +186,10 @@ def test_a_diverging_arm_is_recorded_and_neither_tried_again_nor_counted(
 def test_a_run_that_failed_in_another_way_is_still_tried_again(
     plan_of: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    executor = Pretend(lambda recipe, attempt: 2 if attempt == 1 else scored(recipe))
-    failed, _ = carry_out(plan_of(), tmp_path / "out", executor)
+    executor = SimulatedExecutor(
+        lambda recipe, attempt: 2 if attempt == 1 else best_at_1e_3(recipe)
+    )
+    failed, _ = simulate(plan_of(), tmp_path / "out", executor)
     assert failed == []
     assert len(executor.started) == 8
 
@@ -195,11 +198,11 @@ def test_a_learning_rate_that_diverges_is_out_of_the_search(
     plan_of: Callable[..., Plan], tmp_path: Path
 ) -> None:
     def behave(recipe: Any, attempt: int) -> float | int:
-        return 2 if recipe.train.lr == 1e-3 else scored(recipe)  # where it would be best
+        return 2 if recipe.train.lr == 1e-3 else best_at_1e_3(recipe)  # where it would be best
 
     executor = Diverging(behave)
     plan = plan_of(search={"lr": [1e-5, 1e-4, 1e-3]})
-    failed, _ = carry_out(plan, tmp_path / "out", executor)
+    failed, _ = simulate(plan, tmp_path / "out", executor)
     assert failed == []
     found = json.loads((tmp_path / "out" / "search.json").read_text())
     for arm in ("lora", "dora"):
