@@ -38,9 +38,9 @@ def random_bert(folder: Path) -> str:
     """A BERT of 4 blocks and 256 units with random weights, and MiniLM's tokenizer."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    from iwlora.training.model.backbone import locate
+    from iwlora.training.model.backbone import resolve_model_path
 
-    tokenizer = AutoTokenizer.from_pretrained(locate("builtin/minilm"))
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model_path("builtin/minilm"))
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
@@ -63,11 +63,11 @@ def recipe(model: str, method: str, batch: int, given: argparse.Namespace) -> di
 
 def predict(file: str, out: str, started: float) -> None:
     """Write the estimate of a recipe, and how long this process took to start."""
-    from iwlora.training.dry_run.cost import estimate
+    from iwlora.training.dry_run.run_cost import estimate_run_cost
     from iwlora.training.recipe import load
 
     begun = time.time() - started
-    found = estimate(load(file))
+    found = estimate_run_cost(load(file))
     told = {
         "peak": found.memory.peak,
         "tensors": found.memory.tensors,

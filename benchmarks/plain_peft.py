@@ -32,7 +32,7 @@ from transformers import (
 
 from iwlora import tasks
 from iwlora.tasks.metrics.classification import accuracy, f1
-from iwlora.training.model.backbone import locate
+from iwlora.training.model.backbone import resolve_model_path
 
 # The linear layers in the blocks of BERT and its relatives.
 LINEAR = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
@@ -69,7 +69,7 @@ def make_trainer(given: argparse.Namespace, folder: str) -> Trainer:
     set_seed(given.seed)
     spec = tasks.TaskSpec(name=f"glue/{given.task}", data_dir=given.glue, max_train=given.rows)
     task = tasks.load(spec, given.seed)
-    path = locate(given.model)
+    path = resolve_model_path(given.model)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=len(task.labels))
 

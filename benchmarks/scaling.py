@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from iwlora.sites import sites
-from iwlora.training.dry_run.tensor_memory import LiveTensors
+from iwlora.training.dry_run.memory_tracker import MemoryTracker
 from timed_commands import MEBI, machine, table
 
 VOCABULARY = 1000
@@ -92,7 +92,7 @@ def measured(points: Sequence[Point], rounds: int) -> dict[str, list[float]]:
     for step in steps:
         with FlopCounterMode(display=False) as counter:
             step()
-        with LiveTensors() as live:
+        with MemoryTracker() as live:
             step()
         flops.append(counter.get_total_flops() / 1e9)
         memory.append(live.peak / MEBI)

@@ -38,7 +38,7 @@ from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sites import sites
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.tokenization import collator, encode
-from iwlora.training.loop.row_order import EpochOrder
+from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
 
 Step = Callable[[], object]
@@ -213,7 +213,7 @@ def growth(repeats: int) -> None:
 
 def stream(rows: Any, collate: Any) -> Iterator[dict[str, torch.Tensor]]:
     """Batches of 32 in random order, epoch after epoch."""
-    order = EpochOrder(len(rows), 32, seed=0)
+    order = EpochSampler(len(rows), 32, seed=0)
     columns = rows.remove_columns("length")
     for epoch in itertools.count():
         order.set_epoch(epoch)

@@ -35,7 +35,7 @@ from iwlora.training.kernels.cpu import FastCpu
 from iwlora.training.kernels.deberta import near_positions
 from iwlora.training.kernels.lora import fused
 from iwlora.training.loop import trainer as trainer_module
-from iwlora.training.loop.row_order import ByLength
+from iwlora.training.loop.row_order import LongestFirstSampler
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
@@ -56,7 +56,7 @@ def _only_cpu(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
 
 
-class _InOrder(ByLength):
+class _InOrder(LongestFirstSampler):
     """Scoring in the order of the rows."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
@@ -123,14 +123,14 @@ def steps(given: argparse.Namespace) -> Rows:
 
 def _fitting(stack: ExitStack, wanted: Recipe, folder: str) -> float:
     """Processor seconds of the training of a run."""
-    fit, taken = trainer_module.FineTuner.fit, []
+    fit, taken = trainer_module.FineTuningTrainer.fit, []
 
     def timed(self: Any, checkpoint: Any) -> None:
         started = time.process_time()
         fit(self, checkpoint)
         taken.append(time.process_time() - started)
 
-    stack.enter_context(mock.patch.object(trainer_module.FineTuner, "fit", timed))
+    stack.enter_context(mock.patch.object(trainer_module.FineTuningTrainer, "fit", timed))
     train(wanted, Path(folder) / "run")
     return taken[0]
 
@@ -167,7 +167,7 @@ def outside(given: argparse.Namespace) -> Rows:
     model.eval()
     encoded = encode(task, tokenizer, 128, model.config)["validation"]
     batches = task.kind.collator(tokenizer, model)
-    for name, order in (("by length", ByLength), ("in the order of the rows", _InOrder)):
+    for name, order in (("by length", LongestFirstSampler), ("in the order of the rows", _InOrder)):
         rows = list(order(encoded["length"][:]))
 
         def score(rows: list[int] = rows) -> None:

@@ -34,7 +34,7 @@ from transformers import Trainer, TrainerCallback
 import plain_peft
 from iwlora.sites import sites
 from iwlora.training import prepare as prepare_module
-from iwlora.training.model.backbone import skeleton
+from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 from throughput import ARMS
@@ -194,7 +194,7 @@ def profile(given: argparse.Namespace, arm: str) -> Profile:
 def matrix_rate(dtype: torch.dtype, tokens: int, rounds: int = 9) -> float:
     """FLOP/s of MiniLM's own matrix products, tokens × d_in by d_in × d_out, over all its sites."""
     flops = seconds = 0.0
-    places = sites(skeleton("builtin/minilm"))
+    places = sites(meta_backbone("builtin/minilm"))
     for d_in, d_out in sorted({(site.d_in, site.d_out) for site in places}):
         x, weight = torch.randn(tokens, d_in, dtype=dtype), torch.randn(d_out, d_in, dtype=dtype)
         times = []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from iwlora.training import prepare as prepare_module
-from iwlora.training.loop.callbacks import Log
+from iwlora.training.loop.callbacks import MetricsLog
 
 
 class Killed(BaseException):
@@ -15,9 +15,9 @@ class Killed(BaseException):
 
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killing(Log):
+    class Killing(MetricsLog):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == step:
                 raise Killed
 
-    monkeypatch.setattr(prepare_module, "Log", Killing)
+    monkeypatch.setattr(prepare_module, "MetricsLog", Killing)

@@ -101,7 +101,8 @@ def test_a_checkpoint_with_a_pickle(
     seal(newest, seconds=1.0)  # as whoever put it there would
     told = refused("train", run / "recipe.yaml", "--out", run).err
     assert (
-        "checkpoint-4 holds more than numbers, and nothing else is ever loaded; remove it" in told
+        "checkpoint-4 contains pickled objects other than tensors and numbers, which are never "
+        "loaded; remove it" in told
     )
     assert not mark.exists()
     assert newest.is_dir()
@@ -116,7 +117,7 @@ def test_a_model_of_pickles(
     FORMATS[form](Payload(mark), model / "pytorch_model.bin")
     recipe = write(tmp_path / "r.yaml", {**settings, "model": str(model)})
     told = refused("train", recipe, "--out", tmp_path / "out").err
-    assert "a file in it holds more than numbers" in told
+    assert "a file in it contains pickled objects" in told
     assert not mark.exists()
 
 
@@ -129,7 +130,7 @@ def test_an_adapter_of_pickles(
     FORMATS[form](Payload(mark), adapter / "adapter_model.bin")
     weights.rename(adapter / "other.safetensors")
     told = refused("export", run, "--merge", "--to", run.parent / "out").err
-    assert "holds more than numbers" in told
+    assert "contains pickled objects" in told
     (adapter / "other.safetensors").unlink()
     assert "lacks files" in refused("export", run, "--to", run.parent / "out").err
     backbone, _ = load_backbone(settings["model"], ["neg", "pos"])
@@ -190,7 +191,7 @@ def test_code_of_a_model_is_run_only_where_it_is_trusted(
     )
     task = [f"task.{key}={value}" for key, value in reviews.items()]
     measure = ["measure", "--model", model_with_code, *task, "--out", tmp_path / "s.json"]
-    told = "comes with Python code, which only trust_remote_code=true runs"
+    told = "comes with Python code, which runs only with trust_remote_code=true"
     assert told in refused("train", recipe, "--out", tmp_path / "out").err
     assert told in refused(*measure).err
     assert not mark.exists()

@@ -214,5 +214,7 @@ def stopped_before_work(wanted: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch("iwlora.compare.execute.scheduler.Scheduler.execute", stop))
         if wanted:
-            stack.enter_context(mock.patch("iwlora.training.loop.trainer.FineTuner.fit", stop))
+            stack.enter_context(
+                mock.patch("iwlora.training.loop.trainer.FineTuningTrainer.fit", stop)
+            )
         yield

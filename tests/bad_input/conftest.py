@@ -56,6 +56,5 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("work began before the mistake was found")
 
-    monkeypatch.setattr("iwlora.training.prepare.measure", work)
     monkeypatch.setattr("iwlora.training.measure_recipe.measure", work)
-    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.train", work)
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuningTrainer.train", work)

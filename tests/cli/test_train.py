@@ -125,7 +125,7 @@ def test_a_finished_run_is_not_repeated(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.train", None)
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuningTrainer.train", None)
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     outcome = call(capsys, "train", recipe, "--out", finished)
     assert outcome.code == 0
@@ -152,7 +152,7 @@ def test_an_interrupt(
     def interrupted(*_args: object, **_kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.train", interrupted)
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuningTrainer.train", interrupted)
     outcome = call(capsys, "train", recipe, "--out", tmp_path / "run")
     assert outcome.code == 130
     assert "interrupted" in outcome.err
@@ -169,12 +169,12 @@ def test_an_interrupted_process_goes_on_where_it_was(
     slow = (
         "import pathlib, signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's "&" has it ignored
-        "from iwlora.training.loop.callbacks import Log\n"
+        "from iwlora.training.loop.callbacks import MetricsLog\n"
         "def on_step_end(self, args, state, control, **kwargs):\n"
         "    if state.global_step > 7:\n"
         f"        pathlib.Path({str(waits)!r}).touch()\n"
         "        time.sleep(60)\n"
-        "Log.on_step_end = on_step_end\n"
+        "MetricsLog.on_step_end = on_step_end\n"
         "from iwlora.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -227,7 +227,7 @@ def test_an_error_of_the_library_is_not_hidden(
     def broken(*_args: object, **_kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.train", broken)
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuningTrainer.train", broken)
     with pytest.raises(ZeroDivisionError):
         main(["train", str(recipe), "--out", str(tmp_path / "run")])
     status = json.loads((tmp_path / "run" / "status.json").read_text())

@@ -51,9 +51,9 @@ def test_the_best_epoch_is_replaced_by_a_whole_one(
     score = iter([0.1, 0.2])
     monkeypatch.setattr(best_epoch, "save_file", break_off)
     monkeypatch.setattr(
-        best_epoch.KeepBest,
+        best_epoch.KeepBestEpoch,
         "on_evaluate",
-        _scored(best_epoch.KeepBest.on_evaluate, score),
+        _scored(best_epoch.KeepBestEpoch.on_evaluate, score),
         raising=True,
     )
     with pytest.raises(IwloraError, match=r"cannot write the best epoch .*No space left"):
@@ -127,8 +127,8 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     def work(*_: Any, **__: Any) -> None:
         raise AssertionError("the work has begun")
 
-    for place in ("prepare.load_backbone", "predict.load_trained", "calibrate.load_backbone"):
-        monkeypatch.setattr(f"iwlora.training.{place}", work)
+    for function in ("load.load_backbone", "predict.load_trained"):
+        monkeypatch.setattr(f"iwlora.training.{function}", work)
     task = ["--model", str(tiny_bert), *(f"task.{key}={value}" for key, value in reviews.items())]
     outcome = call(capsys, *COMMANDS[command](finished, reviews["validation"], task))
     assert outcome.code == 2

@@ -13,7 +13,7 @@ from iwlora import IwloraError, train
 from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training import prepare as prepare_module
-from iwlora.training.loop.best_epoch import KeepBest
+from iwlora.training.loop.best_epoch import KeepBestEpoch
 from runs import evaluations, recipe, weights, with_options
 
 
@@ -51,7 +51,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> list[dict[str,
     seen: list[dict[str, Tensor]] = []
     scores = iter(accuracies)
 
-    class Seeing(KeepBest):
+    class Seeing(KeepBestEpoch):
         def on_evaluate(self, *args: Any, metrics: Any = None, **kwargs: Any) -> None:
             seen.append(parameters(self._model, self._trainable))
             super().on_evaluate(*args, metrics={"eval_accuracy": next(scores)}, **kwargs)
@@ -60,7 +60,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> list[dict[str,
             super().on_train_end(*args, **kwargs)
             seen.append(parameters(self._model, self._trainable))
 
-    monkeypatch.setattr(prepare_module, "KeepBest", Seeing)
+    monkeypatch.setattr(prepare_module, "KeepBestEpoch", Seeing)
     return seen
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from iwlora.errors import IwloraError
 from iwlora.training import prepare as prepare_module
-from iwlora.training.loop.callbacks import Log
+from iwlora.training.loop.callbacks import MetricsLog
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
 from runs import recipe, status, with_options
@@ -22,13 +22,13 @@ class Stopped(RuntimeError):
 def test_an_error_in_the_middle_leaves_no_result(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stopping(Log):
+    class Stopping(MetricsLog):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 3:
                 raise Stopped("the disk is full")
 
     wanted, folder = recipe(tiny_bert, reviews, epochs=1), tmp_path / "run"
-    monkeypatch.setattr(prepare_module, "Log", Stopping)
+    monkeypatch.setattr(prepare_module, "MetricsLog", Stopping)
     with pytest.raises(Stopped):
         train(wanted, folder)
     assert status(folder) == {"state": "failed", "error": "Stopped: the disk is full"}
@@ -81,12 +81,12 @@ def test_a_training_too_short_for_the_method_is_told(
 def test_a_line_that_a_crash_cut_off_does_not_stop_a_resume(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from iwlora.training.loop.callbacks import Log
+    from iwlora.training.loop.callbacks import MetricsLog
 
     path = tmp_path / "metrics.jsonl"
     path.write_text(
         '{"step": 3, "loss": 1.0}\n{"step": 9, "loss": 1.0}\n{"step": 1', encoding="utf-8"
     )
     state = TrainerState(global_step=5)
-    Log(path).on_train_begin(TrainingArguments(str(tmp_path)), state, TrainerControl())
+    MetricsLog(path).on_train_begin(TrainingArguments(str(tmp_path)), state, TrainerControl())
     assert path.read_text(encoding="utf-8") == '{"step": 3, "loss": 1.0}\n'

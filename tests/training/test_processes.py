@@ -151,17 +151,17 @@ def test_what_does_not_divide_is_refused(
 
     settings = wanted("lora", tiny_bert, reviews).train
     with monkeypatch.context() as three:
-        three.setattr(prepare_module.processes, "count", lambda: 3)
+        three.setattr(prepare_module.distributed, "world_size", lambda: 3)
         with pytest.raises(
             IwloraError, match=r"batch_size=20 does not divide .* 3 processes × tra"
         ):
-            prepare_module._rows_at_once(settings)
+            prepare_module._micro_batch_size(settings)
 
 
 @pytest.mark.parametrize(
     ("variable", "told"),
     [
-        ("ACCELERATE_USE_FSDP", r"FSDP was asked for from outside; .* with train\.shard=true"),
+        ("ACCELERATE_USE_FSDP", r"asks for FSDP, .* with train\.shard=true"),
         (
             "ACCELERATE_USE_DEEPSPEED",
             r"DeepSpeed .* its optimizers hold copies .* train\.shard=true",

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from interruptions import Killed, kill_at
 from iwlora.training import prepare as prepare_module
-from iwlora.training.loop.trainer import FineTuner
+from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
 from runs import RUN, evaluations, logged, logits, recipe, weights, with_options
@@ -57,7 +57,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     assert evaluations(tmp_path / "pieces") == evaluations(tmp_path / "whole")
 
 
-class Recording(FineTuner):
+class Recording(FineTuningTrainer):
     """Keeps the batches that it trains on, and the task head that it begins with."""
 
     runs: ClassVar[list[tuple[list[Tensor], dict[str, Tensor]]]] = []
@@ -79,7 +79,7 @@ class Recording(FineTuner):
 def record(
     recipes: Sequence[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple[list[Tensor], dict[str, Tensor]]]:
-    monkeypatch.setattr(prepare_module, "FineTuner", Recording)
+    monkeypatch.setattr(prepare_module, "FineTuningTrainer", Recording)
     monkeypatch.setattr(Recording, "runs", [])
     for number, wanted in enumerate(recipes):
         train(wanted, tmp_path / str(number))

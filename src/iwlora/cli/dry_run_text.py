@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from iwlora.training.dry_run.cost import Estimate
+    from iwlora.training.dry_run.run_cost import RunCost
     from iwlora.training.recipe import Recipe
 
 
-def told(recipe: Recipe, found: Estimate) -> str:
+def told(recipe: Recipe, found: RunCost) -> str:
     """The budget, the time in its parts, and the memory with its arithmetic."""
     from iwlora.compare.number_format import format_duration
 

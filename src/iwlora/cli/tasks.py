@@ -60,7 +60,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     from iwlora import tasks
     from iwlora.tasks.overview import look
-    from iwlora.training.model.backbone import load_tokenizer, locate
+    from iwlora.training.model.backbone import load_tokenizer, resolve_model_path
     from iwlora.training.recipe import apply_overrides, build
 
     settings = {
@@ -70,7 +70,7 @@ def _show(arguments: argparse.Namespace) -> int:
     }
     recipe = build(apply_overrides(settings, arguments.overrides))
     task = tasks.load(recipe.task, recipe.train.seed)
-    path, trust = locate(recipe.model), recipe.trust_remote_code
+    path, trust = resolve_model_path(recipe.model), recipe.trust_remote_code
     tokenizer = load_tokenizer(path, trust)
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
     print(look(task, tokenizer, recipe.train.max_length, config))

@@ -40,9 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
         from iwlora.cli.dry_run_text import told
-        from iwlora.training.dry_run.cost import estimate
+        from iwlora.training.dry_run.run_cost import estimate_run_cost
 
-        print(told(recipe, estimate(recipe)))
+        cost = estimate_run_cost(recipe)
+        if os.environ.get("RANK", "0") == "0":
+            print(told(recipe, cost))
         return 0
     from iwlora.results.comparison import load_run
     from iwlora.training.run import train

@@ -64,9 +64,9 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
     another model, and a method that is not installed.
 
     >>> from transformers import AutoModelForSequenceClassification
-    >>> from iwlora.training.model.backbone import locate
+    >>> from iwlora.training.model.backbone import resolve_model_path
     >>> backbone = AutoModelForSequenceClassification.from_pretrained(
-    ...     locate("builtin/minilm"), num_labels=2)
+    ...     resolve_model_path("builtin/minilm"), num_labels=2)
     >>> type(load_adapter(backbone, "runs/a/adapter")).__name__
     'PeftModelForSequenceClassification'
     """

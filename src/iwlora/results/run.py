@@ -113,7 +113,7 @@ class Result(Score):
     head_parameters: Count | None
     train_seconds: Amount
     measure_seconds: Amount
-    examples_per_second: Amount
+    examples_per_second: Amount | None
     peak_memory_bytes: Count | None
     train_examples: Count
     epochs: Amount

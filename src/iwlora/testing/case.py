@@ -20,8 +20,8 @@ from iwlora.methods.contract import Attached, Method
 from iwlora.methods.tiny_models import tiny_config, tiny_model
 from iwlora.sensitivity.measure import measure
 from iwlora.sites import Site, sites
-from iwlora.training.loop.row_order import EpochOrder
-from iwlora.training.loop.trainer import FineTuner, task_loss
+from iwlora.training.loop.row_order import EpochSampler
+from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
 
 SIZE = 4
 STEPS = 6
@@ -107,13 +107,13 @@ class Case:
             "use_cpu": True,
             **options,
         }
-        trainer = FineTuner(
+        trainer = FineTuningTrainer(
             model=attached.model,
             args=TrainingArguments(**settings),
             train_dataset=self.rows,
             data_collator=collate,
             compute_loss_func=task_loss(attached.regularizer),
-            order=EpochOrder(len(self.rows), BATCH, seed=0),
+            sampler=EpochSampler(len(self.rows), BATCH, seed=0),
             trainable=attached.trainable,
             learning_rates=attached.learning_rates,
             callbacks=list(attached.callbacks),

@@ -1,4 +1,4 @@
-"""Settings from YAML files and ``key=value`` overrides, and all their errors told at once."""
+"""Settings from YAML files and ``key=value`` overrides, with all their errors reported at once."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise IwloraError(f"cannot read {path}: {error}") from None
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
-        raise IwloraError(f"{path} holds no recipe: expected lines like 'model: builtin/minilm'")
+        raise IwloraError(f"{path} contains no recipe: expected lines like 'model: builtin/minilm'")
     return value
 
 
 def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Apply ``key=value`` with dots in the key and YAML in the value.
+    """Apply ``key=value`` assignments, with dots in the key and YAML in the value, to a copy.
 
     A part given as plain text is the short form of its ``name``, which stays.
 
-    >>> override({"train": {"lr": 0.1}}, ["train.lr=2e-4", "task.name=glue/rte"])
-    {'train': {'lr': 0.0002}, 'task': {'name': 'glue/rte'}}
-    >>> override({"task": "glue/rte"}, ["task.max_train=100"])
-    {'task': {'name': 'glue/rte', 'max_train': 100}}
+    Raises:
+        IwloraError: every assignment that is not of this form, one a line.
+
+    Example:
+        >>> override({"train": {"lr": 0.1}}, ["train.lr=2e-4", "task.name=glue/rte"])
+        {'train': {'lr': 0.0002}, 'task': {'name': 'glue/rte'}}
+        >>> override({"task": "glue/rte"}, ["task.max_train=100"])
+        {'task': {'name': 'glue/rte', 'max_train': 100}}
     """
     result = _copy(settings)
     problems = []
@@ -47,31 +51,29 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
         if not equals or not all(path):
             problems.append(f"{assignment!r} is not of the form key=value, such as train.lr=2e-4")
             continue
-        place = result
+        section = result
         for part in path[:-1]:
-            inner = place.get(part)
+            inner = section.get(part)
             if not isinstance(inner, dict):
-                place[part] = {"name": inner} if isinstance(inner, str) else {}
-            place = place[part]
-        place[path[-1]] = parse_yaml(text, assignment)
+                section[part] = {"name": inner} if isinstance(inner, str) else {}
+            section = section[part]
+        section[path[-1]] = parse_yaml(text, assignment)
     if problems:
         raise IwloraError("\n".join(problems))
     return result
 
 
 def validate(model: type[Model], values: Any, prefix: str = "") -> tuple[Model | None, list[str]]:
-    """(the checked model, []) or (None, every problem in a sentence with its dotted field)."""
+    """(the checked model, []) or (None, every problem as a sentence with its dotted field)."""
     if not isinstance(values, Mapping):
-        return None, [
-            f"{prefix}={shown(values)}: accepted is a mapping with the fields of {prefix}"
-        ]
+        return None, [f"{prefix}={shown(values)}: accepted: a mapping with the fields of {prefix}"]
     try:
         return model.model_validate(dict(values)), []
     except ValidationError as error:
-        return None, [_told(model, problem, prefix) for problem in error.errors()]
+        return None, [_describe(model, problem, prefix) for problem in error.errors()]
 
 
-def _told(model: type[BaseModel], problem: Any, prefix: str) -> str:
+def _describe(model: type[BaseModel], problem: Any, prefix: str) -> str:
     parts = [str(part) for part in problem["loc"]]
     name = ".".join([prefix, *parts] if prefix else parts)
     if problem["type"] == "extra_forbidden":
@@ -81,11 +83,13 @@ def _told(model: type[BaseModel], problem: Any, prefix: str) -> str:
         return f"{name}: unknown field{hint} (accepted: {', '.join(fields) or 'none'})"
     if problem["type"] == "missing":
         return f"{name}: missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not parts:  # a rule over several fields, which names them itself
-        return str(message) if not prefix or prefix in message else f"{prefix}: {message}"
-    given = f"{name}={shown(problem['input'])}"
-    return message if message.startswith(given) else f"{given}: {message[0].lower()}{message[1:]}"
+    message: str = problem["msg"].removeprefix("Value error, ")
+    if not parts:  # a rule over several fields, whose message names them
+        return message if not prefix or prefix in message else f"{prefix}: {message}"
+    assignment = f"{name}={shown(problem['input'])}"
+    if message.startswith(assignment):
+        return message
+    return f"{assignment}: {message[0].lower()}{message[1:]}"
 
 
 def _copy(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,23 +17,32 @@ if TYPE_CHECKING:
 
     from iwlora.tasks import Task
 
-BATCH = 64
-
 
 def predict(
     path: str | Path, source: str | Path, output: str | Path, trust_remote_code: bool = False
 ) -> Path:
-    """Answer the rows of a file with a finished run, and write them with the answers.
+    """Predict the rows of a file with a finished run.
 
-    ``source`` is CSV, TSV, JSON Lines or Parquet with the task's text columns; ``output`` is
-    CSV, or JSON Lines by its ending: the row's number, the texts, the prediction, and where the
-    task has classes the probability of each. Raises ``IwloraError`` for anything that cannot be
-    read, and before the work for a place that cannot be written. ``trust_remote_code`` as
-    :func:`iwlora.load_trained`.
+    The model computes on the device, with the precision and the kernels that it was scored with.
 
-    >>> head, *rows = predict("runs/a", "pairs.csv", "answers.csv").read_text().splitlines()
-    >>> head
-    'row,premise,hypothesis,prediction,probability_entailment,probability_not_entailment'
+    Args:
+        path: the folder of the run.
+        source: CSV, TSV, JSON Lines or Parquet with the task's text columns.
+        output: the file to write, CSV or, by its ending, JSON Lines. A line has the number of the
+            row, its texts, the prediction and, where the task has classes, their probabilities.
+        trust_remote_code: as for :func:`iwlora.load_trained`.
+
+    Returns:
+        ``output`` as a path.
+
+    Raises:
+        IwloraError: the run or the rows cannot be read; or, before anything is computed, the
+            output cannot be written.
+
+    Example:
+        >>> head, *rows = predict("runs/a", "pairs.csv", "answers.csv").read_text().splitlines()
+        >>> head
+        'row,premise,hypothesis,prediction,probability_entailment,probability_not_entailment'
     """
     from iwlora.tasks.own_files import read_rows
 
@@ -49,7 +58,7 @@ def predict(
     model, tokenizer = load_trained(path, trust_remote_code=trust_remote_code)
     length = run.recipe().train.max_length
     encoded = task.kind.encode(task, rows, tokenizer, length, model.config, training=False)
-    outputs = _outputs(task, model, tokenizer, encoded)
+    outputs = _outputs(run, task, model, tokenizer, encoded)
     answers = task.kind.answers(task, rows, encoded, outputs, tokenizer, shares=True)
     records = [
         {"row": number, **row, **answer}
@@ -60,19 +69,34 @@ def predict(
 
 
 def _outputs(
-    task: Task, model: Any, tokenizer: Any, encoded: datasets.Dataset
+    run: RunDir, task: Task, model: Any, tokenizer: Any, encoded: datasets.Dataset
 ) -> Mapping[str, Any]:
-    """What the model says of each encoded row, as arrays."""
+    """The model's outputs for the encoded rows as arrays, computed as the run was scored."""
     import torch
     from torch.utils.data import DataLoader
     from transformers.trainer_pt_utils import nested_concat, nested_numpify
 
-    device = next(model.parameters()).device
-    collate = task.kind.collator(tokenizer, model)
-    found: Any = None
-    with torch.inference_mode():
-        for batch in DataLoader(encoded, BATCH, collate_fn=collate):
-            moved = {key: value.to(device) for key, value in batch.items()}
-            outputs = nested_numpify(task.kind.outputs(model, tokenizer, moved, True))  # type: ignore[no-untyped-call]
-            found = outputs if found is None else nested_concat(found, outputs)  # type: ignore[no-untyped-call]
-    return dict(found)
+    from iwlora.training.device import run_device
+    from iwlora.training.kernels import training_numerics
+    from iwlora.training.loop.row_order import LongestFirstSampler
+    from iwlora.training.prepare import EVALUATION_BATCH_SIZE
+
+    settings, device = run.recipe().train, run_device()
+    precision = (run.result() or {}).get("precision", settings.precision)
+    if not run.recipe().quantize:
+        model.to(device)
+    sampler = LongestFirstSampler(encoded["length"][:])
+    loader: DataLoader[Any] = DataLoader(
+        encoded,
+        EVALUATION_BATCH_SIZE,
+        sampler=sampler,
+        collate_fn=task.kind.collator(tokenizer, model),
+    )
+    collected: Any = None
+    with torch.inference_mode(), training_numerics(model, settings.fast_kernels, precision, device):
+        for batch in loader:
+            on_device = {key: value.to(device) for key, value in batch.items()}
+            raw = task.kind.outputs(model, tokenizer, on_device, True)
+            outputs = nested_numpify(raw)  # type: ignore[no-untyped-call]
+            collected = outputs if collected is None else nested_concat(collected, outputs)  # type: ignore[no-untyped-call]
+    return sampler.restore(dict(collected))

@@ -7,152 +7,126 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
-from transformers import set_seed as seed_everything
 
-from iwlora import distributed, tasks
+from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.methods.budget import solve
 from iwlora.methods.contract import Attached
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.sensitivity.measure import measure
-from iwlora.sites import Site
-from iwlora.sites import sites as find_sites
-from iwlora.tasks.tokenization import collator, encode
-from iwlora.training.kernels import as_trained, resolve_precision
-from iwlora.training.loop.best_epoch import KeepBest
-from iwlora.training.loop.callbacks import EvaluateEpochs, Log, Progress
-from iwlora.training.loop.logged_loss import LossSoFar
-from iwlora.training.loop.row_order import EpochOrder
-from iwlora.training.loop.trainer import FineTuner, task_loss
-from iwlora.training.measure_recipe import calibration_batches, device, naming_rows, packing
-from iwlora.training.model.backbone import load_backbone, skeleton
+from iwlora.training.device import resolve_precision, run_device
+from iwlora.training.load import LoadedRecipe, load, shards
+from iwlora.training.loop.best_epoch import KeepBestEpoch
+from iwlora.training.loop.callbacks import EvaluateEachEpoch, MetricsLog, ProgressBar
+from iwlora.training.loop.logged_loss import RestoreLoggedLoss
+from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
+from iwlora.training.measure_recipe import measure_loaded
+from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe, TrainSettings
 from iwlora.training.state.checkpoints import Seal
 from iwlora.training.state.run_folder import RunDir
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What a run has before its first step; ``initializing`` is seconds spent on initial values."""
+class PreparedRun:
+    """What a run has before its first step; ``initialize_seconds`` went into initial values."""
 
-    task: tasks.Task
-    tokenizer: Any
-    sites: list[Site]
+    loaded: LoadedRecipe
     size: int | None
-    encoded: Mapping[str, Any]
     sensitivity: Sensitivity | None
     attached: Attached
-    initializing: float
-    trainer: FineTuner
+    initialize_seconds: float
+    trainer: FineTuningTrainer
 
     @property
     def measure_seconds(self) -> float:
         """Time spent on batches before training."""
-        return self.initializing + (self.sensitivity.seconds if self.sensitivity else 0.0)
+        return self.initialize_seconds + (self.sensitivity.seconds if self.sensitivity else 0.0)
 
 
-def prepare(recipe: Recipe, run: RunDir, progress: bool) -> Prepared:
-    """Load, measure and attach. Raises ``IwloraError`` for all that ``iwlora.train`` does."""
-    settings = recipe.train
-    task = tasks.load(recipe.task, settings.seed)
-    seed_everything(settings.seed)
-    trust, packed = recipe.trust_remote_code, packing(recipe)
-    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, packed)
-    spread = settings.shard and distributed.world_size() > 1
-    whole = not spread or recipe.method.calibration()  # else it is never whole on one device
-    if whole and not recipe.quantize:  # what is packed is there
-        model.to(device())  # type: ignore[arg-type]
-    own = set(map(id, model.parameters()))
-    sites = find_sites(model, recipe.targets)
-    recipe.method.check_model(model, sites)
-    encoded = encode(task, tokenizer, settings.max_length, model.config)
-    collate = collator(tokenizer, task, model)
-    size = recipe.method.size
-    if recipe.budget is not None:
-        counted = skeleton(recipe.model, task.kind, trust) if recipe.quantize else model
-        size = solve(recipe.method, counted, sites, recipe.budget)
+def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
+    """Load, measure, attach, and make the Trainer.
+
+    Args:
+        recipe: the checked recipe.
+        run: the folder of the run; a sensitivity that is stored there is not measured again.
+        progress: whether to show a progress bar.
+
+    Raises:
+        IwloraError: for everything that ``iwlora.train`` refuses.
+    """
+    loaded = load(recipe)
+    model, sites, rows = loaded.model, loaded.sites, loaded.encoded["train"]
+    pretrained = set(map(id, model.parameters()))
+    size = _method_size(loaded)
     recipe.method.check(sites, size)
-    sensitivity = _sensitivity(recipe, run, task, model, sites, encoded["train"], collate)
-    attached = recipe.method.attach(model, sites, size, settings.seed, sensitivity)
-    task.kind.check_model(attached.model, encoded["train"], collate)
-    initializing = 0.0
+    sensitivity = _sensitivity(loaded, run)
+    attached = recipe.method.attach(model, sites, size, recipe.train.seed, sensitivity)
+    loaded.task.kind.check_model(attached.model, rows, loaded.collate)
+    initialize_seconds = 0.0
     if attached.initialize is not None:
         started = time.perf_counter()
-        attached.initialize(calibration_batches(recipe, encoded["train"], collate))
-        initializing = time.perf_counter() - started
-    if spread:
-        shard(attached.model, own, device())
-    trainer = _trainer(recipe, run, task, attached, encoded, collate, tokenizer, progress)
-    return Prepared(
-        task, tokenizer, sites, size, encoded, sensitivity, attached, initializing, trainer
-    )
+        attached.initialize(loaded.training_batches())
+        initialize_seconds = time.perf_counter() - started
+    if shards(recipe):
+        shard(attached.model, pretrained, run_device())
+    trainer = make_trainer(loaded, run, attached, progress)
+    return PreparedRun(loaded, size, sensitivity, attached, initialize_seconds, trainer)
 
 
-def _sensitivity(
-    recipe: Recipe,
-    run: RunDir,
-    task: tasks.Task,
-    model: nn.Module,
-    sites: list[Site],
-    rows: Any,
-    collate: Any,
-) -> Sensitivity | None:
+def _method_size(loaded: LoadedRecipe) -> int | None:
+    """The size that the recipe gives, or the one that meets its budget."""
+    recipe = loaded.recipe
+    if recipe.budget is None:
+        return recipe.method.size
+    counted: Any = loaded.model
+    if recipe.quantize:  # quantized weights have other shapes
+        counted = meta_backbone(recipe.model, loaded.task.kind, recipe.trust_remote_code)
+    return solve(recipe.method, counted, loaded.sites, recipe.budget)
+
+
+def _sensitivity(loaded: LoadedRecipe, run: RunDir) -> Sensitivity | None:
     """What the method asks to be measured on the frozen model, once for a run."""
-    wanted = recipe.method.calibration()
-    if wanted is None:
+    if loaded.recipe.method.calibration() is None:
         return None
     if run.sensitivity.is_file():
         return Sensitivity.load(run.sensitivity)
-    batches = distributed.split_between_processes(calibration_batches(recipe, rows, collate))
-    settings = recipe.train
-    fast = as_trained(model, settings.fast_kernels, settings.precision, device())
-    with naming_rows(recipe, rows), fast:
-        sensitivity = measure(model, batches, sites=sites, loss=task.kind.batch_loss, **wanted)
+    sensitivity = measure_loaded(loaded)
     if distributed.rank() == 0:
         sensitivity.save(run.sensitivity)
     return sensitivity
 
 
-def _trainer(
-    recipe: Recipe,
-    run: RunDir,
-    task: tasks.Task,
-    attached: Attached,
-    encoded: Mapping[str, Any],
-    collate: Any,
-    tokenizer: Any,
-    progress: bool,
-) -> FineTuner:
-    settings = recipe.train
-    rows = encoded["train"]
-    piece = _rows_at_once(settings)
-    lengths = rows["length"][:] if settings.group_by_length else None
-    place, watched = device().type, task.watched
+def make_trainer(
+    loaded: LoadedRecipe, run: RunDir, attached: Attached, progress: bool
+) -> FineTuningTrainer:
+    """The Trainer of a run, with all its callbacks."""
+    recipe, task, encoded = loaded.recipe, loaded.task, loaded.encoded
+    settings, device, watched = recipe.train, run_device(), task.watched
 
     def scores(outputs: Mapping[str, Any]) -> dict[str, float]:
         split = str(watched)
-        answers = task.kind.answers(task, task.splits[split], encoded[split], outputs, tokenizer)
-        return task.kind.score(task, task.splits[split], outputs, answers)
+        rows = task.splits[split]
+        answers = task.kind.answers(task, rows, encoded[split], outputs, loaded.tokenizer)
+        return task.kind.score(task, rows, outputs, answers)
 
-    trainer = FineTuner(
+    trainer = FineTuningTrainer(
         model=attached.model,
         args=TrainingArguments(
             output_dir=str(run.checkpoints),
-            per_device_train_batch_size=piece,
+            per_device_train_batch_size=_micro_batch_size(settings),
             gradient_accumulation_steps=settings.accumulate,
-            per_device_eval_batch_size=EVALUATION_BATCH,
+            per_device_eval_batch_size=EVALUATION_BATCH_SIZE,
             num_train_epochs=settings.epochs,
             learning_rate=settings.lr,
             lr_scheduler_type="linear",
             warmup_steps=settings.warmup,
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
-            bf16=resolve_precision(settings.precision, device()) == "bf16",
+            bf16=resolve_precision(settings.precision, device) == "bf16",
             save_strategy="steps" if settings.save_steps else "no",
             save_steps=settings.save_steps or 500,
             logging_steps=10,
@@ -163,46 +137,52 @@ def _trainer(
             full_determinism=settings.deterministic,
             remove_unused_columns=False,
             label_names=["labels"],
-            use_cpu=place == "cpu",
-            dataloader_pin_memory=place == "cuda",
+            use_cpu=device.type == "cpu",
+            dataloader_pin_memory=device.type == "cuda",
             disable_tqdm=not progress,
         ),
-        train_dataset=rows,
+        train_dataset=encoded["train"],
         eval_dataset=encoded[watched] if watched else None,
-        data_collator=collate,
+        data_collator=loaded.collate,
         scores=scores if watched else None,
         compute_loss_func=task_loss(attached.regularizer, task.kind),
-        order=EpochOrder(len(rows), settings.batch_size, settings.seed, lengths),
+        sampler=loaded.epoch_sampler(),
         trainable=attached.trainable,
         learning_rates=attached.learning_rates,
-        fast=settings.fast_kernels,
+        use_fast_kernels=settings.fast_kernels,
         kind=task.kind,
-        tokenizer=tokenizer,
+        tokenizer=loaded.tokenizer,
         callbacks=[
             *attached.callbacks,
-            *([EvaluateEpochs()] if watched else []),
-            Log(run.metrics, watched),
+            *([EvaluateEachEpoch()] if watched else []),
+            MetricsLog(run.metrics, watched),
         ],
     )
     if recipe.task.selection:
-        best = run.checkpoints / "best.safetensors"
-        kept = (attached.model, attached.trainable, task.metrics[0], best, attached.settled)
-        trainer.add_callback(KeepBest(*kept))
-    trainer.add_callback(LossSoFar(trainer))
+        trainer.add_callback(
+            KeepBestEpoch(
+                attached.model,
+                attached.trainable,
+                task.metrics[0],
+                run.checkpoints / "best.safetensors",
+                attached.settled,
+            )
+        )
+    trainer.add_callback(RestoreLoggedLoss(trainer))
     trainer.add_callback(Seal(lambda: trainer.seconds, settings.keep_checkpoints))
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
     if progress:
-        trainer.add_callback(Progress())
+        trainer.add_callback(ProgressBar())
     return trainer
 
 
-def _rows_at_once(settings: TrainSettings) -> int:
-    """Rows of a step that a process computes at a time."""
-    pieces = settings.accumulate * distributed.world_size()
-    if settings.batch_size % pieces:
+def _micro_batch_size(settings: TrainSettings) -> int:
+    """Rows that a process computes at a time."""
+    micro_batches = settings.accumulate * distributed.world_size()
+    if settings.batch_size % micro_batches:
         raise IwloraError(
-            f"train.batch_size={settings.batch_size} does not divide into equal pieces for "
+            f"train.batch_size={settings.batch_size} does not divide into equal micro-batches for "
             f"{distributed.world_size()} processes × train.accumulate={settings.accumulate}"
         )
-    return settings.batch_size // pieces
+    return settings.batch_size // micro_batches

@@ -1,4 +1,4 @@
-"""One run, said completely: model, task, method, budget and training."""
+"""The complete description of one run: model, task, method, budget and training."""
 
 from __future__ import annotations
 
@@ -26,66 +26,68 @@ from iwlora.training.overrides import override, read_yaml, validate
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
-_LARGE = 10**12  # parameters of a model of which every sensible part of a percent is something
+_LARGE = 10**12  # parameters of a model so large that any sensible percentage is not 0
 
 
 class TrainSettings(BaseModel):
-    """How long, how fast, in which pieces."""
+    """Length, learning rate, batch size and numerics of the training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: Annotated[Number, Field(gt=0, le=100_000)] = 3.0
-    """Passes over the training split; parts of one are allowed."""
+    """Passes over the training split; fractions are allowed."""
     lr: Annotated[Number, Field(gt=0)] = 2e-4
     """Peak learning rate of AdamW; linear decay to 0 after the warm-up."""
     batch_size: Count = 32
     """Examples per optimizer step."""
     accumulate: Count = 1
-    """Pieces that a batch is computed in, to save memory; the result is the same."""
+    """Micro-batches that a batch is split into, to save memory; the result is the same."""
     max_length: Count = 128
     """Tokens; longer inputs are truncated."""
     warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.06
-    """Part of all steps in which the learning rate rises from 0."""
+    """Fraction of all steps in which the learning rate rises from 0."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[Number, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
-    """Of the task head, the adapter, the data order, dropout."""
+    """Seed of the task head, the adapter, the order of the rows, and dropout."""
     save_steps: Count | None = None
-    """Optimizer steps between checkpoints; null: none."""
+    """Optimizer steps between checkpoints; null: no checkpoints."""
     keep_checkpoints: Count = 2
-    """The newest so many are kept."""
+    """Number of newest checkpoints that are kept."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the matrix products; parameters are always float32. auto: bf16 where hardware has it."""
+    """Precision of matrix products; parameters are always float32. auto: bf16 where the hardware
+    multiplies it."""
     fast_kernels: Annotated[bool, Field(strict=True)] = True
-    """LoRA in one pass, quick dropout and attention on CPUs: the same to rounding."""
+    """LoRA in one pass, fast dropout and attention on CPUs: equal results up to rounding."""
     shard: Annotated[bool, Field(strict=True)] = False
-    """Of several processes each holds a piece of the model (FSDP2), not a copy; the result is the
-    same."""
+    """With several processes, each holds a shard of the model (FSDP2) instead of a copy; the result
+    is the same."""
     group_by_length: Annotated[bool, Field(strict=True)] = True
-    """Batches of similar length: less padding, the same for every method at equal seed."""
+    """Batches of rows of similar length: less padding; equal for all methods at equal seed."""
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
-    """Trackers that get the logged numbers too, each of them a package of its own."""
+    """Experiment trackers that also get the logged metrics; each needs its own package."""
     deterministic: Annotated[bool, Field(strict=True)] = False
-    """Only deterministic algorithms: bit-identical repeats, slower on a GPU."""
+    """Use deterministic algorithms only: repeats are bit-identical, and slower on a GPU."""
 
     @model_validator(mode="after")
-    def _equal_pieces(self) -> TrainSettings:
+    def _check_micro_batches(self) -> TrainSettings:
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"train.batch_size={self.batch_size} does not divide into "
-                f"train.accumulate={self.accumulate} equal pieces"
+                f"train.accumulate={self.accumulate} equal micro-batches"
             )
         return self
 
 
 class Recipe(BaseModel):
-    """A run, checked. Made by :func:`load` and :func:`build`, replayed from its ``to_yaml``.
+    """The checked description of a run, made by :func:`load` or :func:`build`.
 
-    >>> recipe = build({"model": "builtin/minilm", "task": {"name": "builtin/entailment"},
-    ...                 "method": {"name": "lora", "rank": 4}})
-    >>> recipe.method.size, recipe.train.lr
-    (4, 0.0002)
+    Example:
+        >>> recipe = build({"model": "builtin/minilm", "task": {"name": "builtin/entailment"},
+        ...                 "method": {"name": "lora", "rank": 4}})
+        >>> recipe.method.size, recipe.train.lr
+        (4, 0.0002)
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,39 +98,40 @@ class Recipe(BaseModel):
     budget: str | Number | None = None
     targets: Literal["all"] | list[str] = "all"
     quantize: Literal["4bit"] | None = None
-    """How bitsandbytes packs the frozen matrices of the blocks: with LoRA this is QLoRA."""
+    """How bitsandbytes quantizes the frozen matrices of the blocks: with LoRA this is QLoRA."""
     train: TrainSettings = TrainSettings()
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
-    """Run the Python code that comes with the model, with all rights of the user."""
+    """Run Python code that comes with the model, with all rights of the user."""
     label: Annotated[str, Field(pattern=r"^\w[\w.+=-]*$")] | None = None
-    """The run's name in tables; null: the method's."""
+    """The run's name in tables; null: the name of the method."""
 
     @field_validator("budget", mode="before")
     @classmethod
-    def _amount(cls, value: Any) -> Any:
+    def _check_budget(cls, value: Any) -> Any:
         if value is not None:
             parse(value, backbone=_LARGE)
         return value
 
     @field_validator("targets", mode="before")
     @classmethod
-    def _all_or_some(cls, value: Any) -> Any:
-        names = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+    def _check_targets(cls, value: Any) -> Any:
+        names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
         if value != "all" and not names:
-            raise ValueError("accepted is all, or a list of kinds of matrices or of their names")
+            raise ValueError("accepted: all, or a list of kinds of matrices or of their names")
         return value
 
     @model_validator(mode="after")
-    def _can_be_packed(self) -> Recipe:
+    def _check_quantization(self) -> Recipe:
         if self.quantize and self.method.unpackable:
             raise ValueError(
-                f"quantize={self.quantize} was given, and {self.method.name} cannot go on packed "
-                f"weights: {self.method.unpackable}; take lora or iw-lora, or quantize=null"
+                f"quantize={self.quantize} was given, and {self.method.name} cannot train on "
+                f"quantized weights: {self.method.unpackable}; take lora or iw-lora, or "
+                "quantize=null"
             )
         if self.quantize and self.train.shard:
             raise ValueError(
-                f"quantize={self.quantize} was given with train.shard=true, which spreads weights "
-                "of one type alone; packed weights are small: take train.shard=false"
+                f"quantize={self.quantize} was given with train.shard=true, which needs weights of "
+                "one type; quantized weights are small: take train.shard=false"
             )
         return self
 
@@ -143,67 +146,79 @@ class Recipe(BaseModel):
         return to_yaml(self.settings())
 
     def digest(self) -> str:
-        """A hash of every setting: equal for equal runs."""
+        """A hash of all settings: equal for equal runs."""
         canonical = json.dumps(self.settings(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file and apply ``key=value`` overrides. Raises ``IwloraError``, see build.
+    """Read a recipe file and apply overrides.
 
-    >>> load("runs/a/recipe.yaml", ["train.lr=5e-4"]).train.lr
-    0.0005
+    Args:
+        path: a YAML file.
+        overrides: ``key=value`` with dots in the key and YAML in the value.
+
+    Raises:
+        IwloraError: every problem of the file and the overrides, one a line.
+
+    Example:
+        >>> load("runs/a/recipe.yaml", ["train.lr=5e-4"]).train.lr
+        0.0005
     """
     return build(apply_overrides(read_yaml(path), overrides))
 
 
 def apply_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply overrides; another ``method.name`` drops the options that only the old one has."""
+    """Apply overrides; another ``method.name`` drops the options that only the old method has."""
     before, after = settings.get("method"), override(settings, overrides)
     changed = after.get("method")
     if not (isinstance(before, Mapping) and isinstance(changed, dict)):
         return after
     old, new = (METHODS.get(str(method.get("name"))) for method in (before, changed))
     if old and new and old is not new:
-        given = {o.partition("=")[0].removeprefix("method.") for o in overrides}
-        only_old = set(old.model_fields) - set(new.model_fields) - given
-        after["method"] = {key: v for key, v in changed.items() if key not in only_old}
+        overridden = {key.partition("=")[0].removeprefix("method.") for key in overrides}
+        dropped = set(old.model_fields) - set(new.model_fields) - overridden
+        after["method"] = {key: v for key, v in changed.items() if key not in dropped}
     return after
 
 
 def build(settings: Mapping[str, Any]) -> Recipe:
-    """Check settings and make the recipe; raises ``IwloraError`` with every problem, one a line.
+    """Check settings and make the recipe.
 
-    ``settings`` has the fields of a recipe file: ``model``, ``task``, ``method``, ``train``, and
-    ``budget``, ``targets`` and ``label`` where wanted; what is left out has its default.
+    Args:
+        settings: the fields of a recipe file: ``model``, ``task``, ``method``, ``train``,
+            ``budget``, ``targets``, ``quantize``, ``trust_remote_code`` and ``label``. Fields
+            that are left out have their defaults.
 
-    >>> build({"model": "builtin/minilm", "task": "builtin/entailment",
-    ...        "method": {"name": "lora", "rank": 4}}).method.size
-    4
+    Raises:
+        IwloraError: every problem, one a line.
+
+    Example:
+        >>> build({"model": "builtin/minilm", "task": "builtin/entailment",
+        ...        "method": {"name": "lora", "rank": 4}}).method.size
+        4
     """
     values = dict(settings)
     method, problems = build_method(values.get("method"))
-    train, found = validate(TrainSettings, _part(values, "train"), "train")
-    problems += found
-    spec, found = validate(TaskSpec, _part(values, "task"), "task")
-    problems += found
-    # Parts that failed have told their problems; harmless stand-ins let the rest be checked too.
+    train, train_problems = validate(TrainSettings, _part(values, "train"), "train")
+    spec, task_problems = validate(TaskSpec, _part(values, "task"), "task")
+    # Defaults replace the parts that have problems, so that the rest is checked too.
     checked = {
         **values,
         "method": method or METHODS["lora"](),
         "train": train or TrainSettings(),
         "task": spec or TaskSpec(name="builtin/entailment"),
     }
-    recipe, found = validate(Recipe, checked)
-    problems += found
+    recipe, recipe_problems = validate(Recipe, checked)
+    problems += train_problems + task_problems + recipe_problems
     if recipe is None or problems:
         raise IwloraError("\n".join(problems))
     return recipe
 
 
-def build_method(given: Any) -> tuple[Method | None, list[str]]:
+def build_method(value: Any) -> tuple[Method | None, list[str]]:
     """(the method, []) or (None, problems) of the ``method:`` part: a name, or name and options."""
-    options = {"name": given} if isinstance(given, str) else given
+    options = {"name": value} if isinstance(value, str) else value
     if not isinstance(options, Mapping) or "name" not in options:
         return None, [f"method.name: missing (accepted: {', '.join(METHODS)})"]
     name = options["name"]
@@ -214,6 +229,6 @@ def build_method(given: Any) -> tuple[Method | None, list[str]]:
 
 
 def _part(settings: Mapping[str, Any], name: str) -> Any:
-    """A part of a recipe; plain text is the short form of its ``name``, and nothing is empty."""
+    """A part of a recipe; plain text is the short form of its ``name``, null an empty part."""
     part = settings.get(name)
     return {} if part is None else {"name": part} if isinstance(part, str) else part

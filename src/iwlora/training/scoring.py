@@ -1,4 +1,4 @@
-"""Scoring a trained model on the reported splits, and keeping its predictions."""
+"""Scoring a trained model on the reported splits, and writing its predictions."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from iwlora.tasks import Task
-from iwlora.training.loop.divergence import check_answers
-from iwlora.training.loop.trainer import FineTuner
+from iwlora.training.loop.divergence import check_outputs
+from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.state.run_folder import RunDir
 
 
 def score_splits(
-    trainer: FineTuner, run: RunDir, task: Task, encoded: Mapping[str, Any], tokenizer: Any
+    trainer: FineTuningTrainer, run: RunDir, task: Task, encoded: Mapping[str, Any], tokenizer: Any
 ) -> dict[str, float]:
-    """Score every reported split once, and keep its predictions.
+    """Score every reported split once, and write its predictions.
 
-    The first split's metrics have plain names; those of a further one end in its own, such as
-    ``accuracy_mismatched``. Raises ``Diverged`` for answers that are no numbers.
+    The metrics of the first split have plain names; names of another split end in what it adds to
+    the first, such as ``accuracy_mismatched``. Raises ``Diverged`` for NaN among the outputs.
     """
     first, *_ = task.reported
     metrics: dict[str, float] = {}
     for split in task.reported:
         rows = task.splits[split]
         outputs = trainer.final_outputs(encoded[split])
-        check_answers(split, outputs)
+        check_outputs(split, outputs)
         answers = task.kind.answers(task, rows, encoded[split], outputs, tokenizer)
-        end = split.removeprefix(first)
-        scored = task.kind.score(task, rows, outputs, answers)
-        metrics |= {f"{name}{end}": value for name, value in scored.items()}
+        suffix = split.removeprefix(first)
+        scores = task.kind.score(task, rows, outputs, answers)
+        metrics |= {f"{name}{suffix}": value for name, value in scores.items()}
         records = [
             {"row": number, "label": task.kind.gold(task, label), **answer}
             for number, (label, answer) in enumerate(zip(rows["label"], answers, strict=True))

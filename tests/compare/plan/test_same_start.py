@@ -13,7 +13,7 @@ import torch
 from iwlora import train
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison
-from iwlora.training.loop.trainer import FineTuner
+from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.state.start_digests import head_digest
 from runs import recipe, with_options
 
@@ -22,7 +22,7 @@ from runs import recipe, with_options
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
     """The token ids of every batch that a training step gets, a list for each run."""
     batches: list[list[list[int]]] = []
-    step, fit = FineTuner.training_step, FineTuner.fit
+    step, fit = FineTuningTrainer.training_step, FineTuningTrainer.fit
 
     def watched(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:
         batches[-1].append(inputs["input_ids"].tolist())
@@ -32,8 +32,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
         batches.append([])
         return fit(self, *arguments)
 
-    monkeypatch.setattr(FineTuner, "training_step", watched)
-    monkeypatch.setattr(FineTuner, "fit", begun)
+    monkeypatch.setattr(FineTuningTrainer, "training_step", watched)
+    monkeypatch.setattr(FineTuningTrainer, "fit", begun)
     return batches
 
 

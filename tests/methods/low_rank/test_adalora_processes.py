@@ -17,8 +17,8 @@ from transformers import (
 
 from iwlora.methods.low_rank.adalora import AdaLora
 from iwlora.sites import sites as find_sites
-from iwlora.training.loop.row_order import EpochOrder
-from iwlora.training.loop.trainer import FineTuner, task_loss
+from iwlora.training.loop.row_order import EpochSampler
+from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
 
 STEPS, BATCH, ROWS = 12, 8, 48
 
@@ -45,7 +45,7 @@ def fit(folder: Path, per_device: int) -> dict[str, Any]:
     ids = torch.randint(5, 50, (ROWS, 6), generator=random).tolist()
     rows = [{"input_ids": row, "labels": row[0] % 2} for row in ids]
     masks = Masks(attached.model.peft_config["default"])
-    trainer = FineTuner(
+    trainer = FineTuningTrainer(
         model=attached.model,
         args=TrainingArguments(
             output_dir=str(folder / "trainer"),
@@ -63,7 +63,7 @@ def fit(folder: Path, per_device: int) -> dict[str, Any]:
         train_dataset=rows,
         data_collator=default_data_collator,
         compute_loss_func=task_loss(attached.regularizer),
-        order=EpochOrder(ROWS, BATCH, seed=0),
+        sampler=EpochSampler(ROWS, BATCH, seed=0),
         trainable=attached.trainable,
         callbacks=[*attached.callbacks, masks],
     )

@@ -14,7 +14,7 @@ from iwlora.errors import IwloraError
 from iwlora.penalty import diagnostics_log
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training import prepare as prepare_module
-from iwlora.training.loop.callbacks import Log
+from iwlora.training.loop.callbacks import MetricsLog
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
 from runs import recipe, weights, with_options
@@ -34,12 +34,12 @@ class Killed(BaseException):
 
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killing(Log):
+    class Killing(MetricsLog):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == step:
                 raise Killed
 
-    monkeypatch.setattr(prepare_module, "Log", Killing)
+    monkeypatch.setattr(prepare_module, "MetricsLog", Killing)
 
 
 @pytest.mark.parametrize("how", [FREE, READ], ids=["lora", "exact"])

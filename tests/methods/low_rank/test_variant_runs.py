@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from iwlora.training.loop.trainer import FineTuner
+from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 
@@ -19,14 +19,14 @@ def test_the_factor_holds_along_the_whole_schedule(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[set[float]] = []
-    step = FineTuner.training_step
+    step = FineTuningTrainer.training_step
 
-    def watch(self: FineTuner, *args: Any, **kwargs: Any) -> Tensor:
+    def watch(self: FineTuningTrainer, *args: Any, **kwargs: Any) -> Tensor:
         assert self.optimizer is not None
         rates.append({group["lr"] for group in self.optimizer.param_groups})
         return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(FineTuner, "training_step", watch)
+    monkeypatch.setattr(FineTuningTrainer, "training_step", watch)
     settings = {
         "model": str(tiny_bert),
         "task": reviews,

@@ -25,8 +25,8 @@ from iwlora.methods import Attached, Method
 from iwlora.methods.low_rank.svd_lora import SvdLora
 from iwlora.methods.low_rank.variants import Dora, Eva, LoraPlus, Pissa, RsLora
 from iwlora.sites import sites as find_sites
-from iwlora.training.loop.row_order import EpochOrder
-from iwlora.training.loop.trainer import FineTuner
+from iwlora.training.loop.row_order import EpochSampler
+from iwlora.training.loop.trainer import FineTuningTrainer
 
 LR = 1e-2
 
@@ -130,7 +130,7 @@ def factors_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, 
 
 def test_lora_plus_trains_as_pefts_own_does(tmp_path: Path) -> None:
     attached = ours(LoraPlus(rank=4, ratio=8))
-    trainer = FineTuner(
+    trainer = FineTuningTrainer(
         model=attached.model,
         args=TrainingArguments(
             output_dir=str(tmp_path),
@@ -139,7 +139,7 @@ def test_lora_plus_trains_as_pefts_own_does(tmp_path: Path) -> None:
             report_to="none",
             use_cpu=True,
         ),
-        order=EpochOrder(8, 4, seed=0),
+        sampler=EpochSampler(8, 4, seed=0),
         trainable=attached.trainable,
         learning_rates=attached.learning_rates,
     )

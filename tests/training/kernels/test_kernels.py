@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conftest import tiny_config
-from iwlora.training.kernels import cpu, resolve_precision
-from iwlora.training.kernels.cpu import FastCpu, keep_mask
+from iwlora.training.device import resolve_precision
+from iwlora.training.kernels import cpu
+from iwlora.training.kernels.cpu import FastCpuFunctions, keep_mask
 from iwlora.training.kernels.deberta import near_positions
-from iwlora.training.kernels.lora import FusedLinear, fused
+from iwlora.training.kernels.lora import FusedLoraLinear, fused_lora
 from iwlora.training.run import train
 from runs import recipe, weights
 
@@ -63,7 +64,7 @@ def test_a_mask_of_too_few_random_bits_would_be_seen() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_dropout_scales_what_it_keeps_and_its_gradient(dtype: torch.dtype) -> None:
     x = torch.randn(50, 60, dtype=dtype).t().requires_grad_()  # not contiguous
-    with FastCpu():
+    with FastCpuFunctions():
         y = nn.Dropout(0.25)(x)
     y.backward(torch.full_like(y, 2.0))
     dropped = y == 0
@@ -76,7 +77,7 @@ def test_dropout_scales_what_it_keeps_and_its_gradient(dtype: torch.dtype) -> No
 
 def test_dropout_follows_the_seed_and_leaves_evaluation_alone() -> None:
     x = torch.randn(64, 8)
-    with FastCpu():
+    with FastCpuFunctions():
         one, other, again = (seeded(seed, functional.dropout, x, 0.5) for seed in (0, 1, 0))
         assert torch.equal(one, again)
         assert not torch.equal(one, other)
@@ -112,7 +113,7 @@ def heads() -> list[Tensor]:
 def test_attention_that_drops_next_to_nothing_is_torchs_own(mask: str) -> None:
     # 2⁻¹⁶ rounds to no dropout at all, but goes the way of dropout.
     found, expected = heads(), heads()
-    with FastCpu():
+    with FastCpuFunctions():
         attention = functional.scaled_dot_product_attention
         y = attention(*found, dropout_p=2**-17, **MASKS[mask])
     z = functional.scaled_dot_product_attention(*expected, **MASKS[mask])
@@ -127,7 +128,7 @@ def test_attention_that_drops_next_to_nothing_is_torchs_own(mask: str) -> None:
 
 def test_attention_drops_weights_after_the_softmax() -> None:
     query, key, value = heads()
-    with FastCpu():
+    with FastCpuFunctions():
         attention = functional.scaled_dot_product_attention
         found = seeded(0, attention, query, key, value, dropout_p=0.5)
     torch.manual_seed(0)
@@ -139,7 +140,7 @@ def test_attention_drops_weights_after_the_softmax() -> None:
 def test_attention_in_half_precision_is_near_torchs_own() -> None:
     single = [x.detach().float() for x in heads()]
     expected = functional.scaled_dot_product_attention(*single, attn_mask=PADDED)
-    with FastCpu(), torch.autocast("cpu", torch.bfloat16):
+    with FastCpuFunctions(), torch.autocast("cpu", torch.bfloat16):
         found = functional.scaled_dot_product_attention(*single, attn_mask=PADDED)
     assert found.dtype == torch.bfloat16
     assert torch.allclose(found.float(), expected, atol=0.03)
@@ -154,18 +155,18 @@ def test_a_models_dropout_and_attention_go_this_way(
     taken = []
     for name in ("dropout", "attention"):
         ours = getattr(cpu, name)
-        theirs = next(theirs for theirs, own in cpu._OURS.items() if own is ours)
+        theirs = next(theirs for theirs, own in cpu._REPLACEMENTS.items() if own is ours)
 
         def noted(*args: Any, name: str = name, ours: Any = ours, **kwargs: Any) -> Tensor:
             taken.append(name)
             result: Tensor = ours(*args, **kwargs)
             return result
 
-        monkeypatch.setitem(cpu._OURS, theirs, noted)
+        monkeypatch.setitem(cpu._REPLACEMENTS, theirs, noted)
     ids = torch.randint(5, 10, (2, 6))
     model(ids)
     assert not taken
-    with FastCpu():
+    with FastCpuFunctions():
         model(ids)
     assert taken.count("attention") == 2
     assert taken.count("dropout") == 5
@@ -214,7 +215,7 @@ def test_lora_in_one_pass_is_pefts(shape: list[int], d_in: int, d_out: int, bias
     model = layer(d_in=d_in, d_out=d_out, bias=bias)
     x = torch.randn(*shape, d_in, dtype=torch.float64)
     expected = outcome(model, x)
-    with fused(model):
+    with fused_lora(model):
         found = outcome(model, x)
     assert near(found, expected, 1e-12)
     assert len(found) == 4
@@ -260,8 +261,8 @@ def test_what_is_not_plain_goes_pefts_way(case: str) -> None:
     change(model)
     x = torch.randn(4, 6, dtype=torch.float64)
     expected = outcome(model, x)
-    with fused(model):
-        assert not model.base_model.model[0]._plain()
+    with fused_lora(model):
+        assert not model.base_model.model[0]._is_plain()
         assert near(outcome(model, x), expected, 1e-12)
 
 
@@ -269,7 +270,7 @@ def test_dropout_of_the_adapter_goes_pefts_way() -> None:
     model = layer(LoraConfig(r=3, target_modules=["0"], lora_dropout=0.5)).train()
     x = torch.randn(4, 6, dtype=torch.float64)
     expected = seeded(0, model, x)
-    with fused(model):
+    with fused_lora(model):
         assert torch.equal(seeded(0, model, x), expected)
 
 
@@ -277,11 +278,11 @@ def test_layers_are_as_they_were_afterwards_and_copies_stay_apart() -> None:
     model = layer()
     lora = model.base_model.model[0]
     before = type(lora)
-    with fused(model):
-        assert type(lora) is FusedLinear
+    with fused_lora(model):
+        assert type(lora) is FusedLoraLinear
         twin = copy.deepcopy(model)
         assert twin.base_model.model[0].base_layer is not lora.base_layer
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), fused(model):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), fused_lora(model):
         model(torch.randn(4, 5, dtype=torch.float64))
     assert type(lora) is before
 
@@ -290,7 +291,7 @@ def test_under_autocast_the_one_pass_is_near_single_precision() -> None:
     model = layer(dtype=torch.float32, d_in=64, d_out=64)
     x = torch.randn(8, 64)
     expected = outcome(model, x)
-    with fused(model), torch.autocast("cpu", torch.bfloat16):
+    with fused_lora(model), torch.autocast("cpu", torch.bfloat16):
         found = outcome(model, x)
     assert found["y"].dtype == torch.bfloat16
     assert {g.dtype for name, g in found.items() if name != "y"} == {torch.float32}

@@ -96,7 +96,7 @@ def costs(
     """The costs of a step of a method's run, with a change made to its Trainer."""
 
     def counted(method: str, precision: str, change: Change = lambda trainer: None) -> Costs:
-        watch, make = OneStep(), prepare_module._trainer
+        watch, make = OneStep(), prepare_module.make_trainer
 
         def watched(*args: Any) -> Any:
             trainer = make(*args)
@@ -105,7 +105,7 @@ def costs(
             return trainer
 
         with monkeypatch.context() as patch:
-            patch.setattr(prepare_module, "_trainer", watched)
+            patch.setattr(prepare_module, "make_trainer", watched)
             train(
                 recipe(tiny_bert, reviews, method, epochs=1, precision=precision),
                 tmp_path / f"run-{len(list(tmp_path.iterdir()))}",

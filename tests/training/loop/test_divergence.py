@@ -20,7 +20,7 @@ from iwlora.compare.report.html import write
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import Diverged, IwloraError
 from iwlora.results.comparison import load_comparison
-from iwlora.training.loop.divergence import check_answers
+from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
@@ -111,14 +111,14 @@ def test_a_learning_rate_that_is_absurd(
 def test_answers_that_are_no_numbers_are_not_scored(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check_answers("test", {"logits": torch.ones(3).numpy(), "ids": torch.arange(3).numpy()})
-    with pytest.raises(Diverged, match="the model's logits for the test split are not numbers"):
-        check_answers("test", {"logits": torch.tensor([1.0, float("nan")]).numpy()})
+    check_outputs("test", {"logits": torch.ones(3).numpy(), "ids": torch.arange(3).numpy()})
+    with pytest.raises(Diverged, match="the model's logits for the test split contain NaN"):
+        check_outputs("test", {"logits": torch.tensor([1.0, float("nan")]).numpy()})
 
     def broken(self: Any, rows: Any) -> dict[str, Any]:
         return {"logits": torch.full((len(rows), 2), float("nan")).numpy()}
 
-    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuner.final_outputs", broken)
+    monkeypatch.setattr("iwlora.training.loop.trainer.FineTuningTrainer.final_outputs", broken)
     with pytest.raises(Diverged, match="validation split"):
         train(recipe(tiny_bert, reviews, epochs=1), tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import datasets
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iwlora.training.loop.row_order import EpochOrder
-from iwlora.training.measure_recipe import calibration_batches
+from iwlora.training.load import LoadedRecipe
+from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.recipe import build
 
 sizes = st.integers(1, 700)
@@ -37,7 +39,7 @@ def cases(draw: st.DrawFn) -> tuple[int, int, int, int, list[int] | None]:
 def order(
     size: int, batch_size: int, seed: int, epoch: int, lengths: list[int] | None
 ) -> list[int]:
-    sampler = EpochOrder(size, batch_size, seed, lengths)
+    sampler = EpochSampler(size, batch_size, seed, lengths)
     sampler.set_epoch(epoch)
     assert len(sampler) == size
     return list(sampler)
@@ -72,7 +74,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(
     torch.manual_seed(disturbance)
     assert order(*case) == found
     size, batch_size, seed, epoch, lengths = case
-    through = EpochOrder(size, batch_size, seed, lengths)
+    through = EpochSampler(size, batch_size, seed, lengths)
     for before in range(epoch):  # earlier epochs leave nothing behind
         through.set_epoch(before)
         list(through)
@@ -137,7 +139,16 @@ def test_what_is_measured_are_the_batches_that_training_sees_first(grouped: bool
             "train": {"batch_size": 8, "seed": 3, "group_by_length": grouped},
         }
     )
-    batches = calibration_batches(recipe, rows, lambda some: {"row": [r["row"] for r in some]})
-    found = [batch["row"] for batch in batches]
-    expected = list(EpochOrder(70, 8, 3, lengths if grouped else None))
-    assert found == [expected[i : i + 8] for i in range(0, 70, 8)]
+    nothing: Any = None
+    loaded = LoadedRecipe(
+        recipe,
+        task=nothing,
+        tokenizer=nothing,
+        model=nothing,
+        sites=[],
+        encoded={"train": rows},
+        collate=lambda batch: {"row": [row["row"] for row in batch]},
+    )
+    batches = [batch["row"] for batch in loaded.training_batches()]
+    expected = list(EpochSampler(70, 8, 3, lengths if grouped else None))
+    assert batches == [expected[i : i + 8] for i in range(0, 70, 8)]

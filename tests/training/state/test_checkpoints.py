@@ -15,7 +15,7 @@ import torch
 
 from iwlora.errors import IwloraError
 from iwlora.training import prepare as prepare_module
-from iwlora.training.loop.callbacks import Log
+from iwlora.training.loop.callbacks import MetricsLog
 from iwlora.training.run import train
 from iwlora.training.state.checkpoints import last_sealed, seal, seconds_until
 from runs import logged, recipe, status, weights
@@ -75,14 +75,14 @@ class Killed(BaseException):
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killing(Log):
+    class Killing(MetricsLog):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 8:
                 raise Killed
 
     wanted = recipe(tiny_bert, reviews, save_steps=3)
     whole = train(wanted, tmp_path / "whole")
-    monkeypatch.setattr(prepare_module, "Log", Killing)
+    monkeypatch.setattr(prepare_module, "MetricsLog", Killing)
     with pytest.raises(Killed):
         train(wanted, tmp_path / "run")
     monkeypatch.undo()
@@ -111,7 +111,7 @@ def no_file_above(size: int) -> Iterator[None]:
 def test_a_disk_that_fills_up_leaves_the_checkpoint_before(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Filling(Log):
+    class Filling(MetricsLog):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == 4:
                 stack.enter_context(no_file_above(2000))
@@ -119,7 +119,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(
     from contextlib import ExitStack
 
     wanted = recipe(tiny_bert, reviews, save_steps=3)
-    monkeypatch.setattr(prepare_module, "Log", Filling)
+    monkeypatch.setattr(prepare_module, "MetricsLog", Filling)
     told = r"cannot write the checkpoint of step 6 into .*checkpoints \(.*MB of its disk are free"
     with ExitStack() as stack, pytest.raises(IwloraError, match=told):
         train(wanted, tmp_path)

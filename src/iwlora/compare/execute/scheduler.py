@@ -19,7 +19,7 @@ from iwlora.compare.plan.learning_rate_search import (
 )
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.results.writing import write_text
-from iwlora.training.model.backbone import skeleton
+from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.state.run_folder import RunDir
 
 POLL_SECONDS = 0.5
@@ -195,5 +195,5 @@ class Scheduler:
 def _guess_peak_bytes(plan: Plan) -> int:
     """Memory of a run before one was measured: weights, gradients, Adam's two, activations."""
     recipe = plan.runs[0].recipe
-    model = skeleton(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    model = meta_backbone(recipe.model, trust_remote_code=recipe.trust_remote_code)
     return 2**30 + 20 * sum(parameter.numel() for parameter in model.parameters())

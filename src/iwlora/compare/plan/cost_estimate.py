@@ -9,14 +9,14 @@ from iwlora import tasks
 from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_task
-from iwlora.training.dry_run.cost import estimate as estimate_run
+from iwlora.training.dry_run.run_cost import estimate_run_cost
 
 
 def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print) -> str:
     """Describe the runs, the budget and the time of each arm, and the time that all take.
 
-    A few steps of each arm's first run are timed (:mod:`iwlora.training.dry_run.cost`); its other
-    runs differ in their number of steps only. Nothing is kept.
+    A few steps of each arm's first run are timed (:mod:`iwlora.training.dry_run.run_cost`); its
+    other runs differ in their number of steps only. Nothing is kept.
 
     Args:
         plan: The comparison.
@@ -35,7 +35,7 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
         runs = [run for run in plan.runs if run.label == label]
         trials = [run for run in plan.trials if run.label == label]
         announce(f"timing steps of {label}")
-        cost = estimate_run(runs[0].recipe)
+        cost = estimate_run_cost(runs[0].recipe)
         seconds = sum(_seconds(run, rows, cost.step_seconds, cost.rest) for run in runs)
         search = sum(_seconds(run, rows, cost.step_seconds, cost.rest) for run in trials)
         limit = plan.search.max_seconds if plan.search else None

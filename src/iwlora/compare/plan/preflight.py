@@ -9,7 +9,7 @@ from iwlora.methods.budget import solve
 from iwlora.results.run import MOST_BUDGET_DIFFERENCE
 from iwlora.sites import sites
 from iwlora.tasks.tokenization import tokenize
-from iwlora.training.model.backbone import load_tokenizer, locate, skeleton
+from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path
 
 
 def check_budgets(plan: Plan) -> dict[str, int]:
@@ -25,7 +25,7 @@ def check_budgets(plan: Plan) -> dict[str, int]:
             ``unequal_budgets: true``.
     """
     first = plan.runs[0].recipe
-    model = skeleton(first.model, trust_remote_code=first.trust_remote_code)
+    model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
     budgets: dict[str, int] = {}
     for run in plan.runs:
         method = run.recipe.method
@@ -58,6 +58,6 @@ def check_task(plan: Plan) -> None:
     """
     first = plan.runs[0].recipe
     task = tasks.load(first.task, first.train.seed)
-    tokenizer = load_tokenizer(locate(first.model), first.trust_remote_code)
+    tokenizer = load_tokenizer(resolve_model_path(first.model), first.trust_remote_code)
     for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
         tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)

@@ -61,7 +61,7 @@ _TERMINAL_WIDTH = 100
 
 
 def known(result: Score, field: str) -> float | None:
-    if field == "train_seconds" and result.resumed_at_step:
+    if field in ("train_seconds", "examples_per_second") and result.resumed_at_step:
         return None
     value: float | None = getattr(result, field)
     return value

@@ -1,52 +1,83 @@
-"""What makes a step quick without changing what it computes: precision and kernels of a run."""
+"""Kernels that make a step faster without changing what it computes, and a run's precision.
+
+Each kernel relies on details of torch, PEFT or transformers. It is imported only for models and
+devices that it is made for, and a version of the library that no longer fits it is warned about
+once: the run then takes the library's own path.
+"""
 
 from __future__ import annotations
 
+import importlib
+import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cache
+from importlib.metadata import version
 
 import torch
 from torch import nn
 
-from iwlora.training.kernels.cpu import FastCpu
-from iwlora.training.kernels.deberta import near_positions
-from iwlora.training.kernels.lora import fused
+from iwlora.training.device import resolve_precision
+
+logger = logging.getLogger("iwlora")
+
+# file of the kernel -> where the layers are defined that it speeds up
+_LAYER_KERNELS = {"lora": "peft.tuners.lora", "deberta": "transformers.models.deberta_v2"}
+
+
+class KernelMismatch(Exception):
+    """The installed version of a library is not one that the kernel fits."""
 
 
 @contextmanager
-def fast_kernels(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """If ``wanted``, LoRA in one pass, near positions in DeBERTa, quick dropout and attention on
-    a CPU."""
+def fast_kernels(model: nn.Module, enabled: bool) -> Iterator[None]:
+    """Inside the block, compute a model's steps with every kernel that fits it, if ``enabled``.
+
+    Args:
+        model: its LoRA layers take one pass, its DeBERTa layers score near positions only; on a
+            CPU dropout and attention take faster forms.
+        enabled: False leaves everything to the libraries.
+    """
     with ExitStack() as stack:
-        if wanted:
-            stack.enter_context(fused(model))
-            stack.enter_context(near_positions(model))
-            stack.enter_context(FastCpu())
+        for kernel in _kernels_for(model) if enabled else ():
+            stack.enter_context(kernel)
         yield
 
 
 @contextmanager
-def as_trained(
-    model: nn.Module, fast: bool, precision: str, device: torch.device
+def training_numerics(
+    model: nn.Module, use_fast_kernels: bool, precision: str, device: torch.device
 ) -> Iterator[None]:
     """The kernels and the precision of training, for passes that no Trainer makes."""
-    half = resolve_precision(precision, device) == "bf16"
-    with fast_kernels(model, fast), torch.autocast(device.type, torch.bfloat16, enabled=half):
+    bf16 = resolve_precision(precision, device) == "bf16"
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    with fast_kernels(model, use_fast_kernels), autocast:
         yield
 
 
-def resolve_precision(wanted: str, device: torch.device) -> str:
-    """``fp32`` or ``bf16``; of ``auto``, bf16 where the device multiplies it in hardware.
+def _kernels_for(model: nn.Module) -> Iterator[AbstractContextManager[object]]:
+    origins = {type(module).__module__ for module in model.modules()}
+    for name, origin in _LAYER_KERNELS.items():
+        if any(module.startswith(origin) for module in origins):
+            yield _kernel(name, origin.partition(".")[0], model)
+    if next(model.parameters()).device.type == "cpu":
+        yield _kernel("cpu", "torch", model)
 
-    >>> resolve_precision("fp32", torch.device("cpu"))
-    'fp32'
-    """
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu":
-        # PyTorch has no public question for this in the versions that are supported.
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if native else "fp32"
-    return "fp32"
+
+def _kernel(name: str, package: str, model: nn.Module) -> AbstractContextManager[object]:
+    """The kernel; or nothing, and a warning, where the package's version does not fit it."""
+    try:
+        kernel: AbstractContextManager[object]
+        kernel = importlib.import_module(f"{__name__}.{name}").kernel(model)
+    except (KernelMismatch, ImportError, AttributeError, ValueError) as error:
+        _warn_mismatch(name, package, str(error))
+        return nullcontext()
+    return kernel
+
+
+@cache
+def _warn_mismatch(name: str, package: str, reason: str) -> None:
+    logger.warning(
+        f"the fast kernel {name} does not fit {package} {version(package)} ({reason}): the run "
+        "takes the ordinary path, which is slower and computes the same"
+    )

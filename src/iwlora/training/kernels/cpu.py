@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 _BITS = 15
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Above so many scores a head, torch's own kernel, which never holds them all, is the safer one.
-_SCORES = 512 * 512
+# Above this many scores in a head, torch's own kernel is safer: it never stores all of them.
+_MOST_SCORES = 512 * 512
 
 
-class FastCpu(TorchFunctionMode):
-    """While it is entered, dropout and scaled dot product attention on a CPU take other kernels.
+def kernel(model: nn.Module) -> AbstractContextManager[object]:
+    """Faster dropout and attention for every model on a CPU."""
+    return FastCpuFunctions()
+
+
+class FastCpuFunctions(TorchFunctionMode):
+    """Inside the block, dropout and scaled dot product attention on a CPU are computed faster.
 
     PyTorch draws a Bernoulli number for each element, from one serial generator, and has no
     fused attention with dropout on a CPU: together that is more than a third of a training step
-    of BERT. Here the bits of four masks come from one random number, and attention is two batched
-    matrix products around a softmax. What cannot be told apart from torch's own by more than
-    rounding, or by which elements are dropped, goes through; everything else is left to torch.
+    of BERT. Here one random number gives the bits of four masks, and attention is two batched
+    matrix products around a softmax. Results differ from torch's own by rounding and by which
+    elements are dropped. Calls with other devices, types or arguments are left to torch.
 
     >>> x = torch.ones(1000, requires_grad=True)
-    >>> with FastCpu():
+    >>> with FastCpuFunctions():
     ...     y = functional.dropout(x, 0.1)
     >>> sorted({round(value, 3) for value in y.tolist()})
     [0.0, 1.111]
@@ -40,10 +47,11 @@ class FastCpu(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call ``func``, or what stands for it here."""
-        ours = _OURS.get(func)
-        kwargs = kwargs or {}
-        return ours(*args, **kwargs) if ours else func(*args, **kwargs)
+        """Call ``func``, or its replacement where that knows all arguments."""
+        replacement, kwargs = _REPLACEMENTS.get(func), kwargs or {}
+        if replacement is None or not kwargs.keys() <= _ARGUMENTS[func]:
+            return func(*args, **kwargs)
+        return replacement(*args, **kwargs)
 
 
 class _Keep(torch.autograd.Function):
@@ -67,9 +75,9 @@ def _masked(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
-    """(an int16 mask of all ones or all zeros an element, the part that is kept).
+    """(an int16 mask whose elements have all bits one or all bits zero, the kept fraction).
 
-    Zeros come with probability ``p``, rounded to a multiple of 2⁻¹⁵, from torch's generator.
+    Zeros have probability ``p``, rounded to a multiple of 2⁻¹⁵, from torch's random generator.
 
     >>> mask, kept = keep_mask((100, 100), 0.25)
     >>> sorted(set(mask.flatten().tolist())), kept
@@ -104,13 +112,13 @@ def attention(
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention``: softmax(scale · Q Kᵀ + mask) V.
 
-    Shapes: (..., queries, d) and (..., keys, d). A query whose keys are all masked sees all of
-    them here and none in torch; such queries are padding.
+    Shapes: (..., queries, d) and (..., keys, d). A query whose keys are all masked attends to all
+    of them here and to none in torch; such queries are padding.
     """
     query, key, value = (_autocast(x) for x in (query, key, value))
     scores_each = query.shape[-2] * key.shape[-2]
-    # In single precision torch's fused kernel is the quicker one, while nothing is dropped.
-    fused = dropout_p == 0 and (query.element_size() > 2 or scores_each > _SCORES)
+    # In single precision and without dropout torch's fused kernel is faster.
+    fused = dropout_p == 0 and (query.element_size() > 2 or scores_each > _MOST_SCORES)
     if enable_gqa or fused or query.dtype != key.dtype or not _may_attend(query, dropout_p):
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -129,7 +137,7 @@ def attention(
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores: 0 where a boolean mask is true, the least number elsewhere."""
+    """The mask to add to the scores: 0 where a boolean mask is true, the least number elsewhere."""
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
@@ -150,7 +158,12 @@ def _autocast(x: Tensor) -> Tensor:
     return x
 
 
-_OURS: dict[Any, Callable[..., Tensor]] = {
+_REPLACEMENTS: dict[Any, Callable[..., Tensor]] = {
     functional.dropout: dropout,
     functional.scaled_dot_product_attention: attention,
+}
+# A newer torch may have arguments that the replacements do not know: such calls go to torch.
+_ARGUMENTS = {
+    function: signature(replacement).parameters.keys()
+    for function, replacement in _REPLACEMENTS.items()
 }

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
+from iwlora.training.kernels import KernelMismatch
+
+_ARGUMENTS = ["self", "query_layer", "key_layer", "relative_pos", "rel_embeddings", "scale_factor"]
+
+
+def kernel(model: nn.Module) -> AbstractContextManager[object]:
+    """Raises ``KernelMismatch`` where transformers' attention is another than we know."""
+    arguments = list(signature(DisentangledSelfAttention.disentangled_attention_bias).parameters)
+    if arguments != _ARGUMENTS:
+        raise KernelMismatch(f"disentangled_attention_bias takes {', '.join(arguments)}")
+    return near_positions(model)
+
 
 @contextmanager
 def near_positions(model: nn.Module) -> Iterator[None]:
-    """Let DeBERTa-v2 and v3 project and score near positions alone, until the block ends."""
+    """Inside the block, DeBERTa-v2 and v3 project and score near positions only."""
     layers = [m for m in model.modules() if type(m) is DisentangledSelfAttention]
     for layer in layers:
         layer.__class__ = NearAttention
@@ -26,9 +39,12 @@ def near_positions(model: nn.Module) -> Iterator[None]:
 class NearAttention(DisentangledSelfAttention):
     """Disentangled attention whose table of relative positions ends at the batch's length.
 
-    Between n tokens the positions lie in −n < δ < n, and their logarithmic buckets too. Scores
+    The relative positions of n tokens lie in −n < δ < n, and their logarithmic buckets too. Scores
     against the other rows of the table (DeBERTaV3 has 512) are never gathered, and their gradients
-    are zeros. He et al. 2021, arXiv:2006.03654, equation 4.
+    are zeros.
+
+    Source:
+        He et al. 2021, arXiv:2006.03654, equation 4.
     """
 
     def disentangled_attention_bias(

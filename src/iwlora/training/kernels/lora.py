@@ -1,31 +1,51 @@
-"""PEFT's LoRA layers in one pass: no copy of the input, no product of full size for the scaling."""
+"""PEFT's LoRA layers in one pass: no copy of the input, no full-size product for the scaling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
+from iwlora.training.kernels import KernelMismatch
+
+_ATTRIBUTES = (
+    *("base_layer", "active_adapters", "disable_adapters", "merged", "scaling"),
+    *("lora_A", "lora_B", "lora_dropout", "lora_variant"),
+)
+
+
+def kernel(model: nn.Module) -> AbstractContextManager[object]:
+    """Raises ``KernelMismatch`` where PEFT's LoRA layer is another than we know."""
+    arguments = list(signature(LoraLinear.forward).parameters)
+    if arguments != ["self", "x", "args", "kwargs"]:
+        raise KernelMismatch(f"forward of a LoRA layer takes {', '.join(arguments)}")
+    for layer in _plain_layers(model):
+        missing = [name for name in _ATTRIBUTES if not hasattr(layer, name)]
+        if missing:
+            raise KernelMismatch(f"a LoRA layer has no {', '.join(missing)}")
+    return fused_lora(model)
+
 
 @contextmanager
-def fused(model: nn.Module) -> Iterator[None]:
-    """Let the plain LoRA layers of a model compute in one pass, until the block ends.
+def fused_lora(model: nn.Module) -> Iterator[None]:
+    """Inside the block, the plain LoRA layers of a model compute in one pass.
 
     >>> from peft import LoraConfig, get_peft_model
     >>> model = get_peft_model(nn.Sequential(nn.Linear(4, 3)), LoraConfig(target_modules=["0"]))
     >>> x = torch.randn(2, 4)
-    >>> with fused(model):
+    >>> with fused_lora(model):
     ...     one_pass = model(x)
     >>> torch.allclose(one_pass, model(x))
     True
     """
-    layers = [module for module in model.modules() if type(module) is LoraLinear]
+    layers = _plain_layers(model)
     for layer in layers:
-        layer.__class__ = FusedLinear
+        layer.__class__ = FusedLoraLinear
     try:
         yield
     finally:
@@ -33,16 +53,20 @@ def fused(model: nn.Module) -> Iterator[None]:
             layer.__class__ = LoraLinear
 
 
-class FusedLinear(LoraLinear):
-    """A LoRA layer of PEFT that takes one pass where it is plain, and PEFT's way elsewhere.
+def _plain_layers(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if type(module) is LoraLinear]
 
-    Plain is one active adapter, not merged, without dropout or a variant such as DoRA, on an
-    unquantised ``nn.Linear`` that nobody watches with hooks.
+
+class FusedLoraLinear(LoraLinear):
+    """A LoRA layer of PEFT that computes in one pass where it is plain, and as PEFT elsewhere.
+
+    Plain means: one active adapter, not merged, without dropout or a variant such as DoRA, on an
+    unquantized ``nn.Linear`` without hooks.
     """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """y = x Wᵀ + b + scaling · (x Aᵀ) Bᵀ."""
-        if args or kwargs or not self._plain():
+        if args or kwargs or not self._is_plain():
             result: Tensor = super().forward(x, *args, **kwargs)
             return result
         base: nn.Linear = self.base_layer  # type: ignore[assignment]
@@ -51,7 +75,7 @@ class FusedLinear(LoraLinear):
         one_pass: Tensor = _OnePass.apply(x, base.weight, base.bias, A, B, self.scaling[name])  # type: ignore[no-untyped-call]
         return one_pass
 
-    def _plain(self) -> bool:
+    def _is_plain(self) -> bool:
         base, names = self.base_layer, self.active_adapters
         return (
             type(base) is nn.Linear
@@ -67,7 +91,7 @@ class FusedLinear(LoraLinear):
 
 
 class _OnePass(torch.autograd.Function):
-    """The formula of ``FusedLinear`` and its gradient, for a frozen W and b.
+    """The formula of ``FusedLoraLinear`` and its gradient, for a frozen W and b.
 
     With g = ∂L/∂y:  ∂L/∂x = g W + s (g B) A,  ∂L/∂A = s (g B)ᵀ x,  ∂L/∂B = s gᵀ (x Aᵀ).
     """

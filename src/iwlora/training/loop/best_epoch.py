@@ -13,16 +13,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from iwlora import distributed
 from iwlora.results.writing import replacing, writing
-from iwlora.training.model.sharding import parameters, set_parameters
+from iwlora.training.model.sharding import full_parameters, set_parameters
 
 
-class KeepBest(TrainerCallback):
-    """Stores the trainable parameters of the best epoch so far, and brings them back at the end.
+class KeepBestEpoch(TrainerCallback):
+    """Stores the trainable parameters of the best epoch so far, and restores them at the end.
 
-    Best is the largest ``metric``, or the smallest loss where ``metric`` is not among the scores
-    (text is not written during training). An equal score does not replace an earlier epoch, nor
-    does one count before the method has its final size, as ``settled()`` tells. A run that goes on
-    from a checkpoint repeats what came after it, so what is stored stays true.
+    The best epoch has the largest ``metric``, or the smallest loss where ``metric`` is not among
+    the scores (no text is generated during training). An equal score does not replace an earlier
+    epoch. Epochs before the method has its final size (``settled()`` is false) do not count. A run
+    that resumes from a checkpoint repeats the epochs after it, so the stored epoch stays valid.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class KeepBest(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Forget what another attempt stored, unless this one goes on with it."""
+        """Remove what an earlier attempt stored, unless this one resumes it."""
         if not state.global_step and state.is_world_process_zero:
             self._file.unlink(missing_ok=True)
 
@@ -52,23 +52,23 @@ class KeepBest(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Store the parameters if they are the best."""
+        """Store the parameters if their score is the best."""
         if not self._settled():
             return
         scores = metrics or {}
         score = scores.get(f"eval_{self._metric}", -scores.get("eval_loss", float("inf")))
         if not distributed.run_on_main_process(lambda: self._is_best(score)):
             return
-        tensors = parameters(self._model, self._trainable)
+        tensors = full_parameters(self._model, self._trainable)
         if state.is_world_process_zero:
-            told = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
+            metadata = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
             with writing("the best epoch", self._file.parent), replacing(self._file) as new:
-                save_file(tensors, new, metadata=told)
+                save_file(tensors, new, metadata=metadata)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Bring the best parameters back."""
+        """Restore the best parameters."""
         distributed.barrier()  # until it is written
         self.epoch = float(self._stored()["epoch"])
         with safe_open(self._file, framework="pt") as stored:
@@ -79,5 +79,5 @@ class KeepBest(TrainerCallback):
 
     def _stored(self) -> dict[str, str]:
         with safe_open(self._file, framework="pt") as stored:
-            found: dict[str, str] = stored.metadata()
-        return found
+            metadata: dict[str, str] = stored.metadata()
+        return metadata

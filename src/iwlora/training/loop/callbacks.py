@@ -1,4 +1,4 @@
-"""What happens beside the steps of a run: scoring at the end of epochs, the log, the bar."""
+"""Callbacks of a run: scoring at the end of each epoch, the log of metrics, the progress bar."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from iwlora.inputs.yaml_json import from_json
 from iwlora.results.writing import write_text
 
 
-class EvaluateEpochs(TrainerCallback):
-    """Asks for the scores at the last step of each epoch, and of training.
+class EvaluateEachEpoch(TrainerCallback):
+    """Scores the model at the last step of each epoch and of the training.
 
-    A checkpoint of that step is written after them, so that a run which goes on from it has
-    them, and draws the same random numbers as one without a break.
+    A checkpoint of that step is written after the scores, so that a run which resumes from it has
+    them and draws the same random numbers as a run without a break.
     """
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Evaluate where a whole number of epochs is done, or the last step is."""
+        """Evaluate after a whole number of epochs and after the last step."""
         whole = state.epoch is not None and float(state.epoch).is_integer()
         if whole or state.global_step >= state.max_steps:
             control.should_evaluate = True
 
 
-class Log(TrainerCallback):
-    """Appends what the Trainer logs to ``metrics.jsonl``; a score that is no number is null."""
+class MetricsLog(TrainerCallback):
+    """Appends what the Trainer logs to ``metrics.jsonl``; NaN and infinite values become null."""
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         self._path, self._split = path, split
@@ -44,7 +44,7 @@ class Log(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin the file anew; on a resume, keep what was logged up to the checkpoint."""
+        """Start the file again; after a resume, keep what was logged up to the checkpoint."""
         if not args.should_save:
             return
         kept = []
@@ -72,23 +72,25 @@ class Log(TrainerCallback):
         if len(record) == 2 or not args.should_save:
             return
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({key: _finite(value) for key, value in record.items()}) + "\n")
+            stream.write(
+                json.dumps({key: _finite_or_none(value) for key, value in record.items()}) + "\n"
+            )
 
 
-def _finite(value: Any) -> Any:
+def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _step(line: str) -> float:
-    """The step of a logged line; one that was cut off by a crash belongs to no step kept."""
+    """The step of a logged line; infinity for a line that a crash cut off, so that it goes."""
     try:
         return float(from_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
 
 
-class Progress(ProgressCallback):
-    """The progress bar, with the loss beside it instead of lines between."""
+class ProgressBar(ProgressCallback):
+    """The progress bar, with the loss at its end instead of on lines of its own."""
 
     def on_log(
         self,
@@ -98,6 +100,6 @@ class Progress(ProgressCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Show the loss at the end of the bar."""
+        """Show the loss."""
         if state.is_world_process_zero and self.training_bar is not None and "loss" in (logs or {}):
             self.training_bar.set_postfix(loss=f"{float((logs or {})['loss']):.3f}")

@@ -12,8 +12,8 @@ from iwlora.inputs.yaml_json import from_json
 from iwlora.results.writing import write_text
 
 
-class LossSoFar(TrainerCallback):
-    """Keeps with each checkpoint the losses that the Trainer has summed up and not yet logged."""
+class RestoreLoggedLoss(TrainerCallback):
+    """Stores with each checkpoint the losses that the Trainer has summed up and not yet logged."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -21,19 +21,19 @@ class LossSoFar(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Store the sum of this process, and the step of the last record."""
+        """Store this process's sum, and the step of the last record."""
         trainer = self._trainer
-        kept = {"sum": trainer._tr_loss.item(), "logged": trainer._globalstep_last_logged}
-        write_text(_file(args, state), json.dumps(kept) + "\n")
+        stored = {"sum": trainer._tr_loss.item(), "logged": trainer._globalstep_last_logged}
+        write_text(_file(args, state), json.dumps(stored) + "\n")
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Go on with what the checkpoint has."""
+        """Continue with the sum in the checkpoint."""
         if state.global_step:
-            kept = from_json(_file(args, state).read_text(encoding="utf-8"))
-            self._trainer._tr_loss.fill_(kept["sum"])
-            self._trainer._globalstep_last_logged = kept["logged"]
+            stored = from_json(_file(args, state).read_text(encoding="utf-8"))
+            self._trainer._tr_loss.fill_(stored["sum"])
+            self._trainer._globalstep_last_logged = stored["logged"]
 
 
 def _file(args: TrainingArguments, state: TrainerState) -> Path:

@@ -1,4 +1,4 @@
-"""The order of the training examples: a function of seed and epoch, the same for all methods."""
+"""The order of the training rows: a function of seed and epoch, the same for all methods."""
 
 from __future__ import annotations
 
@@ -10,49 +10,22 @@ from torch.utils.data import Sampler
 _BATCHES_SORTED_TOGETHER = 50
 
 
-class Pieces(Sampler[list[int]]):
-    """The rows of each piece of each optimizer step that one of several processes computes.
+class EpochSampler(Sampler[int]):
+    """Shuffled rows; with ``lengths``, the rows of a batch are of similar length.
 
-    A step's ``batch_size`` rows are cut into equal pieces, ``accumulate`` for each process. The
-    short step at the end of an epoch has as many pieces in every process as it needs; rows too
-    few to give each process one are left out.
-
-    >>> order = EpochOrder(10, batch_size=8, seed=0)
-    >>> [[len(piece) for piece in Pieces(order, 2, rank, 2)] for rank in (0, 1)]
-    [[2, 2, 1], [2, 2, 1]]
-    """
-
-    def __init__(self, order: EpochOrder, accumulate: int, rank: int, processes: int) -> None:
-        self.sampler = order  # by this name accelerate tells it the epoch
-        self._accumulate, self._rank, self._processes = accumulate, rank, processes
-
-    def __len__(self) -> int:
-        steps, rest = divmod(len(self.sampler), self.sampler.batch_size)
-        return steps * self._accumulate + self._needed(rest)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order, size = list(self.sampler), self.sampler.batch_size
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            pieces = np.array_split(batch, self._needed(len(batch)) * self._processes or 1)
-            if len(batch) >= self._processes:
-                yield from (piece.tolist() for piece in pieces[self._rank :: self._processes])
-
-    def _needed(self, rows: int) -> int:
-        """Pieces of a step in each process."""
-        piece = self.sampler.batch_size // (self._accumulate * self._processes)
-        return 0 if rows < self._processes else -(-rows // (piece * self._processes))
-
-
-class EpochOrder(Sampler[int]):
-    """Shuffled indices; with ``lengths``, neighbours in a batch are of similar length.
-
-    The order depends on ``seed`` and the epoch alone, never on the global random state, so all
+    The order depends on the seed and the epoch alone, never on the global random state, so all
     methods see the same batches and a resumed run continues with the right one.
 
-    >>> order = EpochOrder(4, batch_size=2, seed=0)
-    >>> sorted(order), list(order) == list(order)
-    ([0, 1, 2, 3], True)
+    Args:
+        size: number of rows.
+        batch_size: rows of an optimizer step.
+        seed: of the shuffle.
+        lengths: tokens of each row; None leaves rows of all lengths mixed.
+
+    Example:
+        >>> sampler = EpochSampler(4, batch_size=2, seed=0)
+        >>> sorted(sampler), list(sampler) == list(sampler)
+        ([0, 1, 2, 3], True)
     """
 
     def __init__(
@@ -68,19 +41,14 @@ class EpochOrder(Sampler[int]):
         """Called by the training loop before each epoch."""
         self._epoch = epoch
 
-    def rows(self, step: int) -> list[int]:
-        """The rows of an optimizer step, counted from 0 over all epochs."""
-        epoch, number = divmod(step, -(-self._size // self.batch_size))
-        start = number * self.batch_size
-        return self._order(epoch)[start : start + self.batch_size]
-
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._order(self._epoch))
+        return iter(self.epoch_rows(self._epoch))
 
-    def _order(self, epoch: int) -> list[int]:
+    def epoch_rows(self, epoch: int) -> list[int]:
+        """All rows in the order of an epoch."""
         random = np.random.default_rng([self._seed, epoch])
         order = random.permutation(self._size)
         if self._lengths is None:
@@ -91,19 +59,78 @@ class EpochOrder(Sampler[int]):
             part = order[start : start + pool]
             part = part[np.argsort(self._lengths[part], kind="stable")]
             batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-        # A short batch stays last: the sampler above cuts this list into equal pieces.
+        # A short batch stays last: this list is cut into batches of equal size.
         full = [batch for batch in batches if len(batch) == self.batch_size]
-        rest = [batch for batch in batches if len(batch) < self.batch_size]
+        short = [batch for batch in batches if len(batch) < self.batch_size]
         shuffled = [full[index] for index in random.permutation(len(full))]
-        return [int(row) for batch in [*shuffled, *rest] for row in batch]
+        return [int(row) for batch in [*shuffled, *short] for row in batch]
 
 
-class ByLength(Sampler[int]):
+class MicroBatchSampler(Sampler[list[int]]):
+    """The micro-batches of each optimizer step that one of several processes computes.
+
+    The rows of a step are cut into micro-batches of equal size, ``accumulate`` for each process.
+    The short step at the end of an epoch has as many micro-batches in every process as it needs;
+    a step of fewer rows than there are processes is left out.
+
+    Args:
+        sampler: the order of the rows.
+        accumulate: micro-batches of a full step in each process.
+        rank: this process, from 0.
+        processes: their number.
+
+    Example:
+        >>> sampler = EpochSampler(10, batch_size=8, seed=0)
+        >>> [[len(batch) for batch in MicroBatchSampler(sampler, 2, rank, 2)] for rank in (0, 1)]
+        [[2, 2, 1], [2, 2, 1]]
+    """
+
+    def __init__(self, sampler: EpochSampler, accumulate: int, rank: int, processes: int) -> None:
+        self.sampler = sampler  # accelerate looks for this name to set the epoch
+        self._accumulate, self._rank, self._processes = accumulate, rank, processes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch, without a last one that is left out."""
+        steps, rest = divmod(len(self.sampler), self.sampler.batch_size)
+        return steps + (rest >= self._processes)
+
+    def step_rows(self, step: int) -> list[int]:
+        """The rows that all processes compute in an optimizer step, counted from 0 over epochs."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        start = number * self.sampler.batch_size
+        return self.sampler.epoch_rows(epoch)[start : start + self.sampler.batch_size]
+
+    def step_micro_batches(self, step: int) -> list[list[int]]:
+        """The micro-batches of this process in an optimizer step."""
+        return self._micro_batches(self.step_rows(step))
+
+    def __len__(self) -> int:
+        steps, rest = divmod(len(self.sampler), self.sampler.batch_size)
+        return steps * self._accumulate + self._micro_batch_count(rest)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows, size = list(self.sampler), self.sampler.batch_size
+        for step in range(self.steps_per_epoch):
+            yield from self._micro_batches(rows[step * size : (step + 1) * size])
+
+    def _micro_batches(self, rows: Sequence[int]) -> list[list[int]]:
+        parts = np.array_split(rows, self._micro_batch_count(len(rows)) * self._processes)
+        return [part.tolist() for part in parts[self._rank :: self._processes]]
+
+    def _micro_batch_count(self, rows: int) -> int:
+        """Micro-batches of a step in each process."""
+        full = self.sampler.batch_size // (self._accumulate * self._processes)
+        return 0 if rows < self._processes else -(-rows // (full * self._processes))
+
+
+class LongestFirstSampler(Sampler[int]):
     """All rows, the longest first: hardly any padding where the order does not matter.
 
-    >>> by_length = ByLength([3, 9, 5])
-    >>> list(by_length), by_length.restored({"logits": np.array([0.9, 0.5, 0.3])})
-    ([1, 2, 0], {'logits': array([0.3, 0.9, 0.5])})
+    Example:
+        >>> sampler = LongestFirstSampler([3, 9, 5])
+        >>> list(sampler), sampler.restore({"logits": np.array([0.9, 0.5, 0.3])})
+        ([1, 2, 0], {'logits': array([0.3, 0.9, 0.5])})
     """
 
     def __init__(self, lengths: Sequence[int]) -> None:
@@ -115,7 +142,7 @@ class ByLength(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         return iter(self._order.tolist())
 
-    def restored(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Arrays in this order (first axis the row), in that of the rows."""
-        places = np.argsort(self._order, kind="stable")
-        return {name: values[places] for name, values in outputs.items()}
+    def restore(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays in this order (first axis the row), put back in the order of the rows."""
+        positions = np.argsort(self._order, kind="stable")
+        return {name: values[positions] for name, values in outputs.items()}

@@ -9,10 +9,10 @@ from iwlora.errors import IwloraError
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise ``IwloraError`` that names what to install for a tracker that is not there."""
-    absent = [name for name in names if importlib.util.find_spec(name) is None]
-    if absent:
+    """Raise ``IwloraError`` that names the packages to install for trackers that are missing."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
         raise IwloraError(
-            f"train.report_to={list(names)}: {', '.join(absent)} is not installed; "
-            f"pip install {' '.join(absent)}, or remove it"
+            f"train.report_to={list(names)}: {', '.join(missing)} is not installed; "
+            f"pip install {' '.join(missing)}, or remove it"
         )

@@ -1,4 +1,4 @@
-"""The Trainer of transformers, with our loss, our data order and small checkpoints."""
+"""The Trainer of transformers with our loss, our order of rows and small checkpoints."""
 
 from __future__ import annotations
 
@@ -24,91 +24,111 @@ from iwlora.results.writing import writing
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.kernels import fast_kernels
-from iwlora.training.loop.divergence import Finite
-from iwlora.training.loop.row_order import ByLength, EpochOrder, Pieces
+from iwlora.training.loop.divergence import DivergenceCheck
+from iwlora.training.loop.row_order import (
+    EpochSampler,
+    LongestFirstSampler,
+    MicroBatchSampler,
+)
 from iwlora.training.model.sharding import (
-    optimizer_state,
-    parameters,
-    pieces_of_state,
+    full_optimizer_state,
+    full_parameters,
+    is_sharded,
     set_parameters,
-    sharded,
+    shard_optimizer_state,
 )
 from iwlora.training.state.checkpoints import is_torn, seconds_until
 
 _TRAINABLE_FILE = "trainable.safetensors"
 
 
-class FineTuner(Trainer):
+class FineTuningTrainer(Trainer):
     """A Trainer whose checkpoints hold the declared trainable parameters and nothing else.
 
-    ``learning_rates`` are factors of the learning rate by parameter, 1 where there is none.
-    ``scores`` says how good outputs, arrays of one row each, are for the rows of ``eval_dataset``.
-    With ``fast`` it trains and scores with the kernels of :mod:`iwlora.training.kernels`.
-    ``seconds`` is the time spent training so far, scoring apart, before a resume included. Raises
-    :class:`iwlora.errors.Diverged` for a loss or gradient that is no number.
+    It raises :class:`iwlora.errors.Diverged` when a loss or a gradient becomes NaN or infinite.
+
+    Args:
+        sampler: the order of the training rows.
+        trainable: names of the parameters that train.
+        kind: the kind of the task; classification if None.
+        tokenizer: for kinds that generate text.
+        learning_rates: factors of the learning rate by parameter; 1 for the others.
+        scores: metrics of outputs (arrays, first axis the row) on the rows of ``eval_dataset``.
+        use_fast_kernels: train and score with the kernels of :mod:`iwlora.training.kernels`.
+        **kwargs: arguments of ``transformers.Trainer``.
     """
 
     def __init__(
         self,
         *,
-        order: EpochOrder,
+        sampler: EpochSampler,
         trainable: Sequence[str],
         kind: Kind | None = None,
         tokenizer: Any = None,
         learning_rates: Mapping[str, float] | None = None,
         scores: Callable[[Mapping[str, Any]], dict[str, float]] | None = None,
-        fast: bool = False,
+        use_fast_kernels: bool = False,
         **kwargs: Any,
     ) -> None:
         if scores is not None:
             rows = kwargs["eval_dataset"]
-            kwargs["compute_metrics"] = lambda found: scores(_of_rows(rows, found))
+            kwargs["compute_metrics"] = lambda prediction: scores(_in_row_order(rows, prediction))
         super().__init__(**kwargs)
-        spread = sharded(kwargs["model"])
-        if spread and not hasattr(self, "is_distributed_loading_by_transformers"):
+        model_is_sharded = is_sharded(kwargs["model"])
+        if model_is_sharded and not hasattr(self, "is_distributed_loading_by_transformers"):
             raise IwloraError("train.shard=true needs transformers 5.23 or later; upgrade it")
-        # By this the Trainer leaves the model as it is and averages the gradients of what is whole.
-        self.is_distributed_loading_by_transformers = spread
+        # With this the Trainer does not wrap the model, and averages gradients of whole parameters.
+        self.is_distributed_loading_by_transformers = model_is_sharded
         self._kind = kind or Classification()
         self._tokenizer = tokenizer
         self._final = False
-        self._fast = fast
+        self._use_fast_kernels = use_fast_kernels
         self._module: torch.nn.Module = kwargs["model"]
-        self.order = order
+        self.epoch_sampler = sampler
+        self.micro_batch_sampler = MicroBatchSampler(
+            sampler,
+            self.args.gradient_accumulation_steps,
+            self.args.process_index,
+            self.args.world_size,
+        )
         self._trainable = tuple(trainable)
         self._learning_rates = dict(learning_rates or {})
-        self._finite = Finite(order.rows, every=int(self.args.logging_steps))
+        self._divergence = DivergenceCheck(
+            self.micro_batch_sampler.step_rows, every=int(self.args.logging_steps)
+        )
         self._before = self._scoring = 0.0
         self._started: float | None = None
         self._ended: float | None = None
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Every process's pieces of the steps, in the order of the run."""
-        args: Any = self.args
-        accumulate, count = args.gradient_accumulation_steps, args.world_size
-        pieces = Pieces(self.order, accumulate, args.process_index, count)
+        """This process's micro-batches, in the order of the run."""
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,  # type: ignore[arg-type]
-            batch_sampler=pieces,
+            batch_sampler=self.micro_batch_sampler,
             collate_fn=self.data_collator,
-            pin_memory=args.dataloader_pin_memory,
+            pin_memory=self.args.dataloader_pin_memory,
         )
-        # The pieces are this process's own: accelerate is to bring them to the device, no more.
-        mine = {"device": self.accelerator.device, "num_processes": 1, "process_index": 0}
-        prepared: DataLoader[Any] = prepare_data_loader(loader, put_on_device=True, **mine)
+        # accelerate must move batches to the device only: they are split over processes already.
+        prepared: DataLoader[Any] = prepare_data_loader(
+            loader,
+            put_on_device=True,
+            device=self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+        )
         return prepared
 
-    def _get_eval_sampler(self, eval_dataset: Any) -> ByLength:
-        return ByLength(eval_dataset["length"][:])
+    def _get_eval_sampler(self, eval_dataset: Any) -> LongestFirstSampler:
+        return LongestFirstSampler(eval_dataset["length"][:])
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """The pieces of a step, and the number of items over which its loss is averaged."""
-        pieces, items = super().get_batch_samples(*args, **kwargs)
+        """The micro-batches of a step, and the number of items over which its loss is averaged."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
         if items is not None:
-            counts = [self._kind.count(piece["labels"]) for piece in pieces]
-            own = torch.stack(counts).sum().to(self.args.device)
-            items = self.accelerator.gather(own).sum()
-        return pieces, items
+            counts = [self._kind.count(batch["labels"]) for batch in batches]
+            of_this_process = torch.stack(counts).sum().to(self.args.device)
+            items = self.accelerator.gather(of_this_process).sum()
+        return batches, items
 
     def prediction_step(
         self,
@@ -117,32 +137,32 @@ class FineTuner(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> Any:
-        """(no loss, what the kind of task asks of the model, labels) of a batch."""
+        """(no loss, the outputs that the kind of task needs, labels) of a batch."""
         batch = self._prepare_inputs(inputs)
         with torch.inference_mode(), self.compute_loss_context_manager():
             outputs = self._kind.outputs(model, self._tokenizer, batch, self._final)
         return None, outputs, batch["labels"]
 
     def final_outputs(self, rows: Any) -> Mapping[str, Any]:
-        """What the trained model says of each of the encoded rows, as arrays."""
+        """The trained model's outputs for the encoded rows, as arrays in the order of the rows."""
         scores, self.compute_metrics = self.compute_metrics, None
         self._final = True
         try:
-            with fast_kernels(self._module, self._fast):
-                return _of_rows(rows, self.predict(rows))
+            with fast_kernels(self._module, self._use_fast_kernels):
+                return _in_row_order(rows, self.predict(rows))
         finally:
             self.compute_metrics, self._final = scores, False
 
     def create_optimizer(self, *model: Any) -> torch.optim.Optimizer:
         """AdamW, with a group of parameters for each factor of the learning rate.
 
-        Later versions of transformers give it the model, the first ones of version 5 nothing.
+        Later versions of transformers pass the model, the first ones of version 5 pass nothing.
         """
-        made = self.optimizer is None
+        is_new = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(*model)
-        if made:
-            optimizer.register_load_state_dict_pre_hook(pieces_of_state)
-        if made and self._learning_rates:
+        if is_new:
+            optimizer.register_load_state_dict_pre_hook(shard_optimizer_state)
+        if is_new and self._learning_rates:
             module, named = self._module, self._learning_rates.items()
             factors = {module.get_parameter(name): factor for name, factor in named}
             optimizer.param_groups[:] = [
@@ -158,7 +178,7 @@ class FineTuner(Trainer):
 
     @property
     def seconds(self) -> float:
-        """Time spent training so far, scoring apart, before a resume included."""
+        """Time spent training so far: with the time before a resume, without scoring."""
         now = self._ended or time.perf_counter()
         return self._before + now - (self._started or now) - self._scoring
 
@@ -167,37 +187,37 @@ class FineTuner(Trainer):
         self._before = seconds_until(checkpoint)
         self._started = time.perf_counter()
         try:
-            with fast_kernels(self._module, self._fast):
+            with fast_kernels(self._module, self._use_fast_kernels):
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UnpicklingError as error:
             raise IwloraError(
-                f"{checkpoint} holds more than numbers, and nothing else is ever loaded; remove "
-                "it, and the run goes on from the one before"
+                f"{checkpoint} contains pickled objects other than tensors and numbers, which are "
+                "never loaded; remove it, and the run resumes from the checkpoint before it"
             ) from error
         except Exception as error:
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             if not is_torn(folder):
                 raise
-            # Its room is needed, to tell the state of the run too.
+            # Free its disk space: the state of the run must still be written.
             shutil.rmtree(folder)
             with writing(f"the checkpoint of step {self.state.global_step}", folder.parent):
                 raise error
-        self._finite.judge()
+        self._divergence.check()
         self._ended = time.perf_counter()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Forward and backward of a piece, whose loss must be a number."""
+        """Forward and backward of a micro-batch, whose loss is kept for the check."""
         loss: Tensor = super().training_step(*args, **kwargs)
-        self._finite.piece(loss)
+        self._divergence.add_loss(loss)
         return loss
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
         norm = full_tensor(super()._get_grad_norm(*args, **kwargs))  # type: ignore[no-untyped-call]
-        self._finite.step(self.state.global_step, norm)
+        self._divergence.end_step(self.state.global_step, norm)
         return norm
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Score, and keep account of the time."""
+        """Score, and count the time separately."""
         started = time.perf_counter()
         scores: dict[str, float] = super().evaluate(*args, **kwargs)
         self._scoring += time.perf_counter() - started
@@ -205,7 +225,7 @@ class FineTuner(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
-        tensors = parameters(self._module, self._trainable)
+        tensors = full_parameters(self._module, self._trainable)
         if self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(tensors, folder / _TRAINABLE_FILE)
@@ -215,14 +235,14 @@ class FineTuner(Trainer):
             super()._save_optimizer_and_scheduler(output_dir)
             return
         optimizer, scheduler = cast(Any, self.optimizer), cast(Any, self.lr_scheduler)
-        state = optimizer_state(optimizer)
+        state = full_optimizer_state(optimizer)
         if self.args.should_save:
             torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
             torch.save(scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     @contextmanager
     def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
-        # Kept whole until the last piece of a step, gradients would take what sharding saves.
+        # Whole gradients, kept until the last micro-batch, would take the memory sharding saves.
         yield
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -232,18 +252,25 @@ class FineTuner(Trainer):
         set_parameters(self._module, tensors)
 
 
-def _of_rows(rows: Any, found: Any) -> dict[str, Any]:
-    """The outputs that were found for the rows, in the order of the rows."""
-    return ByLength(rows["length"][:]).restored(found.predictions)
+def _in_row_order(rows: Any, prediction: Any) -> dict[str, Any]:
+    """The predicted outputs in the order of the rows."""
+    return LongestFirstSampler(rows["length"][:]).restore(prediction.predictions)
 
 
 def task_loss(
     regularizer: Callable[[], Tensor] | None, kind: Kind | None = None
 ) -> Callable[..., Tensor]:
-    """The kind's loss, averaged over the whole batch of an optimizer step, plus the regularizer.
+    """The task's loss averaged over the whole batch of an optimizer step, plus the regularizer.
 
-    A step's items (rows, or tokens) may come in pieces of unequal size. Each piece carries the
-    share of the regularizer that it has of the items, so that the term counts once a step.
+    A step's items (rows or tokens) may be split into micro-batches of unequal size. Each one takes
+    the regularizer times its share of the items, so that the term counts once in a step.
+
+    Args:
+        regularizer: a scalar to add to the loss of a step, or None.
+        kind: the kind of the task; classification if None.
+
+    Returns:
+        A function of (outputs, labels, num_items_in_batch), as ``Trainer.compute_loss_func``.
     """
     task_kind = kind or Classification()
 

@@ -13,7 +13,7 @@ from iwlora.errors import IwloraError, shown, unknown
 from iwlora.sites import head_modules, sites
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.training.model.quantization import Packing
+from iwlora.training.model.quantization import Quantization
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,11 +30,12 @@ BUILTIN = {
 }
 
 
-def locate(model: str) -> str:
-    """The folder of a built-in model; other names are given back unchanged.
+def resolve_model_path(model: str) -> str:
+    """The folder of a built-in model; other names are returned unchanged.
 
-    Raises ``IwloraError`` for an unknown built-in, a package that is not installed, and a
-    path without a model in it.
+    Raises:
+        IwloraError: an unknown built-in model, a package that is not installed, or a folder
+            without a model.
     """
     if model.startswith("builtin/"):
         if model not in BUILTIN:
@@ -48,7 +49,9 @@ def locate(model: str) -> str:
             )
         return str(Path(spec.submodule_search_locations[0]) / folder)
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-        raise IwloraError(f"model={model} is a folder without a config.json, so it holds no model")
+        raise IwloraError(
+            f"model={model} is a folder without a config.json, so it contains no model"
+        )
     return model
 
 
@@ -57,27 +60,41 @@ def load_backbone(
     labels: Sequence[str] = (),
     kind: Kind | None = None,
     trust_remote_code: bool = False,
-    packing: Packing | None = None,
+    quantization: Quantization | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model with the head of a kind of task, in float32, and its tokenizer.
+    """Load a model with the head for a kind of task, in float32, and its tokenizer.
 
-    Without ``kind`` it classifies into ``labels``. A new head is drawn from torch's global random
-    state. With ``trust_remote_code``, code that comes with the model is run, after a warning.
-    ``packing`` packs the linear layers in the blocks. Raises ``IwloraError`` when the model is not
-    there, lacks weights or vocabulary, cannot do such a task, or cannot be packed.
+    A new head is initialised from torch's global random state.
+
+    Args:
+        model: a built-in model, a folder or a hub id.
+        labels: the classes of the task.
+        kind: the kind of the task; classification if None.
+        trust_remote_code: run Python code that comes with the model, after a warning.
+        quantization: quantize the linear layers in the blocks; None keeps them in float32.
+
+    Returns:
+        The model, on the CPU unless it is quantized, and its tokenizer.
+
+    Raises:
+        IwloraError: the model does not exist, lacks weights or vocabulary, cannot do such a task,
+            or cannot be quantized.
     """
     import torch
     from transformers import AutoConfig
 
-    path, kind = locate(model), kind or Classification()
+    path, kind = resolve_model_path(model), kind or Classification()
     if trust_remote_code:
         logger.warning(f"trust_remote_code: code that comes with {model} runs with all your rights")
-    packed = packing.arguments(skeleton(model, kind, trust_remote_code)) if packing else {}
+    quantized: dict[str, Any] = {}
+    if quantization is not None:
+        layers = meta_backbone(model, kind, trust_remote_code)
+        quantized = quantization.loading_arguments(layers)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind.configure(config, labels)
         renamed = kind.renamed(config)
-        loaded, found = kind.auto_class(config).from_pretrained(
+        loaded, loading_info = kind.auto_class(config).from_pretrained(
             path,
             config=config,
             dtype=torch.float32,
@@ -85,15 +102,15 @@ def load_backbone(
             key_mapping=renamed,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
-            **packed,
+            **quantized,
         )
     except IwloraError:
         raise
     except Exception as error:  # a broken file makes the loaders raise nearly anything
-        raise IwloraError(_why(model, error)) from error
-    if renamed:  # else saving would undo it, and give names that the head's class does not know
+        raise IwloraError(_loading_error(model, error)) from error
+    if renamed:  # else saving would restore names that the head's class does not know
         vars(loaded).pop("_weight_conversions", None)
-    _check_weights(model, loaded, found)
+    _check_weights(model, loaded, loading_info)
     tokenizer = load_tokenizer(path, trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -102,7 +119,11 @@ def load_backbone(
 
 
 def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder or of a hub id; raises ``IwloraError`` for one without words."""
+    """The tokenizer in a folder or of a hub id.
+
+    Raises:
+        IwloraError: it cannot be loaded or has no vocabulary.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -110,85 +131,90 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
             path, trust_remote_code=trust_remote_code
         )
     except Exception as error:
-        raise IwloraError(f"cannot load the tokenizer in {path}: {reason_of(error)}") from error
+        raise IwloraError(f"cannot load the tokenizer in {path}: {short_reason(error)}") from error
     if not isinstance(tokenizer.model_max_length, (int, float)):
-        given = shown(tokenizer.model_max_length)
-        raise IwloraError(f"the tokenizer in {path} has model_max_length={given}, not a number")
+        length = shown(tokenizer.model_max_length)
+        raise IwloraError(f"the tokenizer in {path} has model_max_length={length}, not a number")
     files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
-    made_of_files = bool(tokenizer.vocab_files_names)  # one of bytes or characters needs none
-    if made_of_files and Path(path).is_dir() and not any((Path(path) / f).is_file() for f in files):
-        raise IwloraError(f"{path} holds no tokenizer: it has none of {', '.join(sorted(files))}")
+    needs_files = bool(tokenizer.vocab_files_names)  # tokenizers of bytes or characters do not
+    if needs_files and Path(path).is_dir() and not any((Path(path) / f).is_file() for f in files):
+        raise IwloraError(f"{path} has no tokenizer: none of {', '.join(sorted(files))} is there")
     return tokenizer
 
 
-def _check_weights(model: str, loaded: PreTrainedModel, found: dict[str, Any]) -> None:
-    """transformers draws at random what it does not find; outside a new head that is an error.
+def _check_weights(model: str, loaded: PreTrainedModel, loading_info: dict[str, Any]) -> None:
+    """Refuse NaN, infinite and missing weights.
 
-    So are weights that are no numbers, which make every loss one that is none.
+    transformers initialises weights that it does not find at random, which is right for a new
+    head only.
     """
     for name, parameter in loaded.named_parameters():
         if not bool(parameter.isfinite().all()):
             bad = int((~parameter.isfinite()).sum())
             raise IwloraError(
-                f"model={model}: {bad} of {parameter.numel()} values of its {name} are infinite or "
-                "no numbers; take another copy of the model"
+                f"model={model}: {bad} of {parameter.numel()} values of its {name} are NaN or "
+                "infinite; take another copy of the model"
             )
     heads = head_modules(loaded)
-    # A language model without what maps its states to words would write at random.
-    words = loaded.get_output_embeddings()  # type: ignore[no-untyped-call]
+    # A language model without the layer from its states to tokens would generate at random.
+    output = loaded.get_output_embeddings()  # type: ignore[no-untyped-call]
     matrices = {site.name for site in sites(loaded)}
-    matrices |= {name for name, module in loaded.named_modules() if module is words}
-    unfit = [key for key, *_ in found["mismatched_keys"] if key.split(".")[0] not in heads]
-    absent = [key for key in found["missing_keys"] if key.rpartition(".")[0] in matrices]
-    if unfit or absent:
-        first = min(unfit or absent)
+    matrices |= {name for name, module in loaded.named_modules() if module is output}
+    mismatched = loading_info["mismatched_keys"]
+    reshaped = [key for key, *_ in mismatched if key.split(".")[0] not in heads]
+    missing = [key for key in loading_info["missing_keys"] if key.rpartition(".")[0] in matrices]
+    if reshaped or missing:
+        example = min(reshaped or missing)
         raise IwloraError(
             f"the weights of model={model} do not belong to its config.json: "
-            f"{len(unfit)} of another shape, {len(absent)} missing, such as {first}"
+            f"{len(reshaped)} have another shape, {len(missing)} are missing, such as {example}"
         )
 
 
-def skeleton(
+def meta_backbone(
     model: str, kind: Kind | None = None, trust_remote_code: bool = False
 ) -> PreTrainedModel:
-    """The model's layers without their weights: enough to find sites and count parameters.
+    """The model's layers on the meta device, without weights: enough to count parameters.
 
-    Raises ``IwloraError`` as :func:`load_backbone`.
+    Raises:
+        IwloraError: as :func:`load_backbone`.
     """
     import torch
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(locate(model), trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(
+            resolve_model_path(model), trust_remote_code=trust_remote_code
+        )
         head = (kind or Classification()).auto_class(config)
         with torch.device("meta"):
-            bare: PreTrainedModel = head.from_config(config, trust_remote_code=trust_remote_code)
-            return bare
+            layers: PreTrainedModel = head.from_config(config, trust_remote_code=trust_remote_code)
+            return layers
     except IwloraError:
         raise
     except Exception as error:
-        raise IwloraError(_why(model, error)) from error
+        raise IwloraError(_loading_error(model, error)) from error
 
 
-def _why(model: str, error: Exception) -> str:
-    reason = reason_of(error)
+def _loading_error(model: str, error: Exception) -> str:
+    reason = short_reason(error)
     if "custom code" in reason:
         return (
-            f"model={model} comes with Python code, which only trust_remote_code=true runs, or for "
-            "a finished run --trust-remote-code; read it first: it has all your rights"
+            f"model={model} comes with Python code, which runs only with trust_remote_code=true "
+            "(for a finished run: --trust-remote-code); read the code first: it has all your rights"
         )
     if Path(model).is_dir() or model in BUILTIN:
         return f"cannot load the model in {model}: {reason}"
     return (
         f"cannot load model={model}: it is neither a folder nor in the local cache, and the hub "
-        f"did not give it ({reason}); without a network give model=FOLDER task.data_dir=FOLDER "
-        "(the second for GLUE)"
+        f"did not provide it ({reason}); without a network give model=FOLDER, and for GLUE "
+        "task.data_dir=FOLDER"
     )
 
 
-def reason_of(error: Exception) -> str:
-    """Why a library could not load something, in a line."""
-    if isinstance(error, UnpicklingError):  # whose text advises to load it all the same
-        return "a file in it holds more than numbers, and nothing else is ever loaded"
+def short_reason(error: Exception) -> str:
+    """Why a library could not load something, in one line."""
+    if isinstance(error, UnpicklingError):  # its own text advises to load the file nevertheless
+        return "a file in it contains pickled objects other than tensors, which are never loaded"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Frozen weights packed in 4 bits by bitsandbytes, as QLoRA trains on them."""
+"""Frozen weights quantized to 4 bits by bitsandbytes, as in QLoRA."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Packing:
-    """4-bit NormalFloat with scales that are quantised too (Dettmers et al. 2023,
-    arXiv:2305.14314).
+class Quantization:
+    """4-bit NormalFloat with double quantization: the scales are quantized too.
 
-    ``compute`` is the type that weights are unpacked to, ``device`` where the model goes.
+    Args:
+        compute_dtype: the type that weights are dequantized to.
+        device: where the model is loaded.
+
+    Source:
+        Dettmers et al. 2023, arXiv:2305.14314.
     """
 
-    compute: torch.dtype
+    compute_dtype: torch.dtype
     device: torch.device
 
-    def arguments(self, skeleton: nn.Module) -> dict[str, Any]:
-        """What ``from_pretrained`` is given; of the model's linear layers the sites are packed.
+    def loading_arguments(self, model: nn.Module) -> dict[str, Any]:
+        """Arguments of ``from_pretrained`` that quantize the sites and no other linear layers.
 
-        Raises ``IwloraError`` where bitsandbytes is not installed.
+        Args:
+            model: the model's layers, without weights.
+
+        Raises:
+            IwloraError: bitsandbytes is not installed.
         """
         from torch import nn
         from transformers import BitsAndBytesConfig
@@ -38,14 +46,17 @@ class Packing:
                 "quantize=4bit needs bitsandbytes, which is not installed: "
                 "pip install 'iwlora[quantised]'"
             )
-        packed = {site.name for site in sites(skeleton)}
-        named = skeleton.named_modules()
-        others = [name for name, m in named if isinstance(m, nn.Linear) and name not in packed]
+        quantized = {site.name for site in sites(model)}
+        others = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and name not in quantized
+        ]
         config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=self.compute,
+            bnb_4bit_compute_dtype=self.compute_dtype,
             llm_int8_skip_modules=others,
         )
         return {"quantization_config": config, "device_map": {"": self.device}}

@@ -1,7 +1,7 @@
-"""A model spread over the processes that train it, by FSDP2: each holds a piece of every weight.
+"""A model sharded over the processes that train it, by FSDP2: each holds a part of every weight.
 
-Spread are the pretrained model's own parameters, frozen or trained. What a method adds is small:
-it stays whole in every process and its gradients are averaged, so that regularizers, penalties
+Only the pretrained model's own parameters are sharded, frozen or trained. What a method adds is
+small: every process keeps it whole and its gradients are averaged, so that regularizers, penalties
 and pruning see what they see in one process.
 """
 
@@ -23,15 +23,20 @@ from iwlora.errors import IwloraError
 from iwlora.sites import blocks
 
 
-def shard(model: nn.Module, own: Container[int], device: torch.device) -> None:
-    """Spread parameters of a model over all processes, in place, onto their devices.
+def shard(model: nn.Module, pretrained: Container[int], device: torch.device) -> None:
+    """Shard the pretrained parameters of a model over all processes, in place, onto their devices.
 
-    ``own`` are their ids: who held the parameters would keep them whole in memory. In their place
-    come new ones of type ``DTensor``. The weights of a block are whole in a process while it
-    computes with them, and no longer.
+    New parameters of type ``DTensor`` replace them. The weights of a block are whole in a process
+    only while it computes with them.
+
+    Args:
+        model: the model with its adapter.
+        pretrained: ids of the parameters to shard. Ids, because references to the parameters
+            would keep them whole in memory.
+        device: of this process.
     """
     mesh = init_device_mesh(device.type, (distributed.world_size(),))
-    added = {parameter for parameter in model.parameters() if id(parameter) not in own}
+    added = {parameter for parameter in model.parameters() if id(parameter) not in pretrained}
     for module in (*blocks(model), model):
         fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=added)
     for parameter in added:
@@ -40,51 +45,51 @@ def shard(model: nn.Module, own: Container[int], device: torch.device) -> None:
         register_fsdp_forward_method(model, "generate")
 
 
-def sharded(model: nn.Module) -> bool:
-    """Whether any of the parameters is spread."""
+def is_sharded(model: nn.Module) -> bool:
+    """Whether any of the parameters is sharded."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 @contextmanager
 def gathered(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """The named parameters whole, in the first process, inside the block; a collective call."""
-    spread = [
+    """Make the named parameters whole in the first process inside the block; a collective call."""
+    sharded = [
         parameter for name in names if isinstance(parameter := model.get_parameter(name), DTensor)
     ]
-    places: list[tuple[dict[str, Any], str, Any]] = [
+    entries: list[tuple[dict[str, Any], str, Any]] = [
         (module._parameters, key, parameter)
         for module in model.modules()
         for key, parameter in module._parameters.items()
     ]
     full: dict[Any, nn.Parameter] = {}
-    for parameter in spread:
+    for parameter in sharded:
         tensor = full_tensor(parameter.detach())
         if distributed.rank() == 0:
             full[parameter] = nn.Parameter(tensor.cpu(), requires_grad=parameter.requires_grad)
     try:
-        for owner, key, parameter in places:
+        for owner, key, parameter in entries:
             owner[key] = full.get(parameter, parameter)
         yield
     finally:
-        for owner, key, parameter in places:
+        for owner, key, parameter in entries:
             owner[key] = parameter
 
 
-def parameters(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+def full_parameters(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
     """The values of the named parameters, whole and on the CPU; a collective call."""
     return {name: full_tensor(model.get_parameter(name).detach()).cpu() for name in names}
 
 
 @torch.no_grad()
 def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Give parameters these whole values: each process keeps its piece."""
+    """Set parameters to these whole values; each process keeps its own shard."""
     for name, value in values.items():
         parameter = model.get_parameter(name)
         parameter.copy_(local_shard(value.to(parameter.device), parameter))
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its ``state_dict`` with whole tensors on the CPU; a collective call."""
+def full_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The ``state_dict`` with whole tensors on the CPU; a collective call."""
     state = optimizer.state_dict()
     moments = {
         key: {name: full_tensor(value).cpu() for name, value in values.items()}
@@ -93,16 +98,18 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {**state, "state": moments}
 
 
-def pieces_of_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """What this process holds of an :func:`optimizer_state`: a hook before it is loaded.
+def shard_optimizer_state(
+    optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> dict[str, Any]:
+    """This process's shards of a :func:`full_optimizer_state`: a hook before it is loaded.
 
-    Raises ``IwloraError`` for the state of a model that is spread where this one is not.
+    Raises ``IwloraError`` for the state of a model that is sharded where this one is not.
     """
     if len(state["param_groups"]) != len(optimizer.param_groups):
         raise IwloraError(
-            "the checkpoint was written by another number of processes, whose optimizer has other "
-            f"groups of parameters ({len(state['param_groups'])}, not "
-            f"{len(optimizer.param_groups)}); go on with as many processes as the run began with"
+            "the checkpoint was written by another number of processes: its optimizer has "
+            f"{len(state['param_groups'])} groups of parameters, this one "
+            f"{len(optimizer.param_groups)}; resume with as many processes as the run began with"
         )
     like = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments = {

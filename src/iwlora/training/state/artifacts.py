@@ -15,8 +15,8 @@ from iwlora.inputs.paths import settled
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.adapter_files import adapter_files, load_adapter, merged
 from iwlora.results.writing import writing
-from iwlora.training.measure_recipe import packing
-from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, reason_of
+from iwlora.training.load import quantization
+from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, short_reason
 from iwlora.training.state.run_folder import RunDir
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def load_trained(
     model: Any
     try:
         if saved.name == "adapter":
-            # Merged are the weights that were packed: those of the pretrained model.
-            packed = None if merge else packing(run.recipe())
+            # What is merged are the pretrained weights, not their quantized form.
+            quantized = None if merge else quantization(run.recipe())
             backbone, _ = load_backbone(
-                run.recipe().model, task.labels, task.kind, packing=packed, **trust
+                run.recipe().model, task.labels, task.kind, quantization=quantized, **trust
             )
             model = load_adapter(backbone, saved)
             model = merged(model) if merge else model
@@ -68,7 +68,7 @@ def load_trained(
     except IwloraError:
         raise
     except Exception as error:  # a broken file makes the loaders raise nearly anything
-        raise IwloraError(f"what {path} saved cannot be loaded: {reason_of(error)}") from error
+        raise IwloraError(f"what {path} saved cannot be loaded: {short_reason(error)}") from error
     return model.eval(), tokenizer
 
 

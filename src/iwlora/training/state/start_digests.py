@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from iwlora.methods.contract import Attached
-from iwlora.training.loop.row_order import EpochOrder
-from iwlora.training.model.sharding import parameters
+from iwlora.training.loop.row_order import EpochSampler
+from iwlora.training.model.sharding import full_parameters
 
 _ROWS_READ = 1000
 
 
-def data_digest(rows: Any, order: EpochOrder, epochs: float) -> str:
+def data_digest(rows: Any, order: EpochSampler, epochs: float) -> str:
     """A hash of the encoded training rows and of the order in which all epochs read them.
 
     Of the rows it takes the length of each and the token ids of the first thousand.
@@ -39,6 +39,6 @@ def head_digest(attached: Attached) -> str | None:
 
 def _hash(model: Any, names: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for tensor in parameters(model, names).values():
+    for tensor in full_parameters(model, names).values():
         digest.update(tensor.float().numpy().tobytes())
     return digest.hexdigest()[:16]

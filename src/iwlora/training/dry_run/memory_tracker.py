@@ -1,4 +1,4 @@
-"""Bytes of the tensors that are alive, counted where PyTorch dispatches."""
+"""Bytes of the tensors that are alive, counted by watching PyTorch's dispatcher."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operations make inside, until each is freed, inside or later.
+class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the storages that operations make inside the block, until each is freed.
 
-    ``now`` are their bytes, ``peak`` the most there were; what existed before is not counted, nor
-    what a kernel keeps to itself. ``peak`` may be set back to ``now``.
+    ``now`` are their bytes, ``peak`` the most so far, which may be set back to ``now``. Storages
+    from before the block and temporary memory inside a kernel are not counted.
 
-    >>> with LiveTensors() as live:
-    ...     kept = torch.zeros(25) + 1
-    >>> live.now, live.peak
-    (100, 200)
+    Example:
+        >>> with MemoryTracker() as tracker:
+        ...     kept = torch.zeros(25) + 1
+        >>> tracker.now, tracker.peak
+        (100, 200)
     """
 
     def __init__(self) -> None:
@@ -29,11 +30,11 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Carry out an operation and count the memory that is new with it."""
+        """Run an operation and count the memory that it adds."""
         outputs = func(*args, **(kwargs or {}))
-        given = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if _counts(x)}
+        inputs = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if _counts(x)}
         for output in tree_leaves(outputs):
-            if _counts(output) and id(output.untyped_storage()) not in given:
+            if _counts(output) and id(output.untyped_storage()) not in inputs:
                 self._add(output.untyped_storage())
         return outputs
 

@@ -15,9 +15,9 @@ from transformers import TrainerCallback
 
 from commands import call, check_plain, run_settings, snapshot, spawn, write_recipe
 from iwlora.training import prepare as prepare_module
-from iwlora.training.dry_run import cost as estimating
-from iwlora.training.dry_run.cost import Memory, estimate
-from iwlora.training.dry_run.tensor_memory import LiveTensors
+from iwlora.training.dry_run import run_cost
+from iwlora.training.dry_run.memory_tracker import MemoryTracker
+from iwlora.training.dry_run.run_cost import MemoryCost, estimate_run_cost
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 from kinds import save_model, write_task
@@ -26,7 +26,7 @@ from runs import recipe, with_options
 
 def test_live_tensors_are_counted_until_they_are_freed() -> None:
     outside = torch.zeros(1000)
-    with LiveTensors() as live:
+    with MemoryTracker() as live:
         kept = outside[:500] * 2  # 2,000 bytes; the view is no memory of its own
         outside.add_(1)
         view = kept.view(50, 10).t()
@@ -47,7 +47,7 @@ def test_live_tensors_are_counted_until_they_are_freed() -> None:
 def test_backward_and_adam_are_counted() -> None:
     layer = torch.nn.Linear(100, 50, bias=False)
     x = torch.randn(8, 100)
-    with LiveTensors() as live:
+    with MemoryTracker() as live:
         loss = (layer(x) ** 2).sum()
         loss.backward()
         del loss
@@ -59,17 +59,17 @@ def test_backward_and_adam_are_counted() -> None:
 
 def test_the_peak_is_the_larger_of_activations_and_gradients() -> None:
     parts = {"before": 100, "weights": 50, "state": 20, "gradients": 10, "workspace": 5}
-    assert Memory(**parts, activations=30, reached=0).peak == 155
-    assert Memory(**parts, activations=7, reached=0).peak == 135
-    assert Memory(**parts, activations=30, reached=0, accumulated=True).peak == 165
-    assert Memory(**parts, activations=30, reached=300).peak == 300
+    assert MemoryCost(**parts, activations=30, reached=0).peak == 155
+    assert MemoryCost(**parts, activations=7, reached=0).peak == 135
+    assert MemoryCost(**parts, activations=30, reached=0, accumulated=True).peak == 165
+    assert MemoryCost(**parts, activations=30, reached=300).peak == 300
 
 
 class Truth(TrainerCallback):
     """The most that the steps of a whole run reach, above what there was before the first."""
 
     def __init__(self) -> None:
-        self.live, self.steps = LiveTensors(), 0
+        self.live, self.steps = MemoryTracker(), 0
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self.live.__enter__()
@@ -81,14 +81,14 @@ class Truth(TrainerCallback):
 
 def carried_out(wanted: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Truth:
     truth = Truth()
-    make = prepare_module._trainer
+    make = prepare_module.make_trainer
 
     def watched(*args: Any) -> Any:
         trainer = make(*args)
         trainer.callback_handler.callbacks.insert(0, truth)
         return trainer
 
-    monkeypatch.setattr(prepare_module, "_trainer", watched)
+    monkeypatch.setattr(prepare_module, "make_trainer", watched)
     train(wanted, folder)
     monkeypatch.undo()
     return truth
@@ -112,7 +112,7 @@ def test_steps_and_memory_are_those_of_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wanted = recipe(tiny_bert, reviews, method, **settings)
-    found = estimate(wanted)
+    found = estimate_run_cost(wanted)
     truth = carried_out(wanted, tmp_path / "run", monkeypatch)
     assert found.steps == truth.steps
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -129,7 +129,7 @@ def test_every_step_is_reckoned_by_its_tokens(
 ) -> None:
     """Steps that take 1 ms a padded token: the pace is that of the epoch's mean."""
     seen: dict[str, Any] = {}
-    carry_out = estimating._carry_out
+    carry_out = run_cost._train_steps
 
     def timed(trainer: Any, watch: Any, steps: Sequence[Any], total: int) -> float:
         lengths = trainer.train_dataset["length"][:]
@@ -143,8 +143,8 @@ def test_every_step_is_reckoned_by_its_tokens(
         watch.seconds = [len(b) * max(lengths[row] for row in b) / 1000 for (b,) in steps[2:]]
         return found
 
-    monkeypatch.setattr(estimating, "_carry_out", timed)
-    found = estimate(recipe(tiny_bert, reviews, epochs=3))
+    monkeypatch.setattr(run_cost, "_train_steps", timed)
+    found = estimate_run_cost(recipe(tiny_bert, reviews, epochs=3))
     assert found.step_seconds == pytest.approx(seen["mean"], rel=0.05)
     assert found.seconds == pytest.approx(18 * found.step_seconds + found.rest)
 
@@ -152,7 +152,7 @@ def test_every_step_is_reckoned_by_its_tokens(
 def test_schedules_see_the_whole_run(tiny_bert: Path, reviews: dict[str, str]) -> None:
     """AdaLoRA refuses a start of pruning beyond the end, which is 120 steps away here."""
     wanted = recipe(tiny_bert, reviews, "adalora", epochs=20)
-    assert estimate(with_options(wanted, t_init=60, t_final=10)).steps == 120
+    assert estimate_run_cost(with_options(wanted, t_init=60, t_final=10)).steps == 120
 
 
 def test_a_dry_run_tells_and_leaves_nothing(
@@ -182,7 +182,7 @@ def test_every_kind_of_task_is_reckoned(kind: str, architecture: str, tmp_path: 
     task, _ = write_task(tmp_path / "task", kind)
     settings = run_settings(save_model(tmp_path / "model", architecture), task)
     settings["train"] = {"epochs": 2, "batch_size": 6, "accumulate": 2, "max_length": 32}
-    found = estimate(build(settings))
+    found = estimate_run_cost(build(settings))
     assert found.steps == (2 if kind == "packed" else 4)  # twelve short rows are packed into few
     assert found.memory.accumulated
     assert found.memory.activations > 0

@@ -1,0 +1,296 @@
+"""The time and memory that a run will take, estimated from a few of its steps."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from iwlora import tasks
+from iwlora.methods.budget import count
+from iwlora.training.device import peak_memory, reset_peak_memory
+from iwlora.training.dry_run.step_profiler import StepProfiler
+from iwlora.training.loop.row_order import MicroBatchSampler
+from iwlora.training.loop.trainer import FineTuningTrainer
+from iwlora.training.prepare import EVALUATION_BATCH_SIZE, PreparedRun, prepare
+from iwlora.training.recipe import Recipe
+from iwlora.training.run import restoring_determinism
+from iwlora.training.state.run_folder import RunDir
+
+MEMORY_ROWS = (2, 4)
+"""Rows of the two micro-batches whose memory is measured; more rows follow a line through them."""
+TIMED_SIZES, REPEATS = 4, 3
+"""Number of different step sizes that are timed, and how often each is timed."""
+SCORED_ROWS = 2 * EVALUATION_BATCH_SIZE
+
+MicroBatches = Sequence[Sequence[int]]
+"""The rows of each micro-batch of a step."""
+
+
+@dataclass(frozen=True)
+class MemoryCost:
+    """Peak memory of a run in bytes: on the GPU, or of the process on a CPU.
+
+    Backward frees activations while it makes gradients, so that only the larger of the two counts,
+    unless a step has several micro-batches.
+
+    Args:
+        before: held when a step begins, with the ``weights``.
+        weights: of the model.
+        state: of the optimizer (Adam's two moments) and the method.
+        gradients: of what trains.
+        activations: that the largest micro-batch keeps for backward.
+        workspace: temporary tensors of a step.
+        reached: the most that loading, measuring, scoring and the steps of the dry run took. On a
+            CPU this is more than the tensors, because the allocator keeps freed memory.
+        accumulated: whether a step has several micro-batches.
+    """
+
+    before: int
+    weights: int
+    state: int
+    gradients: int
+    activations: int
+    workspace: int
+    reached: int
+    accumulated: bool = False
+
+    @property
+    def tensors(self) -> int:
+        """before + state + max(activations, gradients) + workspace."""
+        both = self.activations + self.gradients
+        kept = both if self.accumulated else max(self.activations, self.gradients)
+        return self.before + self.state + kept + self.workspace
+
+    @property
+    def peak(self) -> int:
+        """The larger of what the tensors need and what was reached already."""
+        return max(self.tensors, self.reached)
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a run will take; seconds are wall time, and memory is that of one process.
+
+    Args:
+        adapter_parameters: that the method adds.
+        trainable_parameters: that train, with the task head.
+        steps: optimizer steps.
+        step_seconds: mean time of a step.
+        prepare_seconds: loading, encoding and attaching.
+        measure_seconds: what the method computes on batches before training.
+        start_seconds: what the first step takes in addition to its batch.
+        score_seconds: all scoring.
+        rows: rows of the largest micro-batch.
+        tokens: its padded length.
+        memory: the peak and its parts.
+    """
+
+    adapter_parameters: int
+    trainable_parameters: int
+    steps: int
+    step_seconds: float
+    prepare_seconds: float
+    measure_seconds: float
+    start_seconds: float
+    score_seconds: float
+    rows: int
+    tokens: int
+    memory: MemoryCost
+
+    @property
+    def train_seconds(self) -> float:
+        """The steps and the start of the first."""
+        return self.start_seconds + self.steps * self.step_seconds
+
+    @property
+    def seconds(self) -> float:
+        """The whole run."""
+        return self.steps * self.step_seconds + self.rest
+
+    @property
+    def rest(self) -> float:
+        """Everything except the steps."""
+        before = self.prepare_seconds + self.measure_seconds
+        return before + self.start_seconds + self.score_seconds
+
+
+def estimate_run_cost(recipe: Recipe) -> RunCost:
+    """Prepare a run in a temporary folder, do a few of its steps, and estimate the whole.
+
+    Two small micro-batches of the longest rows give the memory of a row. Then steps of several
+    sizes are timed, and the time of every step of an epoch follows from its padded tokens. The
+    measuring is done completely. Under a launcher such as torchrun every process takes part, and
+    each gets the estimate for itself.
+
+    Args:
+        recipe: the checked recipe.
+
+    Raises:
+        IwloraError: for everything that ``iwlora train`` refuses.
+    """
+    few = recipe.task.model_copy(
+        update={"max_validation": min(SCORED_ROWS, recipe.task.max_validation or SCORED_ROWS)}
+    )
+    train = recipe.train.model_copy(update={"save_steps": None, "report_to": []})
+    short = recipe.model_copy(update={"task": few, "train": train})
+    reset_peak_memory()
+    with tempfile.TemporaryDirectory() as folder, restoring_determinism(train.deterministic):
+        run = RunDir.open(Path(folder) / "run", short)
+        started = time.perf_counter()
+        prepared = prepare(short, run, progress=False)
+        prepare_seconds = time.perf_counter() - started - prepared.measure_seconds
+        return _estimate(recipe, prepared, prepare_seconds)
+
+
+def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> RunCost:
+    trainer, attached = prepared.trainer, prepared.attached
+    accumulated = recipe.train.accumulate > 1
+    lengths = np.asarray(prepared.loaded.encoded["train"]["length"][:])
+    sampler = trainer.micro_batch_sampler
+    epoch = [sampler.step_micro_batches(step) for step in range(sampler.steps_per_epoch)]
+    sizes = _step_sizes(trainer, lengths)
+    largest = max((rows for step in epoch for rows in step), key=lambda r: _tokens(r, lengths))
+    rows = sorted(largest, key=lambda row: -lengths[row])
+    small = [rows[:number] for number in MEMORY_ROWS]
+    timed = _spread(sizes)
+    total = math.ceil(len(epoch) * recipe.train.epochs)
+    profiler = StepProfiler(memory_steps=len(small))
+    steps = [[part] * recipe.train.accumulate for part in small]
+    steps += [epoch[step] for step in timed] * REPEATS
+    evaluation_seconds = _train_steps(trainer, profiler, steps, total)
+    score_seconds = _score_seconds(recipe, prepared, evaluation_seconds)
+
+    seconds = np.median(np.reshape(profiler.seconds, (REPEATS, len(timed))), axis=0)
+    parameters = [attached.model.get_parameter(name) for name in attached.trainable]
+    gradients = sum(p.nbytes for p in parameters)
+    row_counts = [len(part) for part in small]
+    held = [a + gradients if accumulated else max(a, gradients) for a in profiler.activations]
+    workspaces = [peak - part for peak, part in zip(profiler.peaks, held, strict=True)]
+    memory = MemoryCost(
+        before=profiler.after - profiler.state,
+        weights=sum(p.nbytes for p in attached.model.parameters()),
+        state=profiler.state,
+        gradients=gradients,
+        activations=_extrapolate(row_counts, profiler.activations, len(rows)),
+        workspace=max(0, _extrapolate(row_counts, workspaces, len(rows))),
+        reached=peak_memory() or 0,
+        accumulated=accumulated,
+    )
+    counts = count(attached)
+    return RunCost(
+        adapter_parameters=counts["adapter_parameters"],
+        trainable_parameters=counts["trainable_parameters"],
+        steps=total,
+        step_seconds=float(np.mean(np.interp(sizes, np.take(sizes, timed), seconds))),
+        prepare_seconds=prepare_seconds,
+        measure_seconds=prepared.measure_seconds,
+        start_seconds=profiler.start_seconds,
+        score_seconds=score_seconds,
+        rows=len(rows),
+        tokens=int(max(lengths[rows])),
+        memory=memory,
+    )
+
+
+def _train_steps(
+    trainer: FineTuningTrainer, profiler: StepProfiler, steps: Sequence[MicroBatches], total: int
+) -> float:
+    """Train these steps as the first of ``total``; returns the seconds spent scoring."""
+    micro_batches = [list(rows) for step in steps for rows in step]
+    loss: Any = trainer.compute_loss_func
+
+    def profiled_loss(*args: Any, **kwargs: Any) -> Tensor:
+        value: Tensor = loss(*args, **kwargs)
+        profiler.forward_done()
+        return value
+
+    def batches() -> DataLoader[Any]:
+        return DataLoader(
+            trainer.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=micro_batches,
+            collate_fn=trainer.data_collator,
+        )
+
+    profiler.last_step = len(steps)
+    trainer.compute_loss_func = profiled_loss
+    trainer.callback_handler.callbacks.insert(0, profiler)
+    trainer.get_train_dataloader = batches  # type: ignore[method-assign]
+    trainer.args.max_steps = max(total, len(steps))
+    started = time.perf_counter()
+    trainer.fit(None)
+    return time.perf_counter() - started - trainer.seconds
+
+
+def _score_seconds(recipe: Recipe, prepared: PreparedRun, evaluation_seconds: float) -> float:
+    """Seconds of all scoring, from those of one evaluation during training."""
+    task, encoded = prepared.loaded.task, prepared.loaded.encoded
+    whole, short = tasks.load(recipe.task, recipe.train.seed).splits, task.splits
+    factors = {name: len(whole[name]) / len(short[name]) for name in short}
+    seconds = 0.0
+    if task.watched:
+        seconds += evaluation_seconds * factors[task.watched] * math.ceil(recipe.train.epochs)
+    first, *_ = task.reported
+    rows = encoded[first]
+    by_length = np.argsort(rows["length"][:], kind="stable")
+    chosen = by_length[_evenly(len(rows), min(SCORED_ROWS, len(rows)))]
+    started = time.perf_counter()
+    prepared.trainer.final_outputs(rows.select(chosen))
+    seconds_per_row = (time.perf_counter() - started) / len(chosen)
+    scored = sum(factors[name] * len(encoded[name]) for name in task.reported)
+    return seconds + seconds_per_row * scored
+
+
+def _step_sizes(trainer: FineTuningTrainer, lengths: Any) -> list[int]:
+    """Padded tokens of each step of the first epoch, in the process that has the most.
+
+    All processes wait for that one, and all must time the same steps.
+    """
+    args: Any = trainer.args
+    samplers = [
+        MicroBatchSampler(
+            trainer.epoch_sampler, args.gradient_accumulation_steps, rank, args.world_size
+        )
+        for rank in range(args.world_size)
+    ]
+    return [
+        max(
+            sum(_tokens(rows, lengths) for rows in sampler.step_micro_batches(step))
+            for sampler in samplers
+        )
+        for step in range(trainer.micro_batch_sampler.steps_per_epoch)
+    ]
+
+
+def _tokens(rows: Sequence[int], lengths: Any) -> int:
+    """Padded tokens of a micro-batch."""
+    return int(len(rows) * max(lengths[row] for row in rows))
+
+
+def _spread(sizes: Sequence[int]) -> list[int]:
+    """Indices of ``TIMED_SIZES`` steps from the smallest to the largest."""
+    by_size = np.argsort(sizes, kind="stable")
+    return [int(step) for step in by_size[_evenly(len(sizes), TIMED_SIZES)]]
+
+
+def _evenly(length: int, number: int) -> Any:
+    """``number`` indices spread evenly over a sequence."""
+    return np.linspace(0, length - 1, number).round().astype(int)
+
+
+def _extrapolate(rows: Sequence[int], values: Sequence[int], at: int) -> int:
+    """The line through two points, at another one; constant where both have the same rows.
+
+    >>> _extrapolate([2, 4], [10, 18], 8)
+    34
+    """
+    (a, b), (x, y) = rows, values
+    return y if a == b else round(x + (y - x) / (b - a) * (at - a))
