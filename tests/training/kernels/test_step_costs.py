@@ -42,10 +42,10 @@ class Costs:
 
 
 BOUNDS = {
-    ("lora", "fp32"): Costs(kernels=212, syncs=5, large=56),
-    ("lora", "bf16"): Costs(kernels=363, syncs=5, large=28),
-    ("iw-lora", "fp32"): Costs(kernels=363, syncs=5, large=56),
-    ("adalora", "fp32"): Costs(kernels=1003, syncs=6, large=170),
+    ("lora", "fp32"): Costs(kernels=210, syncs=3, large=56),
+    ("lora", "bf16"): Costs(kernels=361, syncs=3, large=28),
+    ("iw-lora", "fp32"): Costs(kernels=361, syncs=3, large=56),
+    ("adalora", "fp32"): Costs(kernels=1001, syncs=4, large=170),
 }
 
 
