@@ -27,7 +27,7 @@ def test_a_method_trains_on_packed_weights_or_says_why_not(method: str) -> None:
     if method in ON_PACKED:
         assert build(settings).quantize == "4bit"
     else:
-        with pytest.raises(IwloraError, match=rf"^quantize=4bit was given, and {method} cannot train"):
+        with pytest.raises(IwloraError, match=rf"^quantize=4bit was .* {method} cannot train"):
             build(settings)
     assert build({**settings, "quantize": None}).quantize is None
 
