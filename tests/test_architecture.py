@@ -138,7 +138,7 @@ LIGHT = (
     "iwlora.cli",
     "iwlora.errors",
     "iwlora.tasks",
-    "iwlora.results.comparison",
+    "iwlora.results.loading",
     "iwlora.results.combined",
     "iwlora.compare.statistics.analysis",
     "iwlora.compare.report.html",

@@ -20,7 +20,7 @@ MOVED = {
     "iwlora.bench.grid": "iwlora.compare.execute.scheduler",
     "iwlora.bench.plan": "iwlora.compare.plan.recipe",
     "iwlora.bench.plots": "iwlora.compare.report.figures.plots",
-    "iwlora.bench.records": "iwlora.results.comparison",
+    "iwlora.bench.records": "iwlora.results.loading",
     "iwlora.bench.report": "iwlora.compare.report.html",
     "iwlora.bench.result": "iwlora.results.run",
     "iwlora.bench.sources": "iwlora.results.combined",

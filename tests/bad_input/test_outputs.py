@@ -20,7 +20,7 @@ def test_a_measurement_does_not_replace_what_a_run_has_made(
     before = snapshot(damaged)
     task = [f"task.{key}={value}" for key, value in reviews.items()]
     outcome = refused("measure", "--model", tiny_bert, *task, "--out", damaged / inside)
-    assert "choose another place" in outcome.err or "is not a sensitivity file" in outcome.err
+    assert "choose another path" in outcome.err or "is not a sensitivity file" in outcome.err
     assert snapshot(damaged) == before
 
 

@@ -15,7 +15,7 @@ from iwlora.compare.report.tables import verdict
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.compare.statistics.paired_tests import seeds_needed, summarise
 from iwlora.errors import IwloraError
-from iwlora.results.combined import load_parts, remember
+from iwlora.results.combined import load_parts, save_sources
 
 
 def scores(path: Path, tasks: int = 2, seeds: int = 8, gain: float = 0.05) -> Path:
@@ -158,7 +158,7 @@ def test_two_folders_of_runs_are_two_arms(
     assert part.arms == ("lora (old)", "lora (new)")
     assert part.seeds == tuple(range(6))
     assert all(part.values(arm, "accuracy") for arm in part.arms)
-    remember(tmp_path / "out", [tmp_path / "old", tmp_path / "new"])
+    save_sources(tmp_path / "out", [tmp_path / "old", tmp_path / "new"])
     assert "lora (new)" in write_report(tmp_path / "out").read_text()
 
 
@@ -189,5 +189,5 @@ def test_recipes_and_results_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFi
     assert refused.code == 2
     assert "not both" in refused.err
     refused = call(capsys, "compare", source, "seeds=[0]", "--out", tmp_path / "out")
-    assert "results are compared as they are" in refused.err
+    assert "existing results have no recipe fields to set" in refused.err
     assert not (tmp_path / "out").exists()

@@ -10,7 +10,9 @@ from safetensors.numpy import load_file
 
 from commands import call, check_plain
 from iwlora import IwloraError
-from iwlora.results.writing import PART, check_writable, replacing, write_text, writing
+from iwlora.results.layout import PART_SUFFIX
+from iwlora.results.output_paths import check_writable
+from iwlora.results.writing import replacing, write_errors, write_text
 from iwlora.training.loop import best_epoch
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
@@ -26,10 +28,10 @@ def test_what_a_killed_process_was_writing_is_no_obstacle(
         assert [path.name for path in tmp_path.iterdir()] == [part.name]
     (tmp_path / "written.txt").rename(part)  # as SIGKILL would have left it
     assert part.name.startswith(".written.txt.")
-    assert part.name.endswith(PART)
+    assert part.name.endswith(PART_SUFFIX)
     run = RunDir.open(tmp_path, recipe(tiny_bert, reviews))
     assert not part.exists()
-    run.status("failed")
+    run.set_status("failed")
     part.touch()
     RunDir.open(tmp_path, recipe(tiny_bert, reviews, "iw-lora"))  # as it failed at once
 
@@ -78,13 +80,13 @@ class Library(Exception):
 
 
 def test_errors_of_other_kinds_pass(tmp_path: Path) -> None:
-    with pytest.raises(Library), writing("x", tmp_path):
+    with pytest.raises(Library), write_errors("x", tmp_path):
         raise Library
     told = r"cannot write x into .*\(basic_ios: error\); "
-    with pytest.raises(IwloraError, match=told), writing("x", tmp_path):
+    with pytest.raises(IwloraError, match=told), write_errors("x", tmp_path):
         raise RuntimeError("basic_ios: error\nException raised from ...")
     told = rf"cannot write x into {NOWHERE} \(No such file or directory\)$"
-    with pytest.raises(IwloraError, match=told), writing("x", NOWHERE):
+    with pytest.raises(IwloraError, match=told), write_errors("x", NOWHERE):
         write_text(NOWHERE / "file", "text")
 
 

@@ -12,7 +12,7 @@ from iwlora.cli.arguments import BASELINE, Commands, add_command
 from iwlora.cli.library_logging import show_errors_only
 from iwlora.cli.report import write_report
 from iwlora.errors import IwloraError
-from iwlora.inputs.paths import settled
+from iwlora.inputs.paths import normalize_path
 
 if TYPE_CHECKING:
     from iwlora.compare.plan.planned_runs import Plan
@@ -35,7 +35,9 @@ def add_parser(commands: Commands) -> None:
         "file with the columns method, task, seed, score. After recipes: fields to set, for "
         "example train.lr=1e-3 seeds=[0,1,2,3,4,5]",
     )
-    parser.add_argument("--out", type=settled, required=True, help="the folder of the comparison")
+    parser.add_argument(
+        "--out", type=normalize_path, required=True, help="the folder of the comparison"
+    )
     parser.add_argument(
         "--jobs",
         type=int,
@@ -93,7 +95,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.report.figures.heatmaps import text_heatmap
     from iwlora.compare.report.text_formats import terminal_table
     from iwlora.compare.statistics.analysis import analyse
-    from iwlora.results.comparison import load_comparison
+    from iwlora.results.loading import load_comparison
 
     executor = RayExecutor if arguments.executor == "ray" else LocalExecutor
     view = TerminalProgress(plan) if sys.stderr.isatty() else None
@@ -115,7 +117,7 @@ def _compare_results(
     sources: list[str], overrides: list[str], arguments: argparse.Namespace
 ) -> int:
     from iwlora.compare.statistics.analysis import analyse
-    from iwlora.results.combined import load_parts, remember
+    from iwlora.results.combined import load_parts, save_sources
 
     if overrides:
         raise IwloraError(
@@ -123,7 +125,7 @@ def _compare_results(
         )
     folder = Path(arguments.out)
     analysis = analyse(load_parts(sources), folder, arguments.baseline)
-    remember(folder, sources, arguments.baseline)
+    save_sources(folder, sources, arguments.baseline)
     write_report(analysis)
     return 0
 

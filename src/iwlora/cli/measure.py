@@ -8,7 +8,7 @@ from pathlib import Path
 from iwlora.cli.arguments import Commands, add_command, add_overrides
 from iwlora.cli.library_logging import show_errors_only
 from iwlora.errors import IwloraError
-from iwlora.results.writing import check_writable
+from iwlora.results.output_paths import check_writable
 
 
 def add_parser(commands: Commands) -> None:
@@ -91,8 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _json_file(path: str) -> Path:
     """The file to write, checked before any measuring starts."""
+    from iwlora.results.output_paths import check_output
     from iwlora.results.sensitivity import Sensitivity
-    from iwlora.training.state.run_folder import check_output
 
     file = Path(path)
     if file.suffix != ".json" or file.is_dir():

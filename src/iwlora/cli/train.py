@@ -8,7 +8,7 @@ import os
 from iwlora.cli.arguments import Commands, add_command, add_overrides
 from iwlora.cli.library_logging import show_errors_only
 from iwlora.errors import IwloraError
-from iwlora.inputs.paths import settled
+from iwlora.inputs.paths import normalize_path
 
 
 def add_parser(commands: Commands) -> None:
@@ -22,7 +22,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("recipe", help="a recipe: a YAML file")
     add_overrides(parser, "train.lr=1e-3 method.rank=4")
-    parser.add_argument("--out", type=settled, help="the folder of the run")
+    parser.add_argument("--out", type=normalize_path, help="the folder of the run")
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         if os.environ.get("RANK", "0") == "0":
             print(told(recipe, cost))
         return 0
-    from iwlora.results.comparison import load_run
+    from iwlora.results.run import load_run
     from iwlora.training.run import train
 
     train(recipe, arguments.out, progress=True)

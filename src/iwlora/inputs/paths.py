@@ -1,4 +1,4 @@
-"""Paths that a user named: where they lead, and that they stay inside their folder."""
+"""Paths that a user gives: where they lead, and that what is inside a folder stays inside."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from iwlora.errors import IwloraError
 
 
-def settled(path: str | os.PathLike[str]) -> Path:
-    """The path without ``..``, which may lead elsewhere once a folder before it is made.
+def normalize_path(path: str | os.PathLike[str]) -> Path:
+    """The path without ``..``, which could lead elsewhere once a missing folder is made.
 
-    >>> settled("/no/such/../place")
+    >>> normalize_path("/no/such/../place")
     PosixPath('/no/place')
     """
     target = Path(path)
@@ -21,15 +21,15 @@ def settled(path: str | os.PathLike[str]) -> Path:
 def check_links(folder: Path) -> None:
     """Raise ``IwloraError`` for a symbolic link below ``folder`` that leads out of it.
 
-    What is written to or copied from the folder through one would be another's.
+    Writing to such a link, or copying from it, would touch files of somebody else.
     """
     root = folder.resolve()
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            path = Path(place, name)
-            end = Path(os.path.realpath(path))
-            if path.is_symlink() and not end.is_relative_to(root):
+            path = Path(parent, name)
+            target = Path(os.path.realpath(path))
+            if path.is_symlink() and not target.is_relative_to(root):
                 raise IwloraError(
-                    f"{path} is a symbolic link that leads out of {folder}, to {end}; remove it, "
-                    "or put what it leads to in its place"
+                    f"{path} is a symbolic link that leads out of {folder}, to {target}; remove "
+                    "it, or replace it by a copy of what it leads to"
                 )

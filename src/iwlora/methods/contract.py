@@ -86,6 +86,9 @@ class Method(BaseModel):
     control_of: ClassVar[str | None] = None
     """The name of the method whose gain this one explains away: what ``controls: true`` adds."""
 
+    former_defaults: ClassVar[Mapping[str, Any]] = {}
+    """{field: its default in version 0.1.0} of the fields whose default has changed since."""
+
     @property
     def size(self) -> int | None:
         """The value of the size knob."""

@@ -1,14 +1,187 @@
-"""Where the folder of a comparison keeps what a search has tried."""
+"""The names of all files and folders that iwlora stores. Nothing else spells them.
+
+The folder of a run::
+
+    recipe.yaml               the settings, all of them: replays the run
+    environment.json          versions of the libraries, and the machine
+    status.json               running, failed, diverged or done
+    metrics.jsonl             what training logged, one record a line
+    penalty.jsonl             what the penalty did at each logging step, site by site
+    sensitivity.json          what was measured before training
+    checkpoints/              checkpoint-<step>/, each sealed by complete.json; best.safetensors
+    predictions/<split>.csv   what the trained model answers, row by row
+    adapter/ or model/        what was trained; tokenizer/ is next to it
+    result.json               written last: a run with this file is finished
+    .lock                     held by the process that works in the folder
+
+The folder of a comparison::
+
+    comparison.yaml                                   which runs there are, and the recipe
+    <label>/seed-<seed>/                              a run that is reported
+    <label>/search/lr-<lr>/seed-<seed>/               a trial of the search for a learning rate
+    <label>/search/lr-<lr>/former/seed-<seed>/        a run at a learning rate chosen before
+    search.json                                       the learning rates that the search chose
+    failures.jsonl                                    runs that crashed, one record a line
+    logs/                                             what each run printed
+    summary.json, .md, .csv, .tex, report.html, figures/    the report
+    sources.yaml                                      in place of runs: which results are combined
+    .lock                                             held by the comparison and its runs
+
+Every mapping in JSON or YAML has a field ``format``, and so has each record of a JSON Lines file:
+a log that is continued after an upgrade then holds records of both versions, each with its own.
+See :mod:`iwlora.results.formats`. CSV files have no version, since every program would take it
+for a row: readers go by the names of the columns, and ``result.json`` or ``summary.json`` of the
+same folder says which version wrote them.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+LOCK = ".lock"
+PART_SUFFIX = ".iwlora-part"
+"""How the name of a file ends while it is written, or if its process was killed in between."""
 
-def tried_at(comparison: Path, label: str, lr: float) -> Path:
-    """``<comparison>/<label>/search/lr-<rate>``: the trials of an arm at a learning rate.
+# The folder of a run
+RECIPE = "recipe.yaml"
+ENVIRONMENT = "environment.json"
+STATUS = "status.json"
+METRICS = "metrics.jsonl"
+PENALTY = "penalty.jsonl"
+SENSITIVITY = "sensitivity.json"
+RESULT = "result.json"
+CHECKPOINTS = "checkpoints"
+PREDICTIONS = "predictions"
+ADAPTER = "adapter"
+MODEL = "model"
+TOKENIZER = "tokenizer"
 
-    >>> tried_at(Path("runs/a"), "lora", 1e-3).as_posix()
-    'runs/a/lora/search/lr-0.001'
+# Its checkpoints
+SEAL = "complete.json"
+BEST_EPOCH = "best.safetensors"
+TRAINABLE = "trainable.safetensors"
+ADALORA_STATE = "adalora.safetensors"
+PARTIAL_SENSITIVITY = "sensitivity-in-flight.json"
+
+# The folder of a comparison
+COMPARISON = "comparison.yaml"
+SEARCH = "search.json"
+FAILURES = "failures.jsonl"
+SOURCES = "sources.yaml"
+LOGS = "logs"
+
+# A report
+SUMMARY_JSON = "summary.json"
+SUMMARY_MARKDOWN = "summary.md"
+SUMMARY_CSV = "summary.csv"
+SUMMARY_LATEX = "summary.tex"
+REPORT = "report.html"
+FIGURES = "figures"
+
+OWN_NAMES = frozenset(
+    {
+        *(LOCK, RECIPE, ENVIRONMENT, STATUS, METRICS, PENALTY, SENSITIVITY, RESULT),
+        *(str(Path(SENSITIVITY).with_suffix(suffix)) for suffix in (".png", ".svg")),
+        *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, TOKENIZER),
+        *(COMPARISON, SEARCH, FAILURES, SOURCES, LOGS),
+        *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES),
+    }
+)
+"""What the folders of runs and comparisons hold at their top, but for the folders of the arms."""
+
+WRITTEN_BEFORE_WORK = frozenset({LOCK, RECIPE, ENVIRONMENT, STATUS})
+"""What the folder of a run holds that has not measured or trained anything yet."""
+
+_SEARCH_FOLDER = "search"
+_SUPERSEDED = "former"
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+
+
+def predictions_file(run: Path, split: str) -> Path:
+    """``<run>/predictions/<split>.csv``."""
+    return run / PREDICTIONS / f"{split}.csv"
+
+
+def checkpoint_folder(checkpoints: Path, step: int) -> Path:
+    """``<checkpoints>/checkpoint-<step>``, as the Trainer of transformers names it."""
+    return checkpoints / f"checkpoint-{step}"
+
+
+def checkpoint_step(checkpoint: Path) -> int | None:
+    """The step in the name of a checkpoint; None for another name.
+
+    >>> checkpoint_step(Path("runs/a/checkpoints/checkpoint-20")), checkpoint_step(Path("best"))
+    (20, None)
     """
-    return comparison / label / "search" / f"lr-{lr:g}"
+    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    return int(match[1]) if match else None
+
+
+def unlogged_loss_file(checkpoint: Path, process: int) -> Path:
+    """Where a process keeps the losses that a checkpoint was reached with and no record has."""
+    return checkpoint / f"loss-{process}.json"
+
+
+def run_folder(comparison: Path, label: str, seed: int) -> Path:
+    """``<comparison>/<label>/seed-<seed>``: a run that is reported.
+
+    >>> run_folder(Path("runs/a"), "lora", 3).as_posix()
+    'runs/a/lora/seed-3'
+    """
+    return comparison / label / f"seed-{seed}"
+
+
+def trial_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
+    """``<comparison>/<label>/search/lr-<lr>/seed-<seed>``: a trial of the search.
+
+    >>> trial_folder(Path("runs/a"), "lora", 1e-3, 7).as_posix()
+    'runs/a/lora/search/lr-0.001/seed-7'
+    """
+    return _trials(comparison, label, lr) / f"seed-{seed}"
+
+
+def superseded_run_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
+    """``<comparison>/<label>/search/lr-<lr>/former/seed-<seed>``: of a choice since replaced.
+
+    >>> superseded_run_folder(Path("runs/a"), "lora", 1e-3, 3).as_posix()
+    'runs/a/lora/search/lr-0.001/former/seed-3'
+    """
+    return _trials(comparison, label, lr) / _SUPERSEDED / f"seed-{seed}"
+
+
+def log_file(comparison: Path, run: Path) -> Path:
+    """Where a comparison keeps what the run in the folder ``run`` printed.
+
+    >>> log_file(Path("runs/a"), Path("runs/a/lora/seed-3")).as_posix()
+    'runs/a/logs/lora/seed-3.txt'
+    """
+    path = comparison / LOGS / run.relative_to(comparison)
+    return path.with_name(f"{path.name}.txt")
+
+
+def finished_runs(folder: Path) -> list[Path]:
+    """The folders of finished runs below ``folder``, without the trials of searches.
+
+    A folder named ``search`` holds trials only if it belongs to an arm of a comparison: if it has
+    the runs of that arm next to it, or the comparison's file above it.
+    """
+    files = folder.rglob(RESULT)
+    return sorted(file.parent for file in files if not _is_trial(file.parent, folder))
+
+
+def _is_trial(run: Path, root: Path) -> bool:
+    inside = run.relative_to(root).parts
+    parents = [root.joinpath(*inside[:end]) for end in range(1, len(inside) + 1)]
+    return any(_holds_trials(parent) for parent in parents)
+
+
+def _holds_trials(folder: Path) -> bool:
+    arm = folder.parent
+    return folder.name == _SEARCH_FOLDER and (
+        any(arm.glob("seed-*")) or (arm.parent / COMPARISON).is_file()
+    )
+
+
+def _trials(comparison: Path, label: str, lr: float) -> Path:
+    return comparison / label / _SEARCH_FOLDER / f"lr-{lr:g}"

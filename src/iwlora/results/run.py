@@ -1,11 +1,31 @@
-"""What ``result.json`` of a finished run says, checked field by field."""
+"""The result of a run: one checked model that training writes and everything else reads."""
 
 from __future__ import annotations
 
+import csv
 import math
-from typing import TYPE_CHECKING, Annotated
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from iwlora.errors import IwloraError
+from iwlora.inputs.documents import parse_mapping, read_mapping, read_utf8
+from iwlora.results import layout
+from iwlora.results.formats import Document, unstamped
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.results.status import describe_status
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,13 +63,45 @@ class SiteRank(BaseModel):
     rank: Amount
 
 
-class Score(BaseModel):
-    """What statistics need of a run, whatever tool carried it out; costs may be unknown.
+class RunResult(Document):
+    """What ``result.json`` of a finished run says, or what is known of a run of another tool.
 
-    ``metrics`` keeps the finite numbers only, so a run that diverged has no ``score``.
+    Fields without a default must be in the file; None means that the value is not known. A score
+    from a table (:meth:`from_score`) knows little more than the metric.
+
+    Args:
+        method: Name of the fine-tuning method.
+        label: The run's name in tables, and of its folder in a comparison.
+        model: The backbone, as the recipe names it.
+        task: Title of the task.
+        seed: Of the task head, the adapter, the order of the rows and dropout.
+        metrics: {metric: value}; NaN and infinite values are left out. In the file they are null.
+        primary_metric: The metric that runs are compared by.
+        evaluated_on: The split that is scored.
+        selected_on: What chose the parameters that are scored, such as "last checkpoint".
+        trainable_parameters: All that trained, ``head_parameters`` of them in the new task head.
+        adapter_parameters: Those of the adapter that is saved, after pruning.
+        train_seconds: Wall time of the training steps; of a run that was resumed at step n > 0
+            (``resumed_at_step``) only that of the steps after n.
+        measure_seconds: Wall time spent on batches before training.
+        examples_per_second: Training examples.
+        peak_memory_bytes: Of the GPU, or of the process where there is none.
+        train_examples: Rows of the training split.
+        epochs: Passes over them.
+        learning_rate: The largest of the schedule.
+        rank: The value of the method's size field.
+        precision: "fp32" or "bf16".
+        ranks: The final rank of each matrix, if the method gives them different ones.
+        data_digest: A hash of the training rows and their order.
+        head_digest: A hash of the initial values of the task head.
+        kind: The kind of the task: its ``name`` and its options.
+        labels: The classes.
+        text: The text columns.
+        task_metrics: The metrics of the task, the primary one first.
+        notes: What a reader must know about the run.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    format_name: ClassVar[str] = "run"
 
     method: Name
     label: Label
@@ -58,24 +110,36 @@ class Score(BaseModel):
     seed: int
     metrics: dict[Name, float]
     primary_metric: Name
-    evaluated_on: Name | None = None
-    selected_on: Name | None = None
-    trainable_parameters: Count | None = None
-    adapter_parameters: Count | None = None
-    head_parameters: Count | None = None
-    train_seconds: Amount | None = None
-    measure_seconds: Amount | None = None
-    examples_per_second: Amount | None = None
-    peak_memory_bytes: Count | None = None
-    train_examples: Count | None = None
-    epochs: Amount | None = None
-    learning_rate: Amount | None = None
-    rank: Count | None = None
-    ranks: list[SiteRank] = []
+    evaluated_on: Name | None
+    selected_on: Name | None
+    trainable_parameters: Count | None
+    adapter_parameters: Count | None
+    head_parameters: Count | None
+    train_seconds: Amount | None
+    measure_seconds: Amount | None
+    examples_per_second: Amount | None
+    peak_memory_bytes: Count | None
+    train_examples: Count | None
+    epochs: Amount | None
+    learning_rate: Amount | None
+    precision: Name | None = None
+    rank: Count | None
+    ranks: list[SiteRank] = Field(default_factory=list)
     resumed_at_step: Count = 0
     data_digest: Name | None = None
     head_digest: Name | None = None
-    notes: list[str] = []
+    kind: dict[str, Any] | None = None
+    labels: list[str] = Field(default_factory=list)
+    text: list[str] = Field(default_factory=list)
+    task_metrics: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _null_as_nan(cls, metrics: Any) -> Any:
+        if not isinstance(metrics, Mapping):
+            return metrics
+        return {name: math.nan if value is None else value for name, value in metrics.items()}
 
     @model_validator(mode="after")
     def _keep_finite_metrics(self) -> Self:
@@ -85,37 +149,101 @@ class Score(BaseModel):
             del self.metrics[name]
         return self
 
+    @field_serializer("metrics")
+    def _with_primary_metric(self, metrics: dict[str, float]) -> dict[str, float | None]:
+        return {
+            **({} if self.primary_metric in metrics else {self.primary_metric: None}),
+            **metrics,
+        }
+
+    @classmethod
+    def from_score(
+        cls, method: str, task: str, seed: int, metric: str, score: float, **known: Any
+    ) -> Self:
+        """The result of a run of which only the score is known, and ``known`` fields.
+
+        >>> RunResult.from_score("lora", "glue/rte", 0, "accuracy", 0.7, label="a", model="m").score
+        0.7
+        """
+        required = (name for name, field in cls.model_fields.items() if field.is_required())
+        return cls.model_validate(
+            {
+                **dict.fromkeys(required),
+                "method": method,
+                "label": method,
+                "task": task,
+                "seed": seed,
+                "metrics": {metric: score},
+                "primary_metric": metric,
+                **known,
+            }
+        )
+
     @property
     def score(self) -> float | None:
-        """The primary metric, or None when it was not a finite number."""
+        """The primary metric, or None if it is not a finite number."""
         return self.metrics.get(self.primary_metric)
 
 
-class Result(Score):
-    """What ``result.json`` of a finished run says; fields unknown here are ignored.
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its result, and its folder if it has one."""
 
-    A run with ``resumed_at_step`` n > 0 knows the training time of the steps after n only.
-    ``ranks`` are the ranks of the matrices where the method gave them different ones.
+    folder: Path | None
+    result: RunResult
 
-    >>> Result(method="lora", label="lora", model="m", task="t", seed=0, rank=8,
-    ...     metrics={"f1": 0.9, "loss": float("nan")}, primary_metric="f1",
-    ...     evaluated_on="validation", selected_on="last checkpoint", trainable_parameters=10,
-    ...     adapter_parameters=8, head_parameters=2, train_seconds=1.0, measure_seconds=0.0,
-    ...     examples_per_second=5.0, peak_memory_bytes=None, train_examples=5, epochs=1.0,
-    ...     learning_rate=1e-3).metrics
-    {'f1': 0.9}
-    """
+    def _file(self, name: str) -> Path | None:
+        path = self.folder / name if self.folder else None
+        return path if path and path.is_file() else None
 
-    evaluated_on: Name
-    selected_on: Name
-    trainable_parameters: Count
-    adapter_parameters: Count | None
-    head_parameters: Count | None
-    train_seconds: Amount
-    measure_seconds: Amount
-    examples_per_second: Amount | None
-    peak_memory_bytes: Count | None
-    train_examples: Count
-    epochs: Amount
-    learning_rate: Amount
-    rank: Count | None
+    def history(self) -> list[dict[str, Any]]:
+        """The records of ``metrics.jsonl``; empty without one.
+
+        Raises ``IwloraError`` for a damaged line.
+        """
+        path = self._file(layout.METRICS)
+        if path is None:
+            return []
+        return [
+            unstamped("metrics", parse_mapping(line, origin), origin)[0]
+            for number, line in enumerate(read_utf8(path).splitlines(), start=1)
+            if line.strip() and (origin := f"{path}, line {number}")
+        ]
+
+    def sensitivity(self) -> Sensitivity | None:
+        """What the run measured before training; None for a method that measures nothing."""
+        path = self._file(layout.SENSITIVITY)
+        return Sensitivity.load(path) if path else None
+
+    def environment(self) -> dict[str, Any]:
+        """``environment.json``: versions and machine; empty without one."""
+        path = self._file(layout.ENVIRONMENT)
+        return unstamped("environment", read_mapping(path), path)[0] if path else {}
+
+    def recipe(self) -> str | None:
+        """The text of ``recipe.yaml``."""
+        path = self._file(layout.RECIPE)
+        return read_utf8(path) if path else None
+
+    def predictions(self) -> tuple[list[str], list[str]] | None:
+        """(labels, predictions) of the scored rows; None if they were not kept as classes."""
+        if self.folder is None or self.result.evaluated_on is None:
+            return None
+        path = layout.predictions_file(self.folder, self.result.evaluated_on)
+        if not path.is_file():
+            return None
+        rows = list(csv.DictReader(read_utf8(path).splitlines()))
+        if not rows or not {"label", "prediction"} <= set(rows[0]):
+            return None
+        return [row["label"] for row in rows], [row["prediction"] for row in rows]
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """The finished run in ``folder``; ``IwloraError`` if it is not finished, or damaged."""
+    path = Path(folder) / layout.RESULT
+    if not path.exists():
+        raise IwloraError(
+            f"{folder} holds no finished run ({describe_status(Path(folder))}); "
+            "finish it with 'iwlora train'"
+        )
+    return Run(Path(folder), RunResult.load(path))

@@ -1,4 +1,4 @@
-"""What a measurement found: one number and its uncertainty for each site. Needs no torch."""
+"""A measurement: the sensitivity of each weight matrix and its uncertainty."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import from_json
+from iwlora.results.formats import FIELD, stamped, unstamped
 from iwlora.results.writing import write_text
-
-FORMAT = "iwlora-sensitivity/1"
 
 FORMULAS = {
     "norm": "E‖G‖",
@@ -91,7 +90,7 @@ class Sensitivity:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, atomically."""
-        write_text(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+        write_text(path, json.dumps(stamped("sensitivity", asdict(self)), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sensitivity:
@@ -103,17 +102,18 @@ class Sensitivity:
             raise IwloraError(f"no such file: {path}") from None
         except (OSError, ValueError) as error:
             raise IwloraError(f"{fix} ({error})") from None
-        if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
-            raise IwloraError(f"{fix} (its format is not {FORMAT!r})")
+        if not isinstance(stored, dict) or "sensitivity" not in str(stored.get(FIELD)):
+            raise IwloraError(f"{fix} (it does not have the {FIELD} of one)")
+        fields, _ = unstamped("sensitivity", stored, path)
         try:
-            found = TypeAdapter(cls).validate_json(json.dumps(stored))
+            sensitivity = TypeAdapter(cls).validate_json(json.dumps(fields))
         except ValidationError as invalid:
             first = invalid.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise IwloraError(f"{fix} ({where}={first['input']!r:.80}: {first['msg']})") from None
-        twice = [name for name, n in Counter(s.name for s in found.sites).items() if n > 1]
+        twice = [name for name, n in Counter(s.name for s in sensitivity.sites).items() if n > 1]
         if twice:
             raise IwloraError(f"{fix} (it holds {twice[0]} twice)")
-        if found.statistic not in FORMULAS or not any(found.values.values()):
+        if sensitivity.statistic not in FORMULAS or not any(sensitivity.values.values()):
             raise IwloraError(f"{fix} (it holds no sensitivities of a known statistic)")
-        return found
+        return sensitivity

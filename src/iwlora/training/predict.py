@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.results.writing import check_writable, write_text
+from iwlora.results.output_paths import check_output, check_writable
+from iwlora.results.writing import write_text
 from iwlora.training.scoring import as_table
 from iwlora.training.state.artifacts import load_trained
-from iwlora.training.state.run_folder import RunDir, check_output
+from iwlora.training.state.run_folder import RunDir
+from iwlora.training.state.stored_task import stored_task
 
 if TYPE_CHECKING:
     import datasets
@@ -50,7 +52,7 @@ def predict(
     if Path(output).suffix not in (".csv", ".jsonl"):
         raise IwloraError(f"--output {output}: accepted endings are .csv and .jsonl")
     check_output(output, "--output")
-    task = run.task()
+    task = stored_task(run)
     rows = read_rows(str(source), task.text, task.kind)
     if Path(output).exists() and Path(output).samefile(source):
         raise IwloraError(f"--output {output} is the input file; choose another one")
@@ -82,7 +84,8 @@ def _outputs(
     from iwlora.training.prepare import EVALUATION_BATCH_SIZE
 
     settings, device = run.recipe().train, run_device()
-    precision = (run.result() or {}).get("precision", settings.precision)
+    result = run.result()
+    precision = (result.precision if result else None) or settings.precision
     if not run.recipe().quantize:
         model.to(device)
     sampler = LongestFirstSampler(encoded["length"][:])

@@ -20,6 +20,7 @@ from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse
+from iwlora.results.formats import FIELD, stamped, unstamped
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
 
@@ -143,12 +144,25 @@ class Recipe(BaseModel):
 
     def to_yaml(self) -> str:
         """The recipe file that replays this run."""
-        return to_yaml(self.settings())
+        return to_yaml(stamped("recipe", self.settings()))
 
     def digest(self) -> str:
         """A hash of all settings: equal for equal runs."""
         canonical = json.dumps(self.settings(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def with_former_defaults(self) -> Recipe:
+        """The recipe as version 0.1.0 read it: with its defaults for what the user did not set.
+
+        Runs that this version began have its defaults in their ``recipe.yaml``, and the same
+        command must continue them. A comparison whose ``comparison.yaml`` says so
+        (``ComparisonRecord.follows_former_defaults``) begins its missing runs with them too.
+        ``Method.former_defaults`` has the fields whose default has changed.
+        """
+        explicit = self.method.model_fields_set
+        former = {k: v for k, v in self.method.former_defaults.items() if k not in explicit}
+        method = self.method.model_copy(update=former)
+        return self.model_copy(update={"method": method}) if former else self
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -199,6 +213,8 @@ def build(settings: Mapping[str, Any]) -> Recipe:
         4
     """
     values = dict(settings)
+    if FIELD in values:
+        values, _ = unstamped("recipe", values, "the recipe")
     method, problems = build_method(values.get("method"))
     train, train_problems = validate(TrainSettings, _part(values, "train"), "train")
     spec, task_problems = validate(TaskSpec, _part(values, "task"), "task")

@@ -14,7 +14,9 @@ from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
 from iwlora.methods.budget import count
 from iwlora.methods.contract import Attached
-from iwlora.results.writing import writing
+from iwlora.results import layout
+from iwlora.results.run import RunResult, SiteRank
+from iwlora.results.writing import write_errors
 from iwlora.sites import Site
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.model.sharding import gathered
@@ -53,73 +55,75 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     run_device()  # joins the processes that a launcher started
     reset_peak_memory()
     run = distributed.run_on_main_process(lambda: RunDir.open(out, recipe))
-    done = distributed.run_on_main_process(run.result)
-    if done is not None:
-        return done
+    # If an older version began the run, the stored recipe has the defaults of that version.
+    recipe = distributed.run_on_main_process(run.recipe)
+    finished = distributed.run_on_main_process(run.result)
+    if finished is not None:
+        return finished.stored()
     with run.alone(), restoring_determinism(recipe.train.deterministic):
-        run.status("running")
+        run.set_status("running")
         try:
             result = _train_and_score(recipe, run, progress)
         except BaseException as error:
             state = "diverged" if isinstance(error, Diverged) else "failed"
             with suppress(OSError):  # the error itself must reach the user
-                run.status(state, error=f"{type(error).__name__}: {error}")
+                run.set_status(state, error=f"{type(error).__name__}: {error}")
             raise
         run.finish(result)
         distributed.barrier()
-    return result
+    return result.stored()
 
 
-def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> dict[str, Any]:
+def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     settings = recipe.train
     prepared = prepare(recipe, run, progress)
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
     task, rows = loaded.task, len(loaded.task.splits["train"])
     counts = count(attached)
     run.reserve(_bytes_written(settings, counts["trainable_parameters"]))
-    same_start = {
-        "data_digest": data_digest(loaded.encoded["train"], trainer.epoch_sampler, settings.epochs),
-        "head_digest": head_digest(attached),
-    }
+    data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, settings.epochs)
+    head = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
     with gathered(attached.model, attached.trainable):
         if distributed.rank() == 0:
-            with writing("the trained parameters", run.path):
+            with write_errors("the trained parameters", run.path):
                 attached.save(run.path)
-                loaded.tokenizer.save_pretrained(run.path / "tokenizer")
+                loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)
 
-    return {
-        "method": recipe.method.name,
-        "label": recipe.label or recipe.method.name,
-        "model": recipe.model,
-        "task": task.name,
-        "seed": settings.seed,
-        "metrics": score_splits(trainer, run, task, loaded.encoded, loaded.tokenizer),
-        "primary_metric": task.metrics[0],
-        "evaluated_on": task.reported[0],
-        "selected_on": _selected_on(recipe),
-        **counts,
-        "adapter_parameters": attached.count(),  # counted again: a method may have pruned
-        "train_seconds": trainer.seconds,
-        "measure_seconds": prepared.measure_seconds,
+    return RunResult(
+        method=recipe.method.name,
+        label=recipe.label or recipe.method.name,
+        model=recipe.model,
+        task=task.name,
+        seed=settings.seed,
+        metrics=score_splits(trainer, run, task, loaded.encoded, loaded.tokenizer),
+        primary_metric=task.metrics[0],
+        evaluated_on=task.reported[0],
+        selected_on=_selected_on(recipe),
+        trainable_parameters=counts["trainable_parameters"],
+        adapter_parameters=attached.count(),  # counted again: a method may have pruned
+        head_parameters=counts["head_parameters"],
+        train_seconds=trainer.seconds,
+        measure_seconds=prepared.measure_seconds,
         # The time of a resumed run has the steps after the checkpoint twice, or a second start.
-        "examples_per_second": None if checkpoint else rows * settings.epochs / trainer.seconds,
-        "peak_memory_bytes": peak_memory(),
-        "train_examples": rows,
-        "epochs": settings.epochs,
-        "learning_rate": settings.lr,
-        "precision": resolve_precision(settings.precision, run_device()),
-        "rank": prepared.size,
-        "ranks": _ranks(attached, loaded.sites),
-        "resumed_at_step": _step(checkpoint),
-        **same_start,
-        "kind": {"name": task.kind.name, **task.kind.model_dump()},
-        "labels": list(task.labels),
-        "text": list(task.text),
-        "task_metrics": list(task.metrics),
-        "notes": [*task.notes, *attached.notes()],
-    }
+        examples_per_second=None if checkpoint else rows * settings.epochs / trainer.seconds,
+        peak_memory_bytes=peak_memory(),
+        train_examples=rows,
+        epochs=settings.epochs,
+        learning_rate=settings.lr,
+        precision=resolve_precision(settings.precision, run_device()),
+        rank=prepared.size,
+        ranks=_ranks(attached, loaded.sites),
+        resumed_at_step=_step(checkpoint),
+        data_digest=data,
+        head_digest=head,
+        kind={"name": task.kind.name, **task.kind.model_dump()},
+        labels=list(task.labels),
+        text=list(task.text),
+        task_metrics=list(task.metrics),
+        notes=[*task.notes, *attached.notes()],
+    )
 
 
 def _selected_on(recipe: Recipe) -> str:
@@ -128,11 +132,11 @@ def _selected_on(recipe: Recipe) -> str:
     return f"best epoch on {part:.0%} of train" if part else "last checkpoint"
 
 
-def _ranks(attached: Attached, sites: list[Site]) -> list[dict[str, Any]]:
+def _ranks(attached: Attached, sites: list[Site]) -> list[SiteRank]:
     """The effective rank of each site, where the method gives them different ones."""
     ranks = attached.ranks() if attached.ranks else {}
     return [
-        {"name": site.name, "kind": site.kind, "depth": site.depth, "rank": ranks[site.name]}
+        SiteRank(name=site.name, kind=site.kind, depth=site.depth, rank=ranks[site.name])
         for site in sites
         if ranks
     ]
@@ -171,4 +175,4 @@ def restoring_determinism(changed: bool) -> Iterator[None]:
 
 
 def _step(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
+    return (layout.checkpoint_step(checkpoint) if checkpoint else None) or 0

@@ -8,6 +8,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from iwlora import distributed
+from iwlora.results import layout
+from iwlora.results.writing import write_text
 from iwlora.tasks import Task
 from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.loop.trainer import FineTuningTrainer
@@ -36,7 +39,8 @@ def score_splits(
             {"row": number, "label": task.kind.gold(task, label), **answer}
             for number, (label, answer) in enumerate(zip(rows["label"], answers, strict=True))
         ]
-        run.write(f"predictions/{split}.csv", as_table(records))
+        if distributed.rank() == 0:
+            write_text(layout.predictions_file(run.path, split), as_table(records))
     return metrics
 
 

@@ -23,7 +23,7 @@ from iwlora.compare.plan.recipe import load_plan
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS
 from iwlora.methods.low_rank.iw_lora import IWLora
-from iwlora.results.comparison import load_comparison
+from iwlora.results.loading import load_comparison
 from iwlora.training.recipe import TrainSettings
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from iwlora.compare.plan.learning_rate_search import Trial, choose_learning_rate, trial_order
+from iwlora.compare.plan.learning_rate_search import choose_learning_rate, trial_order
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import load_comparison
+from iwlora.results.loading import load_comparison
+from iwlora.results.search import Trial
 from iwlora.training.state.run_folder import RunDir
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
@@ -44,7 +45,7 @@ def trials(scores: dict[float, float | None], **changes: Any) -> list[Trial]:
     done = {"state": "done", "loss": 0.5, "seconds": 1.0}
     failed = {"state": "failed"}
     return [
-        Trial(lr, 7, score=score, **((failed if score is None else done) | changes))
+        Trial(lr=lr, score=score, **{"seed": 7, **(failed if score is None else done), **changes})
         for lr, score in scores.items()
     ]
 
@@ -67,9 +68,9 @@ def test_every_arm_gets_the_same_trials_and_then_its_own_rate(
 
     failed, told = simulate(plan, tmp_path / "out", SimulatedExecutor(behave, jobs=2))
     assert failed == []
-    chosen = json.loads((tmp_path / "out" / "search.json").read_text())
-    assert {label: one["lr"] for label, one in chosen.items()} == {"lora": 1e-3, "iw-lora": 1e-3}
-    assert all(one["inside"] and len(one["trials"]) == 3 for one in chosen.values())
+    chosen = load_search(tmp_path / "out" / "search.json")
+    assert {label: one.lr for label, one in chosen.items()} == {"lora": 1e-3, "iw-lora": 1e-3}
+    assert all(one.inside and len(one.trials) == 3 for one in chosen.values())
     for label in ("lora", "iw-lora"):
         for seed in (0, 1):
             place = tmp_path / "out" / label / f"seed-{seed}"
@@ -177,19 +178,18 @@ def test_an_arm_is_marked_where_the_optimum_is_not_inside(
 
 def test_equal_scores_are_told_apart_by_the_loss_and_seeds_are_averaged() -> None:
     tied = [
-        Trial(1e-4, 7, "done", 0.8, 0.6, 1.0),
-        Trial(1e-3, 7, "done", 0.8, 0.4, 1.0),
-        Trial(1e-2, 7, "done", 0.7, 0.1, 1.0),
+        Trial(lr=lr, seed=7, state="done", score=score, loss=loss)
+        for lr, score, loss in ((1e-4, 0.8, 0.6), (1e-3, 0.8, 0.4), (1e-2, 0.7, 0.1))
     ]
     assert choose_learning_rate("lora", tied).lr == 1e-3
-    lucky = [*tied, *(Trial(t.lr, 8, "done", 0.9 if t.lr == 1e-2 else 0.75, 1, 1) for t in tied)]
+    lucky = [*tied, *trials({1e-4: 0.75, 1e-3: 0.75, 1e-2: 0.9}, seed=8)]
     assert choose_learning_rate("lora", lucky).lr == 1e-2
-    broken = [Trial(1e-2, 8, "failed"), *tied, *trials({1e-4: 0.7, 1e-3: 0.7})]
+    broken = [Trial(lr=1e-2, seed=8, state="failed"), *tied, *trials({1e-4: 0.7, 1e-3: 0.7})]
     assert choose_learning_rate("lora", broken).lr == 1e-3, "a rate that fails with one seed is out"
 
 
 def test_trials_that_were_not_begun_are_told() -> None:
-    some = [*trials({1e-4: 0.6, 1e-3: 0.8, 1e-2: 0.7}), Trial(1e-2, 8, "not begun")]
+    some = [*trials({1e-4: 0.6, 1e-3: 0.8, 1e-2: 0.7}), Trial(lr=1e-2, seed=8, state="not begun")]
     assert "1 of 4 trials of its search did not start" in str(
         choose_learning_rate("lora", some).remark
     )
@@ -204,11 +204,11 @@ def test_an_arm_whose_trials_take_longer_gets_the_same_seconds(
     begun = [place for place in executor.started if "search" in place.parts]
     assert len(begun) == 2 * 3, "three trials of 10 s an arm, the first seed's"
     assert {place.name for place in begun} == {"seed-5"}
-    chosen = json.loads((tmp_path / "out" / "search.json").read_text())
+    chosen = load_search(tmp_path / "out" / "search.json")
     for label in ("lora", "iw-lora"):
-        states = [trial["state"] for trial in chosen[label]["trials"]]
+        states = [trial.state for trial in chosen[label].trials]
         assert states.count("not begun") == 3
-        assert "search.max_seconds was reached; raise it" in chosen[label]["remark"]
+        assert "search.max_seconds was reached; raise it" in str(chosen[label].remark)
 
 
 def test_a_search_cut_short_knows_the_middle() -> None:

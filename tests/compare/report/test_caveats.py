@@ -10,7 +10,7 @@ import pytest
 
 from iwlora.compare.report.caveats import unlearned
 from iwlora.compare.report.html import write_report
-from iwlora.results.comparison import load
+from iwlora.results.loading import load
 
 FLOOR = "Runs that give every row the same answer"
 

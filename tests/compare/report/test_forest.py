@@ -9,7 +9,7 @@ import pytest
 from iwlora.compare.report.figures.forest import forest_plot
 from iwlora.compare.report.figures.selection import pictures
 from iwlora.compare.statistics.analysis import analyse
-from iwlora.results.comparison import load
+from iwlora.results.loading import load
 
 pytestmark = pytest.mark.quick
 

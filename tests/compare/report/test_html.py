@@ -18,7 +18,7 @@ from iwlora.compare.report.html import write_report
 from iwlora.compare.report.text_formats import markdown, terminal_table
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import load
+from iwlora.results.loading import load
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>&amp;\" onload=alert(1) \"|`$_$"
 

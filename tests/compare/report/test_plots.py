@@ -19,7 +19,7 @@ from iwlora.compare.report.figures.heatmaps import (
     text_heatmap,
 )
 from iwlora.compare.report.figures.plots import learning_curves, metric_by_arm, save
-from iwlora.results.comparison import load
+from iwlora.results.loading import load
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 
 

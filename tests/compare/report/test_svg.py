@@ -13,7 +13,7 @@ from iwlora.compare.report.figures import plots
 from iwlora.compare.report.figures.heatmaps import Grid, heatmaps
 from iwlora.compare.report.figures.selection import pictures
 from iwlora.compare.report.figures.svg import small
-from iwlora.results.comparison import load
+from iwlora.results.loading import load
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 SVG = "{http://www.w3.org/2000/svg}"

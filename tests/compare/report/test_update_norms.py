@@ -19,7 +19,8 @@ from iwlora.compare.report.figures.selection import pictures
 from iwlora.compare.report.html import write_report
 from iwlora.compare.report.update_norms import update_norms, updates_of
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import Run, load, load_run
+from iwlora.results.loading import load
+from iwlora.results.run import Run, load_run
 
 
 class Net(nn.Module):

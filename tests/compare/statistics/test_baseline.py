@@ -15,7 +15,7 @@ from iwlora.compare.statistics.analysis import analyse
 from iwlora.compare.statistics.budget_parity import budgets
 from iwlora.errors import IwloraError
 from iwlora.results.combined import load_parts
-from iwlora.results.comparison import load_comparison
+from iwlora.results.loading import load_comparison
 
 ARMS = ("lora", "iw-lora", "lora-uniform-penalty", "iw-lora-permuted")
 CONTROL = "lora-uniform-penalty"

@@ -11,7 +11,7 @@ import pytest
 
 from iwlora.compare.report.html import write_report
 from iwlora.compare.statistics.budget_parity import budgets
-from iwlora.results.comparison import load
+from iwlora.results.loading import load
 
 
 def counted(folder: Path, label: str, *counts: int) -> None:

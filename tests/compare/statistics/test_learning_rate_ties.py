@@ -13,7 +13,7 @@ import pytest
 
 from iwlora.compare.report.html import write_report
 from iwlora.compare.statistics.learning_rate_ties import close_rates, undecided
-from iwlora.results.comparison import load
+from iwlora.results.loading import load
 
 ROWS = 200
 CHANCE = "within one standard error"

@@ -19,7 +19,8 @@ from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.html import write
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import Diverged, IwloraError
-from iwlora.results.comparison import load_comparison
+from iwlora.results.loading import load_comparison
+from iwlora.results.search import load_search
 from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.recipe import build
 from iwlora.training.run import train
@@ -131,7 +132,7 @@ class Diverging(SimulatedExecutor):
         place = self.running[0]
         found = super().wait(timeout)
         if found[0][1] == 2:
-            RunDir(place).status("diverged", error="Diverged: the loss is nan in step 3")
+            RunDir(place).set_status("diverged", error="Diverged: the loss is nan in step 3")
         return found
 
 
@@ -204,8 +205,8 @@ def test_a_learning_rate_that_diverges_is_out_of_the_search(
     plan = plan_of(search={"lr": [1e-5, 1e-4, 1e-3]})
     failed, _ = simulate(plan, tmp_path / "out", executor)
     assert failed == []
-    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    arms = load_search(tmp_path / "out" / "search.json")
     for arm in ("lora", "dora"):
-        states = {trial["lr"]: trial["state"] for trial in found[arm]["trials"]}
+        states = {trial.lr: trial.state for trial in arms[arm].trials}
         assert states == {1e-5: "done", 1e-4: "done", 1e-3: "diverged"}
-        assert found[arm]["lr"] == 1e-4
+        assert arms[arm].lr == 1e-4

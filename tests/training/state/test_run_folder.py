@@ -19,7 +19,8 @@ from iwlora.results.writing import write_text
 from iwlora.training.recipe import Recipe, build, load
 from iwlora.training.run import train
 from iwlora.training.state.checkpoints import last_sealed
-from iwlora.training.state.run_folder import RunDir, environment
+from iwlora.training.state.environment import environment
+from iwlora.training.state.run_folder import RunDir
 
 LAYOUT = {
     ".lock",
@@ -70,7 +71,7 @@ def test_layout(settings: dict[str, Any], tmp_path: Path, method: str, more: set
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result == json.loads(json.dumps(returned))
     assert set(PROMISED) <= set(result)
-    assert json.loads((tmp_path / "run" / "status.json").read_text()) == {"state": "done"}
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
     assert result["measure_seconds"] > 0 if "sensitivity.json" in more else True
     for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
         assert "step" in json.loads(line)
@@ -94,7 +95,8 @@ def test_the_result_is_written_last(
         written.append(Path(path).name)
         write_text(path, text)
 
-    monkeypatch.setattr("iwlora.training.state.run_folder.write_text", record)
+    for module in ("results.formats", "training.state.run_folder"):
+        monkeypatch.setattr(f"iwlora.{module}.write_text", record)
     train(recipe, tmp_path)
     assert written[0] == "recipe.yaml"
     assert written[-1] == "result.json"
@@ -141,7 +143,7 @@ def test_opening_again_is_allowed_for_the_same_recipe_only(
 def test_a_run_that_failed_at_once_makes_room(
     recipe: Recipe, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    RunDir.open(tmp_path, recipe).status("failed", error="a wrong rank")
+    RunDir.open(tmp_path, recipe).set_status("failed", error="a wrong rank")
     other = build({**settings, "label": "other"})
     assert RunDir.open(tmp_path, other).recipe() == other
 
@@ -152,7 +154,7 @@ def test_a_run_that_failed_at_once_makes_room(
 def test_a_failed_run_with_a_trace_of_work_does_not(
     recipe: Recipe, settings: dict[str, Any], tmp_path: Path, trace: str
 ) -> None:
-    RunDir.open(tmp_path, recipe).status("failed")
+    RunDir.open(tmp_path, recipe).set_status("failed")
     (tmp_path / trace).parent.mkdir(exist_ok=True)
     (tmp_path / trace).write_text("{}")
     with pytest.raises(IwloraError, match="belongs to another recipe"):
@@ -169,7 +171,7 @@ def test_where_a_finished_run_ran_stays_on_record(
     assert (tmp_path / "environment.json").read_bytes() == before
     (tmp_path / "result.json").unlink()
     RunDir.open(tmp_path, recipe)
-    assert json.loads((tmp_path / "environment.json").read_text()) == {"python": "other"}
+    assert json.loads((tmp_path / "environment.json").read_text())["python"] == "other"
 
 
 @pytest.mark.parametrize("state", ["nothing", "file", "other", "begun"])
@@ -228,7 +230,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(
             raise OSError(28, "No space left on device")
         write_text(path, text)
 
-    monkeypatch.setattr("iwlora.training.state.run_folder.write_text", write)
+    monkeypatch.setattr("iwlora.results.formats.write_text", write)
     with pytest.raises(OSError, match="No space left"):
         train(recipe, tmp_path)
     with pytest.raises(IwloraError, match="not finished"):

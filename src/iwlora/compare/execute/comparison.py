@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from iwlora.compare.execute.comparison_folder import check_folder, lock_folder
+from iwlora.compare.execute.comparison_folder import check_folder, lock_folder, with_stored_defaults
 from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.local import LocalExecutor
 from iwlora.compare.execute.progress import ProgressView
 from iwlora.compare.execute.scheduler import Scheduler
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_task
-from iwlora.inputs.paths import settled
+from iwlora.inputs.paths import normalize_path
 
 
 def run_comparison(
@@ -45,8 +45,9 @@ def run_comparison(
     """
     check_budgets(plan)
     check_task(plan)
-    folder = settled(out)
+    folder = normalize_path(out)
     check_folder(plan, folder)
+    plan = with_stored_defaults(plan, folder)
     with lock_folder(folder, announce) as lock:
         executor = make_executor(lock) if make_executor else LocalExecutor(1, lock)
         scheduler = Scheduler(plan, folder, executor, announce)

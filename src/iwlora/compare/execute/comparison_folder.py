@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import IO
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
 from iwlora.inputs.paths import check_links
-from iwlora.training.overrides import read_yaml
-from iwlora.training.state.run_folder import LOCK
+from iwlora.results import layout
+from iwlora.results.comparison import ComparisonRecord
+from iwlora.results.locks import exclusive_with_children
 
 
 def check_folder(plan: Plan, folder: Path) -> None:
@@ -25,21 +25,30 @@ def check_folder(plan: Plan, folder: Path) -> None:
         IwloraError: The folder holds something else.
     """
     check_links(folder)
-    if (folder / "comparison.yaml").is_file():
-        record = read_yaml(folder / "comparison.yaml")
-        for field, planned in (("methods", plan.labels), ("seeds", plan.seeds)):
-            stored = record.get(field)
-            values = stored if isinstance(stored, list) else [stored]
-            if lacking := [str(value) for value in values if value not in planned]:
+    if (folder / layout.COMPARISON).is_file():
+        record = ComparisonRecord.load(folder / layout.COMPARISON)
+        for field, stored, planned in (
+            ("methods", record.methods, plan.labels),
+            ("seeds", record.seeds, plan.seeds),
+        ):
+            if lacking := [str(value) for value in stored if value not in planned]:
                 raise IwloraError(
                     f"{folder} holds a comparison with the {field} {', '.join(lacking)}, "
                     "which this one lacks; choose another folder"
                 )
     elif folder.is_dir():
-        accepted = {LOCK, "logs", *plan.labels}
+        accepted = {layout.LOCK, layout.LOGS, *plan.labels}
         other = sorted(file.name for file in folder.iterdir() if file.name not in accepted)
         if other:
             raise IwloraError(f"{folder} holds {other[0]} and no comparison; choose another folder")
+
+
+def with_stored_defaults(plan: Plan, folder: Path) -> Plan:
+    """The plan with the defaults of the version of iwlora that began the comparison."""
+    file = folder / layout.COMPARISON
+    if file.is_file() and ComparisonRecord.load(file).follows_former_defaults:
+        return plan.with_former_defaults()
+    return plan
 
 
 @contextmanager
@@ -54,13 +63,9 @@ def lock_folder(folder: Path, announce: Callable[[str], None]) -> Iterator[IO[st
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_links(folder)
-        stream = (folder / LOCK).open("a", encoding="ascii")
+        (folder / layout.LOCK).touch()
     except OSError as error:
         raise IwloraError(f"cannot write into {folder}: {error.strerror}") from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            announce(f"{folder} is in use by another comparison or its last run; waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield stream
+    message = f"{folder} is in use by another comparison or its last run; waiting for it"
+    with exclusive_with_children(folder / layout.LOCK, lambda: announce(message)) as lock:
+        yield lock

@@ -5,26 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.progress import ProgressView
 from iwlora.compare.execute.superseded_runs import swap_superseded_run
-from iwlora.compare.plan.learning_rate_search import (
-    LearningRateChoice,
-    Trial,
-    choose_learning_rate,
-    save,
-    trial_of,
-)
+from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
-from iwlora.results.writing import write_text
+from iwlora.results import layout
+from iwlora.results.formats import stamped
+from iwlora.results.run import RunResult
+from iwlora.results.search import LearningRateChoice, Trial, save_search
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.state.run_folder import RunDir
 
 POLL_SECONDS = 0.5
-FAILURES = "failures.jsonl"
-SEARCH = "search.json"
 
 
 class Scheduler:
@@ -59,7 +53,7 @@ class Scheduler:
         """
         for run in self._plan.trials if self._plan.search else self._plan.runs:
             self._update_state(run, run)
-        write_text(self._folder / "comparison.yaml", self._plan.record())
+        self._plan.record().save(self._folder / layout.COMPARISON)
         done = sum(state == "done" for state in self.states.values())
         if done:
             self._announce(f"{done} of {len(self.states)} runs are done already")
@@ -122,10 +116,10 @@ class Scheduler:
         if any(self.states[run] in ("waiting", "running") for run in planned):
             return None
         results = [self._result(run) for run in planned]
-        metric = next((result["primary_metric"] for result in results if result), None)
+        metric = next((result.primary_metric for result in results if result), None)
         choice = choose_learning_rate(label, self._trials(label), metric)
         self._choices[label] = choice
-        save(self._folder / SEARCH, self._choices)
+        save_search(self._folder / layout.SEARCH, self._choices)
         if choice.lr is not None:
             self._announce(f"{label}: learning rate {choice.lr:g} of {len(planned)} trials")
         if choice.remark:
@@ -134,12 +128,12 @@ class Scheduler:
 
     def _trials(self, label: str) -> list[Trial]:
         return [
-            trial_of(run.recipe.train.lr, run.seed, self._result(run), self.states[run])
+            Trial.of(run.recipe.train.lr, run.seed, self._result(run), self.states[run])
             for run in self._plan.trials
             if run.label == label
         ]
 
-    def _result(self, run: PlannedRun) -> dict[str, Any] | None:
+    def _result(self, run: PlannedRun) -> RunResult | None:
         return RunDir(run.folder(self._folder)).result()
 
     def _update_state(self, planned: PlannedRun, run: PlannedRun) -> bool:
@@ -151,7 +145,7 @@ class Scheduler:
             return True
         if result is None:
             return False
-        self._peak_bytes.append(result["peak_memory_bytes"] or 0)
+        self._peak_bytes.append(result.peak_memory_bytes or 0)
         self.states[planned] = "done"
         return True
 
@@ -174,13 +168,13 @@ class Scheduler:
             "error": error,
             "tried_again": retry,
         }
-        with (self._folder / FAILURES).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        with (self._folder / layout.FAILURES).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(stamped("failures", record)) + "\n")
         consequence = "it is tried once more" if retry else "it is not counted"
         self._announce(f"{run} failed (exit {code}): {error}; {consequence}")
 
     def _log(self, folder: Path) -> Path:
-        return self._folder / "logs" / folder.relative_to(self._folder).with_suffix(".txt")
+        return layout.log_file(self._folder, folder)
 
     def _error(self, folder: Path, code: int) -> str:
         """The last line that the run printed."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from iwlora.compare.plan.learning_rate_search import with_learning_rate
 from iwlora.compare.plan.planned_runs import PlannedRun
 from iwlora.errors import IwloraError
-from iwlora.results.layout import tried_at
+from iwlora.results import layout
 from iwlora.training.state.run_folder import RunDir
 
 
@@ -27,7 +27,7 @@ def swap_superseded_run(run: PlannedRun, comparison: Path) -> Path | None:
     folder = run.folder(comparison)
     kept = None
     try:
-        if (folder / "recipe.yaml").is_file():
+        if (folder / layout.RECIPE).is_file():
             recipe = RunDir(folder).recipe()
             lr = recipe.train.lr
             same_otherwise = with_learning_rate(run.recipe, lr).digest() == recipe.digest()
@@ -47,4 +47,4 @@ def swap_superseded_run(run: PlannedRun, comparison: Path) -> Path | None:
 
 
 def _superseded_folder(run: PlannedRun, lr: float, comparison: Path) -> Path:
-    return tried_at(comparison, run.label, lr) / "former" / f"seed-{run.seed}"
+    return layout.superseded_run_folder(comparison, run.label, lr, run.seed)

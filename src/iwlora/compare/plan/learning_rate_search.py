@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iwlora.results.writing import write_text
+from iwlora.results.search import LearningRateChoice, Trial
 from iwlora.training.recipe import Recipe
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -51,30 +48,6 @@ class SearchSettings(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One trial: its learning rate and seed, its scores on the held-out rows, its cost."""
-
-    lr: float
-    seed: int
-    state: str
-    """"done", "failed", "diverged", or "not begun" if the search ran out of time."""
-    score: float | None = None
-    loss: float | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class LearningRateChoice:
-    """The learning rate of an arm; ``remark`` says why the choice is uncertain, if it is."""
-
-    lr: float | None
-    inside: bool
-    remark: str | None
-    metric: str | None
-    trials: tuple[Trial, ...]
-
-
 def trial_recipe(recipe: Recipe, lr: float, seed: int, holdout: float) -> Recipe:
     """The run that tries ``lr``: scored on held-out training rows instead of the reported ones."""
     return recipe.model_copy(
@@ -88,19 +61,6 @@ def trial_recipe(recipe: Recipe, lr: float, seed: int, holdout: float) -> Recipe
 def with_learning_rate(recipe: Recipe, lr: float) -> Recipe:
     """The same run with another learning rate."""
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"lr": lr})})
-
-
-def trial_of(lr: float, seed: int, result: dict[str, Any] | None, state: str) -> Trial:
-    """The trial that has this result; one whose score is not a finite number has failed."""
-    if result is None:
-        return Trial(lr, seed, state)
-    score = result["metrics"].get(result["primary_metric"])
-    loss = result["metrics"].get("loss")
-    seconds = result["train_seconds"] + result["measure_seconds"]
-    if score is None or not math.isfinite(score):
-        return Trial(lr, seed, "failed", None, None, seconds)
-    finite = loss if loss is not None and math.isfinite(loss) else None
-    return Trial(lr, seed, "done", score, finite, seconds)
 
 
 def trial_order(learning_rates: Sequence[float], seeds: Sequence[int]) -> list[tuple[float, int]]:
@@ -134,11 +94,11 @@ def choose_learning_rate(
 
     Example:
         >>> scores = ((1e-4, 0.6), (1e-3, 0.8), (1e-2, 0.7))
-        >>> trials = [Trial(lr, 7, "done", score, 0.5, 1.0) for lr, score in scores]
+        >>> trials = [Trial(lr=lr, seed=7, state="done", score=score) for lr, score in scores]
         >>> choose_learning_rate("lora", trials).lr
         0.001
     """
-    ordered = tuple(sorted(trials, key=lambda trial: (trial.lr, trial.seed)))
+    ordered = sorted(trials, key=lambda trial: (trial.lr, trial.seed))
     failed = {trial.lr for trial in ordered if trial.state in ("failed", "diverged")}
     ranks: dict[float, tuple[float, float, float]] = {}
     for lr in sorted({trial.lr for trial in ordered if trial.state == "done"} - failed):
@@ -147,7 +107,9 @@ def choose_learning_rate(
         ranks[lr] = (_mean([trial.score or 0.0 for trial in done]), -loss, -lr)
     if not ranks:
         nothing_done = f"{label}: no trial of its search finished"
-        return LearningRateChoice(None, False, nothing_done, metric, ordered)
+        return LearningRateChoice(
+            lr=None, inside=False, remark=nothing_done, metric=metric, trials=ordered
+        )
     best = max(ranks, key=ranks.__getitem__)
     tried = sorted({trial.lr for trial in ordered if trial.state != "not begun"})
     not_begun = sum(trial.state == "not begun" for trial in ordered)
@@ -163,12 +125,9 @@ def choose_learning_rate(
             f"{label}: {not_begun} of {len(ordered)} trials of its search did not start, because "
             "search.max_seconds was reached; raise it"
         )
-    return LearningRateChoice(best, remark is None, remark, metric, ordered)
-
-
-def save(path: Path, choices: dict[str, LearningRateChoice]) -> None:
-    """Write the choices of all arms as JSON, atomically."""
-    write_text(path, json.dumps({k: asdict(v) for k, v in choices.items()}, indent=1) + "\n")
+    return LearningRateChoice(
+        lr=best, inside=remark is None, remark=remark, metric=metric, trials=ordered
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -9,8 +9,9 @@ from typing import Any
 
 from iwlora.compare.plan.learning_rate_search import SearchSettings, with_learning_rate
 from iwlora.errors import unknown
-from iwlora.inputs.yaml_json import to_yaml
-from iwlora.results.layout import tried_at
+from iwlora.results import layout
+from iwlora.results.comparison import ComparisonRecord
+from iwlora.results.formats import VERSIONS
 from iwlora.training.recipe import Recipe
 
 
@@ -28,10 +29,10 @@ class PlannedRun:
 
     def folder(self, comparison: Path) -> Path:
         """Its folder below the comparison's."""
-        arm = comparison / self.label
         if self.trial:
-            arm = tried_at(comparison, self.label, self.recipe.train.lr)
-        return arm / f"seed-{self.seed}"
+            lr = self.recipe.train.lr
+            return layout.trial_folder(comparison, self.label, lr, self.seed)
+        return layout.run_folder(comparison, self.label, self.seed)
 
     def with_learning_rate(self, lr: float) -> PlannedRun:
         """The same run with the learning rate that a search has chosen."""
@@ -55,6 +56,8 @@ class Plan:
     search: SearchSettings | None = None
     trials: tuple[PlannedRun, ...] = ()
     baseline: str | None = None
+    recipe_format: int = VERSIONS["recipe"]
+    """The version of the recipe format whose defaults the runs follow."""
 
     @property
     def labels(self) -> list[str]:
@@ -76,16 +79,24 @@ class Plan:
             raise unknown("baseline", str(label), self.labels)
         return replace(self, baseline=label)
 
-    def record(self) -> str:
-        """The content of ``comparison.yaml``: which runs there should be, and the recipe."""
+    def with_former_defaults(self) -> Plan:
+        """The same plan as version 0.1.0 read it; see ``Recipe.with_former_defaults``."""
+        runs, trials = (
+            tuple(replace(run, recipe=run.recipe.with_former_defaults()) for run in group)
+            for group in (self.runs, self.trials)
+        )
+        return replace(self, runs=runs, trials=trials, recipe_format=1)
+
+    def record(self) -> ComparisonRecord:
+        """Which runs there should be, and the recipe."""
         recipe = self.runs[0].recipe
-        record = {
-            "model": recipe.model,
-            "task": recipe.task.title,
-            "methods": self.labels,
-            "seeds": self.seeds,
-            "searched": self.search is not None,
-            "baseline": self.baseline,
-            "recipe": dict(self.settings),
-        }
-        return to_yaml(record)
+        return ComparisonRecord(
+            model=recipe.model,
+            task=recipe.task.title,
+            methods=self.labels,
+            seeds=self.seeds,
+            searched=self.search is not None,
+            baseline=self.baseline,
+            recipe_format=self.recipe_format,
+            recipe=dict(self.settings),
+        )

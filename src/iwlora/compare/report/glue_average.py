@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import load
+from iwlora.results.loading import load
 
 # The numbers that GLUE's tables give for each task.
 COLUMNS: Mapping[str, tuple[str, ...]] = {

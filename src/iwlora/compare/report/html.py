@@ -32,9 +32,11 @@ from iwlora.compare.report.update_norms import updates_of
 from iwlora.compare.statistics.analysis import Analysis, Compared, analyse
 from iwlora.errors import IwloraError
 from iwlora.inputs.paths import check_links
+from iwlora.results import layout
 from iwlora.results.combined import load_parts
 from iwlora.results.comparison import Comparison
-from iwlora.results.writing import check_writable, write_text
+from iwlora.results.output_paths import check_writable
+from iwlora.results.writing import write_text
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,21 @@ def write(found: Analysis) -> Path:
             f"no run of {found.folder} has finished yet: {waiting}; continue with 'iwlora compare'"
         )
     root = found.folder
-    check_writable(root / "report.html", "the report")
+    check_writable(root / layout.REPORT, "the report")
     check_links(root)
     numbers = summary(found)
     sections = []
     told = numbers.get("parts", [numbers])
     for number, (part, compared) in enumerate(zip(found.parts, found.compared, strict=True)):
         _add_updates(told[number], part)
-        place = root / "figures" / (f"{number + 1}" if len(found.parts) > 1 else "")
+        place = root / layout.FIGURES / (f"{number + 1}" if len(found.parts) > 1 else "")
         sections.append(_section(part, compared, place))
     text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(root / "summary.json", text + "\n")
-    write_text(root / "summary.md", markdown(found))
-    write_text(root / "summary.csv", comma_separated(found))
-    write_text(root / "summary.tex", latex(found))
-    page = root / "report.html"
+    write_text(root / layout.SUMMARY_JSON, text + "\n")
+    write_text(root / layout.SUMMARY_MARKDOWN, markdown(found))
+    write_text(root / layout.SUMMARY_CSV, comma_separated(found))
+    write_text(root / layout.SUMMARY_LATEX, latex(found))
+    page = root / layout.REPORT
     write_text(page, _page(found, sections))
     return page
 
@@ -110,7 +112,7 @@ def _section(part: Comparison, compared: Sequence[Compared], place: Path) -> Sec
         for run in part.runs
         if (text := run.recipe())
     ]
-    plan = part.folder / "comparison.yaml"
+    plan = part.folder / layout.COMPARISON
     if plan.is_file():
         recipes.insert(0, ("The comparison", plan.read_text(encoding="utf-8")))
     return Section(part, tables, shown, remarks(part), _environments(part), recipes)

@@ -12,8 +12,7 @@ from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis, Compared
 from iwlora.compare.statistics.budget_parity import budgets, unequal
 from iwlora.results.comparison import Comparison
-
-FORMAT = "iwlora-summary/2"
+from iwlora.results.formats import stamped
 
 
 def summary(found: Analysis) -> dict[str, Any]:
@@ -28,12 +27,9 @@ def summary(found: Analysis) -> dict[str, Any]:
         {**asdict(one), "outcome": overall_outcome(one)} if one.pairs else asdict(one)
         for one in found.overall
     ]
-    head = {
-        "format": FORMAT,
-        "verdict": verdict(found),
-        "baseline": found.baseline,
-        "overall": overall,
-    }
+    head = stamped(
+        "summary", {"verdict": verdict(found), "baseline": found.baseline, "overall": overall}
+    )
     return head | (parts[0] if len(parts) == 1 else {"parts": parts})
 
 

@@ -25,7 +25,7 @@ from iwlora.compare.statistics.analysis import Analysis, Compared
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budgets, unequal
 from iwlora.results.comparison import Comparison
-from iwlora.results.run import Score
+from iwlora.results.run import RunResult
 
 NONE = "–"
 
@@ -60,14 +60,14 @@ COSTS: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
 _TERMINAL_WIDTH = 100
 
 
-def known(result: Score, field: str) -> float | None:
+def known(result: RunResult, field: str) -> float | None:
     if field in ("train_seconds", "examples_per_second") and result.resumed_at_step:
         return None
     value: float | None = getattr(result, field)
     return value
 
 
-def _cost(results: Sequence[Score], field: str, tell: Callable[[float], str]) -> str:
+def _cost(results: Sequence[RunResult], field: str, tell: Callable[[float], str]) -> str:
     """The mean over runs; a count that differs between runs is shown as a range."""
     found = [value for result in results if (value := known(result, field)) is not None]
     if not found:

@@ -13,8 +13,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.documents import fields, read_text, validated
-from iwlora.results.comparison import Comparison, Run
+from iwlora.inputs.documents import check_against, read_mapping
+from iwlora.results import layout
+from iwlora.results.comparison import Comparison
+from iwlora.results.run import Run
 
 Alpha = Annotated[float, Field(allow_inf_nan=False)]
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
@@ -86,14 +88,14 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    folder = run.folder / "adapter" if run.folder else Path()
+    folder = run.folder / layout.ADAPTER if run.folder else Path()
     config, file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if not (config.is_file() and file.is_file()):
         return None
-    stored = fields(config, read_text(config))
+    stored = read_mapping(config)
     if not _is_product(stored):
         return None
-    settings = validated(config, stored, _Lora)
+    settings = check_against(_Lora, stored, config)
     try:
         tensors = load_file(file)
     except (OSError, ValueError, SafetensorError) as error:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from iwlora.compare.statistics.analysis import predictions, score_differences
 from iwlora.compare.statistics.bootstrap import resampled, variance
 from iwlora.compare.statistics.paired_tests import paired_difference
-from iwlora.results.comparison import Choice, Comparison, Run
-from iwlora.results.layout import tried_at
-from iwlora.results.run import Score
+from iwlora.results.comparison import Comparison
+from iwlora.results.layout import trial_folder
+from iwlora.results.run import Run, RunResult
+from iwlora.results.search import LearningRateChoice
 
 REPLICATES = 400
 HELD_OUT = "validation"
@@ -71,20 +72,20 @@ def undecided(comparison: Comparison) -> list[str]:
     ]
 
 
-def _trials(part: Comparison, label: str, choice: Choice, metric: str) -> Comparison:
+def _trials(part: Comparison, label: str, choice: LearningRateChoice, metric: str) -> Comparison:
     """The search of one arm as a comparison of its own, whose arms are learning rates."""
     out = {trial.lr for trial in choice.trials if trial.state in ("failed", "diverged")}
     runs = tuple(
         Run(
-            tried_at(part.folder, label, trial.lr) / f"seed-{trial.seed}",
-            Score(
+            trial_folder(part.folder, label, trial.lr, trial.seed),
+            RunResult.from_score(
                 method=label,
-                label=f"{trial.lr:g}",
-                model=part.model,
                 task=part.task,
                 seed=trial.seed,
-                metrics={metric: trial.score},
-                primary_metric=metric,
+                metric=metric,
+                score=trial.score,
+                label=f"{trial.lr:g}",
+                model=part.model,
                 evaluated_on=HELD_OUT,
             ),
         )

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iwlora import distributed
-from iwlora.results.writing import replacing, writing
+from iwlora.results.writing import replacing, write_errors
 from iwlora.training.model.sharding import full_parameters, set_parameters
 
 
@@ -62,7 +62,7 @@ class KeepBestEpoch(TrainerCallback):
         tensors = full_parameters(self._model, self._trainable)
         if state.is_world_process_zero:
             metadata = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
-            with writing("the best epoch", self._file.parent), replacing(self._file) as new:
+            with write_errors("the best epoch", self._file.parent), replacing(self._file) as new:
                 save_file(tensors, new, metadata=metadata)
 
     def on_train_end(

@@ -20,7 +20,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
-from iwlora.results.writing import writing
+from iwlora.results.writing import write_errors
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.kernels import fast_kernels
@@ -200,7 +200,7 @@ class FineTuningTrainer(Trainer):
                 raise
             # Free its disk space: the state of the run must still be written.
             shutil.rmtree(folder)
-            with writing(f"the checkpoint of step {self.state.global_step}", folder.parent):
+            with write_errors(f"the checkpoint of step {self.state.global_step}", folder.parent):
                 raise error
         self._divergence.check()
         self._ended = time.perf_counter()

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.paths import settled
+from iwlora.inputs.paths import normalize_path
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.adapter_files import adapter_files, load_adapter, merged
-from iwlora.results.writing import writing
+from iwlora.results import layout
+from iwlora.results.writing import write_errors
 from iwlora.training.load import quantization
 from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, short_reason
 from iwlora.training.state.run_folder import RunDir
+from iwlora.training.state.stored_task import stored_task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,19 +44,21 @@ def load_trained(
     from transformers import AutoConfig
 
     run = RunDir.finished(path)
-    saved, task = _saved(run), run.task()
+    saved, task = _saved(run), stored_task(run)
     method = run.recipe().method
     if merge and method.unmergeable:
         raise IwloraError(
             f"{method.name} cannot be merged: {method.unmergeable}; leave out --merge"
         )
     trust = {"trust_remote_code": trust_remote_code}
-    tokenizer = load_tokenizer(run.path / "tokenizer", **trust)
+    tokenizer = load_tokenizer(run.path / layout.TOKENIZER, **trust)
     if tokenizer.pad_token_id is None:
-        raise IwloraError(f"{run.path / 'tokenizer'} is damaged: it names no token to pad with")
+        raise IwloraError(
+            f"{run.path / layout.TOKENIZER} is damaged: it names no token to pad with"
+        )
     model: Any
     try:
-        if saved.name == "adapter":
+        if saved.name == layout.ADAPTER:
             # What is merged are the pretrained weights, not their quantized form.
             quantized = None if merge else quantization(run.recipe())
             backbone, _ = load_backbone(
@@ -88,20 +92,20 @@ def export(
     """
     run = RunDir.finished(path)
     saved = _saved(run)
-    target = settled(to)
+    target = normalize_path(to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
 
     def fill(folder: Path) -> None:
-        if saved.name == "adapter" and not merge:
+        if saved.name == layout.ADAPTER and not merge:
             for name in adapter_files(saved):
                 shutil.copyfile(saved / name, folder / name)
             _name_backbone(folder / adapter_files(saved)[0], run.recipe().model)
         else:
             model, _ = load_trained(path, merge=True, trust_remote_code=trust_remote_code)
             model.save_pretrained(folder)
-        load_tokenizer(run.path / "tokenizer", trust_remote_code)
-        shutil.copytree(run.path / "tokenizer", folder, dirs_exist_ok=True)
+        load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
+        shutil.copytree(run.path / layout.TOKENIZER, folder, dirs_exist_ok=True)
 
     _whole_folder(target, fill)
     return target
@@ -111,11 +115,11 @@ def _saved(run: RunDir) -> Path:
     """The folder of the adapter, or else of the whole model, after a look at its files."""
     from safetensors import SafetensorError, safe_open
 
-    saved = run.path / ("adapter" if (run.path / "adapter").is_dir() else "model")
-    config = saved / (adapter_files(saved)[0] if saved.name == "adapter" else "config.json")
+    saved = run.path / (layout.ADAPTER if (run.path / layout.ADAPTER).is_dir() else layout.MODEL)
+    config = saved / (adapter_files(saved)[0] if saved.name == layout.ADAPTER else "config.json")
     weights = sorted(saved.glob("*.safetensors"))
-    if not (weights and config.is_file() and (run.path / "tokenizer").is_dir()):
-        raise IwloraError(f"{run.path} lacks files in adapter/, model/ or tokenizer/ of its run")
+    if not (weights and config.is_file() and (run.path / layout.TOKENIZER).is_dir()):
+        raise IwloraError(f"{run.path} lacks files of its adapter, model or tokenizer")
     try:
         from_json(config.read_text(encoding="utf-8"))
         for file in weights:
@@ -136,7 +140,7 @@ def _name_backbone(config: Path, model: str) -> None:
 
 def _whole_folder(target: Path, fill: Callable[[Path], None]) -> None:
     """Make ``target`` with everything that ``fill`` writes, or not at all."""
-    with writing(target.name, target.parent):
+    with write_errors(target.name, target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:

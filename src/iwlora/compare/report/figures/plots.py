@@ -13,8 +13,8 @@ import numpy as np
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.paired_tests import summarise
-from iwlora.results.comparison import Comparison, Run
-from iwlora.results.run import Score
+from iwlora.results.comparison import Comparison
+from iwlora.results.run import Run, RunResult
 from iwlora.results.writing import replacing, write_text
 
 if TYPE_CHECKING:
@@ -165,14 +165,14 @@ def metric_by_arm(comparison: Comparison) -> Figure:
     return figure
 
 
-def _seconds(result: Score) -> float | None:
+def _seconds(result: RunResult) -> float | None:
     """Training and measuring: what an arm costs in time."""
     if result.train_seconds is None or result.resumed_at_step:
         return None
     return result.train_seconds + (result.measure_seconds or 0.0)
 
 
-_PRICES: tuple[tuple[str, Callable[[Score], float | None]], ...] = (
+_PRICES: tuple[tuple[str, Callable[[RunResult], float | None]], ...] = (
     ("trainable parameters", lambda result: result.trainable_parameters),
     ("training and measuring, s", _seconds),
     (

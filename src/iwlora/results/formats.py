@@ -1,0 +1,119 @@
+"""The versions of the stored formats, and the documents that carry them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from iwlora.errors import IwloraError, shown
+from iwlora.inputs.documents import check_against, read_mapping
+from iwlora.inputs.yaml_json import to_yaml
+from iwlora.results.writing import write_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+VERSIONS: Mapping[str, int] = {
+    "recipe": 2,
+    "environment": 2,
+    "status": 2,
+    "metrics": 2,
+    "penalty": 2,
+    "sensitivity": 1,
+    "run": 2,
+    "checkpoint": 2,
+    "comparison": 2,
+    "search": 2,
+    "failures": 2,
+    "sources": 2,
+    "summary": 2,
+}
+"""What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary, and
+named it only in sensitivities and summaries: a file without a ``format`` is of version 1."""
+
+FIELD = "format"
+
+
+def stamped(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a document or record, with the version of its format in front.
+
+    >>> stamped("status", {"state": "done"})
+    {'format': 'iwlora-status/2', 'state': 'done'}
+    """
+    return {FIELD: f"iwlora-{name}/{VERSIONS[name]}", **fields}
+
+
+def unstamped(
+    name: str, fields: Mapping[str, Any], origin: str | os.PathLike[str]
+) -> tuple[dict[str, Any], int]:
+    """(the fields without their ``format``, its version) of what was read from ``origin``.
+
+    Raises:
+        IwloraError: The format is another one, or newer than this version of iwlora knows.
+
+    Example:
+        >>> unstamped("status", {"state": "done"}, "status.json")
+        ({'state': 'done'}, 1)
+        >>> unstamped("status", {"format": "iwlora-status/9"}, "status.json")
+        Traceback (most recent call last):
+        iwlora.errors.IwloraError: status.json was written by a newer iwlora (its format is \
+iwlora-status/9, this version reads up to iwlora-status/2); upgrade iwlora
+    """
+    rest = dict(fields)
+    stamp = rest.pop(FIELD, f"iwlora-{name}/1")
+    match = (
+        re.fullmatch(rf"iwlora-{name}/([1-9]\d{{0,8}})", stamp) if isinstance(stamp, str) else None
+    )
+    if match is None:
+        raise IwloraError(
+            f"{origin} has the format {shown(stamp)}; accepted is iwlora-{name}/{VERSIONS[name]}"
+        )
+    version = int(match[1])
+    if version > VERSIONS[name]:
+        raise IwloraError(
+            f"{origin} was written by a newer iwlora (its format is {stamp}, this version reads "
+            f"up to iwlora-{name}/{VERSIONS[name]}); upgrade iwlora"
+        )
+    return rest, version
+
+
+class Document(BaseModel):
+    """A mapping with a file of its own: JSON, or YAML where the file's name ends in ``.yaml``.
+
+    A subclass says the name of its format. Fields that it does not know are ignored.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    format_name: ClassVar[str]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read and check a file. Raises ``IwloraError`` with everything that is wrong with it."""
+        fields, version = unstamped(cls.format_name, read_mapping(path), path)
+        return check_against(cls, cls.upgraded(fields, version), path)
+
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
+        """The fields of an older version as this one has them."""
+        return fields
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to ``path``, atomically."""
+        stored = self.stored()
+        as_yaml = Path(path).suffix == ".yaml"
+        write_text(path, to_yaml(stored) if as_yaml else json.dumps(stored, indent=1) + "\n")
+
+    def stored(self) -> dict[str, Any]:
+        """The mapping that the file holds: all fields and the format."""
+        return stamped(self.format_name, self.fields())
+
+    def fields(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return self.model_dump(mode="json")
