@@ -15,7 +15,7 @@ from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.errors import IwloraError
 from iwlora.results.loading import load_comparison
-from iwlora.results.search import Trial
+from iwlora.results.search import Trial, load_search
 from iwlora.training.state.run_folder import RunDir
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
