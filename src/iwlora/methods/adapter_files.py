@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.contract import Method
+from iwlora.results import layout
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +44,7 @@ def save_declared(
     """
     from safetensors.torch import save_file
 
-    target = folder / "adapter"
+    target = folder / layout.ADAPTER
     target.mkdir(parents=True, exist_ok=True)
     record = {
         "base_model_name_or_path": getattr(model, "name_or_path", ""),

@@ -20,6 +20,7 @@ from iwlora.penalty.apply import ROUTES, Attachment, Penalty, check_alpha, inner
 from iwlora.penalty.calibration import measure_before, measure_in_flight, why_not_before
 from iwlora.penalty.diagnostics import verdict
 from iwlora.penalty.schedule import named
+from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.results.writing import write_text
 from iwlora.sensitivity.estimators import ESTIMATORS
@@ -30,9 +31,6 @@ from iwlora.sensitivity.running_estimate import check_stopping
 logger = logging.get_logger(__name__)
 
 Weigh = Callable[[Sensitivity], Mapping[str, float]]
-
-FILE = "sensitivity.json"
-HALF = "sensitivity-in-flight.json"
 
 
 class IWLoraCallback(TrainerCallback):
@@ -135,7 +133,7 @@ class IWLoraCallback(TrainerCallback):
             )
         self._stop()
         self.history = diagnostics_log.keep(_log(args), state.global_step, args.should_save)
-        stored = _checkpoint(args, state) / FILE
+        stored = _checkpoint(args, state) / layout.SENSITIVITY
         if state.global_step and stored.is_file():
             self.sensitivity = Sensitivity.load(stored)
         if self.sensitivity is None:
@@ -202,9 +200,11 @@ class IWLoraCallback(TrainerCallback):
         """Store the measurement with the checkpoint, whole or half done."""
         folder = _checkpoint(args, state)
         if self.sensitivity is not None and args.should_save:
-            self.sensitivity.save(folder / FILE)
+            self.sensitivity.save(folder / layout.SENSITIVITY)
         elif self._in_flight is not None and args.should_save:
-            write_text(folder / HALF, json.dumps(self._in_flight.state()) + "\n")
+            write_text(
+                folder / layout.PARTIAL_SENSITIVITY, json.dumps(self._in_flight.state()) + "\n"
+            )
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -231,14 +231,14 @@ class IWLoraCallback(TrainerCallback):
             if obstacle:
                 logger.warning(f"Measuring from the first training steps, for {obstacle}.")
             self._in_flight = measure_in_flight(model, **self.how)
-            half = _checkpoint(args, state) / HALF
+            half = _checkpoint(args, state) / layout.PARTIAL_SENSITIVITY
             if state.global_step and half.is_file():
                 self._in_flight.restore(from_json(half.read_text(encoding="utf-8")))
         elif state.global_step:
             raise IwloraError(
                 f"training goes on from step {state.global_step}, but there is no "
-                f"{_checkpoint(args, state) / FILE}, and the model is not the one to measure any "
-                "more; give the measurement as "
+                f"{_checkpoint(args, state) / layout.SENSITIVITY}, and the model is not the one "
+                "to measure any more; give the measurement as "
                 "IWLoraCallback(sensitivity=iwlora.Sensitivity.load(FILE))"
             )
         else:
@@ -267,11 +267,11 @@ class IWLoraCallback(TrainerCallback):
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+    return layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)
 
 
 def _log(args: TrainingArguments) -> Path:
-    return Path(str(args.output_dir)) / "penalty.jsonl"
+    return Path(str(args.output_dir)) / layout.PENALTY
 
 
 def _loss_scale(optimizer: Any) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from iwlora.inputs.yaml_json import from_json
 from iwlora.penalty.diagnostics import Effect
+from iwlora.results.formats import stamped
 from iwlora.results.writing import write_text
 
 Ratios = dict[str, float]
@@ -42,4 +43,4 @@ def append(path: Path, step: int, effects: Mapping[str, Effect]) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"step": step, "sites": sites}) + "\n")
+        stream.write(json.dumps(stamped("penalty", {"step": step, "sites": sites})) + "\n")

@@ -40,5 +40,5 @@ def describe_status(folder: Path) -> str:
     if not path.exists():
         return "not started"
     status = Status.load(path)
-    parts = ("no result.json; state", status.state, status.error)
+    parts = (f"no {layout.RESULT}; state", status.state, status.error)
     return ": ".join(" ".join(part.split()) for part in parts if part)

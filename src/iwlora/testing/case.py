@@ -18,6 +18,7 @@ from iwlora import distributed
 from iwlora.methods.adapter_files import load_adapter
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.tiny_models import tiny_config, tiny_model
+from iwlora.results import layout
 from iwlora.sensitivity.measure import measure
 from iwlora.sites import Site, sites
 from iwlora.training.loop.row_order import EpochSampler
@@ -131,9 +132,9 @@ class Case:
 
     def reload(self, saved: Path) -> nn.Module:
         """What was saved, on a fresh backbone with another head."""
-        if (saved / "adapter").is_dir():
-            return load_adapter(tiny_model(self.architecture, head_seed=99), saved / "adapter")
-        whole: nn.Module = AutoModelForSequenceClassification.from_pretrained(saved / "model")
+        if (saved / layout.ADAPTER).is_dir():
+            return load_adapter(tiny_model(self.architecture, head_seed=99), saved / layout.ADAPTER)
+        whole: nn.Module = AutoModelForSequenceClassification.from_pretrained(saved / layout.MODEL)
         return whole
 
     @cached_property

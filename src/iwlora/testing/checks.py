@@ -12,6 +12,7 @@ from iwlora.errors import IwloraError
 from iwlora.methods.adapter_files import merged
 from iwlora.methods.budget import count, solve
 from iwlora.methods.tiny_models import tiny_model
+from iwlora.results import layout
 from iwlora.sites import head_modules, sites
 from iwlora.testing.case import SIZE, STEPS, Case, snapshot
 from iwlora.testing.processes import in_two_processes
@@ -141,7 +142,7 @@ def resumed_equals_uninterrupted(case: Case) -> None:
     """From the checkpoint half way, training ends with the same bytes."""
     expected = case.trained.attached
     attached = case.attach()
-    checkpoint = case.folder / "whole" / f"checkpoint-{STEPS // 2}"
+    checkpoint = layout.checkpoint_folder(case.folder / "whole", STEPS // 2)
     case.fit(attached, case.folder / "whole", resume=str(checkpoint))
     differ = [
         name

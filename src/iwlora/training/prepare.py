@@ -13,6 +13,7 @@ from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.methods.budget import solve
 from iwlora.methods.contract import Attached
+from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.device import resolve_precision, run_device
 from iwlora.training.load import LoadedRecipe, load, shards
@@ -24,7 +25,6 @@ from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe, TrainSettings
-from iwlora.training.state.checkpoints import Seal
 from iwlora.training.state.run_folder import RunDir
 
 EVALUATION_BATCH_SIZE = 64
@@ -164,12 +164,12 @@ def make_trainer(
                 attached.model,
                 attached.trainable,
                 task.metrics[0],
-                run.checkpoints / "best.safetensors",
+                run.checkpoints / layout.BEST_EPOCH,
                 attached.settled,
             )
         )
     trainer.add_callback(RestoreLoggedLoss(trainer))
-    trainer.add_callback(Seal(lambda: trainer.seconds, settings.keep_checkpoints))
+    trainer.add_callback(SealCheckpoints(lambda: trainer.seconds, settings.keep_checkpoints))
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
     if progress:

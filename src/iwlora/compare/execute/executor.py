@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from iwlora.results import layout
+
 
 class Executor(Protocol):
     """Starts runs, and decides how many run at once and where.
@@ -28,7 +30,7 @@ class Executor(Protocol):
 
 def train_arguments(folder: Path) -> list[str]:
     """The arguments with which ``iwlora`` executes the run of a folder."""
-    return ["train", str(folder / "recipe.yaml"), "--out", str(folder)]
+    return ["train", str(folder / layout.RECIPE), "--out", str(folder)]
 
 
 def train_command(folder: Path) -> list[str]:

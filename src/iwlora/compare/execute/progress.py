@@ -14,6 +14,7 @@ from rich.table import Table
 from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.inputs.yaml_json import from_json
+from iwlora.results import layout
 
 _MARKS = {
     "waiting": "·",
@@ -97,7 +98,7 @@ def trained_fraction(run: PlannedRun, folder: Path) -> float | None:
         folder: The folder of the comparison.
     """
     try:
-        with (run.folder(folder) / "metrics.jsonl").open("rb") as stream:
+        with (run.folder(folder) / layout.METRICS).open("rb") as stream:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - 2000))
             last_line = stream.read().splitlines()[-1]

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from iwlora.compare.execute.executor import train_command
 from iwlora.errors import IwloraError
+from iwlora.results import layout
 
 
 class RayExecutor:
@@ -78,7 +79,7 @@ class RayExecutor:
 
 def _execute(folder: str, log: str) -> int:
     """On a machine of the cluster: execute the run of a shared folder; returns its exit code."""
-    if not (Path(folder) / "recipe.yaml").is_file():
+    if not (Path(folder) / layout.RECIPE).is_file():
         raise FileNotFoundError(
             f"{folder} is not on this machine; give --out a folder that all machines share"
         )

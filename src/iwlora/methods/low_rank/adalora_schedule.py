@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iwlora.errors import IwloraError
+from iwlora.results import layout
 
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
-_STATE_FILE = "adalora.safetensors"
 
 
 class RankAllocation(TrainerCallback):
@@ -87,7 +87,7 @@ class RankAllocation(TrainerCallback):
         }
         for name, kept in (self._config.rank_pattern or {}).items():
             tensors[f"rank_pattern/{name}"] = torch.tensor(kept, dtype=torch.uint8)
-        save_file(tensors, _checkpoint(args, state) / _STATE_FILE)
+        save_file(tensors, _checkpoint(args, state) / layout.ADALORA_STATE)
 
     @property
     def _last(self) -> int:
@@ -96,7 +96,7 @@ class RankAllocation(TrainerCallback):
 
     def _load(self, checkpoint: Path) -> None:
         try:
-            stored = load_file(checkpoint / _STATE_FILE)
+            stored = load_file(checkpoint / layout.ADALORA_STATE)
         except (OSError, SafetensorError) as error:
             raise IwloraError(f"the checkpoint {checkpoint} is damaged ({error})") from None
         pattern: dict[str, list[bool]] = {}
@@ -111,4 +111,4 @@ class RankAllocation(TrainerCallback):
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+    return layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)

@@ -13,6 +13,7 @@ from iwlora.errors import IwloraError
 from iwlora.importance import Importance
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.lora import Lora
+from iwlora.results import layout
 
 if TYPE_CHECKING:
     from iwlora.results.sensitivity import Sensitivity
@@ -92,7 +93,7 @@ class IWLora(Lora):
         def save(folder: Path) -> None:
             attached.save(folder)
             if callback.sensitivity is not None:
-                callback.sensitivity.save(folder / "sensitivity.json")
+                callback.sensitivity.save(folder / layout.SENSITIVITY)
 
         return replace(
             attached,

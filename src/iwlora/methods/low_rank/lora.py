@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from iwlora.methods.contract import Attached, Method, check_rank
+from iwlora.results import layout
 from iwlora.sites import head_modules
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def declared(peft_model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def save_adapter(peft_model: Any, folder: Path) -> None:
     """Write ``folder/adapter`` as PEFT writes any LoRA adapter."""
-    peft_model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    peft_model.save_pretrained(folder / layout.ADAPTER, save_embedding_layers=False)
 
 
 def save_pairs(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) -> None:
@@ -176,7 +177,7 @@ def save_pairs(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) -> N
         plain = name.replace(".modules_to_save.default", "")
         tensors[plain] = peft_model.get_parameter(name)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    target = folder / "adapter"
+    target = folder / layout.ADAPTER
     target.mkdir(parents=True, exist_ok=True)
     save_file(whole, target / "adapter_model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(str(target))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from iwlora.methods.contract import Attached, Method, split_head
+from iwlora.results import layout
 
 if TYPE_CHECKING:
     from iwlora.results.sensitivity import Sensitivity
@@ -39,7 +40,7 @@ class Full(Method):
         backbone, head = split_head(model)
 
         def save(folder: Path) -> None:
-            model.save_pretrained(folder / "model")
+            model.save_pretrained(folder / layout.MODEL)
 
         return Attached(
             model=model,

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from iwlora.inputs.yaml_json import from_json
+from iwlora.results.formats import stamped
 from iwlora.results.writing import write_text
 
 
@@ -71,10 +72,9 @@ class MetricsLog(TrainerCallback):
             record |= logs
         if len(record) == 2 or not args.should_save:
             return
+        finite = {key: _finite_or_none(value) for key, value in record.items()}
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(
-                json.dumps({key: _finite_or_none(value) for key, value in record.items()}) + "\n"
-            )
+            stream.write(json.dumps(stamped("metrics", finite)) + "\n")
 
 
 def _finite_or_none(value: Any) -> Any:

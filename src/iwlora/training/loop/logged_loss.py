@@ -9,6 +9,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iwlora.inputs.yaml_json import from_json
+from iwlora.results import layout
 from iwlora.results.writing import write_text
 
 
@@ -37,5 +38,5 @@ class RestoreLoggedLoss(TrainerCallback):
 
 
 def _file(args: TrainingArguments, state: TrainerState) -> Path:
-    checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-    return checkpoint / f"loss-{args.process_index}.json"
+    checkpoint = layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)
+    return layout.unlogged_loss_file(checkpoint, args.process_index)

@@ -20,6 +20,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
+from iwlora.results import layout
 from iwlora.results.writing import write_errors
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
@@ -38,8 +39,6 @@ from iwlora.training.model.sharding import (
     shard_optimizer_state,
 )
 from iwlora.training.state.checkpoints import is_torn, seconds_until
-
-_TRAINABLE_FILE = "trainable.safetensors"
 
 
 class FineTuningTrainer(Trainer):
@@ -195,7 +194,9 @@ class FineTuningTrainer(Trainer):
                 "never loaded; remove it, and the run resumes from the checkpoint before it"
             ) from error
         except Exception as error:
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            folder = layout.checkpoint_folder(
+                Path(str(self.args.output_dir)), self.state.global_step
+            )
             if not is_torn(folder):
                 raise
             # Free its disk space: the state of the run must still be written.
@@ -228,7 +229,7 @@ class FineTuningTrainer(Trainer):
         tensors = full_parameters(self._module, self._trainable)
         if self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, folder / _TRAINABLE_FILE)
+            save_file(tensors, folder / layout.TRAINABLE)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.is_distributed_loading_by_transformers:
@@ -246,7 +247,7 @@ class FineTuningTrainer(Trainer):
         yield
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        tensors = load_file(Path(resume_from_checkpoint) / _TRAINABLE_FILE)
+        tensors = load_file(Path(resume_from_checkpoint) / layout.TRAINABLE)
         if set(tensors) != set(self._trainable):
             raise IwloraError(f"{resume_from_checkpoint} is a checkpoint of another model")
         set_parameters(self._module, tensors)

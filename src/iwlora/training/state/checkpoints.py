@@ -1,32 +1,47 @@
-"""Checkpoints to trust: sealed when whole, checked before use, the old ones kept till then."""
+"""Checkpoints that can be trusted: sealed when they are complete, and checked before use."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from iwlora.inputs.yaml_json import from_json
-from iwlora.results.writing import write_text
+from iwlora.errors import IwloraError
+from iwlora.results import layout
+from iwlora.results.formats import Document
+from iwlora.results.run import Amount
 
 logger = logging.getLogger("iwlora")
 
-_SEAL = "complete.json"
-_PIECE = 2**22
+_CHUNK_BYTES = 2**22
 
 
-class Seal(TrainerCallback):
-    """Seals each checkpoint once every callback before this one has added to it.
+class Seal(Document):
+    """What is written into a checkpoint last; its version holds for all files of the checkpoint.
 
-    Only then are older ones removed, all but ``keep``: a crash while one is written, or a disk
-    that is full, leaves the one before it. ``seconds()`` is the training time so far.
+    Args:
+        seconds: The training time until the checkpoint.
+        files: {path in the checkpoint: [bytes, CRC-32]}.
+    """
+
+    format_name: ClassVar[str] = "checkpoint"
+
+    seconds: Amount
+    files: dict[str, list[int]]
+
+
+class SealCheckpoints(TrainerCallback):
+    """Seals each checkpoint after all callbacks before this one have added their files.
+
+    Older checkpoints, all but ``keep``, are removed only then: if a crash or a full disk leaves a
+    checkpoint incomplete, the one before it is still there. ``seconds()`` is the training time so
+    far.
     """
 
     def __init__(self, seconds: Callable[[], float], keep: int) -> None:
@@ -36,74 +51,74 @@ class Seal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Seal the checkpoint of this step."""
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        folder = layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)
         if args.parallel_mode.value == "distributed":
             from torch import distributed
 
             distributed.barrier()  # every process has files of its own in it
         if args.should_save:
             seal(folder, self._seconds())
-            for old in _by_step(folder.parent)[self._keep :]:
+            for old in _newest_first(folder.parent)[self._keep :]:
                 shutil.rmtree(old)
 
 
 def seal(folder: Path, seconds: float) -> None:
-    """Note size and checksum of every file, after they are on the disk."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
-    told = {str(path.relative_to(folder)): _fingerprint(path, sync=True) for path in files}
-    write_text(folder / _SEAL, json.dumps({"seconds": seconds, "files": told}) + "\n")
+    """Store size and checksum of every file, after they are on the disk."""
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name != layout.SEAL
+    )
+    checksums = {str(path.relative_to(folder)): _checksum(path, sync=True) for path in files}
+    Seal(seconds=seconds, files=checksums).save(folder / layout.SEAL)
 
 
 def is_torn(folder: Path) -> bool:
     """Whether a checkpoint was begun and not sealed."""
-    return folder.is_dir() and not (folder / _SEAL).exists()
+    return folder.is_dir() and not (folder / layout.SEAL).exists()
 
 
 def last_sealed(checkpoints: Path) -> Path | None:
-    """The newest checkpoint whose files are all as they were sealed; others are told and passed."""
-    for folder in _by_step(checkpoints):
-        flaw = _flaw(folder)
-        if flaw is None:
+    """The newest checkpoint whose files are as they were sealed; a warning names each other one."""
+    for folder in _newest_first(checkpoints):
+        damage = _damage(folder)
+        if damage is None:
             return folder
-        logger.warning(f"{folder} is not used: {flaw}")
+        logger.warning(f"{folder} is not used: {damage}")
     return None
 
 
 def seconds_until(checkpoint: Path | None) -> float:
-    """The training time that a sealed checkpoint was reached in."""
-    if checkpoint is None:
-        return 0.0
-    return float(from_json((checkpoint / _SEAL).read_text(encoding="utf-8"))["seconds"])
+    """The training time until a sealed checkpoint; 0 for none."""
+    return Seal.load(checkpoint / layout.SEAL).seconds if checkpoint else 0.0
 
 
-def _flaw(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, if anything."""
-    try:
-        sealed = from_json((folder / _SEAL).read_text(encoding="utf-8"))
-        files, _ = dict(sealed["files"]), float(sealed["seconds"])
-    except FileNotFoundError:
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint; None if nothing is."""
+    if is_torn(folder):
         return "it was not written to the end"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"its {_SEAL} is damaged"
+    try:
+        files = Seal.load(folder / layout.SEAL).files
+    except IwloraError:
+        return f"its {layout.SEAL} is damaged"
     for name, expected in files.items():
         path = folder / name
-        if not path.is_file() or _fingerprint(path) != expected:
+        if not path.is_file() or _checksum(path) != expected:
             return f"its {name} is damaged"
     return None
 
 
-def _fingerprint(path: Path, sync: bool = False) -> list[int]:
-    """[bytes, checksum]; with ``sync`` the file is first made to outlive a loss of power."""
+def _checksum(path: Path, sync: bool = False) -> list[int]:
+    """[bytes, CRC-32]; with ``sync`` the file is first flushed to the disk."""
     checksum = 0
     with path.open("rb") as stream:
         if sync:
             os.fsync(stream.fileno())
-        while piece := stream.read(_PIECE):
-            checksum = zlib.crc32(piece, checksum)
+        while chunk := stream.read(_CHUNK_BYTES):
+            checksum = zlib.crc32(chunk, checksum)
     return [path.stat().st_size, checksum]
 
 
-def _by_step(checkpoints: Path) -> list[Path]:
-    """The folders of checkpoints, the newest first."""
-    found = [path for path in checkpoints.glob("checkpoint-*") if path.name[11:].isdecimal()]
-    return sorted(found, key=lambda path: -int(path.name[11:]))
+def _newest_first(checkpoints: Path) -> list[Path]:
+    steps = {path: layout.checkpoint_step(path) for path in checkpoints.glob("*")}
+    return sorted(
+        (path for path in steps if steps[path] is not None), key=lambda p: -(steps[p] or 0)
+    )
