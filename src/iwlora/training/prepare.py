@@ -25,6 +25,7 @@ from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe, TrainSettings
+from iwlora.training.state.checkpoints import SealCheckpoints
 from iwlora.training.state.run_folder import RunDir
 
 EVALUATION_BATCH_SIZE = 64
