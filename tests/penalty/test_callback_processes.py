@@ -11,7 +11,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments, defaul
 
 import iwlora
 from iwlora.penalty.calibration import adapted_sites
-from process_pairs import together
+from process_pairs import run_in_two_processes
 from trainer_models import distance, fit, make_model, make_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:the penalty (did|dominates|never)")
@@ -38,7 +38,7 @@ def under_ddp(rank: int, folder: Path) -> None:
 
 
 def test_ddp_measures_in_flight_alike_in_all_processes(tmp_path: Path) -> None:
-    together(under_ddp, tmp_path)
+    run_in_two_processes(under_ddp, tmp_path)
     for estimator in ("exact", "lora"):
         one, two = (torch.load(tmp_path / f"{estimator}-{rank}.pt") for rank in (0, 1))
         assert one["values"] == two["values"]
@@ -97,7 +97,7 @@ def sharded(rank: int, folder: Path) -> None:
 
 
 def test_a_sharded_model_is_measured_in_flight_and_penalised_as_a_whole_one(tmp_path: Path) -> None:
-    together(sharded, tmp_path)
+    run_in_two_processes(sharded, tmp_path)
     halves = [default_data_collator(make_rows(16)[rank::2]) for rank in (0, 1)]
     model = make_model()
     expected = iwlora.measure(model, halves, sites=adapted_sites(model)).values

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import iwlora
-from process_pairs import together
+from process_pairs import run_in_two_processes
 
 Saved = dict[str, Any]
 
@@ -42,7 +42,7 @@ def train_in_two(rank: int, folder: Path) -> None:
 def test_ddp_takes_the_path_of_one_process(tmp_path: Path) -> None:
     from trainer_models import distance
 
-    together(train_in_two, tmp_path)
+    run_in_two_processes(train_in_two, tmp_path)
     for route in ("loss", "gradient", "decoupled"):
         first, second = (
             torch.load(tmp_path / f"{route}-{rank}.pt", weights_only=False) for rank in (0, 1)
@@ -119,7 +119,7 @@ def shard_in_two(rank: int, folder: Path) -> None:
 def test_fsdp2_takes_the_path_of_one_process(tmp_path: Path) -> None:
     from trainer_models import distance
 
-    together(shard_in_two, tmp_path)
+    run_in_two_processes(shard_in_two, tmp_path)
     for route in ("loss", "gradient", "decoupled"):
         model = sharded_model()
         steps(model, route, inputs())

@@ -20,6 +20,7 @@ from iwlora.training.load import LoadedRecipe, load, shards
 from iwlora.training.loop.best_epoch import KeepBestEpoch
 from iwlora.training.loop.callbacks import EvaluateEachEpoch, MetricsLog, ProgressBar
 from iwlora.training.loop.logged_loss import RestoreLoggedLoss
+from iwlora.training.loop.trackers import check_trackers
 from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
 from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
@@ -59,6 +60,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     Raises:
         IwloraError: for everything that ``iwlora.train`` refuses.
     """
+    check_trackers(recipe.train.report_to)
     loaded = load(recipe)
     model, sites, rows = loaded.model, loaded.sites, loaded.encoded["train"]
     pretrained = set(map(id, model.parameters()))

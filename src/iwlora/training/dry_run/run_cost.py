@@ -19,6 +19,7 @@ from iwlora.methods.budget import count
 from iwlora.training.device import peak_memory, reset_peak_memory
 from iwlora.training.dry_run.step_profiler import StepProfiler
 from iwlora.training.loop.row_order import MicroBatchSampler
+from iwlora.training.loop.trackers import check_trackers
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE, PreparedRun, prepare
 from iwlora.training.recipe import Recipe
@@ -142,6 +143,7 @@ def estimate_run_cost(recipe: Recipe) -> RunCost:
     )
     train = recipe.train.model_copy(update={"save_steps": None, "report_to": []})
     short = recipe.model_copy(update={"task": few, "train": train})
+    check_trackers(recipe.train.report_to)
     reset_peak_memory()
     with tempfile.TemporaryDirectory() as folder, restoring_determinism(train.deterministic):
         run = RunDir.open(Path(folder) / "run", short)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
 from typing import Any
 
@@ -79,7 +80,8 @@ def _memory_now() -> int:
         return torch.cuda.memory_allocated()
     import psutil
 
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:  # glibc keeps freed memory for the next step
-        malloc_trim(0)
+    if sys.platform == "linux":  # glibc keeps freed memory for the next step
+        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if malloc_trim is not None:
+            malloc_trim(0)
     return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,158 @@
+"""Dropout and attention on a CPU give what torch gives: values, gradients, the dropped fraction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from iwlora.training.kernels import cpu
+from iwlora.training.kernels.cpu import FastCpuFunctions, keep_mask
+from passes import seeded
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_as_many_are_dropped_as_asked_and_each_on_its_own(p: float) -> None:
+    torch.manual_seed(0)
+    count = 400_000
+    mask, kept = keep_mask((count,), p)
+    assert kept == pytest.approx(1 - p, abs=2**-15)
+    ones = (mask == -1).double()
+    assert set(mask.tolist()) == {-1, 0}
+    deviation = math.sqrt(p * (1 - p) / count)
+    assert abs(float(ones.mean()) - kept) < 5 * deviation
+    # Neighbours share a random number of 64 bits: they must not share its luck.
+    centred = ones - ones.mean()
+    for distance in (1, 2, 3, 4, 64):
+        together = float((centred[:-distance] * centred[distance:]).mean()) / (p * (1 - p))
+        assert abs(together) < 5 / math.sqrt(count)
+
+
+def test_the_border_of_what_is_dropped_is_exact() -> None:
+    """One number in 2¹⁵ too many or too few would show in a dozen of these."""
+    torch.manual_seed(0)
+    mask, kept = keep_mask((400_000,), 2**-17)  # rounds to nothing
+    assert kept == 1
+    assert bool((mask == -1).all())
+
+
+def test_a_mask_of_too_few_random_bits_would_be_seen() -> None:
+    torch.manual_seed(0)
+    mask, _ = keep_mask((100_000,), 0.1)
+    ones = (mask.repeat_interleave(4) == -1).double()
+    centred = ones - ones.mean()
+    assert float((centred[:-1] * centred[1:]).mean()) / 0.09 > 5 / math.sqrt(400_000)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_dropout_scales_what_it_keeps_and_its_gradient(dtype: torch.dtype) -> None:
+    x = torch.randn(50, 60, dtype=dtype).t().requires_grad_()  # not contiguous
+    with FastCpuFunctions():
+        y = nn.Dropout(0.25)(x)
+    y.backward(torch.full_like(y, 2.0))
+    dropped = y == 0
+    assert 0.2 < float(dropped.double().mean()) < 0.3
+    factor = 1 / 0.75  # exact until it has multiplied
+    assert torch.equal(y, torch.where(dropped, 0, x * factor))
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.where(dropped, 0, torch.full_like(x.grad, 2) * factor))
+
+
+def test_dropout_follows_the_seed_and_leaves_evaluation_alone() -> None:
+    x = torch.randn(64, 8)
+    with FastCpuFunctions():
+        one, other, again = (seeded(seed, functional.dropout, x, 0.5) for seed in (0, 1, 0))
+        assert torch.equal(one, again)
+        assert not torch.equal(one, other)
+        assert torch.equal(functional.dropout(x, 0.5, training=False), x)
+        assert torch.equal(functional.dropout(x, 0.0), x)
+        assert not functional.dropout(x, 1.0).any()
+
+
+HEADS, QUERIES, KEYS, WIDTH = 3, 5, 7, 4
+PADDED = torch.ones(2, 1, 1, KEYS, dtype=torch.bool)
+PADDED[1, ..., 4:] = False
+MASKS: Mapping[str, dict[str, Any]] = {
+    "none": {},
+    "padding": {"attn_mask": PADDED},
+    "added": {"attn_mask": torch.randn(2, HEADS, QUERIES, KEYS, dtype=torch.float64)},
+    "causal": {"is_causal": True},
+    "scaled": {"scale": 0.3},
+}
+
+
+def heads() -> list[Tensor]:
+    torch.manual_seed(3)
+    shapes = [(2, HEADS, QUERIES, WIDTH), *[(2, HEADS, KEYS, WIDTH)] * 2]
+    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_attention_that_drops_next_to_nothing_is_torchs_own(mask: str) -> None:
+    # 2⁻¹⁶ rounds to no dropout at all, but goes the way of dropout.
+    found, expected = heads(), heads()
+    with FastCpuFunctions():
+        attention = functional.scaled_dot_product_attention
+        y = attention(*found, dropout_p=2**-17, **MASKS[mask])
+    z = functional.scaled_dot_product_attention(*expected, **MASKS[mask])
+    assert torch.allclose(y, z, rtol=1e-12, atol=1e-12)
+    seed = torch.randn_like(z)
+    y.backward(seed)
+    z.backward(seed)
+    for one, other in zip(found, expected, strict=True):
+        assert one.grad is not None
+        assert torch.allclose(one.grad, other.grad, rtol=1e-11, atol=1e-12)
+
+
+def test_attention_drops_weights_after_the_softmax() -> None:
+    query, key, value = heads()
+    with FastCpuFunctions():
+        attention = functional.scaled_dot_product_attention
+        found = seeded(0, attention, query, key, value, dropout_p=0.5)
+    torch.manual_seed(0)
+    mask, kept = keep_mask((2, HEADS, QUERIES, KEYS), 0.5)
+    weights = (query @ key.transpose(-1, -2) / math.sqrt(WIDTH)).softmax(-1) * -mask / kept
+    assert torch.allclose(found, weights @ value, rtol=1e-12)
+
+
+def test_attention_in_half_precision_is_near_torchs_own() -> None:
+    single = [x.detach().float() for x in heads()]
+    expected = functional.scaled_dot_product_attention(*single, attn_mask=PADDED)
+    with FastCpuFunctions(), torch.autocast("cpu", torch.bfloat16):
+        found = functional.scaled_dot_product_attention(*single, attn_mask=PADDED)
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), expected, atol=0.03)
+
+
+def test_a_models_dropout_and_attention_go_this_way(
+    with_dropout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(with_dropout).train()
+    taken = []
+    for name in ("dropout", "attention"):
+        ours = getattr(cpu, name)
+        theirs = next(theirs for theirs, own in cpu._REPLACEMENTS.items() if own is ours)
+
+        def noted(*args: Any, name: str = name, ours: Any = ours, **kwargs: Any) -> Tensor:
+            taken.append(name)
+            result: Tensor = ours(*args, **kwargs)
+            return result
+
+        monkeypatch.setitem(cpu._REPLACEMENTS, theirs, noted)
+    ids = torch.randint(5, 10, (2, 6))
+    model(ids)
+    assert not taken
+    with FastCpuFunctions():
+        model(ids)
+    assert taken.count("attention") == 2
+    assert taken.count("dropout") == 5

@@ -1,0 +1,60 @@
+"""Predictions of a finished run: those that it was scored by."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from iwlora.training import device as device_module
+from iwlora.training.predict import predict
+from iwlora.training.run import train
+from runs import logits, predictions, recipe
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.fixture(scope="module")
+def bf16_run(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run whose matrix products are rounded to bfloat16."""
+    folder = tmp_path_factory.mktemp("predict") / "run"
+    train(recipe(tiny_bert, reviews, epochs=1, precision="bf16"), folder)
+    return folder
+
+
+def test_a_run_predicts_in_the_precision_that_it_was_scored_in(
+    bf16_run: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    """In float32 the probabilities would differ from the scored ones by about 1e-3."""
+    output = predict(bf16_run, reviews["validation"], tmp_path / "answers.csv")
+    with output.open(encoding="utf-8") as stream:
+        answers = list(csv.DictReader(stream))
+    scored = torch.tensor(logits(bf16_run), dtype=torch.float64).softmax(-1).numpy()
+    found = [[float(row["probability_neg"]), float(row["probability_pos"])] for row in answers]
+    assert np.abs(np.array(found) - scored).max() < 1e-6
+    assert [row["prediction"] for row in answers] == [
+        row["prediction"] for row in predictions(bf16_run)
+    ]
+
+
+def test_the_model_is_moved_to_the_device(
+    bf16_run: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cpu", 0)  # another name than the one that models are loaded on
+    moved_to: list[Any] = []
+    move = torch.nn.Module.to
+
+    def record(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        moved_to.append(args[0] if args else None)
+        return move(module, *args, **kwargs)
+
+    monkeypatch.setattr(device_module, "run_device", lambda: device)
+    monkeypatch.setattr(torch.nn.Module, "to", record)
+    predict(bf16_run, reviews["validation"], tmp_path / "answers.csv")
+    assert device in moved_to
