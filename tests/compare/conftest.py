@@ -1,4 +1,13 @@
-"""Comparison folders with plausible numbers, and measurements."""
+"""Comparison folders with plausible numbers, measurements, and plans of a tiny comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 
 from comparison_folders import (  # noqa: F401
     comparison_in,
@@ -7,3 +16,24 @@ from comparison_folders import (  # noqa: F401
     sensitivity,
     sensitivity_of,
 )
+from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.plan.recipe import load_plan
+
+
+@pytest.fixture
+def make_plan(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> Callable[..., Plan]:
+    """Plans LoRA and IW-LoRA over two seeds on a tiny model; keywords change the recipe."""
+
+    def load(**changes: Any) -> Plan:
+        settings = {
+            "model": str(tiny_bert),
+            "task": reviews,
+            "methods": [{"name": "lora", "rank": 4}, {"name": "iw-lora", "rank": 4}],
+            "seeds": [0, 1],
+            "train": {"epochs": 1, "max_length": 32},
+        }
+        path = tmp_path / "plan.yaml"
+        path.write_text(yaml.safe_dump(settings | changes))
+        return load_plan(str(path))
+
+    return load

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -11,22 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 
-from iwlora.compare.plan.planned_runs import Plan
-from iwlora.compare.plan.recipe import load_plan
-from iwlora.compare.report.html import write
-from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import Diverged, IwloraError
-from iwlora.results.loading import load_comparison
-from iwlora.results.search import load_search
 from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.recipe import build
 from iwlora.training.run import train
-from iwlora.training.state.run_folder import RunDir
 from runs import recipe, status, with_options
-from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
 
 def spoiled(model: Path, folder: Path, spoil: Callable[[dict[str, torch.Tensor]], None]) -> Path:
@@ -123,90 +113,3 @@ def test_answers_that_are_no_numbers_are_not_scored(
     with pytest.raises(Diverged, match="validation split"):
         train(recipe(tiny_bert, reviews, epochs=1), tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()
-
-
-class Diverging(SimulatedExecutor):
-    """Runs of one arm, or at one learning rate, end as a run does whose loss is no number."""
-
-    def wait(self, timeout: float) -> list[tuple[Path, int]]:
-        place = self.running[0]
-        found = super().wait(timeout)
-        if found[0][1] == 2:
-            RunDir(place).set_status("diverged", error="Diverged: the loss is nan in step 3")
-        return found
-
-
-@pytest.fixture
-def plan_of(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> Callable[..., Plan]:
-    def load(**changes: Any) -> Plan:
-        settings = {
-            "model": str(tiny_bert),
-            "task": reviews,
-            "methods": [{"name": "lora", "rank": 4}, {"name": "dora", "rank": 4}],
-            "seeds": [0, 1],
-            "unequal_budgets": True,
-            "train": {"epochs": 1, "max_length": 32},
-        }
-        path = tmp_path / "plan.yaml"
-        path.write_text(yaml.safe_dump(settings | changes))
-        return load_plan(str(path))
-
-    return load
-
-
-def test_a_diverging_arm_is_recorded_and_neither_tried_again_nor_counted(
-    plan_of: Callable[..., Plan], tmp_path: Path
-) -> None:
-    def behave(recipe: Any, attempt: int) -> float | int:
-        return 2 if recipe.method.name == "dora" else best_at_1e_3(recipe)
-
-    out = tmp_path / "out"
-    executor = Diverging(behave)
-    failed, told = simulate(plan_of(), out, executor)
-    assert [str(run) for run in failed] == ["dora, seed 0", "dora, seed 1"]
-    assert len(executor.started) == 4
-    assert any("dora, seed 0 diverged" in line for line in told)
-    assert not (out / "failures.jsonl").exists()
-
-    again = Diverging(behave)
-    failed, _ = simulate(plan_of(), out, again)
-    assert again.started == []
-    assert len(failed) == 2
-
-    comparison = load_comparison(out)
-    assert {run.result.label for run in comparison.runs} == {"lora"}
-    assert [(arm, seed) for arm, seed, _ in comparison.missing] == [("dora", 0), ("dora", 1)]
-    assert all("diverged" in why and "nan in step 3" in why for _, _, why in comparison.missing)
-    page = write(analyse([comparison])).read_text(encoding="utf-8")
-    assert "state: diverged: Diverged: the loss is nan in step 3" in page
-    summary = json.loads((out / "summary.json").read_text())
-    arms = {arm["label"]: arm for arm in summary["arms"]}
-    assert arms["dora"]["metrics"] == {} or not any(arms["dora"]["metrics"].values())
-
-
-def test_a_run_that_failed_in_another_way_is_still_tried_again(
-    plan_of: Callable[..., Plan], tmp_path: Path
-) -> None:
-    executor = SimulatedExecutor(
-        lambda recipe, attempt: 2 if attempt == 1 else best_at_1e_3(recipe)
-    )
-    failed, _ = simulate(plan_of(), tmp_path / "out", executor)
-    assert failed == []
-    assert len(executor.started) == 8
-
-
-def test_a_learning_rate_that_diverges_is_out_of_the_search(
-    plan_of: Callable[..., Plan], tmp_path: Path
-) -> None:
-    def behave(recipe: Any, attempt: int) -> float | int:
-        return 2 if recipe.train.lr == 1e-3 else best_at_1e_3(recipe)  # where it would be best
-
-    executor = Diverging(behave)
-    plan = plan_of(search={"lr": [1e-5, 1e-4, 1e-3]})
-    failed, _ = simulate(plan, tmp_path / "out", executor)
-    assert failed == []
-    arms = load_search(tmp_path / "out" / "search.json")
-    for arm in ("lora", "dora"):
-        states = {trial.lr: trial.state for trial in arms[arm].trials}
-        assert states == {1e-5: "done", 1e-4: "done", 1e-3: "diverged"}
-        assert arms[arm].lr == 1e-4

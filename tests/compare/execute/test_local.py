@@ -1,0 +1,82 @@
+"""Runs as processes of this machine: memory, cores and GPUs decide what starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iwlora.compare.execute.local import LocalExecutor
+from iwlora.compare.execute.machine import Slot, divide
+from iwlora.errors import IwloraError
+
+pytestmark = pytest.mark.quick
+
+
+def test_the_machine_is_divided_into_equal_shares() -> None:
+    assert divide(2, [0, 1, 2, 3], []) == [Slot((0, 1), None), Slot((2, 3), None)]
+    assert divide(3, [4, 5], ["a", "b"]) == [Slot((4,), "a"), Slot((5,), "b"), Slot((4,), "a")]
+    with pytest.raises(IwloraError, match="--jobs 0"):
+        LocalExecutor(0)
+
+
+def test_a_further_run_waits_for_memory_and_is_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iwlora.compare.execute.local.available_gpus", list)
+    monkeypatch.setattr("iwlora.compare.execute.local.available_cores", lambda: [0, 0])
+    monkeypatch.setattr(LocalExecutor, "_fork", lambda *_: None)  # as if it could not fork
+    monkeypatch.setattr(
+        "iwlora.compare.execute.local.train_command",
+        lambda folder: ["sh", "-c", "echo $OMP_NUM_THREADS; taskset -p $$ || true; sleep 30"],
+    )
+    executor = LocalExecutor(2)
+    log = tmp_path / "log.txt"
+    try:
+        assert executor.has_capacity(10**18), "the first run starts whatever it needs"
+        executor.start(tmp_path / "a", log)
+        assert not executor.has_capacity(10**18)
+        assert executor.has_capacity(0)
+        executor.start(tmp_path / "b", log)
+        assert not executor.has_capacity(0), "no slot is left"
+        deadline = time.monotonic() + 20
+        while log.read_text().count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert log.read_text().startswith("1\n")
+    finally:
+        executor.stop()
+    assert executor.wait(0) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux only")
+def test_runs_are_forked_onto_the_cores_of_their_slots_and_never_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked: list[Any] = []
+
+    class FakeServer:
+        def __init__(self, lock: Any) -> None:
+            pass
+
+        def fork(self, arguments: list[str], output: Any, cores: Any) -> Any:
+            forked.append((arguments[:2], cores))
+            return subprocess.Popen(["true"])
+
+        def close(self) -> None:
+            forked.append("closed")
+
+    monkeypatch.setattr("iwlora.compare.execute.local.ForkServer", FakeServer)
+    monkeypatch.setattr("iwlora.compare.execute.local.available_cores", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr("iwlora.compare.execute.local.train_command", lambda folder: ["true"])
+    run = tmp_path / "a"
+    for jobs, gpus in ((1, []), (2, []), (1, ["0"])):
+        monkeypatch.setattr("iwlora.compare.execute.local.available_gpus", lambda names=gpus: names)
+        executor = LocalExecutor(jobs)
+        executor.start(run, tmp_path / "log.txt")
+        executor.stop()
+    arguments = ["train", str(run / "recipe.yaml")]
+    assert forked == [(arguments, None), "closed", (arguments, (0, 1)), "closed"]

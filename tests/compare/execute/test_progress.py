@@ -1,0 +1,39 @@
+"""The progress of a comparison on the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from iwlora.compare.execute.progress import TerminalProgress, trained_fraction
+from iwlora.compare.plan.planned_runs import Plan
+
+pytestmark = pytest.mark.quick
+
+
+def test_the_table_shows_the_state_of_every_run(
+    make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = make_plan(search={"lr": [1e-4, 1e-3, 1e-2]})
+    text = io.StringIO()
+    view = TerminalProgress(plan, Console(file=text, width=90))
+    states = dict.fromkeys([*plan.trials, *plan.runs], "done")
+    states[plan.runs[0]] = "running"
+    states[plan.runs[1]] = "failed"
+    log = plan.runs[0].folder(tmp_path) / "metrics.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps({"epoch": 0.5, "loss": 1.0}) + "\n")
+    assert trained_fraction(plan.runs[0], tmp_path) == 0.5
+    assert trained_fraction(plan.runs[1], tmp_path) is None
+    view.show(states, tmp_path)
+    view.close()
+    shown = text.getvalue()
+    assert "▶✓" in shown
+    assert "✗✓" in shown
+    assert "seed 0 50%" in shown
+    assert "9 of 10 runs" in shown
