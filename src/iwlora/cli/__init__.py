@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # At exit Python would search all imported modules for cycles, which takes more than a second.
     atexit.register(gc.freeze)
     parsed = parse(arguments)
-    command: Callable[[argparse.Namespace], int] = parsed.command
+    command: Callable[[argparse.Namespace], int | None] = parsed.command
     try:
         with name_missing_extra():
-            return command(parsed)
+            return command(parsed) or 0
     except IwloraError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)

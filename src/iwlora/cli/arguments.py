@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -12,18 +13,14 @@ BASELINE = "the arm that the others are compared with; default: lora, or else th
 
 
 def add_command(
-    commands: Commands,
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    summary: str,
-    example: str,
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int | None], text: str | None
 ) -> argparse.ArgumentParser:
-    """Add a command with one sentence on what it does and an example of its use."""
+    """Add a command; its help is a docstring: a sentence on what it does, then an example."""
+    text = inspect.cleandoc(text or name)
     parser = commands.add_parser(
         name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {example}",
+        help=text.partition("\n")[0],
+        description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=run)

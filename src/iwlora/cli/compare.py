@@ -1,4 +1,8 @@
-"""``iwlora compare``."""
+"""Train several methods over several seeds and compare them, or compare existing results.
+
+Example:
+    iwlora compare recipes/compare/quickstart.yaml --out runs/quickstart
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora compare``."""
-    parser = add_command(
-        commands,
-        "compare",
-        run,
-        "train several methods over several seeds and compare them, or compare existing results",
-        "iwlora compare recipes/compare/quickstart.yaml --out runs/quickstart",
-    )
+    parser = add_command(commands, "compare", run, __doc__)
     parser.add_argument(
         "sources",
         nargs="+",

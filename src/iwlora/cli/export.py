@@ -1,4 +1,8 @@
-"""``iwlora export``."""
+"""Save a finished run as a PEFT adapter, or as a merged model.
+
+Example:
+    iwlora export runs/a --to adapter/
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,7 @@ from iwlora.cli.library_logging import show_errors_only
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora export``."""
-    parser = add_command(
-        commands,
-        "export",
-        run,
-        "save a finished run as a PEFT adapter, or as a merged model",
-        "iwlora export runs/a --to adapter/",
-    )
+    parser = add_command(commands, "export", run, __doc__)
     parser.add_argument("run", help="the folder of a finished run")
     parser.add_argument("--to", required=True, help="the new folder to write")
     parser.add_argument(
@@ -25,10 +23,9 @@ def add_parser(commands: Commands) -> None:
     add_trust_remote_code(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Save a run as an adapter or a model, and print the folder."""
     show_errors_only()
     from iwlora.training.state.artifacts import export
 
     print(export(arguments.run, arguments.to, arguments.merge, arguments.trust_remote_code))
-    return 0

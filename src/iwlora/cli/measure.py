@@ -1,4 +1,8 @@
-"""``iwlora measure``."""
+"""Measure how important each weight matrix of a model is for a task.
+
+Example:
+    iwlora measure --model builtin/minilm --task builtin/entailment --out importance.json
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,7 @@ from iwlora.results.output_paths import check_writable
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora measure``."""
-    parser = add_command(
-        commands,
-        "measure",
-        run,
-        "measure how important each weight matrix of a model is for a task",
-        "iwlora measure --model builtin/minilm --task builtin/entailment --out importance.json",
-    )
+    parser = add_command(commands, "measure", run, __doc__)
     parser.add_argument("--model", help="builtin/minilm, a folder, or a hub id")
     parser.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
     parser.add_argument(
@@ -50,11 +48,12 @@ def add_parser(commands: Commands) -> None:
     add_overrides(parser, "task.train=FILE train.batch_size=8")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Measure, save and print the importance; or compare two measurements."""
     show_errors_only()
     if arguments.compare:
-        return _compare(*arguments.compare)
+        _compare(*arguments.compare)
+        return
     missing = [f"--{name}" for name in ("model", "out") if getattr(arguments, name) is None]
     if missing:
         raise IwloraError(
@@ -86,7 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(ranking(sensitivity))
     print(text_heatmap(sensitivity))
     print(f"\n{out}, {', '.join(map(str, pictures))}")
-    return 0
 
 
 def _json_file(path: str) -> Path:
@@ -104,11 +102,10 @@ def _json_file(path: str) -> Path:
     return file
 
 
-def _compare(first: str, second: str) -> int:
+def _compare(first: str, second: str) -> None:
     from iwlora.results.sensitivity import Sensitivity
     from iwlora.sensitivity.agreement import compare
     from iwlora.sensitivity.text_tables import agreement_table
 
     agreement = compare(Sensitivity.load(first), Sensitivity.load(second))
     print(agreement_table(agreement, first, second))
-    return 0

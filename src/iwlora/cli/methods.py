@@ -1,4 +1,8 @@
-"""``iwlora methods``."""
+"""List the fine-tuning methods and the architectures that each supports.
+
+Example:
+    iwlora methods
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,10 @@ from iwlora.cli.library_logging import show_errors_only
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora methods``."""
-    add_command(
-        commands,
-        "methods",
-        run,
-        "list the fine-tuning methods and the architectures that each supports",
-        "iwlora methods",
-    )
+    add_command(commands, "methods", run, __doc__)
 
 
-def run(_arguments: argparse.Namespace) -> int:
+def run(_arguments: argparse.Namespace) -> None:
     """Print each method with its options, then try each on a tiny model of each architecture."""
     show_errors_only()
     from iwlora.methods import METHODS
@@ -34,4 +32,3 @@ def run(_arguments: argparse.Namespace) -> int:
             print(f"{'':<{width}} {options}")
     print(flush=True)
     print(table(attempts({name: method() for name, method in METHODS.items()})))
-    return 0

@@ -1,4 +1,8 @@
-"""``iwlora predict``."""
+"""Predict the rows of a file with a finished run.
+
+Example:
+    iwlora predict runs/a --input rows.csv --output predictions.csv
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,7 @@ from iwlora.cli.library_logging import show_errors_only
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora predict``."""
-    parser = add_command(
-        commands,
-        "predict",
-        run,
-        "predict the rows of a file with a finished run",
-        "iwlora predict runs/a --input rows.csv --output predictions.csv",
-    )
+    parser = add_command(commands, "predict", run, __doc__)
     parser.add_argument("run", help="the folder of a finished run")
     parser.add_argument(
         "--input", required=True, help="the rows: a CSV, TSV, JSON Lines or Parquet file"
@@ -27,11 +25,10 @@ def add_parser(commands: Commands) -> None:
     add_trust_remote_code(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Write the predictions, and print the file's name."""
     show_errors_only()
     from iwlora.training.predict import predict
 
     trust = arguments.trust_remote_code
     print(predict(arguments.run, arguments.input, arguments.output, trust))
-    return 0

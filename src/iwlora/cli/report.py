@@ -1,4 +1,8 @@
-"""``iwlora report``."""
+"""Write the report of a finished run or comparison again.
+
+Example:
+    iwlora report runs/quickstart
+"""
 
 from __future__ import annotations
 
@@ -14,25 +18,18 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora report``."""
-    parser = add_command(
-        commands,
-        "report",
-        run,
-        "write the report of a finished run or comparison again",
-        "iwlora report runs/quickstart",
-    )
+    parser = add_command(commands, "report", run, __doc__)
     parser.add_argument("folder", help="the folder of a run or a comparison")
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Write the report of a folder again."""
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.combined import load_parts
 
     folder = Path(arguments.folder)
     write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
-    return 0
 
 
 def write_report(analysis: Analysis, heatmap: str = "") -> None:

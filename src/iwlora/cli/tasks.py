@@ -1,4 +1,8 @@
-"""``iwlora tasks``, ``iwlora tasks show`` and ``iwlora tasks average``."""
+"""List the tasks, describe one of them, or average GLUE scores.
+
+Example:
+    iwlora tasks show --task builtin/entailment
+"""
 
 from __future__ import annotations
 
@@ -9,39 +13,21 @@ from iwlora.cli.arguments import Commands, add_command, add_overrides
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora tasks`` with its two subcommands."""
-    parser = add_command(
-        commands,
-        "tasks",
-        run,
-        "list the tasks, describe one of them, or average GLUE scores",
-        "iwlora tasks show --task builtin/entailment",
-    )
+    parser = add_command(commands, "tasks", run, __doc__)
     subcommands = parser.add_subparsers(metavar="show | average")
-    show = add_command(
-        subcommands,
-        "show",
-        _show,
-        "print a task's splits, label balance, lengths, truncated and duplicate rows",
-        "iwlora tasks show task.train=reviews.csv train.max_length=256",
-    )
+    show = add_command(subcommands, "show", _show, _show.__doc__)
     show.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
     show.add_argument(
         "--model", default="builtin/minilm", help="the model whose tokenizer counts tokens"
     )
     add_overrides(show, "task.train=FILE task.max_train=1000 train.max_length=256")
-    average = add_command(
-        subcommands,
-        "average",
-        _average,
-        "print the GLUE average over runs, in both of its definitions",
-        "iwlora tasks average runs/glue-*",
-    )
+    average = add_command(subcommands, "average", _average, _average.__doc__)
     average.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="folders of runs and comparisons"
     )
 
 
-def run(_arguments: argparse.Namespace) -> int:
+def run(_arguments: argparse.Namespace) -> None:
     """List the tasks."""
     from iwlora.tasks import describe
 
@@ -52,10 +38,14 @@ def run(_arguments: argparse.Namespace) -> int:
         "your own files: task.train=FILE; set task.text, task.label and task.kind "
         "where they cannot be guessed"
     )
-    return 0
 
 
-def _show(arguments: argparse.Namespace) -> int:
+def _show(arguments: argparse.Namespace) -> None:
+    """Print a task's splits, label balance, lengths, truncated and duplicate rows.
+
+    Example:
+        iwlora tasks show task.train=reviews.csv train.max_length=256
+    """
     from transformers import AutoConfig
 
     from iwlora import tasks
@@ -74,11 +64,14 @@ def _show(arguments: argparse.Namespace) -> int:
     tokenizer = load_tokenizer(path, trust)
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
     print(look(task, tokenizer, recipe.train.max_length, config))
-    return 0
 
 
-def _average(arguments: argparse.Namespace) -> int:
+def _average(arguments: argparse.Namespace) -> None:
+    """Print the GLUE average over runs, in both of its definitions.
+
+    Example:
+        iwlora tasks average runs/glue-*
+    """
     from iwlora.compare.report.glue_average import averages
 
     print(averages(arguments.folders))
-    return 0

@@ -1,4 +1,8 @@
-"""``iwlora train``."""
+"""Fine-tune a model by a recipe, and score it.
+
+Example:
+    iwlora train recipes/quickstart.yaml method.name=iw-lora train.seed=1 --out runs/a
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,7 @@ from iwlora.inputs.paths import normalize_path
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora train``."""
-    parser = add_command(
-        commands,
-        "train",
-        run,
-        "fine-tune a model by a recipe, and score it",
-        "iwlora train recipes/quickstart.yaml method.name=iw-lora train.seed=1 --out runs/a",
-    )
+    parser = add_command(commands, "train", run, __doc__)
     parser.add_argument("recipe", help="a recipe: a YAML file")
     add_overrides(parser, "train.lr=1e-3 method.rank=4")
     parser.add_argument("--out", type=normalize_path, help="the folder of the run")
@@ -30,7 +28,7 @@ def add_parser(commands: Commands) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Train, and print the scores; with ``--dry-run`` print the estimate instead."""
     show_errors_only()
     from iwlora.training.recipe import load
@@ -45,16 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
         cost = estimate_run_cost(recipe)
         if os.environ.get("RANK", "0") == "0":
             print(told(recipe, cost))
-        return 0
+        return
     from iwlora.results.run import load_run
     from iwlora.training.run import train
 
     train(recipe, arguments.out, progress=True)
     if os.environ.get("RANK", "0") != "0":  # of several processes only the first prints
-        return 0
+        return
     result = load_run(arguments.out).result
     for note in result.notes:
         print(f"note: {note}")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
     print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on})")
-    return 0
