@@ -24,22 +24,16 @@ _NO_CODE = {
 
 
 def lines_of_code(text: str) -> int:
-    """Count the lines that hold code.
-
-    >>> lines_of_code('def f():\\n    \"\"\"Docstring.\"\"\"\\n\\n    # comment\\n    return (1,\\n2)')
-    3
-    """
+    """Count the lines that hold code."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in _NO_CODE:
             lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(text)):
-        body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = body[0] if body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                if isinstance(first.value.value, str):
-                    lines.difference_update(range(first.lineno, (first.end_lineno or 0) + 1))
+            match node.body[:1]:
+                case [ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=last)]:
+                    lines.difference_update(range(first, (last or first) + 1))
     return len(lines)
 
 

@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int | None] = parsed.command
     try:
         with name_missing_extra():
-            return command(parsed) or 0
+            code = command(parsed) or 0
+        sys.stdout.flush()  # a closed pipe shows here, not after the end
+        return code
     except IwloraError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
