@@ -37,7 +37,6 @@ from iwlora.sensitivity.capture import capture
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sites import sites
 from iwlora.tasks.spec import TaskSpec
-from iwlora.tasks.tokenization import collator, encode
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
 
@@ -229,8 +228,8 @@ def stopping(folder: str, names: list[str], batches: int) -> None:
         torch.manual_seed(0)
         model, tokenizer = load_backbone("builtin/minilm", task.labels)
         model.to(DEVICE)
-        rows = encode(task, tokenizer, 128)["train"]
-        collate = collator(tokenizer)
+        rows = task.encode(tokenizer, 128)["train"]
+        collate = task.kind.collator(tokenizer, model)
         quick = iwlora.measure(model, stream(rows, collate))
         long = iwlora.measure(model, stream(rows, collate), max_batches=batches, tolerance=0)
         one, all_ = (np.array(list(found.values.values())) for found in (quick, long))

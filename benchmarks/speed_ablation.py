@@ -29,8 +29,7 @@ from torch import nn
 
 from iwlora import tasks
 from iwlora.sites import sites
-from iwlora.tasks import padding
-from iwlora.tasks.tokenization import encode
+from iwlora.tasks import collators
 from iwlora.training.kernels.cpu import FastCpu
 from iwlora.training.kernels.deberta import near_positions
 from iwlora.training.kernels.lora import fused
@@ -67,7 +66,7 @@ class _InOrder(LongestFirstSampler):
 VARIANTS: dict[str, tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = {
     "all levers": ({}, []),
     "rows in random order": ({"group_by_length": False}, []),
-    "padded to the longest, not to eights": ({}, [(padding, "MULTIPLE", 1)]),
+    "padded to the longest, not to eights": ({}, [(collators, "PAD_MULTIPLE", 1)]),
     "float32": ({"precision": "fp32"}, []),
     "PEFT's LoRA layers": ({}, [(trainer_module, "fast_kernels", _only_cpu)]),
     "torch's dropout and attention": ({}, [(trainer_module, "fast_kernels", _only_fused)]),
@@ -75,7 +74,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = {
     "a batch in 4 pieces": ({"accumulate": 4}, []),
     "none of them": (
         {"group_by_length": False, "precision": "fp32", "fast_kernels": False},
-        [(padding, "MULTIPLE", 1)],
+        [(collators, "PAD_MULTIPLE", 1)],
     ),
 }
 
@@ -154,7 +153,7 @@ def outside(given: argparse.Namespace) -> Rows:
     found: Rows = [
         [
             f"tokenising all {sum(map(len, task.splits.values())):,} pairs of RTE",
-            _timed(given, lambda: encode(task, tokenizer, 128, model.config)),
+            _timed(given, lambda: task.encode(tokenizer, 128, model.config)),
         ]
     ]
     for name, options in (
@@ -165,7 +164,7 @@ def outside(given: argparse.Namespace) -> Rows:
         optimizer = torch.optim.AdamW(adapters, **options)
         found.append([f"a step of AdamW, {name}", _timed(given, optimizer.step)])
     model.eval()
-    encoded = encode(task, tokenizer, 128, model.config)["validation"]
+    encoded = task.encode(tokenizer, 128, model.config)["validation"]
     batches = task.kind.collator(tokenizer, model)
     for name, order in (("by length", LongestFirstSampler), ("in the order of the rows", _InOrder)):
         rows = list(order(encoded["length"][:]))

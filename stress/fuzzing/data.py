@@ -15,6 +15,7 @@ from fuzzing.inputs import KEEP, MODEL, WORK, Input, encoded, plain, rubbish, sp
 from iwlora.tasks.corpora.glue import TASKS as GLUE
 from iwlora.tasks.corpora.squad import TASKS as SQUAD
 from iwlora.tasks.corpora.summarization import XSUM_SPLIT
+from iwlora.tasks.corpora.superglue import FILES as SUPERGLUE_FILES
 from iwlora.tasks.corpora.superglue import TASKS as SUPERGLUE
 from iwlora.tasks.kinds import KINDS
 
@@ -157,11 +158,11 @@ def files(draw: st.DrawFn) -> Input:
 
 def _rows_of(task: Any) -> bytes:
     """Four rows of a GLUE file as it should be."""
-    header = task.header or tuple(dict.fromkeys(["index", *task.text.values(), task.label]))
+    header = task.header or tuple(dict.fromkeys(["index", *task.columns]))
     lines = [] if task.header else ["\t".join(header)]
     for row in range(4):
         code = task.codes[row % len(task.codes)] if task.labels else "2.5"
-        lines.append("\t".join(code if name == task.label else "a film" for name in header))
+        lines.append("\t".join(code if name == task.label_column else "a film" for name in header))
     return encoded("\n".join(lines) + "\n")
 
 
@@ -176,10 +177,11 @@ def layouts(draw: st.DrawFn) -> Input:
     elif source == "superglue":
         name = draw(st.sampled_from(sorted(SUPERGLUE)))
         task = SUPERGLUE[name]
-        rows = [dict.fromkeys(task.fields, "a film") | {"label": code} for code in task.codes]
+        fields = task.fields or task.text
+        rows = [dict.fromkeys(fields, "a film") | {"label": code} for code in task.codes]
         for row in rows:
-            row |= {one: draw(cells) for one in task.fields if draw(st.integers(0, 9)) == 0}
-        good = {f"{task.folder}/{file}": json_lines(rows) for file in task.files.values()}
+            row |= {one: draw(cells) for one in fields if draw(st.integers(0, 9)) == 0}
+        good = {f"{task.folder}/{file}": json_lines(rows) for file in SUPERGLUE_FILES.values()}
     elif source == "squad":
         name = draw(st.sampled_from(sorted(SQUAD)))
         answers = [{"text": "film", "answer_start": draw(st.one_of(st.just(2), plain))}]

@@ -10,7 +10,7 @@ from fuzzing.inputs import KEEP, MODEL, WORK, Input, encoded, numbers, rubbish, 
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS
 from iwlora.tasks import TaskSpec
-from iwlora.tasks.catalog import names as tasks
+from iwlora.tasks import names as tasks
 from iwlora.tasks.kinds import KINDS
 from iwlora.training.recipe import Recipe, TrainSettings
 

@@ -11,7 +11,6 @@ import torch
 from iwlora.methods import METHODS
 from iwlora.sites import sites
 from iwlora.tasks import TaskSpec, load
-from iwlora.tasks.tokenization import collator, encode
 from iwlora.training.loop.trainer import task_loss
 from iwlora.training.model.backbone import load_backbone
 
@@ -50,8 +49,8 @@ def test_the_plain_script_does_the_same_work(
     torch.manual_seed(0)
     model, tokenizer = load_backbone(str(tiny_bert), task.labels)
     attached = METHODS["lora"]().attach(model, sites(model), 4, seed=0)
-    encoded = encode(task, tokenizer, 128 // 2, model.config)["train"]
-    ours_batch = collator(tokenizer, task, model)([encoded[row] for row in range(ROWS)])
+    encoded = task.encode(tokenizer, 128 // 2, model.config)["train"]
+    ours_batch = task.kind.collator(tokenizer, model)([encoded[row] for row in range(ROWS)])
     labels = ours_batch.pop("labels")
     ours = task_loss(None)(attached.model(**ours_batch), labels)
     ours.backward()

@@ -11,7 +11,6 @@ from transformers import AutoConfig, AutoTokenizer
 
 from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, load
-from iwlora.tasks.tokenization import encode
 from kinds import TASKS, TEXTS, save_model, write_task
 
 NAN = float("nan")
@@ -78,7 +77,7 @@ def test_a_text_of_a_hundred_thousand_words(kind: str, tmp_path: Path) -> None:
     folder = save_model(tmp_path / "model", "llama" if kind in TEXTS else "bert")
     tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
     loaded = load(TaskSpec(**task), seed=0)
-    rows = encode(loaded, tokenizer, 32, config)["train"]
+    rows = loaded.encode(tokenizer, 32, config)["train"]
     assert max(rows["length"]) == 32
     if kind == "question-answering":
         assert len(rows) > 100_000 / 32

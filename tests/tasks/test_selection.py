@@ -27,7 +27,7 @@ def test_a_part_of_each_class_is_held_out(reviews: dict[str, str]) -> None:
     assert sorted(texts(task, "train") + texts(task, "selection")) == sorted(texts(whole, "train"))
     assert sorted(task.splits["selection"]["label"]) == [0] * 12 + [1] * 12
     assert texts(task, "validation") == texts(whole, "validation")
-    assert (task.reported, task.watched) == (("validation",), "selection")
+    assert (task.reported, task.monitored) == (("validation",), "selection")
     assert texts(load(TaskSpec(**reviews, selection=0.25), seed=1), "selection") == texts(
         task, "selection"
     )
@@ -102,9 +102,9 @@ def test_a_reported_split_is_read_once(
     sizes: list[int] = []
     score = Classification.score
 
-    def counted(self: Any, task: Any, rows: Any, *rest: Any) -> dict[str, float]:
-        sizes.append(len(rows))
-        return score(self, task, rows, *rest)
+    def counted(self: Any, evaluation: Any, predictions: Any) -> dict[str, float]:
+        sizes.append(len(evaluation.rows))
+        return score(self, evaluation, predictions)
 
     monkeypatch.setattr(Classification, "score", counted)
     train(recipe(tiny_bert, {**reviews, "selection": 0.25}, epochs=3), tmp_path / "run")

@@ -54,7 +54,7 @@ def test_a_name_and_files_exclude_each_other():
 def test_files_need_train_all_told_at_once():
     told = messages(validation="b.csv", data_dir="glue")
     assert "task.train is missing" in told
-    assert "task.data_dir goes with" in told
+    assert "task.data_dir is for tasks with a name" in told
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_files_need_train_all_told_at_once():
         ({**FILES, "text": ["a", "b", "c"]}, "names 3 columns"),
         ({**FILES, "text": ["a", "a"]}, "a column twice"),
         ({**FILES, "label": "sentence"}, "is a text column too"),
-        ({**FILES, "text": ["label"]}, "kept for the class"),
+        ({**FILES, "text": ["label"]}, "reserved for the class"),
     ],
 )
 def test_what_does_not_go_together(fields, told):

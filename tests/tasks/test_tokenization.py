@@ -6,9 +6,11 @@ import torch
 from transformers import BertTokenizerFast
 
 from iwlora.errors import IwloraError
+from iwlora.tasks import Task
 from iwlora.tasks import tokenization as module
-from iwlora.tasks.task import Task, columns
-from iwlora.tasks.tokenization import collator, encode, tokenize
+from iwlora.tasks.collators import PaddingCollator
+from iwlora.tasks.splits import dataset_from_rows
+from iwlora.tasks.tokenization import tokenize
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "rains", "is", "wet", "##ter", "."]
 
@@ -20,8 +22,10 @@ def tokenizer():
 
 
 def task(text, rows):
-    split = columns(text, rows)
-    return Task("demo", text, ("no", "yes"), {"train": split, "validation": split}, ("accuracy",))
+    split = dataset_from_rows(text, rows)
+    return Task(
+        "demo", text, ("no", "yes"), ("accuracy",), splits={"train": split, "validation": split}
+    )
 
 
 def ids(words):
@@ -30,7 +34,7 @@ def ids(words):
 
 def test_a_pair_becomes_two_segments(tokenizer):
     pair = task(("premise", "hypothesis"), [("It rains.", "It is wetter.", 1)])
-    encoded = encode(pair, tokenizer, max_length=16)
+    encoded = pair.encode(tokenizer, max_length=16)
     assert list(encoded) == ["train", "validation"]
     assert encoded["train"][0] == {
         "input_ids": ids("[CLS] it rains . [SEP] it is wet ##ter . [SEP]"),
@@ -42,7 +46,7 @@ def test_a_pair_becomes_two_segments(tokenizer):
 
 
 def test_long_texts_are_cut_and_length_says_so(tokenizer):
-    encoded = encode(task(("sentence",), [("it " * 30, 0), ("it", 1)]), tokenizer, max_length=8)
+    encoded = task(("sentence",), [("it " * 30, 0), ("it", 1)]).encode(tokenizer, max_length=8)
     assert list(encoded["train"]["length"]) == [8, 3]
     assert list(encoded["train"]["labels"]) == [0, 1]
     assert encoded["train"][0]["input_ids"] == ids("[CLS] it it it it it it [SEP]")
@@ -58,31 +62,31 @@ def test_of_a_pair_the_longer_text_is_cut(tokenizer):
 def test_chunks_join_in_order(tokenizer, monkeypatch):
     texts = ["it " * (1 + i % 5) for i in range(11)]
     whole = tokenize([texts], tokenizer, max_length=16)
-    monkeypatch.setattr(module, "CHUNK", 3)
+    monkeypatch.setattr(module, "CHUNK_ROWS", 3)
     assert list(tokenize([texts], tokenizer, max_length=16)) == list(whole)
     assert list(whole["length"]) == [3 + i % 5 for i in range(11)]
 
 
 def test_limited_splits_keep_their_order(tokenizer):
     rows = [("it " * (1 + i), i % 2) for i in range(6)]
-    split = columns(("sentence",), rows).select([4, 1])
-    limited = Task("demo", ("sentence",), ("no", "yes"), {"train": split}, ("accuracy",))
-    encoded = encode(limited, tokenizer, max_length=16)["train"]
+    split = dataset_from_rows(("sentence",), rows).select([4, 1])
+    limited = Task("demo", ("sentence",), ("no", "yes"), ("accuracy",), splits={"train": split})
+    encoded = limited.encode(tokenizer, max_length=16)["train"]
     assert (list(encoded["length"]), list(encoded["labels"])) == ([7, 4], [0, 1])
 
 
 def test_nothing_is_written_or_shown(tokenizer, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [("it", i % 2) for i in range(50)]
-    encoded = encode(task(("sentence",), rows), tokenizer, max_length=8)
+    encoded = task(("sentence",), rows).encode(tokenizer, max_length=8)
     assert not any(split.cache_files for split in encoded.values())
     assert not (tmp_path / "cache").exists()
     assert capfd.readouterr() == ("", "")
 
 
 def test_batches_are_padded_to_a_multiple_of_eight(tokenizer):
-    encoded = encode(task(("sentence",), [("it " * 7, 0), ("wet", 1)]), tokenizer, max_length=16)
-    batch = collator(tokenizer)([encoded["train"][0], encoded["train"][1]])
+    encoded = task(("sentence",), [("it " * 7, 0), ("wet", 1)]).encode(tokenizer, max_length=16)
+    batch = PaddingCollator.from_tokenizer(tokenizer)([encoded["train"][0], encoded["train"][1]])
     assert batch["input_ids"].shape == (2, 16)
     assert batch["attention_mask"].sum(dim=1).tolist() == [9, 3]
     assert batch["input_ids"][1].tolist() == ids("[CLS] wet [SEP]") + [0] * 13

@@ -29,9 +29,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(_arguments: argparse.Namespace) -> None:
     """List the tasks."""
-    from iwlora.tasks import describe
+    from iwlora.tasks import list_tasks
 
-    for row in describe():
+    for row in list_tasks():
         details = f"{', '.join(row.metrics)}; {', '.join(row.splits)}"
         print(f"{row.name:<18} {row.kind:<18} {row.summary} ({details})")
     print(
@@ -49,7 +49,7 @@ def _show(arguments: argparse.Namespace) -> None:
     from transformers import AutoConfig
 
     from iwlora import tasks
-    from iwlora.tasks.overview import look
+    from iwlora.tasks.description import describe_task
     from iwlora.training.model.backbone import load_tokenizer, resolve_model_path
     from iwlora.training.recipe import apply_overrides, build
 
@@ -63,7 +63,7 @@ def _show(arguments: argparse.Namespace) -> None:
     path, trust = resolve_model_path(recipe.model), recipe.trust_remote_code
     tokenizer = load_tokenizer(path, trust)
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
-    print(look(task, tokenizer, recipe.train.max_length, config))
+    print(describe_task(task, tokenizer, recipe.train.max_length, config))
 
 
 def _average(arguments: argparse.Namespace) -> None:

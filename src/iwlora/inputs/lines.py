@@ -56,6 +56,11 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             yield number, text.removesuffix("\n").removesuffix("\r")
 
 
+def read_text(path: str | Path) -> str:
+    """The whole text of ``path``, with ``\\n`` between lines; raises as :func:`read_lines`."""
+    return "\n".join(line for _, line in read_lines(path))
+
+
 def raise_all(problems: Sequence[str], shown: int = 10) -> None:
     """Raise one ``IwloraError`` with the first ``shown`` problems and the number of the others.
 

@@ -1,4 +1,4 @@
-"""What a recipe says about its task: a name, or the user's own files."""
+"""The ``task:`` part of a recipe: a named task, or the user's own files."""
 
 from __future__ import annotations
 
@@ -15,80 +15,90 @@ from pydantic import (
 )
 
 from iwlora.errors import IwloraError, unknown
-from iwlora.tasks.catalog import ENTAILMENT, kind_of_name, names
 from iwlora.tasks.kinds import KINDS, Kind
+from iwlora.tasks.registry import CORPORA
 
-Filled = Annotated[str, Field(min_length=1)]
+NonEmpty = Annotated[str, Field(min_length=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class TaskSpec(BaseModel):
-    """The ``task:`` part of a recipe: ``name``, or ``train`` and what else is known of it.
+    """The ``task:`` part of a recipe: ``name``, or ``train`` and what else describes the files.
 
-    Raises pydantic's ``ValidationError`` that lists every problem at once.
+    Raises:
+        pydantic.ValidationError: Lists every problem at once.
 
-    >>> TaskSpec(name="glue/rte", data_dir="glue", max_train=100).name
-    'glue/rte'
-    >>> TaskSpec(train="train.csv", text="sentence", label="mood").text
-    ['sentence']
+    Example:
+        >>> TaskSpec(name="glue/rte", data_dir="glue", max_train=100).name
+        'glue/rte'
+        >>> TaskSpec(train="train.csv", text="sentence", label="mood").text
+        ['sentence']
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: Filled | None = None
+    name: NonEmpty | None = None
     """One of ``iwlora tasks``."""
-    data_dir: Filled | None = None
-    """Folder in the task's official layout; None: the hub."""
+    data_dir: NonEmpty | None = None
+    """The folder of the task's official files; None: the hub."""
     max_train: PositiveInt | None = None
-    """Training rows: the first of a shuffle seeded by ``train.seed``; None: all."""
+    """Training rows: the first ones of a shuffle seeded by ``train.seed``; None: all."""
     max_validation: PositiveInt | None = None
-    """Rows of each validation split: the same ones for every seed; None: all."""
-    holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Part of the training rows to hold out and score in place of the reported splits, the same
-    rows for every seed; None: train on all and score what the task reports."""
-    train: Filled | None = None
+    """Rows of each validation split, the same for every seed; None: all."""
+    holdout: Fraction | None = None
+    """Fraction of the training rows to hold out and score instead of the reported splits, the same
+    rows for every seed; None: train on all and score the reported splits."""
+    train: NonEmpty | None = None
     """The user's file: CSV, TSV, JSON Lines or Parquet, by its ending; or a folder that
     ``datasets`` saved."""
-    validation: Filled | None = None
+    validation: NonEmpty | None = None
     """None: a tenth of each class of ``train`` is held out."""
-    test: Filled | None = None
-    """A labelled file, scored instead of ``validation``; None: none."""
-    text: list[Filled] | None = None
-    """One column, or two for pairs; a plain string means one; None: guessed where obvious."""
-    label: Filled | list[Filled] | None = None
-    """The column with the class; several columns of 0 and 1, one a class, for multi-label."""
+    test: NonEmpty | None = None
+    """A labelled file that is scored instead of ``validation``; None: there is none."""
+    text: list[NonEmpty] | None = None
+    """One column, or two for pairs; a plain string means one; None: inferred where obvious."""
+    label: NonEmpty | list[NonEmpty] | None = None
+    """The column with the class; for multi-label tasks also several columns of 0 and 1, one per
+    class."""
     kind: dict[str, Any] | None = None
-    """What is learned: a name and its options, see ``KINDS``; None: as the data look."""
-    selection: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Part of each class of the training rows to hold out, the same rows for every seed: the
-    epoch with the best score on it is kept; None: the last checkpoint is."""
+    """The kind of task: a name in ``KINDS`` and its options; None: inferred from the data."""
+    selection: Fraction | None = None
+    """Fraction of each class of the training rows to hold out, the same rows for every seed. The
+    epoch with the best score on them is kept; None: the last checkpoint is kept."""
 
     @property
     def kind_name(self) -> str | None:
-        """The kind that is given by name."""
+        """The name of the kind, where the recipe gives one."""
         return (self.kind or {}).get("name")
 
-    def kind_of(self, default: Kind) -> Kind:
-        """``default`` with the given options; raises ``IwloraError`` for what does not fit."""
+    @property
+    def _kind_options(self) -> dict[str, Any]:
+        return {key: value for key, value in (self.kind or {}).items() if key != "name"}
+
+    def build_kind(self, default: Kind) -> Kind:
+        """``default`` with the options of this recipe.
+
+        Raises:
+            IwloraError: The recipe names another kind, or an option is not accepted.
+        """
         problems = self._problems_of_kind(type(default))
         if problems:
             raise IwloraError("\n".join(problems))
-        options = {k: v for k, v in (self.kind or {}).items() if k != "name"}
-        return type(default)(**{**default.model_dump(), **options})
+        return type(default)(**{**default.model_dump(), **self._kind_options})
 
     def _problems_of_kind(self, kind: type[Kind]) -> list[str]:
         if self.kind_name not in (None, kind.name):
             return [f"task.kind.name={self.kind_name}: {self.title} is of kind {kind.name}"]
-        options = {k: v for k, v in (self.kind or {}).items() if k != "name"}
         try:
-            kind(**options)
-        except ValidationError as error:
+            kind(**self._kind_options)
+        except ValidationError as invalid:
             accepted = ", ".join(kind.model_fields) or "none"
             return [
-                f"task.kind.{name}: unknown option of {kind.name} (accepted: {accepted})"
-                if one["type"] == "extra_forbidden"
-                else f"task.kind.{name}={one['input']!r}: {one['msg'][0].lower()}{one['msg'][1:]}"
-                for one in error.errors()
-                for name in [".".join(map(str, one["loc"]))]
+                f"task.kind.{option}: unknown option of {kind.name} (accepted: {accepted})"
+                if error["type"] == "extra_forbidden"
+                else f"task.kind.{option}={error['input']!r}: {_lower_first(error['msg'])}"
+                for error in invalid.errors()
+                for option in [".".join(map(str, error["loc"]))]
             ]
         return []
 
@@ -104,18 +114,18 @@ class TaskSpec(BaseModel):
 
     @field_validator("kind", mode="before")
     @classmethod
-    def _named_kind(cls, value: Any) -> Any:
-        given = {"name": value} if isinstance(value, str) else value
-        name = given.get("name") if isinstance(given, dict) else None
+    def _known_kind(cls, value: Any) -> Any:
+        options = {"name": value} if isinstance(value, str) else value
+        name = options.get("name") if isinstance(options, dict) else None
         if name is not None and name not in KINDS:
             raise unknown("kind", str(name), KINDS)
-        return given
+        return options
 
     @field_validator("name")
     @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        if value is not None and value not in names():
-            raise unknown("task", value, names())
+    def _known_name(cls, value: str | None) -> str | None:
+        if value is not None and value not in CORPORA:
+            raise unknown("task", value, CORPORA)
         return value
 
     @model_validator(mode="after")
@@ -126,17 +136,16 @@ class TaskSpec(BaseModel):
         return self
 
     def _problems_of_name(self) -> list[str]:
-        own = ("train", "validation", "test", "text", "label")
-        kind = kind_of_name(str(self.name))
+        corpus = CORPORA[str(self.name)]
         problems = [
-            f"task.{field} is for your own files and task.name={self.name} is given; "
+            f"task.{field} is for your own files, but task.name={self.name} is given too; "
             "remove one of the two"
-            for field in own
+            for field in ("train", "validation", "test", "text", "label")
             if getattr(self, field) is not None
         ]
-        if self.data_dir is not None and self.name == ENTAILMENT:
+        if self.data_dir is not None and corpus.hub_id is None:
             problems.append(f"task.data_dir: {self.name} reads no files; remove it")
-        return problems + self._problems_of_kind(type(kind))
+        return problems + self._problems_of_kind(type(corpus.kind))
 
     def _problems_of_files(self) -> list[str]:
         if self.train is self.validation is self.test is None:
@@ -146,7 +155,7 @@ class TaskSpec(BaseModel):
             ]
         problems = []
         if self.data_dir is not None:
-            problems.append("task.data_dir goes with task.name; remove it")
+            problems.append("task.data_dir is for tasks with a name (task.name); remove it")
         if self.train is None:
             problems.append("task.train is missing: the file to train on")
         if self.kind_name is not None:
@@ -162,5 +171,11 @@ class TaskSpec(BaseModel):
         elif len(set(labels)) < len(labels):
             problems.append(f"task.label names a column twice: {labels}")
         elif "label" in text:
-            problems.append("task.text: the name 'label' is kept for the class; rename the column")
+            problems.append(
+                "task.text: the name 'label' is reserved for the class; rename the column"
+            )
         return problems
+
+
+def _lower_first(message: str) -> str:
+    return message[0].lower() + message[1:]

@@ -17,7 +17,6 @@ from iwlora import distributed, tasks
 from iwlora.errors import Diverged
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
-from iwlora.tasks.tokenization import collator, encode
 from iwlora.training.device import resolve_precision, run_device
 from iwlora.training.kernels import training_numerics
 from iwlora.training.loop.divergence import list_rows
@@ -104,8 +103,8 @@ def load(recipe: Recipe) -> LoadedRecipe:
         model.to(run_device())  # type: ignore[arg-type]
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
-    encoded = encode(task, tokenizer, settings.max_length, model.config)
-    collate = collator(tokenizer, task, model)
+    encoded = task.encode(tokenizer, settings.max_length, model.config)
+    collate = task.kind.collator(tokenizer, model)
     return LoadedRecipe(recipe, task, tokenizer, model, sites, encoded, collate)
 
 

@@ -46,7 +46,8 @@ def predict(
         >>> head
         'row,premise,hypothesis,prediction,probability_entailment,probability_not_entailment'
     """
-    from iwlora.tasks.own_files import read_rows
+    from iwlora.tasks.kinds import Evaluation
+    from iwlora.tasks.user_files import read_rows
 
     run = RunDir.finished(path)
     if Path(output).suffix not in (".csv", ".jsonl"):
@@ -61,10 +62,11 @@ def predict(
     length = run.recipe().train.max_length
     encoded = task.kind.encode(task, rows, tokenizer, length, model.config, training=False)
     outputs = _outputs(run, task, model, tokenizer, encoded)
-    answers = task.kind.answers(task, rows, encoded, outputs, tokenizer, shares=True)
+    evaluation = Evaluation(task, rows, encoded, outputs, tokenizer)
+    predictions = task.kind.predictions(evaluation, probabilities=True)
     records = [
-        {"row": number, **row, **answer}
-        for number, (row, answer) in enumerate(zip(rows, answers, strict=True))
+        {"row": number, **row, **prediction}
+        for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True))
     ]
     write_text(output, as_table(records, as_csv=Path(output).suffix == ".csv"))
     return Path(output)

@@ -15,6 +15,7 @@ from iwlora.methods.budget import solve
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity
+from iwlora.tasks.kinds import Evaluation
 from iwlora.training.device import resolve_precision, run_device
 from iwlora.training.load import LoadedRecipe, load, shards
 from iwlora.training.loop.best_epoch import KeepBestEpoch
@@ -108,13 +109,13 @@ def make_trainer(
 ) -> FineTuningTrainer:
     """The Trainer of a run, with all its callbacks."""
     recipe, task, encoded = loaded.recipe, loaded.task, loaded.encoded
-    settings, device, watched = recipe.train, run_device(), task.watched
+    settings, device, watched = recipe.train, run_device(), task.monitored
 
     def scores(outputs: Mapping[str, Any]) -> dict[str, float]:
         split = str(watched)
         rows = task.splits[split]
-        answers = task.kind.answers(task, rows, encoded[split], outputs, loaded.tokenizer)
-        return task.kind.score(task, rows, outputs, answers)
+        evaluation = Evaluation(task, rows, encoded[split], outputs, loaded.tokenizer)
+        return task.kind.score(evaluation, task.kind.predictions(evaluation))
 
     trainer = FineTuningTrainer(
         model=attached.model,

@@ -12,6 +12,7 @@ from iwlora import distributed
 from iwlora.results import layout
 from iwlora.results.writing import write_text
 from iwlora.tasks import Task
+from iwlora.tasks.kinds import Evaluation
 from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.state.run_folder import RunDir
@@ -31,13 +32,16 @@ def score_splits(
         rows = task.splits[split]
         outputs = trainer.final_outputs(encoded[split])
         check_outputs(split, outputs)
-        answers = task.kind.answers(task, rows, encoded[split], outputs, tokenizer)
+        evaluation = Evaluation(task, rows, encoded[split], outputs, tokenizer)
+        predictions = task.kind.predictions(evaluation)
         suffix = split.removeprefix(first)
-        scores = task.kind.score(task, rows, outputs, answers)
+        scores = task.kind.score(evaluation, predictions)
         metrics |= {f"{name}{suffix}": value for name, value in scores.items()}
         records = [
-            {"row": number, "label": task.kind.gold(task, label), **answer}
-            for number, (label, answer) in enumerate(zip(rows["label"], answers, strict=True))
+            {"row": number, "label": task.kind.readable_label(task, label), **prediction}
+            for number, (label, prediction) in enumerate(
+                zip(rows["label"], predictions, strict=True)
+            )
         ]
         if distributed.rank() == 0:
             write_text(layout.predictions_file(run.path, split), as_table(records))

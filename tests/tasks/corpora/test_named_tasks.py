@@ -59,7 +59,7 @@ def test_superglue(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     told = complaint(name, tmp_path).splitlines()
     assert told[0].startswith(f"{tmp_path / 'val.jsonl'}, line 1: unknown label 'odd'")
     assert told[1].startswith(f"{tmp_path / 'val.jsonl'}, line 2: ")
-    field = SUPERGLUE[name].fields[0]
+    field = (SUPERGLUE[name].fields or SUPERGLUE[name].text)[0]
     (tmp_path / "val.jsonl").write_text(json.dumps({**given, field: None}) + "\n")
     assert complaint(name, tmp_path).endswith(f"line 1: no text in field {field!r}")
     (tmp_path / "val.jsonl").write_bytes(b'{"a": "caf\xe9"}\n')
@@ -107,8 +107,12 @@ def test_squad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "squad/v1.1", tmp_path
     )
     squad_file(tmp_path / "dev-v1.1.json", [{**asked, "question": None}], context)
-    assert "question a: the question or its passage is no text" in complaint("squad/v1.1", tmp_path)
-    for wrong in (b'{"data": [{"title": "x"}]}', b'{"data": [', b'["\xe9"]', b"[]", b'{"data": 1}'):
+    assert "question a: the question or its passage is not a text" in complaint(
+        "squad/v1.1", tmp_path
+    )
+    (tmp_path / "dev-v1.1.json").write_bytes(b'["\xe9"]')
+    assert "dev-v1.1.json, line 1: not UTF-8 (byte 0xe9" in complaint("squad/v1.1", tmp_path)
+    for wrong in (b'{"data": [{"title": "x"}]}', b'{"data": [', b"[]", b'{"data": 1}'):
         (tmp_path / "dev-v1.1.json").write_bytes(wrong)
         assert "dev-v1.1.json is not a file of SQuAD" in complaint("squad/v1.1", tmp_path)
 

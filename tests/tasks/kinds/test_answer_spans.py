@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from iwlora.tasks import Task, TaskSpec, load
+from iwlora.tasks.kinds import Evaluation
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
 from kinds import save_model
 
@@ -145,7 +146,7 @@ def test_the_answer_is_the_best_span_of_all(
     options = {"no_answer": threshold is not None, "threshold": threshold or 0.0}
     kind = QuestionAnswering(n_best=48, max_answer=5, **options)
     split = task.splits["validation"]
-    found = kind.answers(task, split, rows, outputs, tokenizer)
+    found = kind.predictions(Evaluation(task, split, rows, outputs, tokenizer))
     expected = slowly(rows, outputs, list(split["context"]), kind)
     assert [answer["prediction"] for answer in found] == expected
     empty = expected.count("")

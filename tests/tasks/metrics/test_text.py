@@ -9,8 +9,10 @@ import pytest
 from torchmetrics.functional.text import rouge_score, sacre_bleu_score, squad
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.metrics.classification import pearson, spearman
-from iwlora.tasks.metrics.text import bleu, rouge, squad_scores, word_scores
+from iwlora.tasks.metrics.regression import pearson, spearman
+from iwlora.tasks.metrics.squad import squad_scores
+from iwlora.tasks.metrics.text import bleu, rouge
+from iwlora.tasks.metrics.token_labels import token_label_scores
 
 WORDS = "The a cat's cat, an THE dog sat sits sitting on mat. 12% of Ünïcode runs running".split()
 
@@ -81,7 +83,7 @@ def test_entities() -> None:
     draw = random.Random(0)
     names = ["O", "B-X", "I-X", "B-Y", "I-Y"]
     gold, found = ([[draw.choice(names) for _ in range(9)] for _ in range(40)] for _ in range(2))
-    scores = word_scores(gold, found, ("f1", "precision", "recall", "accuracy"))
+    scores = token_label_scores(gold, found, ("f1", "precision", "recall", "accuracy"))
     right = sum(len(spans(a) & spans(b)) for a, b in zip(gold, found, strict=True))
     ours, theirs = (sum(len(spans(row)) for row in rows) for rows in (found, gold))
     assert scores["precision"] == pytest.approx(right / ours)

@@ -1,10 +1,10 @@
-"""What sentences mean, and what follows from it: the inference behind ``builtin/entailment``."""
+"""Meanings of sentences and inference over them, for ``builtin/entailment``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Whether a quantifier lets its restrictor and its scope grow ("up") or shrink ("down").
+# (monotonicity in the restrictor, in the scope) of each quantifier: "up" where the set may grow.
 MONOTONE = {
     "every": ("down", "up"),
     "some": ("up", "up"),
@@ -25,7 +25,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Quantified:
-    """``quantifier`` of what has every property in ``restrictor`` has every one in ``scope``."""
+    """``quantifier`` of those with all properties in ``restrictor`` have all in ``scope``."""
 
     quantifier: str
     restrictor: frozenset[str]
@@ -41,8 +41,8 @@ def entails(premise: Meaning, hypothesis: Meaning) -> bool:
     """Whether every claim of ``hypothesis`` follows from some claim of ``premise``.
 
     A disjunction follows from a subset of itself. A quantified claim follows from one with the
-    same quantifier whose restrictor and scope it grows or shrinks as the quantifier allows.
-    (Complete here: the grammar affirms and denies no fact in one premise.)
+    same quantifier by monotonicity in restrictor and scope. This is complete for the grammar, which
+    never affirms and denies the same fact in one premise.
 
     >>> slept, danced = Fact("slept", "judge"), Fact("danced", "judge")
     >>> entails(frozenset({frozenset({slept})}), frozenset({frozenset({slept, danced})}))
@@ -58,12 +58,12 @@ def _follows(claim: Claim, known: Claim) -> bool:
         if not isinstance(known, Quantified) or claim.quantifier != known.quantifier:
             return False
         restrictor, scope = MONOTONE[claim.quantifier]
-        return _moves(restrictor, known.restrictor, claim.restrictor) and _moves(
+        return _monotone(restrictor, known.restrictor, claim.restrictor) and _monotone(
             scope, known.scope, claim.scope
         )
     return not isinstance(known, Quantified) and known <= claim
 
 
-def _moves(direction: str, old: frozenset[str], new: frozenset[str]) -> bool:
-    """Fewer properties make a larger set, so "up" drops properties and "down" adds them."""
+def _monotone(direction: str, old: frozenset[str], new: frozenset[str]) -> bool:
+    """Fewer properties describe a larger set: "up" drops properties, "down" adds them."""
     return new <= old if direction == "up" else old <= new

@@ -1,10 +1,10 @@
 """GLUE (Wang et al., 2019, arXiv 1804.07461): the official TSV files, or the hub's copy of them.
 
-The official files hold stray, unbalanced quotation marks, so a field ends at a tab and nothing
-else; MRPC starts with a byte-order mark; CoLA has no header line; MNLI keeps its class in the last
-of many columns and marks pairs without a majority by ``-``, which are left out; some rows of QQP
-are short, and are left out and counted. Class ids are the hub's. GLUE scores RTE by accuracy; F1 is
-given as well, its positive class is ``entailment``.
+The official files hold stray, unbalanced quotation marks, so only a tab ends a field. MRPC starts
+with a byte-order mark. CoLA has no header line. MNLI keeps its class in the last of many columns,
+and marks pairs without a majority label by ``-``; these are left out. Some rows of QQP are too
+short; they are left out and counted. Class ids are the hub's. GLUE scores RTE by
+accuracy; F1 is computed too, for the class ``entailment``.
 """
 
 from __future__ import annotations
@@ -12,247 +12,191 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import raise_all, read_lines
-from iwlora.tasks.corpora.hub import check_classes, fetch
-from iwlora.tasks.kinds import Kind
-from iwlora.tasks.kinds.classification import Classification
+from iwlora.tasks.corpora.corpus import Corpus, Rows, corpus_folder
 from iwlora.tasks.kinds.regression import Regression
-from iwlora.tasks.task import Task, columns
-
-if TYPE_CHECKING:
-    import datasets
-
-HUB_ID = "nyu-mll/glue"
-TRAIN_DEV = {"train": "train.tsv", "validation": "dev.tsv"}
 
 
-@dataclass(frozen=True)
-class GlueTask:
-    """Where one task's fields are: ``text`` maps our names to the files' column names."""
+@dataclass(frozen=True, kw_only=True)
+class GlueCorpus(Corpus):
+    """One task of GLUE, and the columns of its official files."""
 
-    summary: str
+    hub_id: str | None = "nyu-mll/glue"
     folder: str
-    config: str
-    text: Mapping[str, str]
-    label: str
-    labels: tuple[str, ...]
-    metrics: tuple[str, ...]
-    positive: int = 1
+    files: Mapping[str, str] = field(
+        default_factory=lambda: {"train": "train.tsv", "validation": "dev.tsv"}
+    )
+    file_columns: tuple[str, ...] = ()
+    """What the files call the text columns, where it differs from ``text``."""
+    label_column: str = "label"
     codes: tuple[str, ...] = ("0", "1")
     """How the files write the classes, in the order of their ids."""
-    files: Mapping[str, str] = field(default_factory=lambda: TRAIN_DEV)
     header: tuple[str, ...] | None = None
     """The columns of files without a header line; None: the first line names them."""
     unlabelled: str | None = None
     """The code of rows without a class, which are left out."""
     short_rows: bool = False
     """Whether the official files have rows without their last columns, which are left out."""
-    hub_splits: Mapping[str, str] = field(
-        default_factory=lambda: {"train": "train", "validation": "validation"}
-    )
 
     @property
-    def kind(self) -> Kind:
-        """Classes, or a number where there are none."""
-        return Classification() if self.labels else Regression()
+    def layout(self) -> str:
+        """The first file of the task."""
+        return f"GLUE's {self.folder}/{self.files['train']}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the files call the text columns and the label column."""
+        return (*(self.file_columns or self.text), self.label_column)
+
+    def file_rows(self, data_dir: str, split: str, notes: list[str]) -> Rows:
+        """The rows of a TSV file with class ids, or numbers.
+
+        Raises ``IwloraError`` that names the file, and the line of every row with a wrong number
+        of columns or an unknown label.
+        """
+        path = corpus_folder(data_dir, self.folder, self.files["train"]) / self.files[split]
+        lines = read_lines(path)
+        header = self.header or tuple(next(lines)[1].split("\t"))
+        *text_indices, label_index = self._column_indices(path, header)
+        rows = []
+        problems: list[str] = []
+        short_rows = 0
+        for number, line in lines:
+            fields = line.split("\t")
+            if not line:
+                continue
+            if len(fields) < len(header) and self.short_rows:
+                short_rows += 1
+            elif len(fields) != len(header):
+                problems.append(
+                    f"{path}, line {number}: {len(fields)} tab-separated columns instead of "
+                    f"{len(header)}"
+                )
+            elif fields[label_index] != self.unlabelled:
+                try:
+                    label = self._parse_label(fields[label_index])
+                    rows.append((*(fields[index] for index in text_indices), label))
+                except ValueError as error:
+                    problems.append(f"{path}, line {number}: unknown label {error}")
+        raise_all(problems)
+        if short_rows:
+            notes.append(f"{path}: {short_rows} rows with missing columns are left out")
+        if not rows:
+            raise IwloraError(f"{path} holds no labelled rows")
+        return rows
+
+    def _column_indices(self, path: Path, header: tuple[str, ...]) -> list[int]:
+        missing = [name for name in self.columns if name not in header]
+        if missing:
+            raise IwloraError(
+                f"{path}, line 1: no column {', '.join(map(repr, missing))} in the header; "
+                f"{self.folder} has {', '.join(self.columns)}, this file has {', '.join(header)}"
+            )
+        return [header.index(name) for name in self.columns]
+
+    def _parse_label(self, code: str) -> int | float:
+        """The class id, or the number; the ``ValueError`` says what is accepted."""
+        if not self.labels:
+            return float(self.kind.parse_label(code))
+        if code not in self.codes:
+            raise ValueError(f"{code!r} (accepted: {', '.join(self.codes)})")
+        return self.codes.index(code)
 
 
-TASKS: Mapping[str, GlueTask] = {
-    "glue/rte": GlueTask(
+TASKS: Mapping[str, GlueCorpus] = {
+    "glue/rte": GlueCorpus(
         summary="does the first sentence entail the second? 2,490 pairs",
         folder="RTE",
-        config="rte",
-        text={"sentence1": "sentence1", "sentence2": "sentence2"},
-        label="label",
+        hub_config="rte",
+        text=("sentence1", "sentence2"),
         labels=("entailment", "not_entailment"),
         codes=("entailment", "not_entailment"),
         metrics=("accuracy", "f1"),
         positive=0,
     ),
-    "glue/sst2": GlueTask(
+    "glue/sst2": GlueCorpus(
         summary="is the film review positive? 67,349 phrases",
         folder="SST-2",
-        config="sst2",
-        text={"sentence": "sentence"},
-        label="label",
+        hub_config="sst2",
+        text=("sentence",),
         labels=("negative", "positive"),
         metrics=("accuracy",),
     ),
-    "glue/mrpc": GlueTask(
+    "glue/mrpc": GlueCorpus(
         summary="do the two sentences say the same? 3,668 pairs",
         folder="MRPC",
-        config="mrpc",
-        text={"sentence1": "#1 String", "sentence2": "#2 String"},
-        label="Quality",
+        hub_config="mrpc",
+        text=("sentence1", "sentence2"),
+        file_columns=("#1 String", "#2 String"),
+        label_column="Quality",
         labels=("not_equivalent", "equivalent"),
         metrics=("accuracy", "f1"),
     ),
-    "glue/cola": GlueTask(
+    "glue/cola": GlueCorpus(
         summary="is the sentence acceptable English? 8,551 sentences",
         folder="CoLA",
-        config="cola",
-        text={"sentence": "sentence"},
-        label="label",
+        hub_config="cola",
+        text=("sentence",),
         labels=("unacceptable", "acceptable"),
         metrics=("matthews_correlation",),
         header=("source", "label", "mark", "sentence"),
     ),
-    "glue/stsb": GlueTask(
+    "glue/stsb": GlueCorpus(
         summary="how alike are the two sentences, from 0 to 5? 5,749 pairs",
         folder="STS-B",
-        config="stsb",
-        text={"sentence1": "sentence1", "sentence2": "sentence2"},
-        label="score",
-        labels=(),
+        hub_config="stsb",
+        text=("sentence1", "sentence2"),
+        label_column="score",
+        kind=Regression(),
         metrics=("pearson", "spearman"),
     ),
-    "glue/qqp": GlueTask(
+    "glue/qqp": GlueCorpus(
         summary="do the two questions ask the same? 363,846 pairs",
         folder="QQP",
-        config="qqp",
-        text={"question1": "question1", "question2": "question2"},
-        label="is_duplicate",
+        hub_config="qqp",
+        text=("question1", "question2"),
+        label_column="is_duplicate",
         labels=("not_duplicate", "duplicate"),
         metrics=("accuracy", "f1"),
         short_rows=True,
     ),
-    "glue/qnli": GlueTask(
+    "glue/qnli": GlueCorpus(
         summary="does the sentence answer the question? 104,743 pairs",
         folder="QNLI",
-        config="qnli",
-        text={"question": "question", "sentence": "sentence"},
-        label="label",
+        hub_config="qnli",
+        text=("question", "sentence"),
         labels=("entailment", "not_entailment"),
         codes=("entailment", "not_entailment"),
         metrics=("accuracy",),
         positive=0,
     ),
-    "glue/wnli": GlueTask(
+    "glue/wnli": GlueCorpus(
         summary="does the sentence with the pronoun filled in follow? 635 pairs",
         folder="WNLI",
-        config="wnli",
-        text={"sentence1": "sentence1", "sentence2": "sentence2"},
-        label="label",
+        hub_config="wnli",
+        text=("sentence1", "sentence2"),
         labels=("not_entailment", "entailment"),
         metrics=("accuracy",),
     ),
-    "glue/mnli": GlueTask(
+    "glue/mnli": GlueCorpus(
         summary="entailment, neutral or contradiction? 392,702 pairs, two validation sets",
         folder="MNLI",
-        config="mnli",
-        text={"premise": "sentence1", "hypothesis": "sentence2"},
-        label="gold_label",
+        hub_config="mnli",
+        text=("premise", "hypothesis"),
+        file_columns=("sentence1", "sentence2"),
+        label_column="gold_label",
         labels=("entailment", "neutral", "contradiction"),
         codes=("entailment", "neutral", "contradiction"),
         metrics=("accuracy",),
+        splits=("train", "validation", "validation_mismatched"),
         files={
             "train": "train.tsv",
             "validation": "dev_matched.tsv",
             "validation_mismatched": "dev_mismatched.tsv",
         },
         unlabelled="-",
-        hub_splits={
-            "train": "train",
-            "validation": "validation_matched",
-            "validation_mismatched": "validation_mismatched",
-        },
+        hub_splits={"validation": "validation_matched"},
     ),
 }
-
-
-def load(name: str, data_dir: str | None = None) -> Task:
-    """The GLUE task ``name``, from the folder ``data_dir`` or, where it is None, from the hub.
-
-    ``data_dir`` holds the folders RTE, SST-2, ... or is the task's own folder. Raises
-    ``IwloraError`` that names file and line, or the way out when the hub cannot be reached.
-
-    >>> load("glue/rte", data_dir="no/such")
-    Traceback (most recent call last):
-    iwlora.errors.IwloraError: task.data_dir=no/such has neither RTE/train.tsv nor train.tsv
-    """
-    task = TASKS[name]
-    notes: list[str] = []
-    splits = _from_hub(name, task) if data_dir is None else _from_folder(task, data_dir, notes)
-    if "f1" in task.metrics:
-        notes.append(f"f1 counts the class {task.labels[task.positive]!r} as positive")
-    text = tuple(task.text)
-    return Task(
-        name, text, task.labels, splits, task.metrics, task.positive, tuple(notes), task.kind
-    )
-
-
-def _from_folder(task: GlueTask, data_dir: str, notes: list[str]) -> dict[str, datasets.Dataset]:
-    root = Path(data_dir).expanduser()
-    train = task.files["train"]
-    folder = root / task.folder if (root / task.folder).is_dir() else root
-    if folder == root and not (root / train).is_file():
-        raise IwloraError(f"task.data_dir={data_dir} has neither {task.folder}/{train} nor {train}")
-    return {split: read_tsv(folder / file, task, notes) for split, file in task.files.items()}
-
-
-def read_tsv(path: Path, task: GlueTask, notes: list[str]) -> datasets.Dataset:
-    """One official file as a split with ``task``'s text columns and class ids, or numbers.
-
-    Raises ``IwloraError`` that names the file, and the line of every row with a wrong number of
-    columns or an unknown label. What is left out is added to ``notes``.
-    """
-    lines = read_lines(path)
-    header = task.header or tuple(next(lines)[1].split("\t"))
-    wanted = [*task.text.values(), task.label]
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        raise IwloraError(
-            f"{path}, line 1: no column {', '.join(map(repr, missing))} in the header; "
-            f"{task.folder} has {', '.join(wanted)}, this file has {', '.join(header)}"
-        )
-    places = [header.index(name) for name in task.text.values()]
-    label = header.index(task.label)
-    rows: list[tuple[Any, ...]] = []
-    problems: list[str] = []
-    short = 0
-    for number, line in lines:
-        fields = line.split("\t")
-        if not line:
-            continue
-        if len(fields) < len(header) and task.short_rows:
-            short += 1
-        elif len(fields) != len(header):
-            problems.append(
-                f"{path}, line {number}: {len(fields)} tab-separated columns instead of "
-                f"{len(header)}"
-            )
-        elif fields[label] != task.unlabelled:
-            try:
-                rows.append((*(fields[place] for place in places), _label(task, fields[label])))
-            except ValueError as error:
-                problems.append(f"{path}, line {number}: unknown label {error}")
-    raise_all(problems)
-    if short:
-        notes.append(f"{path}: {short} rows with missing columns are left out")
-    if not rows:
-        raise IwloraError(f"{path} holds no labelled rows")
-    return columns(tuple(task.text), rows, task.kind)
-
-
-def _label(task: GlueTask, code: str) -> int | float:
-    """The class id, or the number; the ``ValueError`` says what is accepted."""
-    if not task.labels:
-        return float(Regression().label(code))
-    if code not in task.codes:
-        raise ValueError(f"{code!r} (accepted: {', '.join(task.codes)})")
-    return task.codes.index(code)
-
-
-def _from_hub(name: str, task: GlueTask) -> dict[str, datasets.Dataset]:
-    hub = fetch(name, HUB_ID, task.config, f"GLUE's {task.folder}/{task.files['train']}")
-    splits = {}
-    for ours, theirs in task.hub_splits.items():
-        split = hub[theirs]
-        if task.labels:
-            check_classes(name, split, "label", task.labels)
-        rows = zip(*(split[column][:] for column in (*task.text, "label")), strict=True)
-        splits[ours] = columns(tuple(task.text), list(rows), task.kind)
-    return splits

@@ -1,7 +1,7 @@
 """SQuAD 1.1 and 2.0 (Rajpurkar et al., 2016, arXiv 1606.05250; 2018, arXiv 1806.03822).
 
-The official JSON files, or the hub's copy. The answers of the dev file are all kept: a prediction
-is scored against the best of them.
+The official JSON files, or the hub's copy. All answers of the dev file are kept: a prediction is
+scored against the best match among them.
 """
 
 from __future__ import annotations
@@ -9,109 +9,86 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.lines import existing, raise_all
+from iwlora.inputs.lines import raise_all, read_text
 from iwlora.inputs.yaml_json import from_json
-from iwlora.tasks.corpora.hub import fetch
+from iwlora.tasks.corpora.corpus import Corpus, Rows
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
-from iwlora.tasks.task import Task, columns
-
-if TYPE_CHECKING:
-    import datasets
-
-TEXT = ("question", "context")
 
 
-@dataclass(frozen=True)
-class SquadTask:
+@dataclass(frozen=True, kw_only=True)
+class SquadCorpus(Corpus):
     """One of the two versions."""
 
-    summary: str
-    version: str
-    hub_id: str
-    kind: QuestionAnswering
+    text: tuple[str, ...] = ("question", "context")
     metrics: tuple[str, ...] = ("f1", "exact_match")
+    version: str
 
     @property
     def files(self) -> Mapping[str, str]:
-        """The official names."""
-        return {
-            "train": f"train-v{self.version}.json",
-            "validation": f"dev-v{self.version}.json",
-        }
+        """The official files."""
+        return {"train": f"train-v{self.version}.json", "validation": f"dev-v{self.version}.json"}
 
+    @property
+    def layout(self) -> str:
+        """The first file."""
+        return f"SQuAD's {self.files['train']}"
 
-TASKS: Mapping[str, SquadTask] = {
-    "squad/v1.1": SquadTask(
-        "which span of the passage answers the question? 87,599 questions",
-        "1.1",
-        "rajpurkar/squad",
-        QuestionAnswering(),
-    ),
-    "squad/v2.0": SquadTask(
-        "the same, and a third of the questions has no answer; 130,319 questions",
-        "2.0",
-        "rajpurkar/squad_v2",
-        QuestionAnswering(no_answer=True),
-    ),
-}
-
-
-def load(name: str, data_dir: str | None = None) -> Task:
-    """SQuAD from the folder ``data_dir`` or, where it is None, from the hub.
-
-    Raises ``IwloraError`` that names the file, and the question that is malformed.
-    """
-    task = TASKS[name]
-    if data_dir is None:
-        hub = fetch(name, task.hub_id, None, f"SQuAD's {task.files['train']}")
-        splits = {
-            split: columns(
-                TEXT,
-                [(row["question"], row["context"], row["answers"]) for row in hub[split]],
-                task.kind,
-            )
-            for split in task.files
-        }
-    else:
-        folder = Path(data_dir).expanduser()
-        splits = {split: _read(folder / file, task) for split, file in task.files.items()}
-    return Task(name, TEXT, (), splits, task.metrics, kind=task.kind)
-
-
-def _read(path: Path, task: SquadTask) -> datasets.Dataset:
-    try:
-        articles = from_json(existing(path).read_text(encoding="utf-8-sig"))["data"]
-        questions = list(_questions(articles))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IwloraError(f"{path} is not a file of SQuAD: {error!r}") from None
-    rows: list[tuple[Any, ...]] = []
-    problems: list[str] = []
-    for identity, question, context, answers in questions:
+    def file_rows(self, data_dir: str, split: str, notes: list[str]) -> Rows:
+        """The questions of a file; ``IwloraError`` lists those that are malformed."""
+        path = Path(data_dir).expanduser() / self.files[split]
+        text = read_text(path)
         try:
-            if not isinstance(question, str) or not isinstance(context, str):
-                raise ValueError("the question or its passage is no text")
-            row = (question.strip(), context, task.kind.label(answers))
-            task.kind.check(row)
-            rows.append(row)
-        except ValueError as error:
-            problems.append(f"{path}, question {identity}: {error}")
-    raise_all(problems)
-    if not rows:
-        raise IwloraError(f"{path} holds no questions")
-    return columns(TEXT, rows, task.kind)
+            questions = list(_questions(from_json(text)["data"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IwloraError(f"{path} is not a file of SQuAD: {error!r}") from None
+        rows = []
+        problems: list[str] = []
+        for identifier, question, context, answers in questions:
+            try:
+                if not isinstance(question, str) or not isinstance(context, str):
+                    raise ValueError("the question or its passage is not a text")
+                texts = (question.strip(), context)
+                label = self.kind.complete_label(texts, self.kind.parse_label(answers))
+                rows.append((*texts, label))
+            except ValueError as error:
+                problems.append(f"{path}, question {identifier}: {error}")
+        raise_all(problems)
+        if not rows:
+            raise IwloraError(f"{path} holds no questions")
+        return rows
+
+    def hub_rows(self, records: Any) -> Rows:
+        """The rows of the hub's copy, which calls the label ``answers``."""
+        return [(record["question"], record["context"], record["answers"]) for record in records]
 
 
 def _questions(articles: Any) -> Iterator[tuple[str, Any, Any, dict[str, list[Any]]]]:
-    """(id, question, passage, answers); where ``is_impossible`` there are none."""
+    """(id, question, passage, answers); no answers where ``is_impossible`` is true."""
     for article in articles:
         for paragraph in article["paragraphs"]:
-            for one in paragraph["qas"]:
-                given = [] if one.get("is_impossible") else one["answers"]
+            for entry in paragraph["qas"]:
+                entries = [] if entry.get("is_impossible") else entry["answers"]
                 answers = {
-                    "text": [answer["text"] for answer in given],
-                    "answer_start": [answer["answer_start"] for answer in given],
+                    "text": [answer["text"] for answer in entries],
+                    "answer_start": [answer["answer_start"] for answer in entries],
                 }
-                yield one["id"], one["question"], paragraph["context"], answers
+                yield entry["id"], entry["question"], paragraph["context"], answers
+
+
+TASKS: Mapping[str, SquadCorpus] = {
+    "squad/v1.1": SquadCorpus(
+        summary="which span of the passage answers the question? 87,599 questions",
+        version="1.1",
+        hub_id="rajpurkar/squad",
+        kind=QuestionAnswering(),
+    ),
+    "squad/v2.0": SquadCorpus(
+        summary="as v1.1, but a third of the questions has no answer; 130,319 questions",
+        version="2.0",
+        hub_id="rajpurkar/squad_v2",
+        kind=QuestionAnswering(no_answer=True),
+    ),
+}

@@ -1,19 +1,26 @@
-"""The official files of XSum (Narayan et al., 2018) and CNN/DailyMail (Hermann et al., 2015)."""
+"""Summarization: XSum (Narayan et al., 2018) and CNN/DailyMail (Hermann et al., 2015).
+
+The official files as they are unpacked, or the hub's copies.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.lines import existing, raise_all, read_lines
+from iwlora.inputs.lines import raise_all, read_lines, read_text
 from iwlora.inputs.yaml_json import from_json
+from iwlora.tasks.corpora.text_pairs import TextPairCorpus
+from iwlora.tasks.kinds.generation.seq2seq import Seq2Seq
 
+ROUGE = ("rougeL", "rouge1", "rouge2", "perplexity")
 XSUM_SPLIT = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"
 XSUM_FOLDER = "bbc-summary-data"
-# What the web pages have around their articles.
-_FURNITURE = {
+# Lines that the web pages have around their articles.
+_WEB_PAGE_LINES = {
     "Share this with",
     "Email",
     "Facebook",
@@ -26,91 +33,121 @@ _FURNITURE = {
     "Copy this link",
     "These are external links and will open in a new window",
 }
-_LISTS = {"train": "all_train.txt", "validation": "all_val.txt", "test": "all_test.txt"}
-_ENDS = (".", "!", "?", "...", "'", "`", '"', "\u2019", "\u201d", ")")
+_URL_LISTS = {"train": "all_train.txt", "validation": "all_val.txt", "test": "all_test.txt"}
+_SENTENCE_ENDS = (".", "!", "?", "...", "'", "`", '"', "\u2019", "\u201d", ")")
 
 
-def xsum(folder: Path, split: str) -> Iterator[tuple[str, str]]:
-    """(article, summary) of each article: ``ID.summary`` files with parts after ``[SN]``.
+@dataclass(frozen=True, kw_only=True)
+class XSumCorpus(TextPairCorpus):
+    """Articles in files ``ID.summary``, whose parts follow markers ``[SN]NAME[SN]``."""
 
-    Raises ``IwloraError`` for the files that are missing or lack a part.
-    """
-    problems: list[str] = []
-    for identity in _identities(folder / XSUM_SPLIT, split):
-        file = folder / XSUM_FOLDER / f"{identity}.summary"
-        try:
-            parts = _sections(file)
-            yield parts["RESTBODY"], parts["FIRST-SENTENCE"]
-        except IwloraError as error:
-            problems.append(str(error))
-        except KeyError as error:
-            problems.append(f"{file}: no part [SN]{error.args[0]}[SN]")
-    raise_all(problems)
+    @property
+    def layout(self) -> str:
+        """The list of the splits, and the folder of the articles."""
+        return f"{XSUM_SPLIT} and {XSUM_FOLDER}/"
+
+    def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
+        """(article, summary); ``IwloraError`` lists the files that are missing or lack a part."""
+        problems: list[str] = []
+        for identifier in _article_ids(folder / XSUM_SPLIT, split):
+            file = folder / XSUM_FOLDER / f"{identifier}.summary"
+            try:
+                parts = _parts(file)
+                yield parts["RESTBODY"], parts["FIRST-SENTENCE"]
+            except IwloraError as error:
+                problems.append(str(error))
+            except KeyError as error:
+                problems.append(f"{file}: no part [SN]{error.args[0]}[SN]")
+        raise_all(problems)
 
 
-def _identities(path: Path, split: str) -> list[str]:
-    """The names of a split's articles, each of a file of its folder and no place elsewhere."""
-    told = f"{path} does not list the articles of {split}"
+def _article_ids(path: Path, split: str) -> list[str]:
+    """The names of a split's articles; each must be the name of a file, not a path."""
+    problem = f"{path} does not list the articles of {split}"
+    text = read_text(path)
     try:
-        listed = from_json(existing(path).read_text(encoding="utf-8-sig"))[split]
+        names = from_json(text)[split]
     except (ValueError, KeyError, TypeError) as error:
-        raise IwloraError(f"{told} ({error!r})") from None
-    if not isinstance(listed, list):
-        raise IwloraError(f"{told}: {listed!r:.80} is no list")
-    for name in listed:
+        raise IwloraError(f"{problem} ({error!r})") from None
+    if not isinstance(names, list):
+        raise IwloraError(f"{problem}: {names!r:.80} is not a list")
+    for name in names:
         if not (isinstance(name, str) and name.isprintable() and name == Path(name).name):
-            raise IwloraError(f"{told}: {name!r:.80} is no name of a file")
-    return listed
+            raise IwloraError(f"{problem}: {name!r:.80} is not the name of a file")
+    return names
 
 
-def _sections(path: Path) -> dict[str, str]:
-    """The text below each ``[SN]NAME[SN]``, without blank lines and web furniture."""
+def _parts(path: Path) -> dict[str, str]:
+    """The text after each ``[SN]NAME[SN]``, without blank lines and lines of the web page."""
     lines = [line for _, line in read_lines(path)]
-    kept = [line for line in lines if line.strip() and line.strip() not in _FURNITURE]
+    kept = [line for line in lines if line.strip() and line.strip() not in _WEB_PAGE_LINES]
     parts = "\n".join(kept).split("[SN]")[1:]
     return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=False)}
 
 
-def cnn_dailymail(folder: Path, split: str) -> Iterator[tuple[str, str]]:
-    """(article, highlights) of each story that the split's list of addresses names.
+@dataclass(frozen=True, kw_only=True)
+class CnnDailyMailCorpus(TextPairCorpus):
+    """Stories in files ``SHA1(address).story``, whose highlights follow lines ``@highlight``."""
 
-    A story is the file ``SHA1(address).story`` of ``cnn/stories`` or ``dailymail/stories``; its
-    highlights follow lines ``@highlight`` and are given a line each. Raises ``IwloraError`` for
-    stories that are missing or have no highlights.
-    """
-    problems: list[str] = []
-    lists = folder / _LISTS[split]
-    lists = lists if lists.is_file() else folder / "url_lists" / _LISTS[split]
-    for number, address in read_lines(lists):
-        if not address.strip():
-            continue
-        name = f"{hashlib.sha1(address.strip().encode()).hexdigest()}.story"
-        places = [folder / site / "stories" / name for site in ("cnn", "dailymail")]
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
-            problems.append(f"{lists}, line {number}: no story {name} of {address.strip()}")
-            continue
-        article, highlights = _story(found)
-        if not article or not highlights:
-            problems.append(f"{found}: no {'highlights' if article else 'article'}")
-            continue
-        yield article, highlights
-    raise_all(problems)
+    @property
+    def layout(self) -> str:
+        """The folders of the stories, and the lists of their addresses."""
+        return "cnn/stories/, dailymail/stories/ and all_train.txt"
+
+    def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
+        """(article, highlights, one per line) for each address in the split's list.
+
+        Raises ``IwloraError`` for stories that are missing or have no highlights.
+        """
+        problems: list[str] = []
+        addresses = folder / _URL_LISTS[split]
+        addresses = addresses if addresses.is_file() else folder / "url_lists" / _URL_LISTS[split]
+        for number, address in read_lines(addresses):
+            if not address.strip():
+                continue
+            name = f"{hashlib.sha1(address.strip().encode()).hexdigest()}.story"
+            candidates = [folder / site / "stories" / name for site in ("cnn", "dailymail")]
+            file = next((path for path in candidates if path.is_file()), None)
+            if file is None:
+                problems.append(f"{addresses}, line {number}: no story {name} of {address.strip()}")
+                continue
+            article, highlights = _story(file)
+            if article and highlights:
+                yield article, highlights
+            else:
+                problems.append(f"{file}: no {'highlights' if article else 'article'}")
+        raise_all(problems)
 
 
 def _story(path: Path) -> tuple[str, str]:
     article: list[str] = []
     highlights: list[str] = []
-    follows = False
+    lines = article
     for _, line in read_lines(path):
         text = line.strip()
         if text.startswith("@highlight"):
-            follows = True
+            lines = highlights
         elif text:
-            (highlights if follows else article).append(_ended(text))
+            lines.append(text if text.endswith(_SENTENCE_ENDS) else f"{text} .")
     return " ".join(article), "\n".join(highlights)
 
 
-def _ended(line: str) -> str:
-    """The line with a full stop, where it ends without one."""
-    return line if line.endswith(_ENDS) else f"{line} ."
+TASKS: Mapping[str, TextPairCorpus] = {
+    "xsum": XSumCorpus(
+        summary="one sentence that sums up a BBC article; 204,045 articles",
+        text=("document",),
+        target="summary",
+        metrics=ROUGE,
+        hub_id="EdinburghNLP/xsum",
+        kind=Seq2Seq(beams=6, min_target=10, max_target=62, no_repeat_ngram=3),
+    ),
+    "cnn_dailymail": CnnDailyMailCorpus(
+        summary="the highlights of a news article; 287,113 articles",
+        text=("article",),
+        target="highlights",
+        metrics=ROUGE,
+        hub_id="abisee/cnn_dailymail",
+        hub_config="3.0.0",
+        kind=Seq2Seq(beams=4, length_penalty=2.0, min_target=55, max_target=142, no_repeat_ngram=3),
+    ),
+}

@@ -1,172 +1,140 @@
 """SuperGLUE (Wang et al., 2019, arXiv 1905.00537): BoolQ, CB, COPA, WiC and RTE.
 
-The official JSON Lines files, or the hub's copy. A model reads one text or a pair: of COPA the
-premise with its question, and the two choices; of WiC the word with the first sentence, and the
-second.
+The official JSON Lines files, or the hub's copy. A model reads a pair of texts. COPA: the premise
+with its question, and the two choices. WiC: the word with the first sentence, and the second
+sentence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import raise_all, read_lines
 from iwlora.inputs.yaml_json import from_json
-from iwlora.tasks.corpora.hub import check_classes, fetch
-from iwlora.tasks.kinds import Kind
-from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.task import Task, columns
+from iwlora.tasks.corpora.corpus import Corpus, Rows, corpus_folder
 
-if TYPE_CHECKING:
-    import datasets
-
-HUB_ID = "aps/super_glue"
 FILES = {"train": "train.jsonl", "validation": "val.jsonl"}
-ACCURACY = ("accuracy",)
 
-Texts = Callable[[Mapping[str, Any]], tuple[str, str]]
+Record = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class SuperGlueTask:
-    """Where one task's fields are: ``fields`` are needed, ``texts`` makes the pair of them."""
+@dataclass(frozen=True, kw_only=True)
+class SuperGlueCorpus(Corpus):
+    """One task of SuperGLUE, and the fields of its official files."""
 
-    summary: str
+    hub_id: str | None = "aps/super_glue"
+    metrics: tuple[str, ...] = ("accuracy",)
     folder: str
-    config: str
-    text: tuple[str, str]
-    fields: tuple[str, ...]
-    texts: Texts
-    labels: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+    """The fields that hold text, where they differ from ``text``."""
+    make_texts: Callable[[Record], tuple[str, str]] | None = None
+    """The pair of texts made of ``fields``; None: ``text`` as it is."""
     codes: tuple[Any, ...]
     """How the files write the classes, in the order of their ids."""
-    metrics: tuple[str, ...] = ACCURACY
-    files: Mapping[str, str] = field(default_factory=lambda: FILES)
 
     @property
-    def kind(self) -> Kind:
-        """Classes."""
-        return Classification()
+    def layout(self) -> str:
+        """The first file of the task."""
+        return f"SuperGLUE's {self.folder}/{FILES['train']}"
+
+    def texts(self, record: Record) -> tuple[Any, ...]:
+        """The texts of a record."""
+        return self.make_texts(record) if self.make_texts else tuple(record[n] for n in self.text)
+
+    def file_rows(self, data_dir: str, split: str, notes: list[str]) -> Rows:
+        """The rows of a JSON Lines file; ``IwloraError`` lists the lines that are malformed."""
+        path = corpus_folder(data_dir, self.folder, FILES["train"]) / FILES[split]
+        rows = []
+        problems: list[str] = []
+        for number, line in read_lines(path):
+            if not line.strip():
+                continue
+            try:
+                rows.append(self._parse(from_json(line)))
+            except ValueError as error:
+                problems.append(f"{path}, line {number}: {error}")
+        raise_all(problems)
+        if not rows:
+            raise IwloraError(f"{path} holds no rows")
+        return rows
+
+    def _parse(self, record: Any) -> tuple[Any, ...]:
+        """``(*texts, class id)`` of a record; the ``ValueError`` says what is wrong with it."""
+        if not isinstance(record, dict):
+            raise ValueError(f"a {type(record).__name__} instead of a JSON object")
+        fields = self.fields or self.text
+        missing = [name for name in (*fields, "label") if name not in record]
+        if missing:
+            raise ValueError(f"no field {', '.join(map(repr, missing))}")
+        if record["label"] not in self.codes:
+            raise ValueError(f"unknown label {record['label']!r} (accepted: {self.codes})")
+        not_text = [name for name in fields if not isinstance(record[name], str)]
+        if not_text:
+            raise ValueError(f"no text in field {', '.join(map(repr, not_text))}")
+        return (*self.texts(record), self.codes.index(record["label"]))
+
+    def hub_rows(self, records: Any) -> Rows:
+        """The rows of the hub's copy, which has the fields of the files."""
+        return [(*self.texts(record), record["label"]) for record in records]
 
 
-def _pair(first: str, second: str) -> Texts:
-    return lambda row: (row[first], row[second])
+def _copa_texts(record: Record) -> tuple[str, str]:
+    is_cause = record["question"] == "cause"
+    question = "What was the cause?" if is_cause else "What happened as a result?"
+    return f"{record['premise']} {question}", f"1: {record['choice1']} 2: {record['choice2']}"
 
 
-def _copa(row: Mapping[str, Any]) -> tuple[str, str]:
-    question = "What was the cause?" if row["question"] == "cause" else "What happened as a result?"
-    return f"{row['premise']} {question}", f"1: {row['choice1']} 2: {row['choice2']}"
+def _wic_texts(record: Record) -> tuple[str, str]:
+    return f"{record['word']}: {record['sentence1']}", record["sentence2"]
 
 
-TASKS: Mapping[str, SuperGlueTask] = {
-    "superglue/boolq": SuperGlueTask(
+TASKS: Mapping[str, SuperGlueCorpus] = {
+    "superglue/boolq": SuperGlueCorpus(
         summary="is the answer to the question yes? 9,427 questions with a passage",
         folder="BoolQ",
-        config="boolq",
+        hub_config="boolq",
         text=("question", "passage"),
-        fields=("question", "passage"),
-        texts=_pair("question", "passage"),
         labels=("False", "True"),
         codes=(False, True),
     ),
-    "superglue/cb": SuperGlueTask(
+    "superglue/cb": SuperGlueCorpus(
         summary="entailment, contradiction or neutral? 250 pairs",
         folder="CB",
-        config="cb",
+        hub_config="cb",
         text=("premise", "hypothesis"),
-        fields=("premise", "hypothesis"),
-        texts=_pair("premise", "hypothesis"),
         labels=("entailment", "contradiction", "neutral"),
         codes=("entailment", "contradiction", "neutral"),
         metrics=("accuracy", "macro_f1"),
     ),
-    "superglue/copa": SuperGlueTask(
+    "superglue/copa": SuperGlueCorpus(
         summary="which choice is the cause, or the effect? 400 premises",
         folder="COPA",
-        config="copa",
+        hub_config="copa",
         text=("premise", "choices"),
         fields=("premise", "question", "choice1", "choice2"),
-        texts=_copa,
+        make_texts=_copa_texts,
         labels=("choice1", "choice2"),
         codes=(0, 1),
     ),
-    "superglue/wic": SuperGlueTask(
+    "superglue/wic": SuperGlueCorpus(
         summary="has the word the same meaning in both sentences? 5,428 pairs",
         folder="WiC",
-        config="wic",
+        hub_config="wic",
         text=("sentence1", "sentence2"),
         fields=("word", "sentence1", "sentence2"),
-        texts=lambda row: (f"{row['word']}: {row['sentence1']}", row["sentence2"]),
+        make_texts=_wic_texts,
         labels=("False", "True"),
         codes=(False, True),
     ),
-    "superglue/rte": SuperGlueTask(
+    "superglue/rte": SuperGlueCorpus(
         summary="does the premise entail the hypothesis? 2,490 pairs",
         folder="RTE",
-        config="rte",
+        hub_config="rte",
         text=("premise", "hypothesis"),
-        fields=("premise", "hypothesis"),
-        texts=_pair("premise", "hypothesis"),
         labels=("entailment", "not_entailment"),
         codes=("entailment", "not_entailment"),
     ),
 }
-
-
-def load(name: str, data_dir: str | None = None) -> Task:
-    """The SuperGLUE task ``name``, from a folder or, where ``data_dir`` is None, from the hub.
-
-    ``data_dir`` holds the folders BoolQ, CB, ... or is the task's own folder. Raises
-    ``IwloraError`` that names file and line.
-    """
-    task = TASKS[name]
-    splits = _from_hub(name, task) if data_dir is None else _from_folder(task, data_dir)
-    return Task(name, task.text, task.labels, splits, task.metrics, kind=task.kind)
-
-
-def _from_folder(task: SuperGlueTask, data_dir: str) -> dict[str, datasets.Dataset]:
-    root = Path(data_dir).expanduser()
-    train = FILES["train"]
-    folder = root / task.folder if (root / task.folder).is_dir() else root
-    if folder == root and not (root / train).is_file():
-        raise IwloraError(f"task.data_dir={data_dir} has neither {task.folder}/{train} nor {train}")
-    return {split: _read(folder / file, task) for split, file in FILES.items()}
-
-
-def _read(path: Path, task: SuperGlueTask) -> datasets.Dataset:
-    rows: list[tuple[Any, ...]] = []
-    problems: list[str] = []
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = from_json(line)
-            absent = [name for name in (*task.fields, "label") if name not in row]
-            if absent:
-                raise ValueError(f"no field {', '.join(map(repr, absent))}")
-            if row["label"] not in task.codes:
-                raise ValueError(f"unknown label {row['label']!r} (accepted: {task.codes})")
-            strange = [name for name in task.fields if not isinstance(row[name], str)]
-            if strange:
-                raise ValueError(f"no text in field {', '.join(map(repr, strange))}")
-            if not all(isinstance(row[name], str) for name in task.fields):
-                raise ValueError(f"one of {', '.join(task.fields)} is no text")
-            rows.append((*task.texts(row), task.codes.index(row["label"])))
-        except (ValueError, TypeError) as error:
-            problems.append(f"{path}, line {number}: {error}")
-    raise_all(problems)
-    if not rows:
-        raise IwloraError(f"{path} holds no rows")
-    return columns(task.text, rows)
-
-
-def _from_hub(name: str, task: SuperGlueTask) -> dict[str, datasets.Dataset]:
-    hub = fetch(name, HUB_ID, task.config, f"SuperGLUE's {task.folder}/{FILES['train']}")
-    splits = {}
-    for split in FILES:
-        check_classes(name, hub[split], "label", task.labels)
-        splits[split] = columns(task.text, [(*task.texts(row), row["label"]) for row in hub[split]])
-    return splits

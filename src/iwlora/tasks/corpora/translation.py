@@ -1,56 +1,87 @@
-"""The official files of WMT: line-aligned texts for training, SGM for what is scored."""
+"""Translation: WMT16, as the official files or the hub's copy.
+
+Training texts are pairs of line-aligned files; the scored texts are SGM files.
+"""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.lines import read_lines
+from iwlora.inputs.lines import read_lines, read_text
+from iwlora.tasks.corpora.text_pairs import TextPairCorpus
+from iwlora.tasks.kinds.generation.seq2seq import Seq2Seq
 
 _SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
-_SETS = {"validation": "newsdev2016", "test": "newstest2016"}
+_TEST_SETS = {"validation": "newsdev2016", "test": "newstest2016"}
 
 
-def wmt16(folder: Path, split: str, source: str, target: str) -> Iterator[tuple[str, str]]:
-    """(source, target) of each sentence; pairs with an empty side are left out.
+@dataclass(frozen=True, kw_only=True)
+class Wmt16Corpus(TextPairCorpus):
+    """Sentences of two languages, named as the files name them (``en``, ``ro``).
 
-    Training reads every ``NAME.PAIR.source`` that has a ``NAME.PAIR.target`` beside it, such as
-    ``europarl-v8.ro-en.en``, in the folder or below. Raises ``IwloraError`` for missing files
-    and for files of different lengths.
+    Training reads every ``NAME.PAIR.source`` with a ``NAME.PAIR.target`` next to it, such as
+    ``europarl-v8.ro-en.en``, in the folder or below.
     """
-    if split in _SETS:
-        stem = f"{_SETS[split]}-{source}{target}"
-        pairs = [(f"{stem}-src.{source}.sgm", f"{stem}-ref.{target}.sgm")]
-        files = [(_find(folder, one), _find(folder, other)) for one, other in pairs]
-        read = _segments
-    else:
-        languages = (f"{target}-{source}", f"{source}-{target}")
-        files = [
-            (path, path.with_suffix(f".{target}"))
-            for path in sorted(folder.rglob(f"*.{source}"))
-            if path.with_suffix("").suffix.lstrip(".") in languages
-        ]
-        read = _lines
-        if not files:
-            raise IwloraError(
-                f"task.data_dir={folder} holds no training text such as "
-                f"europarl-v8.{target}-{source}.{source}"
-            )
-    for ours, theirs in files:
-        left, right = read(ours), read(theirs)
-        if len(left) != len(right):
-            raise IwloraError(f"{ours} has {len(left)} sentences, {theirs} has {len(right)}")
-        yield from ((a, b) for a, b in zip(left, right, strict=True) if a and b)
+
+    @property
+    def layout(self) -> str:
+        """The files of English and Romanian."""
+        return "*.ro-en.en, *.ro-en.ro and newstest2016-enro-src.en.sgm"
+
+    def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
+        """(source, target) of each sentence; pairs with an empty side are left out.
+
+        Raises ``IwloraError`` for missing files and for files of different lengths.
+        """
+        (source,), target = self.text, self.target
+        if split in _TEST_SETS:
+            stem = f"{_TEST_SETS[split]}-{source}{target}"
+            names = (f"{stem}-src.{source}.sgm", f"{stem}-ref.{target}.sgm")
+            files = [(_find(folder, names[0]), _find(folder, names[1]))]
+            read = _segments
+        else:
+            files = _training_files(folder, source, target)
+            read = _lines
+        for source_file, target_file in files:
+            sources, targets = read(source_file), read(target_file)
+            if len(sources) != len(targets):
+                raise IwloraError(
+                    f"{source_file} has {len(sources)} sentences, {target_file} has {len(targets)}"
+                )
+            yield from ((a, b) for a, b in zip(sources, targets, strict=True) if a and b)
+
+    def hub_record(self, record: Mapping[str, Any]) -> Mapping[str, str]:
+        """The hub keeps both texts in one field."""
+        texts: Mapping[str, str] = record["translation"]
+        return texts
+
+
+def _training_files(folder: Path, source: str, target: str) -> list[tuple[Path, Path]]:
+    language_pairs = (f"{target}-{source}", f"{source}-{target}")
+    files = [
+        (path, path.with_suffix(f".{target}"))
+        for path in sorted(folder.rglob(f"*.{source}"))
+        if path.with_suffix("").suffix.lstrip(".") in language_pairs
+    ]
+    if not files:
+        raise IwloraError(
+            f"task.data_dir={folder} holds no training text such as "
+            f"europarl-v8.{target}-{source}.{source}"
+        )
+    return files
 
 
 def _find(folder: Path, name: str) -> Path:
-    found = next(iter(sorted(folder.rglob(name))), None)
-    if found is None:
+    path = min(folder.rglob(name), default=None)
+    if path is None:
         raise IwloraError(f"task.data_dir={folder} holds no {name}")
-    return found
+    return path
 
 
 def _lines(path: Path) -> list[str]:
@@ -59,5 +90,17 @@ def _lines(path: Path) -> list[str]:
 
 def _segments(path: Path) -> list[str]:
     """The texts between ``<seg>`` and ``</seg>``, their entities resolved."""
-    text = "\n".join(line for _, line in read_lines(path))
-    return [" ".join(html.unescape(one).split()) for one in _SEGMENT.findall(text)]
+    return [" ".join(html.unescape(text).split()) for text in _SEGMENT.findall(read_text(path))]
+
+
+TASKS: Mapping[str, TextPairCorpus] = {
+    "wmt16/en-ro": Wmt16Corpus(
+        summary="translate from English to Romanian; 610,320 sentences",
+        text=("en",),
+        target="ro",
+        metrics=("bleu", "perplexity"),
+        hub_id="wmt/wmt16",
+        hub_config="ro-en",
+        kind=Seq2Seq(beams=4, max_target=128, metric="bleu"),
+    )
+}

@@ -1,4 +1,4 @@
-"""Windows over long passages, and the best span in one."""
+"""Windows over long passages, and the best answer span in a window."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from iwlora.tasks.tokenization import CHUNK, small
+from iwlora.tasks.tokenization import CHUNK_ROWS, compact_column
 
 if TYPE_CHECKING:
     import datasets
 
 
-def windows(
+def encode_windows(
     rows: datasets.Dataset,
     text: Sequence[str],
     tokenizer: Any,
@@ -26,13 +26,13 @@ def windows(
     """Every window of ``max_length`` tokens over a question and its passage."""
     import datasets
 
-    # Where nothing stands between the two texts of a pair, a line break does.
-    between = "" if tokenizer.num_special_tokens_to_add(True) > 1 else "\n"
+    # Where the tokenizer puts no special token between the texts of a pair, a line break does.
+    separator = "" if tokenizer.num_special_tokens_to_add(True) > 1 else "\n"
     chunks = []
-    for first in range(0, len(rows), CHUNK):
-        part = rows[first : first + CHUNK]
+    for first in range(0, len(rows), CHUNK_ROWS):
+        part = rows[first : first + CHUNK_ROWS]
         questions = [
-            _shortened(question, tokenizer, max_question) + between for question in part[text[0]]
+            _truncated(question, tokenizer, max_question) + separator for question in part[text[0]]
         ]
         encoded = tokenizer(
             questions,
@@ -43,57 +43,61 @@ def windows(
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        found = {
+        columns = {
             name: list(encoded[name])
             for name in ("input_ids", "attention_mask", "token_type_ids")
             if name in encoded
         }
-        local = encoded["overflow_to_sample_mapping"]
-        spans = [
-            _in_passage(encoded.sequence_ids(window), offsets)
+        sample_of_window = encoded["overflow_to_sample_mapping"]
+        positions = [
+            _passage_positions(encoded.sequence_ids(window), offsets)
             for window, offsets in enumerate(encoded["offset_mapping"])
         ]
         if "label" in part:
-            found["labels"] = [
-                _target(part["label"][row], *places)
-                for row, places in zip(local, spans, strict=True)
+            columns["labels"] = [
+                _target_tokens(part["label"][sample], starts, ends)
+                for sample, (starts, ends) in zip(sample_of_window, positions, strict=True)
             ]
         if not training:
-            found["starts"] = [starts for starts, _ in spans]
-            found["ends"] = [ends for _, ends in spans]
-        found["row"] = [first + row for row in local]
-        found["length"] = [len(ids) for ids in found["input_ids"]]
-        chunks.append(datasets.Dataset.from_dict({k: small(k, v) for k, v in found.items()}))
+            columns["starts"] = [starts for starts, _ in positions]
+            columns["ends"] = [ends for _, ends in positions]
+        columns["row"] = [first + sample for sample in sample_of_window]
+        columns["length"] = [len(ids) for ids in columns["input_ids"]]
+        compact = {name: compact_column(name, values) for name, values in columns.items()}
+        chunks.append(datasets.Dataset.from_dict(compact))
     return datasets.concatenate_datasets(chunks)
 
 
-def _shortened(question: str, tokenizer: Any, limit: int) -> str:
-    """The question without what is beyond ``limit`` tokens."""
+def _truncated(question: str, tokenizer: Any, max_tokens: int) -> str:
+    """The first ``max_tokens`` tokens of a question, as text."""
     question = question.strip()
-    if len(question) <= limit:
-        return question  # a token has a character at least
+    if len(question) <= max_tokens:
+        return question  # every token has at least one character
     offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
     ends = [end for _, end in offsets["offset_mapping"]]
-    return question if len(ends) <= limit else question[: ends[limit - 1]]
+    return question if len(ends) <= max_tokens else question[: ends[max_tokens - 1]]
 
 
-def _in_passage(
+def _passage_positions(
     sequences: Sequence[int | None], offsets: Sequence[tuple[int, int]]
 ) -> tuple[list[int], list[int]]:
-    """(starts, ends) of the passage's tokens in it; -1 for other tokens."""
-    places = [
+    """(starts, ends) of each passage token, in characters; -1 for other tokens."""
+    positions = [
         offset if sequence == 1 else (-1, -1)
         for sequence, offset in zip(sequences, offsets, strict=True)
     ]
-    return [start for start, _ in places], [end for _, end in places]
+    return [start for start, _ in positions], [end for _, end in positions]
 
 
-def _target(label: Mapping[str, Any], starts: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """The tokens in which the first answer begins and ends; the first token if not all is here.
+def _target_tokens(
+    label: Mapping[str, Any], starts: Sequence[int], ends: Sequence[int]
+) -> list[int]:
+    """The tokens where the first answer begins and ends; [0, 0] if it is not all in the window.
 
-    >>> _target({"text": ["cat sat"], "answer_start": [4]}, [-1, 0, 3, 7, -1], [-1, 3, 7, 11, -1])
+    >>> label = {"text": ["cat sat"], "answer_start": [4]}
+    >>> _target_tokens(label, [-1, 0, 3, 7, -1], [-1, 3, 7, 11, -1])
     [2, 3]
-    >>> _target({"text": ["cat sat"], "answer_start": [4]}, [-1, 0, 3, -1], [-1, 3, 7, -1])
+    >>> _target_tokens(label, [-1, 0, 3, -1], [-1, 3, 7, -1])
     [0, 0]
     """
     if not label["text"]:
@@ -110,22 +114,31 @@ def _target(label: Mapping[str, Any], starts: Sequence[int], ends: Sequence[int]
 def best_span(
     start: npt.NDArray[np.float64],
     end: npt.NDArray[np.float64],
-    begins: Sequence[int],
-    stops: Sequence[int],
+    token_starts: Sequence[int],
+    token_ends: Sequence[int],
     n_best: int,
     max_answer: int,
 ) -> tuple[float, int, int]:
-    """(start + end, first character, character after the last) of the best span in a window.
+    """The span of a window with the largest start + end logit.
 
-    ``start`` and ``end`` are logits of tokens, ``begins`` and ``stops`` their places in the
-    passage, -1 for a token outside. Only the ``n_best`` starts and ends are considered.
-    (-inf, 0, 0) where no span has 1 to ``max_answer`` tokens.
+    Args:
+        start: Start logits, (tokens,).
+        end: End logits, (tokens,).
+        token_starts: First character of each token in the passage; -1 for other tokens.
+        token_ends: The character after the last one of each token; -1 for other tokens.
+        n_best: How many of the best starts and ends are considered.
+        max_answer: Tokens of the longest span.
 
-    >>> best_span(np.array([9.0, 1, 3, 0]), np.array([9.0, 2, 0, 1]), [-1, 0, 4, 8], [-1, 3, 7, 11],
-    ...           n_best=2, max_answer=2)
-    (4.0, 4, 11)
+    Returns:
+        (start + end logit, first character, character after the last one); (-inf, 0, 0) where no
+        span has 1 to ``max_answer`` tokens.
+
+    Example:
+        >>> best_span(np.array([9.0, 1, 3, 0]), np.array([9.0, 2, 0, 1]), [-1, 0, 4, 8],
+        ...           [-1, 3, 7, 11], n_best=2, max_answer=2)
+        (4.0, 4, 11)
     """
-    inside = np.flatnonzero(np.asarray(stops) > np.asarray(begins))
+    inside = np.flatnonzero(np.asarray(token_ends) > np.asarray(token_starts))
     firsts = inside[np.argsort(-start[inside], kind="stable")[:n_best]]
     lasts = inside[np.argsort(-end[inside], kind="stable")[:n_best]]
     sums = start[firsts][:, None] + end[lasts][None, :]
@@ -134,4 +147,4 @@ def best_span(
     if not sums.size or np.isneginf(sums.max()):
         return float("-inf"), 0, 0
     i, j = np.unravel_index(int(sums.argmax()), sums.shape)
-    return float(sums[i, j]), begins[firsts[i]], stops[lasts[j]]
+    return float(sums[i, j]), token_starts[firsts[i]], token_ends[lasts[j]]

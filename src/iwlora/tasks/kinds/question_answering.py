@@ -1,64 +1,62 @@
-"""Answers that are a span of a passage (SQuAD)."""
+"""Extractive question answering: the answer is a span of a passage (SQuAD)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.kinds.answer_spans import best_span, windows
-from iwlora.tasks.kinds.base import Answer, Kind, Outputs, Rows, finite, inputs_of, plain_text
-from iwlora.tasks.tokenization import check_length
+from iwlora.tasks.kinds.answer_spans import best_span, encode_windows
+from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.kinds.contract import Batch, Evaluation, Kind, Prediction, model_inputs
+from iwlora.tasks.schema import TaskSchema
+from iwlora.tasks.tokenization import check_max_length
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow
     from torch import Tensor
 
-    from iwlora.tasks.task import Task
-
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class QuestionAnswering(Kind):
-    """Two logits a token, for start and end, learned by the mean of two cross-entropies.
+    """Two logits per token, for start and end, learned by the mean of two cross-entropies.
 
-    A passage that is too long is read in windows of ``train.max_length`` tokens, question
-    included. A window that does not hold the answer points at its first token. The answer is the
-    span with the largest start + end over all windows. With ``no_answer`` it is "" where the
-    first token of a window beats every span by more than ``threshold``.
+    A long passage is read in windows of ``train.max_length`` tokens, the question included. In a
+    window without the answer the target is the first token. The prediction is the span with the
+    largest start + end logit over all windows. With ``no_answer`` it is "" where start + end of
+    the first token exceed those of the best span by more than ``threshold``.
     """
 
     name: ClassVar[str] = "question-answering"
     summary: ClassVar[str] = "a span of a passage: question, passage, and its answers"
-    columns: ClassVar[tuple[int, int]] = (2, 2)
-    beyond: ClassVar[str] = "are beyond, read in further windows"
+    text_columns: ClassVar[tuple[int, int]] = (2, 2)
+    overflow: ClassVar[str] = "are read in additional windows"
 
     doc_stride: Count = 128
-    """Passage tokens that two windows in a row share; at most half of those in a window."""
+    """Passage tokens that two neighbouring windows share; at most half of those in a window."""
     max_answer: Count = 30
     """Tokens of the longest answer."""
     max_question: Count = 64
-    """Tokens of a question that are read."""
+    """Tokens after which a question is cut off."""
     n_best: Count = 20
     """Starts and ends of a window that are considered."""
     no_answer: Annotated[bool, Field(strict=True)] = False
     """Whether a question may have no answer, as in SQuAD 2.0."""
     threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """SQuAD's scores."""
-        return ("f1", "exact_match")
+    default_metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
+    """SQuAD's scores."""
 
-    def text(self, value: Any) -> str:
-        """A text, blanks at its ends kept: answers are counted from its beginning."""
-        plain = plain_text(value)
-        return value if isinstance(value, str) else plain
+    def parse_text(self, value: Any) -> str:
+        """A text with the spaces at its ends: answers are located by their character position."""
+        stripped = parse_text(value)
+        return value if isinstance(value, str) else stripped
 
-    def label(self, value: Any) -> dict[str, list[Any]]:
+    def parse_label(self, value: Any) -> dict[str, list[Any]]:
         """The answers: one text, a list, or SQuAD's {text: [...], answer_start: [...]}."""
         if isinstance(value, Mapping):
             texts, starts = value.get("text", []), value.get("answer_start", [])
@@ -74,20 +72,22 @@ class QuestionAnswering(Kind):
             starts = [-1] * len(texts)
         if not texts and not self.no_answer:
             raise ValueError("has no answer; task.kind.no_answer=true allows that")
-        return {"text": [self.text(text) for text in texts], "answer_start": list(starts)}
+        return {"text": [self.parse_text(text) for text in texts], "answer_start": list(starts)}
 
-    def check(self, row: Sequence[Any]) -> None:
-        """Every answer stands in the passage, at its start where that is given."""
-        _, passage, label = row
-        for number, (text, start) in enumerate(
-            zip(label["text"], label["answer_start"], strict=True)
-        ):
-            at = passage.find(text) if start < 0 else start
-            if at < 0 or not passage.startswith(text, at):
-                raise ValueError(f"the answer {text!r} is not in the passage at {max(start, 0)}")
-            label["answer_start"][number] = at
+    def complete_label(
+        self, texts: Sequence[Any], label: Mapping[str, Sequence[Any]]
+    ) -> dict[str, list[Any]]:
+        """The answers with the start of each: where it is not given, its first occurrence."""
+        _, passage = texts
+        starts = []
+        for answer, start in zip(label["text"], label["answer_start"], strict=True):
+            position = passage.find(answer) if start < 0 else start
+            if position < 0 or not passage.startswith(answer, position):
+                raise ValueError(f"the answer {answer!r} is not in the passage at {max(start, 0)}")
+            starts.append(position)
+        return {"text": list(label["text"]), "answer_start": starts}
 
-    def types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
+    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
         """Text, answers, answers."""
         import pyarrow
 
@@ -99,50 +99,44 @@ class QuestionAnswering(Kind):
         )
         return pyarrow.string(), answers, answers
 
-    def auto_class(self, config: Any) -> Any:
-        """A model with a head for starts and ends."""
-        from transformers import AutoModelForQuestionAnswering
+    auto_class_name: ClassVar[str] = "AutoModelForQuestionAnswering"
 
-        return AutoModelForQuestionAnswering
-
-    def renamed(self, config: Any) -> dict[str, str] | None:
-        """Decoders such as Llama are called ``model`` in their checkpoints, not below this head."""
+    def checkpoint_key_mapping(self, config: Any) -> dict[str, str] | None:
+        """Checkpoints of decoders such as Llama store ``model.``; this head expects
+        ``transformer.``."""
         import transformers
         from transformers.models.auto.modeling_auto import (
             MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES as NAMES,
         )
 
         head = getattr(transformers, NAMES.get(config.model_type, ""), None)
-        other = getattr(head, "base_model_prefix", "") == "transformer"
-        return {r"^model\.": "transformer."} if other else None
+        differs = getattr(head, "base_model_prefix", "") == "transformer"
+        return {r"^model\.": "transformer."} if differs else None
 
     def encode(
         self,
-        task: Task,
+        schema: TaskSchema,
         rows: datasets.Dataset,
         tokenizer: Any,
         max_length: int,
         config: Any,
         training: bool,
     ) -> datasets.Dataset:
-        """The windows: ``row`` is that of the question, ``starts`` and ``ends`` where each token
-        of the passage stands in it, -1 for other tokens; ``labels`` are (start, end) tokens."""
-        check_length(tokenizer, max_length, 2)
+        """The windows of all passages.
+
+        ``row`` is the index of the question. ``starts`` and ``ends`` are the character positions
+        of each passage token, -1 for other tokens. ``labels`` are (start token, end token).
+        """
+        check_max_length(tokenizer, max_length, 2)
         if not tokenizer.is_fast:
             raise IwloraError(
-                f"{type(tokenizer).__name__} does not tell where its tokens stand in a passage; "
-                "take a model with a fast tokenizer"
+                f"{type(tokenizer).__name__} does not report the characters of its tokens; use a "
+                "model with a fast tokenizer"
             )
         question = min(self.max_question, max_length // 2)
-        room = max_length - question - tokenizer.num_special_tokens_to_add(pair=True)
-        stride = min(self.doc_stride, room // 2)
-        return windows(rows, task.text, tokenizer, max_length, question, stride, training)
-
-    def collator(self, tokenizer: Any, model: Any) -> Callable[[Rows], dict[str, Tensor]]:
-        """Padded token ids, and the labels as they are."""
-        from iwlora.tasks.padding import padding
-
-        return padding(tokenizer)
+        passage = max_length - question - tokenizer.num_special_tokens_to_add(pair=True)
+        stride = min(self.doc_stride, passage // 2)
+        return encode_windows(rows, schema.text, tokenizer, max_length, question, stride, training)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Cross-entropy of starts and of ends in nats, summed over both."""
@@ -153,66 +147,56 @@ class QuestionAnswering(Kind):
             ends, labels[:, 1], reduction="sum"
         )
 
-    def outputs(
-        self, model: Any, tokenizer: Any, batch: Mapping[str, Tensor], final: bool
-    ) -> dict[str, Tensor]:
+    def outputs(self, model: Any, tokenizer: Any, batch: Batch, final: bool) -> dict[str, Tensor]:
         """Start and end logits, and with labels the mean of the two losses of each window."""
         from torch.nn.functional import cross_entropy
 
-        found = model(**inputs_of(batch))
-        starts, ends = found.start_logits.float(), found.end_logits.float()
-        outputs = {"start": starts, "end": ends}
-        if "labels" in batch:
-            labels = batch["labels"]
-            both = (
-                cross_entropy(logits, labels[:, k], reduction="none")
-                for k, logits in enumerate((starts, ends))
-            )
-            outputs["loss"] = sum(both) / 2
-        return outputs
+        output = model(**model_inputs(batch))
+        logits = {"start": output.start_logits.float(), "end": output.end_logits.float()}
+        if "labels" not in batch:
+            return logits
+        losses = (
+            cross_entropy(values, batch["labels"][:, k], reduction="none")
+            for k, values in enumerate(logits.values())
+        )
+        return {**logits, "loss": sum(losses) / 2}
 
-    def answers(
-        self,
-        task: Task,
-        rows: datasets.Dataset,
-        encoded: datasets.Dataset,
-        outputs: Outputs,
-        tokenizer: Any,
-        shares: bool = False,
-    ) -> list[Answer]:
-        """The best span of each question, its start + end, and how far no answer is above it."""
-        starts, ends = finite(outputs["start"]), finite(outputs["end"])
+    def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
+        """The best span of each question, its start + end logit, and by how much the score of
+        "no answer" exceeds it."""
+        from iwlora.tasks.metrics.logits import finite_logits
+
+        rows, encoded = evaluation.rows, evaluation.encoded
+        starts, ends = (finite_logits(evaluation.outputs[name]) for name in ("start", "end"))
         best: list[tuple[float, str]] = [(float("-inf"), "")] * len(rows)
-        none = [float("inf")] * len(rows)
-        passages = rows[task.text[1]][:]
-        for window, (row, begins, stops) in enumerate(
-            zip(encoded["row"], encoded["starts"], encoded["ends"], strict=True)
-        ):
-            none[row] = min(none[row], starts[window, 0] + ends[window, 0])
+        no_answer = [float("inf")] * len(rows)
+        passages = rows[evaluation.schema.text[1]][:]
+        columns = (encoded[name] for name in ("row", "starts", "ends"))
+        for window, (row, firsts, lasts) in enumerate(zip(*columns, strict=True)):
+            no_answer[row] = min(no_answer[row], starts[window, 0] + ends[window, 0])
             score, begin, stop = best_span(
-                starts[window], ends[window], begins, stops, self.n_best, self.max_answer
+                starts[window], ends[window], firsts, lasts, self.n_best, self.max_answer
             )
             if score > best[row][0]:
                 best[row] = (score, passages[row][begin:stop].strip())
         return [
             {
-                "prediction": "" if self.no_answer and below - score > self.threshold else text,
+                "prediction": "" if self.no_answer and empty - score > self.threshold else text,
                 "score": float(score),
-                "no_answer_score": float(below - score),
+                "no_answer_score": float(empty - score),
             }
-            for (score, text), below in zip(best, none, strict=True)
+            for (score, text), empty in zip(best, no_answer, strict=True)
         ]
 
-    def score(
-        self, task: Task, rows: datasets.Dataset, outputs: Outputs, answers: Sequence[Answer]
-    ) -> dict[str, float]:
+    def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """SQuAD's scores; ``loss`` is the mean over windows."""
-        from iwlora.tasks.metrics.text import squad_scores
+        from iwlora.tasks.metrics.logits import finite_logits
+        from iwlora.tasks.metrics.squad import squad_scores
 
-        golds = [label["text"] for label in rows["label"]]
-        scores = squad_scores([answer["prediction"] for answer in answers], golds)
-        return scores | {"loss": float(finite(outputs["loss"]).mean())}
+        references = [label["text"] for label in evaluation.labels]
+        scores = squad_scores([row["prediction"] for row in predictions], references)
+        return scores | {"loss": float(finite_logits(evaluation.outputs["loss"]).mean())}
 
-    def gold(self, task: Task, label: Any) -> Any:
+    def readable_label(self, schema: TaskSchema, label: Any) -> Any:
         """The accepted answers."""
         return label["text"]

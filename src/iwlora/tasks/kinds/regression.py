@@ -1,4 +1,4 @@
-"""A number for a text or a pair of texts."""
+"""Regression: a number for a text or a pair of texts."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iwlora.tasks.kinds.base import Answer, Outputs, finite, plain_text
-from iwlora.tasks.kinds.classification import SequenceKind
+from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.kinds.contract import Evaluation, Prediction
+from iwlora.tasks.kinds.sequence_head import SequenceHead
 
 if TYPE_CHECKING:
-    import datasets
     import pyarrow
     from torch import Tensor
 
-    from iwlora.tasks.task import Task
 
-
-class Regression(SequenceKind):
+class Regression(SequenceHead):
     """Squared error of one logit."""
 
     name: ClassVar[str] = "regression"
-    summary: ClassVar[str] = "a number for a text or a pair"
+    summary: ClassVar[str] = "a number for a text or a pair of texts"
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Correlation of values and of ranks."""
-        return ("pearson", "spearman")
+    default_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
+    """Pearson's and Spearman's correlation."""
 
-    def label(self, value: Any) -> float:
+    def parse_label(self, value: Any) -> float:
         """A finite number."""
-        text = plain_text(value)
+        text = parse_text(value)
         try:
             number = float(text)
         except ValueError:
@@ -39,7 +35,7 @@ class Regression(SequenceKind):
             raise ValueError(f"holds {text}, not a finite number")
         return number
 
-    def types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
+    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
         """Text, number, number."""
         import pyarrow
 
@@ -52,30 +48,21 @@ class Regression(SequenceKind):
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """(logit − target)², summed over rows."""
-        found: Tensor = outputs.logits.float().squeeze(-1)
-        return (found - labels.float()).square().sum()
+        logits: Tensor = outputs.logits.float().squeeze(-1)
+        return (logits - labels.float()).square().sum()
 
-    def answers(
-        self,
-        task: Task,
-        rows: datasets.Dataset,
-        encoded: datasets.Dataset,
-        outputs: Outputs,
-        tokenizer: Any,
-        shares: bool = False,
-    ) -> list[Answer]:
-        """The logit as it is."""
-        return [{"prediction": float(value)} for value in outputs["logits"][:, 0]]
+    def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
+        """The logit, unchanged."""
+        return [{"prediction": float(value)} for value in evaluation.outputs["logits"][:, 0]]
 
-    def score(
-        self, task: Task, rows: datasets.Dataset, outputs: Outputs, answers: Sequence[Answer]
-    ) -> dict[str, float]:
+    def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The correlations, 0 where either side is constant; ``loss`` is the mean squared error."""
         import numpy as np
 
-        from iwlora.tasks.metrics.classification import pearson, spearman
+        from iwlora.tasks.metrics.logits import finite_logits
+        from iwlora.tasks.metrics.regression import METRICS
 
-        found, truth = finite(outputs["logits"])[:, 0], np.array(rows["label"][:])
-        scores = {"pearson": pearson(truth, found), "spearman": spearman(truth, found)}
-        loss = float(np.square(found - truth).mean())
-        return {name: scores[name] for name in task.metrics} | {"loss": loss}
+        predicted = finite_logits(evaluation.outputs["logits"])[:, 0]
+        targets = np.array(evaluation.labels)
+        scores = {name: METRICS[name](targets, predicted) for name in evaluation.schema.metrics}
+        return scores | {"loss": float(np.square(predicted - targets).mean())}

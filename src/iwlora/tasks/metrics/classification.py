@@ -1,21 +1,21 @@
-"""The metrics of GLUE, computed by scikit-learn; nothing is fetched."""
+"""Metrics of classification, computed by scikit-learn without network access."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from iwlora.errors import IwloraError
+from iwlora.tasks.metrics.logits import finite_logits
 
 Ids = npt.NDArray[np.int64]
 Metric = Callable[[Ids, Ids, int], float]
 
 
 def accuracy(labels: Ids, predictions: Ids, positive: int = 1) -> float:
-    """Share of predictions that are right, in [0, 1].
+    """Fraction of correct predictions, in [0, 1].
 
     >>> accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]))
     0.75
@@ -26,7 +26,7 @@ def accuracy(labels: Ids, predictions: Ids, positive: int = 1) -> float:
 
 
 def f1(labels: Ids, predictions: Ids, positive: int = 1) -> float:
-    """2·TP / (2·TP + FP + FN) of the class ``positive``, in [0, 1]; 0 where TP = 0.
+    """F1 of the class ``positive``: 2·TP / (2·TP + FP + FN), in [0, 1]; 0 where TP = 0.
 
     >>> f1(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]))
     0.8
@@ -37,7 +37,7 @@ def f1(labels: Ids, predictions: Ids, positive: int = 1) -> float:
 
 
 def macro_f1(labels: Ids, predictions: Ids, positive: int = 1) -> float:
-    """Mean of F1 over the classes that occur, each in turn the positive one, in [0, 1].
+    """Unweighted mean of F1 over the classes that occur, in [0, 1].
 
     >>> round(macro_f1(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0])), 4)
     0.7333
@@ -48,7 +48,7 @@ def macro_f1(labels: Ids, predictions: Ids, positive: int = 1) -> float:
 
 
 def matthews_correlation(labels: Ids, predictions: Ids, positive: int = 1) -> float:
-    """Correlation of labels and predictions, in [-1, 1]; 0 where either is constant.
+    """Matthews correlation coefficient, in [-1, 1]; 0 where either side is constant.
 
     >>> matthews_correlation(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
     -1.0
@@ -58,37 +58,6 @@ def matthews_correlation(labels: Ids, predictions: Ids, positive: int = 1) -> fl
     if len(np.union1d(labels, predictions)) == 1:  # where scikit-learn returns 0 and warns
         return 0.0
     return float(matthews_corrcoef(labels, predictions))
-
-
-Values = npt.NDArray[np.float64]
-
-
-def pearson(labels: Values, predictions: Values) -> float:
-    """Correlation of values, in [-1, 1]; 0 where either side is constant.
-
-    >>> round(pearson(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.5])), 4)
-    0.9979
-    """
-    from scipy.stats import pearsonr
-
-    return _correlation(pearsonr, labels, predictions)
-
-
-def spearman(labels: Values, predictions: Values) -> float:
-    """Correlation of ranks, ties sharing theirs, in [-1, 1]; 0 where either side is constant.
-
-    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 40.0]))
-    1.0
-    """
-    from scipy.stats import spearmanr
-
-    return _correlation(spearmanr, labels, predictions)
-
-
-def _correlation(function: Callable[..., Any], labels: Values, predictions: Values) -> float:
-    if len(labels) < 2 or np.ptp(labels) == 0 or np.ptp(predictions) == 0:
-        return 0.0
-    return float(function(labels, predictions).statistic)
 
 
 METRICS: Mapping[str, Metric] = {
@@ -102,28 +71,35 @@ METRICS: Mapping[str, Metric] = {
 def score(
     metrics: Sequence[str], labels: npt.ArrayLike, logits: npt.ArrayLike, positive: int = 1
 ) -> dict[str, float]:
-    """The ``metrics`` of the classes with the largest logits, and ``loss``, the mean of -log p.
+    """The metrics of the classes with the largest logits, and ``loss``, the mean of -log p.
 
-    ``labels`` (n,) are class ids, ``logits`` (n, classes). The loss is in nats, computed in
-    float64. Raises ``IwloraError`` for logits that are not finite or do not fit the labels.
+    Args:
+        metrics: Names in ``METRICS``.
+        labels: Class ids, (n,).
+        logits: (n, classes).
+        positive: The class whose F1 is computed.
 
-    >>> score(["accuracy"], labels=[0, 1], logits=[[2.0, 2.0], [2.0, 2.0]])["loss"]
-    0.6931471805599453
+    Returns:
+        The metrics, and ``loss`` in nats, computed in float64.
+
+    Raises:
+        IwloraError: The logits are not finite, or their shape does not fit the labels.
+
+    Example:
+        >>> score(["accuracy"], labels=[0, 1], logits=[[2.0, 2.0], [2.0, 2.0]])["loss"]
+        0.6931471805599453
     """
-    truth = np.asarray(labels, dtype=np.int64)
+    targets = np.asarray(labels, dtype=np.int64)
     values = np.asarray(logits, dtype=np.float64)
-    if values.ndim != 2 or truth.shape != values.shape[:1] or not len(truth):
+    if values.ndim != 2 or targets.shape != values.shape[:1] or not len(targets):
         raise IwloraError(
-            f"labels of shape {truth.shape} and logits of shape {values.shape} cannot be scored; "
-            "(n,) and (n, classes) with n > 0 are wanted"
+            f"labels of shape {targets.shape} and logits of shape {values.shape} cannot be scored; "
+            "accepted: (n,) and (n, classes) with n > 0"
         )
-    if not np.isfinite(values).all():
-        raise IwloraError("the logits are not finite: the model diverged; lower train.lr")
-    shifted = values - values.max(axis=1, keepdims=True)
+    shifted = finite_logits(values) - values.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    loss = -log_p[np.arange(len(truth)), truth].mean()
     predictions = values.argmax(axis=1)
     return {
-        **{name: METRICS[name](truth, predictions, positive) for name in metrics},
-        "loss": float(loss),
+        **{name: METRICS[name](targets, predictions, positive) for name in metrics},
+        "loss": float(-log_p[np.arange(len(targets)), targets].mean()),
     }

@@ -238,8 +238,8 @@ def _score_seconds(recipe: Recipe, prepared: PreparedRun, evaluation_seconds: fl
     whole, short = tasks.load(recipe.task, recipe.train.seed).splits, task.splits
     factors = {name: len(whole[name]) / len(short[name]) for name in short}
     seconds = 0.0
-    if task.watched:
-        seconds += evaluation_seconds * factors[task.watched] * math.ceil(recipe.train.epochs)
+    if task.monitored:
+        seconds += evaluation_seconds * factors[task.monitored] * math.ceil(recipe.train.epochs)
     first, *_ = task.reported
     rows = encoded[first]
     by_length = np.argsort(rows["length"][:], kind="stable")

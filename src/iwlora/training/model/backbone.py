@@ -93,7 +93,7 @@ def load_backbone(
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind.configure(config, labels)
-        renamed = kind.renamed(config)
+        renamed = kind.checkpoint_key_mapping(config)
         loaded, loading_info = kind.auto_class(config).from_pretrained(
             path,
             config=config,

@@ -28,7 +28,6 @@ def stored_task(run: RunDir) -> Task:
             result.task,
             tuple(result.text),
             tuple(result.labels),
-            {},
             tuple(result.task_metrics),
             kind=kind(**options),
         )

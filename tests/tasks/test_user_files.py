@@ -12,15 +12,18 @@ from pyarrow import parquet
 
 from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, load
-from iwlora.tasks.column_guessing import Columns
+from iwlora.tasks.column_inference import Columns
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.own_files import _gather, read_rows
+from iwlora.tasks.user_files import parse_file, read_rows
 
 
 def read(path, wanted):
     """Texts and a label, as classification reads them."""
     *text, label = wanted if len(wanted) > 1 else [*wanted, None]
-    return _gather(path, Columns(Classification(), tuple(text), (label,) if label else ()), "train")
+    columns = Columns(
+        Classification(), tuple(text), (label,) if label else (), unlabelled=label is None
+    )
+    return parse_file(path, columns, "train")
 
 
 def listed(table):
@@ -157,8 +160,8 @@ def test_a_label_of_validation_or_test_that_train_lacks(tmp_path):
     validation = write(tmp_path / "validation.csv", examples(2, labels=("good", "ugly")))
     test = write(tmp_path / "test.jsonl", examples(1, labels=("odd",)))
     assert complaint(task_of, train, validation=validation, test=test).splitlines() == [
-        f"{validation}, line 3: label 'ugly' is not in {train} (there: bad, good)",
-        f"{test}, line 1: label 'odd' is not in {train} (there: bad, good)",
+        f"{validation}, line 3: label 'ugly' is not in {train} (accepted: bad, good)",
+        f"{test}, line 1: label 'odd' is not in {train} (accepted: bad, good)",
     ]
 
 

@@ -81,9 +81,9 @@ def test_train_evaluate_predict_export(
     merged = iwlora.export(tmp_path / "run", tmp_path / "merged", merge=True)
     trained, tokenizer = iwlora.load_trained(tmp_path / "run")
     auto = KINDS[result["kind"]["name"]]().auto_class(AutoConfig.from_pretrained(merged))
-    kind_of = iwlora.build_recipe(settings(models[architecture], task)).task.kind_of
+    build_kind = iwlora.build_recipe(settings(models[architecture], task)).task.build_kind
     base, _ = load_backbone(
-        str(models[architecture]), result["labels"], kind_of(KINDS[result["kind"]["name"]]())
+        str(models[architecture]), result["labels"], build_kind(KINDS[result["kind"]["name"]]())
     )
     batch = tokenizer(["who sees a film ?"], ["it is a good film"], return_tensors="pt")
     expected = first_output(trained, batch)
@@ -114,7 +114,7 @@ def test_every_kind_is_measured(kind: str, models: dict[str, Path], tmp_path: Pa
 @pytest.mark.parametrize("kind", ["seq2seq", "instruction"])
 def test_an_encoder_writes_no_text(kind: str, models: dict[str, Path], tmp_path: Path) -> None:
     task, _ = write_task(tmp_path, kind)
-    with pytest.raises(iwlora.IwloraError, match="is an encoder and writes no text; take an"):
+    with pytest.raises(iwlora.IwloraError, match="is an encoder and cannot generate text; use an"):
         iwlora.train(iwlora.build_recipe(settings(models["bert"], task)), tmp_path / "run")
 
 

@@ -89,7 +89,7 @@ def test_guesses(
     task = task_of(tmp_path, row, **spec)
     assert (task.kind.name, task.text) == (kind, text)
     (note,) = task.notes
-    assert note.startswith(f"guessed from {tmp_path / 'train.jsonl'}: ")
+    assert note.startswith(f"inferred from {tmp_path / 'train.jsonl'}: ")
     assert told in note
     if not spec.get("text"):
         assert note.endswith("; not read: n")

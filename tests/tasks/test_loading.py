@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from iwlora.tasks import TaskSpec, describe, load, names
+from iwlora.tasks import TaskSpec, list_tasks, load, names
 from iwlora.tasks.corpora.entailment import generate
 from iwlora.tasks.kinds import KINDS
 
@@ -54,14 +54,14 @@ def test_a_limit_beyond_the_rows_takes_all(whole):
 
 
 def test_the_list_has_a_row_for_every_name():
-    assert [row.name for row in describe()[: len(names())]] == list(names())
-    assert {row.name for row in describe()[len(names()) :]} == {"(your files)"}
-    assert {row.kind for row in describe()} == set(KINDS)
-    assert all(row.metrics and row.splits and row.summary for row in describe())
+    assert [row.name for row in list_tasks()[: len(names())]] == list(names())
+    assert {row.name for row in list_tasks()[len(names()) :]} == {"(your files)"}
+    assert {row.kind for row in list_tasks()} == set(KINDS)
+    assert all(row.metrics and row.splits and row.summary for row in list_tasks())
 
 
 def test_the_list_tells_what_loading_gives(whole):
-    row = next(row for row in describe() if row.name == whole.name)
+    row = next(row for row in list_tasks() if row.name == whole.name)
     assert (row.metrics, row.splits) == (whole.metrics, tuple(whole.splits))
 
 

@@ -11,7 +11,7 @@ import pytest
 from commands import call
 from iwlora.compare.report.glue_average import every_number, task_first
 from iwlora.tasks import TaskSpec, load
-from iwlora.tasks.overview import duplicates
+from iwlora.tasks.description import duplicates
 
 # AdaLoRA paper (arXiv 2303.10512), table 1: MNLI m/mm, SST-2, CoLA, QQP acc/F1, QNLI, RTE, MRPC,
 # STS-B, and the average that it prints.
@@ -97,11 +97,11 @@ def test_show(tmp_path: Path, tiny_bert: Path, capsys: pytest.CaptureFixture[str
     # "the dog", 3 k words, a digit that is [UNK], [CLS] and [SEP]: 3 k + 5 tokens, 16 up to k = 3.
     text = " ".join(shown.out.split())
     for told in (
-        f"guessed from {tmp_path / 'train.csv'}: text=sentence, label=label",
+        f"inferred from {tmp_path / 'train.csv'}: text=sentence, label=label",
         "train: 12 rows labels a 6 (50.0%), b 6 (50.0%)",
         "tokens 5 to 38, median",
-        "at 16 8 rows are longer (66.7%), 35.7% of all tokens are beyond",
-        "validation: 2 of 3 rows have the texts of a row of train, 1 of them with another label",
+        "at 16 8 rows are longer (66.7%), 35.7% of all tokens are cut off",
+        "validation: 2 of 3 rows have the texts of a training row, 1 of them with another label",
     ):
         assert told in text, shown.out
 

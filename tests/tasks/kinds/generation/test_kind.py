@@ -13,9 +13,8 @@ import torch
 import iwlora
 from iwlora import IwloraError
 from iwlora.tasks import Task, TaskSpec, load
-from iwlora.tasks.kinds.base import inputs_of
-from iwlora.tasks.kinds.sequence_packing import check_apart
-from iwlora.tasks.tokenization import collator, encode
+from iwlora.tasks.kinds.contract import Evaluation, model_inputs
+from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
 from iwlora.training.model.backbone import load_backbone
 from kinds import DECODERS, WRITERS, save_model
 
@@ -64,7 +63,7 @@ CHAT = [
 def test_completions_alone_are_learned(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
     task = task_of(tmp_path, PROMPTS, max_target=8)
     model, tokenizer = loaded(folders, name, task)
-    rows = encode(task, tokenizer, 64, model.config)["train"]
+    rows = task.encode(tokenizer, 64, model.config)["train"]
     assert [learned(row, tokenizer) for row in rows] == [
         f"{row['completion']} [SEP]" for row in PROMPTS
     ]
@@ -75,7 +74,7 @@ def test_every_answer_of_a_chat_is_learned_and_the_last_is_scored(
 ) -> None:
     task = task_of(tmp_path, [{"messages": CHAT}], max_target=8)
     model, tokenizer = loaded(folders, "llama", task)
-    encoded = encode(task, tokenizer, 64, model.config)
+    encoded = task.encode(tokenizer, 64, model.config)
     (train,), (scored,) = encoded["train"], encoded["validation"]
     whole = tokenizer.apply_chat_template(CHAT, tokenize=True, return_dict=False)
     assert train["input_ids"] == scored["input_ids"] == whole
@@ -90,15 +89,21 @@ def test_every_answer_of_a_chat_is_learned_and_the_last_is_scored(
 def test_a_chat_and_its_answer_apart(folders: dict[str, Path], tmp_path: Path) -> None:
     together = task_of(tmp_path, [{"messages": CHAT}], max_target=8)
     model, tokenizer = loaded(folders, "llama", together)
-    expected = encode(together, tokenizer, 64, model.config)
+    expected = together.encode(tokenizer, 64, model.config)
     for answer in ("the cat", CHAT[-1:]):
         apart = task_of(tmp_path, [{"prompt": CHAT[:-1], "completion": answer}], max_target=8)
-        found = encode(apart, tokenizer, 64, model.config)
+        found = apart.encode(tokenizer, 64, model.config)
         for split in ("train", "validation"):
             assert list(found[split]) == list(expected[split])
     for wrong, told in (
-        ({"prompt": CHAT, "completion": "the dog"}, "the chat ends with an answer, and the label"),
-        ({"prompt": "who ?", "completion": CHAT[-2:]}, "holds 2 messages; one, the assistant's"),
+        (
+            {"prompt": CHAT, "completion": "the dog"},
+            "the chat ends with a reply that differs from the label",
+        ),
+        (
+            {"prompt": "who ?", "completion": CHAT[-2:]},
+            "holds 2 messages; accepted: one, the assistant's",
+        ),
         ({"prompt": "who ?", "completion": CHAT[:1]}, "does not end with a message of the assis"),
         ({"prompt": [{"role": "user"}], "completion": "x"}, "message 1 is no {role"),
     ):
@@ -118,7 +123,7 @@ def test_instructions_with_an_input(folders: dict[str, Path], tmp_path: Path) ->
     ]
     task = task_of(tmp_path, rows, max_target=8)
     model, tokenizer = loaded(folders, "llama", task)
-    found = encode(task, tokenizer, 64, model.config)["validation"]
+    found = task.encode(tokenizer, 64, model.config)["validation"]
     prompts = [tokenizer.decode(row["prompt_ids"][1:]) for row in found]
     assert prompts == ["who runs? the dog", "who sees?"]
 
@@ -128,24 +133,24 @@ def test_a_template_that_refuses_a_chat(folders: dict[str, Path], tmp_path: Path
     model, tokenizer = loaded(folders, "llama", task)
     tokenizer.chat_template = "{{ raise_exception('no system here') }}"
     with pytest.raises(IwloraError, match=r"refuses a chat of system, user.*: no system here"):
-        encode(task, tokenizer, 64, model.config)
+        task.encode(tokenizer, 64, model.config)
     tokenizer.chat_template = None
     with pytest.raises(IwloraError, match="the tokenizer has no chat template"):
-        encode(task, tokenizer, 64, model.config)
+        task.encode(tokenizer, 64, model.config)
 
 
 def test_what_is_too_long_loses_its_beginning(folders: dict[str, Path], tmp_path: Path) -> None:
     long = {"prompt": "the dog " * 20 + "who ?", "completion": "a film " * 9}
     task = task_of(tmp_path, [long], max_target=6)
     model, tokenizer = loaded(folders, "llama", task)
-    (row,) = encode(task, tokenizer, 16, model.config)["validation"]
+    (row,) = task.encode(tokenizer, 16, model.config)["validation"]
     assert len(row["input_ids"]) == 16
     assert tokenizer.decode(row["input_ids"][1:]).startswith("dog the dog")
     assert learned(row, tokenizer) == "a film a film a film"
     assert tokenizer.decode(row["prompt_ids"]).endswith("dog who?")
     assert len(row["prompt_ids"]) == 16 - 6
     with pytest.raises(IwloraError, match="leaves no room for a prompt"):
-        encode(task, tokenizer, 6, model.config)
+        task.encode(tokenizer, 6, model.config)
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -156,8 +161,8 @@ def test_packed_rows_are_learned_as_if_apart(
     apart = task_of(tmp_path, PROMPTS, max_target=8)
     task = task_of(tmp_path, PROMPTS, max_target=8, packing=True)
     model, tokenizer = loaded(folders, name, task)
-    singles = encode(apart, tokenizer, 40, model.config)["train"]
-    packs = encode(task, tokenizer, 40, model.config)["train"]
+    singles = apart.encode(tokenizer, 40, model.config)["train"]
+    packs = task.encode(tokenizer, 40, model.config)["train"]
     assert len(packs) < len(singles) / 2
     assert max(packs["length"]) <= 40
     pieces = []
@@ -168,24 +173,24 @@ def test_packed_rows_are_learned_as_if_apart(
     assert sorted(pieces) == sorted((row["input_ids"], row["labels"]) for row in singles)
 
     def losses(rows: Any) -> torch.Tensor:
-        batch = collator(tokenizer, task, model)(list(rows))
-        return task.kind.loss(model(**inputs_of(batch)), batch["labels"])
+        batch = task.kind.collator(tokenizer, model)(list(rows))
+        return task.kind.loss(model(**model_inputs(batch)), batch["labels"])
 
     together, one_by_one = losses(packs), sum(losses([row]) for row in singles)
     torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-5)
 
-    collate = collator(tokenizer, task, model)
-    check_apart(model, packs, collate)
+    collate = task.kind.collator(tokenizer, model)
+    check_isolation(model, packs, collate)
     model.config.use_cache = True  # a cache makes transformers overlook where rows begin
     with pytest.raises(IwloraError, match=r"task\.kind\.packing=true: this model"):
-        check_apart(model, packs, collate)
+        check_isolation(model, packs, collate)
 
 
 def test_packing_is_refused_where_rows_would_mix(folders: dict[str, Path], tmp_path: Path) -> None:
     rows = task_of(tmp_path, PROMPTS).name
     kind = {"name": "instruction", "packing": True, "max_target": 8}
     for model, method, told in (
-        ("llama", "prefix", "with this method, lets a packed row see the one before it"),
+        ("llama", "prefix", "with this method, lets a packed row attend to the one before it"),
         ("t5", "lora", "is for decoders, and this model is an encoder-decoder"),
     ):
         settings = {
@@ -203,8 +208,8 @@ def test_packing_is_refused_where_rows_would_mix(folders: dict[str, Path], tmp_p
 def test_the_loss_is_the_model_s_own(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
     task = task_of(tmp_path, PROMPTS, max_target=8)
     model, tokenizer = loaded(folders, name, task)
-    rows = encode(task, tokenizer, 64, model.config)["validation"]
-    batch = collator(tokenizer, task, model)(list(rows))
+    rows = task.encode(tokenizer, 64, model.config)["validation"]
+    batch = task.kind.collator(tokenizer, model)(list(rows))
     found = task.kind.outputs(model, tokenizer, batch, final=False)
     for k, row in enumerate(rows):
         ids = torch.tensor([row["input_ids"]])
@@ -220,10 +225,10 @@ def test_answers_are_those_of_each_prompt_alone(
 ) -> None:
     task = task_of(tmp_path, PROMPTS, max_target=8, beams=beams, length_penalty=2.0, min_target=3)
     model, tokenizer = loaded(folders, name, task)
-    rows = encode(task, tokenizer, 64, model.config)["validation"]
-    batch = collator(tokenizer, task, model)(list(rows))
-    written = task.kind.outputs(model, tokenizer, batch, final=True)["written"]
-    answers = task.kind.answers(task, rows, rows, {"written": written}, tokenizer)
+    rows = task.encode(tokenizer, 64, model.config)["validation"]
+    batch = task.kind.collator(tokenizer, model)(list(rows))
+    written = task.kind.outputs(model, tokenizer, batch, final=True)["generated"]
+    answers = task.kind.predictions(Evaluation(task, rows, rows, {"generated": written}, tokenizer))
     options = {"num_beams": beams, "early_stopping": True} if beams > 1 else {}
     for row, answer in zip(rows, answers, strict=True):
         prompt = torch.tensor([row.get("prompt_ids", row["input_ids"])])
@@ -248,7 +253,7 @@ def test_an_answer_repeats_its_prompt_but_not_itself(
 ) -> None:
     task = task_of(tmp_path, PROMPTS[:1], no_repeat_ngram=1, max_target=8)
     model, tokenizer = loaded(folders, name, task)
-    (row,) = encode(task, tokenizer, 64, model.config)["validation"]
+    (row,) = task.encode(tokenizer, 64, model.config)["validation"]
     favourite = row["input_ids"][-1]
     words = model.get_output_embeddings()
 
@@ -260,8 +265,8 @@ def test_an_answer_repeats_its_prompt_but_not_itself(
             return logits + 50.0 * (torch.arange(logits.shape[-1]) == favourite)
 
     model.set_output_embeddings(Favouring())
-    batch = collator(tokenizer, task, model)([row])
-    ids = task.kind.outputs(model, tokenizer, batch, final=True)["written"][0].tolist()
+    batch = task.kind.collator(tokenizer, model)([row])
+    ids = task.kind.outputs(model, tokenizer, batch, final=True)["generated"][0].tolist()
     ids = ids[1:] if name == "t5" else ids
     assert ids[0] == favourite
     assert len(set(ids)) == len(ids)

@@ -1,0 +1,111 @@
+"""Collators: they pad encoded rows and make batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PAD_MULTIPLE = 8
+# The label of tokens that are not learned: the default ``ignore_index`` of torch's cross-entropy.
+IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True)
+class PaddingCollator:
+    """Pads rows on the right, to the longest row of the batch.
+
+    The length is rounded up to a multiple of 8 where ``max_length`` allows. ``labels`` that are
+    not among the padded fields become a tensor unchanged. A field that the rows lack is skipped.
+
+    Args:
+        pad_values: The fields to pad, and the value that pads each of them.
+        max_length: The longest padded row, in tokens.
+
+    Example:
+        >>> PaddingCollator({"input_ids": 0})([{"input_ids": [5, 6], "labels": 1}])["input_ids"]
+        tensor([[5, 6, 0, 0, 0, 0, 0, 0]])
+    """
+
+    pad_values: Mapping[str, int]
+    max_length: float = float("inf")
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any, **pad_values: int) -> PaddingCollator:
+        """A collator for what a tokenizer returns, and for further fields with their padding."""
+        fields = {
+            "input_ids": tokenizer.pad_token_id,
+            "attention_mask": 0,
+            "token_type_ids": tokenizer.pad_token_type_id,
+            **pad_values,
+        }
+        return cls(fields, tokenizer.model_max_length)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The batch of these encoded rows: tensors of shape (rows, padded length)."""
+        import torch
+
+        batch = {
+            name: torch.tensor(self._padded([row[name] for row in rows], value))
+            for name, value in self.pad_values.items()
+            if name in rows[0]
+        }
+        if "labels" in rows[0] and "labels" not in batch:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        return batch
+
+    def _padded(self, lists: Sequence[Sequence[int]], value: int) -> list[list[int]]:
+        width = max(len(items) for items in lists)
+        width = max(width, int(min(-(-width // PAD_MULTIPLE) * PAD_MULTIPLE, self.max_length)))
+        return [[*items, *[value] * (width - len(items))] for items in lists]
+
+
+@dataclass(frozen=True)
+class EncoderDecoderCollator:
+    """Batches for encoder-decoders: the decoder reads the target shifted by one token."""
+
+    tokenizer: Any
+    model: Any
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The batch of these encoded rows."""
+        batch = PaddingCollator.from_tokenizer(self.tokenizer, labels=IGNORE_INDEX)(rows)
+        if "labels" in batch:
+            shifted = self.model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
+            batch["decoder_input_ids"] = shifted
+        return batch
+
+
+@dataclass(frozen=True)
+class DecoderCollator:
+    """Batches for decoders: labels are shifted to the next token; prompts are padded left."""
+
+    tokenizer: Any
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The batch of these encoded rows."""
+        masked = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
+        if "labels" in rows[0]:
+            masked = [{**row, "labels": [*row["labels"][1:], IGNORE_INDEX]} for row in masked]
+        pad_right = PaddingCollator.from_tokenizer(
+            self.tokenizer, labels=IGNORE_INDEX, position_ids=0
+        )
+        batch = pad_right(masked)
+        if "position_ids" in rows[0]:
+            del batch["attention_mask"]  # it would hide where packed rows begin
+        if "prompt_ids" in rows[0]:
+            # Generation continues a prompt at its right end: reverse, pad, and reverse again.
+            reversed_rows = [
+                {
+                    "input_ids": row["prompt_ids"][::-1],
+                    "attention_mask": [1] * len(row["prompt_ids"]),
+                }
+                for row in rows
+            ]
+            padded = PaddingCollator.from_tokenizer(self.tokenizer)(reversed_rows)
+            batch["prompt_ids"] = padded["input_ids"].flip(1)
+            batch["prompt_mask"] = padded["attention_mask"].flip(1)
+        return batch

@@ -1,0 +1,177 @@
+"""Inferring the columns and the kind of a task in the user's files from names and first rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from iwlora.errors import IwloraError
+from iwlora.inputs.tabular import columns_of, read
+from iwlora.inputs.yaml_json import from_json
+from iwlora.tasks.kinds import KINDS, Kind
+from iwlora.tasks.kinds.classification import Classification
+from iwlora.tasks.kinds.multi_label import MultiLabel
+from iwlora.tasks.kinds.regression import Regression
+from iwlora.tasks.kinds.token_labels import TokenLabels
+
+if TYPE_CHECKING:
+    from iwlora.tasks.spec import TaskSpec
+
+# Kinds whose columns have usual names: (kind, text columns, possible names of the label column).
+# Without a name for the label, the label is in the text.
+COLUMN_NAMES: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
+    ("instruction", ("messages",), ()),
+    ("instruction", ("prompt",), ("completion", "response")),
+    ("instruction", ("instruction", "input"), ("output", "response")),
+    ("instruction", ("instruction",), ("output", "response")),
+    ("question-answering", ("question", "context"), ("answers", "answer")),
+    ("token-labels", ("tokens",), ("ner_tags", "tags", "labels", "pos_tags")),
+    ("token-labels", ("words",), ("ner_tags", "tags", "labels", "pos_tags")),
+    ("seq2seq", ("source",), ("target",)),
+    ("seq2seq", ("document",), ("summary",)),
+    ("seq2seq", ("article",), ("highlights", "summary")),
+    ("seq2seq", ("input",), ("output", "target")),
+    ("seq2seq", ("text",), ("summary",)),
+)
+TEXT_PAIRS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question", "answer"),
+    ("text1", "text2"),
+)
+SINGLE_TEXTS = ("text", "sentence", "review", "content", "comment", "tweet", "question", "document")
+LABELS = ("label", "labels", "class", "category", "target", "score", "rating", "sentiment")
+# The kind is inferred from this many rows.
+SAMPLE_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The kind of the task, and its columns; ``notes`` say what was inferred.
+
+    Without label columns the label is in the text (the last turn of a chat), unless ``unlabelled``.
+    """
+
+    kind: Kind
+    text: tuple[str, ...]
+    label: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    unlabelled: bool = False
+
+
+def infer_columns(spec: TaskSpec) -> Columns:
+    """The columns and the kind of ``spec``; what it leaves open is inferred where obvious.
+
+    Raises:
+        IwloraError: It is not obvious; the message names the columns of the file.
+    """
+    path = str(spec.train)
+    text = tuple(spec.text or ())
+    label = (spec.label,) if isinstance(spec.label, str) else tuple(spec.label or ())
+    names = [*text, *label] if text and label else columns_of(path)
+    usual = _usual_columns(names, text, label, spec.kind_name)
+    kind_name = spec.kind_name
+    if usual:
+        kind_name, text, label = usual
+    else:
+        text = text or _text_columns(names, label)
+        label = label or tuple(name for name in LABELS if name in names and name not in text)[:1]
+    if not text or not (label or usual):
+        unclear = "text" if not text else "label"
+        raise IwloraError(
+            f"{path}: it is not clear which column holds the {unclear}; give "
+            f"task.{unclear}=COLUMN (columns: {', '.join(names) or 'none'})"
+        )
+    kind = spec.build_kind(KINDS[kind_name or _infer_kind(path, text, label)]())
+    _check_count(kind, text, label)
+    return Columns(kind, text, label, _notes(spec, kind, text, label, names))
+
+
+def _notes(
+    spec: TaskSpec, kind: Kind, text: Sequence[str], label: Sequence[str], names: Sequence[str]
+) -> tuple[str, ...]:
+    """What was inferred, and which columns are not read."""
+    inferred = [f"text={' + '.join(text)}"] if not spec.text else []
+    inferred += [f"label={' + '.join(label)}"] if not spec.label and label else []
+    # Where the columns are given, classification is what a user expects without being told.
+    if spec.kind_name is None and (inferred or kind.name != Classification.name):
+        inferred.append(f"kind={kind.name}")
+    if not inferred:
+        return ()
+    unread = [name for name in names if name not in (*text, *label)]
+    rest = f"; not read: {', '.join(unread)}" if unread else ""
+    return (f"inferred from {spec.train}: {', '.join(inferred)}{rest}",)
+
+
+def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:
+    minimum, maximum = kind.text_columns
+    if not minimum <= len(text) <= maximum:
+        accepted = str(minimum) if minimum == maximum else f"{minimum} or {maximum}"
+        raise IwloraError(
+            f"task.text names {len(text)} columns; a task of kind {kind.name} has {accepted}"
+        )
+    if len(label) > 1 and not kind.several_label_columns:
+        raise IwloraError(
+            f"task.label names {len(label)} columns; a task of kind {kind.name} has one. Several "
+            "columns of 0 and 1 are for task.kind=multi-label"
+        )
+
+
+def _usual_columns(
+    names: Sequence[str], text: tuple[str, ...], label: tuple[str, ...], kind: str | None
+) -> tuple[str, tuple[str, ...], tuple[str, ...]] | None:
+    """The first entry of ``COLUMN_NAMES`` that fits the file and what the recipe gives."""
+    for name, texts, labels in COLUMN_NAMES:
+        if not set(texts) <= set(names) or (kind and kind != name) or (text and text != texts):
+            continue
+        # Another label makes another kind: columns text and mood are not text and summary.
+        if label and labels and not kind and not set(label) <= set(labels):
+            continue
+        label_columns = label or tuple(column for column in labels if column in names)[:1]
+        if label_columns or not labels:
+            return name, texts, label_columns
+    return None
+
+
+def _text_columns(names: Sequence[str], label: tuple[str, ...]) -> tuple[str, ...]:
+    candidates = [name for name in names if name not in label]
+    pair = next((pair for pair in TEXT_PAIRS if set(pair) <= set(candidates)), None)
+    if pair:
+        return pair
+    single = tuple(name for name in SINGLE_TEXTS if name in candidates)[:1]
+    return single or (tuple(candidates) if len(candidates) == 1 and label else ())
+
+
+def _infer_kind(path: str, text: tuple[str, ...], label: tuple[str, ...]) -> str:
+    """From the labels of the first rows: lists, numbers with a fraction, or classes."""
+    if len(label) > 1:
+        return MultiLabel.name
+    try:
+        rows = [values for _, values in islice(read(path, [*text, *label], []), SAMPLE_ROWS)]
+    except IwloraError:  # reading the whole file reports it, with the problems of the other files
+        return Classification.name
+    labels = [_parse_cell(values[-1]) for values in rows]
+    if any(isinstance(value, list) for value in labels):
+        first_text = _parse_cell(rows[0][0])
+        return TokenLabels.name if isinstance(first_text, list) else MultiLabel.name
+    if any(isinstance(value, float) and not value.is_integer() for value in labels) and all(
+        isinstance(value, (int, float)) for value in labels
+    ):
+        return Regression.name
+    return Classification.name
+
+
+def _parse_cell(value: Any) -> Any:
+    """The number or list in a cell of text, where it is one in JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = from_json(value)
+    except ValueError:
+        return value
+    return parsed if isinstance(parsed, (int, float, list)) else value

@@ -1,0 +1,181 @@
+"""The grammar of ``builtin/entailment``: sentences with their meanings, by phenomenon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import permutations, product
+from random import Random
+
+from iwlora.tasks.corpora.entailment_inference import (
+    MONOTONE,
+    Claim,
+    Fact,
+    Meaning,
+    Quantified,
+)
+
+NOUNS = ("king", "nurse", "pilot", "chef", "thief", "child", "robot", "lawyer", "farmer", "ghost")
+ADJECTIVES = ("young", "tall", "famous", "clever")
+ADVERBS = ("today", "twice", "outside")
+# Past tense, which is also the passive participle -> base form.
+VERBS = {
+    "praised": "praise", "helped": "help", "called": "call",
+    "followed": "follow", "visited": "visit", "watched": "watch",
+}  # fmt: skip
+INTRANSITIVES = ("laughed", "slept", "danced", "waited")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """An English sentence, and its meaning: the claims that all hold."""
+
+    text: str
+    meaning: Meaning
+
+
+def _say(text: str, *claims: Claim) -> Sentence:
+    return Sentence(f"{text[0].upper()}{text[1:]}.", frozenset(claims))
+
+
+def _claim(verb: str, agent: str, patient: str = "", holds: bool = True) -> Claim:
+    return frozenset({Fact(verb, agent, patient, holds)})
+
+
+def _active(verb: str, agent: str, patient: str) -> Sentence:
+    return _say(f"the {agent} {verb} the {patient}", _claim(verb, agent, patient))
+
+
+def _passive(verb: str, agent: str, patient: str) -> Sentence:
+    return _say(f"the {patient} was {verb} by the {agent}", _claim(verb, agent, patient))
+
+
+def _negated(verb: str, agent: str, patient: str) -> Sentence:
+    negation = _claim(verb, agent, patient, holds=False)
+    return _say(f"the {agent} did not {VERBS[verb]} the {patient}", negation)
+
+
+# A scene draws a lexicon (nouns and verbs), and lists the premises that use all of it and the
+# hypotheses that it allows. A sentence that is listed twice is drawn twice as often.
+Scene = tuple[frozenset[str], list[Sentence], list[Sentence]]
+
+
+def _word_order(rng: Random) -> Scene:
+    nouns, verb = rng.sample(NOUNS, 2), rng.choice(list(VERBS))
+    premises, hypotheses = [], []
+    for a, b in permutations(nouns):
+        fact = _claim(verb, a, b)
+        premises += [
+            _say(f"it was the {a} who {verb} the {b}", fact),
+            _say(f"it was the {b} that the {a} {verb}", fact),
+            _say(f"the {a} was the one who {verb} the {b}", fact),
+            _say(f"the one the {a} {verb} was the {b}", fact),
+            _say(f"what the {a} did was {VERBS[verb]} the {b}", fact),
+        ]
+        hypotheses.append(_active(verb, a, b))
+    return frozenset([*nouns, verb]), premises, hypotheses
+
+
+def _passives(rng: Random) -> Scene:
+    nouns, verb = rng.sample(NOUNS, 2), rng.choice(list(VERBS))
+    premises, hypotheses = [], []
+    for a, b in permutations(nouns):
+        fact = _claim(verb, a, b)
+        premises += [
+            _passive(verb, a, b),
+            _say(f"it was the {b} who was {verb} by the {a}", fact),
+            _say(f"the {b} was the one who was {verb} by the {a}", fact),
+            _say(f"the one the {b} was {verb} by was the {a}", fact),
+        ]
+        hypotheses += [_active(verb, a, b), *[_passive(verb, a, b)] * 3]
+    return frozenset([*nouns, verb]), premises, hypotheses
+
+
+def _relative_clauses(rng: Random) -> Scene:
+    nouns, verb, does = rng.sample(NOUNS, 2), rng.choice(list(VERBS)), rng.choice(INTRANSITIVES)
+    premises, hypotheses = [], []
+    for a, b in permutations(nouns):
+        fact, a_does, b_does = _claim(verb, a, b), _claim(does, a), _claim(does, b)
+        premises += [
+            _say(f"the {a} who {verb} the {b} {does}", fact, a_does),
+            _say(f"the {a} who {does} {verb} the {b}", fact, a_does),
+            _say(f"the {b} whom the {a} {verb} {does}", fact, b_does),
+            _say(f"the {a} {verb} the {b} who {does}", fact, b_does),
+        ]
+        hypotheses += [_say(f"the {a} {does}", a_does), _active(verb, a, b)]
+    return frozenset([*nouns, verb, does]), premises, hypotheses
+
+
+def _conjunction(rng: Random) -> Scene:
+    (a, b, c), verb = rng.sample(NOUNS, 3), rng.choice(list(VERBS))
+    premises, hypotheses = [], []
+    for p, q in permutations([a, b]):
+        to_c = Fact(verb, p, c), Fact(verb, q, c)
+        by_c = Fact(verb, c, p), Fact(verb, c, q)
+        either = [
+            _say(f"the {p} or the {q} {verb} the {c}", frozenset(to_c)),
+            _say(f"the {c} {verb} the {p} or the {q}", frozenset(by_c)),
+        ]
+        both = [
+            _say(f"the {p} and the {q} {verb} the {c}", *[frozenset({f}) for f in to_c]),
+            _say(f"the {c} {verb} the {p} and the {q}", *[frozenset({f}) for f in by_c]),
+        ]
+        premises += [*either, *both, *both]
+        hypotheses += [*either, *[_active(verb, p, c), _active(verb, c, p)] * 2]
+    return frozenset([a, b, c, verb]), premises, hypotheses
+
+
+def _negation(rng: Random) -> Scene:
+    (a, b, c), verb = rng.sample(NOUNS, 3), rng.choice(list(VERBS))
+    premises, hypotheses = [], []
+    for p, q in permutations([a, b]):
+        p_c, not_p_c = (_claim(verb, p, c, holds) for holds in (True, False))
+        q_c, not_q_c = (_claim(verb, q, c, holds) for holds in (True, False))
+        c_p, not_c_p = (_claim(verb, c, p, holds) for holds in (True, False))
+        c_q, not_c_q = (_claim(verb, c, q, holds) for holds in (True, False))
+        same_for_both = [
+            _say(f"the {p} and the {q} {verb} the {c}", p_c, q_c),
+            _say(f"neither the {p} nor the {q} {verb} the {c}", not_p_c, not_q_c),
+            _say(f"the {c} {verb} the {p} and the {q}", c_p, c_q),
+            _say(f"the {c} {verb} neither the {p} nor the {q}", not_c_p, not_c_q),
+        ]
+        premises += [
+            _say(f"the {p} but not the {q} {verb} the {c}", p_c, not_q_c),
+            _say(f"the {c} {verb} the {p} but not the {q}", c_p, not_c_q),
+            *same_for_both,
+            *same_for_both,
+        ]
+        for sentence in (_active, _negated):
+            hypotheses += [sentence(verb, p, c), sentence(verb, c, p)]
+    return frozenset([a, b, c, verb]), premises, hypotheses
+
+
+def _quantifiers(rng: Random) -> Scene:
+    (noun, patient), verb = rng.sample(NOUNS, 2), rng.choice(list(VERBS))
+    adjectives = ["", *rng.sample(ADJECTIVES, 2)]
+    adverbs = ["", rng.choice(ADVERBS)]
+    action = f"{verb} the {patient}"
+    sentences = [
+        _say(
+            " ".join(filter(None, [quantifier, adjective, noun, action, adverb])),
+            Quantified(
+                quantifier,
+                frozenset(filter(None, [noun, adjective])),
+                frozenset(filter(None, [action, adverb])),
+            ),
+        )
+        for quantifier, adjective, adverb in product(MONOTONE, adjectives, adverbs)
+    ]
+    return frozenset([noun, patient, verb]), sentences, sentences
+
+
+# (share in train, share in validation and test, scene) of each phenomenon. Who did what to whom is
+# what a linear probe does worst, so it has the largest share of the scored rows.
+PHENOMENA: dict[str, tuple[int, int, Callable[[Random], Scene]]] = {
+    "word order": (1, 5, _word_order),
+    "passive": (1, 5, _passives),
+    "relative clause": (1, 5, _relative_clauses),
+    "conjunction": (1, 2, _conjunction),
+    "negation": (1, 1, _negation),
+    "quantifier": (1, 1, _quantifiers),
+}

@@ -1,0 +1,134 @@
+"""The description of a task: splits, balance, lengths, truncation and duplicates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iwlora.tasks.task import Task
+
+if TYPE_CHECKING:
+    import datasets
+
+# The lengths of at most this many rows of a split are measured.
+MEASURED_ROWS = 20_000
+_LINE_WIDTH = 100
+_LISTED_CLASSES = 20
+
+
+def describe_task(task: Task, tokenizer: Any, max_length: int, config: Any) -> str:
+    """The text that ``iwlora tasks show`` prints.
+
+    Args:
+        task: The task to describe.
+        tokenizer: The tokenizer whose tokens are counted.
+        max_length: ``train.max_length``, in tokens.
+        config: The configuration of the model.
+    """
+    lines = [f"{task.name}: {task.kind.name}, metrics {', '.join(task.metrics)}"]
+    lines += [f"columns: {', '.join(task.text)}; reported on {', '.join(task.reported)}"]
+    lines += [f"note: {note}" for note in task.notes]
+    for name, split in task.splits.items():
+        lines += ["", f"{name}: {len(split):,} rows", f"  labels   {_balance(task, split)}"]
+        lines += [f"  {line}" for line in _lengths(task, split, tokenizer, max_length, config)]
+    lines += ["", *duplicates(task)]
+    return "\n".join(fill(line, _LINE_WIDTH, subsequent_indent=" " * 11) for line in lines)
+
+
+def duplicates(task: Task) -> list[str]:
+    """One line per split: how many of its rows have the texts of a training row.
+
+    Example:
+        >>> from iwlora.tasks.splits import dataset_from_rows
+        >>> split = dataset_from_rows(["text"], [("a", 0), ("b", 1)])
+        >>> splits = {"train": split, "test": split.select([1])}
+        >>> duplicates(Task("t", ("text",), ("x", "y"), ("accuracy",), splits=splits))[1]
+        'test: 1 of 1 rows have the texts of a training row, 0 of them with another label'
+    """
+    train_texts: set[bytes] = set()
+    train_rows: set[bytes] = set()
+    repeated = 0
+    for texts, row in _hashes(task, task.splits["train"]):
+        repeated += texts in train_texts
+        train_texts.add(texts)
+        train_rows.add(row)
+    lines = [f"train: {repeated} rows repeat the texts of an earlier row"]
+    for name, split in task.splits.items():
+        if name != "train":
+            copies = [row for texts, row in _hashes(task, split) if texts in train_texts]
+            relabelled = sum(row not in train_rows for row in copies)
+            lines.append(
+                f"{name}: {len(copies)} of {len(split):,} rows have the texts of a training row, "
+                f"{relabelled} of them with another label"
+            )
+    return lines
+
+
+def _hashes(task: Task, split: datasets.Dataset) -> Iterator[tuple[bytes, bytes]]:
+    """(hash of the texts, hash of texts and label) of each row: hashes take less memory."""
+    for batch in split.iter(4096):
+        for *texts, label in zip(*(batch[name] for name in (*task.text, "label")), strict=True):
+            yield _hash(texts), _hash([texts, label])
+
+
+def _hash(value: Any) -> bytes:
+    return hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
+
+
+def _balance(task: Task, split: datasets.Dataset) -> str:
+    """Rows of each class; the range of numbers; the lengths of texts."""
+    stored = split.select_columns("label")["label"][:]  # without it the texts are read too
+    labels = [task.kind.readable_label(task, label) for label in stored]
+    if labels and isinstance(labels[0], float):
+        mean = sum(labels) / len(labels)
+        return f"{min(labels):g} to {max(labels):g}, mean {mean:.3g}"
+    if not task.labels:
+        if labels and isinstance(labels[0], list):
+            counts = [len(answers) for answers in labels]
+            return f"answers {_quantiles(counts)}; {counts.count(0):,} rows without one"
+        return f"words of the target {_quantiles([len(text.split()) for text in labels])}"
+    rows = Counter(
+        name for label in labels for name in (label if isinstance(label, list) else [label])
+    )
+    total = max(sum(rows.values()), 1)
+    parts = [f"{k} {rows[k]:,} ({rows[k] / total:.1%})" for k in task.labels[:_LISTED_CLASSES]]
+    more = len(task.labels) - _LISTED_CLASSES
+    return ", ".join(parts) + (f" and {more} more classes" if more > 0 else "")
+
+
+def _lengths(
+    task: Task, split: datasets.Dataset, tokenizer: Any, max_length: int, config: Any
+) -> list[str]:
+    """Tokens of the rows without truncation, and what ``max_length`` cuts off."""
+    rows = split.select(range(min(MEASURED_ROWS, len(split))))
+    limit, tokenizer.model_max_length = tokenizer.model_max_length, 10**9
+    try:
+        encoded = task.kind.encode(task, rows, tokenizer, 10**8, config, training=False)
+    finally:
+        tokenizer.model_max_length = limit
+    sizes = np.asarray(encoded["length"][:])
+    excess = np.maximum(sizes - max_length, 0)
+    longer, fraction = np.count_nonzero(excess), excess.sum() / sizes.sum()
+    of = "" if len(rows) == len(split) else f" (of the first {len(rows):,} rows)"
+    lines = [
+        f"tokens   {_quantiles(sizes)}{of}",
+        f"at {max_length:<6}{longer:,} rows are longer ({longer / len(sizes):.1%}), "
+        f"{fraction:.1%} of all tokens {task.kind.overflow}",
+    ]
+    targets, max_target = task.kind.target_lengths(rows, tokenizer)
+    if targets:
+        cut = sum(size > max_target for size in targets)
+        lines.append(f"targets  {_quantiles(targets)} tokens; {cut:,} are longer than {max_target}")
+    return lines
+
+
+def _quantiles(sizes: Any) -> str:
+    minimum, median, q95, maximum = (
+        np.quantile(np.asarray(sizes), [0, 0.5, 0.95, 1]).round().astype(int)
+    )
+    return f"{minimum} to {maximum}, median {median}, 95% at most {q95}"

@@ -1,0 +1,244 @@
+"""The contract of a kind of task: how rows are parsed, encoded, learned, predicted and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from iwlora.tasks.collators import PaddingCollator
+from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.schema import TaskSchema
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+Batch = Mapping[str, "Tensor"]
+Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, "Tensor"]]
+Prediction = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows of a task, and what a model computed for them.
+
+    Args:
+        schema: The schema of the task.
+        rows: The rows as they are in the split.
+        encoded: The rows as ``Kind.encode`` returned them.
+        outputs: What ``Kind.outputs`` returned for all of them, as NumPy arrays.
+        tokenizer: The tokenizer of the model.
+    """
+
+    schema: TaskSchema
+    rows: datasets.Dataset
+    encoded: datasets.Dataset
+    outputs: Mapping[str, Any]
+    tokenizer: Any
+
+    @property
+    def labels(self) -> list[Any]:
+        """The encoded label of each row."""
+        labels: list[Any] = self.rows["label"][:]
+        return labels
+
+
+class Kind(BaseModel):
+    """Base class of all kinds of tasks.
+
+    An instance holds the options of one task, validated when it is created. The fields of a
+    subclass are its options, named as in a recipe below ``task.kind``. To add a kind, write one
+    subclass in one file and add one row to ``KINDS``; no other code compares the name of a kind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    text_columns: ClassVar[tuple[int, int]] = (1, 2)
+    """The smallest and the largest number of text columns."""
+    several_label_columns: ClassVar[bool] = False
+    """Whether a task may have several label columns, one per class."""
+    min_classes: ClassVar[int] = 0
+    """The smallest number of classes."""
+    overflow: ClassVar[str] = "are cut off"
+    """What happens to the tokens of a row after ``train.max_length``."""
+
+    default_metrics: ClassVar[tuple[str, ...]] = ()
+    auto_class_name: ClassVar[str] = ""
+    """The Auto class of transformers that loads a model with this kind's head."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of a task in the user's own files, the primary one first."""
+        return self.default_metrics
+
+    def metrics_for(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The metrics of a task with these classes."""
+        return self.metrics
+
+    # Rows of the user's own files.
+
+    def parse_text(self, value: Any) -> Any:
+        """The text in a cell of the first text column.
+
+        Raises:
+            ValueError: The cell holds something else; the message completes "column X ...".
+        """
+        return parse_text(value)
+
+    def parse_second_text(self, value: Any) -> Any:
+        """The text in a cell of the second text column, as ``parse_text``."""
+        return self.parse_text(value)
+
+    def parse_label(self, value: Any) -> Any:
+        """The label in a cell of the label column, with class names; raises as ``parse_text``."""
+        raise NotImplementedError
+
+    def label_from_text(self, text: Any) -> Any:
+        """The label of a file without a label column; ``ValueError`` where the kind needs one."""
+        raise ValueError("needs a label column; give task.label=COLUMN")
+
+    def complete_label(self, texts: Sequence[Any], label: Any) -> Any:
+        """The label, completed by what the texts say; ``ValueError`` where the two disagree."""
+        return label
+
+    def class_names(self, label: Any) -> Sequence[str]:
+        """The class names in a parsed label; empty where the task has no classes."""
+        return ()
+
+    def encode_label(self, label: Any, ids: Mapping[str, int]) -> Any:
+        """A parsed label with class ids in place of class names."""
+        return label
+
+    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
+        """Arrow types of a text, of a parsed label, and of an encoded label."""
+        raise NotImplementedError
+
+    def target_lengths(
+        self, rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> tuple[Sequence[int], int]:
+        """(tokens of each target, how many of them are learned), where targets are texts."""
+        return (), 0
+
+    # The model.
+
+    def auto_class(self, config: Any) -> Any:
+        """The Auto class of transformers that loads the model with this kind's head.
+
+        Raises:
+            IwloraError: A model with this configuration cannot do this kind of task.
+        """
+        import transformers
+
+        return getattr(transformers, self.auto_class_name)
+
+    def checkpoint_key_mapping(self, config: Any) -> dict[str, str] | None:
+        """``key_mapping`` for ``from_pretrained``: parameter names in a checkpoint to those in
+        the model with this kind's head; None where they are the same."""
+        return None
+
+    def configure(self, config: Any, labels: Sequence[str]) -> None:
+        """Set the size of the head, and the names of its classes, in a model's configuration."""
+        if labels:
+            config.num_labels = len(labels)
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {name: index for index, name in enumerate(labels)}
+
+    def check_model(self, model: Any, rows: datasets.Dataset, collate: Collator) -> None:
+        """Raise ``IwloraError`` where the model, with its adapter, cannot learn encoded rows."""
+
+    # Learning.
+
+    def encode(
+        self,
+        schema: TaskSchema,
+        rows: datasets.Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        config: Any,
+        training: bool,
+    ) -> datasets.Dataset:
+        """Rows as token ids, for the collator.
+
+        One row may become several rows, and with ``training`` several rows may become one.
+
+        Args:
+            schema: The schema of the task.
+            rows: The text columns, and ``label`` where the rows have labels.
+            tokenizer: The tokenizer of the model.
+            max_length: The longest encoded row, in tokens.
+            config: The configuration of the model.
+            training: Whether the rows are trained on; otherwise they are scored.
+
+        Returns:
+            The fields that the collator reads, ``length`` in tokens, and ``labels`` where the rows
+            have a ``label``.
+
+        Raises:
+            IwloraError: The tokenizer or the model does not support ``max_length``.
+        """
+        raise NotImplementedError
+
+    def collator(self, tokenizer: Any, model: Any) -> Collator:
+        """The function that makes a padded batch of encoded rows: model inputs and ``labels``."""
+        return PaddingCollator.from_tokenizer(tokenizer)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """The loss of a batch, summed over its ``count(labels)`` items, in float32."""
+        raise NotImplementedError
+
+    def count(self, labels: Tensor) -> Tensor:
+        """The number of items over which the loss of a batch is averaged."""
+        return labels.new_tensor(labels.numel())
+
+    def batch_loss(self, model: Any, batch: Batch) -> Tensor:
+        """The mean loss of a batch: the function that ``iwlora.measure`` differentiates."""
+        outputs = model(**model_inputs(batch))
+        return self.loss(outputs, batch["labels"]) / self.count(batch["labels"])
+
+    # Predictions and scores.
+
+    def outputs(self, model: Any, tokenizer: Any, batch: Batch, final: bool) -> dict[str, Tensor]:
+        """What the model computes for each row of a batch; the first axis is the row.
+
+        Labels are not needed. ``final`` is False while training goes on: then slow outputs, such
+        as generated texts, are left out.
+        """
+        return {"logits": model(**model_inputs(batch)).logits.float()}
+
+    def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
+        """The columns of each row's prediction.
+
+        Args:
+            evaluation: The rows, and what the model computed for them.
+            probabilities: Whether to return probabilities of classes instead of logits.
+        """
+        raise NotImplementedError
+
+    def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """The metrics of the task and ``loss``, each over all rows.
+
+        Raises:
+            IwloraError: The outputs are not finite.
+        """
+        raise NotImplementedError
+
+    def readable_label(self, schema: TaskSchema, label: Any) -> Any:
+        """A label as the file of predictions shows it: class names instead of ids."""
+        return label
+
+
+def model_inputs(batch: Batch) -> dict[str, Tensor]:
+    """The part of a batch that is passed to the model.
+
+    >>> sorted(model_inputs({"input_ids": None, "labels": None, "prompt_ids": None}))
+    ['input_ids']
+    """
+    not_passed = ("labels", "prompt_ids", "prompt_mask")
+    return {name: value for name, value in batch.items() if name not in not_passed}

@@ -1,0 +1,86 @@
+"""Loading the task that a recipe names, with its limits and its held-out rows."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from iwlora.errors import IwloraError
+from iwlora.tasks.registry import CORPORA
+from iwlora.tasks.spec import TaskSpec
+from iwlora.tasks.splits import first_shuffled, stratified_split
+from iwlora.tasks.task import Task
+from iwlora.tasks.user_files import load_user_files
+
+# The same rows are scored for every seed, so that scores differ between seeds by training alone.
+VALIDATION_SEED = 0
+
+
+def load(spec: TaskSpec, seed: int) -> Task:
+    """Load the task that ``spec`` names.
+
+    Args:
+        spec: The ``task:`` part of a recipe.
+        seed: Seeds the shuffle of the training rows before ``max_train`` limits them.
+
+    Raises:
+        IwloraError: Data are missing or malformed; the message names file and line.
+
+    Example:
+        >>> task = load(TaskSpec(name="builtin/entailment", max_train=100), seed=0)
+        >>> task.text, len(task.splits["train"]), task.reported
+        (('premise', 'hypothesis'), 100, ('test',))
+    """
+    if spec.train:
+        task = load_user_files(spec)
+    else:
+        name = str(spec.name)
+        task = _with_kind(CORPORA[name].load(name, spec.data_dir), spec)
+    if spec.holdout is not None:
+        task = _with_holdout(task, spec.holdout, spec.max_train)
+    if spec.selection is not None:
+        task = _with_selection(task, spec.selection)
+    splits = dict(task.splits)
+    for name, split in task.splits.items():
+        if name == "train":
+            splits[name] = first_shuffled(split, spec.max_train, seed)
+        elif name.startswith("validation") or name == "selection":
+            splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
+    return replace(task, splits=splits)
+
+
+def _with_kind(task: Task, spec: TaskSpec) -> Task:
+    """The task with the options of its kind that the recipe sets."""
+    kind = spec.build_kind(task.kind)
+    metrics = task.metrics if kind.metrics == task.kind.metrics else kind.metrics
+    return replace(task, kind=kind, metrics=metrics)
+
+
+def _with_holdout(task: Task, fraction: float, max_train: int | None) -> Task:
+    """The task that is scored on ``fraction`` of its training rows, and trained on the others.
+
+    The fraction counts from the rows that training would use, at most ``max_train``.
+    """
+    rows = task.splits["train"]
+    count = round(fraction * min(max_train or len(rows), len(rows)))
+    if not 0 < count < len(rows):
+        raise IwloraError(
+            f"task.holdout={fraction} of {len(rows)} training rows leaves nothing to "
+            f"{'train on' if count else 'score'}"
+        )
+    order = list(range(len(rows)))
+    random.Random(VALIDATION_SEED).shuffle(order)
+    parts = {"train": sorted(order[count:]), "validation": sorted(order[:count])}
+    return replace(task, splits={name: rows.select(index) for name, index in parts.items()})
+
+
+def _with_selection(task: Task, fraction: float) -> Task:
+    """The task with ``fraction`` of each class of its training rows in a split ``selection``."""
+    rows = task.splits["train"]
+    train, selection = stratified_split(rows, fraction, VALIDATION_SEED)
+    if not len(train) or not len(selection):
+        raise IwloraError(
+            f"task.selection={fraction} of {len(rows)} training rows leaves nothing to "
+            f"{'select on' if len(train) else 'train on'}"
+        )
+    return replace(task, splits={**task.splits, "train": train, "selection": selection})

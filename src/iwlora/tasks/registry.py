@@ -1,0 +1,53 @@
+"""The registry of named tasks, as ``iwlora tasks`` lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from iwlora.tasks.corpora import entailment, glue, squad, summarization, superglue, translation
+from iwlora.tasks.corpora.corpus import Corpus
+from iwlora.tasks.kinds import KINDS
+
+CORPORA: Mapping[str, Corpus] = {
+    name: corpus
+    for module in (entailment, glue, superglue, squad, summarization, translation)
+    for name, corpus in sorted(module.TASKS.items())
+}
+
+
+class TaskListing(NamedTuple):
+    """One line of ``iwlora tasks``; the first of ``metrics`` is the primary one."""
+
+    name: str
+    summary: str
+    metrics: tuple[str, ...]
+    splits: tuple[str, ...]
+    kind: str
+
+
+def names() -> tuple[str, ...]:
+    """The names that ``task.name`` accepts.
+
+    >>> names()[:3], len(names())
+    (('builtin/entailment', 'glue/cola', 'glue/mnli'), 20)
+    """
+    return tuple(CORPORA)
+
+
+def list_tasks() -> tuple[TaskListing, ...]:
+    """One line for each named task, and one for each kind of task in the user's own files.
+
+    >>> list_tasks()[1].metrics
+    ('matthews_correlation',)
+    """
+    named = [
+        TaskListing(name, corpus.summary, corpus.metrics, corpus.splits, corpus.kind.name)
+        for name, corpus in CORPORA.items()
+    ]
+    splits = ("train", "validation", "test")
+    own = [
+        TaskListing("(your files)", kind.summary, kind().metrics, splits, kind.name)
+        for kind in KINDS.values()
+    ]
+    return (*named, *own)

@@ -1,0 +1,102 @@
+"""Splits as ``datasets.Dataset`` objects in memory: creating, limiting and dividing them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from iwlora.tasks.kinds.classification import Classification
+from iwlora.tasks.kinds.contract import Kind
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
+
+
+def dataset_from_rows(
+    text: Sequence[str], rows: Sequence[Sequence[Any]], kind: Kind | None = None
+) -> datasets.Dataset:
+    """A split in memory from rows of texts and a label.
+
+    Args:
+        text: The names of the text columns.
+        rows: One sequence ``(*texts, label)`` per row.
+        kind: Gives the types of the columns; None: classification, with class ids as labels.
+
+    Example:
+        >>> dataset_from_rows(["premise", "hypothesis"], [("It rains.", "It is wet.", 0)])[0]
+        {'premise': 'It rains.', 'hypothesis': 'It is wet.', 'label': 0}
+    """
+    import pyarrow
+
+    text_type, _, label_type = (kind or Classification()).arrow_types()
+    types = [*[text_type] * len(text), label_type]
+    names = [*text, "label"]
+    values: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
+    arrays = [
+        pyarrow.array(column, type_)
+        for column, type_ in zip(values or [[] for _ in names], types, strict=True)
+    ]
+    return in_memory(pyarrow.table(arrays, names=names))
+
+
+def in_memory(table: pyarrow.Table) -> datasets.Dataset:
+    """An Arrow table as a split.
+
+    The fingerprint is random: ``datasets`` would copy the whole table to compute one.
+    """
+    import datasets
+    from datasets.fingerprint import generate_random_fingerprint
+
+    fingerprint = generate_random_fingerprint()
+    return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=fingerprint)
+
+
+def first_shuffled(split: datasets.Dataset, limit: int | None, seed: int) -> datasets.Dataset:
+    """The first ``limit`` rows of ``split`` after a seeded shuffle; None: all rows, in order.
+
+    A larger limit with the same seed only adds rows.
+
+    Example:
+        >>> split = dataset_from_rows(["sentence"], [(str(i), 0) for i in range(9)])
+        >>> few, more = (first_shuffled(split, n, seed=1)["sentence"] for n in (2, 4))
+        >>> list(more)[:2] == list(few)
+        True
+    """
+    if limit is None or limit >= len(split):
+        return split
+    order = list(range(len(split)))
+    random.Random(seed).shuffle(order)
+    return split.select(order[:limit])
+
+
+def stratified_split(
+    split: datasets.Dataset, fraction: float, seed: int = 0
+) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Divide a split into (the remaining rows, ``fraction`` of each class), chosen by ``seed``.
+
+    Of a class with n rows, ⌊fraction · n⌋ are held out. A task without class ids counts as one
+    class. Both parts keep the order of the rows.
+
+    Example:
+        >>> split = dataset_from_rows(["sentence"], [(str(i), i % 2) for i in range(20)])
+        >>> rest, held_out = stratified_split(split, 0.1)
+        >>> len(rest), sorted(held_out["label"])
+        (18, [0, 1])
+    """
+    import datasets
+    import numpy as np
+
+    order = list(range(len(split)))
+    random.Random(seed).shuffle(order)
+    classes = np.zeros(len(split), dtype=np.int64)
+    if split.features["label"] == datasets.Value("int64"):
+        classes = np.asarray(split["label"][:])
+    quota = {k: int(fraction * n + 1e-9) for k, n in enumerate(np.bincount(classes).tolist())}
+    held_out = np.zeros(len(split), dtype=bool)
+    for index in order:
+        if quota[classes[index]] > 0:
+            quota[classes[index]] -= 1
+            held_out[index] = True
+    return split.select(np.flatnonzero(~held_out)), split.select(np.flatnonzero(held_out))

@@ -1,0 +1,220 @@
+"""The user's own files as a task, and rows to predict."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from iwlora.errors import IwloraError
+from iwlora.inputs.lines import raise_all
+from iwlora.inputs.tabular import place, read, splits_of
+from iwlora.tasks.column_inference import Columns, infer_columns
+from iwlora.tasks.kinds import Kind
+from iwlora.tasks.spec import TaskSpec
+from iwlora.tasks.splits import in_memory, stratified_split
+from iwlora.tasks.task import Task
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
+
+# Without a validation file this fraction of each class is held out. The seed of the choice is the
+# same for all runs, so that their scores are comparable.
+HELD_OUT = 0.1
+# Rows that are Python objects at a time, before Arrow stores them.
+CHUNK_ROWS = 4096
+# Reading stops after this many malformed rows.
+MAX_PROBLEMS = 1000
+
+
+@dataclass(frozen=True)
+class ParsedFile:
+    """The parsed rows of a file, and the line of each."""
+
+    path: str
+    line_numbers: array[int]
+    rows: pyarrow.Table
+
+    def location(self, row: int) -> str:
+        """The file and line of a row, for an error message."""
+        return place(self.path, self.line_numbers[row])
+
+
+def load_user_files(spec: TaskSpec) -> Task:
+    """The task in the user's files.
+
+    Class ids follow the sorted class names, numbers by value. Columns and kind that ``spec`` leaves
+    open are inferred; ``notes`` say so. Without a validation file a tenth of each class of train is
+    held out, the same rows for every seed.
+
+    Raises:
+        IwloraError: Lists what is wrong with the files.
+    """
+    columns = infer_columns(spec)
+    files: dict[str, ParsedFile] = {}
+    problems: list[str] = []
+    for split, path in _paths(spec).items():
+        try:
+            files[split] = parse_file(path, columns, split)
+        except IwloraError as error:
+            problems.append(str(error))
+    raise_all(problems)
+    labels = _class_names(files["train"], columns)
+    splits, notes = {}, columns.notes
+    for split, file in files.items():
+        splits[split] = _with_class_ids(file, columns.kind, labels, str(spec.train), problems)
+    raise_all(problems)
+    if "validation" not in splits:
+        total = len(splits["train"])
+        splits["train"], splits["validation"] = stratified_split(splits["train"], HELD_OUT)
+        held_out = len(splits["validation"])
+        if not held_out:
+            raise IwloraError(
+                f"{spec.train}: no class has {round(1 / HELD_OUT)} rows, so a tenth cannot be held "
+                "out for validation; give task.validation=FILE"
+            )
+        notes = (*notes, f"validation: {held_out} of the {total} rows of {spec.train}, held out")
+    return Task(
+        name=str(spec.train),
+        text=columns.text,
+        labels=labels,
+        metrics=columns.kind.metrics_for(labels),
+        kind=columns.kind,
+        splits={name: splits[name] for name in ("train", "validation", "test") if name in splits},
+        notes=notes,
+    )
+
+
+def read_rows(path: str, text: Sequence[str], kind: Kind) -> datasets.Dataset:
+    """Read rows to predict, without labels.
+
+    Args:
+        path: CSV, TSV, JSON Lines, Parquet, or a folder that ``datasets`` saved.
+        text: The text columns of the task.
+        kind: Parses the texts.
+
+    Raises:
+        IwloraError: A row cannot be read; the message names file and line.
+    """
+    columns = Columns(kind, tuple(text), (), unlabelled=True)
+    return in_memory(parse_file(path, columns, "train").rows)
+
+
+def _paths(spec: TaskSpec) -> dict[str, str]:
+    """{split: path}; a folder of several splits provides those that the recipe does not name."""
+    train = str(spec.train)
+    paths = {"train": train, "validation": spec.validation, "test": spec.test}
+    for split in splits_of(train):
+        if split in paths and paths[split] is None:
+            paths[split] = train
+    return {split: path for split, path in paths.items() if path is not None}
+
+
+def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
+    """Read a file in chunks into Arrow's memory; labels stay class names."""
+    import pyarrow
+
+    text_type, label_type, _ = columns.kind.arrow_types()
+    fields = [(name, text_type) for name in columns.text]
+    fields += [] if columns.unlabelled else [("label", label_type)]
+    schema = pyarrow.schema(fields)
+    line_numbers, batches = array("q"), []
+    problems: list[str] = []
+    rows = _parsed_rows(path, columns, split, line_numbers, problems)
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        values = zip(zip(*chunk, strict=True), schema.types, strict=True)
+        arrays = [pyarrow.array(list(column), type_) for column, type_ in values]
+        batches.append(pyarrow.record_batch(arrays, schema=schema))
+    raise_all(problems)
+    if not line_numbers:
+        raise IwloraError(f"{path} holds no rows")
+    return ParsedFile(path, line_numbers, pyarrow.Table.from_batches(batches, schema))
+
+
+def _parsed_rows(
+    path: str, columns: Columns, split: str, line_numbers: array[int], problems: list[str]
+) -> Iterator[list[Any]]:
+    """The rows that are well formed, whose lines are appended; the others add to ``problems``."""
+    for number, values in read(path, [*columns.text, *columns.label], problems, split):
+        try:
+            row = _parse_row(columns, values)
+        except ValueError as error:
+            problems.append(f"{place(path, number)}: {error}")
+            if len(problems) >= MAX_PROBLEMS:
+                return
+        else:
+            line_numbers.append(number)
+            yield row
+
+
+def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:
+    """Texts and label of a row; the ``ValueError`` names the column."""
+    kind, count = columns.kind, len(columns.text)
+    parsers = (kind.parse_text, kind.parse_second_text)
+    texts = [
+        _parse_cell(name, value, parse)
+        for name, value, parse in zip(columns.text, values[:count], parsers, strict=False)
+    ]
+    if columns.unlabelled:
+        return texts
+    if not columns.label:
+        label = _parse_cell(columns.text[0], texts[0], kind.label_from_text)
+    elif len(columns.label) == 1:
+        label = _parse_cell(columns.label[0], values[count], kind.parse_label)
+    else:
+        label = kind.parse_label(dict(zip(columns.label, values[count:], strict=True)))
+    return [*texts, kind.complete_label(texts, label)]
+
+
+def _parse_cell(column: str, value: Any, parse: Callable[[Any], Any]) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ValueError(f"column {column!r} {error}") from None
+
+
+def _class_names(train: ParsedFile, columns: Columns) -> tuple[str, ...]:
+    """The class names: sorted, numbers by value; several label columns in their own order."""
+    kind = columns.kind
+    if len(columns.label) > 1:
+        return columns.label
+    names: set[str] = set()
+    for batch in train.rows.to_batches():
+        for label in batch.column("label").to_pylist():
+            names.update(kind.class_names(label))
+    if len(names) < kind.min_classes:
+        raise IwloraError(
+            f"{train.path}: column {columns.label[0]!r} holds one class only ({names.pop()!r}); "
+            f"at least {kind.min_classes} are needed"
+        )
+    if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _with_class_ids(
+    file: ParsedFile, kind: Kind, labels: Sequence[str], train: str, problems: list[str]
+) -> datasets.Dataset:
+    """The split with class ids for names; a class that train lacks adds to ``problems``."""
+    import pyarrow
+
+    ids: Mapping[str, int] = {name: number for number, name in enumerate(labels)}
+    chunks, row = [], 0
+    for batch in file.rows.to_batches():
+        encoded = []
+        for label in batch.column("label").to_pylist():
+            unknown = [name for name in kind.class_names(label) if name not in ids]
+            problems += [
+                f"{file.location(row)}: label {name!r} is not in {train} "
+                f"(accepted: {', '.join(labels)})"
+                for name in unknown
+            ]
+            encoded.append(None if unknown else kind.encode_label(label, ids))
+            row += 1
+        chunks.append(pyarrow.array(encoded, kind.arrow_types()[2]))
+    index = file.rows.column_names.index("label")
+    return in_memory(file.rows.set_column(index, "label", pyarrow.chunked_array(chunks)))
