@@ -104,7 +104,7 @@ LIGHT = (
     "iwlora.results.loading",
     "iwlora.results.combined",
     "iwlora.compare.statistics.analysis",
-    "iwlora.compare.report.html",
+    "iwlora.compare.report.write",
     "iwlora.compare.report.figures.plots",
 )
 

@@ -21,7 +21,7 @@ MOVED = {
     "iwlora.bench.plan": "iwlora.compare.plan.recipe",
     "iwlora.bench.plots": "iwlora.compare.report.figures.plots",
     "iwlora.bench.records": "iwlora.results.loading",
-    "iwlora.bench.report": "iwlora.compare.report.html",
+    "iwlora.bench.report": "iwlora.compare.report.write",
     "iwlora.bench.result": "iwlora.results.run",
     "iwlora.bench.sources": "iwlora.results.combined",
     "iwlora.bench.stats": "iwlora.compare.statistics.paired_tests",

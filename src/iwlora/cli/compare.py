@@ -90,8 +90,9 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.execute.local import LocalExecutor
     from iwlora.compare.execute.progress import TerminalProgress
     from iwlora.compare.execute.ray import RayExecutor
+    from iwlora.compare.report.content import build_content
     from iwlora.compare.report.figures.heatmaps import text_heatmap
-    from iwlora.compare.report.text_formats import terminal_table
+    from iwlora.compare.report.formats.terminal import terminal_text
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.loading import load_comparison
 
@@ -103,7 +104,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     )
     comparison = load_comparison(arguments.out)
     if not comparison.runs:
-        print("\n" + terminal_table(analyse([comparison])))
+        print("\n" + terminal_text(build_content(analyse([comparison]))))
         print(f"error: no run of {arguments.out} has finished", file=sys.stderr)
         return 1
     measured = [s for s in (run.sensitivity() for run in comparison.runs) if s is not None]

@@ -61,8 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
             "with two files"
         )
     out = _json_file(arguments.out)
-    from iwlora.compare.report.figures.heatmaps import importance_heatmap, text_heatmap
-    from iwlora.compare.report.figures.plots import save
+    from iwlora.compare.report.figures.heatmaps import plot_importance, text_heatmap
+    from iwlora.compare.report.figures.style import save_figure
     from iwlora.sensitivity.text_tables import ranking
     from iwlora.training.measure_recipe import measure_recipe
     from iwlora.training.recipe import apply_overrides, build
@@ -81,10 +81,10 @@ def run(arguments: argparse.Namespace) -> None:
         recipe, estimator=arguments.estimator, statistic=arguments.statistic
     )
     sensitivity.save(out)
-    pictures = save(importance_heatmap(sensitivity), out.with_suffix(""))
+    figures = save_figure(plot_importance(sensitivity), out.with_suffix(""))
     print(ranking(sensitivity))
     print(text_heatmap(sensitivity))
-    print(f"\n{out}, {', '.join(map(str, pictures))}")
+    print(f"\n{out}, {', '.join(map(str, figures))}")
 
 
 def _json_file(path: str) -> Path:

@@ -34,11 +34,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 def write_report(analysis: Analysis, heatmap: str = "") -> None:
     """Write the report's files, print its table and the path of the HTML page."""
-    from iwlora.compare.report.html import write
-    from iwlora.compare.report.text_formats import terminal_table
+    from iwlora.compare.report.content import build_content
+    from iwlora.compare.report.formats.terminal import terminal_text
+    from iwlora.compare.report.write import write_content
 
-    page = write(analysis)
-    print("\n" + terminal_table(analysis))
+    content = build_content(analysis)
+    page = write_content(content)
+    print("\n" + terminal_text(content))
     if heatmap:
         print("\n" + heatmap)
     print(f"\nreport: {page}")

@@ -72,6 +72,6 @@ def _average(arguments: argparse.Namespace) -> None:
     Example:
         iwlora tasks average runs/glue-*
     """
-    from iwlora.compare.report.glue_average import averages
+    from iwlora.compare.report.glue_average import average_table
 
-    print(averages(arguments.folders))
+    print(average_table(arguments.folders))

@@ -61,6 +61,15 @@ def format_gibibytes(size: float) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
+def format_p_value(p_value: float) -> str:
+    """A p-value with three digits.
+
+    >>> format_p_value(0.03125), format_p_value(0.0004)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
 def _digits(metric: str) -> int:
     return 2 if display_scale(metric) > 1 else 4
 

@@ -1,4 +1,4 @@
-"""Scores at the floor of their task are pointed out wherever scores are shown."""
+"""Caveats: runs that predict the same for every row are counted wherever scores are shown."""
 
 from __future__ import annotations
 
@@ -8,43 +8,49 @@ from pathlib import Path
 
 import pytest
 
-from iwlora.compare.report.caveats import unlearned
-from iwlora.compare.report.html import write_report
+from iwlora.compare.report.caveats import constant_predictions
+from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.results.loading import load
+from report_pages import all_texts, content_of
 
-FLOOR = "Runs that give every row the same answer"
+pytestmark = pytest.mark.quick
 
-
-def answered(folder: Path, label: str, seed: int, answers: Sequence[str], labels: str) -> None:
-    """Keep these predictions for a run."""
-    lines = [f"{truth},{answer}" for truth, answer in zip(labels, answers, strict=True)]
-    place = folder / label / f"seed-{seed}" / "predictions"
-    place.mkdir()
-    (place / "validation.csv").write_text("\n".join(["label,prediction", *lines]) + "\n")
+CONSTANT = "These runs predict the same for every row"
 
 
-def test_runs_that_give_one_answer_are_counted_by_arm(folder: Path) -> None:
-    for seed, answers in enumerate(["aaaa", "bbbb", "abab"]):
-        answered(folder, "lora", seed, answers, "abba")
-        answered(folder, "adalora", seed, "abba", "abba")
-    answered(folder, "iw-lora", 0, "bbbb", "abba")  # the others kept none
-    (told,) = unlearned(load(folder))
-    assert told.startswith(FLOOR)
-    assert told.endswith(": lora 2 of 3, iw-lora 1 of 1")
-
-    write_report(folder)
-    for name in ("summary.md", "report.html"):
-        assert FLOOR in (folder / name).read_text(encoding="utf-8")
-    assert told in json.loads((folder / "summary.json").read_text())["remarks"]
-
-
-@pytest.mark.parametrize(("answers", "labels"), [("abba", "abba"), ("aaaa", "aaaa"), ("a", "a")])
-def test_an_answer_that_differs_or_is_the_only_right_one_is_none(
-    answers: str, labels: str, folder: Path
+def save_predictions(
+    folder: Path, arm: str, seed: int, predictions: Sequence[str], labels: str
 ) -> None:
-    answered(folder, "lora", 0, answers, labels)
-    assert unlearned(load(folder)) == []
+    lines = [f"{label},{prediction}" for label, prediction in zip(labels, predictions, strict=True)]
+    saved = folder / arm / f"seed-{seed}" / "predictions"
+    saved.mkdir()
+    (saved / "validation.csv").write_text("\n".join(["label,prediction", *lines]) + "\n")
 
 
-def test_without_predictions_nothing_is_said(folder: Path) -> None:
-    assert unlearned(load(folder)) == []
+def test_constant_predictions_are_counted_by_arm(folder: Path) -> None:
+    for seed, predictions in enumerate(["aaaa", "bbbb", "abab"]):
+        save_predictions(folder, "lora", seed, predictions, "abba")
+        save_predictions(folder, "adalora", seed, "abba", "abba")
+    save_predictions(folder, "iw-lora", 0, "bbbb", "abba")  # the others saved none
+    (caveat,) = constant_predictions(load(folder))
+    assert caveat.startswith(CONSTANT)
+    assert caveat.endswith(": lora 2 of 3, iw-lora 1 of 1")
+
+    content = content_of(folder)
+    for text in all_texts(content).values():
+        assert CONSTANT in text
+    assert caveat in json.loads(summary_json(content))["remarks"]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels"), [("abba", "abba"), ("aaaa", "aaaa"), ("a", "a")]
+)
+def test_varied_or_correct_predictions_are_not_counted(
+    predictions: str, labels: str, folder: Path
+) -> None:
+    save_predictions(folder, "lora", 0, predictions, labels)
+    assert constant_predictions(load(folder)) == []
+
+
+def test_without_predictions_there_is_no_caveat(folder: Path) -> None:
+    assert constant_predictions(load(folder)) == []

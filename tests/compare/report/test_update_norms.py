@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from peft import LoraConfig, get_peft_model
 from safetensors.numpy import save_file
 from torch import nn
 
-from iwlora.compare.report.figures.plots import front, quality_by_cost
-from iwlora.compare.report.figures.selection import pictures
-from iwlora.compare.report.html import write_report
-from iwlora.compare.report.update_norms import update_norms, updates_of
+from iwlora.compare.report.formats.summary_json import summary_json
+from iwlora.compare.report.update_norms import arm_updates, update_norms
 from iwlora.errors import IwloraError
 from iwlora.results.loading import load
 from iwlora.results.run import Run, load_run
+from report_pages import content_of
 
 
 class Net(nn.Module):
@@ -61,16 +59,16 @@ def adapter(folder: Path, **options: Any) -> dict[str, float]:
 )
 def test_norms_are_those_of_the_merged_weights(tmp_path: Path, options: dict[str, Any]) -> None:
     expected = adapter(tmp_path, **options)
-    found = update_norms(Run(tmp_path, None))  # type: ignore[arg-type]
-    assert found is not None
-    assert {name: norm for name, (norm, _) in found.items()} == pytest.approx(expected, rel=1e-5)
-    ranks = {name: rank for name, (_, rank) in found.items()}
+    updates = update_norms(Run(tmp_path, None))  # type: ignore[arg-type]
+    assert updates is not None
+    assert {name: norm for name, (norm, _) in updates.items()} == pytest.approx(expected, rel=1e-5)
+    ranks = {name: rank for name, (_, rank) in updates.items()}
     assert ranks == {"up": options.get("rank_pattern", {}).get("up", options["r"])} | {
         "down": options["r"]
     }
 
 
-def test_what_is_no_product_is_left_out(tmp_path: Path) -> None:
+def test_adapters_that_are_not_a_product_are_left_out(tmp_path: Path) -> None:
     adapter(tmp_path / "dora", r=2, use_dora=True)
     assert update_norms(Run(tmp_path / "dora", None)) is None  # type: ignore[arg-type]
     adapter(tmp_path / "pissa", r=2)
@@ -91,7 +89,7 @@ def test_what_is_no_product_is_left_out(tmp_path: Path) -> None:
         {"use_rslora": 3},
     ],
 )
-def test_a_configuration_that_says_no_scaling_is_refused(
+def test_a_configuration_without_a_valid_scaling_is_refused(
     changes: dict[str, Any], tmp_path: Path
 ) -> None:
     adapter(tmp_path, r=2)
@@ -101,14 +99,14 @@ def test_a_configuration_that_says_no_scaling_is_refused(
         update_norms(Run(tmp_path, None))  # type: ignore[arg-type]
 
 
-def test_a_pattern_is_a_name_and_costs_no_time(tmp_path: Path) -> None:
+def test_alpha_patterns_are_names_and_not_regular_expressions(tmp_path: Path) -> None:
     expected = adapter(tmp_path, r=2, lora_alpha=5)
     config = tmp_path / "adapter" / "adapter_config.json"
     endless = {"alpha_pattern": {"((.+)+)+!": 7, "p": 7}}  # as a regular expression
     config.write_text(json.dumps(json.loads(config.read_text()) | endless))
-    found = update_norms(Run(tmp_path, None))  # type: ignore[arg-type]
-    assert found is not None
-    assert {name: norm for name, (norm, _) in found.items()} == pytest.approx(expected, rel=1e-5)
+    updates = update_norms(Run(tmp_path, None))  # type: ignore[arg-type]
+    assert updates is not None
+    assert {name: norm for name, (norm, _) in updates.items()} == pytest.approx(expected, rel=1e-5)
 
 
 def save(run: Path, ranks: dict[str, int], size: float) -> None:
@@ -126,22 +124,27 @@ def save(run: Path, ranks: dict[str, int], size: float) -> None:
     (run / "adapter" / "adapter_config.json").write_text(json.dumps(pattern))
 
 
-def test_updates_and_chosen_ranks_are_drawn_and_written(folder: Path) -> None:
+@pytest.mark.quick
+def test_updates_and_chosen_ranks_are_figures_and_numbers(folder: Path) -> None:
     names = [site.name for site in _sensitivity(folder).sites]
     for seed in range(3):
         for label in ("lora", "adalora", "iw-lora"):
-            chosen = {n: 1 + (i + seed) % 3 if label == "adalora" else 2 for i, n in
-                      enumerate(names)}  # fmt: skip
-            save(folder / label / f"seed-{seed}", chosen, size=seed + 1)
-    comparison = load(folder)
-    found = updates_of(comparison, "adalora")
-    assert list(found) == names, "in the order of the forward pass"
-    assert all(one.norm == pytest.approx(2.0) and one.rank == 2.0 for one in found.values())
+            ranks = {
+                name: 1 + (number + seed) % 3 if label == "adalora" else 2
+                for number, name in enumerate(names)
+            }
+            save(folder / label / f"seed-{seed}", ranks, size=seed + 1)
+    updates = arm_updates(load(folder), "adalora")
+    assert list(updates) == names, "in the order of the forward pass"
+    assert all(u.norm == pytest.approx(2.0) and u.rank == 2.0 for u in updates.values())
     (folder / "adalora" / "seed-2" / "result.json").unlink()
-    stems = [one.stem for one in pictures(load(folder))]
-    assert stems[-2:] == ["updates", "ranks-adalora"]
-    write_report(folder)
-    arms = {a["label"]: a for a in json.loads((folder / "summary.json").read_text())["arms"]}
+    content = content_of(folder)
+    figures = content.sections[0].figures
+    assert [figure.stem for figure in figures][-2:] == ["updates", "ranks-adalora"]
+    heatmap = figures[-2].draw().axes
+    assert [axes.get_title(loc="left") for axes in heatmap] == ["lora", "adalora", "iw-lora"]
+    assert {text.get_text() for text in heatmap[0].texts} == {"2.00"}
+    arms = {arm["label"]: arm for arm in json.loads(summary_json(content))["arms"]}
     assert arms["lora"]["updates"][names[0]] == {"norm": pytest.approx(2.0), "rank": 2.0}
     assert arms["full"]["updates"] == {}
 
@@ -150,25 +153,3 @@ def _sensitivity(folder: Path) -> Any:
     measured = load_run(folder / "iw-lora" / "seed-0").sensitivity()
     assert measured is not None
     return measured
-
-
-def test_the_front_joins_what_none_beats() -> None:
-    points = {"a": (1.0, 0.5), "b": (2.0, 0.7), "c": (2.0, 0.6), "d": (3.0, 0.7), "e": (4.0, 0.9)}
-    assert front(points) == ["a", "b", "e"]
-    assert front({"a": (1.0, 0.5), "b": (1.0, 0.5)}) == ["a", "b"]
-
-
-def test_costs_are_drawn_where_they_are_known(
-    tmp_path: Path, comparison_in: Callable[..., Path]
-) -> None:
-    folder = comparison_in(tmp_path / "c", seeds=2, peak_memory_bytes=None)
-    figure = quality_by_cost(load(folder))
-    assert figure is not None
-    assert [axes.get_xlabel() for axes in figure.axes] == [
-        "trainable parameters",
-        "training and measuring, s",
-    ]
-    marks = {line.get_label(): line for line in figure.axes[1].get_lines()}
-    iw = load(folder).of("iw-lora")
-    cost = np.mean([run.result.train_seconds + run.result.measure_seconds for run in iw])  # type: ignore[operator]
-    assert marks["iw-lora"].get_xdata()[0] == pytest.approx(cost), "measuring is charged"

@@ -11,13 +11,13 @@ from scipy.stats import mannwhitneyu
 from iwlora.compare.statistics.bootstrap import (
     METRICS,
     Interval,
-    Predictions,
-    combined,
+    PairedPredictions,
+    bootstrap_differences,
     interquartile_mean,
+    mean_over_tasks,
     probability_of_improvement,
-    resampled,
-    scores,
-    variance,
+    variance_of_mean,
+    weighted_scores,
 )
 from iwlora.tasks.metrics.classification import METRICS as REFERENCE
 
@@ -32,7 +32,7 @@ def test_metrics_of_weighted_tables_are_those_of_repeated_rows(
     weights = rng.integers(0, 3, (n, 2)).astype(float)
     weights[0] += 1
     for metric in METRICS:
-        found = scores(metric, labels, told, classes, 1, weights)
+        found = weighted_scores(metric, labels, told, classes, 1, weights)
         for run in range(2):
             for r in range(2):
                 rows = np.repeat(np.arange(n), weights[:, r].astype(int))
@@ -42,7 +42,7 @@ def test_metrics_of_weighted_tables_are_those_of_repeated_rows(
 
 def simulated(
     rng: np.random.Generator, seeds: int, examples: int, gain: float, spread: float
-) -> Predictions:
+) -> PairedPredictions:
     """Two arms with the same hard examples; the arm is better by ``gain``, more so in some seeds.
 
     The expected accuracy of the baseline is 0.7 and that of the arm 0.7 + gain.
@@ -53,17 +53,19 @@ def simulated(
     right = rng.random((seeds, examples)) < 0.7 + hard
     better = rng.random((seeds, examples)) < 0.7 + hard + gain + by_seed
     arm, baseline = (np.where(hit, labels, 1 - labels) for hit in (better, right))
-    return Predictions("accuracy", labels, arm, baseline, 2)
+    return PairedPredictions("accuracy", labels, arm, baseline, 2)
 
 
-def differences(found: Predictions) -> list[float]:
+def differences(found: PairedPredictions) -> list[float]:
     right = (found.arm == found.labels).mean(1) - (found.baseline == found.labels).mean(1)
     return [float(d) for d in right]
 
 
-def interval(d: list[list[float]], found: list[Predictions | None]) -> Interval:
-    spreads = [variance(one, f, seed) for seed, (one, f) in enumerate(zip(d, found, strict=True))]
-    return combined(d, spreads, None not in found)
+def interval(d: list[list[float]], found: list[PairedPredictions | None]) -> Interval:
+    spreads = [
+        variance_of_mean(one, f, seed) for seed, (one, f) in enumerate(zip(d, found, strict=True))
+    ]
+    return mean_over_tasks(d, spreads, None not in found)
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -91,7 +93,7 @@ def test_examples_widen_what_seeds_alone_leave_narrow() -> None:
     arm, baseline = np.zeros((6, 40), dtype=np.int64), np.zeros((6, 40), dtype=np.int64)
     arm[:, :4] = 1
     baseline[:, :6] = 1
-    found = Predictions("accuracy", labels, arm, baseline, 2)
+    found = PairedPredictions("accuracy", labels, arm, baseline, 2)
     both = interval([differences(found)], [found])
     seeds = interval([differences(found)], [None])
     assert both.examples
@@ -106,26 +108,26 @@ def test_few_seeds_are_not_taken_for_all_there_are() -> None:
     """Where examples do not matter, the variance is the unbiased one over seeds."""
     right = np.zeros((3, 10), dtype=np.int64)
     arm = right + np.array([[0], [0], [1]])
-    found = Predictions("accuracy", right[0], arm, right, 2)
+    found = PairedPredictions("accuracy", right[0], arm, right, 2)
     d = differences(found)
     assert d == [0.0, 0.0, -1.0]
-    assert variance(d, found) == pytest.approx(variance(d), rel=0.15)
-    assert variance(d) == pytest.approx(np.var(d, ddof=1) / 3)
+    assert variance_of_mean(d, found) == pytest.approx(variance_of_mean(d), rel=0.15)
+    assert variance_of_mean(d) == pytest.approx(np.var(d, ddof=1) / 3)
 
 
 def test_arms_keep_their_pairing() -> None:
     rng = np.random.default_rng(3)
     one = simulated(rng, 6, 200, 0.0, 0.0)
-    same = Predictions(one.metric, one.labels, one.arm, one.arm, 2)
-    assert not resampled(same).any()
-    shuffled = Predictions(
+    same = PairedPredictions(one.metric, one.labels, one.arm, one.arm, 2)
+    assert not bootstrap_differences(same).any()
+    shuffled = PairedPredictions(
         one.metric, one.labels, one.arm, np.where(one.arm == 1, one.labels, one.arm), 2
     )
-    assert resampled(shuffled).any()
+    assert bootstrap_differences(shuffled).any()
 
 
 def test_one_seed_has_no_interval_and_the_mean_weighs_tasks_alike() -> None:
-    found = combined([[0.1], [0.2, 0.4]], [0.0, 0.1], False)
+    found = mean_over_tasks([[0.1], [0.2, 0.4]], [0.0, 0.1], False)
     assert (found.low, found.high) == (None, None)
     assert found.mean == pytest.approx(0.2)
 

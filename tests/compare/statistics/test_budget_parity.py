@@ -1,4 +1,4 @@
-"""Unequal budgets are marked, whether the recipe forced them or pruning ended elsewhere."""
+"""Unequal budgets are marked, whether the recipe set them or pruning ended at another size."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
-from iwlora.compare.report.html import write_report
-from iwlora.compare.statistics.budget_parity import budgets
+from iwlora.compare.report.formats.summary_json import summary_json
+from iwlora.compare.statistics.budget_parity import budget_ratios
 from iwlora.results.loading import load
+from report_pages import all_texts, content_of
+
+pytestmark = pytest.mark.quick
 
 
-def counted(folder: Path, label: str, *counts: int) -> None:
-    """Let the runs of an arm have these adapter parameters, seed by seed."""
+def set_adapter_parameters(folder: Path, label: str, *counts: int) -> None:
+    """Change the adapter parameters of the runs of an arm, seed by seed."""
     for seed, count in enumerate(counts):
         file = folder / label / f"seed-{seed}" / "result.json"
         result: dict[str, Any] = json.loads(file.read_text())
@@ -31,39 +34,37 @@ def counted(folder: Path, label: str, *counts: int) -> None:
         ((270_000,) * 3, 0.9155),
     ],
 )
-def test_only_what_differs_by_more_than_5_percent_is_marked(
+def test_only_budgets_that_differ_by_more_than_5_percent_are_marked(
     counts: tuple[int, ...], ratio: float, folder: Path
 ) -> None:
-    counted(folder, "adalora", *counts)
-    found = budgets(load(folder))
-    assert "full" not in found  # its size cannot be set
-    assert found["adalora"] == pytest.approx(ratio, abs=1e-4)
-    assert found["lora"] == found["iw-lora"] == 1
+    set_adapter_parameters(folder, "adalora", *counts)
+    ratios = budget_ratios(load(folder))
+    assert "full" not in ratios, "its size cannot be set"
+    assert ratios["adalora"] == pytest.approx(ratio, abs=1e-4)
+    assert ratios["lora"] == ratios["iw-lora"] == 1
 
-    write_report(folder)
-    summary = json.loads((folder / "summary.json").read_text())
-    arms = {arm["label"]: arm for arm in summary["arms"]}
-    different = ratio > 1.05 or ratio < 1 / 1.05
+    content = content_of(folder)
+    arms = {arm["label"]: arm for arm in json.loads(summary_json(content))["arms"]}
+    unequal = ratio > 1.05 or ratio < 1 / 1.05
     assert {label for label, arm in arms.items() if arm["unequal_budget"]} == (
-        {"adalora"} if different else set()
+        {"adalora"} if unequal else set()
     )
     assert arms["full"]["budget_ratio"] is None
-    assert arms["adalora"]["budget_ratio"] == found["adalora"]
-    for name in ("summary.md", "report.html"):
-        text = (folder / name).read_text(encoding="utf-8")
-        told = f"adalora ended with {ratio:.2f} times the adapter parameters of lora"
-        assert (told in text) == ("≠" in text) == different, name
+    assert arms["adalora"]["budget_ratio"] == ratios["adalora"]
+    caveat = f"≠ adalora has {ratio:.2f} times as many adapter parameters as lora"
+    for name, text in all_texts(content).items():
+        assert (caveat in text) == ("≠" in text) == unequal, name
 
 
-def test_without_a_sized_baseline_the_first_sized_arm_is_the_measure(
+def test_without_a_sized_baseline_the_first_sized_arm_is_the_reference(
     comparison_in: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = comparison_in(tmp_path / "two", arms=("full", "adalora", "iw-lora"))
-    counted(folder, "iw-lora", 589_824, 589_824, 589_824)
-    assert budgets(load(folder)) == {"adalora": 1.0, "iw-lora": 2.0}
+    set_adapter_parameters(folder, "iw-lora", 589_824, 589_824, 589_824)
+    assert budget_ratios(load(folder)) == {"adalora": 1.0, "iw-lora": 2.0}
 
 
-def test_fixed_sizes_alone_have_no_budgets(
+def test_fixed_sizes_alone_have_no_budget_ratios(
     comparison_in: Callable[..., Path], tmp_path: Path
 ) -> None:
-    assert budgets(load(comparison_in(tmp_path / "one", arms=("full",)))) == {}
+    assert budget_ratios(load(comparison_in(tmp_path / "one", arms=("full",)))) == {}

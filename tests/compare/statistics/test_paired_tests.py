@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_1samp, ttest_ind
 
-from iwlora.compare.report.verdict import headline, more_seeds, needed, verdict
 from iwlora.compare.statistics.paired_tests import (
     MIN_SEEDS,
     PairedDifference,
     adjust,
     holm,
-    least_seeds,
+    min_seeds,
     outcome,
     paired_difference,
     power,
@@ -39,14 +38,14 @@ def pair_of(scores: list[float], baseline: list[float]) -> PairedDifference:
 
 @given(st.lists(scores, min_size=2, max_size=30).filter(lambda v: len(set(v)) > 1))
 def test_summaries_agree_with_numpy_and_scipy(values: list[float]) -> None:
-    found = summarise(values)
+    summary = summarise(values)
     interval = ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert found.sd is not None
-    assert found.low is not None
-    assert found.high is not None
-    assert found.mean == pytest.approx(np.mean(values))
-    assert found.sd == pytest.approx(np.std(values, ddof=1))
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert summary.sd is not None
+    assert summary.low is not None
+    assert summary.high is not None
+    assert summary.mean == pytest.approx(np.mean(values))
+    assert summary.sd == pytest.approx(np.std(values, ddof=1))
+    assert (summary.low, summary.high) == pytest.approx((interval.low, interval.high))
 
 
 def test_one_value_has_no_spread_and_none_is_refused() -> None:
@@ -123,21 +122,17 @@ def test_under_no_difference_the_error_rate_is_nominal_and_intervals_cover() -> 
 
 
 def _interval(values: list[float], z: bool = False) -> tuple[float, float]:
-    found = summarise(values)
-    assert found.low is not None
-    assert found.high is not None
+    summary = summarise(values)
+    assert summary.low is not None
+    assert summary.high is not None
     shrink = 1.96 / t.ppf(0.975, len(values) - 1) if z else 1.0
-    half = shrink * (found.high - found.mean)
-    return found.mean - half, found.mean + half
+    half = shrink * (summary.high - summary.mean)
+    return summary.mean - half, summary.mean + half
 
 
 @pytest.mark.parametrize("n", range(1, MIN_SEEDS))
-def test_no_winner_with_too_few_seeds_however_large_the_gap(n: int) -> None:
-    pair = pair_of([0.9 + 0.001 * i for i in range(n)], [0.5] * n)
-    assert outcome(pair) == "open"
-    assert f"{n} seed" in verdict(pair)
-    assert "cannot reach p < 0.05" in headline("accuracy", "lora", [pair])
-    assert not any(word in headline("accuracy", "lora", [pair]) for word in ("higher", "lower"))
+def test_too_few_seeds_have_no_winner_however_large_the_gap(n: int) -> None:
+    assert outcome(pair_of([0.9 + 0.001 * i for i in range(n)], [0.5] * n)) == "open"
 
 
 def test_six_seeds_are_the_fewest_that_can_decide() -> None:
@@ -147,27 +142,13 @@ def test_six_seeds_are_the_fewest_that_can_decide() -> None:
     assert outcome(pair_of(base, up)) == "lower"
 
 
-def test_a_null_result_is_said_in_words_with_its_interval() -> None:
-    pair = pair_of([0.81, 0.79, 0.80, 0.82, 0.78, 0.80], [0.80] * 6)
-    assert outcome(pair) == "no difference found"
-    text = headline("accuracy", "lora", [pair])
-    assert "new: no difference found (+0.00 points [-1.48, +1.48], p = 1.000, 6 seeds)" in text
-    assert "No difference from lora was found for new." in text
-    assert "Holm" not in text
-    two = [pair_of([*pair_scores, 0.8, 0.8], [0.8] * 8) for pair_scores in (SAME, SAME)]
-    assert "p by Holm for 2 comparisons" in headline("accuracy", "lora", adjust(two))
-
-
-SAME = [0.81, 0.79, 0.80, 0.82, 0.78, 0.80]
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=9))
 def test_holm_by_its_definition(values: list[float]) -> None:
     order = sorted(range(len(values)), key=values.__getitem__)
     expected, least = [0.0] * len(values), 0.0
-    for place, index in enumerate(order):
-        least = max(least, min(1.0, (len(values) - place) * values[index]))
+    for position, index in enumerate(order):
+        least = max(least, min(1.0, (len(values) - position) * values[index]))
         expected[index] = least
     assert holm(values) == pytest.approx(expected)
 
@@ -186,7 +167,7 @@ def test_one_false_winner_among_many_arms_is_as_rare_as_promised() -> None:
 
 @pytest.mark.parametrize(("family", "least"), [(1, 6), (2, 7), (4, 8), (8, 9), (20, 10)])
 def test_more_comparisons_need_more_seeds_before_any_can_win(family: int, least: int) -> None:
-    assert least_seeds(family) == least
+    assert min_seeds(family) == least
     sure = [1 + i / 100 for i in range(least)]
     for n, expected in ((least, "higher"), (least - 1, "open")):
         pairs = adjust([pair_of(sure[:n], [0.0] * n)] * family)
@@ -197,11 +178,22 @@ def test_more_comparisons_need_more_seeds_before_any_can_win(family: int, least:
 def test_power_is_what_simulated_comparisons_have(n: int, mean: float, family: int) -> None:
     rng = np.random.default_rng(n)
     runs = rng.normal(mean, 1, (120, n))
-    found = np.mean([family * sign_flip_p(list(d)) < 0.05 for d in runs])
-    assert found == pytest.approx(power(n, mean, 1.0, family), abs=0.1)
+    significant = np.mean([family * sign_flip_p(list(d)) < 0.05 for d in runs])
+    assert significant == pytest.approx(power(n, mean, 1.0, family), abs=0.1)
     if family > 1:
-        assert found < power(n, mean, 1.0) - 0.1, "that of a single comparison must fail this check"
+        assert significant < power(n, mean, 1.0) - 0.1, (
+            "that of a single comparison must fail this check"
+        )
     assert power(5, 9.0, 1.0) == 0, "five seeds cannot decide"
+
+
+def test_power_is_that_of_the_textbook_and_a_number_for_any_effect() -> None:
+    """G*Power and Cohen's tables: n = 34 at d = 0.5 and n = 15 at d = 0.8, two-sided 5%."""
+    assert power(34, 0.5, 1.0) == pytest.approx(0.808, abs=5e-4)
+    assert power(15, 0.8, 1.0) == pytest.approx(0.821, abs=5e-4)
+    assert power(10, 0.0, 1.0) == pytest.approx(0.05)
+    for effect in (2.0, 5.0, 20.0, 1e3):
+        assert power(100, effect, 1.0) == pytest.approx(1.0)
 
 
 def test_the_seeds_needed_are_the_fewest_with_that_power() -> None:
@@ -214,21 +206,3 @@ def test_the_seeds_needed_are_the_fewest_with_that_power() -> None:
     assert seeds_needed(summarise([1.0, -1.0])) is None, "nothing to go by"
     assert seeds_needed(summarise([1e-9, 1.0, -1.0])) is None, "no useful number"
     assert seeds_needed(summarise([1.0, 1.1, 0.9]), family=20) == 10
-
-
-def test_an_open_answer_says_how_many_more_seeds_it_takes() -> None:
-    noisy = pair_of([0.6, 0.5, 0.7, 0.4, 0.6, 0.5, 0.7, 0.6], [0.5, 0.6] * 4)
-    total = seeds_needed(noisy.summary)
-    assert total is not None
-    assert more_seeds(noisy) == f"about {total - 8}"
-    assert more_seeds(pair_of([0.6], [0.5])) == "at least 5"
-    assert f"about {total - 8} for new" in needed([noisy])
-    assert more_seeds(pair_of([0.9, 0.91, 0.92, 0.9, 0.93, 0.9], [0.5] * 6)) == ""
-
-
-def test_points_are_for_scores_and_not_for_losses() -> None:
-    values = dict.fromkeys(range(6), 0.5)
-    lower = {seed: 0.4 + 0.001 * seed for seed in values}
-    pair = paired_difference("loss", "new", lower, "lora", values)
-    assert pair is not None
-    assert "lower (-0.0975 [" in verdict(pair)

@@ -1,78 +1,126 @@
-"""What a reader must know beside the numbers of a comparison, in sentences."""
+"""The caveats of a comparison: what a reader must know besides its numbers, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from iwlora.compare.number_format import display_scale
-from iwlora.compare.statistics.budget_parity import told
-from iwlora.compare.statistics.learning_rate_ties import undecided
+from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
+from iwlora.compare.statistics.learning_rate_ties import tied_learning_rates
 from iwlora.results.comparison import Comparison
 
 
-def scoring(comparison: Comparison) -> str:
-    """Where the scores come from and in what unit, in a sentence."""
+def describe_scoring(comparison: Comparison) -> str:
+    """On which data and with which checkpoint the runs are scored, and in what unit."""
     first = comparison.runs[0].result
     points = [metric for metric in comparison.metrics if display_scale(metric) > 1]
     unit = f"; {', '.join(points)} × 100" if points else ""
-    place = f"Scored on {first.evaluated_on}" if first.evaluated_on else "Scores as given"
-    chosen = f" with the {first.selected_on}" if first.selected_on else ""
-    return f"{place}{chosen}; mean ± standard deviation over seeds{unit}."
+    data = f"Scored on {first.evaluated_on}" if first.evaluated_on else "Scores as given"
+    checkpoint = f" with the {first.selected_on}" if first.selected_on else ""
+    return f"{data}{checkpoint}; mean ± standard deviation over seeds{unit}."
 
 
-def remarks(comparison: Comparison) -> list[str]:
-    """What a reader must know beside the numbers: budgets, crashes, notes, resumed runs."""
+def describe_missing(missing: Sequence[tuple[str, int, str]]) -> list[str]:
+    """``Comparison.missing`` as text, with the seeds of one arm and status together.
+
+    >>> describe_missing([("a", 0, "failed"), ("a", 1, "not started"), ("a", 2, "not started")])
+    ['a, seed 0 (failed)', 'a, seeds 1, 2 (not started)']
+    """
+    seeds_of: dict[tuple[str, str], list[str]] = {}
+    for label, seed, status in missing:
+        seeds_of.setdefault((label, status), []).append(str(seed))
+    return [
+        f"{label}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} ({status})"
+        for (label, status), seeds in seeds_of.items()
+    ]
+
+
+def caveats(comparison: Comparison) -> list[str]:
+    """Everything that weakens the comparison, one sentence each: the gravest first."""
     results = [run.result for run in comparison.runs]
     notes = dict.fromkeys(" ".join(note.split()) for result in results for note in result.notes)
-    rates = {result.learning_rate for result in results}
-    by_hand = [
-        "The learning rates were set by hand and not searched: an arm may be behind for want of "
-        "tuning"
-    ]
     resumed = [
         f"{result.label}, seed {result.seed} was resumed at step {result.resumed_at_step}: "
-        "its training time is not known and not counted"
+        "its training time is unknown and not counted"
         for result in results
         if result.resumed_at_step
     ]
-    unsearched = comparison.searched is False and len(comparison.arms) > 1 and None not in rates
-    weak = by_hand if unsearched else []
-    same = unlearned(comparison)
-    tuned = [*comparison.remarks, *undecided(comparison)]
-    return [*weak, *same, *told(comparison), *tuned, *notes, *resumed]
+    return [
+        *untuned_learning_rates(comparison),
+        *constant_predictions(comparison),
+        *unequal_budgets(comparison),
+        *comparison.remarks,
+        *undecided_searches(comparison),
+        *notes,
+        *resumed,
+    ]
 
 
-def unlearned(comparison: Comparison) -> list[str]:
-    """How many runs of each arm give all rows one answer; empty where none does.
+def untuned_learning_rates(comparison: Comparison) -> list[str]:
+    """A caveat if the learning rates of several arms were set without a search."""
+    if comparison.searched is not False or len(comparison.arms) == 1:
+        return []
+    if any(run.result.learning_rate is None for run in comparison.runs):
+        return []
+    return [
+        "The learning rates were set by hand, without a search: an arm may score lower only "
+        "because its learning rate is not tuned"
+    ]
 
-    Equal scores of such runs do not show that their methods are alike: nothing was learned.
-    Where all rows have the same label, one answer is right and is not counted.
+
+def constant_predictions(comparison: Comparison) -> list[str]:
+    """A caveat that counts the runs of each arm that predict the same for every row.
+
+    Equal scores of such runs do not show that their methods are equal: nothing was learned.
+    Runs on rows that all have the same label are not counted, since there it is correct.
     """
     counts = []
     for label in comparison.arms:
-        kept = [run.predictions() for run in comparison.of(label)]
-        answered = [found for found in kept if found and len(set(found[0])) > 1]
-        same = sum(len(set(predictions)) == 1 for _, predictions in answered)
-        if same:
-            counts.append(f"{label} {same} of {len(answered)}")
+        saved = [run.predictions() for run in comparison.of(label)]
+        informative = [pair for pair in saved if pair and len(set(pair[0])) > 1]
+        constant = sum(len(set(predictions)) == 1 for _, predictions in informative)
+        if constant:
+            counts.append(f"{label} {constant} of {len(informative)}")
     if not counts:
         return []
     return [
-        "Runs that give every row the same answer, whose scores are the task's floor and tell "
-        f"nothing of their method: {', '.join(counts)}"
+        "These runs predict the same for every row, so their scores say nothing about the "
+        f"method: {', '.join(counts)}"
     ]
 
 
-def absences(missing: Sequence[tuple[str, int, str]]) -> list[str]:
-    """``Comparison.missing`` in words, seeds of one arm and status together.
-
-    >>> absences([("a", 0, "failed"), ("a", 1, "not started"), ("a", 2, "not started")])
-    ['a, seed 0 (failed)', 'a, seeds 1, 2 (not started)']
-    """
-    found: dict[tuple[str, str], list[str]] = {}
-    for label, seed, status in missing:
-        found.setdefault((label, status), []).append(str(seed))
+def unequal_budgets(comparison: Comparison) -> list[str]:
+    """A caveat for each arm whose budget differs from that of the baseline."""
+    ratios = budget_ratios(comparison)
+    baseline = next((label for label, ratio in ratios.items() if ratio == 1), "")
     return [
-        f"{label}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} ({status})"
-        for (label, status), seeds in found.items()
+        f"≠ {label} has {ratio:.2f} times as many adapter parameters as {baseline}: their budgets "
+        "are not equal"
+        for label, ratio in ratios.items()
+        if is_unequal(ratio)
     ]
+
+
+def undecided_searches(comparison: Comparison) -> list[str]:
+    """A caveat that names the learning rates that a search cannot tell from the chosen one.
+
+    The scores of such arms may depend on the choice among these rates, not on the method.
+    """
+    ties = {label: tied_learning_rates(comparison, label) for label in comparison.search}
+    by_arm = [
+        f"{label} {_enumerate(rates)} (chosen {comparison.search[label].lr:g})"
+        for label, rates in ties.items()
+        if rates
+    ]
+    if not by_arm:
+        return []
+    return [
+        "The search cannot tell these learning rates from the chosen one, because they score "
+        f"within one standard error of it: {'; '.join(by_arm)}. More search.seeds or a larger "
+        "search.holdout would separate them better"
+    ]
+
+
+def _enumerate(rates: Sequence[float]) -> str:
+    *before, last = [f"{rate:g}" for rate in rates]
+    return f"{', '.join(before)} and {last}" if before else last

@@ -1,16 +1,14 @@
-"""The averages of GLUE over the tasks of several runs, computed both ways."""
+"""The GLUE average over the tasks of several runs, in both common definitions."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from iwlora.errors import IwloraError
 from iwlora.results.loading import load
 
-# The numbers that GLUE's tables give for each task.
-COLUMNS: Mapping[str, tuple[str, ...]] = {
+METRICS: Mapping[str, tuple[str, ...]] = {
     "glue/cola": ("matthews_correlation",),
     "glue/sst2": ("accuracy",),
     "glue/mrpc": ("accuracy", "f1"),
@@ -21,12 +19,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "glue/rte": ("accuracy",),
     "glue/wnli": ("accuracy",),
 }
+"""The metrics that GLUE's tables report for each task."""
 
 Scores = Mapping[str, Sequence[float]]
 
 
 def task_first(scores: Scores) -> float:
-    """The mean over tasks of each task's mean: GLUE's own average, and that of most papers.
+    """The mean over tasks of each task's mean: the definition of GLUE and of most papers.
 
     >>> task_first({"glue/mnli": [0.9, 0.8], "glue/rte": [0.75]})
     0.8
@@ -35,7 +34,7 @@ def task_first(scores: Scores) -> float:
 
 
 def every_number(scores: Scores) -> float:
-    """The mean of all numbers: a task with two counts twice.
+    """The mean of all scores: a task with two scores counts twice.
 
     >>> round(every_number({"glue/mnli": [0.9, 0.8], "glue/rte": [0.75]}), 4)
     0.8167
@@ -43,59 +42,69 @@ def every_number(scores: Scores) -> float:
     return _mean([value for values in scores.values() for value in values])
 
 
-def averages(folders: Sequence[str | Path]) -> str:
-    """A table of arms: each GLUE task's numbers as means over seeds, × 100, and both averages.
+def average_table(folders: Sequence[str | Path]) -> str:
+    """A table of arms: each GLUE task's scores as means over seeds, × 100, and both averages.
 
-    ``folders`` are runs and comparisons. Raises ``IwloraError`` for a task outside GLUE and for
-    arms that were not run on the same tasks.
+    Args:
+        folders: Folders of runs and comparisons.
+
+    Raises:
+        IwloraError: A task is not part of GLUE, an arm has two runs of one task and seed, or the
+            arms were not run on the same tasks.
     """
-    found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
-    for folder in folders:
-        for run in load(folder).runs:
-            result = run.result
-            if result.task not in COLUMNS:
-                raise IwloraError(
-                    f"{run.folder}: {result.task} is no task of GLUE; the averages are of GLUE's"
-                )
-            numbers = [result.metrics[name] for name in COLUMNS[result.task]]
-            if result.seed in found[result.label][result.task]:
-                raise IwloraError(
-                    f"{result.label} has two runs of {result.task} with seed {result.seed}, one "
-                    f"in {run.folder}; average them apart"
-                )
-            found[result.label][result.task][result.seed] = numbers
-    tasks = [name for name in COLUMNS if any(name in arm for arm in found.values())]
-    for label, arm in found.items():
-        absent = [name for name in tasks if name not in arm]
+    arms = _load(folders)
+    tasks = [task for task in METRICS if any(task in arm for arm in arms.values())]
+    for label, arm in arms.items():
+        absent = [task for task in tasks if task not in arm]
         if absent:
             raise IwloraError(
-                f"{label} has no run of {', '.join(absent)}, so its average is over other tasks"
+                f"{label} has no run of {', '.join(absent)}, so its average would be over other "
+                "tasks than those of the other arms"
             )
-    head = ["arm", *(name.removeprefix("glue/") for name in tasks), "task-first", "every-number"]
-    rows = [head]
-    for label, arm in found.items():
+    short = {task: task.removeprefix("glue/") for task in METRICS}
+    rows = [["arm", *(short[task] for task in tasks), "task-first", "every-number"]]
+    for label, arm in arms.items():
         means = {
-            name: [_mean(column) for column in zip(*arm[name].values(), strict=True)]
-            for name in tasks
+            task: [_mean(column) for column in zip(*arm[task].values(), strict=True)]
+            for task in tasks
         }
-        told = ["/".join(f"{100 * value:.2f}" for value in means[name]) for name in tasks]
+        scores = ["/".join(f"{100 * value:.2f}" for value in means[task]) for task in tasks]
         both = (task_first(means), every_number(means))
-        rows.append([label, *told, *(f"{100 * value:.2f}" for value in both)])
+        rows.append([label, *scores, *(f"{100 * value:.2f}" for value in both)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    left = [name.removeprefix("glue/") for name in COLUMNS if name not in tasks]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    absent = [short[task] for task in METRICS if task not in tasks]
+    without = f", without {', '.join(absent)}" if absent else ""
     return "\n".join(
         [
             *lines,
             "",
-            f"over {len(tasks)} of GLUE's 9 tasks"
-            + (f", without {', '.join(left)}" if left else ""),
-            "task-first: m/mm, accuracy/F1 and Pearson/Spearman are averaged within a task first",
-            "every-number: all numbers count once",
+            f"over {len(tasks)} of GLUE's 9 tasks{without}",
+            "task-first: the mean over tasks, after averaging the two scores of MNLI (m/mm), "
+            "MRPC, QQP and STS-B",
+            "every-number: the mean of all scores; a task with two scores counts twice",
         ]
     )
+
+
+def _load(folders: Sequence[str | Path]) -> dict[str, dict[str, dict[int, list[float]]]]:
+    """{label: {task: {seed: scores}}}."""
+    arms: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for run in (run for folder in folders for run in load(folder).runs):
+        result = run.result
+        if result.task not in METRICS:
+            raise IwloraError(
+                f"{run.folder}: {result.task} is not a GLUE task; the average is over GLUE tasks "
+                f"only: {', '.join(METRICS)}"
+            )
+        by_seed = arms.setdefault(result.label, {}).setdefault(result.task, {})
+        if result.seed in by_seed:
+            raise IwloraError(
+                f"{result.label} has two runs of {result.task} with seed {result.seed}, one in "
+                f"{run.folder}; average them separately"
+            )
+        by_seed[result.seed] = [result.metrics[name] for name in METRICS[result.task]]
+    return arms
 
 
 def _mean(values: Sequence[float]) -> float:

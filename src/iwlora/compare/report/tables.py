@@ -1,4 +1,4 @@
-"""Comparisons as tables of text: scores, costs and differences, for every kind of report."""
+"""The tables of a report, as text: scores and costs, differences, learning rates, runs, overall."""
 
 from __future__ import annotations
 
@@ -9,242 +9,238 @@ from iwlora.compare.number_format import (
     format_difference,
     format_duration,
     format_gibibytes,
+    format_p_value,
     format_score,
 )
-from iwlora.compare.report.caveats import scoring
-from iwlora.compare.report.verdict import (
-    headline,
-    incomplete,
-    more_seeds,
-    needed,
-    overall_headline,
-    overall_outcome,
-)
-from iwlora.compare.statistics import paired_tests
-from iwlora.compare.statistics.analysis import Analysis, Compared
+from iwlora.compare.report.caveats import describe_scoring
+from iwlora.compare.report.verdict import OUTCOMES, more_seeds
+from iwlora.compare.statistics.analysis import Analysis, TaskDifference
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
-from iwlora.compare.statistics.budget_parity import budgets, unequal
+from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
+from iwlora.compare.statistics.paired_tests import outcome, summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import RunResult
 
-NONE = "–"
+EMPTY = "–"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A head, rows of text whose first cell names them, and what the table says."""
+    """A table of text: a title, a caption, a head, and rows whose first cell names the row."""
 
     title: str
+    caption: str
     head: list[str]
     rows: list[list[str]]
-    caption: str
 
 
 def _count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def _rate(number: float) -> str:
-    return f"{number:,.1f}"
+@dataclass(frozen=True)
+class Cost:
+    """A cost of a run: its field in the result, the title of its column and its format."""
+
+    field: str
+    title: str
+    format: Callable[[float], str]
+
+    def of(self, result: RunResult) -> float | None:
+        """The cost of a run; None if it is unknown."""
+        if self.field == "train_seconds" and result.resumed_at_step:
+            return None
+        value: float | None = getattr(result, self.field)
+        return value
+
+    def mean(self, results: Sequence[RunResult]) -> str:
+        """The mean over runs as text; a count that differs between runs is shown as a range."""
+        known = [value for result in results if (value := self.of(result)) is not None]
+        if not known:
+            return EMPTY
+        if self.format is _count and min(known) < max(known):
+            return f"{_count(min(known))}–{_count(max(known))}"
+        return self.format(sum(known) / len(known))
 
 
-# Field of a result, its column head, the short head for a terminal, and how it is told.
-COSTS: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
-    ("trainable_parameters", "trainable parameters", "trainable", _count),
-    ("adapter_parameters", "adapter parameters", "adapter", _count),
-    ("train_seconds", "training time", "training", format_duration),
-    ("measure_seconds", "measuring time", "measuring", format_duration),
-    ("examples_per_second", "examples/s", "examples/s", _rate),
-    ("peak_memory_bytes", "peak memory", "memory", format_gibibytes),
+COSTS = (
+    Cost("trainable_parameters", "trainable parameters", _count),
+    Cost("adapter_parameters", "adapter parameters", _count),
+    Cost("train_seconds", "training time", format_duration),
+    Cost("measure_seconds", "measuring time", format_duration),
+    Cost("examples_per_second", "examples/s", lambda number: f"{number:,.1f}"),
+    Cost("peak_memory_bytes", "peak memory", format_gibibytes),
 )
-_TERMINAL_WIDTH = 100
 
 
-def known(result: RunResult, field: str) -> float | None:
-    if field in ("train_seconds", "examples_per_second") and result.resumed_at_step:
-        return None
-    value: float | None = getattr(result, field)
-    return value
-
-
-def _cost(results: Sequence[RunResult], field: str, tell: Callable[[float], str]) -> str:
-    """The mean over runs; a count that differs between runs is shown as a range."""
-    found = [value for result in results if (value := known(result, field)) is not None]
-    if not found:
-        return NONE
-    if tell is _count and min(found) < max(found):
-        return f"{tell(min(found))}–{tell(max(found))}"
-    return tell(sum(found) / len(found))
-
-
-def table(comparison: Comparison) -> Table:
-    """The main table: scores as mean ± sd over seeds, then what they cost where it is known."""
+def score_table(comparison: Comparison) -> Table:
+    """Each arm's scores as mean ± standard deviation over seeds, and its costs if known."""
     costs = [
-        c for c in COSTS if any(known(run.result, c[0]) is not None for run in comparison.runs)
+        cost for cost in COSTS if any(cost.of(run.result) is not None for run in comparison.runs)
     ]
-    head = ["arm", "seeds", *comparison.metrics, *(title for _, title, _, _ in costs)]
-    ratios = budgets(comparison)
+    ratios = budget_ratios(comparison)
     rows = []
     for label in comparison.arms:
         results = [run.result for run in comparison.of(label)]
-        done, planned = len(results), len(comparison.seeds)
-        row = [label, str(done) if done == planned else f"{done} of {planned}"]
+        finished, planned = len(results), len(comparison.seeds)
+        row = [label, str(finished) if finished == planned else f"{finished} of {planned}"]
         for metric in comparison.metrics:
             values = list(comparison.values(label, metric).values())
-            found = paired_tests.summarise(values) if values else None
-            row.append(format_score(metric, found.mean, found.sd) if found else NONE)
-        mark = " ≠" if unequal(ratios.get(label, 1.0)) else ""
-        rows.append(
-            row
-            + [
-                _cost(results, field, tell) + (mark if field == "adapter_parameters" else "")
-                for field, _, _, tell in costs
-            ]
-        )
-    return Table("Results", head, rows, scoring(comparison))
+            summary = summarise(values) if values else None
+            row.append(format_score(metric, summary.mean, summary.sd) if summary else EMPTY)
+        mark = " ≠" if is_unequal(ratios.get(label, 1.0)) else ""
+        for cost in costs:
+            row.append(cost.mean(results) + (mark if cost.field == "adapter_parameters" else ""))
+        rows.append(row)
+    head = ["arm", "seeds", *comparison.metrics, *(cost.title for cost in costs)]
+    return Table("Results", describe_scoring(comparison), head, rows)
 
 
-def differences(part: Comparison, compared: Sequence[Compared]) -> Table:
-    """Each arm against the baseline on one task: intervals, p-values, what they say."""
-    base = compared[0].pair.baseline if compared else ""
-    family = compared[0].pair.family if compared else 1
-    holm = f", and corrected by Holm for {family} comparisons" if family > 1 else ""
+def difference_table(comparison: Comparison, differences: Sequence[TaskDifference]) -> Table:
+    """Each arm minus the baseline on one task: intervals, p-values, verdicts."""
+    baseline, family = differences[0].paired.baseline, differences[0].paired.family
+    all_saved = all(row.interval.examples for row in differences)
+    where = "" if all_saved else ", if the predictions were saved"
+    correction = f" p (Holm) is corrected for {family} comparisons." if family > 1 else ""
     caption = (
-        f"{part.metrics[0]} minus that of {base}, paired by seed: mean, its 95% t interval over "
-        f"seeds, the 95% interval that counts the {_examples(compared)}, and the p-value of a "
-        f"two-sided sign-flip test{holm}. The seeds that are needed find a difference as large as "
-        "the observed one 4 times in 5."
+        f"{comparison.metrics[0]} minus that of {baseline}, paired by seed. The first interval is "
+        f"the 95% t interval over seeds, the second a 95% interval over seeds and examples{where}. "
+        f"p is the p-value of a two-sided sign-flip test.{correction} The last column says how "
+        "many more seeds are needed for 80% power to detect a difference as large as the observed "
+        "one."
     )
     head = ["arm", "paired seeds", "mean ± sd", "95% over seeds", "95% over seeds and examples"]
-    head += ["p", *(["p by Holm"] if holm else []), "verdict", "more seeds needed"]
+    head += ["p", *(["p (Holm)"] if family > 1 else []), "verdict", "more seeds needed"]
     rows = []
-    for one in compared:
-        pair, found = one.pair, one.pair.summary
+    for row in differences:
+        pair, summary, interval = row.paired, row.paired.summary, row.interval
         rows.append(
             [
                 pair.arm,
-                str(found.n),
-                format_score(pair.metric, found.mean, found.sd),
-                _between(pair.metric, found.low, found.high),
-                _between(pair.metric, one.both.low, one.both.high) if one.both.examples else NONE,
-                f"{pair.p_value:.3f}",
-                *([f"{pair.p_adjusted:.3f}"] if holm else []),
-                paired_tests.outcome(pair),
-                more_seeds(pair) or NONE,
+                str(summary.n),
+                format_score(pair.metric, summary.mean, summary.sd),
+                _range(pair.metric, summary.low, summary.high),
+                _range(pair.metric, interval.low, interval.high) if interval.examples else EMPTY,
+                format_p_value(pair.p_value),
+                *([format_p_value(pair.p_adjusted)] if family > 1 else []),
+                OUTCOMES[outcome(pair)],
+                more_seeds(pair) or EMPTY,
             ]
         )
-    return Table(f"Differences from {base}", head, rows, caption)
+    return Table(f"Differences from {baseline}", caption, head, rows)
 
 
-def _examples(compared: Sequence[Compared]) -> str:
-    kept = all(one.both.examples for one in compared)
-    return "examples too" if kept else "examples too, where the predictions are known"
-
-
-def overall(found: Analysis) -> Table:
+def overall_table(analysis: Analysis) -> Table:
     """Each arm over all tasks: mean difference, interquartile mean, chance of improvement."""
-    tasks = sum(1 for row in found.compared if row)
-    over = f"over {tasks} tasks and their seeds" if tasks > 1 else "over the seeds"
+    tasks = sum(1 for task in analysis.tasks if task.differences)
+    scope = f"Over {tasks} tasks and their seeds" if tasks > 1 else "Over the seeds"
+    intervals = [row.difference for row in analysis.overall if row.difference]
+    resampled = "seeds and examples"
+    if not all(interval.examples for interval in intervals):
+        resampled = "seeds, and over examples if all predictions were saved"
     caption = (
-        f"{over[0].upper()}{over[1:]}: the mean difference from {found.baseline} with the 95% "
-        "interval of a bootstrap over seeds and examples, the sign-flip test over all pairs by "
-        "Holm among the arms, the interquartile mean, and the chance that a run of the arm beats "
-        f"one of {found.baseline}, both with 95% bootstrap intervals over seeds."
+        f"{scope}: the mean difference from {analysis.baseline} with a 95% interval over "
+        f"{resampled}; the p-value of a sign-flip test over all pairs, corrected by Holm for the "
+        "number of arms; the interquartile mean of the scores; and the chance that a run of the "
+        f"arm scores higher than a run of {analysis.baseline}. The last two have 95% bootstrap "
+        "intervals over seeds."
     )
-    metric = next((part.metrics[0] for part in found.parts if part.runs), "score")
-    head = ["arm", "tasks", "pairs", f"difference from {found.baseline}", "p by Holm", "verdict"]
+    metric = next((c.metrics[0] for c in analysis.comparisons if c.runs), "score")
+    head = ["arm", "tasks", "pairs", f"difference from {analysis.baseline}", "p (Holm)", "verdict"]
     head += ["interquartile mean", "chance of improvement"]
     rows = [
         [
-            one.arm,
-            str(one.tasks),
-            str(one.pairs) if one.pairs else NONE,
-            _interval(metric, one.difference),
-            NONE if one.p_adjusted is None else f"{one.p_adjusted:.3f}",
-            overall_outcome(one) if one.pairs else NONE,
-            _aggregate(one.interquartile_mean, lambda value: format_score(metric, value)),
-            _aggregate(one.improvement, lambda value: f"{100 * value:.0f}%"),
+            row.arm,
+            str(row.tasks),
+            str(row.pairs) if row.pairs else EMPTY,
+            _difference(metric, row.difference),
+            EMPTY if row.p_adjusted is None else format_p_value(row.p_adjusted),
+            OUTCOMES[row.outcome] if row.pairs else EMPTY,
+            _aggregate(row.interquartile_mean, lambda value: format_score(metric, value)),
+            _aggregate(row.improvement, lambda value: f"{100 * value:.0f}%"),
         ]
-        for one in found.overall
+        for row in analysis.overall
     ]
-    return Table("All tasks" if len(found.parts) > 1 else "Over all seeds", head, rows, caption)
+    title = "All tasks" if len(analysis.tasks) > 1 else "Over all seeds"
+    return Table(title, caption, head, rows)
 
 
-def searches(comparison: Comparison) -> Table | None:
-    """The learning rate of each arm and how it was found; None without a search."""
-    if not comparison.search:
-        return None
-    metric = next((one.metric for one in comparison.search.values() if one.metric), "score")
-    head = ["arm", "learning rate", "optimum", "trials", "time", f"{metric} on held-out train data"]
+def learning_rate_table(comparison: Comparison) -> Table:
+    """The learning rate of each arm and how the search found it."""
+    metrics = (choice.metric for choice in comparison.search.values())
+    metric = next(filter(None, metrics), "score")
     rows = []
-    for label, one in comparison.search.items():
-        done = [trial for trial in one.trials if trial.state == "done"]
-        by_rate: dict[float, list[float]] = {}
-        for trial in done:
-            by_rate.setdefault(trial.lr, []).append(trial.score or 0.0)
+    for label, choice in comparison.search.items():
+        finished = [trial for trial in choice.trials if trial.state == "done"]
+        scores: dict[float, list[float]] = {}
+        for trial in finished:
+            scores.setdefault(trial.lr, []).append(trial.score or 0.0)
         rows.append(
             [
                 label,
-                NONE if one.lr is None else f"{one.lr:g}",
-                "inside the grid" if one.inside else "not bracketed",
-                f"{len(done)} of {len(one.trials)}",
-                format_duration(sum(trial.seconds or 0.0 for trial in one.trials)),
-                "; ".join(f"{lr:g}: {format_score(metric, _mean(v))}" for lr, v in by_rate.items()),
+                EMPTY if choice.lr is None else f"{choice.lr:g}",
+                "inside the grid" if choice.inside else "not bracketed",
+                f"{len(finished)} of {len(choice.trials)}",
+                format_duration(sum(trial.seconds or 0.0 for trial in choice.trials)),
+                "; ".join(
+                    f"{lr:g}: {format_score(metric, sum(values) / len(values))}"
+                    for lr, values in scores.items()
+                ),
             ]
         )
     caption = (
-        "The search for each arm's learning rate: as many trials for each, scored on training "
-        "rows that were held out, never on the data that are reported."
+        "The search for each arm's learning rate. Every arm gets equally many trials. They are "
+        "scored on held-out training rows, never on the reported data."
     )
-    return Table("Learning rates", head, rows, caption)
+    head = ["arm", "learning rate", "optimum", "trials", "time"]
+    head.append(f"{metric} on held-out training rows")
+    return Table("Learning rates", caption, head, rows)
 
 
-def verdict(found: Analysis) -> str:
-    """The outcome in a sentence; a single run's is its score."""
-    unfinished = incomplete(found.parts)
-    return f"{unfinished} {_verdict(found)}" if unfinished else _verdict(found)
+def run_table(comparison: Comparison) -> Table:
+    """Every finished run in a row."""
+    head = ["arm", "seed", *comparison.metrics, "learning rate", "rank", "epochs"]
+    head += ["training examples", "training time"]
+    train_time = next(cost for cost in COSTS if cost.field == "train_seconds")
+    rows = []
+    for result in (run.result for run in comparison.runs):
+        scores = [
+            format_score(metric, result.metrics[metric]) if metric in result.metrics else EMPTY
+            for metric in comparison.metrics
+        ]
+        rows.append(
+            [
+                result.label,
+                str(result.seed),
+                *scores,
+                EMPTY if result.learning_rate is None else f"{result.learning_rate:g}",
+                EMPTY if result.rank is None else str(result.rank),
+                EMPTY if result.epochs is None else f"{result.epochs:g}",
+                EMPTY if result.train_examples is None else _count(result.train_examples),
+                train_time.mean([result]),
+            ]
+        )
+    return Table("Runs", "Every finished run.", head, rows)
 
 
-def _verdict(found: Analysis) -> str:
-    part = found.parts[0]
-    if len(found.parts) > 1:
-        return overall_headline(found)
-    metric = part.metrics[0]
-    if len(part.arms) > 1:
-        pairs = [one.pair for one in found.compared[0]]
-        return f"{headline(metric, found.baseline, pairs)} {needed(pairs)}".rstrip()
-    values = list(part.values(part.arms[0], metric).values())
-    if not values:
-        return f"{part.arms[0]} finished, but its {metric} is not a finite number."
-    summary = paired_tests.summarise(values)
-    plural = "s" * (summary.n > 1)
-    alone = "" if summary.n > 1 else "; one seed tells nothing about spread"
-    return (
-        f"{part.arms[0]}: {metric} {format_score(metric, summary.mean, summary.sd)} "
-        f"over {summary.n} seed{plural}{alone}."
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _between(metric: str, low: float | None, high: float | None) -> str:
+def _range(metric: str, low: float | None, high: float | None) -> str:
     if low is None or high is None:
-        return NONE
+        return EMPTY
     return f"{format_difference(metric, low)} to {format_difference(metric, high)}"
 
 
-def _interval(metric: str, found: Interval | None) -> str:
-    if found is None:
-        return NONE
-    around = "" if found.low is None else f" [{_between(metric, found.low, found.high)}]"
-    return format_difference(metric, found.mean) + around
+def _difference(metric: str, interval: Interval | None) -> str:
+    if interval is None:
+        return EMPTY
+    mean = format_difference(metric, interval.mean)
+    if interval.low is None:
+        return mean
+    return f"{mean} [{_range(metric, interval.low, interval.high)}]"
 
 
-def _aggregate(found: Aggregate | None, tell: Callable[[float], str]) -> str:
-    if found is None:
-        return NONE
-    if found.low is None or found.high is None:
-        return tell(found.value)
-    return f"{tell(found.value)} [{tell(found.low)} to {tell(found.high)}]"
+def _aggregate(aggregate: Aggregate | None, text: Callable[[float], str]) -> str:
+    if aggregate is None:
+        return EMPTY
+    if aggregate.low is None or aggregate.high is None:
+        return text(aggregate.value)
+    return f"{text(aggregate.value)} [{text(aggregate.low)} to {text(aggregate.high)}]"

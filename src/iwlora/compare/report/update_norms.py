@@ -1,4 +1,4 @@
-"""Where training went: ‖Δ_k‖_F and the rank of each matrix, from the adapters that runs saved."""
+"""How much training changed each matrix: ‖Δ_k‖_F and rank, from the adapters that runs saved."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ from iwlora.results.run import Run
 
 Alpha = Annotated[float, Field(allow_inf_nan=False)]
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
-_MOVES_WEIGHTS = ("pissa", "olora", "corda", "loftq")
+_CHANGES_WEIGHTS = ("pissa", "olora", "corda", "loftq")
 """Initialisations that change the frozen weight too, so that scaling · B A is not the update."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """What an arm did to one matrix, as means over its seeds."""
+    """How an arm changed one matrix: means over its seeds.
+
+    ``depth`` is the block of the matrix, ``matrix_type`` its role in the block, such as "query".
+    """
 
     depth: int
-    kind: str
+    matrix_type: str
     norm: float
     rank: float
 
 
-class _Lora(BaseModel):
-    """What ``adapter_config.json`` says of the scaling."""
+class _LoraConfig(BaseModel):
+    """The fields of ``adapter_config.json`` that define the scaling."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -44,100 +47,102 @@ class _Lora(BaseModel):
     use_rslora: bool = False
 
     def alpha(self, name: str) -> float:
-        """Of a matrix, by its name or the end of it, from a dot on."""
-        chosen = (a for end, a in (self.alpha_pattern or {}).items() if _ends(name, end))
-        return next(chosen, self.lora_alpha)
+        """The alpha of a matrix; a pattern is its name or the end of its name after a dot."""
+        matches = (
+            alpha
+            for suffix, alpha in (self.alpha_pattern or {}).items()
+            if f".{name}".endswith(f".{suffix}")
+        )
+        return next(matches, self.lora_alpha)
 
 
-def _ends(name: str, end: str) -> bool:
-    return f".{name}".endswith(f".{end}")
-
-
-def updates_of(comparison: Comparison, label: str) -> dict[str, Update]:
-    """{site name: its update} of an arm; empty where its runs saved no low-rank adapters."""
-    found: dict[str, list[tuple[float, float]]] = {}
+def arm_updates(comparison: Comparison, label: str) -> dict[str, Update]:
+    """{site name: update} of an arm; empty if its runs saved no low-rank adapters."""
+    by_site: dict[str, list[tuple[float, float]]] = {}
     runs = 0
     for run in comparison.of(label):
-        norms = update_norms(run)
-        if norms is None:
+        updates = update_norms(run)
+        if updates is None:
             continue
         runs += 1
-        for name, pair in norms.items():
-            found.setdefault(name, []).append(pair)
-    places = _places(comparison)
-    forward = {name: index for index, name in enumerate(places)}
-    ordered = sorted(found, key=lambda name: (forward.get(name, len(forward)), _natural(name)))
+        for name, norm_and_rank in updates.items():
+            by_site.setdefault(name, []).append(norm_and_rank)
+    positions = _recorded_positions(comparison)
+    forward = {name: index for index, name in enumerate(positions)}
+    ordered = sorted(by_site, key=lambda name: (forward.get(name, len(forward)), _natural(name)))
     return {
-        # A seed that pruned a matrix away has neither rank nor update there.
+        # A seed that pruned a matrix away counts there with norm 0 and rank 0.
         name: Update(
-            *places.get(name, _place(name)),
-            math.fsum(norm for norm, _ in found[name]) / runs,
-            math.fsum(rank for _, rank in found[name]) / runs,
+            *positions.get(name, _position_from_name(name)),
+            math.fsum(norm for norm, _ in by_site[name]) / runs,
+            math.fsum(rank for _, rank in by_site[name]) / runs,
         )
         for name in ordered
     }
 
 
 def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
-    """{site name: (‖scaling · B A‖_F, rank)} of a run's adapter; None where it has none such.
+    """{site name: (‖scaling · B A‖_F, rank)} of a run's adapter; None if it has no such adapter.
 
-    By ‖BA‖_F² = tr((BᵀB)(AAᵀ)), with PEFT's scaling: alpha / r, or alpha / √r for rsLoRA. Runs
-    name the matrices of ``alpha_pattern`` as they are, not by a regular expression. Raises
-    ``IwloraError`` for an adapter that cannot be read.
+    It computes ‖BA‖_F² = tr((BᵀB)(AAᵀ)), with PEFT's scaling: alpha / r, or alpha / √r for rsLoRA.
+    The keys of ``alpha_pattern`` are read as names of matrices, not as regular expressions.
+
+    Raises:
+        IwloraError: The adapter cannot be read.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     folder = run.folder / layout.ADAPTER if run.folder else Path()
-    config, file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
-    if not (config.is_file() and file.is_file()):
+    config_file, weights_file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if not (config_file.is_file() and weights_file.is_file()):
         return None
-    stored = read_mapping(config)
+    stored = read_mapping(config_file)
     if not _is_product(stored):
         return None
-    settings = check_against(_Lora, stored, config)
+    config = check_against(_LoraConfig, stored, config_file)
     try:
-        tensors = load_file(file)
+        tensors = load_file(weights_file)
     except (OSError, ValueError, SafetensorError) as error:
         raise IwloraError(f"{folder} is damaged ({error})") from None
     factors: dict[str, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         if match := _NAME.fullmatch(key):
             factors.setdefault(match[1], {})[match[2]] = tensor.astype(np.float64)
-        elif "lora_" in key:  # a variant with more to it than a product
+        elif "lora_" in key:  # a variant whose update is more than a product
             return None
-    found = {}
+    updates = {}
     for name, pair in factors.items():
         A, B = pair.get("A"), pair.get("B")  # (r, d_in), (d_out, r)
         if A is None or B is None or not (A.ndim == B.ndim == 2 and len(A) == B.shape[1] > 0):
             continue
-        rank, alpha = len(A), settings.alpha(name)
-        scaling = alpha / (math.sqrt(rank) if settings.use_rslora else rank)
+        rank, alpha = len(A), config.alpha(name)
+        scaling = alpha / (math.sqrt(rank) if config.use_rslora else rank)
         squared = float(np.sum((B.T @ B) * (A @ A.T)))
-        found[name] = scaling * math.sqrt(max(squared, 0.0)), float(rank)
-    return found or None
+        updates[name] = scaling * math.sqrt(max(squared, 0.0)), float(rank)
+    return updates or None
 
 
-def _is_product(stored: Mapping[str, Any]) -> bool:
+def _is_product(config: Mapping[str, Any]) -> bool:
     """Whether a PEFT configuration describes W + scaling · B A on the frozen W."""
-    start = str(stored.get("init_lora_weights", "")).lower()
-    plain = not stored.get("use_dora") and not start.startswith(_MOVES_WEIGHTS)
-    return plain and stored.get("peft_type") == "LORA"
+    initialisation = str(config.get("init_lora_weights", "")).lower()
+    plain = not config.get("use_dora") and not initialisation.startswith(_CHANGES_WEIGHTS)
+    return plain and config.get("peft_type") == "LORA"
 
 
-def _places(comparison: Comparison) -> dict[str, tuple[int, str]]:
-    """{site name: (block, kind)} as the runs told them."""
-    found: dict[str, tuple[int, str]] = {}
+def _recorded_positions(comparison: Comparison) -> dict[str, tuple[int, str]]:
+    """{site name: (block, matrix type)} as the runs recorded them."""
+    positions: dict[str, tuple[int, str]] = {}
     for run in comparison.runs:
-        found |= {one.name: (one.depth, one.kind) for one in run.result.ranks}
+        positions |= {site.name: (site.depth, site.kind) for site in run.result.ranks}
         measured = run.sensitivity()
         if measured:
             return {site.name: (site.depth, site.kind) for site in measured.sites}
-    return found
+    return positions
 
 
-def _place(name: str) -> tuple[int, str]:
-    """(block, kind) read from a path such as ``encoder.layer.3.attention.self.query``."""
+def _position_from_name(name: str) -> tuple[int, str]:
+    """(block, matrix type) read from a path such as ``encoder.layer.3.attention.self.query``."""
     match = re.search(r"\.(\d+)\.(.+)$", name)
     return (int(match[1]), match[2]) if match else (0, name)
 

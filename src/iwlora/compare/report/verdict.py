@@ -1,189 +1,239 @@
-"""What a comparison has shown, in words that claim no more than the numbers do."""
+"""The verdict of a comparison, in sentences that claim no more than the numbers do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iwlora.compare.number_format import display_scale, format_difference
-from iwlora.compare.statistics.analysis import Analysis, Overall
+from iwlora.compare.number_format import (
+    display_scale,
+    format_difference,
+    format_p_value,
+    format_score,
+)
+from iwlora.compare.statistics.analysis import Analysis, OverallDifference
 from iwlora.compare.statistics.paired_tests import (
     MIN_SEEDS,
     SIGNIFICANCE,
     PairedDifference,
-    least_seeds,
+    min_seeds,
     outcome,
     seeds_needed,
+    summarise,
 )
 from iwlora.results.comparison import Comparison
 
+OUTCOMES = {
+    "open": "no verdict yet",
+    "no difference found": "no difference found",
+    "higher": "higher",
+    "lower": "lower",
+}
+"""How the outcome of a comparison is written in a report."""
+_DECIDED = ("higher", "lower")
 
-def _seeds(n: int) -> str:
-    return f"{n} seed{'s' * (n != 1)}"
+
+def verdict(analysis: Analysis) -> str:
+    """What the comparison shows, in a few sentences; the score if there is a single run."""
+    comparisons = analysis.comparisons
+    absent = sum(len(comparison.missing) for comparison in comparisons)
+    runs = absent + sum(len(comparison.runs) for comparison in comparisons)
+    incomplete = f"Incomplete: {absent} of {runs} runs have no score." if absent else ""
+    if len(comparisons) > 1:
+        shown = _verdict_over_tasks(analysis)
+    elif len(comparisons[0].arms) > 1:
+        pairs = [row.paired for row in analysis.tasks[0].differences]
+        metric = comparisons[0].metrics[0]
+        shown = _join(verdict_on_task(metric, analysis.baseline, pairs), describe_more_seeds(pairs))
+    else:
+        shown = _verdict_of_one_arm(comparisons[0])
+    return _join(incomplete, shown)
 
 
-def _too_few(n: int, family: int) -> str:
-    among = f" among {family} comparisons" if family > 1 else ""
-    least = min(1.0, family * 2 / 2**n)
+def verdict_on_task(metric: str, baseline: str, pairs: Sequence[PairedDifference]) -> str:
+    """What the arms show against the baseline on one task.
+
+    >>> print(verdict_on_task("f1", "lora", []))
+    Nothing to compare: no other arm shares a finished seed with lora.
+    """
+    if not pairs:
+        return _nothing_to_compare(baseline)
+    outcomes = [outcome(pair) for pair in pairs]
+    family = pairs[0].family
+    if set(outcomes) == {"open"}:
+        most = max(pair.summary.n for pair in pairs)
+        return f"No verdict yet: {_too_few_seeds(most, family)}."
+    arms = "; ".join(describe_difference(pair) for pair in pairs)
+    correction = f"; p-values by Holm for {family} comparisons" if family > 1 else ""
+    null = ""
+    if not set(_DECIDED) & set(outcomes):
+        tested = [pair.arm for pair, o in zip(pairs, outcomes, strict=True) if o != "open"]
+        null = f"No difference from {baseline} was found for {' or '.join(tested)}."
+    return _join(
+        null,
+        f"{metric} compared with {baseline}, paired by seed, 95% intervals: {arms}{correction}.",
+    )
+
+
+def describe_difference(pair: PairedDifference) -> str:
+    """The outcome of one arm with its numbers, or the reason why there is no verdict.
+
+    >>> from iwlora.compare.statistics.paired_tests import paired_difference
+    >>> three = {0: 0.9, 1: 0.9, 2: 0.9}
+    >>> pair = paired_difference("f1", "b", three, "a", dict.fromkeys(three, 0.5))
+    >>> print(describe_difference(pair).partition(" (")[0])
+    b: no verdict yet, with 3 seeds no test can reach p < 0.05
+    """
+    summary = pair.summary
+    if outcome(pair) == "open" or summary.low is None or summary.high is None:
+        return f"{pair.arm}: no verdict yet, {_too_few_seeds(summary.n, pair.family)}"
+    difference = _difference_text(pair.metric, summary.mean, summary.low, summary.high)
     return (
-        f"{_seeds(n)} cannot reach p < {SIGNIFICANCE}{among} (the smallest possible is "
-        f"{least:.2g}); it takes at least {least_seeds(family)}"
+        f"{pair.arm}: {outcome(pair)} ({difference}, {_p_text(pair.p_adjusted)}, "
+        f"{_seeds_text(summary.n)})"
+    )
+
+
+def describe_more_seeds(pairs: Sequence[PairedDifference]) -> str:
+    """The sentence that says how many more seeds the undecided arms need; "" if none does."""
+    return _more_seeds_sentence(
+        [f"{more} for {pair.arm}" for pair in pairs if (more := more_seeds(pair))]
     )
 
 
 def more_seeds(pair: PairedDifference) -> str:
-    """How many more seeds would decide an answer that is open; empty where it is decided.
+    """How many more seeds an undecided arm needs; "" if it is decided.
 
-    As many as find a difference as large as the observed one 4 times in 5.
+    They give 80% power to detect a difference as large as the observed one.
 
     >>> from iwlora.compare.statistics.paired_tests import paired_difference
     >>> scores = {0: 0.61, 1: 0.59, 2: 0.62}
     >>> more_seeds(paired_difference("f1", "b", scores, "a", dict.fromkeys(scores, 0.6)))
     'about 41'
     """
-    if outcome(pair) in ("higher", "lower"):
+    if outcome(pair) in _DECIDED:
         return ""
     total = seeds_needed(pair.summary, pair.family)
     if total is None:
-        least = least_seeds(pair.family) - pair.summary.n
-        return f"at least {least}" if least > 0 else ""
-    more = total - pair.summary.n
-    return f"about {more:,}" if more > 0 else ""
+        missing = min_seeds(pair.family) - pair.summary.n
+        return f"at least {missing}" if missing > 0 else ""
+    missing = total - pair.summary.n
+    return f"about {missing:,}" if missing > 0 else ""
 
 
-def needed(pairs: Sequence[PairedDifference]) -> str:
-    """The sentence that says how many more seeds the open answers need; empty without any."""
-    told = [f"{more} for {pair.arm}" for pair in pairs if (more := more_seeds(pair))]
-    return _more(told)
+def _verdict_of_one_arm(comparison: Comparison) -> str:
+    arm, metric = comparison.arms[0], comparison.metrics[0]
+    values = list(comparison.values(arm, metric).values())
+    if not values:
+        return f"{arm} finished, but its {metric} is not a finite number."
+    summary = summarise(values)
+    spread = "" if summary.n > 1 else "; one seed says nothing about the spread between seeds"
+    score = format_score(metric, summary.mean, summary.sd)
+    return f"{arm}: {metric} {score} over {_seeds_text(summary.n)}{spread}."
 
 
-def _more(told: Sequence[str], where: str = "") -> str:
-    if not told:
-        return ""
-    return (
-        f"More seeds{where} that would find a difference as large as the observed one 4 times in "
-        f"5: {', '.join(told)}."
-    )
-
-
-def verdict(pair: PairedDifference) -> str:
-    """The outcome for one arm with its numbers, or with the reason why it is open.
-
-    >>> from iwlora.compare.statistics.paired_tests import paired_difference
-    >>> few = {0: 0.9, 1: 0.9, 2: 0.9}
-    >>> print(verdict(paired_difference("f1", "b", few, "a", dict.fromkeys(few, 0.5))))
-    b: open, 3 seeds cannot reach p < 0.05 (the smallest possible is 0.25); it takes at least 6
-    """
-    summary = pair.summary
-    if outcome(pair) == "open" or summary.low is None or summary.high is None:
-        return f"{pair.arm}: open, {_too_few(summary.n, pair.family)}"
-    mean, low, high = (
-        format_difference(pair.metric, v) for v in (summary.mean, summary.low, summary.high)
-    )
-    points = " points" if display_scale(pair.metric) > 1 else ""
-    return (
-        f"{pair.arm}: {outcome(pair)} ({mean}{points} [{low}, {high}], "
-        f"p = {pair.p_adjusted:.3f}, {_seeds(summary.n)})"
-    )
-
-
-def headline(metric: str, baseline: str, pairs: Sequence[PairedDifference]) -> str:
-    """The comparison on one task in a sentence or two, for the head of a report.
-
-    >>> print(headline("f1", "lora", []))
-    Nothing to compare: no other arm shares a finished seed with lora.
-    """
-    if not pairs:
-        return f"Nothing to compare: no other arm shares a finished seed with {baseline}."
-    found = [outcome(pair) for pair in pairs]
-    if set(found) == {"open"}:
-        most = max(pair.summary.n for pair in pairs)
-        return f"Open, no winner is called: {_too_few(most, pairs[0].family)}."
-    clauses = "; ".join(verdict(pair) for pair in pairs)
-    family = pairs[0].family
-    note = f"; p by Holm for {family} comparisons" if family > 1 else ""
-    null = ""
-    if not {"higher", "lower"} & set(found):
-        arms = " or ".join(pair.arm for pair, o in zip(pairs, found, strict=True) if o != "open")
-        null = f"No difference from {baseline} was found for {arms}. "
-    return f"{null}{metric} against {baseline}, paired by seed, 95% intervals: {clauses}{note}."
-
-
-def incomplete(parts: Sequence[Comparison]) -> str:
-    """The sentence that warns of a comparison that is not whole; empty where it is."""
-    absent = sum(len(part.missing) for part in parts)
-    if not absent:
-        return ""
-    runs = absent + sum(len(part.runs) for part in parts)
-    return f"Incomplete: {absent} of {runs} runs have no score."
-
-
-def overall_outcome(one: Overall) -> str:
-    """Over all tasks: "open" with fewer than 6 seeds on a task, or with too few pairs."""
-    if one.seeds < MIN_SEEDS or one.p_adjusted is None or one.difference is None:
-        return "open"
-    if one.family * 2 / 2**one.pairs >= SIGNIFICANCE:
-        return "open"
-    if one.p_adjusted >= SIGNIFICANCE:
-        return "no difference found"
-    return "higher" if one.difference.mean > 0 else "lower"
-
-
-def overall_headline(found: Analysis) -> str:
-    """What several tasks have shown together, and on which of them an arm differs."""
-    base, all_tasks = found.baseline, len(found.parts)
-    tasks = sum(1 for row in found.compared if row)
-    over = f"{tasks} tasks" if tasks == all_tasks else f"{tasks} of {all_tasks} tasks"
-    compared = [one for one in found.overall if one.pairs]
+def _verdict_over_tasks(analysis: Analysis) -> str:
+    """What several tasks show together, and on which of them an arm differs."""
+    compared = [row for row in analysis.overall if row.pairs]
     if not compared:
-        return f"Nothing to compare: no other arm shares a finished seed with {base}."
-    outcomes = [overall_outcome(one) for one in compared]
-    metric = next((part.metrics[0] for part in found.parts if part.runs), "score")
-    clauses = "; ".join(
-        _overall(one, told, metric) for one, told in zip(compared, outcomes, strict=True)
-    )
-    single = [
-        f"{one.pair.arm} is {outcome(one.pair)} on {part.task}"
-        for part, row in zip(found.parts, found.compared, strict=True)
-        for one in row
-        if outcome(one.pair) in ("higher", "lower")
-    ]
-    pairs = [one.pair for row in found.compared for one in row]
-    holm = f"(Holm for {len(pairs)} comparisons)"
-    if single:
-        by_task = f"On single tasks {holm}: {'; '.join(single)}."
-    elif all(outcome(pair) == "open" for pair in pairs):
-        by_task = f"On each single task it is open {holm}."
-    else:
-        by_task = f"On no single task was a difference found {holm}."
-    null = ""
-    if set(outcomes) == {"open"}:
-        null = "Open, no winner is called. "
-    elif not {"higher", "lower"} & set(outcomes):
-        null = f"No difference from {base} was found. "
+        return _nothing_to_compare(analysis.baseline)
+    tasks = sum(1 for task in analysis.tasks if task.differences)
+    scope = f"{tasks} tasks"
+    if tasks < len(analysis.tasks):
+        scope = f"{tasks} of {len(analysis.tasks)} tasks"
+    metric = next((c.metrics[0] for c in analysis.comparisons if c.runs), "score")
+    arms = "; ".join(_describe_overall(row, metric) for row in compared)
+    outcomes = {row.outcome for row in compared}
+    summary = ""
+    if outcomes == {"open"}:
+        summary = "No verdict yet."
+    elif not set(_DECIDED) & outcomes:
+        summary = f"No difference from {analysis.baseline} was found."
     more = [
-        f"about {one.seeds_needed - one.seeds:,} for {one.arm}"
-        for one, decided in zip(compared, outcomes, strict=True)
-        if decided not in ("higher", "lower")
-        if one.seeds_needed is not None and one.seeds_needed > one.seeds
+        f"about {row.seeds_needed - row.seeds:,} for {row.arm}"
+        for row in compared
+        if row.outcome not in _DECIDED
+        if row.seeds_needed is not None and row.seeds_needed > row.seeds
     ]
-    told = [
-        f"{null}Over {over}, against {base}: {clauses}.",
-        _more(more, " on every task"),
-        by_task,
-    ]
-    return " ".join(filter(None, told))
-
-
-def _overall(one: Overall, told: str, metric: str) -> str:
-    if one.difference is None or one.p_adjusted is None:
-        return f"{one.arm}: {told}"
-    if one.seeds < MIN_SEEDS:
-        return f"{one.arm}: open, {_seeds(one.seeds)} a task; it takes at least {MIN_SEEDS}"
-    low, high = one.difference.low, one.difference.high
-    around = "" if low is None or high is None else f" [{format_difference(metric, low)}, "
-    around += f"{format_difference(metric, high)}]" if around and high is not None else ""
-    points = " points" if display_scale(metric) > 1 else ""
-    return (
-        f"{one.arm}: {told} ({format_difference(metric, one.difference.mean)}{points}{around}, "
-        f"p = {one.p_adjusted:.3f})"
+    return _join(
+        summary,
+        f"Over {scope}, compared with {analysis.baseline}: {arms}.",
+        _more_seeds_sentence(more, " on every task"),
+        _verdict_by_task(analysis),
     )
+
+
+def _verdict_by_task(analysis: Analysis) -> str:
+    """On which single tasks an arm differs from the baseline."""
+    rows = [
+        (task.comparison.task, row.paired) for task in analysis.tasks for row in task.differences
+    ]
+    outcomes = [outcome(pair) for _, pair in rows]
+    correction = f"(by Holm for {len(rows)} comparisons)"
+    if set(_DECIDED) & set(outcomes):
+        decided = [
+            f"{pair.arm} is {outcome(pair)} on {task}"
+            for task, pair in rows
+            if outcome(pair) in _DECIDED
+        ]
+        return f"On single tasks {correction}: {'; '.join(decided)}."
+    if set(outcomes) == {"open"}:
+        return f"There is no verdict yet on any single task {correction}."
+    return f"No difference was found on any single task {correction}."
+
+
+def _describe_overall(row: OverallDifference, metric: str) -> str:
+    shown = OUTCOMES[row.outcome]
+    if row.difference is None or row.p_adjusted is None:
+        return f"{row.arm}: {shown}"
+    if row.seeds < MIN_SEEDS:
+        return (
+            f"{row.arm}: {shown}, {_seeds_text(row.seeds)} on a task; at least {MIN_SEEDS} are "
+            "needed"
+        )
+    difference = _difference_text(
+        metric, row.difference.mean, row.difference.low, row.difference.high
+    )
+    return f"{row.arm}: {shown} ({difference}, {_p_text(row.p_adjusted)})"
+
+
+def _difference_text(metric: str, mean: float, low: float | None, high: float | None) -> str:
+    """A difference and its interval, such as ``+1.25 points [+0.20, +2.30]``."""
+    text = format_difference(metric, mean) + (" points" if display_scale(metric) > 1 else "")
+    if low is None or high is None:
+        return text
+    return f"{text} [{format_difference(metric, low)}, {format_difference(metric, high)}]"
+
+
+def _p_text(p_value: float) -> str:
+    text = format_p_value(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def _seeds_text(n: int) -> str:
+    return f"{n} seed{'s' * (n != 1)}"
+
+
+def _too_few_seeds(n: int, family: int) -> str:
+    among = f" after correction for {family} comparisons" if family > 1 else ""
+    smallest = min(1.0, family * 2 / 2**n)
+    return (
+        f"with {_seeds_text(n)} no test can reach p < {SIGNIFICANCE}{among} (the smallest possible "
+        f"p is {smallest:.2g}); at least {min_seeds(family)} seeds are needed"
+    )
+
+
+def _more_seeds_sentence(by_arm: Sequence[str], where: str = "") -> str:
+    if not by_arm:
+        return ""
+    return (
+        f"More seeds needed{where} for 80% power to detect a difference as large as the observed "
+        f"one: {', '.join(by_arm)}."
+    )
+
+
+def _nothing_to_compare(baseline: str) -> str:
+    return f"Nothing to compare: no other arm shares a finished seed with {baseline}."
+
+
+def _join(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))

@@ -1,4 +1,4 @@
-"""Records meet statistics: differences on each task, and over all tasks, corrected together."""
+"""The analysis of a comparison: each arm against the baseline, on each task and overall."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from iwlora.compare.statistics.bootstrap import (
     METRICS,
     Aggregate,
     Interval,
-    Predictions,
-    combined,
+    PairedPredictions,
     interquartile_mean,
+    mean_over_tasks,
     probability_of_improvement,
-    scores,
-    variance,
+    variance_of_mean,
+    weighted_scores,
 )
 from iwlora.compare.statistics.paired_tests import (
+    MIN_SEEDS,
+    SIGNIFICANCE,
     PairedDifference,
     Summary,
     adjust,
-    baseline_of,
+    default_baseline,
     holm,
     paired_difference,
     seeds_needed,
@@ -36,231 +38,263 @@ from iwlora.results.comparison import Comparison
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One arm against the baseline on one task.
+class TaskDifference:
+    """One arm against the baseline on one task."""
 
-    ``both`` is the interval that counts seeds and examples.
-    """
-
-    pair: PairedDifference
-    both: Interval
+    paired: PairedDifference
+    interval: Interval
+    """Over seeds and examples."""
 
 
 @dataclass(frozen=True)
-class Overall:
-    """One arm over all tasks on which it shares seeds with the baseline.
+class TaskAnalysis:
+    """The comparison on one task and the difference of each arm from the baseline."""
 
-    ``difference`` is the mean over tasks of the mean over seeds, ``p_value`` that of the
-    sign-flip test over all (task, seed), ``p_adjusted`` by Holm among the arms.
-    ``interquartile_mean`` and ``improvement`` are those of Agarwal et al. 2021.
+    comparison: Comparison
+    differences: tuple[TaskDifference, ...]
+
+
+@dataclass(frozen=True)
+class OverallDifference:
+    """One arm against the baseline over all tasks on which the two share seeds.
+
+    ``difference`` is the mean over tasks of the mean over seeds; None if the metrics of the tasks
+    have different scales. ``p_value`` belongs to the sign-flip test over all (task, seed) pairs,
+    ``p_adjusted`` is corrected by Holm for the ``family`` arms that are compared.
+    ``interquartile_mean`` and ``improvement`` follow Agarwal et al. 2021.
     """
 
     arm: str
     tasks: int
     pairs: int
     seeds: int
-    """The fewest that it shares with the baseline on any task."""
+    """The smallest number of shared seeds on any task."""
     difference: Interval | None
     p_value: float | None
     p_adjusted: float | None
     interquartile_mean: Aggregate | None
     improvement: Aggregate | None
     by_seed: Summary | None = None
-    """The mean over tasks of each seed that all of them share."""
+    """Of the mean over tasks of each seed that all tasks share."""
     family: int = 1
-    """How many arms are compared with the baseline."""
     seeds_needed: int | None = None
-    """On every task, to find a mean as large as that of ``by_seed`` 4 times in 5."""
+    """Seeds on every task for 80% power to detect a mean as large as that of ``by_seed``."""
+
+    @property
+    def outcome(self) -> str:
+        """ "open" with fewer than 6 seeds on a task or with too few pairs, else as for a task."""
+        if self.seeds < MIN_SEEDS or self.p_adjusted is None or self.difference is None:
+            return "open"
+        if self.family * 2 / 2**self.pairs >= SIGNIFICANCE:
+            return "open"
+        if self.p_adjusted >= SIGNIFICANCE:
+            return "no difference found"
+        return "higher" if self.difference.mean > 0 else "lower"
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Comparisons, one for each task, and what their runs show together."""
+    """One comparison per task, and what their runs show together."""
 
     folder: Path
-    parts: tuple[Comparison, ...]
     baseline: str
-    compared: tuple[tuple[Compared, ...], ...]
-    overall: tuple[Overall, ...]
+    tasks: tuple[TaskAnalysis, ...]
+    overall: tuple[OverallDifference, ...]
 
     @property
-    def arms(self) -> tuple[str, ...]:
-        """The arms of all parts."""
-        return tuple(dict.fromkeys(arm for part in self.parts for arm in part.arms))
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The comparison of each task."""
+        return tuple(task.comparison for task in self.tasks)
+
+    @property
+    def finished(self) -> bool:
+        """Whether any run has finished."""
+        return any(comparison.runs for comparison in self.comparisons)
 
 
 def analyse(
-    parts: Sequence[Comparison], folder: Path | None = None, baseline: str | None = None
+    comparisons: Sequence[Comparison], folder: Path | None = None, baseline: str | None = None
 ) -> Analysis:
-    """Compare every arm with the baseline on every task, as one family of comparisons.
+    """Compare every arm with the baseline on every task, as one family of tests.
 
-    The baseline is the one that is given, else the one that the comparisons name, else that of
-    ``stats.baseline_of``. Raises ``IwloraError`` for a name that no arm has, and where the
-    comparisons name several.
+    Args:
+        comparisons: One comparison per task.
+        folder: The folder of the report; by default that of the first comparison.
+        baseline: The label of the baseline; by default the one that the comparisons name, else
+            :func:`~iwlora.compare.statistics.paired_tests.default_baseline`.
+
+    Raises:
+        IwloraError: No arm has the name of the baseline, or the comparisons name different ones.
     """
-    base = _baseline(parts, baseline)
-    parts = [replace(part, baseline=base) for part in parts]
-    arms = tuple(dict.fromkeys(arm for part in parts for arm in part.arms))
-    found = [_pairs(part, base) for part in parts]
-    adjusted = iter(adjust([pair for pairs in found for pair in pairs]))
+    base = _choose_baseline(comparisons, baseline)
+    comparisons = [replace(comparison, baseline=base) for comparison in comparisons]
+    paired = [_paired_differences(comparison, base) for comparison in comparisons]
+    adjusted = iter(adjust([pair for pairs in paired for pair in pairs]))
     variances: dict[tuple[int, str], tuple[float, bool]] = {}
-    compared = []
-    for number, (part, pairs) in enumerate(zip(parts, found, strict=True)):
+    tasks = []
+    for number, (comparison, pairs) in enumerate(zip(comparisons, paired, strict=True)):
         rows = []
         for pair in pairs:
-            d = score_differences(part, pair)
-            told = predictions(part, pair)
-            spread = variance(d, told, seed=number) if len(d) > 1 else 0.0
-            variances[number, pair.arm] = spread, told is not None
-            both = combined([d], [spread], told is not None)
-            rows.append(Compared(next(adjusted), both))
-        compared.append(tuple(rows))
-    overall = [_overall(parts, compared, variances, arm, base) for arm in arms]
-    tested = [one for one in overall if one.p_value is not None]
-    corrected = dict(
-        zip(
-            (one.arm for one in tested),
-            holm([one.p_value for one in tested if one.p_value is not None]),
-            strict=True,
-        )
-    )
+            differences = score_differences(comparison, pair)
+            predictions = paired_predictions(comparison, pair)
+            variance = 0.0
+            if len(differences) > 1:
+                variance = variance_of_mean(differences, predictions, seed=number)
+            examples = predictions is not None
+            variances[number, pair.arm] = variance, examples
+            interval = mean_over_tasks([differences], [variance], examples)
+            rows.append(TaskDifference(next(adjusted), interval))
+        tasks.append(TaskAnalysis(comparison, tuple(rows)))
+    overall = [_overall(tasks, variances, arm, base) for arm in _arms(comparisons)]
     return Analysis(
-        folder or parts[0].folder,
-        tuple(parts),
-        base,
-        tuple(compared),
-        tuple(
-            replace(
-                one,
-                p_adjusted=corrected.get(one.arm),
-                family=len(tested),
-                seeds_needed=seeds_needed(one.by_seed, len(tested)) if one.by_seed else None,
-            )
-            for one in overall
-        ),
+        folder or comparisons[0].folder, base, tuple(tasks), tuple(_adjust_overall(overall))
     )
 
 
-def _baseline(parts: Sequence[Comparison], given: str | None) -> str:
-    arms = tuple(dict.fromkeys(arm for part in parts for arm in part.arms))
-    if given is not None:
-        if given not in arms:
-            raise unknown("baseline", given, arms)
-        return given
-    named = sorted({part.baseline for part in parts if part.baseline in arms if part.baseline})
+def _arms(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(arm for comparison in comparisons for arm in comparison.arms))
+
+
+def _choose_baseline(comparisons: Sequence[Comparison], requested: str | None) -> str:
+    arms = _arms(comparisons)
+    if requested is not None:
+        if requested not in arms:
+            raise unknown("baseline", requested, arms)
+        return requested
+    named = sorted({c.baseline for c in comparisons if c.baseline in arms if c.baseline})
     if len(named) > 1:
         raise IwloraError(
             f"the comparisons have different baselines, {' and '.join(named)}; "
             f"choose one, such as --baseline {named[0]}"
         )
-    return named[0] if named else baseline_of(arms)
+    return named[0] if named else default_baseline(arms)
 
 
-def _pairs(part: Comparison, base: str) -> list[PairedDifference]:
-    if not part.runs:
+def _paired_differences(comparison: Comparison, base: str) -> list[PairedDifference]:
+    if not comparison.runs:
         return []
-    metric = part.metrics[0]
-    baseline = part.values(base, metric)
+    metric = comparison.metrics[0]
+    baseline = comparison.values(base, metric)
     pairs = (
-        paired_difference(metric, label, part.values(label, metric), base, baseline)
-        for label in part.arms
+        paired_difference(metric, label, comparison.values(label, metric), base, baseline)
+        for label in comparison.arms
         if label != base
     )
     return [pair for pair in pairs if pair]
 
 
-def score_differences(part: Comparison, pair: PairedDifference) -> list[float]:
+def score_differences(comparison: Comparison, pair: PairedDifference) -> list[float]:
     """Arm minus baseline at each seed of the pair."""
-    arm, base = part.values(pair.arm, pair.metric), part.values(pair.baseline, pair.metric)
+    arm = comparison.values(pair.arm, pair.metric)
+    base = comparison.values(pair.baseline, pair.metric)
     return [arm[seed] - base[seed] for seed in pair.seeds]
 
 
-def predictions(part: Comparison, pair: PairedDifference) -> Predictions | None:
-    """What both arms predicted with the shared seeds; None where it does not give the scores.
+def paired_predictions(comparison: Comparison, pair: PairedDifference) -> PairedPredictions | None:
+    """What both arms predicted with the shared seeds; None if it does not reproduce the scores.
 
-    The class that F1 counts is the one that gives the scores of the runs.
+    The positive class of F1 is the one that reproduces the scores.
     """
     if pair.metric not in METRICS:
         return None
-    told: list[list[list[str]]] = []
-    truth: list[str] | None = None
+    saved: list[list[list[str]]] = []
+    labels: list[str] | None = None
     for label in (pair.arm, pair.baseline):
-        runs = {run.result.seed: run for run in part.of(label)}
-        rows = []
+        runs = {run.result.seed: run for run in comparison.of(label)}
+        by_seed = []
         for seed in pair.seeds:
-            kept = runs[seed].predictions()
-            if kept is None or (truth is not None and kept[0] != truth):
+            run_predictions = runs[seed].predictions()
+            if run_predictions is None or (labels is not None and run_predictions[0] != labels):
                 return None
-            truth = kept[0]
-            rows.append(kept[1])
-        told.append(rows)
-    names = sorted({*(truth or []), *(name for arm in told for row in arm for name in row)})
-    index = {name: number for number, name in enumerate(names)}
-    labels = np.array([index[name] for name in truth or []], dtype=np.int64)
+            labels, predictions = run_predictions
+            by_seed.append(predictions)
+        saved.append(by_seed)
+    names = sorted({*(labels or []), *(name for arm in saved for row in arm for name in row)})
+    class_ids = {name: number for number, name in enumerate(names)}
+    label_ids = np.array([class_ids[name] for name in labels or []], dtype=np.int64)
     arm, base = (
-        np.array([[index[n] for n in row] for row in rows], dtype=np.int64) for rows in told
+        np.array([[class_ids[name] for name in row] for row in rows], dtype=np.int64)
+        for rows in saved
     )
     expected = [
-        [part.values(label, pair.metric)[seed] for seed in pair.seeds]
+        [comparison.values(label, pair.metric)[seed] for seed in pair.seeds]
         for label in (pair.arm, pair.baseline)
     ]
-    whole = np.ones((len(labels), 1))
+    equal_weights = np.ones((len(label_ids), 1))
     for positive in range(len(names)):
-        again = [
-            scores(pair.metric, labels, told, len(names), positive, whole)[:, 0]
-            for told in (arm, base)
+        recomputed = [
+            weighted_scores(pair.metric, label_ids, ids, len(names), positive, equal_weights)[:, 0]
+            for ids in (arm, base)
         ]
-        if np.allclose(again, expected, atol=1e-6):
-            return Predictions(pair.metric, labels, arm, base, len(names), positive)
+        if np.allclose(recomputed, expected, atol=1e-6):
+            return PairedPredictions(pair.metric, label_ids, arm, base, len(names), positive)
     return None
 
 
 def _overall(
-    parts: Sequence[Comparison],
-    compared: Sequence[Sequence[Compared]],
-    variances: dict[tuple[int, str], tuple[float, bool]],
+    tasks: Sequence[TaskAnalysis],
+    variances: Mapping[tuple[int, str], tuple[float, bool]],
     arm: str,
     base: str,
-) -> Overall:
-    everywhere = [(p, p.metrics[0]) for p in parts if p.runs and p.values(arm, p.metrics[0])]
-    values = [[*part.values(arm, metric).values()] for part, metric in everywhere]
-    alike = len({display_scale(metric) for _, metric in everywhere}) == 1
-    middle = interquartile_mean(values) if values and alike else None
-    mine = [
-        (number, part, one.pair)
-        for number, (part, row) in enumerate(zip(parts, compared, strict=True))
-        for one in row
-        if one.pair.arm == arm
+) -> OverallDifference:
+    finished = [task.comparison for task in tasks if task.comparison.runs]
+    scored = [c for c in finished if c.values(arm, c.metrics[0])]
+    scores = [[*c.values(arm, c.metrics[0]).values()] for c in scored]
+    one_scale = len({display_scale(c.metrics[0]) for c in scored}) == 1
+    middle = interquartile_mean(scores) if one_scale else None
+    shared = [
+        (number, task.comparison, row.paired)
+        for number, task in enumerate(tasks)
+        for row in task.differences
+        if row.paired.arm == arm
     ]
-    if not mine:
-        return Overall(arm, len(values), 0, 0, None, None, None, middle, None)
-    d = [score_differences(part, pair) for _, part, pair in mine]
-    found = [variances[number, arm] for number, _, _ in mine]
-    difference = combined(d, [spread for spread, _ in found], all(kept for _, kept in found))
-    return Overall(
+    if not shared:
+        return OverallDifference(arm, len(scores), 0, 0, None, None, None, middle, None)
+    by_task = [score_differences(comparison, pair) for _, comparison, pair in shared]
+    spread = [variances[number, arm] for number, _, _ in shared]
+    difference = mean_over_tasks(
+        by_task, [variance for variance, _ in spread], all(examples for _, examples in spread)
+    )
+    p_value = sign_flip_p([difference for task in by_task for difference in task])
+    return OverallDifference(
         arm,
-        len(mine),
-        sum(map(len, d)),
-        min(map(len, d)),
-        difference if len({display_scale(pair.metric) for _, _, pair in mine}) == 1 else None,
-        p := sign_flip_p([one for task in d for one in task]),
-        p,
+        len(shared),
+        sum(map(len, by_task)),
+        min(map(len, by_task)),
+        difference if len({display_scale(pair.metric) for _, _, pair in shared}) == 1 else None,
+        p_value,
+        p_value,
         middle,
         probability_of_improvement(
-            [[*part.values(arm, pair.metric).values()] for _, part, pair in mine],
-            [[*part.values(base, pair.metric).values()] for _, part, pair in mine],
+            [[*comparison.values(arm, pair.metric).values()] for _, comparison, pair in shared],
+            [[*comparison.values(base, pair.metric).values()] for _, comparison, pair in shared],
         ),
-        _by_seed(
+        _summary_by_seed(
             [
-                dict(zip(pair.seeds, row, strict=True))
-                for (*_, pair), row in zip(mine, d, strict=True)
+                dict(zip(pair.seeds, differences, strict=True))
+                for (*_, pair), differences in zip(shared, by_task, strict=True)
             ]
         ),
     )
 
 
-def _by_seed(tasks: Sequence[Mapping[int, float]]) -> Summary | None:
-    """The means over tasks of the seeds that all of them have."""
+def _adjust_overall(overall: Sequence[OverallDifference]) -> list[OverallDifference]:
+    """The same differences with Holm's correction for the number of tested arms."""
+    tested = {row.arm: row.p_value for row in overall if row.p_value is not None}
+    adjusted = dict(zip(tested, holm([*tested.values()]), strict=True))
+    return [
+        replace(
+            row,
+            p_adjusted=adjusted.get(row.arm),
+            family=len(tested),
+            seeds_needed=seeds_needed(row.by_seed, len(tested)) if row.by_seed else None,
+        )
+        for row in overall
+    ]
+
+
+def _summary_by_seed(tasks: Sequence[Mapping[int, float]]) -> Summary | None:
+    """Of the means over tasks of the seeds that all tasks share."""
     shared = [seed for seed in tasks[0] if all(seed in task for task in tasks)]
     means = [sum(task[seed] for task in tasks) / len(tasks) for seed in shared]
     return summarise(means) if means else None

@@ -1,4 +1,4 @@
-"""Intervals that count both seeds and examples, and aggregates over several tasks."""
+"""Bootstrap intervals over seeds and examples, and aggregates over several tasks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from scipy.special import stdtrit
 
 Array = npt.NDArray[np.float64]
 REPLICATES = 2000
-_ELEMENTS_AT_ONCE = 20_000_000
+_MAX_ELEMENTS = 20_000_000
+"""Of the weights (examples × replicates) that are in memory at once."""
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PairedPredictions:
     """What two arms predicted for the same examples with the same seeds.
 
-    ``labels`` (n,) and ``arm``, ``baseline`` (seeds, n) are class ids below ``classes``.
+    ``labels`` (n,) and ``arm``, ``baseline`` (seeds, n) are class ids below ``classes``;
+    ``positive`` is the class that F1 counts.
     """
 
     metric: str
@@ -33,7 +35,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference with its 95% interval; ``examples`` says whether these were resampled."""
+    """A mean difference with its 95% interval; ``examples``: whether examples were resampled."""
 
     mean: float
     low: float | None
@@ -42,31 +44,35 @@ class Interval:
 
 
 def _accuracy(table: Array, positive: int) -> Array:
-    shares: Array = np.einsum("...ii->...", table) / table.sum((-2, -1))
-    return shares
+    accuracy: Array = np.einsum("...ii->...", table) / table.sum((-2, -1))
+    return accuracy
 
 
 def _f1(table: Array, positive: int) -> Array:
-    hits = table[..., positive, positive]
-    told = table[..., :, positive].sum(-1) + table[..., positive, :].sum(-1)
-    found: Array = np.divide(2 * hits, told, out=np.zeros_like(hits), where=told > 0)
-    return found
+    true_positives = table[..., positive, positive]
+    counted = table[..., :, positive].sum(-1) + table[..., positive, :].sum(-1)
+    f1: Array = np.divide(
+        2 * true_positives, counted, out=np.zeros_like(true_positives), where=counted > 0
+    )
+    return f1
 
 
 def _macro_f1(table: Array, positive: int) -> Array:
-    each = np.stack([_f1(table, one) for one in range(table.shape[-1])], -1)
+    by_class = np.stack([_f1(table, label) for label in range(table.shape[-1])], -1)
     occurs = table.sum(-1) + table.sum(-2) > 0
-    mean: Array = (each * occurs).sum(-1) / occurs.sum(-1)
+    mean: Array = (by_class * occurs).sum(-1) / occurs.sum(-1)
     return mean
 
 
 def _matthews(table: Array, positive: int) -> Array:
-    true, told, n = table.sum(-1), table.sum(-2), table.sum((-2, -1))
-    hits = np.einsum("...ii->...", table)
-    above = hits * n - (true * told).sum(-1)
-    below = np.sqrt((n**2 - (true**2).sum(-1)) * (n**2 - (told**2).sum(-1)))
-    found: Array = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-    return found
+    labels, predictions, n = table.sum(-1), table.sum(-2), table.sum((-2, -1))
+    correct = np.einsum("...ii->...", table)
+    covariance = correct * n - (labels * predictions).sum(-1)
+    scale = np.sqrt((n**2 - (labels**2).sum(-1)) * (n**2 - (predictions**2).sum(-1)))
+    correlation: Array = np.divide(
+        covariance, scale, out=np.zeros_like(covariance), where=scale > 0
+    )
+    return correlation
 
 
 METRICS: Mapping[str, Callable[[Array, int], Array]] = {
@@ -75,10 +81,10 @@ METRICS: Mapping[str, Callable[[Array, int], Array]] = {
     "macro_f1": _macro_f1,
     "matthews_correlation": _matthews,
 }
-"""Metrics of a confusion table (..., label, prediction), which may hold weights."""
+"""Metrics of a confusion table (..., label, prediction), whose counts may be weighted."""
 
 
-def scores(
+def weighted_scores(
     metric: str,
     labels: npt.NDArray[np.int64],
     predictions: npt.NDArray[np.int64],
@@ -86,63 +92,88 @@ def scores(
     positive: int,
     weights: Array,
 ) -> Array:
-    """(seeds, replicates): the metric of ``predictions`` (seeds, n) under ``weights`` (n, R)."""
+    """The metric of each seed's predictions under each replicate's weights of the examples.
+
+    Args:
+        metric: A name in ``METRICS``.
+        labels: (n,) class ids.
+        predictions: (seeds, n) class ids.
+        classes: The number of classes.
+        positive: The class that F1 counts.
+        weights: (n, replicates).
+
+    Returns:
+        (seeds, replicates).
+    """
     table = np.zeros((len(predictions), weights.shape[1], classes, classes))
-    for true in range(classes):
-        rows = np.flatnonzero(labels == true)
-        for told in range(classes):
-            here = (predictions[:, rows] == told).astype(float)
-            table[:, :, true, told] = here @ weights[rows]
+    for label in range(classes):
+        rows = np.flatnonzero(labels == label)
+        for prediction in range(classes):
+            matches = (predictions[:, rows] == prediction).astype(float)
+            table[:, :, label, prediction] = matches @ weights[rows]
     return METRICS[metric](table, positive)
 
 
-def resampled(found: Predictions, replicates: int = REPLICATES, seed: int = 0) -> Array:
+def bootstrap_differences(
+    paired: PairedPredictions, replicates: int = REPLICATES, seed: int = 0
+) -> Array:
     """(replicates,) mean differences, with seeds and examples drawn with replacement.
 
-    Both arms keep their pairing: a replicate has the same seeds and the same examples for both.
-    Source: A. B. Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 1 (2007).
+    A replicate has the same seeds and the same examples for both arms, so they stay paired.
+
+    Source:
+        A. B. Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 1 (2007).
     """
     random = np.random.default_rng(seed)
-    n, count = len(found.labels), len(found.arm)
-    parts = []
-    for some in _chunks(replicates, n):
-        drawn = random.integers(0, n, (some, n)) + n * np.arange(some)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=some * n).reshape(some, n).T.astype(float)
-        seeds = random.multinomial(count, [1 / count] * count, some).T  # (seeds, some)
+    n, count = len(paired.labels), len(paired.arm)
+    chunks = []
+    for size in _chunk_sizes(replicates, n):
+        drawn = random.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).T.astype(float)
+        seeds = random.multinomial(count, [1 / count] * count, size).T  # (seeds, size)
         arm, base = (
-            scores(found.metric, found.labels, p, found.classes, found.positive, weights)
-            for p in (found.arm, found.baseline)
+            weighted_scores(
+                paired.metric, paired.labels, rows, paired.classes, paired.positive, weights
+            )
+            for rows in (paired.arm, paired.baseline)
         )
-        parts.append(((arm - base) * seeds).sum(0) / count)
-    return np.concatenate(parts)
+        chunks.append(((arm - base) * seeds).sum(0) / count)
+    return np.concatenate(chunks)
 
 
-def variance(
-    differences: Sequence[float], found: Predictions | None = None, seed: int = 0
+def variance_of_mean(
+    differences: Sequence[float], paired: PairedPredictions | None = None, seed: int = 0
 ) -> float:
-    """The variance of the mean of one task's ``differences`` by seed, which are two or more.
+    """The variance of the mean of one task's ``differences`` by seed (two or more).
 
-    With predictions that of the bootstrap over seeds and examples, times S / (S - 1) for its S
-    seeds; without them that over seeds alone.
+    With predictions it is the variance of the bootstrap over seeds and examples, times S / (S - 1)
+    for S seeds; without them it is s² / S.
     """
     count = len(differences)
-    if found is None:
+    if paired is None:
         return float(np.var(differences, ddof=1)) / count
-    return float(resampled(found, seed=seed).var(ddof=1)) * count / (count - 1)
+    return float(bootstrap_differences(paired, seed=seed).var(ddof=1)) * count / (count - 1)
 
 
-def combined(
+def mean_over_tasks(
     differences: Sequence[Sequence[float]],
     variances: Sequence[float],
     examples: bool,
     level: float = 0.95,
 ) -> Interval:
-    """The mean over tasks of the mean over seeds, with its interval.
+    """The mean over tasks of the mean over seeds, with the interval mean ± t · √(Σ variance) / T.
 
-    ``differences[t]`` are those of task t by seed, ``variances[t]`` that of their mean, see
-    :func:`variance`. The interval is mean ± t · √(Σ variance) / tasks with Welch and
-    Satterthwaite's degrees of freedom: few seeds make a bootstrap's percentiles too narrow.
-    No interval when a task has a single seed.
+    t has Welch and Satterthwaite's degrees of freedom: with few seeds the percentiles of a
+    bootstrap are too narrow.
+
+    Args:
+        differences: ``differences[t]`` are the differences of task t by seed.
+        variances: ``variances[t]`` is the variance of their mean, see :func:`variance_of_mean`.
+        examples: Whether the variances count the examples too.
+        level: The confidence level.
+
+    Returns:
+        An interval without bounds if a task has a single seed.
     """
     tasks = len(differences)
     mean = math.fsum(math.fsum(d) / len(d) for d in differences) / tasks
@@ -160,7 +191,7 @@ def combined(
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A number over all tasks and seeds with its 95% percentile interval over seeds."""
+    """A statistic over all tasks and seeds with its 95% percentile interval over seeds."""
 
     value: float
     low: float | None
@@ -170,16 +201,20 @@ class Aggregate:
 def interquartile_mean(values: Sequence[Sequence[float]]) -> Aggregate:
     """The mean of the middle half of the scores of all tasks and seeds (``values[task][seed]``).
 
-    Agarwal et al. 2021, arXiv:2108.13264: less moved by a lucky or a broken seed than the mean.
-    The interval draws seeds within each task.
+    A lucky or a failed seed moves it less than the mean. The interval draws seeds within each
+    task.
 
-    >>> interquartile_mean([[0.0, 0.5, 0.6, 9.0]]).value
-    0.55
+    Example:
+        >>> interquartile_mean([[0.0, 0.5, 0.6, 9.0]]).value
+        0.55
+
+    Source:
+        Agarwal et al. 2021, arXiv:2108.13264.
     """
     from scipy.stats import trim_mean
 
-    def statistic(drawn: Sequence[Array]) -> Any:
-        return trim_mean(np.concatenate(drawn, -1), 0.25, axis=-1)
+    def statistic(samples: Sequence[Array]) -> Any:
+        return trim_mean(np.concatenate(samples, -1), 0.25, axis=-1)
 
     return _stratified([np.asarray(v, dtype=float) for v in values], statistic)
 
@@ -187,21 +222,25 @@ def interquartile_mean(values: Sequence[Sequence[float]]) -> Aggregate:
 def probability_of_improvement(
     arm: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]
 ) -> Aggregate:
-    """The chance that a run of the arm beats one of the baseline on the same task, ties half.
+    """The chance that a run of the arm scores higher than one of the baseline on the same task.
 
-    The mean over tasks of the Mann-Whitney statistic U / (n m). Agarwal et al. 2021.
+    It is the mean over tasks of the Mann-Whitney statistic U / (n m); a tie counts as one half.
 
-    >>> probability_of_improvement([[0.7, 0.9]], [[0.6, 0.8]]).value
-    0.75
+    Example:
+        >>> probability_of_improvement([[0.7, 0.9]], [[0.6, 0.8]]).value
+        0.75
+
+    Source:
+        Agarwal et al. 2021, arXiv:2108.13264.
     """
 
-    def statistic(drawn: Sequence[Array]) -> Any:
-        half = len(drawn) // 2
-        parts = []
-        for x, y in zip(drawn[:half], drawn[half:], strict=True):
-            more = (x[..., :, None] > y[..., None, :]).mean((-2, -1))
-            parts.append(more + 0.5 * (x[..., :, None] == y[..., None, :]).mean((-2, -1)))
-        return np.mean(parts, 0)
+    def statistic(samples: Sequence[Array]) -> Any:
+        half = len(samples) // 2
+        by_task = []
+        for x, y in zip(samples[:half], samples[half:], strict=True):
+            wins = (x[..., :, None] > y[..., None, :]).mean((-2, -1))
+            by_task.append(wins + 0.5 * (x[..., :, None] == y[..., None, :]).mean((-2, -1)))
+        return np.mean(by_task, 0)
 
     return _stratified([np.asarray(v, dtype=float) for v in (*arm, *baseline)], statistic)
 
@@ -216,6 +255,6 @@ def _stratified(groups: Sequence[Array], statistic: Callable[[Sequence[Array]], 
     return Aggregate(value, float(low), float(high))
 
 
-def _chunks(total: int, width: int) -> list[int]:
-    most = max(1, _ELEMENTS_AT_ONCE // max(1, width))
-    return [min(most, total - start) for start in range(0, total, most)]
+def _chunk_sizes(total: int, width: int) -> list[int]:
+    largest = max(1, _MAX_ELEMENTS // max(1, width))
+    return [min(largest, total - start) for start in range(0, total, largest)]

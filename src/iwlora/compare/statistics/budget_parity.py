@@ -1,17 +1,17 @@
-"""Whether the arms of a comparison ended with equal room: from what their results say."""
+"""Budget parity: whether the arms of a comparison ended with equally many adapter parameters."""
 
 from __future__ import annotations
 
-from iwlora.compare.statistics.paired_tests import baseline_of
+from iwlora.compare.statistics.paired_tests import default_baseline
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import MOST_BUDGET_DIFFERENCE
 
 
-def budgets(comparison: Comparison) -> dict[str, float]:
-    """{label: adapter parameters over those of the arm that the others are compared with}.
+def budget_ratios(comparison: Comparison) -> dict[str, float]:
+    """{label: adapter parameters relative to those of the baseline}, from means over seeds.
 
-    Means over seeds, of the arms whose size can be set; where the baseline's cannot, the first
-    of them takes its place.
+    Arms whose size cannot be set are left out. If the baseline is one of them, the first of the
+    other arms takes its place.
     """
     means = {}
     for label in comparison.arms:
@@ -19,27 +19,15 @@ def budgets(comparison: Comparison) -> dict[str, float]:
         counts = [r.adapter_parameters for r in results if r.adapter_parameters and r.rank]
         if counts:
             means[label] = sum(counts) / len(counts)
-    baseline = comparison.baseline or baseline_of(comparison.arms)
+    baseline = comparison.baseline or default_baseline(comparison.arms)
     base = means.get(baseline) or next(iter(means.values()), 1.0)
     return {label: mean / base for label, mean in means.items()}
 
 
-def unequal(ratio: float) -> bool:
+def is_unequal(ratio: float) -> bool:
     """Whether two budgets of this ratio differ by more than 5%.
 
-    >>> unequal(1.05), unequal(1.06), unequal(1 / 1.06)
+    >>> is_unequal(1.05), is_unequal(1.06), is_unequal(1 / 1.06)
     (False, True, True)
     """
     return max(ratio, 1 / ratio) > 1 + MOST_BUDGET_DIFFERENCE
-
-
-def told(comparison: Comparison) -> list[str]:
-    """A sentence for each arm whose budget is another, for the remarks."""
-    found = budgets(comparison)
-    base = next((label for label, ratio in found.items() if ratio == 1), "")
-    return [
-        f"≠ {label} ended with {ratio:.2f} times the adapter parameters of {base}: their budgets "
-        "are unequal"
-        for label, ratio in found.items()
-        if unequal(ratio)
-    ]

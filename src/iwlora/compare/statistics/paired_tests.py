@@ -1,4 +1,4 @@
-"""Means, intervals and paired tests over seeds, corrected for their number. No files, no words."""
+"""Paired tests over seeds: means, intervals, p-values, Holm's correction, power."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import nctdtr, stdtrit
 
 SIGNIFICANCE = 0.05
 POWER = 0.8
-"""The chance to find a difference that is there, which the number of seeds is asked for."""
-EXACT_SEEDS = 16
-"""Up to here every sign pattern is tried; above, ``2**16 - 1`` seeded random ones are."""
+"""The power that :func:`seeds_needed` asks for."""
+MAX_EXACT_SEEDS = 16
+"""Up to this many differences all sign patterns are tried, above it ``2**16 - 1`` random ones."""
 MIN_SEEDS = 6
-"""The least n whose smallest two-sided sign-flip p-value, 2 / 2**n, is below 0.05."""
-MOST_SEEDS = 10_000
-"""Beyond this many, asking how many seeds are needed has no useful answer."""
+"""The smallest n whose smallest two-sided sign-flip p-value, 2 / 2**n, is below 0.05."""
+MAX_SEEDS = 10_000
+"""The largest number of seeds that :func:`seeds_needed` returns."""
 
 
 @dataclass(frozen=True)
 class Summary:
     """n values: mean, standard deviation (ddof = 1) and the t interval [low, high] of the mean.
 
-    ``sd``, ``low`` and ``high`` are None for a single value, which tells nothing about spread.
+    ``sd``, ``low`` and ``high`` are None for a single value.
     """
 
     n: int
@@ -35,10 +35,14 @@ class Summary:
 
 
 def summarise(values: Sequence[float], level: float = 0.95) -> Summary:
-    """Mean, sd and mean ± t(level, n - 1) sd / √n; ``ValueError`` without values.
+    """Mean, standard deviation and the interval mean ± t(level, n - 1) · sd / √n.
 
-    >>> summarise([1.0, 2.0, 3.0])
-    Summary(n=3, mean=2.0, sd=1.0, low=-0.484..., high=4.484...)
+    Raises:
+        ValueError: ``values`` is empty.
+
+    Example:
+        >>> summarise([1.0, 2.0, 3.0])
+        Summary(n=3, mean=2.0, sd=1.0, low=-0.484..., high=4.484...)
     """
     n = len(values)
     if n == 0:
@@ -52,15 +56,25 @@ def summarise(values: Sequence[float], level: float = 0.95) -> Summary:
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
-    """Two-sided p-value of paired differences: the part of sign patterns with as large a |sum|.
+    """The two-sided p-value of a sign-flip test: the share of sign patterns with as large a |sum|.
 
-    Under no difference every d_i is as likely as -d_i. Exact up to 16 differences; beyond, an
-    estimate over random patterns, the observed one counted in, the same at every call.
-    Source: R. A. Fisher, The Design of Experiments (1935), section 21; computed by
-    ``scipy.stats.permutation_test``.
+    If the arms do not differ, each difference d_i is as likely as -d_i. The test is exact up to
+    16 differences. Above that it uses random patterns with a fixed seed and counts the observed
+    pattern too.
 
-    >>> sign_flip_p([0.1, 0.2, 0.3])
-    0.25
+    Args:
+        differences: One difference per seed.
+
+    Raises:
+        ValueError: ``differences`` is empty.
+
+    Example:
+        >>> sign_flip_p([0.1, 0.2, 0.3])
+        0.25
+
+    Source:
+        R. A. Fisher, The Design of Experiments (1935), section 21; computed by
+        ``scipy.stats.permutation_test``.
     """
     from scipy.stats import permutation_test
 
@@ -70,36 +84,43 @@ def sign_flip_p(differences: Sequence[float]) -> float:
         raise ValueError("nothing to test: no paired differences")
     if d.size == 1:
         return 1.0
-    tested = permutation_test(
+    test = permutation_test(
         (d,),
         np.sum,
         permutation_type="samples",
         vectorized=True,
-        n_resamples=2**EXACT_SEEDS - (d.size > EXACT_SEEDS),
+        n_resamples=2**MAX_EXACT_SEEDS - (d.size > MAX_EXACT_SEEDS),
         rng=np.random.default_rng(0),
     )
-    return float(tested.pvalue)
+    return float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number: p_(i) · (m - i + 1), kept in order, at most 1.
+    """Holm's correction of m p-values: max over i <= j of min(1, (m - i + 1) · p_(i)).
 
-    The chance of one false difference among all is then at most the level. Source: S. Holm, A
-    simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979); computed
-    by ``statsmodels``.
+    It keeps the chance of one or more false positives among all m tests at the level of the test.
 
-    >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
+    Example:
+        >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+
+    Source:
+        S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6
+        (1979).
     """
-    from statsmodels.stats.multitest import multipletests
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
+    return [float(value) for value in adjusted]
 
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
 
+def min_seeds(family: int) -> int:
+    """The fewest seeds n with which one of ``family`` tests can reach p < 0.05 after correction.
 
-def least_seeds(family: int) -> int:
-    """The fewest seeds that can decide among ``family`` comparisons: family · 2 / 2**n < 0.05.
+    The smallest possible corrected p-value is family · 2 / 2**n.
 
-    >>> least_seeds(1), least_seeds(4), least_seeds(20)
+    >>> min_seeds(1), min_seeds(4), min_seeds(20)
     (6, 8, 10)
     """
     n = MIN_SEEDS
@@ -109,31 +130,39 @@ def least_seeds(family: int) -> int:
 
 
 def power(n: int, mean: float, sd: float, family: int = 1) -> float:
-    """The chance that n paired differences N(mean, sd²) are found, at the level 0.05 / family.
+    """The chance that n paired differences N(mean, sd²) are significant at 0.05 / family.
 
-    That of the t test, which the sign-flip test approaches as n grows; 0 below the fewest seeds
-    that can decide. Source: noncentral t, ``statsmodels.stats.power``.
+    This is the power of the two-sided t test, which the sign-flip test approaches as n grows. It
+    is 0 below the fewest seeds that can reach significance.
+
+    Source:
+        Cohen, Statistical Power Analysis (1988), chapter 2: under the noncentral t distribution
+        with n - 1 degrees of freedom and noncentrality √n · mean / sd.
     """
-    from statsmodels.stats.power import TTestPower
-
-    if n < least_seeds(family):
+    if n < min_seeds(family):
         return 0.0
     if sd == 0:
         return float(mean != 0)
-    return float(TTestPower().power(abs(mean) / sd, n, SIGNIFICANCE / family))
+    noncentrality = math.sqrt(n) * abs(mean) / sd
+    critical = float(stdtrit(n - 1, 1 - SIGNIFICANCE / family / 2))
+    same_sign = 1 - float(nctdtr(n - 1, noncentrality, critical))
+    other_sign = float(nctdtr(n - 1, noncentrality, -critical))
+    # SciPy returns NaN instead of 0 for the far tail of a large noncentrality.
+    return same_sign + (0.0 if math.isnan(other_sign) else other_sign)
 
 
 def seeds_needed(summary: Summary, family: int = 1) -> int | None:
-    """The fewest seeds in all that find a difference as large as the observed one 4 times in 5.
+    """The total number of seeds that detects a difference like the observed one with 80% power.
 
-    None where nothing was observed to go by (one seed, or no difference), and beyond 10,000.
+    Returns:
+        None for a single seed or no observed difference, and for more than 10,000 seeds.
     """
     if summary.sd is None or summary.mean == 0:
         return None
-    low = high = least_seeds(family)
+    low = high = min_seeds(family)
     while power(high, summary.mean, summary.sd, family) < POWER:
         low, high = high, 2 * high
-        if low > MOST_SEEDS:
+        if low > MAX_SEEDS:
             return None
     while low < high:
         middle = (low + high) // 2
@@ -141,14 +170,14 @@ def seeds_needed(summary: Summary, family: int = 1) -> int | None:
             low = middle + 1
         else:
             high = middle
-    return high if high <= MOST_SEEDS else None
+    return high if high <= MAX_SEEDS else None
 
 
 @dataclass(frozen=True)
 class PairedDifference:
     """``arm`` minus ``baseline`` in one metric, paired by the seeds that both have.
 
-    ``p_adjusted`` is the p-value by Holm among all ``family`` comparisons that are made.
+    ``p_adjusted`` is the p-value after Holm's correction for ``family`` comparisons.
     """
 
     arm: str
@@ -161,10 +190,10 @@ class PairedDifference:
     family: int = 1
 
 
-def baseline_of(arms: Sequence[str]) -> str:
-    """What arms are compared with where none is named: "lora" when there is one, else the first.
+def default_baseline(arms: Sequence[str]) -> str:
+    """The baseline if the user names none: "lora" if there is such an arm, else the first arm.
 
-    >>> baseline_of(["full", "lora"]), baseline_of(["a", "b"])
+    >>> default_baseline(["full", "lora"]), default_baseline(["a", "b"])
     ('lora', 'a')
     """
     return "lora" if "lora" in arms else arms[0]
@@ -177,23 +206,35 @@ def paired_difference(
     baseline: str,
     baseline_scores: Mapping[int, float],
 ) -> PairedDifference | None:
-    """Differences ``scores`` - ``baseline_scores`` ({seed: score}); None without a shared seed.
+    """Test the differences ``scores`` - ``baseline_scores``, paired by seed.
 
-    >>> pair = paired_difference("f1", "b", {0: 0.75, 1: 0.5}, "a", {0: 0.5, 2: 0.1})
-    >>> pair.seeds, pair.summary.mean, pair.p_value
-    ((0,), 0.25, 1.0)
+    Args:
+        metric: The name of the metric.
+        arm: The label of the arm.
+        scores: {seed: score} of the arm.
+        baseline: The label of the baseline.
+        baseline_scores: {seed: score} of the baseline.
+
+    Returns:
+        None if the two share no seed.
+
+    Example:
+        >>> pair = paired_difference("f1", "b", {0: 0.75, 1: 0.5}, "a", {0: 0.5, 2: 0.1})
+        >>> pair.seeds, pair.summary.mean, pair.p_value
+        ((0,), 0.25, 1.0)
     """
     seeds = tuple(seed for seed in scores if seed in baseline_scores)
     if not seeds:
         return None
     differences = [scores[seed] - baseline_scores[seed] for seed in seeds]
+    p_value = sign_flip_p(differences)
     return PairedDifference(
-        arm, baseline, metric, seeds, summarise(differences), p := sign_flip_p(differences), p
+        arm, baseline, metric, seeds, summarise(differences), p_value, p_adjusted=p_value
     )
 
 
 def adjust(pairs: Sequence[PairedDifference]) -> list[PairedDifference]:
-    """The same comparisons as one family: methods × tasks, corrected by Holm."""
+    """The same comparisons with Holm's correction for their number (arms × tasks)."""
     adjusted = holm([pair.p_value for pair in pairs])
     return [
         replace(pair, p_adjusted=p, family=len(pairs))
@@ -202,12 +243,12 @@ def adjust(pairs: Sequence[PairedDifference]) -> list[PairedDifference]:
 
 
 def outcome(pair: PairedDifference) -> str:
-    """ "open" with too few seeds to decide, else "higher", "lower" or "no difference found".
+    """ "open" with too few seeds for a verdict, else "higher", "lower" or "no difference found".
 
     >>> outcome(paired_difference("f1", "b", {0: 0.9}, "a", {0: 0.5}))
     'open'
     """
-    if pair.summary.n < least_seeds(pair.family):
+    if pair.summary.n < min_seeds(pair.family):
         return "open"
     if pair.p_adjusted >= SIGNIFICANCE:
         return "no difference found"

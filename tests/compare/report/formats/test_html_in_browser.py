@@ -1,4 +1,4 @@
-"""The report in a real browser: offline, quiet, dark or light, wide or narrow, hostile names."""
+"""The HTML page in a real browser: offline, without errors, dark, light, wide, narrow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from iwlora.compare.report.html import write_report
+from iwlora.compare.report.write import write_report
 
 selenium = pytest.importorskip("selenium", reason="pip install selenium")
 
@@ -46,13 +46,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, comparison_of: Callable[..., Path]) -> Path:
     folder = comparison_of(
-        tmp_path_factory.mktemp("page") / "c", arms=["lora", "adalora", HOSTILE], seeds=6,
+        tmp_path_factory.mktemp("page") / "c", arms=["lora", "adalora", HOSTILE], seeds=2,
         measure_seconds=2.0, task=f"task {HOSTILE}", notes=[HOSTILE],
     )  # fmt: skip
     return write_report(folder)
 
 
-def look(browser: Any, page: Path, width: int, scheme: str) -> None:
+def open_page(browser: Any, page: Path, width: int, scheme: str) -> None:
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia",
         {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
@@ -68,8 +68,10 @@ def look(browser: Any, page: Path, width: int, scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1280])
-def test_it_is_quiet_offline_and_fits(browser: Any, page: Path, width: int, scheme: str) -> None:
-    look(browser, page, width, scheme)
+def test_the_page_loads_offline_without_errors_and_fits(
+    browser: Any, page: Path, width: int, scheme: str
+) -> None:
+    open_page(browser, page, width, scheme)
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requested = {
@@ -83,11 +85,11 @@ def test_it_is_quiet_offline_and_fits(browser: Any, page: Path, width: int, sche
         "const e = document.scrollingElement; return [e.scrollWidth, e.clientWidth]"
     )
     assert inner <= outer, "the page scrolls sideways"
-    pictures = browser.execute_script(
+    images = browser.execute_script(
         "return [...document.images].map(i => [i.naturalWidth, i.alt.length])"
     )
-    assert len(pictures) >= 4
-    assert all(width > 0 and words > 0 for width, words in pictures)
+    assert len(images) >= 4
+    assert all(width > 0 and alt > 0 for width, alt in images)
     assert browser.execute_script("return document.scripts.length") == 0
 
 
@@ -107,15 +109,15 @@ return Math.min(...[...document.querySelectorAll('h1, h2, h3, p, td, th, figcapt
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_background(browser: Any, page: Path, scheme: str) -> None:
-    look(browser, page, 1280, scheme)
+def test_text_contrasts_with_its_background(browser: Any, page: Path, scheme: str) -> None:
+    open_page(browser, page, 1280, scheme)
     dark = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
     assert browser.execute_script(CONTRAST) >= 4.5
 
 
-def test_a_screen_reader_is_told_what_everything_is(browser: Any, page: Path) -> None:
-    look(browser, page, 1280, "light")
+def test_a_screen_reader_finds_names_and_roles(browser: Any, page: Path) -> None:
+    open_page(browser, page, 1280, "light")
     tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     roles: dict[str, list[str]] = {}
     for node in tree:
@@ -124,7 +126,7 @@ def test_a_screen_reader_is_told_what_everything_is(browser: Any, page: Path) ->
     assert len(roles["main"]) == 1
     assert len(roles["table"]) >= 3
     assert all(roles["table"]), "every table has a name"
-    assert all(roles["image"]), "every picture has words"
+    assert all(roles["image"]), "every image has a text alternative"
     assert all(roles["region"])
     assert roles["columnheader"]
     assert roles["rowheader"]
@@ -144,8 +146,8 @@ def test_a_page_that_breaks_the_rules_would_be_noticed(
         "<main>", '<main><div style="width:3000px">x</div><img src="http://127.0.0.1:9/x.png">'
     )
     bad.write_text(text, encoding="utf-8")
-    look(browser, bad, 375, "light")
-    assert browser.get_log("browser"), "the policy refuses the picture and says so"
+    open_page(browser, bad, 375, "light")
+    assert browser.get_log("browser"), "the content security policy reports the refused image"
     inner, outer = browser.execute_script(
         "const e = document.scrollingElement; return [e.scrollWidth, e.clientWidth]"
     )

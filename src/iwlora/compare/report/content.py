@@ -1,0 +1,120 @@
+"""The content of a report, built once from the analysis; the formats only write it down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from iwlora.compare.report import tables
+from iwlora.compare.report.caveats import caveats, describe_missing
+from iwlora.compare.report.figures.report_figures import ReportFigure, report_figures
+from iwlora.compare.report.tables import Table
+from iwlora.compare.report.update_norms import Update, arm_updates
+from iwlora.compare.report.verdict import verdict
+from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
+from iwlora.results import layout
+from iwlora.results.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class TaskSection:
+    """What a report says about one task. Without a finished run it has no tables and figures."""
+
+    title: str
+    analysis: TaskAnalysis
+    missing: list[str]
+    scores: Table | None = None
+    caveats: list[str] = field(default_factory=list)
+    differences: Table | None = None
+    learning_rates: Table | None = None
+    runs: Table | None = None
+    figures: list[ReportFigure] = field(default_factory=list)
+    updates: dict[str, dict[str, Update]] = field(default_factory=dict)
+    """{label: {site name: update}}."""
+    environment: dict[str, list[str]] = field(default_factory=dict)
+    """{name: its distinct values over all runs}."""
+    recipes: list[tuple[str, str]] = field(default_factory=list)
+    """(name, YAML text)."""
+
+    @property
+    def tables(self) -> list[Table]:
+        """The scores, the differences and the learning rates, as far as there are any."""
+        return [table for table in (self.scores, self.differences, self.learning_rates) if table]
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """What a report says: every format writes down these sentences and tables."""
+
+    title: str
+    analysis: Analysis
+    verdict: str
+    overall: Table | None
+    sections: list[TaskSection]
+
+    @property
+    def several_tasks(self) -> bool:
+        """Whether the report covers more than one task."""
+        return len(self.sections) > 1
+
+
+def build_content(analysis: Analysis) -> ReportContent:
+    """Build the sections, tables, sentences and figures of a report.
+
+    Raises:
+        IwloraError: A file of a run is damaged.
+    """
+    sections = [_section(task) for task in analysis.tasks]
+    compared = any(task.differences for task in analysis.tasks)
+    return ReportContent(
+        title=sections[0].title if len(sections) == 1 else f"{len(sections)} tasks",
+        analysis=analysis,
+        verdict=verdict(analysis) if analysis.finished else "",
+        overall=tables.overall_table(analysis) if compared else None,
+        sections=sections,
+    )
+
+
+def _section(task: TaskAnalysis) -> TaskSection:
+    comparison = task.comparison
+    missing = describe_missing(comparison.missing)
+    learning_rates = tables.learning_rate_table(comparison) if comparison.search else None
+    if not comparison.runs:
+        return TaskSection(comparison.title, task, missing, learning_rates=learning_rates)
+    updates = {label: arm_updates(comparison, label) for label in comparison.arms}
+    return TaskSection(
+        title=comparison.title,
+        analysis=task,
+        missing=missing,
+        scores=tables.score_table(comparison),
+        caveats=caveats(comparison),
+        differences=(
+            tables.difference_table(comparison, task.differences) if task.differences else None
+        ),
+        learning_rates=learning_rates,
+        runs=tables.run_table(comparison),
+        figures=report_figures(task, updates),
+        updates=updates,
+        environment=_environment(comparison),
+        recipes=_recipes(comparison),
+    )
+
+
+def _environment(comparison: Comparison) -> dict[str, list[str]]:
+    values: dict[str, dict[str, None]] = {}
+    for run in comparison.runs:
+        for name, value in run.environment().items():
+            if value is not None:
+                values.setdefault(name, {})[str(value)] = None
+    return {name: list(distinct) for name, distinct in values.items()}
+
+
+def _recipes(comparison: Comparison) -> list[tuple[str, str]]:
+    recipes = [
+        (f"{run.result.label}, seed {run.result.seed}", text)
+        for run in comparison.runs
+        if (text := run.recipe())
+    ]
+    plan = comparison.folder / layout.COMPARISON
+    if plan.is_file():
+        recipes.insert(0, ("The comparison", plan.read_text(encoding="utf-8")))
+    return recipes

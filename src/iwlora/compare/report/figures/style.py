@@ -1,0 +1,71 @@
+"""The look that all figures share, and how a figure is saved; matplotlib is imported when used."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iwlora.results.writing import replacing, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette without black and yellow: colour-blind readers can distinguish them, and
+# they are readable on white and on near-black. Markers differ too, so colour is never alone.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK, INK_ON_DARK = "#1f2328", "#e6edf3"
+
+
+def escape_dollars(text: str) -> str:
+    """``text`` with dollar signs that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure; ``width`` and ``height`` are in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", hspace=0.08)
+    return figure
+
+
+def new_axes(figure: Figure, *position: Any) -> Axes:
+    """An empty panel at ``position``, as ``Figure.add_subplot`` takes it."""
+    axes = figure.add_subplot(*position)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.grid(color="#8b949e", alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write ``stem``.png and ``stem``.svg; equal figures give equal bytes.
+
+    The PNG is on white. The SVG is transparent, and its ink is light in a dark colour scheme.
+    """
+    from matplotlib import rc_context
+
+    png, svg = (Path(f"{os.fspath(stem)}.{suffix}") for suffix in ("png", "svg"))
+    with replacing(png) as new:
+        figure.savefig(new, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    figure.set_layout_engine("none")  # the SVG has the layout of the PNG
+    drawing = io.StringIO()
+    with rc_context({"svg.hashsalt": "iwlora", "svg.fonttype": "path"}):
+        figure.savefig(
+            drawing, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    dark = "".join(
+        f'[style*="{paint}: {INK}"]{{{paint}:{INK_ON_DARK} !important}}'
+        for paint in ("fill", "stroke")
+    )
+    head, defs, rest = drawing.getvalue().partition("<defs>")
+    style = f'<style type="text/css">@media (prefers-color-scheme: dark){{{dark}}}</style>'
+    write_text(svg, f"{head}{style}{defs}{rest}")
+    return png, svg

@@ -1,0 +1,27 @@
+"""Every run of a report as a row of CSV, which ``iwlora compare`` reads back."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from iwlora.compare.report.content import ReportContent
+from iwlora.compare.report.tables import COSTS
+
+
+def runs_csv(content: ReportContent) -> str:
+    """One row per finished run: method, task, seed, score, costs and all metrics."""
+    comparisons = content.analysis.comparisons
+    metrics = list(dict.fromkeys(name for c in comparisons for name in c.metrics))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["method", "task", "model", "seed", "metric", "score", "learning_rate"]
+        + [cost.field for cost in COSTS]
+        + metrics
+    )
+    for result in (run.result for comparison in comparisons for run in comparison.runs):
+        row = [result.label, result.task, result.model, result.seed, result.primary_metric]
+        row += [result.score, result.learning_rate, *(cost.of(result) for cost in COSTS)]
+        writer.writerow([*row, *(result.metrics.get(name) for name in metrics)])
+    return text.getvalue()

@@ -1,0 +1,68 @@
+"""Writing a report: summary.json, .md, .csv and .tex, the figures and report.html."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from iwlora.compare.report.content import ReportContent, TaskSection, build_content
+from iwlora.compare.report.figures.style import save_figure
+from iwlora.compare.report.figures.svg import shrink_svg
+from iwlora.compare.report.formats.html import html_page
+from iwlora.compare.report.formats.latex import latex
+from iwlora.compare.report.formats.markdown import markdown
+from iwlora.compare.report.formats.runs_csv import runs_csv
+from iwlora.compare.report.formats.summary_json import summary_json
+from iwlora.compare.statistics.analysis import analyse
+from iwlora.errors import IwloraError
+from iwlora.inputs.paths import check_links
+from iwlora.results import layout
+from iwlora.results.combined import load_parts
+from iwlora.results.output_paths import check_writable
+from iwlora.results.writing import write_text
+
+
+def write_report(folder: str | os.PathLike[str]) -> Path:
+    """Write the report of a comparison or run folder into it; see :func:`write_content`."""
+    return write_content(build_content(analyse(load_parts([folder]), Path(folder))))
+
+
+def write_content(content: ReportContent) -> Path:
+    """Write all files of a report into the folder of its analysis.
+
+    Returns:
+        The path of report.html, which is written last and needs no other file.
+
+    Raises:
+        IwloraError: No run has finished, or the folder is not writable.
+    """
+    root = content.analysis.folder
+    if not content.analysis.finished:
+        missing = "; ".join(runs for section in content.sections for runs in section.missing)
+        raise IwloraError(
+            f"no run of {root} has finished yet: {missing}; continue with 'iwlora compare'"
+        )
+    check_writable(root / layout.REPORT, "the report")
+    check_links(root)
+    images = []
+    for number, section in enumerate(content.sections, start=1):
+        folder = root / layout.FIGURES / (str(number) if content.several_tasks else "")
+        images.append(_write_figures(section, folder))
+    write_text(root / layout.SUMMARY_JSON, summary_json(content))
+    write_text(root / layout.SUMMARY_MARKDOWN, markdown(content))
+    write_text(root / layout.SUMMARY_CSV, runs_csv(content))
+    write_text(root / layout.SUMMARY_LATEX, latex(content))
+    page = root / layout.REPORT
+    write_text(page, html_page(content, images))
+    return page
+
+
+def _write_figures(section: TaskSection, folder: Path) -> list[str]:
+    """Save the figures; returns their SVG files, shortened and in base64."""
+    images = []
+    for figure in section.figures:
+        _, svg = save_figure(figure.draw(), folder / figure.stem)
+        shrunk = shrink_svg(svg.read_text(encoding="utf-8"))
+        images.append(base64.b64encode(shrunk.encode()).decode("ascii"))
+    return images

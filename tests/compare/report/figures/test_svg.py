@@ -1,0 +1,74 @@
+"""Shrunk figures draw the same as the SVG files, in fewer bytes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from iwlora.compare.report.figures.heatmaps import Heatmap, plot_heatmaps
+from iwlora.compare.report.figures.style import save_figure
+from iwlora.compare.report.figures.svg import shrink_svg
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+SVG = "{http://www.w3.org/2000/svg}"
+HREF = "{http://www.w3.org/1999/xlink}href"
+
+
+def drawn(svg: str) -> list[tuple[str, str, str]]:
+    """(tag, path, place) of everything that is drawn, glyphs by what they look like."""
+    root = ElementTree.fromstring(svg)
+    shapes = {one.get("id"): one.get("d") for one in root.iter() if one.get("id")}
+    found = []
+    for one in root.iter():
+        href = one.get(HREF) or one.get("href") or ""
+        shape = one.get("d") or shapes.get(href.removeprefix("#")) or ""
+        assert not href.startswith("#") or href.removeprefix("#") in shapes, (
+            "the reference has no target"
+        )
+        where = ("transform", "style", "x", "y", "width", "height", "clip-path")
+        found.append((one.tag, shape, " ".join(one.get(name, "-") for name in where)))
+    return [one for one in found if one[0].startswith(SVG) and one[0] != f"{SVG}metadata"]
+
+
+def check_same_drawing(svg: str) -> None:
+    before, after = drawn(svg), drawn(shrink_svg(svg))
+    assert len(after) == len(before)
+    for old, new in zip(before, after, strict=True):
+        assert old[0] == new[0]
+        for before_text, after_text in zip(old[1:], new[1:], strict=True):
+            assert NUMBER.sub("", before_text).split() == NUMBER.sub("", after_text).split()
+            numbers = [float(n) for n in NUMBER.findall(after_text)]
+            assert numbers == pytest.approx(
+                [float(n) for n in NUMBER.findall(before_text)], abs=0.0051
+            )
+
+
+def test_every_figure_of_a_report_draws_the_same(written: Path) -> None:
+    files = sorted((written / "figures").glob("*.svg"))
+    assert len(files) == 5
+    for svg in files:
+        check_same_drawing(svg.read_text(encoding="utf-8"))
+
+
+def test_a_figure_of_many_numbers_shrinks_by_a_third(tmp_path: Path) -> None:
+    kinds = ("query", "key", "value", "attention_output", "ffn_up", "ffn_down")
+    heatmaps = [
+        Heatmap(
+            f"arm {arm}", {(d, kind): arm + d / 7 for d in range(6) for kind in kinds}, digits=2
+        )
+        for arm in range(6)
+    ]
+    _, path = save_figure(plot_heatmaps(heatmaps, shared_scale=True), tmp_path / "updates")
+    svg = path.read_text(encoding="utf-8")
+    check_same_drawing(svg)
+    assert len(shrink_svg(svg)) < 0.67 * len(svg)
+
+
+def test_clip_paths_and_dark_ink_keep_their_names(written: Path) -> None:
+    svg = shrink_svg((written / "figures" / "metric.svg").read_text(encoding="utf-8"))
+    assert "prefers-color-scheme: dark" in svg
+    names = set(re.findall(r"url\(#([^)]+)\)", svg))
+    assert names <= set(re.findall(r'id="([^"]+)"', svg))

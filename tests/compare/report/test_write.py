@@ -1,0 +1,130 @@
+"""The files of a report: recounted from the results, equal every time, written without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iwlora.compare.report.formats.summary_json import summary_json
+from iwlora.compare.report.formats.terminal import terminal_text
+from iwlora.compare.report.write import write_report
+from iwlora.errors import IwloraError
+from report_pages import Page, content_of
+
+
+def test_reports_need_no_torch_and_no_pyplot(
+    tmp_path: Path, comparison_in: Callable[..., Path]
+) -> None:
+    """matplotlib and jinja2 are imported only to draw and to write the page."""
+    code = """
+import sys
+from iwlora.compare.report.content import build_content
+from iwlora.compare.report.formats import latex, markdown, runs_csv, summary_json, terminal
+from iwlora.compare.report.write import write_report
+def check(*names):
+    loaded = set(names) & set(sys.modules)
+    assert not loaded, loaded
+check('torch', 'transformers', 'peft', 'datasets', 'matplotlib', 'jinja2', 'scipy.stats')
+write_report(sys.argv[1])
+check('torch', 'transformers', 'peft', 'datasets', 'matplotlib.pyplot')
+"""
+    folder = comparison_in(tmp_path / "c", arms=("lora", "iw-lora"), seeds=2)
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+
+
+@pytest.mark.quick
+def test_the_summary_recounts_from_the_result_files(written: Path) -> None:
+    summary = json.loads((written / "summary.json").read_text())
+    assert summary["format"] == "iwlora-summary/2"
+    assert summary["primary_metric"] == "accuracy"
+    assert summary["missing"] == []
+    scores = {}
+    for arm in summary["arms"]:
+        paths = [written / arm["label"] / f"seed-{seed}" / "result.json" for seed in range(3)]
+        results = [json.loads(path.read_text()) for path in paths]
+        values = [result["metrics"]["accuracy"] for result in results]
+        scores[arm["label"]] = np.array(values)
+        accuracy = arm["metrics"]["accuracy"]
+        assert accuracy["n"] == 3
+        assert accuracy["mean"] == pytest.approx(np.mean(values))
+        assert accuracy["sd"] == pytest.approx(np.std(values, ddof=1))
+        assert list(accuracy["by_seed"].values()) == values
+        assert arm["train_seconds"] == {"0": 312.0, "1": 313.0, "2": 314.0}
+    for pair in summary["differences"]:
+        assert pair["baseline"] == "lora"
+        difference = scores[pair["arm"]] - scores["lora"]
+        assert pair["summary"]["mean"] == pytest.approx(difference.mean())
+    assert [pair["arm"] for pair in summary["differences"]] == ["full", "adalora", "iw-lora"]
+
+
+@pytest.mark.quick
+def test_the_summary_keeps_the_fields_of_version_0_1_0(written: Path) -> None:
+    summary = json.loads((written / "summary.json").read_text())
+    assert set(summary) == {
+        *("format", "verdict", "baseline", "overall", "model", "task", "seeds", "primary_metric"),
+        *("evaluated_on", "selected_on", "arms", "differences", "search", "remarks", "missing"),
+    }
+    assert set(summary["arms"][0]) == {
+        *("label", "method", "learning_rates", "metrics", "trainable_parameters"),
+        *("adapter_parameters", "train_seconds", "measure_seconds", "examples_per_second"),
+        *("peak_memory_bytes", "budget_ratio", "unequal_budget", "updates"),
+    }
+    assert set(summary["differences"][0]) == {
+        *("arm", "baseline", "metric", "seeds", "summary", "p_value", "p_adjusted", "family"),
+        *("outcome", "seeds_needed", "seeds_and_examples"),
+    }
+    assert set(summary["differences"][0]["seeds_and_examples"]) == {
+        *("mean", "low", "high", "examples"),
+    }
+    assert set(summary["overall"][0]) == {
+        *("arm", "tasks", "pairs", "seeds", "difference", "p_value", "p_adjusted", "family"),
+        *("interquartile_mean", "improvement", "by_seed", "seeds_needed", "outcome"),
+    }
+
+
+def test_a_copy_of_the_runs_gives_the_same_report(written: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(written, copy, ignore=shutil.ignore_patterns("report.html", "summary.*"))
+    write_report(copy)
+    names = [f"summary.{suffix}" for suffix in ("json", "md", "csv", "tex")]
+    names += ["report.html", *(str(path.relative_to(copy)) for path in copy.glob("figures/*"))]
+    for name in names:
+        assert (copy / name).read_bytes() == (written / name).read_bytes(), name
+    assert {"figures/metric.png", "figures/importance-iw-lora.svg"} <= set(names)
+
+
+def test_nothing_finished_is_an_error_and_leaves_nothing_behind(folder: Path) -> None:
+    for path in folder.glob("*/*/result.json"):
+        path.unlink()
+    assert "no run has finished yet" in terminal_text(content_of(folder))
+    with pytest.raises(IwloraError, match=r"no run of .* has finished yet"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+    assert not (folder / "summary.json").exists()
+
+
+def test_a_single_run_gets_a_report_too(written: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(written / "iw-lora" / "seed-1", run)
+    page = Page(write_report(run).read_text())
+    assert "one seed says nothing about the spread between seeds" in page.text
+    assert "±" not in page.text.split("Results")[1].split("Figures")[0].split("loss")[1]
+    assert len(page.all("img")) == 2
+    assert (run / "figures" / "importance-iw-lora.png").exists()
+    assert "model: builtin/minilm" in page.text
+
+
+@pytest.mark.quick
+def test_the_time_of_a_resumed_run_is_unknown(folder: Path) -> None:
+    path = folder / "lora" / "seed-0" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"resumed_at_step": 40}))
+    summary = json.loads(summary_json(content_of(folder)))
+    lora = next(arm for arm in summary["arms"] if arm["label"] == "lora")
+    assert lora["train_seconds"] == {"0": None, "1": 313.0, "2": 314.0}
