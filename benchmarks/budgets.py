@@ -22,7 +22,7 @@ from transformers import (
 
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS, Method
-from iwlora.methods.budget import backbone_parameters, parse, solve
+from iwlora.methods.budget import backbone_parameters, fit_to_budget, parse_budget
 from iwlora.results.run import MOST_BUDGET_DIFFERENCE
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
@@ -71,18 +71,18 @@ def cells(method: Method, model: Any, sites: list[Site], budgets: Sequence[str])
     except IwloraError:
         return ["cannot go there"] * len(budgets)
     if method.size_knob is None:
-        return [f"{method.parameters(model, sites, None):,}, fixed"] * len(budgets)
+        return [f"{method.parameters(model, sites):,}, fixed"] * len(budgets)
     found = []
     for budget in budgets:
         try:
-            size = solve(method, model, sites, budget)
+            fitted = fit_to_budget(method, model, sites, budget)
         except IwloraError:
             found.append("no size is near")
         else:
-            count = method.parameters(model, sites, size)
-            off = count / parse(budget, backbone_parameters(model)) - 1
+            count = fitted.parameters(model, sites)
+            off = count / parse_budget(budget, backbone_parameters(model)) - 1
             told = f" ({off:+.0%})" if abs(off) > MOST_BUDGET_DIFFERENCE else ""
-            found.append(f"{method.size_knob} {size}: {count:,}{told}")
+            found.append(f"{method.size_knob} {fitted.size}: {count:,}{told}")
     return found
 
 

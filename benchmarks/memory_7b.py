@@ -52,7 +52,7 @@ def kept(layers: int, rank: int | None) -> Kept:
     with torch.device("meta"):
         model: Any = LlamaForCausalLM(config(layers))
         if rank is not None:
-            model = METHODS["lora"](rank=rank).attach(model, sites(model), rank, seed=0).model
+            model = METHODS["lora"](rank=rank).attach(model, sites(model), seed=0).model
     model.to_empty(device="cpu")  # what is computed does not matter
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     shapes = {tuple(p.shape) for p in model.parameters() if p.dim() == 2}
@@ -100,7 +100,7 @@ def main() -> None:
     weights = sum(p.numel() for p in model.parameters())
     matrices = sum(site.d_in * site.d_out for site in places)
     block = sum(p.numel() for p in blocks(model)[0].parameters())
-    added = METHODS["lora"](rank=given.rank).parameters(model, places, given.rank)
+    added = METHODS["lora"](rank=given.rank).parameters(model, places)
     n, tokens = given.processes, given.rows * given.tokens
     full, lora = whole(None), whole(given.rank)
     print(

@@ -19,7 +19,7 @@ import torch
 from commands import Command, Outcome, call, run_settings, snapshot, spawn
 from commands import write_recipe as write
 from iwlora.errors import IwloraError
-from iwlora.methods.adapter_files import load_adapter
+from iwlora.methods.loading import load_adapter
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.recipe import build, load
 from iwlora.training.run import train

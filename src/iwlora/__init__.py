@@ -14,7 +14,7 @@ from iwlora.extras import name_missing_extra
 if TYPE_CHECKING:
     from iwlora.errors import IwloraError
     from iwlora.importance import Importance
-    from iwlora.methods.adapter_files import load_adapter
+    from iwlora.methods.loading import load_adapter
     from iwlora.penalty.apply import Penalty
     from iwlora.penalty.callback import IWLoraCallback
     from iwlora.results.sensitivity import Sensitivity
@@ -34,7 +34,7 @@ _HOME = {
     "Sensitivity": ("iwlora.results.sensitivity", "Sensitivity"),
     "build_recipe": ("iwlora.training.recipe", "build"),
     "export": ("iwlora.training.state.artifacts", "export"),
-    "load_adapter": ("iwlora.methods.adapter_files", "load_adapter"),
+    "load_adapter": ("iwlora.methods.loading", "load_adapter"),
     "load_recipe": ("iwlora.training.recipe", "load"),
     "load_trained": ("iwlora.training.state.artifacts", "load_trained"),
     "measure": ("iwlora.sensitivity.measure", "measure"),

@@ -30,7 +30,7 @@ MOVED = {
     "iwlora.methods.base": "iwlora.methods.contract",
     "iwlora.methods.iw_lora": "iwlora.methods.low_rank.iw_lora",
     "iwlora.methods.lora": "iwlora.methods.low_rank.lora",
-    "iwlora.methods.saved": "iwlora.methods.adapter_files",
+    "iwlora.methods.saved": "iwlora.methods.saving",
     "iwlora.penalty.effect": "iwlora.penalty.diagnostics",
     "iwlora.sensitivity.record": "iwlora.results.sensitivity",
     "iwlora.training.artifacts": "iwlora.training.state.artifacts",

@@ -1,7 +1,7 @@
-"""Where a model can be adapted: its linear layers, named alike across architectures.
+"""The sites of a model: the weight matrices that can be adapted.
 
-The only module that knows model families. A *site* is one weight matrix inside one of the
-model's repeated blocks; embeddings, poolers and task heads are not sites.
+This is the only module that knows model families. A *site* is one weight matrix inside one of
+the model's repeated blocks; embeddings, poolers and task heads are not sites.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, unknown
 
-# The end of a module's path inside its block -> the kind of matrix it is.
+# The end of a module's path inside its block -> the kind of the matrix.
 _KINDS = (
     # BERT, RoBERTa, ELECTRA, MiniLM, DeBERTa
     (r"attention\.self\.(?:query|query_proj)", "query"),
@@ -61,20 +61,24 @@ _KINDS = (
     (r"mlp\.c_fc", "ffn_up"),
     (r"mlp\.c_proj", "ffn_down"),
 )
-# Heads of models that keep their stacks beside the head, not in a backbone (T5).
-_BARE_HEADS = ("qa_outputs",)
+# Heads of models without a separate backbone module (T5).
+_HEADS_WITHOUT_BACKBONE = ("qa_outputs",)
 _KIND_PATTERNS = tuple((re.compile(rf"(?:.*\.)?(?:{path})"), kind) for path, kind in _KINDS)
-# What normalises before the feed-forward: in a part of T5's blocks, in GPT-2's and Llama's.
-_NORMS_BEFORE = ("layer_norm", "ln_2", "post_attention_layernorm")
+# The normalisation before the feed-forward network in T5, GPT-2 and Llama.
+_PRE_NORMS = ("layer_norm", "ln_2", "post_attention_layernorm")
 
 
 @dataclass(frozen=True)
 class Site:
-    """One adaptable weight matrix W of shape (d_out, d_in), computing x Wᵀ.
+    """One weight matrix W of shape (d_out, d_in) that can be adapted; it computes x Wᵀ.
 
-    ``name`` is the module's path in the model as it was loaded, before any adapter wrapped it;
-    ``layer`` the module itself; ``kind`` its part in the block (``query``, ``ffn_up``, …);
-    ``depth`` the index of the block, from 0.
+    Args:
+        name: the path of the module in the model as it was loaded, before an adapter wrapped it.
+        layer: the module.
+        kind: the role of the matrix in its block, such as ``query`` or ``ffn_up``.
+        d_in: the size of the input.
+        d_out: the size of the output.
+        depth: the index of the block, from 0.
     """
 
     name: str
@@ -86,54 +90,62 @@ class Site:
 
 
 def sites(model: nn.Module, targets: str | Sequence[str] = "all") -> list[Site]:
-    """List the adaptable sites of a model, in the order of its modules.
+    """List the sites of a model, in the order of its modules.
 
-    ``targets`` is ``"all"``, or kinds (``["query", "value"]``), or site names. Raises
-    ``IwloraError`` when a target matches nothing or the model has no linear layer in a block.
+    Args:
+        model: a transformers model, or any model with ``torch.nn.ModuleList`` blocks; adapters
+            may already be attached.
+        targets: ``"all"``, or kinds of matrices (``["query", "value"]``), or site names.
 
-    >>> from transformers import BertConfig, BertModel
-    >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-    ...                     intermediate_size=16, vocab_size=10)
-    >>> found = sites(BertModel(config), targets=["query", "ffn_up"])
-    >>> [(site.kind, site.d_in, site.d_out) for site in found]
-    [('query', 8, 8), ('ffn_up', 8, 16)]
+    Raises:
+        IwloraError: a target matches nothing, or the model has no linear layer in a block.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        ...                     intermediate_size=16, vocab_size=10)
+        >>> chosen = sites(BertModel(config), targets=["query", "ffn_up"])
+        >>> [(site.kind, site.d_in, site.d_out) for site in chosen]
+        [('query', 8, 8), ('ffn_up', 8, 16)]
     """
-    found = list(_find(model))
-    if not found:
+    every_site = list(_all_sites(model))
+    if not every_site:
         raise IwloraError(
             f"{type(_unwrap(model)).__name__} has no linear layer inside a repeated block "
             "(a torch.nn.ModuleList), so there is nothing to measure or adapt"
         )
     if targets == "all":
-        return found
-    wanted = [targets] if isinstance(targets, str) else list(targets)
-    kinds = list(dict.fromkeys(site.kind for site in found))
-    names = {site.name for site in found}
-    for target in wanted:
+        return every_site
+    chosen = [targets] if isinstance(targets, str) else list(targets)
+    kinds = list(dict.fromkeys(site.kind for site in every_site))
+    names = {site.name for site in every_site}
+    for target in chosen:
         if target not in kinds and target not in names:
             raise unknown("target", target, ["all", *kinds])
-    return [site for site in found if site.kind in wanted or site.name in wanted]
+    return [site for site in every_site if site.kind in chosen or site.name in chosen]
 
 
 def head_modules(model: nn.Module) -> list[str]:
-    """Names of the task head: the children with parameters outside the pretrained backbone.
+    """Names of the task head's modules: children with parameters outside the pretrained backbone.
 
-    These are new for each task and are trained by every method. A bare backbone has none, and
-    neither has a language model: what maps its states to words is pretrained.
+    They are new for each task, and every method trains them. A backbone alone has none. A language
+    model has none either: its output embeddings are pretrained.
     """
     backbone = getattr(model, "base_model_prefix", "")
     if not backbone or not hasattr(model, backbone):
-        return [name for name in _BARE_HEADS if hasattr(model, name)]
-    words = getattr(model, "get_output_embeddings", lambda: None)()
+        return [name for name in _HEADS_WITHOUT_BACKBONE if hasattr(model, name)]
+    output_embeddings = getattr(model, "get_output_embeddings", lambda: None)()
     return [
         name
         for name, child in model.named_children()
-        if name != backbone and child is not words and any(True for _ in child.parameters())
+        if name != backbone
+        and child is not output_embeddings
+        and any(True for _ in child.parameters())
     ]
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a model, in order: what its outermost lists of modules hold.
+    """The repeated blocks of a model, in order: the members of its outermost ``ModuleList``s.
 
     >>> from transformers import BertConfig, BertModel
     >>> config = BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
@@ -147,32 +159,37 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
-    """The module that ends the block of a feed-forward, whose last matrix is the site ``down``.
+    """The module that ends a block with a feed-forward network.
 
-    With True where it normalises the sum x + FFN(x) of input and output (BERT types, BART), with
-    False where its output is that sum (T5, GPT-2, Llama types). Raises ``IwloraError`` for a
-    block of another kind.
+    Args:
+        model: the model.
+        down: the last matrix of the network.
+
+    Returns:
+        (module, True) if the module normalises the sum x + FFN(x) (BERT types, BART);
+        (module, False) if its output is that sum (T5, GPT-2 and Llama types).
+
+    Raises:
+        IwloraError: the block has another structure.
     """
     path = down.name.split(".")
-    around: Any = _unwrap(model).get_submodule(".".join(path[:-1]))
-    if hasattr(around, "LayerNorm"):
-        return around.LayerNorm, True
-    if type(around).__name__.startswith("Bart"):
-        return around.final_layer_norm, True
+    parent: Any = _unwrap(model).get_submodule(".".join(path[:-1]))
+    if hasattr(parent, "LayerNorm"):
+        return parent.LayerNorm, True
+    if type(parent).__name__.startswith("Bart"):
+        return parent.final_layer_norm, True
     block = _unwrap(model).get_submodule(".".join(path[:-2]))
-    if any(hasattr(block, name) for name in _NORMS_BEFORE):
+    if any(hasattr(block, name) for name in _PRE_NORMS):
         return block, False
-    raise IwloraError(
-        f"{type(model).__name__} has blocks of which it is not known how they end ({down.name})"
-    )
+    raise IwloraError(f"{type(model).__name__} has blocks of an unknown structure ({down.name})")
 
 
 @torch.no_grad()
 def dense_weight(site: Site) -> Tensor:
-    """The site's weight as a dense (d_out, d_in) tensor, whatever stores it.
+    """The site's weight as a dense (d_out, d_in) tensor.
 
-    A packed or offloaded weight is read off the layer's own outputs for the unit vectors, so it
-    is the one that the model computes with, to the precision of those outputs.
+    A quantized or offloaded weight is computed from the layer's outputs for the unit vectors. So
+    it is the weight that the model computes with, to the precision of these outputs.
 
     >>> dense_weight(Site("w", nn.Linear(3, 2), "w", 3, 2, 0)).shape
     torch.Size([2, 3])
@@ -187,32 +204,32 @@ def dense_weight(site: Site) -> Tensor:
     dtype = torch.float32 if like is None else like.dtype
     device = torch.device("cpu") if weight.is_meta else weight.device
     basis = torch.eye(site.d_in, dtype=dtype, device=device)
-    with unpacked(layer):
+    with differentiable_weight(layer):
         outputs: Tensor = layer(basis) - layer(torch.zeros_like(basis[:1]))
     return outputs.mT
 
 
 @contextmanager
-def unpacked(layer: nn.Module) -> Iterator[None]:
-    """Keep a 4-bit weight in the form that has a backward pass.
+def differentiable_weight(layer: nn.Module) -> Iterator[None]:
+    """Keep a 4-bit weight in the memory layout that has a backward pass.
 
-    Where the CPU has bfloat16 instructions, bitsandbytes packs 4-bit weights anew for inference,
-    in place and outside training mode. Writing the state of the layer undoes that.
+    On CPUs with bfloat16 instructions, bitsandbytes changes the layout of 4-bit weights for
+    inference, in place, when the layer is not in training mode. ``state_dict()`` undoes that.
     """
     mode = layer.training
     if getattr(layer, "support_avx512bf16_for_cpu", False):
         if getattr(getattr(layer.weight, "quant_state", None), "packing_format_for_cpu", False):
             layer.state_dict()
-        layer.training = True  # changes nothing else in this layer
+        layer.training = True  # has no other effect in this layer
     try:
         yield
     finally:
         layer.training = mode
 
 
-def _find(model: nn.Module) -> Iterator[Site]:
+def _all_sites(model: nn.Module) -> Iterator[Site]:
     encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
-    seen: set[nn.Module] = set()  # a module that is reused is one site, under its first name
+    seen: set[nn.Module] = set()  # a reused module is one site, under its first name
     for name, depth, inside, layer in _linear_layers(_unwrap(model)):
         if layer in seen:
             continue
@@ -225,7 +242,7 @@ def _find(model: nn.Module) -> Iterator[Site]:
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
-    """The model as it was loaded, without the shell that PEFT puts around it."""
+    """The model as it was loaded, without PEFT's wrapper."""
     from peft import PeftModel
 
     base: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -235,18 +252,23 @@ def _unwrap(model: nn.Module) -> nn.Module:
 def _linear_layers(
     module: nn.Module, path: tuple[str, ...] = (), block: int | None = None
 ) -> Iterator[tuple[str, int, str, nn.Module]]:
-    """Yield (name, depth, path inside the block, layer); an adapted layer stands for its base."""
+    """Yield (name, depth, path inside the block, layer); of an adapted layer, its base layer."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, child in module.named_children():
-        here = (*path, name)
+        child_path = (*path, name)
         starts_block = block is None and isinstance(module, nn.ModuleList)
-        start = len(here) if starts_block else block
+        start = len(child_path) if starts_block else block
         base: Any = child.get_base_layer() if isinstance(child, BaseTunerLayer) else child
         if start is not None and _is_linear(base):
-            yield ".".join(here), int(here[start - 1]), ".".join(here[start:]), base
+            yield (
+                ".".join(child_path),
+                int(child_path[start - 1]),
+                ".".join(child_path[start:]),
+                base,
+            )
         elif not isinstance(child, BaseTunerLayer):
-            yield from _linear_layers(child, here, start)
+            yield from _linear_layers(child, child_path, start)
 
 
 def _is_linear(layer: nn.Module) -> bool:
@@ -256,7 +278,7 @@ def _is_linear(layer: nn.Module) -> bool:
 
 
 def _shape(layer: Any) -> tuple[int, int]:
-    """(d_in, d_out) from the layer's own fields: packed weights have another shape."""
+    """(d_in, d_out) from the layer's fields: quantized weights have another shape."""
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     return layer.nx, layer.nf

@@ -48,7 +48,7 @@ def test_the_plain_script_does_the_same_work(
     task = load(TaskSpec(name="glue/rte", data_dir=str(glue)), 0)
     torch.manual_seed(0)
     model, tokenizer = load_backbone(str(tiny_bert), task.labels)
-    attached = METHODS["lora"]().attach(model, sites(model), 4, seed=0)
+    attached = METHODS["lora"]().sized(4).attach(model, sites(model), seed=0)
     encoded = task.encode(tokenizer, 128 // 2, model.config)["train"]
     ours_batch = task.kind.collator(tokenizer, model)([encoded[row] for row in range(ROWS)])
     labels = ours_batch.pop("labels")

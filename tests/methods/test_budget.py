@@ -13,11 +13,11 @@ from transformers import AutoModelForSequenceClassification, DebertaV2Config
 from conftest import tiny_config
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS, Method
-from iwlora.methods.budget import backbone_parameters, parse, solve
+from iwlora.methods.budget import backbone_parameters, fit_to_budget, parse_budget
 from iwlora.methods.low_rank.adalora import AdaLora
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.methods.low_rank.variants import Dora
-from iwlora.methods.selective.full import Full
+from iwlora.methods.low_rank.lora_variants import Dora
+from iwlora.methods.selective.full_fine_tuning import Full
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 
@@ -67,7 +67,7 @@ def deberta_v3_base() -> Any:
     ],
 )
 def test_budgets_are_read(budget: str | float, parameters: int) -> None:
-    assert parse(budget, backbone=184_000_000) == parameters
+    assert parse_budget(budget, backbone=184_000_000) == parameters
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_budgets_are_read(budget: str | float, parameters: int) -> None:
 )
 def test_what_is_no_budget_is_refused(budget: str | float) -> None:
     with pytest.raises(IwloraError, match=r"was given; accepted are .* 0\.5%, .* 1\.33M or 300K"):
-        parse(budget, backbone=184_000_000)
+        parse_budget(budget, backbone=184_000_000)
 
 
 @pytest.mark.parametrize("name", SIZED)
@@ -84,20 +84,22 @@ def test_what_is_no_budget_is_refused(budget: str | float) -> None:
 def test_the_size_nearest_to_the_budget_is_taken(name: str, tiny: Any, budget: int) -> None:
     sites, method = find_sites(tiny), METHODS[name]()
     accepted = [size for size in range(1, 200) if accepts(method, sites, size)]
-    counts = {size: method.parameters(tiny, sites, size) for size in [*accepted, len(accepted) + 1]}
+    counts = {
+        size: method.sized(size).parameters(tiny, sites) for size in [*accepted, len(accepted) + 1]
+    }
     nearest = min({0: 0, **counts}.items(), key=lambda one: abs(one[1] - budget))[0]
     if nearest in accepted:
-        assert solve(method, tiny, sites, budget) == nearest
+        assert fit_to_budget(method, tiny, sites, budget).size == nearest
         return
     told = "needs at least" if nearest == 0 else "has at most"
     bound = counts[1] if nearest == 0 else counts[len(accepted)]
     with pytest.raises(IwloraError, match=rf"is {budget:,} parameters; .* {told} {bound:,} on"):
-        solve(method, tiny, sites, budget)
+        fit_to_budget(method, tiny, sites, budget)
 
 
 def accepts(method: Method, sites: list[Site], size: int) -> bool:
     try:
-        method.check(sites, size)
+        method.sized(size).check(sites)
     except IwloraError:
         return False
     return True
@@ -105,43 +107,46 @@ def accepts(method: Method, sites: list[Site], size: int) -> bool:
 
 def test_the_smallest_size_must_be_near_the_budget(tiny: Any) -> None:
     sites = find_sites(tiny)
-    assert solve(Lora(), tiny, sites, 400) == 1
+    assert fit_to_budget(Lora(), tiny, sites, 400).size == 1
     with pytest.raises(IwloraError, match=r"budget=0\.2K is 200 parameters; lora needs .* 416 on"):
-        solve(Lora(), tiny, sites, "0.2K")
+        fit_to_budget(Lora(), tiny, sites, "0.2K")
 
 
 def test_a_budget_above_the_largest_size_is_refused(tiny: Any) -> None:
     sites = find_sites(tiny)
-    assert solve(Lora(), tiny, sites, 16 * 416 + 200) == 16
+    assert fit_to_budget(Lora(), tiny, sites, 16 * 416 + 200).size == 16
     with pytest.raises(
         IwloraError, match=r"1,000,000 parameters; lora has at most 6,656 on .* \(rank=16: .* 16,"
     ):
-        solve(Lora(), tiny, sites, "1M")
+        fit_to_budget(Lora(), tiny, sites, "1M")
 
 
 def test_solving_is_fast(deberta_v3_base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     parameters = Lora.parameters
 
-    def counting(self: Lora, model: Any, sites: Any, size: int | None) -> int:
-        asked.append(size)
-        return parameters(self, model, sites, size)
+    def counting(self: Lora, model: Any, sites: Any) -> int:
+        asked.append(self.rank)
+        return parameters(self, model, sites)
 
     monkeypatch.setattr(Lora, "parameters", counting)
-    assert solve(Lora(), deberta_v3_base, find_sites(deberta_v3_base), "60%") > 500
+    assert fit_to_budget(Lora(), deberta_v3_base, find_sites(deberta_v3_base), "60%").size > 500
     assert len(asked) < 30
 
 
 def test_a_method_without_a_size_has_no_budget(tiny: Any) -> None:
     with pytest.raises(IwloraError, match="full has no size to set; remove budget=1M"):
-        solve(Full(), tiny, find_sites(tiny), "1M")
+        fit_to_budget(Full(), tiny, find_sites(tiny), "1M")
 
 
 def test_a_part_is_of_the_backbone(tiny: Any) -> None:
-    backbone = Full().parameters(tiny, [], None)
+    backbone = Full().parameters(tiny, [])
     assert backbone_parameters(tiny) == backbone < sum(p.numel() for p in tiny.parameters())
     sites = find_sites(tiny)
-    assert solve(Lora(), tiny, sites, "25%") == solve(Lora(), tiny, sites, backbone // 4)
+    assert (
+        fit_to_budget(Lora(), tiny, sites, "25%").size
+        == fit_to_budget(Lora(), tiny, sites, backbone // 4).size
+    )
 
 
 def test_the_budgets_of_the_adalora_paper(deberta_v3_base: Any) -> None:
@@ -149,12 +154,12 @@ def test_the_budgets_of_the_adalora_paper(deberta_v3_base: Any) -> None:
     sites = find_sites(deberta_v3_base)
     assert len(sites) == 72
     by_hand = 12 * (4 * (768 + 768) + 2 * (768 + 3072))
-    assert Lora().parameters(deberta_v3_base, sites, 8) == 8 * by_hand == 1_327_104
-    assert Lora().parameters(deberta_v3_base, sites, 2) == 2 * by_hand == 331_776
+    assert Lora(rank=8).parameters(deberta_v3_base, sites) == 8 * by_hand == 1_327_104
+    assert Lora(rank=2).parameters(deberta_v3_base, sites) == 2 * by_hand == 331_776
     for method in (Lora(), AdaLora()):
-        assert solve(method, deberta_v3_base, sites, "1.33M") == 8
-        assert solve(method, deberta_v3_base, sites, "0.33M") == 2
-    assert Full().parameters(deberta_v3_base, sites, None) == pytest.approx(184e6, rel=0.01)
+        assert fit_to_budget(method, deberta_v3_base, sites, "1.33M").size == 8
+        assert fit_to_budget(method, deberta_v3_base, sites, "0.33M").size == 2
+    assert Full().parameters(deberta_v3_base, sites) == pytest.approx(184e6, rel=0.01)
 
 
 @pytest.mark.parametrize("name", SIZED)
@@ -163,10 +168,10 @@ def test_the_papers_range_of_budgets_is_solved(
     name: str, budget: str, deberta_v3_base: Any
 ) -> None:
     sites, method = find_sites(deberta_v3_base), METHODS[name]()
-    size = solve(method, deberta_v3_base, sites, budget)
-    wanted = parse(budget, backbone_parameters(deberta_v3_base))
+    size = fit_to_budget(method, deberta_v3_base, sites, budget).size
+    wanted = parse_budget(budget, backbone_parameters(deberta_v3_base))
     smaller, found, larger = (
-        method.parameters(deberta_v3_base, sites, near) if near else 0
+        method.sized(near).parameters(deberta_v3_base, sites) if near else 0
         for near in (size - 1, size, size + 1)
     )
     assert (smaller + found) / 2 <= wanted <= (found + larger) / 2
@@ -175,5 +180,5 @@ def test_the_papers_range_of_budgets_is_solved(
 def test_doras_magnitudes_count(deberta_v3_base: Any) -> None:
     sites = find_sites(deberta_v3_base)
     rows = 12 * (4 * 768 + 3072 + 768)
-    lora, dora = (m.parameters(deberta_v3_base, sites, 8) for m in (Lora(), Dora()))
+    lora, dora = (m.parameters(deberta_v3_base, sites) for m in (Lora(rank=8), Dora(rank=8)))
     assert dora == lora + rows

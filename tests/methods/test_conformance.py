@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from iwlora.methods import METHODS
-from iwlora.testing import Case, Check, cases, checks, in_two_processes
+from iwlora.testing import Case, Check, cases, checks, train_in_two_processes
 
-IN_TWO = checks.two_processes_take_the_path_of_one
+IN_TWO = checks.two_processes_equal_one
 ROWS = {name: method() for name, method in METHODS.items()}
 OWED = [
     pytest.param(name, architecture, check, id=f"{name}-{architecture}-{check.__name__}")
@@ -39,7 +39,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Get:
 def paired(case: Get) -> None:
     """All methods trained in one pair of processes."""
     alone = dict.fromkeys(p.values[:2] for p in OWED if p.values[2] is IN_TWO)
-    in_two_processes([case(str(name), str(architecture)) for name, architecture in alone])
+    train_in_two_processes([case(str(name), str(architecture)) for name, architecture in alone])
 
 
 @pytest.mark.parametrize(("name", "architecture", "check"), OWED)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from iwlora.methods import METHODS, Attached, Method
-from iwlora.methods.additive.bottleneck import Parallel
+from iwlora.methods.additive.bottleneck_adapters import Parallel
 from iwlora.methods.selective.bitfit import BitFit
 from iwlora.testing import CHECKS, COSTLY, Case, Check, cases, checks
 
@@ -109,8 +109,8 @@ class ForetellsTooFew(Parallel):
 
 
 class DoesNotGrow(Parallel):
-    def parameters(self, model: Any, sites: Any, size: int | None) -> int:
-        return super().parameters(model, sites, 4)
+    def parameters(self, model: Any, sites: Any) -> int:
+        return Parallel(bottleneck=4).parameters(model, sites)
 
 
 class TouchesRandomState(Broken):
@@ -163,23 +163,26 @@ class FiresOnEveryPiece(Broken):
 
 
 SEEN_BY: dict[type[Parallel], tuple[Check, str]] = {
-    NotIdentity: (checks.output_at_first, "identity_at_init=True"),
-    TrainsNothing: (checks.training_changes_the_output, "moved by 0"),
-    Undeclared: (checks.what_trains_is_declared, "not those declared; 1 differ"),
-    DeclaresWhatIsFrozen: (checks.what_trains_is_declared, "bert.pooler.dense.weight"),
-    MovesTheFrozen: (checks.only_declared_parameters_move, "1 tensors moved undeclared"),
+    NotIdentity: (checks.initial_output, "identity_at_init=True"),
+    TrainsNothing: (checks.training_changes_the_output, "changed by 0"),
+    Undeclared: (
+        checks.trainable_parameters_are_declared,
+        "not those that the method declares; 1 differ",
+    ),
+    DeclaresWhatIsFrozen: (checks.trainable_parameters_are_declared, "bert.pooler.dense.weight"),
+    MovesTheFrozen: (checks.only_declared_parameters_change, "1 undeclared tensors changed"),
     SavesSomethingElse: (checks.loading_gives_the_same_logits, "after loading"),
     ChangesTheModelToSaveIt: (checks.loading_gives_the_same_logits, "after loading"),
     Pickles: (checks.loading_gives_the_same_logits, "'.bin'"),
-    SaysItMerges: (checks.merging_gives_a_plain_model, "no plain model"),
+    SaysItMerges: (checks.merging_gives_a_plain_model, "not a plain model"),
     Miscounts: (checks.the_count_is_what_was_saved, "were saved"),
-    ForetellsTooFew: (checks.parameters_are_foretold, "were foretold"),
-    DoesNotGrow: (checks.the_size_lands_on_budget, "have"),
-    TouchesRandomState: (checks.attaching_depends_on_the_seed_alone, "was touched"),
-    DependsOnRandomState: (checks.attaching_depends_on_the_seed_alone, "more than the seed"),
+    ForetellsTooFew: (checks.predicted_parameters_are_exact, "predicted, "),
+    DoesNotGrow: (checks.sizes_fit_budgets, "have"),
+    TouchesRandomState: (checks.attaching_depends_on_the_seed_only, "random state changed"),
+    DependsOnRandomState: (checks.attaching_depends_on_the_seed_only, "more than the seed"),
     ForgetsItsState: (checks.resumed_equals_uninterrupted, "after a resume"),
-    ActsOnEveryPiece: (checks.pieces_take_the_path_of_the_batch, "in pieces"),
-    FiresOnEveryPiece: (checks.callbacks_fire_once_a_step, "was called at"),
+    ActsOnEveryPiece: (checks.accumulation_changes_nothing, "with gradient accumulation"),
+    FiresOnEveryPiece: (checks.callbacks_are_called_once_per_step, "was called at"),
 }
 
 
@@ -203,13 +206,13 @@ def test_two_processes_that_differ_are_seen(tmp_path: Path) -> None:
     case = Case(Parallel(), "bert", tmp_path)
     logits = case.trained.logits
     for first, second in ((logits, logits + 0.01), (logits + 0.01, logits + 0.01)):
-        save_file({"first": first.clone(), "second": second.clone()}, case.two)
+        save_file({"first": first.clone(), "second": second.clone()}, case.two_process_logits)
         with pytest.raises(AssertionError, match=r"different logits|in two processes"):
-            checks.two_processes_take_the_path_of_one(case)
+            checks.two_processes_equal_one(case)
 
 
 def test_every_check_has_a_method_that_fails_it() -> None:
-    seen = {check for check, _ in SEEN_BY.values()} | {checks.two_processes_take_the_path_of_one}
+    seen = {check for check, _ in SEEN_BY.values()} | {checks.two_processes_equal_one}
     assert seen == {*CHECKS, *COSTLY}
 
 

@@ -24,7 +24,7 @@ from iwlora.methods import METHODS, Attached
 from iwlora.methods.low_rank.adalora import AdaLora
 from iwlora.methods.low_rank.iw_lora import IWLora
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.methods.selective.full import Full
+from iwlora.methods.selective.full_fine_tuning import Full
 from iwlora.penalty.apply import Penalty
 from iwlora.penalty.callback import IWLoraCallback
 from iwlora.results.sensitivity import Sensitivity
@@ -65,7 +65,7 @@ def descend(model: nn.Module) -> None:
 def test_lora_trains_as_pefts_own_does() -> None:
     model = classifier()
     method = Lora(rank=4, lora_alpha=12, dropout=0.1)
-    ours = method.attach(model, find_sites(model), None, seed=7).model
+    ours = method.attach(model, find_sites(model), seed=7).model
     torch.manual_seed(3)
     descend(ours)
 
@@ -97,7 +97,7 @@ def test_attaching_leaves_the_random_state_alone_and_depends_on_the_seed(name: s
         sensitivity = measured(model)
         torch.manual_seed(before)
         expected = torch.random.get_rng_state()
-        attached = METHODS[name]().attach(model, find_sites(model), None, seed, sensitivity)
+        attached = METHODS[name]().attach(model, find_sites(model), seed, sensitivity)
         assert torch.equal(torch.random.get_rng_state(), expected)
         found.append([attached.model.get_parameter(p).detach() for p in attached.adapter])
     first, again, other = found
@@ -111,17 +111,17 @@ def test_a_rank_above_the_matrix_is_refused(method: Lora) -> None:
     with pytest.raises(
         IwloraError, match=r"=1[78] was given; accepted are 1 to 16, the smaller side"
     ):
-        method.attach(model, find_sites(model), None, seed=0, sensitivity=measured(model))
-    method.check(find_sites(model), 10)
+        method.attach(model, find_sites(model), seed=0, sensitivity=measured(model))
+    method.sized(10).check(find_sites(model))
 
 
 def test_the_backbone_of_full_fine_tuning_is_what_is_not_the_head() -> None:
     model = classifier("deberta-v2")
-    attached = Full().attach(model, find_sites(model), None, seed=0)
+    attached = Full().attach(model, find_sites(model), seed=0)
     heads = {name.split(".")[0] for name in attached.head}
     assert heads == {"pooler", "classifier"}
     expected = sum(p.numel() for p in model.deberta.parameters())
-    assert Full().parameters(model, [], None) == attached.count() == expected
+    assert Full().parameters(model, []) == attached.count() == expected
 
 
 # IW-LoRA
@@ -150,7 +150,7 @@ def test_the_penalty_is_the_weighted_sum_of_squared_updates(normalize: str, beta
     model = classifier().double()
     sensitivity = measured(model)
     method = IWLora(rank=3, lora_alpha=12, alpha=0.01, beta=beta, normalize=normalize)
-    attached = method.attach(model, find_sites(model), None, seed=0, sensitivity=sensitivity)
+    attached = method.attach(model, find_sites(model), seed=0, sensitivity=sensitivity)
     penalty = begun(attached)
     assert penalty() == 0
     with torch.no_grad():
@@ -178,7 +178,7 @@ def test_the_penalty_is_the_weighted_sum_of_squared_updates(normalize: str, beta
 def test_without_a_measurement_iw_lora_does_not_attach() -> None:
     model = classifier()
     with pytest.raises(IwloraError, match="iw-lora needs the measured sensitivity"):
-        IWLora().attach(model, find_sites(model), None, seed=0)
+        IWLora().attach(model, find_sites(model), seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -1,31 +1,41 @@
-"""A method from another package: the example of docs/own-method.md, and packages that are wrong."""
+"""Methods of other packages: the example of docs/own-method.md, old ones, and wrong ones."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from commands import call, run_settings, write_recipe
 from counted import read, result
 from iwlora.errors import IwloraError
+from iwlora.methods import METHODS, Attached, Method
+from iwlora.methods.deprecated import current_class, current_method
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.registry import Registry
+from iwlora.methods.tiny_models import tiny_model
+from iwlora.sites import sites as find_sites
+from iwlora.testing import CHECKS, Case, cases
 
-DOCS = Path(__file__).parents[2] / "docs" / "own-method.md"
+PAGE = Path(__file__).parents[2] / "docs" / "own-method.md"
+OLD_PAGE = Path(__file__).parents[1] / "fixtures" / "own-method-0.1.0.md"
 SOURCE = Path(__file__).parents[2] / "src"
 
 
-def block(start: str, language: str = "python") -> str:
+def block(start: str, language: str = "python", page: Path = PAGE) -> str:
     """The code block of the page that starts with this."""
-    text = DOCS.read_text(encoding="utf-8")
-    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-    (found,) = [code for code in blocks if code.startswith(start)]
-    return str(found)
+    blocks = re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [code for code in blocks if code.startswith(start)]
+    return str(code)
 
 
 def install(folder: Path, entry: str, package: str = "iwlora-norms", code: str = "") -> Path:
@@ -54,54 +64,163 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def outside(installed: Path, *command: object) -> str:
-    """What a command prints in a process that has the package."""
+SCRIPT = """
+import sys
+import pytest
+from iwlora.cli import main
+recipe, out = sys.argv[1:]
+main(["methods"])
+print("=== compare", flush=True)
+main(["compare", recipe, "--out", out])
+print("=== pytest", flush=True)
+pytest.main(["-q", "-p", "no:cacheprovider", "test_norms.py", "-k", "llama and (count or loading)"])
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(
+    installed: Path,
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, list[str]]:
+    """A comparison, and what three commands print in one process that has the package."""
+    folder = tmp_path_factory.mktemp("commands")
+    settings: dict[str, Any] = run_settings(
+        tiny_bert, reviews, methods=["lora", {"name": "norms", "biases": False}], seeds=[0]
+    )
+    del settings["method"]
+    recipe = write_recipe(folder / "plan.yaml", settings)
+    (installed / "test_norms.py").write_text(block("import pytest"))
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)],
-        env=environment(installed),
+        [sys.executable, "-c", SCRIPT, str(recipe), str(folder / "out")],
+        env={**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{installed}"},
         cwd=installed,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return folder / "out", re.split("=== compare|=== pytest", done.stdout)
 
 
-def environment(installed: Path) -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{installed}"}
-
-
-def test_it_is_compared_with_the_others(
-    installed: Path, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
-) -> None:
-    settings: dict[str, Any] = run_settings(
-        tiny_bert, reviews, methods=["lora", {"name": "norms", "biases": False}], seeds=[0]
-    )
-    del settings["method"]
-    recipe = write_recipe(tmp_path / "plan.yaml", settings)
-    out = outside(installed, "iwlora", "compare", recipe, "--out", tmp_path / "out")
-    assert re.search(r"^norms +1 ", out, re.MULTILINE)
-    found = result(tmp_path / "out", "norms", 0)
-    assert found["adapter_parameters"] == (1 + 2 * 2) * 16  # weights after embeddings and blocks
-    record = read(tmp_path / "out" / "norms" / "seed-0" / "adapter" / "iwlora_adapter.json")
-    assert record["method"] == {"name": "norms", "biases": False}
-
-
-def test_it_is_listed(installed: Path) -> None:
-    listed = outside(installed, "iwlora", "methods")
+def test_the_method_is_listed(outputs: tuple[Path, list[str]]) -> None:
+    listed = outputs[1][0]
     assert "the normalisation layers are trained (Qi et al. 2022" in listed
     assert "biases=True" in listed
 
 
-def test_it_passes_the_conformance_suite(installed: Path) -> None:
-    (installed / "test_norms.py").write_text(block("import pytest"))
-    told = outside(
-        installed, "pytest", "-q", "-p", "no:cacheprovider", "test_norms.py", "-k", "llama"
-    )
-    assert re.search(r"^[1-9]\d* passed", told, re.MULTILINE)
+def test_the_method_is_compared_with_others(outputs: tuple[Path, list[str]]) -> None:
+    folder, printed = outputs
+    assert re.search(r"^norms +1 ", printed[1], re.MULTILINE)
+    norms = result(folder, "norms", 0)
+    assert norms["adapter_parameters"] == (1 + 2 * 2) * 16  # weights after embeddings and blocks
+    record = read(folder / "norms" / "seed-0" / "adapter" / "iwlora_adapter.json")
+    assert record["method"] == {"name": "norms", "biases": False}
+
+
+def test_the_example_of_a_test_runs(outputs: tuple[Path, list[str]]) -> None:
+    assert re.search(r"^2 passed", outputs[1][2], re.MULTILINE)
+
+
+def test_the_method_passes_the_conformance_suite(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = module_of(installed / "norm_tuning.py").NormTuning()
+    monkeypatch.setitem(METHODS, "norms", type(method))
+    case = Case(method, "llama", tmp_path)
+    for _, check in [pair for pair in cases(method) if pair[0] == "llama"]:
+        check(case)
+
+
+# Methods written for version 0.1.0
+
+
+def module_of(path: Path) -> ModuleType:
+    """The module in a file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def old_method(tmp_path: Path) -> type[Method]:
+    """The example of the page in version 0.1.0, whose imports warn."""
+    path = tmp_path / "old_norm_tuning.py"
+    path.write_text(block('"""Norm tuning', page=OLD_PAGE))
+    with pytest.warns(DeprecationWarning, match="import (split_head|train_only|save_p.*) from"):
+        old: type[Method] = module_of(path).NormTuning
+    return old
+
+
+def test_a_method_of_version_0_1_0_passes_the_conformance_suite(
+    old_method: type[Method], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(
+        DeprecationWarning,
+        match=r"write attach\(self, model, sites, seed, .*; parameters\(self, mod",
+    ):
+        monkeypatch.setitem(METHODS, "norms", old_method)
+    with pytest.warns(DeprecationWarning, match=r"with self\.size in place of size"):
+        case = Case(old_method(), "bert", tmp_path)
+    for check in CHECKS:
+        check(case)
+
+
+def test_a_recipe_uses_a_method_of_version_0_1_0(old_method: type[Method]) -> None:
+    registry = Registry({})
+    with pytest.warns(DeprecationWarning, match="the contract of iwlora 0.1.0"):
+        registry["norms"] = old_method
+    model = tiny_model("bert")
+    method = registry["norms"](biases=False)
+    attached = method.attach(model, find_sites(model), 0, None)
+    assert attached.count() == method.parameters(model, find_sites(model)) == (1 + 2 * 2) * 16
+
+
+class OldLora(Lora):
+    """LoRA in the contract of version 0.1.0: it calls itself and its base class with a size."""
+
+    name: ClassVar[str] = "old-lora"
+    unpackable: ClassVar[str | None] = "it is old"
+    asked: ClassVar[list[int]] = []
+
+    def parameters(self, model: Any, sites: Any, size: int | None) -> int:  # type: ignore[override]
+        return super().parameters(model, sites, size) + 1  # type: ignore[call-arg]
+
+    def check(self, sites: Any, size: int | None) -> None:  # type: ignore[override]
+        self.asked.append(size or self.rank)
+        super().check(sites, size)  # type: ignore[call-arg]
+
+    def attach(  # type: ignore[override]
+        self, model: Any, sites: Any, size: int | None, seed: int, sensitivity: Any = None
+    ) -> Attached:
+        self.check(sites, size)
+        attached = super().attach(model, sites, size, seed, sensitivity)  # type: ignore[call-arg]
+        count = self.parameters(model, sites, size)
+        return replace(attached, count=lambda: count)
+
+
+def test_a_subclass_of_a_built_in_method_can_call_it_with_a_size() -> None:
+    with pytest.warns(DeprecationWarning, match="not_quantizable in place of unpackable"):
+        current = current_class(OldLora)
+    model, expected = tiny_model("bert"), tiny_model("bert")
+    method = current(rank=8).sized(3)
+    attached = method.attach(model, find_sites(model), 7)
+    assert OldLora.asked == [3, 3]  # by the method itself, and by what LoRA calls
+    assert attached.pairs[0].A.shape[0] == 3
+    assert attached.count() == Lora(rank=3).parameters(expected, find_sites(expected)) + 1
+    assert method.not_quantizable == "it is old"
+    theirs = Lora(rank=3).attach(expected, find_sites(expected), 7).pairs
+    assert all(torch.equal(a.A, b.A) for a, b in zip(attached.pairs, theirs, strict=True))
+
+
+def test_a_current_method_is_not_changed() -> None:
+    assert current_class(Lora) is Lora
+    method = Lora()
+    assert current_method(method) is method
 
 
 # Packages that are wrong
@@ -110,8 +229,8 @@ GOOD = """
 from iwlora.methods import Method
 class Good(Method):
     name, summary, paper = "good", "s", "p"
-    def parameters(self, model, sites, size): return 1
-    def attach(self, model, sites, size, seed, sensitivity=None): raise NotImplementedError
+    def parameters(self, model, sites): return 1
+    def attach(self, model, sites, seed, sensitivity=None): raise NotImplementedError
 """
 
 
@@ -150,7 +269,7 @@ def test_a_row_can_be_added_by_hand(registry: Registry) -> None:
         ("bad = bad_method:Bad", "import nowhere_to_be_found", "ModuleNotFoundError: No module"),
         ("bad = bad_method:Bad", "", "bad_method:Bad cannot be imported (AttributeError"),
         ("bad = bad_method:Bad", "1 / 0", "ZeroDivisionError: division by zero); repair or"),
-        ("bad = bad_method:Bad", "Bad = 5", "bad_method:Bad is no subclass of iwlora.methods.Me"),
+        ("bad = bad_method:Bad", "Bad = 5", "bad_method:Bad is not a subclass of iwlora.methods."),
         ("bad = bad_method:Good", GOOD, "bad_method:Good has the name 'good'; both must be the"),
         (
             "bad = bad_method:Bad",
@@ -183,7 +302,7 @@ def test_a_broken_package_is_named(
     ("entry", "told"),
     [
         ("lora = good_method:Good", "iwlora has a method of this name; rename it"),
-        ("a/b = good_method:Good", "a name has letters, digits and _ . + = - alone"),
+        ("a/b = good_method:Good", "a name can contain only letters, digits and _ . + = -"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(
@@ -197,5 +316,5 @@ def test_a_name_that_cannot_be_is_refused(
 def test_two_packages_with_one_name_are_refused(registry: Registry, tmp_path: Path) -> None:
     for package in ("one", "two"):
         install(tmp_path, "good = good_method:Good", package=package, code=GOOD)
-    with pytest.raises(IwloraError, match="has one of this name; uninstall one of the two"):
+    with pytest.raises(IwloraError, match="has a method of this name; uninstall one of the two"):
         assert "good" in registry

@@ -235,7 +235,7 @@ def test_every_field_is_covered() -> None:
 def recipes(draw: st.DrawFn, method: str) -> dict[str, Any]:
     options = {field: OPTIONS[field] for field in METHODS[method].model_fields}
     train = draw(st.fixed_dictionaries({}, optional=TRAIN))
-    packable = METHODS[method].unpackable is None and not train.get("shard")
+    packable = METHODS[method].not_quantizable is None and not train.get("shard")
     return {
         "model": draw(name),
         "task": draw(files | named),

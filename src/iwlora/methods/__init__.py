@@ -1,13 +1,14 @@
-"""The methods, one row each. Adding one is a file with a :class:`Method` and a row here.
+"""The fine-tuning methods, one row each.
 
-Packages add theirs through the entry point group ``iwlora.methods``.
+To add a method, write a subclass of :class:`Method` in a file of its own and add a row here.
+Other packages add methods through the entry point group ``iwlora.methods``.
 """
 
 from __future__ import annotations
 
-from iwlora.methods.additive.bottleneck import Houlsby, Parallel, Pfeiffer
-from iwlora.methods.additive.prefix import Prefix
-from iwlora.methods.contract import Attached, Method
+from iwlora.methods.additive.bottleneck_adapters import Houlsby, Parallel, Pfeiffer
+from iwlora.methods.additive.prefix_tuning import Prefix
+from iwlora.methods.contract import Attached, Method, split_head, train_only
 from iwlora.methods.low_rank.adalora import AdaLora
 from iwlora.methods.low_rank.iw_lora import IWLora
 from iwlora.methods.low_rank.iw_lora_controls import (
@@ -18,11 +19,12 @@ from iwlora.methods.low_rank.iw_lora_controls import (
     UniformPenalty,
 )
 from iwlora.methods.low_rank.lora import Lora
+from iwlora.methods.low_rank.lora_variants import Dora, Eva, LoraPlus, Pissa, RsLora
 from iwlora.methods.low_rank.svd_lora import SvdLora
-from iwlora.methods.low_rank.variants import Dora, Eva, LoraPlus, Pissa, RsLora
 from iwlora.methods.registry import Registry
+from iwlora.methods.saving import save_as_lora, save_parameters, save_peft_adapter
 from iwlora.methods.selective.bitfit import BitFit
-from iwlora.methods.selective.full import Full
+from iwlora.methods.selective.full_fine_tuning import Full
 from iwlora.methods.selective.linear_probe import Head
 
 METHODS = Registry(
@@ -51,4 +53,13 @@ METHODS = Registry(
     }
 )
 
-__all__ = ["METHODS", "Attached", "Method"]
+__all__ = [
+    "METHODS",
+    "Attached",
+    "Method",
+    "save_as_lora",
+    "save_parameters",
+    "save_peft_adapter",
+    "split_head",
+    "train_only",
+]

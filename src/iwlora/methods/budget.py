@@ -1,4 +1,4 @@
-"""How many parameters a method trains, and which size gives how many."""
+"""Budgets: how many parameters a method trains, and which size of a method fits a budget."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from iwlora.sites import Site, head_modules
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
-def count(attached: Attached) -> dict[str, int]:
-    """What a method trains, from the parameters themselves.
+def count_parameters(attached: Attached) -> dict[str, int]:
+    """Count the parameters that a method trains.
 
-    ``adapter_parameters`` are those that the method ends with, ``head_parameters`` the new task
-    head's, ``trainable_parameters`` all that train. Raises ``IwloraError`` when the parameters
-    with ``requires_grad`` are not exactly those that the method declares.
+    Returns:
+        ``adapter_parameters`` that the trained method needs, ``head_parameters`` of the new task
+        head, and ``trainable_parameters``, all that train.
+
+    Raises:
+        IwloraError: the parameters with ``requires_grad`` are not those that the method declares.
     """
     declared = set(attached.trainable)
     training = {name for name, p in attached.model.named_parameters() if p.requires_grad}
     if declared != training:
-        strays = sorted(declared ^ training)
+        differences = sorted(declared ^ training)
         raise IwloraError(
-            f"the parameters that train are not those declared; {len(strays)} differ, "
-            f"the first being {strays[0]}"
+            "the parameters that train are not those that the method declares; "
+            f"{len(differences)} differ, the first is {differences[0]}"
         )
 
     def total(names: Sequence[str]) -> int:
@@ -39,11 +42,19 @@ def count(attached: Attached) -> dict[str, int]:
     }
 
 
-def parse(budget: str | float, backbone: int) -> int:
-    """Parameters in a budget: ``"1.33M"``, ``"0.5%"`` of the backbone's, or a plain number.
+def parse_budget(budget: str | float, backbone: int) -> int:
+    """The number of parameters in a budget.
 
-    >>> parse("0.5%", backbone=184_000_000), parse("1.33M", backbone=1)
-    (920000, 1330000)
+    Args:
+        budget: ``"1.33M"``, ``"300K"``, ``"0.5%"`` of the backbone's parameters, or a number.
+        backbone: the number of parameters of the backbone.
+
+    Raises:
+        IwloraError: the budget has another form, or is less than one parameter.
+
+    Example:
+        >>> parse_budget("0.5%", backbone=184_000_000), parse_budget("1.33M", backbone=1)
+        (920000, 1330000)
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%|[KMB]?)\s*", str(budget), re.IGNORECASE)
     if match:
@@ -52,59 +63,70 @@ def parse(budget: str | float, backbone: int) -> int:
         if parameters >= 1:
             return round(parameters)
     raise IwloraError(
-        f"budget={budget!r} was given; accepted are a part of the backbone's parameters such as "
-        "0.5%, or a number such as 1.33M or 300K"
+        f"budget={budget!r} was given; accepted are a percentage of the backbone's parameters such "
+        "as 0.5%, or a number such as 1.33M or 300K"
     )
 
 
 def backbone_parameters(model: Any) -> int:
-    """Parameters of the pretrained model, those of the new task head apart."""
+    """The number of parameters of the pretrained model, without the new task head."""
     heads = head_modules(model)
     return sum(p.numel() for name, p in model.named_parameters() if name.split(".")[0] not in heads)
 
 
-def solve(method: Method, model: Any, sites: Sequence[Site], budget: str | float) -> int:
-    """The size whose adapter parameters come nearest to the budget, below or above it.
+def fit_to_budget(method: Method, model: Any, sites: Sequence[Site], budget: str | float) -> Method:
+    """The method with the size whose number of adapter parameters is nearest to the budget.
 
-    Found by bisection, for counts grow with the size. Raises ``IwloraError`` for a budget that
-    is nearer to nothing than to the smallest size or beyond the largest, and for a method whose
-    size cannot be set.
+    The number may be below or above the budget. The size is found by bisection, because the
+    number of parameters grows with the size.
+
+    Raises:
+        IwloraError: the method has no size; the budget is nearer to 0 than to the smallest
+            size; or it is beyond the largest size.
+
+    Example:
+        >>> from iwlora.methods import METHODS
+        >>> from iwlora.methods.tiny_models import tiny_model
+        >>> from iwlora.sites import sites
+        >>> model = tiny_model("bert")
+        >>> fit_to_budget(METHODS["lora"](), model, sites(model), 1700).size
+        4
     """
     if method.size_knob is None:
         raise IwloraError(f"{method.name} has no size to set; remove budget={budget}")
-    wanted = parse(budget, backbone_parameters(model))
+    target = parse_budget(budget, backbone_parameters(model))
 
     def parameters(size: int) -> int:
-        return method.parameters(model, sites, size) if size else 0
+        return method.sized(size).parameters(model, sites) if size else 0
 
     def refusal(size: int) -> IwloraError | None:
         try:
-            method.check(sites, size)
+            method.sized(size).check(sites)
         except IwloraError as error:
             return error
         return None
 
-    # A size has a parameter or more, so none within the budget is above it in number.
-    below = _last(
-        lambda size: size <= wanted and refusal(size) is None and parameters(size) <= wanted
+    # Each unit of size has at least one parameter, so no size above the target can fit.
+    below = _largest(
+        lambda size: size <= target and refusal(size) is None and parameters(size) <= target
     )
-    nearest = min(below, below + 1, key=lambda size: abs(parameters(size) - wanted))
-    told = f"budget={budget} is {wanted:,} parameters; {method.name}"
+    nearest = min(below, below + 1, key=lambda size: abs(parameters(size) - target))
+    message = f"budget={budget} is {target:,} parameters; {method.name}"
     refused = refusal(nearest or 1)
     if refused is not None and below == 0:
         raise refused
     if nearest == 0:
-        raise IwloraError(f"{told} needs at least {parameters(1):,} on these {len(sites)} sites")
+        raise IwloraError(f"{message} needs at least {parameters(1):,} on these {len(sites)} sites")
     if refused is not None:
         raise IwloraError(
-            f"{told} has at most {parameters(below):,} on these {len(sites)} sites "
+            f"{message} has at most {parameters(below):,} on these {len(sites)} sites "
             f"({method.size_knob}={below}: {refused})"
         )
-    return nearest
+    return method.sized(nearest)
 
 
-def _last(fits: Callable[[int], bool]) -> int:
-    """The largest size that fits, 0 if none does: all up to it fit and none above."""
+def _largest(fits: Callable[[int], bool]) -> int:
+    """The largest size that fits, 0 if none does; all smaller sizes must fit too."""
     high = 1
     while fits(high):
         high *= 2

@@ -1,4 +1,4 @@
-"""The contract that every fine-tuning method meets, and the record of one attached to a model."""
+"""The contract of a fine-tuning method, and the record of a method attached to a model."""
 
 from __future__ import annotations
 
@@ -8,38 +8,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import Self
 
 from iwlora.errors import IwloraError
-from iwlora.sites import head_modules
+from iwlora.penalty.gram import LowRankPair
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sites import Site, head_modules
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import TrainerCallback
 
-    from iwlora.penalty.gram import LowRankPair
-    from iwlora.results.sensitivity import Sensitivity
-    from iwlora.sites import Site
-
 
 @dataclass(frozen=True)
 class Attached:
-    """A method attached to a model: what trains, what is added to the loss, how to save it.
+    """A method attached to a model: which parameters train, and how to save them.
 
-    ``adapter`` and ``head`` name every parameter that may move, in ``model.named_parameters()``;
-    the head is the new task head, which all methods train alike. ``pairs`` are the method's
-    low-rank updates, if that is what it trains. ``regularizer()`` is a scalar that belongs to
-    the loss once per optimizer step. ``save(folder)`` writes the result where
-    ``iwlora.training.state.artifacts`` finds it, and ``count()`` is the number of adapter
-    parameters in it (below ``adapter``'s where the method prunes), but for the ``derived`` ones,
-    which the pretrained weights alone determine.
-
-    ``learning_rates`` are factors of the learning rate, by parameter; without one it is 1.
-    ``initialize(batches)`` sets initial values from training batches, once, before training; all
-    processes are given the same.
-    ``ranks()`` are the sites' effective ranks, for a method that gives them different ones.
-    ``settled()`` tells whether the method has come down to its final size: an earlier epoch is
-    not chosen as the best.
-    ``notes()`` are what the user should know about how training went.
+    Args:
+        model: the model to train.
+        adapter: names of the adapter's parameters, as in ``model.named_parameters()``.
+        head: names of the parameters of the new task head, which every method trains.
+            No other parameter may change.
+        save: ``save(folder)`` writes the trained parameters to ``folder/adapter`` or, for a
+            whole model, to ``folder/model``.
+        count: ``count()`` is the number of adapter parameters that ``save`` writes, without
+            the ``derived`` ones. It is below the size of ``adapter`` where the method prunes.
+        pairs: the low-rank updates, if the method trains such updates.
+        regularizer: ``regularizer()`` is a scalar that is added to the loss once per optimizer
+            step.
+        callbacks: callbacks of the Trainer.
+        notes: ``notes()`` are remarks on the training that the user should read.
+        learning_rates: {parameter name: factor of the learning rate}; the default factor is 1.
+        initialize: ``initialize(batches)`` sets initial values from training batches, once,
+            before training. All processes get the same batches.
+        ranks: ``ranks()`` are the effective ranks by site, where sites have different ranks.
+        settled: ``settled()`` says whether the method has reached its final size; epochs before
+            that cannot become the best epoch.
+        derived: the number of saved parameters that follow from the pretrained weights alone.
     """
 
     model: nn.Module
@@ -59,17 +64,16 @@ class Attached:
 
     @property
     def trainable(self) -> tuple[str, ...]:
-        """Names of every parameter that may move: the adapter's, then the head's."""
+        """Names of all parameters that train: the adapter's, then the head's."""
         return self.adapter + self.head
 
 
 class Method(BaseModel):
-    """Base of all methods: an instance holds the options of one, checked when it is made.
+    """Base class of all fine-tuning methods. An instance holds the method's validated options.
 
-    A method is one subclass in one file and one row in ``METHODS``. Fields are its options
-    as a recipe names them; ``size_knob`` names the field that sets its size, None if it has none.
-    ``unmergeable`` says why no plain model computes what the trained one does, None if one does;
-    ``unpackable`` why the method cannot train a model whose weights are packed in 4 bits.
+    A method is one subclass in one file and one row in ``METHODS``. Its fields are the options
+    in a recipe; pydantic validates them. A subclass defines ``name``, ``summary``, ``paper``,
+    :meth:`parameters` and :meth:`attach`; ``docs/own-method.md`` has a complete example.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,53 +82,83 @@ class Method(BaseModel):
     summary: ClassVar[str]
     paper: ClassVar[str]
     size_knob: ClassVar[str | None] = None
+    """The field that sets the method's size, such as ``rank``; None if there is none."""
     identity_at_init: ClassVar[bool] = True
+    """Whether the attached model computes exactly what the frozen model does, before training."""
     unmergeable: ClassVar[str | None] = None
-    unpackable: ClassVar[str | None] = (
-        "transformers trains packed weights under PEFT's adapters alone, and it is none of them"
+    """Why the trained method cannot be merged into the pretrained weights; None if it can."""
+    not_quantizable: ClassVar[str | None] = (
+        "transformers trains quantized models with PEFT adapters only, and this is none"
     )
+    """Why the method cannot train a model with 4-bit weights; None if it can."""
     control_of: ClassVar[str | None] = None
-    """The name of the method whose gain this one explains away: what ``controls: true`` adds."""
-
+    """The method that this one is a control arm of; ``controls: true`` adds it to a comparison."""
     former_defaults: ClassVar[Mapping[str, Any]] = {}
     """{field: its default in version 0.1.0} of the fields whose default has changed since."""
 
     @property
     def size(self) -> int | None:
-        """The value of the size knob."""
+        """The value of the size knob; None for a method without one."""
         return getattr(self, self.size_knob) if self.size_knob else None
 
+    def sized(self, size: int) -> Self:
+        """The same method with another size; :meth:`check` says whether it fits a model.
+
+        Raises:
+            IwloraError: the method has no size knob.
+
+        Example:
+            >>> from iwlora.methods import METHODS
+            >>> METHODS["lora"](rank=8).sized(2).rank
+            2
+        """
+        if self.size_knob is None:
+            raise IwloraError(f"{self.name} has no size, and size {size} was given")
+        return self.model_copy(update={self.size_knob: size})
+
     def calibration(self) -> dict[str, Any] | None:
-        """Arguments of ``iwlora.measure`` if the method needs the sensitivity, else None."""
+        """The arguments of ``iwlora.measure`` if :meth:`attach` needs a sensitivity, else None."""
         return None
 
-    def parameters(self, model: nn.Module, sites: Sequence[Site], size: int | None) -> int:
-        """Adapter parameters that the method ends with at this size, the task head apart."""
+    def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
+        """The number of adapter parameters after training, without the task head.
+
+        It is computed before training. The model may be on the ``meta`` device, without weights.
+        """
         raise NotImplementedError
 
     def check_model(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        """Raise ``IwloraError`` where the method cannot go, saying why and what to take instead.
+        """Raise ``IwloraError`` if the method does not support the model or the sites.
 
-        The model may be without weights: this is asked before anything is loaded or trained.
+        The message says why, and which method to use instead. It is called before anything is
+        loaded or trained; the model may be without weights.
         """
 
-    def check(self, sites: Sequence[Site], size: int | None) -> None:
-        """Raise ``IwloraError`` when the size does not fit the sites."""
+    def check(self, sites: Sequence[Site]) -> None:
+        """Raise ``IwloraError`` if the method's size does not fit the sites."""
 
     def attach(
         self,
         model: nn.Module,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
-        """Attach to a freshly loaded model, in place. Global random state is not touched."""
+        """Attach the method to a freshly loaded model, in place.
+
+        The result depends on the arguments only; global random state is not changed.
+
+        Args:
+            model: the model, with its task head.
+            sites: the matrices to adapt.
+            seed: the seed of all initial values.
+            sensitivity: the measurement that :meth:`calibration` asked for.
+        """
         raise NotImplementedError
 
 
 def split_head(model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(names of the backbone's parameters, names of the task head's)."""
+    """(names of the backbone's parameters, names of the task head's parameters)."""
     heads = head_modules(model)
     names = [name for name, _ in model.named_parameters()]
     head = tuple(name for name in names if name.split(".")[0] in heads)
@@ -132,18 +166,7 @@ def split_head(model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def train_only(model: nn.Module, names: Iterable[str]) -> None:
-    """Freeze every parameter but those named."""
+    """Freeze every parameter except the named ones."""
     model.requires_grad_(False)
     for name in names:
         model.get_parameter(name).requires_grad_(True)
-
-
-def check_rank(rank: int, sites: Sequence[Site], what: str = "rank") -> None:
-    """Raise ``IwloraError`` for a rank that the smallest of the matrices does not have."""
-    smallest = min(sites, key=lambda site: min(site.d_in, site.d_out))
-    limit = min(smallest.d_in, smallest.d_out)
-    if not 1 <= rank <= limit:
-        raise IwloraError(
-            f"{what}={rank} was given; accepted are 1 to {limit}, the smaller side of "
-            f"{smallest.name} ({smallest.d_out} × {smallest.d_in})"
-        )

@@ -1,4 +1,4 @@
-"""Tiny random models, one of each architecture on which the methods are tried."""
+"""Tiny random models, one for each architecture that the methods are tested on."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 WIDTH, INNER = 16, 24
 
-Config = Callable[[int, int], Any]  # (size of the vocabulary, blocks)
+Config = Callable[[int, int], Any]  # (size of the vocabulary, number of blocks)
 
 
 def tiny_config(architecture: str, vocab_size: int = 64, blocks: int = 2) -> Any:
-    """The configuration of a model of a few blocks of 16 units, without dropout."""
+    """The configuration of a model with a few blocks of width 16, without dropout."""
     return _CONFIGS[architecture](vocab_size, blocks)
 
 
 def tiny_model(
     architecture: str, labels: int = 3, head_seed: int = 0, blocks: int = 2
 ) -> PreTrainedModel:
-    """A classifier with random weights: one backbone for each architecture, a head for each seed.
+    """A classifier with random weights. ``head_seed`` changes the weights of the head only.
 
     >>> tiny_model("bert").config.num_labels
     3
@@ -48,26 +48,26 @@ def tiny_model(
 
 
 def refusals(method: Method) -> dict[str, str | None]:
-    """{architecture: why the method cannot go there, or None}, as the method itself says."""
-    found: dict[str, str | None] = {}
+    """{architecture: why the method does not support it, or None}, by ``check_model``."""
+    messages: dict[str, str | None] = {}
     for architecture in ARCHITECTURES:
-        model = _asked_about(architecture)
+        model = _unchanged_model(architecture)
         try:
             method.check_model(model, sites(model))
         except IwloraError as refusal:
-            found[architecture] = str(refusal)
+            messages[architecture] = str(refusal)
         else:
-            found[architecture] = None
-    return found
+            messages[architecture] = None
+    return messages
 
 
 @cache
-def _asked_about(architecture: str) -> PreTrainedModel:
-    return tiny_model(architecture)  # which nobody changes by asking
+def _unchanged_model(architecture: str) -> PreTrainedModel:
+    return tiny_model(architecture)  # check_model does not change it
 
 
 def _encoder(name: str, **more: Any) -> Config:
-    """BERT and what is configured like it."""
+    """BERT, and models with the same configuration fields."""
     return lambda vocab_size, blocks: _make(
         name,
         vocab_size=vocab_size,

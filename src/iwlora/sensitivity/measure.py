@@ -18,7 +18,7 @@ from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.capture import Captured, capture
 from iwlora.sensitivity.running_estimate import Tally
 from iwlora.sensitivity.statistics import Means, choose
-from iwlora.sites import Site, unpacked
+from iwlora.sites import Site, differentiable_weight
 from iwlora.sites import sites as find_sites
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -191,7 +191,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         after.enter_context(torch.enable_grad())
         for module in modes:
             module.training = _checkpoints(module)
-            after.enter_context(unpacked(module))
+            after.enter_context(differentiable_weight(module))
         for parameter in flags:
             parameter.requires_grad_(False)
         yield

@@ -1,7 +1,7 @@
-"""What every method owes, as checks that also run on methods of one's own.
+"""The conformance suite: checks that every method must pass, for other packages' methods too.
 
 A check takes a :class:`Case`, which is a method on a tiny model of one architecture with an
-empty folder, and raises ``AssertionError`` where the method breaks a promise of its contract::
+empty folder, and raises ``AssertionError`` if the method breaks its contract::
 
     import pytest
     from iwlora.testing import Case, cases
@@ -10,8 +10,8 @@ empty folder, and raises ``AssertionError`` where the method breaks a promise of
     def test_my_method(architecture, check, tmp_path):
         check(Case(MyMethod(), architecture, tmp_path))
 
-A case trains once and keeps the result, so give all checks of one architecture the same case
-where time matters. :func:`in_two_processes` trains many cases in one pair of processes.
+A case trains once and keeps the result, so it saves time to use the same case for all checks of
+one architecture. :func:`train_in_two_processes` trains many cases in one pair of processes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from iwlora.methods.contract import Method
 from iwlora.methods.tiny_models import ARCHITECTURES, refusals
 from iwlora.testing.case import Case
 from iwlora.testing.checks import CHECKS, COSTLY, Check
-from iwlora.testing.processes import in_two_processes
+from iwlora.testing.processes import train_in_two_processes
 
 __all__ = [
     "ARCHITECTURES",
@@ -29,18 +29,22 @@ __all__ = [
     "Case",
     "Check",
     "cases",
-    "in_two_processes",
+    "train_in_two_processes",
 ]
 
 
 def cases(method: Method, everywhere: bool = False) -> list[tuple[str, Check]]:
-    """(architecture, check) for all that the method owes on the architectures that it takes.
+    """The checks of a method on every architecture that it supports.
 
-    The costly checks, which start processes, come on the first of them alone unless
-    ``everywhere``.
+    Args:
+        method: the method to test.
+        everywhere: whether the costly checks, which start processes, run on every architecture;
+            otherwise they run on the first one only.
+
+    Returns:
+        [(architecture, check)].
     """
-    asked = refusals(method).items()
-    taken = [architecture for architecture, refusal in asked if refusal is None]
-    every = [(architecture, check) for architecture in taken for check in CHECKS]
-    some = taken if everywhere else taken[:1]
-    return every + [(architecture, check) for architecture in some for check in COSTLY]
+    supported = [name for name, refusal in refusals(method).items() if refusal is None]
+    pairs = [(architecture, check) for architecture in supported for check in CHECKS]
+    costly = supported if everywhere else supported[:1]
+    return pairs + [(architecture, check) for architecture in costly for check in COSTLY]

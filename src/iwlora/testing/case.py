@@ -1,4 +1,4 @@
-"""A method on a tiny model: attached, trained, saved; each is done once and kept."""
+"""A method on a tiny model: attached, trained and saved, each once."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from transformers import AutoModelForSequenceClassification, PrinterCallback, Tr
 from transformers import default_data_collator as collate
 
 from iwlora import distributed
-from iwlora.methods.adapter_files import load_adapter
 from iwlora.methods.contract import Attached, Method
+from iwlora.methods.deprecated import current_method
+from iwlora.methods.loading import load_adapter
 from iwlora.methods.tiny_models import tiny_config, tiny_model
 from iwlora.results import layout
 from iwlora.sensitivity.measure import measure
-from iwlora.sites import Site, sites
+from iwlora.sites import Site
+from iwlora.sites import sites as find_sites
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
 
@@ -34,7 +36,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Trained:
-    """A method before and after a short training, and the folder that it was saved in."""
+    """A method before and after a short training, and the folder with the saved result."""
 
     attached: Attached
     initial: Mapping[str, Tensor]
@@ -46,7 +48,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Accumulated:
-    """A training whose batches came in two pieces, and when its callbacks were called."""
+    """A training with two micro-batches per step, and the steps at which callbacks were called."""
 
     logits: Tensor
     optimizer_steps: int
@@ -55,7 +57,13 @@ class Accumulated:
 
 @dataclass(frozen=True)
 class Case:
-    """One method on one architecture, in an empty folder of its own."""
+    """One method on one architecture, with an empty folder.
+
+    Args:
+        method: the method to test; a method with a size knob gets the size 4.
+        architecture: one of ``iwlora.testing.ARCHITECTURES``.
+        folder: an empty folder, for checkpoints and saved adapters.
+    """
 
     method: Method
     architecture: str
@@ -63,29 +71,25 @@ class Case:
     rows: Rows = field(init=False)
 
     def __post_init__(self) -> None:
+        method = current_method(self.method)
+        object.__setattr__(self, "method", method.sized(SIZE) if method.size_knob else method)
         object.__setattr__(self, "rows", _rows(self.architecture))
 
     @property
-    def size(self) -> int | None:
-        """The size that is tried, for a method that has one."""
-        return SIZE if self.method.size_knob else None
-
-    @property
-    def two(self) -> Path:
+    def two_process_logits(self) -> Path:
         """The file with the logits of each of two processes."""
-        return self.folder / "two.safetensors"
+        return self.folder / "two-processes.safetensors"
 
-    def attach(self, model: Any = None, places: Sequence[Site] | None = None) -> Attached:
-        """The method on a fresh model, after all that a run does first."""
+    def attach(self, model: Any = None, sites: Sequence[Site] | None = None) -> Attached:
+        """The method on a fresh model, measured and initialised as in a run."""
         model = tiny_model(self.architecture) if model is None else model
-        places, wanted = places or sites(model), self.method.calibration()
+        sites, arguments = sites or find_sites(model), self.method.calibration()
         batches = [collate(self.rows[k : k + BATCH]) for k in range(0, len(self.rows), BATCH)]
         sensitivity = None
-        if wanted is not None:
-            sensitivity = measure(
-                model, distributed.split_between_processes(batches), sites=places, **wanted
-            )
-        attached = self.method.attach(model, places, self.size, SEED, sensitivity)
+        if arguments is not None:
+            share = distributed.split_between_processes(batches)
+            sensitivity = measure(model, share, sites=sites, **arguments)
+        attached = self.method.attach(model, sites, SEED, sensitivity)
         if attached.initialize is not None:
             attached.initialize(batches)
         return attached
@@ -93,13 +97,13 @@ class Case:
     def fit(
         self, attached: Attached, folder: Path, resume: str | None = None, **options: Any
     ) -> None:
-        """Train a few steps, as a run does."""
+        """Train for a few steps, as a run does."""
         settings = {
             "output_dir": str(folder),
             "max_steps": STEPS,
             "per_device_train_batch_size": BATCH,
             "learning_rate": 3e-3,
-            "adam_epsilon": 1e-6,  # gradients that are 0 but for rounding do not count
+            "adam_epsilon": 1e-6,  # a gradient that is 0 except for rounding has no effect
             "save_strategy": "no",
             "report_to": "none",
             "remove_unused_columns": False,
@@ -127,25 +131,25 @@ class Case:
         """(rows, classes), without dropout."""
         batch = collate(self.rows)
         model.eval()
-        found: Tensor = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return found
+        output: Tensor = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return output
 
     def reload(self, saved: Path) -> nn.Module:
-        """What was saved, on a fresh backbone with another head."""
+        """The saved result, loaded onto a fresh backbone with another head."""
         if (saved / layout.ADAPTER).is_dir():
             return load_adapter(tiny_model(self.architecture, head_seed=99), saved / layout.ADAPTER)
-        whole: nn.Module = AutoModelForSequenceClassification.from_pretrained(saved / layout.MODEL)
-        return whole
+        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(saved / layout.MODEL)
+        return model
 
     @cached_property
     def trained(self) -> Trained:
-        """The method after training; a checkpoint lies half way."""
+        """The method after training, with a checkpoint at half the steps."""
         model = tiny_model(self.architecture)
         frozen_logits = self.logits(model)
         attached = self.attach(model)
         initial_logits, initial = self.logits(attached.model), snapshot(attached.model)
         half = STEPS // 2
-        self.fit(attached, self.folder / "whole", save_strategy="steps", save_steps=half)
+        self.fit(attached, self.folder / "trained", save_strategy="steps", save_steps=half)
         logits = self.logits(attached.model)
         attached.save(self.folder / "saved")
         return Trained(
@@ -154,21 +158,23 @@ class Case:
 
     @cached_property
     def accumulated(self) -> Accumulated:
-        """The same training with each batch in two pieces."""
+        """The same training with two micro-batches per step."""
         attached = self.attach()
-        calls = [_spy(callback) for callback in attached.callbacks]
-        stepped: list[Any] = []
-        counting = register_optimizer_step_post_hook(lambda *step: stepped.append(step))
+        calls = [_record_steps(callback) for callback in attached.callbacks]
+        optimizer_steps: list[Any] = []
+        hook = register_optimizer_step_post_hook(lambda *step: optimizer_steps.append(step))
         try:
             self.fit(
                 attached,
-                self.folder / "pieces",
+                self.folder / "accumulated",
                 per_device_train_batch_size=BATCH // 2,
                 gradient_accumulation_steps=2,
             )
         finally:
-            counting.remove()
-        return Accumulated(self.logits(attached.model), len(stepped), tuple(map(tuple, calls)))
+            hook.remove()
+        return Accumulated(
+            self.logits(attached.model), len(optimizer_steps), tuple(map(tuple, calls))
+        )
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
@@ -177,19 +183,19 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _rows(architecture: str) -> Rows:
-    """Random sentences that all end alike; a class is seen in their first word."""
+    """Random sentences with the same last token; the first token determines the class."""
     config = tiny_config(architecture)
     end = config.eos_token_id if config.is_encoder_decoder else 5
     random = torch.Generator().manual_seed(0)
-    words = torch.randint(6, config.vocab_size, (24, 6), generator=random).tolist()
+    tokens = torch.randint(6, config.vocab_size, (24, 6), generator=random).tolist()
     return [
-        {"input_ids": [6 + k % 3, *words[k], end], "attention_mask": [1] * 8, "labels": k % 3}
+        {"input_ids": [6 + k % 3, *tokens[k], end], "attention_mask": [1] * 8, "labels": k % 3}
         for k in range(24)
     ]
 
 
-def _spy(callback: Any) -> list[int]:
-    """The list to which every ``on_optimizer_step`` of the callback adds its global step."""
+def _record_steps(callback: Any) -> list[int]:
+    """A list that gets the global step of every ``on_optimizer_step`` of the callback."""
     steps: list[int] = []
     original = callback.on_optimizer_step
 

@@ -1,4 +1,4 @@
-"""What every method owes, whatever the architecture: each check raises ``AssertionError``."""
+"""The checks that every method must pass; a failing check raises ``AssertionError``."""
 
 from __future__ import annotations
 
@@ -9,174 +9,184 @@ import torch
 from safetensors.torch import load_file
 
 from iwlora.errors import IwloraError
-from iwlora.methods.adapter_files import merged
-from iwlora.methods.budget import count, solve
+from iwlora.methods.budget import count_parameters, fit_to_budget
+from iwlora.methods.loading import merge_adapter
 from iwlora.methods.tiny_models import tiny_model
 from iwlora.results import layout
-from iwlora.sites import head_modules, sites
+from iwlora.sites import head_modules
+from iwlora.sites import sites as find_sites
 from iwlora.testing.case import SIZE, STEPS, Case, snapshot
-from iwlora.testing.processes import in_two_processes
+from iwlora.testing.processes import train_in_two_processes
 
 Check = Callable[[Case], None]
 
 
-def output_at_first(case: Case) -> None:
-    """The output at first is the frozen model's, bit for bit, exactly where that is declared."""
+def initial_output(case: Case) -> None:
+    """Before training, the output equals the frozen model's bit for bit, if that is declared."""
     same = torch.equal(case.trained.initial_logits, case.trained.frozen_logits)
     declared = case.method.identity_at_init
-    _expect(same == declared, f"identity_at_init={declared}, but the output is same={same}")
+    _expect(same == declared, f"identity_at_init={declared}, but the outputs are equal: {same}")
 
 
 def training_changes_the_output(case: Case) -> None:
-    """A few steps move the logits."""
+    """A few training steps change the logits."""
     change = (case.trained.logits - case.trained.initial_logits).abs().max().item()
-    _expect(change > 1e-3, f"the logits moved by {change}")
+    _expect(change > 1e-3, f"the logits changed by {change}")
 
 
-def what_trains_is_declared(case: Case) -> None:
-    """The parameters with ``requires_grad`` are the adapter's and the head's, and counted."""
+def trainable_parameters_are_declared(case: Case) -> None:
+    """The parameters with ``requires_grad`` are those of ``adapter`` and ``head``, and counted."""
     attached = case.trained.attached
     try:
-        counted = count(attached)
+        counted = count_parameters(attached)
     except IwloraError as error:
         raise AssertionError(str(error)) from None
     training = sum(p.numel() for p in attached.model.parameters() if p.requires_grad)
     _expect(counted["trainable_parameters"] == training, f"{counted}, but {training} train")
-    _expect(set(attached.adapter).isdisjoint(attached.head), "a parameter is adapter and head")
+    _expect(
+        set(attached.adapter).isdisjoint(attached.head), "a parameter is in adapter and in head"
+    )
     _expect(bool(attached.head), "the task head does not train")
 
 
-def only_declared_parameters_move(case: Case) -> None:
-    """Frozen bytes, buffers too, stay the same; the head moves, and most of the adapter."""
+def only_declared_parameters_change(case: Case) -> None:
+    """Training changes all of the head, most of the adapter, and nothing else."""
     trained = case.trained
     attached, after = trained.attached, snapshot(trained.attached.model)
     _expect(after.keys() == trained.initial.keys(), "training added or removed tensors")
-    moved = {name for name in after if not torch.equal(after[name], trained.initial[name])}
+    changed = {name for name in after if not torch.equal(after[name], trained.initial[name])}
     declared = {id(attached.model.get_parameter(name)) for name in attached.trainable}
-    named = attached.model.named_parameters(remove_duplicate=False)  # tied ones by all names
-    strays = moved - {name for name, parameter in named if id(parameter) in declared}
-    _expect(
-        not strays, f"{len(strays)} tensors moved undeclared, such as {min(strays, default='')}"
-    )
-    still = set(attached.head) - moved
-    _expect(not still, f"parts of the head did not move: {sorted(still)[:3]}")
-    part = len(moved & set(attached.adapter))
-    _expect(2 * part >= len(attached.adapter), f"{part} of {len(attached.adapter)} adapters moved")
+    named = attached.model.named_parameters(remove_duplicate=False)  # all names of tied parameters
+    undeclared = changed - {name for name, parameter in named if id(parameter) in declared}
+    example = min(undeclared, default="")
+    _expect(not undeclared, f"{len(undeclared)} undeclared tensors changed, such as {example}")
+    unchanged = sorted(set(attached.head) - changed)
+    _expect(not unchanged, f"parts of the head did not change: {unchanged[:3]}")
+    part, total = len(changed & set(attached.adapter)), len(attached.adapter)
+    _expect(2 * part >= total, f"only {part} of {total} adapter parameters changed")
 
 
 def loading_gives_the_same_logits(case: Case) -> None:
-    """What was saved computes the same on a fresh backbone, and nothing was pickled."""
+    """The saved result gives the same logits on a fresh backbone, and no file is a pickle."""
     trained = case.trained
     endings = {path.suffix for path in trained.saved.rglob("*") if path.is_file()}
-    _expect(endings <= {".safetensors", ".json", ".md", ".txt"}, f"saved are {sorted(endings)}")
+    _expect(
+        endings <= {".safetensors", ".json", ".md", ".txt"},
+        f"files with {sorted(endings)} were saved",
+    )
     _same(case.logits(case.reload(trained.saved)), trained.logits, "after loading", 1e-5)
 
 
 def merging_gives_a_plain_model(case: Case) -> None:
-    """Where merging is possible, it leaves the backbone's own tensors and the same logits."""
+    """A merged model has the backbone's tensors only, and gives the same logits."""
     if case.method.unmergeable:
         return
-    model = merged(case.reload(case.trained.saved))
+    model = merge_adapter(case.reload(case.trained.saved))
     plain = tiny_model(case.architecture).state_dict().keys()
-    _expect(model.state_dict().keys() == plain, "the merged model is no plain model")
+    _expect(model.state_dict().keys() == plain, "the merged model is not a plain model")
     _same(case.logits(model), case.trained.logits, "after merging", 1e-4)
 
 
 def the_count_is_what_was_saved(case: Case) -> None:
-    """``count()`` is the number of saved adapter parameters, and near what was foretold."""
+    """``count()`` is the number of saved adapter parameters, and close to ``parameters()``."""
     attached = case.trained.attached
-    counted, saved = attached.count(), _saved(case) - attached.derived
+    counted, saved = attached.count(), _saved_parameters(case) - attached.derived
     _expect(counted == saved, f"count() is {counted}, but {saved} were saved")
     model = tiny_model(case.architecture)
-    foretold = case.method.parameters(model, sites(model), case.size)
-    _expect(abs(foretold - counted) <= 0.1 * counted, f"{foretold} were foretold, not {counted}")
+    predicted = case.method.parameters(model, find_sites(model))
+    _expect(abs(predicted - counted) <= 0.1 * counted, f"{predicted} predicted, {counted} counted")
 
 
-def parameters_are_foretold(case: Case) -> None:
-    """``parameters()`` is exact; where sites end with different ranks, if all have one shape."""
+def predicted_parameters_are_exact(case: Case) -> None:
+    """``parameters()`` equals ``count()``; with ranks that differ, on sites of one shape."""
     model = tiny_model(case.architecture)
-    attached, places = case.trained.attached, sites(model)
+    attached, sites = case.trained.attached, find_sites(model)
     if attached.ranks is not None:
-        places = [site for site in places if site.d_in == site.d_out]
-    foretold = case.method.parameters(model, places, case.size)
+        sites = [site for site in sites if site.d_in == site.d_out]
+    predicted = case.method.parameters(model, sites)
     if attached.ranks is not None:
-        attached = case.attach(model, places)
+        attached = case.attach(model, sites)
         case.fit(attached, case.folder / "square")
-    _expect(attached.count() == foretold, f"{foretold} were foretold, not {attached.count()}")
+    _expect(attached.count() == predicted, f"{predicted} predicted, {attached.count()} counted")
 
 
-def the_size_lands_on_budget(case: Case) -> None:
-    """Parameters grow with the size, the option sets it, and a budget finds it again."""
+def sizes_fit_budgets(case: Case) -> None:
+    """The number of parameters grows with the size, and a budget gives the size back."""
     method = case.method
     if method.size_knob is None:
         return
     model = tiny_model(case.architecture)
-    places = sites(model)
-    counts = [method.parameters(model, places, size) for size in range(1, 2 * SIZE)]
-    _expect(all(a < b for a, b in pairwise(counts)), f"sizes 1, 2, … have {counts} parameters")
-    by_option = method.model_copy(update={method.size_knob: SIZE})
-    _expect(by_option.size == SIZE, f"{method.size_knob}={SIZE} gives the size {by_option.size}")
-    found = by_option.parameters(model, places, None)
-    _expect(found == counts[SIZE - 1], f"{found} by option, {counts[SIZE - 1]} by size")
-    solved = solve(method, model, places, counts[SIZE - 1])
-    _expect(solved == SIZE, f"a budget of {counts[SIZE - 1]} gives the size {solved}")
+    sites = find_sites(model)
+    counts = [method.sized(size).parameters(model, sites) for size in range(1, 2 * SIZE)]
+    _expect(all(a < b for a, b in pairwise(counts)), f"sizes 1, 2, ... have {counts} parameters")
+    size = type(method)(**{method.size_knob: SIZE}).size
+    _expect(size == SIZE, f"{method.size_knob}={SIZE} gives the size {size}")
+    fitted = fit_to_budget(method.sized(1), model, sites, counts[SIZE - 1]).size
+    _expect(fitted == SIZE, f"a budget of {counts[SIZE - 1]} gives the size {fitted}")
 
 
-def attaching_depends_on_the_seed_alone(case: Case) -> None:
-    """Global random state neither changes nor matters."""
-    found = []
-    for before in (10, 11):
+def attaching_depends_on_the_seed_only(case: Case) -> None:
+    """``attach`` does not use or change the global random state."""
+    states = []
+    for global_seed in (10, 11):
         model = tiny_model(case.architecture)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(before)
+            torch.manual_seed(global_seed)
             expected = torch.random.get_rng_state()
             attached = case.attach(model)
-            _expect(torch.equal(torch.random.get_rng_state(), expected), "random state was touched")
-        found.append(snapshot(attached.model))
-    first, again = found
-    differ = [name for name in first if not torch.equal(first[name], again[name])]
-    _expect(not differ, f"{differ[:1]} depends on more than the seed")
+            _expect(
+                torch.equal(torch.random.get_rng_state(), expected),
+                "the global random state changed",
+            )
+        states.append(snapshot(attached.model))
+    first, second = states
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    _expect(not different, f"{different[:1]} depends on more than the seed")
 
 
 def resumed_equals_uninterrupted(case: Case) -> None:
-    """From the checkpoint half way, training ends with the same bytes."""
+    """Training that resumes from the checkpoint ends with the same parameters, bit for bit."""
     expected = case.trained.attached
     attached = case.attach()
-    checkpoint = layout.checkpoint_folder(case.folder / "whole", STEPS // 2)
-    case.fit(attached, case.folder / "whole", resume=str(checkpoint))
-    differ = [
+    checkpoint = layout.checkpoint_folder(case.folder / "trained", STEPS // 2)
+    case.fit(attached, case.folder / "trained", resume=str(checkpoint))
+    different = [
         name
         for name in attached.trainable
         if not torch.equal(attached.model.get_parameter(name), expected.model.get_parameter(name))
     ]
-    _expect(not differ, f"{len(differ)} parameters differ after a resume, such as {differ[:1]}")
+    _expect(
+        not different,
+        f"{len(different)} parameters differ after a resume, such as {different[:1]}",
+    )
     _same(case.logits(attached.model), case.trained.logits, "after a resume", 0.0)
 
 
-def pieces_take_the_path_of_the_batch(case: Case) -> None:
-    """Gradient accumulation changes nothing but rounding."""
-    _same(case.accumulated.logits, case.trained.logits, "in pieces", 1e-3)
+def accumulation_changes_nothing(case: Case) -> None:
+    """Gradient accumulation gives the same logits except for rounding."""
+    _same(case.accumulated.logits, case.trained.logits, "with gradient accumulation", 1e-3)
 
 
-def callbacks_fire_once_a_step(case: Case) -> None:
-    """``on_optimizer_step`` is called once for each step of the optimizer, not for each piece."""
-    ran = case.accumulated
-    _expect(ran.optimizer_steps == STEPS, f"{ran.optimizer_steps} optimizer steps, not {STEPS}")
-    for steps in ran.callback_steps:
-        _expect(steps == tuple(range(STEPS)), f"a callback was called at {steps}")
+def callbacks_are_called_once_per_step(case: Case) -> None:
+    """``on_optimizer_step`` is called once per optimizer step, not once per micro-batch."""
+    accumulated = case.accumulated
+    optimizer_steps = accumulated.optimizer_steps
+    _expect(optimizer_steps == STEPS, f"{optimizer_steps} optimizer steps, not {STEPS}")
+    for steps in accumulated.callback_steps:
+        _expect(steps == tuple(range(STEPS)), f"a callback was called at the steps {steps}")
 
 
-def two_processes_take_the_path_of_one(case: Case) -> None:
-    """Data-parallel training on gloo gives what one process gives, in both processes."""
-    if not case.two.is_file():
-        in_two_processes([case])
-    first, second = load_file(case.two).values()
+def two_processes_equal_one(case: Case) -> None:
+    """Data-parallel training in two processes gives the logits of one process, in both."""
+    if not case.two_process_logits.is_file():
+        train_in_two_processes([case])
+    first, second = load_file(case.two_process_logits).values()
     _expect(torch.equal(first, second), "the two processes end with different logits")
     _same(first, case.trained.logits, "in two processes", 2e-3)
 
 
-def _saved(case: Case) -> int:
-    """Numbers in the saved file that are not the task head's."""
+def _saved_parameters(case: Case) -> int:
+    """The number of saved parameters without the task head."""
     heads = head_modules(tiny_model(case.architecture))
     tensors = [
         (name.removeprefix("base_model.").removeprefix("model."), tensor)
@@ -186,29 +196,29 @@ def _saved(case: Case) -> int:
     return sum(tensor.numel() for name, tensor in tensors if name.split(".")[0] not in heads)
 
 
-def _same(found: torch.Tensor, expected: torch.Tensor, when: str, tolerance: float) -> None:
-    difference = (found - expected).abs().max().item()
+def _same(logits: torch.Tensor, expected: torch.Tensor, when: str, tolerance: float) -> None:
+    difference = (logits - expected).abs().max().item()
     _expect(difference <= tolerance, f"the logits differ by {difference} {when}")
 
 
-def _expect(condition: bool, told: str) -> None:
+def _expect(condition: bool, message: str) -> None:
     if not condition:
-        raise AssertionError(told)
+        raise AssertionError(message)
 
 
 CHECKS: tuple[Check, ...] = (
-    output_at_first,
+    initial_output,
     training_changes_the_output,
-    what_trains_is_declared,
-    only_declared_parameters_move,
+    trainable_parameters_are_declared,
+    only_declared_parameters_change,
     loading_gives_the_same_logits,
     merging_gives_a_plain_model,
     the_count_is_what_was_saved,
-    parameters_are_foretold,
-    the_size_lands_on_budget,
-    attaching_depends_on_the_seed_alone,
+    predicted_parameters_are_exact,
+    sizes_fit_budgets,
+    attaching_depends_on_the_seed_only,
     resumed_equals_uninterrupted,
-    pieces_take_the_path_of_the_batch,
-    callbacks_fire_once_a_step,
+    accumulation_changes_nothing,
+    callbacks_are_called_once_per_step,
 )
-COSTLY: tuple[Check, ...] = (two_processes_take_the_path_of_one,)
+COSTLY: tuple[Check, ...] = (two_processes_equal_one,)

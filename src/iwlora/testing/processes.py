@@ -1,4 +1,4 @@
-"""Training cases once more in two processes that talk over gloo."""
+"""Training cases in two processes that communicate with gloo."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.multiprocessing.spawn import spawn
 
+from iwlora.methods.contract import Method
 from iwlora.testing.case import BATCH, Case
 
 
-def in_two_processes(cases: Sequence[Case]) -> None:
-    """Train all cases in one pair of processes; each leaves its logits in ``case.two``."""
+def train_in_two_processes(cases: Sequence[Case]) -> None:
+    """Train all cases in one pair of processes; writes each ``case.two_process_logits``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    plain = [(case.method, case.architecture, case.folder) for case in cases]
-    spawn(_train, args=(plain, port), nprocs=2)  # type: ignore[no-untyped-call]
+    arguments = [(case.method, case.architecture, case.folder) for case in cases]
+    spawn(_train, args=(arguments, port), nprocs=2)  # type: ignore[no-untyped-call]
     for case in cases:
-        parts = [load_file(_part(case.folder, rank))["logits"] for rank in (0, 1)]
-        save_file({"first": parts[0], "second": parts[1]}, case.two)
+        first, second = (load_file(_logits(case.folder, rank))["logits"] for rank in (0, 1))
+        save_file({"first": first, "second": second}, case.two_process_logits)
 
 
-def _train(rank: int, plain: list[tuple[object, str, Path]], port: int) -> None:
+def _train(rank: int, arguments: list[tuple[Method, str, Path]], port: int) -> None:
     torch.set_num_threads(1)
-    gc.freeze()  # a Trainer collects garbage in every training; what was imported is none
+    gc.freeze()  # a Trainer collects garbage in every training; modules need not be scanned
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -37,19 +38,19 @@ def _train(rank: int, plain: list[tuple[object, str, Path]], port: int) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    for method, architecture, folder in plain:
-        case = Case(method, architecture, folder)  # type: ignore[arg-type]
+    for method, architecture, folder in arguments:
+        case = Case(method, architecture, folder)
         attached = case.attach()
         case.fit(
             attached,
-            folder / "two",
+            folder / "two-processes",
             per_device_train_batch_size=BATCH // 2,
             ddp_backend="gloo",
         )
-        save_file({"logits": case.logits(attached.model)}, _part(folder, rank))
+        save_file({"logits": case.logits(attached.model)}, _logits(folder, rank))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def _part(folder: Path, rank: int) -> Path:
-    return folder / f"two-{rank}.safetensors"
+def _logits(folder: Path, rank: int) -> Path:
+    return folder / f"two-processes-{rank}.safetensors"

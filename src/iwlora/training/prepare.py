@@ -11,8 +11,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
-from iwlora.methods.budget import solve
-from iwlora.methods.contract import Attached
+from iwlora.methods.budget import fit_to_budget
+from iwlora.methods.contract import Attached, Method
 from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.tasks.kinds import Evaluation
@@ -65,10 +65,10 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     loaded = load(recipe)
     model, sites, rows = loaded.model, loaded.sites, loaded.encoded["train"]
     pretrained = set(map(id, model.parameters()))
-    size = _method_size(loaded)
-    recipe.method.check(sites, size)
+    method = _sized_method(loaded)
+    method.check(sites)
     sensitivity = _sensitivity(loaded, run)
-    attached = recipe.method.attach(model, sites, size, recipe.train.seed, sensitivity)
+    attached = method.attach(model, sites, recipe.train.seed, sensitivity)
     loaded.task.kind.check_model(attached.model, rows, loaded.collate)
     initialize_seconds = 0.0
     if attached.initialize is not None:
@@ -78,18 +78,18 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     if shards(recipe):
         shard(attached.model, pretrained, run_device())
     trainer = make_trainer(loaded, run, attached, progress)
-    return PreparedRun(loaded, size, sensitivity, attached, initialize_seconds, trainer)
+    return PreparedRun(loaded, method.size, sensitivity, attached, initialize_seconds, trainer)
 
 
-def _method_size(loaded: LoadedRecipe) -> int | None:
-    """The size that the recipe gives, or the one that meets its budget."""
+def _sized_method(loaded: LoadedRecipe) -> Method:
+    """The recipe's method, with the size that fits the budget if the recipe has one."""
     recipe = loaded.recipe
     if recipe.budget is None:
-        return recipe.method.size
+        return recipe.method
     counted: Any = loaded.model
     if recipe.quantize:  # quantized weights have other shapes
         counted = meta_backbone(recipe.model, loaded.task.kind, recipe.trust_remote_code)
-    return solve(recipe.method, counted, loaded.sites, recipe.budget)
+    return fit_to_budget(recipe.method, counted, loaded.sites, recipe.budget)
 
 
 def _sensitivity(loaded: LoadedRecipe, run: RunDir) -> Sensitivity | None:

@@ -19,7 +19,7 @@ from pydantic import (
 from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
-from iwlora.methods.budget import parse
+from iwlora.methods.budget import parse_budget
 from iwlora.results.formats import FIELD, stamped, unstamped
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
@@ -110,7 +110,7 @@ class Recipe(BaseModel):
     @classmethod
     def _check_budget(cls, value: Any) -> Any:
         if value is not None:
-            parse(value, backbone=_LARGE)
+            parse_budget(value, backbone=_LARGE)
         return value
 
     @field_validator("targets", mode="before")
@@ -123,10 +123,10 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _check_quantization(self) -> Recipe:
-        if self.quantize and self.method.unpackable:
+        if self.quantize and self.method.not_quantizable:
             raise ValueError(
                 f"quantize={self.quantize} was given, and {self.method.name} cannot train on "
-                f"quantized weights: {self.method.unpackable}; take lora or iw-lora, or "
+                f"quantized weights: {self.method.not_quantizable}; take lora or iw-lora, or "
                 "quantize=null"
             )
         if self.quantize and self.train.shard:

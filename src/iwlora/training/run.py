@@ -12,7 +12,7 @@ import torch
 
 from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
-from iwlora.methods.budget import count
+from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.run import RunResult, SiteRank
@@ -79,7 +79,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     prepared = prepare(recipe, run, progress)
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
     task, rows = loaded.task, len(loaded.task.splits["train"])
-    counts = count(attached)
+    counts = count_parameters(attached)
     run.reserve(_bytes_written(settings, counts["trainable_parameters"]))
     data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, settings.epochs)
     head = head_digest(attached)

@@ -47,7 +47,7 @@ def batches(count: int) -> list[dict[str, Tensor]]:
 
 def adalora(method: AdaLora, dtype: torch.dtype = torch.float64) -> Attached:
     model = classifier().to(dtype)
-    return method.attach(model, find_sites(model), None, seed=0)
+    return method.attach(model, find_sites(model), seed=0)
 
 
 def factors(model: Any, letter: str) -> dict[str, nn.Parameter]:
@@ -130,14 +130,14 @@ def test_the_schedule_is_in_parts_of_training_or_in_steps(
     "given", [{"t_init": 1.5}, {"t_final": -1}, {"delta_t": 0}, {"t_init": 1e999}]
 )
 def test_what_is_no_duration_is_refused(given: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"part of all steps below 1|greater than|finite"):
+    with pytest.raises(ValueError, match=r"fraction of all steps below 1|greater than|finite"):
         AdaLora(**given)
 
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_training_too_short_to_prune_is_refused(steps: int, tmp_path: Path) -> None:
     attached = adalora(AdaLora(rank=3, t_init=0.1, t_final=0.8))
-    with pytest.raises(IwloraError, match=rf"no step left for pruning in a training of {steps} st"):
+    with pytest.raises(IwloraError, match=rf"no step for pruning: of {steps} training st"):
         prune(attached, tmp_path, steps=steps)
 
 
@@ -263,8 +263,8 @@ def test_what_adalora_saves_is_its_pruned_update_as_plain_lora(tmp_path: Path) -
 def test_adaloras_parameters_are_about_what_is_foretold(targets: Any, tmp_path: Path) -> None:
     model = classifier()
     found, method = find_sites(model, targets), AdaLora(rank=3)
-    foretold = method.parameters(model, found, None)
-    attached = method.attach(model, found, None, seed=0)
+    foretold = method.parameters(model, found)
+    attached = method.attach(model, found, seed=0)
     prune(attached, tmp_path)
     sizes = [site.d_in + site.d_out for site in found]
     triplets = 3 * len(sizes)

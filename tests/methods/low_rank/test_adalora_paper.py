@@ -148,7 +148,7 @@ def test_a_run_follows_the_equations_at_every_step(
 def test_under_autocast_the_orthogonality_term_is_as_precise() -> None:
     """Of near orthogonal factors, bfloat16 would round the products to those of orthogonal ones."""
     model = tiny_model("bert")
-    attached = AdaLora(rank=3).attach(model, sites(model), None, seed=0)
+    attached = AdaLora(rank=3).attach(model, sites(model), seed=0)
     with torch.no_grad():
         for _, (letter, _), w in factors(model):
             if letter != "Λ":
@@ -168,7 +168,7 @@ def test_pefts_own_allocation_makes_the_same_choices_from_the_same_numbers() -> 
     steps, times = 12, {"tinit": 2, "tfinal": 3, "deltaT": 2}
     ours_on, theirs_on = tiny_model("bert"), tiny_model("bert")
     attached = AdaLora(rank=3, t_init=2, t_final=3, delta_t=2).attach(
-        ours_on, sites(ours_on), None, seed=0
+        ours_on, sites(ours_on), seed=0
     )
     config = AdaLoraConfig(
         init_r=4, target_r=3, total_step=steps, target_modules=[s.name for s in sites(theirs_on)],

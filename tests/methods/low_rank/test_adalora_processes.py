@@ -40,7 +40,7 @@ def fit(folder: Path, per_device: int) -> dict[str, Any]:
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(tiny_config("bert"))
     method = AdaLora(rank=2, t_init=2, t_final=4, delta_t=2)
-    attached = method.attach(model, find_sites(model), None, seed=0)
+    attached = method.attach(model, find_sites(model), seed=0)
     random = torch.Generator().manual_seed(1)
     ids = torch.randint(5, 50, (ROWS, 6), generator=random).tolist()
     rows = [{"input_ids": row, "labels": row[0] % 2} for row in ids]

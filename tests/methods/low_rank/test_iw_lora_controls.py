@@ -47,7 +47,7 @@ def sensitivity() -> Sensitivity:
 
 def attach(method: IWLora | ImportanceRanks, sensitivity: Sensitivity, seed: int = 0) -> Attached:
     model = classifier()
-    return method.attach(model, find_sites(model), None, seed, sensitivity)
+    return method.attach(model, find_sites(model), seed, sensitivity)
 
 
 def weighed(method: IWLora, sensitivity: Sensitivity, seed: int = 0) -> dict[str, float]:
@@ -115,7 +115,7 @@ def test_only_the_penalty_differs_from_iw_lora(control: Any, sensitivity: Sensit
 def test_in_flight_the_controls_measure_too() -> None:
     model = classifier()
     for control in PENALISED:
-        attached = control(measure="in-flight").attach(model, find_sites(model), 3, seed=0)
+        attached = control(measure="in-flight").attach(model, find_sites(model), seed=0)
         assert attached.callbacks
         model = classifier()
 
@@ -154,7 +154,7 @@ def test_the_scaling_is_the_same_at_every_site(sensitivity: Sensitivity) -> None
 def test_without_a_measurement_there_are_no_ranks() -> None:
     model = classifier()
     with pytest.raises(IwloraError, match="lora-importance-ranks needs the measured sensitivity"):
-        ImportanceRanks().attach(model, find_sites(model), None, seed=0)
+        ImportanceRanks().attach(model, find_sites(model), seed=0)
 
 
 def test_equal_sensitivities_give_equal_ranks(sensitivity: Sensitivity) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, DebertaV2Config, Ll
 
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS
-from iwlora.methods.additive.bottleneck import Houlsby, Pfeiffer
+from iwlora.methods.additive.bottleneck_adapters import Houlsby, Pfeiffer
 from iwlora.methods.selective.bitfit import BitFit
 from iwlora.methods.selective.linear_probe import Head
 from iwlora.methods.tiny_models import ARCHITECTURES, refusals, tiny_model
@@ -19,7 +19,7 @@ from iwlora.sites import sites
 
 def test_bitfit_trains_every_bias_of_the_backbone_and_nothing_else() -> None:
     model = tiny_model("bert")
-    attached = BitFit().attach(model, sites(model), None, seed=0)
+    attached = BitFit().attach(model, sites(model), seed=0)
     by_hand = {
         f"bert.encoder.layer.{block}.{part}.bias"
         for block in (0, 1)
@@ -50,14 +50,14 @@ def test_biases_beside_a_layer_count_too() -> None:
         intermediate_size=24,
     )
     model = DebertaForSequenceClassification(config)
-    attached = BitFit().attach(model, sites(model), None, seed=0)
+    attached = BitFit().attach(model, sites(model), seed=0)
     assert {"q_bias", "v_bias"} <= {name.rpartition(".")[2] for name in attached.adapter}
 
 
 def test_t5s_relative_attention_is_no_bias_term() -> None:
     model = tiny_model("t5")
     assert any("relative_attention_bias" in name for name, _ in model.named_parameters())
-    assert BitFit().parameters(model, [], None) == 0
+    assert BitFit().parameters(model, []) == 0
 
 
 def test_without_bias_terms_bitfit_is_refused() -> None:
@@ -69,7 +69,7 @@ def test_without_bias_terms_bitfit_is_refused() -> None:
     )
     model = tiny_model("t5")
     with pytest.raises(IwloraError, match="bitfit trains bias terms"):
-        BitFit().attach(model, sites(model), None, seed=0)
+        BitFit().attach(model, sites(model), seed=0)
     config = LlamaConfig(
         vocab_size=64,
         hidden_size=16,
@@ -85,15 +85,15 @@ def test_without_bias_terms_bitfit_is_refused() -> None:
 
 def test_the_probe_needs_a_head() -> None:
     model = tiny_model("bert")
-    attached = Head().attach(model, sites(model), None, seed=0)
+    attached = Head().attach(model, sites(model), seed=0)
     assert (attached.adapter, attached.count()) == ((), 0)
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
         "classifier.weight",
         "classifier.bias",
     }
     bare = model.bert
-    with pytest.raises(IwloraError, match="the task head alone, and BertModel has none"):
-        Head().attach(bare, sites(bare), None, seed=0)
+    with pytest.raises(IwloraError, match="only the task head, and BertModel has none"):
+        Head().attach(bare, sites(bare), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def deberta_v3_base() -> Any:
 def test_the_published_sizes_on_deberta_v3_base(
     deberta_v3_base: Any, method: Any, exact: int, published: float, within: float
 ) -> None:
-    found = method.parameters(deberta_v3_base, sites(deberta_v3_base), None)
+    found = method.parameters(deberta_v3_base, sites(deberta_v3_base))
     assert found == exact == pytest.approx(published, rel=within)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from iwlora import tasks
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
-from iwlora.methods.budget import solve
+from iwlora.methods.budget import fit_to_budget
 from iwlora.results.run import MOST_BUDGET_DIFFERENCE
 from iwlora.sites import sites
 from iwlora.tasks.tokenization import tokenize
@@ -36,9 +36,10 @@ def check_budgets(plan: Plan) -> dict[str, int]:
         if method.size_knob is None:
             continue
         budget = run.recipe.budget
-        size = method.size if budget is None else solve(method, model, targets, budget)
-        method.check(targets, size)
-        budgets[run.label] = method.parameters(model, targets, size)
+        if budget is not None:
+            method = fit_to_budget(method, model, targets, budget)
+        method.check(targets)
+        budgets[run.label] = method.parameters(model, targets)
     largest, smallest = max(budgets.values(), default=0), min(budgets.values(), default=0)
     unequal = largest > (1 + MOST_BUDGET_DIFFERENCE) * smallest
     if unequal and not plan.settings.get("unequal_budgets"):

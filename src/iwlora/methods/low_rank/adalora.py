@@ -9,29 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, model_validator
 
 from iwlora.methods.contract import Attached
-from iwlora.methods.low_rank.svd_lora import SvdLora, kept_pairs
+from iwlora.methods.low_rank.svd_lora import SvdLora, remaining_pairs
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sites import Site
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from iwlora.results.sensitivity import Sensitivity
-    from iwlora.sites import Site
 
-
-def _part_or_steps(value: float) -> float:
+def _fraction_or_steps(value: float) -> float:
     if value >= 1 and value != int(value):
         raise ValueError(
-            f"{value} was given; accepted is a part of all steps below 1, or a whole number of them"
+            f"{value} was given; accepted is a fraction of all steps below 1, or a whole number of "
+            "steps"
         )
     return value
 
 
-Duration = Annotated[int | float, Field(ge=0, allow_inf_nan=False), AfterValidator(_part_or_steps)]
-"""A part of all optimizer steps if below 1, else a number of them."""
+Duration = Annotated[
+    int | float, Field(ge=0, allow_inf_nan=False), AfterValidator(_fraction_or_steps)
+]
+"""A fraction of all optimizer steps if below 1, otherwise a number of steps."""
 
 
 class AdaLora(SvdLora):
-    """Each site begins with 1.5 × ``rank`` triplets and is left with ``rank`` on average.
+    """Each site starts with 1.5 × ``rank`` triplets; after training, ``rank`` remain on average.
 
     A triplet (P_·i, λ_i, Q_i·) has the score s(λ_i) + mean s(P_·i) + mean s(Q_i·), where s = Ī Ū
     with Ī and Ū the moving averages (``beta1``, ``beta2``) of I = |w ∂L/∂w| and of |I − Ī|.
@@ -40,13 +42,16 @@ class AdaLora(SvdLora):
 
         b(t) = b_T + (b_0 − b_T) (1 − (t − t_init) / (T − t_final − t_init))³
 
-    between ``t_init`` and T − ``t_final``. Then the choice stays for the last ``t_final`` steps.
-    All three are parts of training when below 1, else steps. Zhang et al. 2023, equations 7 to
-    12 and algorithm 1.
+    between ``t_init`` and T − ``t_final``. The selection is fixed for the last ``t_final`` steps.
+    All three durations are fractions of training if below 1, otherwise steps.
 
-    Masks and averages are PEFT's. PEFT reads the importance after the optimizer's step, from the
-    new weights with the old gradients, and chooses last by what it knew a step earlier; here, as
-    in the paper, weights and gradients are of one step, and the last choice knows it too.
+    Masks and moving averages are PEFT's. PEFT computes the importance after the optimizer's step,
+    from the new weights and the old gradients, and its last selection uses the importance of the
+    step before. Here, as in the paper, weights and gradients belong to the same step, and the last
+    selection uses them.
+
+    Source:
+        Zhang et al. 2023, arXiv:2303.10512, equations 7 to 12 and algorithm 1.
     """
 
     name: ClassVar[str] = "adalora"
@@ -63,37 +68,39 @@ class AdaLora(SvdLora):
         if self.t_init < 1 and self.t_final < 1 and self.t_init + self.t_final >= 1:
             raise ValueError(
                 f"t_init={self.t_init} and t_final={self.t_final} leave no steps for pruning; "
-                "accepted are parts that sum to less than 1"
+                "accepted are fractions that sum to less than 1"
             )
         return self
 
-    def initial_rank(self, rank: int) -> int:
-        """Half as many again, and one more at least."""
-        return max(rank + 1, round(1.5 * rank))
+    @property
+    def initial_rank(self) -> int:
+        """1.5 × ``rank``, and at least ``rank`` + 1."""
+        return max(self.rank + 1, round(1.5 * self.rank))
 
-    def parameters(self, model: nn.Module, sites: Sequence[Site], size: int | None) -> int:
-        """About r Σ_k (d_in + d_out): exact where all sites have one shape, else it depends on
-        which triplets stay."""
-        return super().parameters(model, sites, size)
+    def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
+        """r Σ_k (d_in + d_out): exact if all sites have one shape.
+
+        Otherwise it is approximate: the count depends on which triplets remain.
+        """
+        return super().parameters(model, sites)
 
     def attach(
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
         """Wrap the model with PEFT's AdaLoRA; a callback prunes after every optimizer step."""
         from iwlora.methods.low_rank.adalora_schedule import RankAllocation
 
-        attached = super().attach(model, sites, size, seed)
+        attached = super().attach(model, sites, seed)
         durations = {"tinit": self.t_init, "tfinal": self.t_final, "deltaT": self.delta_t}
         allocation = RankAllocation(attached.model, durations, self.beta1, self.beta2)
 
         def ranks() -> dict[str, int]:
-            kept = {pair.name: pair.A.shape[0] for pair in kept_pairs(attached.model)}
-            return {site.name: kept.get(site.name, 0) for site in sites}
+            remaining = {pair.name: pair.A.shape[0] for pair in remaining_pairs(attached.model)}
+            return {site.name: remaining.get(site.name, 0) for site in sites}
 
         return replace(
             attached, callbacks=(allocation,), ranks=ranks, settled=lambda: allocation.settled

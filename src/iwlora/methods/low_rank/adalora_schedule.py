@@ -1,4 +1,4 @@
-"""AdaLoRA's pruning during training: its schedule, its masks, its state across a resume."""
+"""AdaLoRA's pruning during training: its schedule, its masks and its checkpoints."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 class RankAllocation(TrainerCallback):
     """Prunes triplets by PEFT's ``RankAllocator``, in the order of the paper's algorithm 1.
 
-    ``durations`` are PEFT's ``tinit``, ``tfinal`` and ``deltaT``, as parts of training below 1.
-    Gradients are those that the optimizer takes: of the whole batch, averaged over processes,
-    so all processes choose the same.
+    ``durations`` are PEFT's ``tinit``, ``tfinal`` and ``deltaT``: fractions of training if below
+    1, otherwise steps. The gradients are those that the optimizer uses, of the whole batch and
+    averaged over processes, so all processes select the same triplets.
     """
 
     def __init__(
@@ -34,21 +34,21 @@ class RankAllocation(TrainerCallback):
         self._allocator.beta1, self._allocator.beta2 = beta1, beta2
         self._durations = dict(durations)
         self.settled = False
-        """Whether the last choice is made."""
+        """Whether the last selection is made."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Fix the schedule, now that the number of steps is known."""
+        """Compute the schedule from the number of training steps."""
         config, total = self._config, state.max_steps
         config.total_step = total
         for name, value in self._durations.items():
             setattr(config, name, round(value * total) if value < 1 else int(value))
         config.deltaT = max(1, config.deltaT)
-        if self._last - config.tinit < 1:
+        if self._last_selection - config.tinit < 1:
             raise IwloraError(
-                f"adalora has no step left for pruning in a training of {total} steps, of which "
-                f"{config.tinit} come before it and {config.tfinal} after; train longer, or lower "
+                f"adalora has no step for pruning: of {total} training steps, {config.tinit} come "
+                f"before pruning and {config.tfinal} after it; train longer, or lower "
                 "method.t_init or method.t_final"
             )
         if state.global_step:
@@ -57,27 +57,27 @@ class RankAllocation(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Update the importance of every weight, from itself and its gradient."""
-        if state.global_step < self._last:
+        """Update the importance of every weight from the weight and its gradient."""
+        if state.global_step < self._last_selection:
             self._allocator.update_ipt(self._adalora.model)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Prune down to the budget of the step that was just made; steps count from 1."""
+        """Prune to the budget of this step; steps count from 1."""
         step, model = state.global_step + 1, self._adalora.model
-        if step <= self._last:
+        if step <= self._last_selection:
             budget, due = self._allocator.budget_schedule(step)
-            if due or step == self._last:
+            if due or step == self._last_selection:
                 self._config.rank_pattern = self._allocator.mask_to_budget(model, budget)
         else:
             self._allocator.mask_using_rank_pattern(model, self._config.rank_pattern)
-        self.settled = step >= self._last
+        self.settled = step >= self._last_selection
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep the moving averages and the chosen triplets with the checkpoint."""
+        """Save the moving averages and the selected triplets with the checkpoint."""
         if not args.should_save:
             return
         tensors = {
@@ -90,8 +90,8 @@ class RankAllocation(TrainerCallback):
         save_file(tensors, _checkpoint(args, state) / layout.ADALORA_STATE)
 
     @property
-    def _last(self) -> int:
-        """The step after which the choice stays."""
+    def _last_selection(self) -> int:
+        """The step of the last selection."""
         return int(self._config.total_step - self._config.tfinal)
 
     def _load(self, checkpoint: Path) -> None:

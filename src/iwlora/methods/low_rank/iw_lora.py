@@ -67,7 +67,6 @@ class IWLora(Lora):
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
@@ -76,7 +75,7 @@ class IWLora(Lora):
 
         if sensitivity is None and self.measure == "before":
             raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
-        attached = super().attach(model, sites, size, seed)
+        attached = super().attach(model, sites, seed)
         callback = IWLoraCallback(
             alpha=self.alpha,
             route=self.route,

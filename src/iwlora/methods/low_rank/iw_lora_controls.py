@@ -58,15 +58,14 @@ class PermutedImportance(IWLora):
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
         """As IW-LoRA, by the permutation of this seed where none is given."""
         if self.permutation is None:
             drawn = self.model_copy(update={"permutation": seed})
-            return drawn.attach(model, sites, size, seed, sensitivity)
-        return super().attach(model, sites, size, seed, sensitivity)
+            return drawn.attach(model, sites, seed, sensitivity)
+        return super().attach(model, sites, seed, sensitivity)
 
 
 class InvertedImportance(IWLora):
@@ -117,18 +116,16 @@ class ImportanceRanks(Lora):
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
         """LoRA with a rank pattern."""
         if sensitivity is None:
             raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
-        rank = size or self.rank
-        self.check(sites, rank)
+        self.check(sites)
         importance = Importance(self.allocated(sensitivity, seed))
-        ranks, alphas = importance.rank_pattern(rank, self.lora_alpha)
-        attached = self._attach(model, sites, size, seed, rank_pattern=ranks, alpha_pattern=alphas)
+        ranks, alphas = importance.rank_pattern(self.rank, self.lora_alpha)
+        attached = self._attach(model, sites, seed, rank_pattern=ranks, alpha_pattern=alphas)
         found = {pair.name: pair.A.shape[0] for pair in attached.pairs}
         return replace(attached, ranks=lambda: found)
 

@@ -1,4 +1,4 @@
-"""The task head alone: a linear probe of the frozen backbone."""
+"""A linear probe: only the task head is trained."""
 
 from __future__ import annotations
 
@@ -7,40 +7,37 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from iwlora.errors import IwloraError
-from iwlora.methods.adapter_files import save_declared
 from iwlora.methods.contract import Attached, Method, split_head, train_only
-from iwlora.sites import head_modules
+from iwlora.methods.saving import save_parameters
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sites import Site, head_modules
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from iwlora.results.sensitivity import Sensitivity
-    from iwlora.sites import Site
-
 
 class Head(Method):
-    """Linear probe: the new task head is trained on the features of the frozen backbone."""
+    """The new task head is trained on the features of the frozen backbone."""
 
     name: ClassVar[str] = "head"
-    summary: ClassVar[str] = "linear probe: the task head alone is trained"
+    summary: ClassVar[str] = "linear probe: only the task head is trained"
     paper: ClassVar[str] = "Alain and Bengio 2016, arXiv:1610.01644"
 
-    def parameters(self, model: nn.Module, sites: Sequence[Site], size: int | None) -> int:
-        """None beside the task head."""
+    def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
+        """0: only the task head is trained."""
         return 0
 
     def check_model(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        """There must be a task head."""
+        """The model must have a task head."""
         if not head_modules(model):
             raise IwloraError(
-                f"head trains the task head alone, and {type(model).__name__} has none; take lora"
+                f"head trains only the task head, and {type(model).__name__} has none; take lora"
             )
 
     def attach(
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
@@ -52,6 +49,6 @@ class Head(Method):
             model=model,
             adapter=(),
             head=head,
-            save=partial(save_declared, self, model, head, sites, None),
+            save=partial(save_parameters, self, model, head, sites),
             count=lambda: 0,
         )

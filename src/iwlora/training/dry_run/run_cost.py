@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from iwlora import tasks
-from iwlora.methods.budget import count
+from iwlora.methods.budget import count_parameters
 from iwlora.training.device import peak_memory, reset_peak_memory
 from iwlora.training.dry_run.step_profiler import StepProfiler
 from iwlora.training.loop.row_order import MicroBatchSampler
@@ -187,7 +187,7 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
         reached=peak_memory() or 0,
         accumulated=accumulated,
     )
-    counts = count(attached)
+    counts = count_parameters(attached)
     return RunCost(
         adapter_parameters=counts["adapter_parameters"],
         trainable_parameters=counts["trainable_parameters"],

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from iwlora.errors import IwloraError
 from iwlora.inputs.paths import normalize_path
 from iwlora.inputs.yaml_json import from_json
-from iwlora.methods.adapter_files import adapter_files, load_adapter, merged
+from iwlora.methods.loading import load_adapter, merge_adapter
+from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
 from iwlora.results.writing import write_errors
 from iwlora.training.load import quantization
@@ -65,7 +66,7 @@ def load_trained(
                 run.recipe().model, task.labels, task.kind, quantization=quantized, **trust
             )
             model = load_adapter(backbone, saved)
-            model = merged(model) if merge else model
+            model = merge_adapter(model) if merge else model
         else:
             head = task.kind.auto_class(AutoConfig.from_pretrained(saved, **trust))
             model = head.from_pretrained(saved, **trust)

@@ -25,7 +25,7 @@ def attached(name: str, architecture: str, **options: Any) -> tuple[Any, Attache
     """(the frozen model, the method on a copy of it, with every trained number drawn at random)."""
     frozen = tiny_model(architecture).double()
     model = copy.deepcopy(frozen)
-    found = METHODS[name](**options).attach(model, sites(model), 4, seed=0)
+    found = METHODS[name](**options).sized(4).attach(model, sites(model), seed=0)
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in found.adapter:
@@ -245,7 +245,7 @@ def test_recomputed_activations_give_the_same_gradients(kind: str, architecture:
 def test_on_a_backbone_in_half_precision_adapters_are_in_single(kind: str) -> None:
     model = tiny_model("bert").to(torch.bfloat16)
     expected = model(words(model)).logits
-    found = METHODS[kind](layer_norms=False).attach(model, sites(model), 4, seed=0)
+    found = METHODS[kind](layer_norms=False).sized(4).attach(model, sites(model), seed=0)
     assert {model.get_parameter(name).dtype for name in found.adapter} == {torch.float32}
     logits = model(words(model)).logits
     assert torch.equal(logits, expected)
@@ -269,7 +269,7 @@ def test_a_copy_is_a_model_of_its_own(kind: str) -> None:
 def test_targets_choose_among_the_places() -> None:
     model = tiny_model("bert")
     behind_attention = sites(model, ["attention_output"])
-    found = METHODS["houlsby"](layer_norms=False).attach(model, behind_attention, 2, seed=0)
+    found = METHODS["houlsby"](layer_norms=False).sized(2).attach(model, behind_attention, seed=0)
     assert len(found.adapter) == 2 * 4
     assert all(".attention.output.dense.adapter." in name for name in found.adapter)
 
@@ -277,7 +277,7 @@ def test_targets_choose_among_the_places() -> None:
 def test_targets_without_a_place_are_refused() -> None:
     model = tiny_model("bert")
     for kind in KINDS:
-        with pytest.raises(IwloraError, match=rf"^{kind} goes .*; take targets=all, or lora$"):
+        with pytest.raises(IwloraError, match=rf"^{kind} adds .*; take targets=all, or lora$"):
             METHODS[kind]().check_model(model, sites(model, ["query", "value"]))
 
 
@@ -287,11 +287,11 @@ def test_blocks_of_an_unknown_kind_are_refused() -> None:
     config = DistilBertConfig(vocab_size=64, dim=16, hidden_dim=24, n_layers=1, n_heads=2)
     model = DistilBertForSequenceClassification(config)
     for kind in KINDS:
-        with pytest.raises(IwloraError, match=f"{kind} goes|it is not known how they end"):
+        with pytest.raises(IwloraError, match=f"{kind} adds|unknown structure"):
             METHODS[kind]().check_model(model, sites(model))
 
 
 def test_a_bottleneck_wider_than_the_hidden_states_is_refused() -> None:
     model = tiny_model("bert")
     with pytest.raises(IwloraError, match=r"bottleneck=17 was given; accepted are 1 to 16"):
-        METHODS["pfeiffer"](bottleneck=17).attach(model, sites(model), None, seed=0)
+        METHODS["pfeiffer"](bottleneck=17).attach(model, sites(model), seed=0)

@@ -6,8 +6,8 @@ from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS, Attached
+from iwlora.methods.architecture_support import support_table, try_methods
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.methods.support_table import attempts, table
 from iwlora.methods.tiny_models import ARCHITECTURES, refusals
 
 
@@ -22,13 +22,13 @@ class OnlyBert(Lora):
 
 def test_what_methods_say_is_what_happens() -> None:
     rows = {name: method() for name, method in METHODS.items()}
-    assert attempts(rows) == {name: refusals(method) for name, method in rows.items()}
+    assert try_methods(rows) == {name: refusals(method) for name, method in rows.items()}
 
 
 def test_the_table_has_what_was_tried_and_why_not() -> None:
-    found = attempts({"lora": Lora(), "mine": OnlyBert()})
+    found = try_methods({"lora": Lora(), "mine": OnlyBert()})
     assert set(found["lora"].values()) == {None}
-    lines = table(found).splitlines()
+    lines = support_table(found).splitlines()
     assert lines[0].split() == list(ARCHITECTURES)
     assert lines[1].split() == ["lora"] + ["yes"] * 8
     assert lines[2].split() == ["mine", "yes"] + ["-"] * 7

@@ -1,4 +1,4 @@
-"""LoRA with one of PEFT's options: presets, and what each needs beside the option."""
+"""Variants of LoRA that are options of PEFT: DoRA, rsLoRA, PiSSA, LoRA+ and EVA."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pydantic import Field
 
 from iwlora.errors import Diverged, IwloraError
 from iwlora.methods.contract import Attached
-from iwlora.methods.low_rank.lora import Lora, save_pairs
+from iwlora.methods.low_rank.lora import Lora
+from iwlora.methods.saving import save_as_lora
+from iwlora.penalty.gram import LowRankPair
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sites import Site
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
 
-    from iwlora.penalty.gram import LowRankPair
-    from iwlora.results.sensitivity import Sensitivity
-    from iwlora.sites import Site
-
-_EVA_PASSES = 100  # over the batches, until EVA's directions have to be stable
+_EVA_PASSES = 100  # passes over the batches within which EVA's directions must become stable
 
 
 class Dora(Lora):
-    """Each row of W + Δ is scaled to a trained magnitude m, which starts as the row's own norm.
+    """Each row of W + Δ is scaled to a trained magnitude m, which starts as the norm of the row.
 
-    The magnitudes, d_out a site, count as adapter parameters. ``pairs`` are the low-rank parts.
+    The magnitudes, d_out per site, count as adapter parameters. ``pairs`` are the low-rank parts.
     """
 
     name: ClassVar[str] = "dora"
@@ -35,26 +35,26 @@ class Dora(Lora):
     paper: ClassVar[str] = "Liu et al. 2024, arXiv:2402.09353"
     options: ClassVar[Mapping[str, Any]] = {"use_dora": True}
 
-    def parameters(self, model: nn.Module, sites: Sequence[Site], size: int | None) -> int:
+    def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
         """Σ_k (r (d_in + d_out) + d_out)."""
-        return super().parameters(model, sites, size) + sum(site.d_out for site in sites)
+        return super().parameters(model, sites) + sum(site.d_out for site in sites)
 
 
 class RsLora(Lora):
-    """LoRA with Δ = (lora_alpha / √rank) B A, so that a higher rank does not learn more slowly."""
+    """LoRA with Δ = (lora_alpha / √rank) B A, so that higher ranks do not learn more slowly."""
 
     name: ClassVar[str] = "rslora"
-    summary: ClassVar[str] = "LoRA scaled by 1/√rank in place of 1/rank"
+    summary: ClassVar[str] = "LoRA scaled by 1/√rank instead of 1/rank"
     paper: ClassVar[str] = "Kalajdzievski 2023, arXiv:2312.03732"
     options: ClassVar[Mapping[str, Any]] = {"use_rslora": True}
 
 
 class Pissa(Lora):
-    """LoRA that starts from the ``rank`` principal components of W, which are taken out of W.
+    """LoRA that starts from the ``rank`` principal components of W, which are removed from W.
 
     The update is Δ = scaling (B A − B₀ A₀). It is saved as plain LoRA of rank 2r for the
-    original backbone, [B, −B₀] [A; A₀]. A₀ and B₀ follow from W, so the parameters reported and
-    compared are those that train, r Σ_k (d_in + d_out): half of those in the file.
+    original backbone, [B, −B₀] [A; A₀]. A₀ and B₀ follow from W, so only the trained parameters,
+    r Σ_k (d_in + d_out), are counted: half of those in the file.
     """
 
     name: ClassVar[str] = "pissa"
@@ -62,34 +62,35 @@ class Pissa(Lora):
     paper: ClassVar[str] = "Meng et al. 2024, arXiv:2404.02948"
     identity_at_init: ClassVar[bool] = False  # equal up to the rounding of W − BA + BA
     options: ClassVar[Mapping[str, Any]] = {"init_lora_weights": "pissa"}
-    unpackable: ClassVar[str | None] = "it takes components out of the weights, which packed bars"
+    not_quantizable: ClassVar[str | None] = (
+        "it removes components from the weights, and 4-bit weights cannot change"
+    )
 
     def attach(
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
-        """Wrap the model with PEFT's PiSSA; keeps B₀ and A₀ for saving."""
+        """Wrap the model with PEFT's PiSSA and keep B₀ and A₀ for saving."""
         import torch
 
-        attached = super().attach(model, sites, size, seed)
-        first = [(p.A.detach().clone(), p.B.detach().clone()) for p in attached.pairs]
+        attached = super().attach(model, sites, seed)
+        initial = [(p.A.detach().clone(), p.B.detach().clone()) for p in attached.pairs]
 
-        def update(pair: LowRankPair, A: Tensor, B: Tensor) -> LowRankPair:
-            return replace(pair, A=torch.cat([pair.A, A]), B=torch.cat([pair.B, -B], dim=1))
+        def update(pair: LowRankPair, A0: Tensor, B0: Tensor) -> LowRankPair:
+            return replace(pair, A=torch.cat([pair.A, A0]), B=torch.cat([pair.B, -B0], dim=1))
 
         def save(folder: Path) -> None:
-            both = zip(attached.pairs, first, strict=True)
-            save_pairs(attached.model, [update(pair, *initial) for pair, initial in both], folder)
+            pairs = zip(attached.pairs, initial, strict=True)
+            save_as_lora(attached.model, [update(pair, *start) for pair, start in pairs], folder)
 
         return replace(attached, pairs=(), save=save, derived=attached.count())
 
 
 class LoraPlus(Lora):
-    """LoRA whose B is trained with ``ratio`` times the learning rate of A and of the head."""
+    """LoRA that trains B with ``ratio`` times the learning rate of A and of the task head."""
 
     name: ClassVar[str] = "lora+"
     summary: ClassVar[str] = "LoRA with a higher learning rate for B"
@@ -101,24 +102,22 @@ class LoraPlus(Lora):
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
-        """LoRA, and a factor for the learning rate of every B."""
-        attached = super().attach(model, sites, size, seed)
-        up = {id(pair.B) for pair in attached.pairs}
-        named = attached.model.named_parameters()
-        rates = {name: self.ratio for name, parameter in named if id(parameter) in up}
-        return replace(attached, learning_rates=rates)
+        """Attach LoRA and set the factor of the learning rate of every B."""
+        attached = super().attach(model, sites, seed)
+        B = {id(pair.B) for pair in attached.pairs}
+        factors = {n: self.ratio for n, p in attached.model.named_parameters() if id(p) in B}
+        return replace(attached, learning_rates=factors)
 
 
 class Eva(Lora):
     """LoRA whose A starts as the principal directions of each site's inputs in the task's data.
 
     Every site keeps its rank: redistributing ranks by explained variance (ρ > 1 in the paper)
-    would change the number of parameters. ``max_batches`` of the training split are read again
-    and again until the directions are stable.
+    would change the number of parameters. The first ``max_batches`` batches of the training split
+    are repeated until the directions are stable.
     """
 
     name: ClassVar[str] = "eva"
@@ -131,21 +130,18 @@ class Eva(Lora):
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
-        """LoRA as always; ``initialize`` then replaces every A."""
-        attached = super().attach(model, sites, size, seed)
+        """Attach LoRA; ``initialize`` then replaces every A."""
+        attached = super().attach(model, sites, seed)
 
         def initialize(batches: Iterable[Mapping[str, Tensor]]) -> None:
-            self._initialize(attached.model, size or self.rank, batches)
+            self._initialize(attached.model, batches)
 
         return replace(attached, initialize=initialize)
 
-    def _initialize(
-        self, peft_model: Any, rank: int, batches: Iterable[Mapping[str, Tensor]]
-    ) -> None:
+    def _initialize(self, peft_model: Any, batches: Iterable[Mapping[str, Tensor]]) -> None:
         from itertools import islice
 
         import torch
@@ -153,34 +149,37 @@ class Eva(Lora):
         from peft.tuners.lora.eva import get_eva_state_dict
 
         config = LoraConfig(
-            r=rank, init_lora_weights="eva", eva_config=EvaConfig(rho=1.0, use_label_mask=False)
+            r=self.rank,
+            init_lora_weights="eva",
+            eva_config=EvaConfig(rho=1.0, use_label_mask=False),
         )
-        enough = [batch for batch in islice(batches, self.max_batches) if _tokens(batch) >= rank]
-        if not enough:
+        first = islice(batches, self.max_batches)
+        usable = [batch for batch in first if _token_count(batch) >= self.rank]
+        if not usable:
             raise IwloraError(
-                f"no batch has as many tokens as method.rank={rank}; raise train.batch_size"
+                f"no batch has as many tokens as method.rank={self.rank}; raise train.batch_size"
             )
         try:
             directions = get_eva_state_dict(
                 peft_model,
-                _Repeated(enough),
+                _Repeated(usable),
                 config,
                 prepare_model_inputs_fn=lambda batch, _config: batch.get("attention_mask"),
-                prepare_layer_inputs_fn=_rows,
+                prepare_layer_inputs_fn=_token_vectors,
                 show_progress_bar=False,
             )
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise Diverged(
                 f"the inputs of the matrices have no principal directions ({error}): the model's "
-                "numbers overflow on the training rows; look at its weights"
+                "activations overflow on the training rows; check its weights"
             ) from None
         with torch.no_grad():
-            for name, found in directions.items():
-                peft_model.get_submodule(name).lora_A["default"].weight.copy_(found)
+            for name, A in directions.items():
+                peft_model.get_submodule(name).lora_A["default"].weight.copy_(A)
 
 
 class _Repeated:
-    """The batches again and again, until the directions had to be stable."""
+    """The batches, repeated; an error if the directions do not become stable."""
 
     def __init__(self, batches: Sequence[Mapping[str, Tensor]]) -> None:
         self._batches = batches
@@ -197,14 +196,14 @@ class _Repeated:
         )
 
 
-def _tokens(batch: Mapping[str, Tensor]) -> int:
+def _token_count(batch: Mapping[str, Tensor]) -> int:
     mask = batch.get("attention_mask")
     return batch["input_ids"].numel() if mask is None else int(mask.sum())
 
 
-def _rows(inputs: Any, mask: Tensor | None, _name: str) -> Tensor:
-    """A layer's input vectors, one a row; without padding where it is called on tokens."""
-    found: Tensor = inputs[0]
-    if mask is not None and found.shape[:-1] == mask.shape:
-        return found[mask.bool()]
-    return found.reshape(-1, found.shape[-1])
+def _token_vectors(inputs: Any, mask: Tensor | None, _name: str) -> Tensor:
+    """A layer's input vectors, one per row, without padding if the layer's inputs are tokens."""
+    x: Tensor = inputs[0]
+    if mask is not None and x.shape[:-1] == mask.shape:
+        return x[mask.bool()]
+    return x.reshape(-1, x.shape[-1])

@@ -1,4 +1,4 @@
-"""Prefix tuning, as PEFT implements it: trained keys and values before each layer's own."""
+"""Prefix tuning, as PEFT implements it: trained keys and values in each attention layer."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.methods.contract import Attached, Method
-from iwlora.methods.low_rank.lora import declared, save_adapter, task_type, wrap
+from iwlora.methods.peft_models import seeded_peft_model, task_type, trainable_names
+from iwlora.methods.saving import save_peft_adapter
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sites import Site
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from iwlora.results.sensitivity import Sensitivity
-    from iwlora.sites import Site
-
 
 class Prefix(Method):
-    """Each attention layer sees ``num_virtual_tokens`` trained keys and values before its own.
+    """Each attention layer gets ``num_virtual_tokens`` trained keys and values before its own.
 
     softmax(q [P_k; K]ᵀ / √d) [P_v; V], with P_k and P_v learned directly for every layer and
-    head. It takes ``num_virtual_tokens`` of the positions that a model with learned positions has.
+    head. In a model with learned positions it uses ``num_virtual_tokens`` of these positions.
     """
 
     name: ClassVar[str] = "prefix"
@@ -32,72 +32,71 @@ class Prefix(Method):
     paper: ClassVar[str] = "Li and Liang 2021, arXiv:2101.00190"
     size_knob: ClassVar[str | None] = "num_virtual_tokens"
     identity_at_init: ClassVar[bool] = False
-    unpackable: ClassVar[str | None] = None
-    unmergeable: ClassVar[str | None] = "its keys and values belong to no weight"
+    not_quantizable: ClassVar[str | None] = None
+    unmergeable: ClassVar[str | None] = "its keys and values are not part of a weight"
 
     num_virtual_tokens: Annotated[int, Field(ge=1, strict=True)] = 16
 
-    def parameters(self, model: Any, sites: Sequence[Site], size: int | None) -> int:
+    def parameters(self, model: Any, sites: Sequence[Site]) -> int:
         """A key and a value for each virtual token, layer and key-value head."""
         config = model.config
         heads: int = config.num_attention_heads
         width: int = getattr(config, "head_dim", None) or config.hidden_size // heads
         heads = getattr(config, "num_key_value_heads", None) or heads
         layers: int = config.num_hidden_layers
-        return (size or self.num_virtual_tokens) * 2 * layers * heads * width
+        return self.num_virtual_tokens * 2 * layers * heads * width
 
     def check_model(self, model: Any, sites: Sequence[Site]) -> None:
-        """The model must take keys and values from outside, which DeBERTa does not."""
-        name, instead = type(model).__name__, "take lora or parallel"
+        """The model must accept ``past_key_values``; DeBERTa does not."""
+        name, alternative = type(model).__name__, "take lora or parallel"
         if task_type(model) == "QUESTION_ANS" and getattr(model.config, "type_vocab_size", 0) > 1:
             raise IwloraError(
-                f"prefix loses what tells question from text in {name}: PEFT's model for question "
-                f"answering passes no token_type_ids on; {instead}"
+                f"prefix cannot separate question and text in {name}: PEFT's model for question "
+                f"answering does not pass token_type_ids on; {alternative}"
             )
         if "past_key_values" in _arguments(model):
             return
         if "past_key_values" not in _arguments(getattr(model, model.base_model_prefix, model)):
             raise IwloraError(
-                f"prefix gives keys and values from outside to attention, and {name} takes none "
-                f"(its forward has no past_key_values); {instead}"
+                f"prefix adds keys and values to attention, and {name} does not accept any (its "
+                f"forward has no past_key_values); {alternative}"
             )
         if model.config.is_encoder_decoder:
             raise IwloraError(
-                f"prefix cannot reach the encoder of {name}, which takes no keys and values from "
-                f"outside; {instead}"
+                f"prefix does not support the encoder of {name}, which does not accept "
+                f"past_key_values; {alternative}"
             )
 
     def attach(
         self,
         model: Any,
         sites: Sequence[Site],
-        size: int | None,
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
-        """Wrap the model with PEFT's prefix tuning, without a reparametrisation."""
+        """Wrap the model with PEFT's prefix tuning, without reparametrisation."""
         from peft import PrefixTuningConfig
 
         self.check_model(model, sites)
         config = PrefixTuningConfig(
-            num_virtual_tokens=size or self.num_virtual_tokens, task_type=task_type(model)
+            num_virtual_tokens=self.num_virtual_tokens, task_type=task_type(model)
         )
-        _guard_positions(model, config.num_virtual_tokens)
-        peft_model = wrap(model, config, seed)
-        own = peft_model.prompt_encoder
-        keys = {id(parameter) for parameter in own.parameters()}
-        adapter = tuple(n for n, p in peft_model.named_parameters() if id(p) in keys)
+        _check_lengths(model, self.num_virtual_tokens)
+        peft_model = seeded_peft_model(model, config, seed)
+        prompt_encoder = peft_model.prompt_encoder
+        added = {id(parameter) for parameter in prompt_encoder.parameters()}
+        adapter = tuple(name for name, p in peft_model.named_parameters() if id(p) in added)
         return Attached(
             model=peft_model,
             adapter=adapter,
-            head=declared(peft_model)[1],
-            save=partial(save_adapter, peft_model),
-            count=lambda: sum(parameter.numel() for parameter in own.parameters()),
+            head=trainable_names(peft_model)[1],
+            save=partial(save_peft_adapter, peft_model),
+            count=lambda: sum(parameter.numel() for parameter in prompt_encoder.parameters()),
         )
 
 
-def _guard_positions(model: Any, tokens: int) -> None:
-    """Tell, rather than fail inside, when words and virtual tokens exceed learned positions."""
+def _check_lengths(model: Any, tokens: int) -> None:
+    """Raise ``IwloraError`` in a forward pass with more tokens than the model has positions."""
     for name, table in model.named_modules():
         if name.endswith(("position_embeddings", "wpe")):
             first = 0 if table.padding_idx is None else table.padding_idx + 1
@@ -106,14 +105,13 @@ def _guard_positions(model: Any, tokens: int) -> None:
 
 
 def _check_length(
-    tokens: int, positions: int, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
+    tokens: int, positions: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    ids = given[0] if given else named.get("input_ids")
+    ids = args[0] if args else kwargs.get("input_ids")
     if ids is not None and ids.shape[1] + tokens > positions:
         raise IwloraError(
-            f"a text of {ids.shape[1]} words and {tokens} virtual tokens are more than the "
-            f"{positions} positions of the model; lower train.max_length or "
-            "method.num_virtual_tokens"
+            f"a text of {ids.shape[1]} tokens and {tokens} virtual tokens exceed the {positions} "
+            "positions of the model; lower train.max_length or method.num_virtual_tokens"
         )
 
 

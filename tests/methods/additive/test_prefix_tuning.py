@@ -17,7 +17,7 @@ import iwlora
 from commands import write_recipe
 from iwlora.cli import main
 from iwlora.errors import IwloraError
-from iwlora.methods.additive.prefix import Prefix
+from iwlora.methods.additive.prefix_tuning import Prefix
 from iwlora.methods.tiny_models import ARCHITECTURES, tiny_config, tiny_model
 from iwlora.sites import sites
 
@@ -46,7 +46,7 @@ def descend(model: Any) -> None:
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
 def test_it_trains_as_pefts_own_does(architecture: str, tmp_path: Path) -> None:
     model = tiny_model(architecture)
-    attached = Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), None, seed=7)
+    attached = Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), seed=7)
     plain = tiny_model(architecture)
     torch.manual_seed(7)
     theirs = get_peft_model(plain, PrefixTuningConfig("SEQ_CLS", num_virtual_tokens=TOKENS))
@@ -106,7 +106,7 @@ def with_prefixes(p: dict[str, Tensor], prefix: Tensor, ids: Tensor, mask: Tenso
 def test_each_layer_attends_to_its_prefix() -> None:
     model = tiny_model("bert").double()
     plain = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    attached = Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), None, seed=0)
+    attached = Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), seed=0)
     prefix = attached.model.get_parameter(attached.adapter[0]).double()
     attached.model.double()
     ids, mask = batch()
@@ -123,11 +123,11 @@ def test_each_layer_attends_to_its_prefix() -> None:
 )
 def test_no_more_words_than_positions_are_left(architecture: str, positions: int) -> None:
     model = tiny_model(architecture)
-    attached = Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), None, seed=0)
+    attached = Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), seed=0)
     ids = torch.full((1, positions - TOKENS), 6)
     attached.model(input_ids=ids)
     with pytest.raises(
-        IwloraError, match=rf"{positions - 2} words and 3 virtual .* {positions} pos"
+        IwloraError, match=rf"{positions - 2} tokens and 3 virtual .* {positions} pos"
     ):
         attached.model(input_ids=torch.full((1, positions - TOKENS + 1), 6))
 
@@ -145,15 +145,15 @@ def test_grouped_heads_have_fewer_parameters() -> None:
         pad_token_id=0,
     )
     model = LlamaForSequenceClassification(config)
-    foretold = Prefix().parameters(model, [], TOKENS)
+    foretold = Prefix(num_virtual_tokens=TOKENS).parameters(model, [])
     assert foretold == TOKENS * 3 * 2 * 2 * 8
-    assert Prefix().attach(model, sites(model), TOKENS, seed=0).count() == foretold
+    assert Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), seed=0).count() == foretold
 
 
 REFUSED = {
-    "deberta-v2": "DebertaV2ForSequenceClassification takes none .*; take lora or parallel$",
-    "t5": "cannot reach the encoder of T5ForSequenceClassification.*; take lora or parallel$",
-    "bart": "cannot reach the encoder of BartForSequenceClassification.*; take lora or parallel$",
+    "deberta-v2": "DebertaV2ForSequenceClassification does not accept .*; take lora or parallel$",
+    "t5": "the encoder of T5ForSequenceClassification.*; take lora or parallel$",
+    "bart": "the encoder of BartForSequenceClassification.*; take lora or parallel$",
 }
 
 
@@ -163,7 +163,7 @@ def test_where_it_cannot_go_is_told(architecture: str) -> None:
     if architecture not in REFUSED:
         Prefix().check_model(model, sites(model))
         return
-    for ask in (Prefix().check_model, lambda *at: Prefix().attach(*at, None, seed=0)):
+    for ask in (Prefix().check_model, lambda *at: Prefix().attach(*at, seed=0)):
         with pytest.raises(IwloraError, match=REFUSED[architecture]):
             ask(model, sites(model))
 
@@ -174,7 +174,7 @@ def test_span_answers_need_token_types() -> None:
 
     config = tiny_config("bert")
     model = AutoModelForQuestionAnswering.from_config(config).eval()
-    with pytest.raises(IwloraError, match=r"no token_type_ids on; take lora or parallel$"):
+    with pytest.raises(IwloraError, match=r"not pass token_type_ids on; take lora or parallel$"):
         Prefix().check_model(model, sites(model))
     peft_model = get_peft_model(
         model, PrefixTuningConfig(task_type="QUESTION_ANS", num_virtual_tokens=TOKENS)

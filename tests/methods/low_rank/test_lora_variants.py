@@ -22,8 +22,8 @@ from transformers import AutoModelForSequenceClassification, TrainingArguments
 from conftest import tiny_config
 from iwlora.errors import IwloraError
 from iwlora.methods import Attached, Method
+from iwlora.methods.low_rank.lora_variants import Dora, Eva, LoraPlus, Pissa, RsLora
 from iwlora.methods.low_rank.svd_lora import SvdLora
-from iwlora.methods.low_rank.variants import Dora, Eva, LoraPlus, Pissa, RsLora
 from iwlora.sites import sites as find_sites
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.loop.trainer import FineTuningTrainer
@@ -60,7 +60,7 @@ def pefts(config: Any) -> Any:
 
 def ours(method: Method) -> Attached:
     model = classifier()
-    return method.attach(model, find_sites(model), None, seed=7)
+    return method.attach(model, find_sites(model), seed=7)
 
 
 def adamw(model: nn.Module) -> torch.optim.Optimizer:

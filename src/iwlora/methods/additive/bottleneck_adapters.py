@@ -1,0 +1,237 @@
+"""Bottleneck adapters: Houlsby's, Pfeiffer's and the parallel one, presets of one module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear, relu, silu
+
+from iwlora.errors import IwloraError
+from iwlora.methods.contract import Attached, Method, split_head, train_only
+from iwlora.methods.saving import save_parameters
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sites import Site, end_of_block
+from iwlora.sites import sites as find_sites
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu, "swish": silu}
+
+Insertion = tuple[Callable[["Bottleneck"], None], int]
+"""(a function that inserts an adapter into the model, the width of the adapter's input)"""
+
+
+class Bottleneck(nn.Module):
+    """A(x) = scaling · (f(x Dᵀ + b) Uᵀ + c), with D of shape (size, width) and U (width, size).
+
+    U, c and b are initialised to 0, so A(x) = 0 before training. D is initialised as
+    ``torch.nn.Linear`` initialises its weight (He et al. 2022, arXiv:2110.04366).
+
+    >>> adapter = Bottleneck(width=8, size=2, activation="relu", scaling=1.0)
+    >>> adapter(torch.ones(3, 8)).abs().max().item()
+    0.0
+    """
+
+    def __init__(self, width: int, size: int, activation: str, scaling: float) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.empty(size, width))
+        self.down_bias = nn.Parameter(torch.zeros(size))
+        self.up = nn.Parameter(torch.zeros(width, size))
+        self.up_bias = nn.Parameter(torch.zeros(width))
+        nn.init.kaiming_uniform_(self.down, a=5**0.5)
+        self.activation = activation
+        self.scaling = scaling
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width), in the dtype of ``x``."""
+        inner = linear(x.to(self.down.dtype), self.down, self.down_bias)
+        inner = _ACTIVATIONS[self.activation](inner)  # (..., size)
+        return (self.scaling * linear(inner, self.up, self.up_bias)).to(x.dtype)
+
+
+class _Adapters(Method):
+    """Base of the presets. With ``layer_norms`` the backbone's normalisations are trained too."""
+
+    size_knob: ClassVar[str | None] = "bottleneck"
+    unmergeable: ClassVar[str | None] = (
+        "its modules are not linear, so they cannot be part of a weight"
+    )
+
+    bottleneck: Annotated[int, Field(ge=1, strict=True)] = 64
+    activation: Literal["relu", "gelu", "swish"] = "relu"
+    scaling: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    layer_norms: bool = False
+
+    def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
+        """The adapters to insert. Raises ``IwloraError`` for blocks of an unknown architecture."""
+        raise NotImplementedError
+
+    def parameters(self, model: Any, sites: Sequence[Site]) -> int:
+        """Σ (2 width · size + size + width) over the adapters, plus the normalisations."""
+        m = self.bottleneck
+        adapters = sum(2 * width * m + m + width for _, width in self.insertions(model, sites))
+        norms: int = sum(model.get_parameter(name).numel() for name in self._norms(model))
+        return adapters + norms
+
+    def check(self, sites: Sequence[Site]) -> None:
+        """The bottleneck must not be wider than the hidden states."""
+        width = min(site.d_out for site in sites)
+        if not 1 <= self.bottleneck <= width:
+            raise IwloraError(
+                f"method.bottleneck={self.bottleneck} was given; accepted are 1 to {width}, the "
+                "width of the hidden states"
+            )
+
+    def check_model(self, model: nn.Module, sites: Sequence[Site]) -> None:
+        """The model must have known blocks, and their last matrices must be among the sites."""
+        if not list(self.insertions(model, sites)):
+            raise IwloraError(
+                f"{self.name} adds adapters after attention_output and ffn_down, and no target in "
+                f"{type(model).__name__} is one of these; take targets=all, or lora"
+            )
+
+    def attach(
+        self,
+        model: Any,
+        sites: Sequence[Site],
+        seed: int,
+        sensitivity: Sensitivity | None = None,
+    ) -> Attached:
+        """Insert the adapters with forward hooks, each as the child ``adapter`` of a module."""
+        self.check_model(model, sites)
+        self.check(sites)
+        first = next(p for p in model.parameters() if p.is_floating_point())
+        dtype = torch.promote_types(first.dtype, torch.float32)  # half precision trains badly
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for insert, width in list(self.insertions(model, sites)):
+                new = Bottleneck(width, self.bottleneck, self.activation, self.scaling)
+                insert(new.to(first.device, dtype))
+        modules = [module for module in model.modules() if isinstance(module, Bottleneck)]
+        added = {id(parameter) for module in modules for parameter in module.parameters()}
+        adapters = tuple(name for name, p in model.named_parameters() if id(p) in added)
+        adapter, (_, head) = adapters + self._norms(model), split_head(model)
+        train_only(model, adapter + head)
+        return Attached(
+            model=model,
+            adapter=adapter,
+            head=head,
+            save=partial(save_parameters, self, model, adapter + head, sites),
+            count=lambda: sum(model.get_parameter(name).numel() for name in adapter),
+        )
+
+    def _norms(self, model: nn.Module) -> tuple[str, ...]:
+        """Names of the parameters of the backbone's normalisations, if they are trained."""
+        if not self.layer_norms:
+            return ()
+        backbone = set(split_head(model)[0])
+        norms = (f"{n}.{p}" for n, m in model.named_modules() if _is_norm(m) for p in m._parameters)
+        return tuple(name for name in norms if name in backbone)
+
+
+class Houlsby(_Adapters):
+    """An adapter after attention and one after the feed-forward network: h ↦ h + A(h).
+
+    h is the output of the sublayer, before it is added to the sublayer's input. The backbone's
+    normalisations are trained too, as in the paper (section 2.1).
+    """
+
+    name: ClassVar[str] = "houlsby"
+    summary: ClassVar[str] = "adapters after attention and after the feed-forward network"
+    paper: ClassVar[str] = "Houlsby et al. 2019, arXiv:1902.00751"
+
+    bottleneck: Annotated[int, Field(ge=1, strict=True)] = 32
+    activation: Literal["relu", "gelu", "swish"] = "gelu"
+    layer_norms: bool = True
+
+    def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
+        """After the last matrix of attention and of the feed-forward network, in each block."""
+        for site in _of_kind(sites, "attention_output", "ffn_down"):
+            yield partial(_insert, site.layer, _add_to_output), site.d_out
+
+
+class Pfeiffer(_Adapters):
+    """One adapter per block, after the feed-forward network and its normalisation.
+
+    Let u = f + x be the sum of the network's output and input, and LN the pretrained
+    normalisation. The block's output is LN(u + A(LN(u))) (Pfeiffer et al. 2020, arXiv:2005.00052,
+    equation 1). In blocks that normalise before the network, it is u + A(u).
+    """
+
+    name: ClassVar[str] = "pfeiffer"
+    summary: ClassVar[str] = "one adapter per block, after the feed-forward network's normalisation"
+    paper: ClassVar[str] = "Pfeiffer et al. 2021, arXiv:2005.00247"
+
+    def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
+        """The end of each block."""
+        for site in _of_kind(sites, "ffn_down"):
+            end, normalises = end_of_block(model, site)
+            yield (
+                partial(_insert, end, _add_before_norm if normalises else _add_to_output),
+                site.d_out,
+            )
+
+
+class Parallel(_Adapters):
+    """One adapter per block, parallel to the feed-forward network: FFN(x) + A(x), with A scaled.
+
+    x is the input of the network's first matrix (He et al. 2022, table 1, "scaled PA").
+    """
+
+    name: ClassVar[str] = "parallel"
+    summary: ClassVar[str] = "a scaled adapter parallel to each feed-forward network"
+    paper: ClassVar[str] = "He et al. 2022, arXiv:2110.04366"
+
+    scaling: Annotated[float, Field(allow_inf_nan=False)] = 4.0
+
+    def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
+        """From the input of each network's first matrix to the output of its last matrix."""
+        up = {
+            (site.depth, site.kind.replace("ffn_up", "ffn_down")): site
+            for site in _of_kind(find_sites(model), "ffn_up")
+        }
+        for down in _of_kind(sites, "ffn_down"):
+            site = up[down.depth, down.kind]
+            yield partial(_insert_parallel, site.layer, down.layer), site.d_in
+
+
+def _of_kind(sites: Sequence[Site], *kinds: str) -> list[Site]:
+    return [site for site in sites if site.kind.removeprefix("decoder_") in kinds]
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("Norm")
+
+
+def _insert(module: Any, hook: Callable[..., Any], adapter: Bottleneck) -> None:
+    module.adapter = adapter
+    module.register_forward_hook(hook)
+
+
+def _insert_parallel(up: Any, down: Any, adapter: Bottleneck) -> None:
+    down.adapter = adapter
+    inputs: list[Tensor] = []  # the adapter's input, from the call of ``up`` to that of ``down``
+    up.register_forward_pre_hook(partial(_keep_input, inputs))
+    down.register_forward_hook(partial(_add_parallel, inputs))
+
+
+def _add_to_output(module: Any, inputs: tuple[Tensor, ...], output: Any) -> Any:
+    if isinstance(output, tuple):  # a block that also returns other values
+        return (output[0] + module.adapter(output[0]), *output[1:])
+    return output + module.adapter(output)
+
+
+def _add_before_norm(norm: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
+    return norm.forward(inputs[0] + norm.adapter(output))
+
+
+def _keep_input(inputs: list[Tensor], module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    inputs[:] = args[:1]
+
+
+def _add_parallel(inputs: list[Tensor], module: Any, args: Any, output: Tensor) -> Tensor:
+    update: Tensor = module.adapter(inputs.pop())
+    return output + update

@@ -1,0 +1,76 @@
+"""Which method supports which architecture: each method is tried on a tiny model of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from iwlora.errors import IwloraError
+from iwlora.methods.contract import Method
+from iwlora.methods.tiny_models import ARCHITECTURES, tiny_config, tiny_model
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sensitivity.measure import measure
+from iwlora.sites import sites as find_sites
+
+_SIZE = 2
+Support = dict[str, dict[str, str | None]]
+"""{method: {architecture: None if it is supported, otherwise the error message}}"""
+
+
+def try_methods(methods: Mapping[str, Method]) -> Support:
+    """Attach each method to a random model with one block, of each architecture.
+
+    The message of an unexpected error starts with the error's type.
+    """
+    support: Support = {name: {} for name in methods}
+    for architecture in ARCHITECTURES:
+        measured: dict[str, Sensitivity] = {}
+        for name, method in methods.items():
+            try:
+                _attach(method, architecture, measured)
+                support[name][architecture] = None
+            except IwloraError as refusal:
+                support[name][architecture] = str(refusal)
+            except Exception as failure:  # a method of another package may raise anything
+                support[name][architecture] = f"{type(failure).__name__}: {failure}"
+    return support
+
+
+def support_table(support: Support) -> str:
+    """A text table with a row for each method, followed by each error message once."""
+    width = max(len(name) for name in support)
+    lines = [f"{'':<{width}}  {'  '.join(ARCHITECTURES)}"]
+    messages: dict[str, list[str]] = {}
+    for name, row in support.items():
+        cells = [("-" if row[name] else "yes").ljust(len(name)) for name in ARCHITECTURES]
+        lines.append(f"{name:<{width}}  {'  '.join(cells)}".rstrip())
+        for architecture, message in row.items():
+            if message:
+                messages.setdefault(message, []).append(architecture)
+    lines.append("(as classifiers; MiniLM has the type bert, DeBERTa-v3 the type deberta-v2)")
+    return "\n".join([*lines, *(f"{', '.join(at)}: {text}" for text, at in messages.items())])
+
+
+def _attach(method: Method, architecture: str, measured: dict[str, Sensitivity]) -> None:
+    """Attach to a fresh model; methods that measure with the same arguments share the result."""
+    model = tiny_model(architecture, blocks=1)
+    sites = find_sites(model)
+    method = method.sized(_SIZE) if method.size_knob else method
+    method.check_model(model, sites)
+    method.check(sites)
+    arguments = method.calibration()
+    key = repr(arguments)
+    if arguments is not None and key not in measured:
+        measured[key] = measure(model, [_batch(architecture)], sites=sites, **arguments)
+    method.attach(model, sites, seed=0, sensitivity=measured.get(key))
+
+
+def _batch(architecture: str) -> dict[str, Any]:
+    import torch
+
+    config = tiny_config(architecture)
+    ids = torch.arange(6, 22).view(2, 8)
+    if config.is_encoder_decoder:
+        ids[:, -1] = config.eos_token_id
+    labels = torch.tensor([0, 1])
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}

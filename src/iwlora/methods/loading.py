@@ -1,0 +1,91 @@
+"""Reading a saved adapter back, and merging one into its backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from iwlora.errors import IwloraError, unknown
+from iwlora.inputs.yaml_json import from_json
+from iwlora.methods import METHODS
+from iwlora.methods.saving import OWN_FORMAT, PEFT_FORMAT, adapter_files
+from iwlora.sites import sites as find_sites
+
+
+def load_adapter(model: Any, folder: str | Path) -> nn.Module:
+    """Put a saved adapter on its freshly loaded backbone, in place.
+
+    Args:
+        model: the backbone with a task head, as transformers loads it.
+        folder: the folder that a run saved or that ``iwlora export`` wrote. PEFT's own adapters
+            load as PEFT loads them.
+
+    Returns:
+        The model with the adapter.
+
+    Raises:
+        IwloraError: the folder has no adapter, the adapter belongs to another model, or its
+            method is not installed.
+
+    Example:
+        >>> from transformers import AutoModelForSequenceClassification
+        >>> from iwlora.training.model.backbone import resolve_model_path
+        >>> backbone = AutoModelForSequenceClassification.from_pretrained(
+        ...     resolve_model_path("builtin/minilm"), num_labels=2)
+        >>> type(load_adapter(backbone, "runs/a/adapter")).__name__
+        'PeftModelForSequenceClassification'
+    """
+    saved = Path(folder)
+    config, _ = adapter_files(saved)
+    if not (saved / config).is_file():
+        raise IwloraError(
+            f"{folder} has no adapter: neither {PEFT_FORMAT[0]} nor {OWN_FORMAT[0]} is in it"
+        )
+    if config == OWN_FORMAT[0]:
+        return _load_parameters(model, saved)
+    from peft import PeftModel
+
+    peft_model: nn.Module = PeftModel.from_pretrained(model, str(saved))
+    return peft_model
+
+
+def merge_adapter(model: nn.Module) -> nn.Module:
+    """A plain model that computes the same, for every method that is not ``unmergeable``."""
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        return model
+    plain: nn.Module = model.merge_and_unload()
+    return plain
+
+
+def _load_parameters(model: Any, saved: Path) -> nn.Module:
+    from safetensors.torch import load_file
+
+    record = from_json((saved / OWN_FORMAT[0]).read_text(encoding="utf-8"))
+    options = dict(record["method"])
+    name = options.pop("name")
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    method = METHODS[name](**options)
+    if record["size"] is not None:  # which a budget had set in version 0.1.0
+        method = method.sized(record["size"])
+    attached = method.attach(model, find_sites(model, record["sites"]), seed=0)
+    tensors = load_file(saved / OWN_FORMAT[1])
+    parameters = {name: attached.model.get_parameter(name) for name in attached.trainable}
+    misfits = set(tensors) ^ set(parameters)
+    misfits |= {
+        name for name in set(tensors) - misfits if tensors[name].shape != parameters[name].shape
+    }
+    if misfits:
+        raise IwloraError(
+            f"the adapter in {saved} belongs to another model: {len(misfits)} of its parameters do "
+            f"not fit, such as {min(misfits)}"
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+    return attached.model

@@ -1,0 +1,68 @@
+"""What all methods that PEFT implements share: its configuration, its model, its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from iwlora.sites import Site, head_modules
+
+# The end of a model's class name -> PEFT's name of its task.
+_TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+}
+
+
+def task_type(model: Any) -> str | None:
+    """PEFT's name of the model's task; None where PEFT has no name for it."""
+    name = type(model).__name__
+    return next((task for end, task in _TASK_TYPES.items() if name.endswith(end)), None)
+
+
+def target_arguments(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
+    """The arguments of a PEFT configuration for these sites, the task head and the task."""
+    from transformers.pytorch_utils import Conv1D
+
+    task = task_type(model)
+    return {
+        "target_modules": [site.name for site in sites],
+        "modules_to_save": head_modules(model) or None,
+        # PEFT's model for question answering does not pass token_type_ids on.
+        "task_type": None if task == "QUESTION_ANS" else task,
+        "fan_in_fan_out": any(isinstance(site.layer, Conv1D) for site in sites),
+    }
+
+
+def seeded_peft_model(model: Any, config: Any, seed: int) -> Any:
+    """``peft.get_peft_model`` with initial values that depend on the seed only."""
+    import torch
+    from peft import get_peft_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def trainable_names(peft_model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(adapter, head): names of the trainable parameters, as PEFT's layers declare them."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    adapter: set[int] = set()
+    head: set[int] = set()
+    for module in peft_model.modules():
+        if isinstance(module, BaseTunerLayer):
+            for attribute in module.adapter_layer_names:
+                adapter.update(id(p) for p in getattr(module, attribute).parameters())
+        elif isinstance(module, ModulesToSaveWrapper):
+            head.update(id(p) for p in module.modules_to_save.parameters())
+    parameters = [(name, id(parameter)) for name, parameter in peft_model.named_parameters()]
+    return (
+        tuple(name for name, identity in parameters if identity in adapter),
+        tuple(name for name, identity in parameters if identity in head),
+    )

@@ -1,0 +1,113 @@
+"""Writing a trained adapter: in PEFT's format where PEFT has one, else the parameters by name.
+
+The adapter of a method that PEFT does not know is ``adapter/iwlora_adapter.json``, which names the
+method, its options and its sites, and ``adapter/adapter.safetensors``, the parameters by name.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iwlora.methods.contract import Method
+from iwlora.methods.peft_models import trainable_names
+from iwlora.penalty.gram import LowRankPair
+from iwlora.results import layout
+from iwlora.sites import Site
+
+OWN_FORMAT = ("iwlora_adapter.json", "adapter.safetensors")
+PEFT_FORMAT = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def adapter_files(folder: Path) -> tuple[str, str]:
+    """The names of (the configuration, the tensors) of the adapter in a folder."""
+    return OWN_FORMAT if (folder / OWN_FORMAT[0]).is_file() else PEFT_FORMAT
+
+
+def save_parameters(
+    method: Method, model: Any, names: Sequence[str], sites: Sequence[Site], folder: Path
+) -> None:
+    """Write ``folder/adapter``: parameters by name, and how to attach the method again.
+
+    For a method whose ``attach`` needs no sensitivity. ``iwlora.load_adapter`` reads it.
+
+    Args:
+        method: the method, with the size that was attached.
+        model: the trained model.
+        names: the parameters to save, the task head's included.
+        sites: the adapted matrices.
+        folder: the parent of the folder ``adapter``.
+    """
+    from safetensors.torch import save_file
+
+    target = folder / layout.ADAPTER
+    target.mkdir(parents=True, exist_ok=True)
+    record = {
+        "base_model_name_or_path": getattr(model, "name_or_path", ""),
+        "method": {"name": method.name, **method.model_dump(mode="json")},
+        "size": method.size,
+        "sites": [site.name for site in sites],
+    }
+    tensors = {name: model.get_parameter(name).detach().cpu().contiguous() for name in names}
+    save_file(tensors, target / OWN_FORMAT[1], metadata={"format": "pt"})
+    (target / OWN_FORMAT[0]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def save_peft_adapter(peft_model: Any, folder: Path) -> None:
+    """Write ``folder/adapter`` as PEFT writes any adapter."""
+    peft_model.save_pretrained(folder / layout.ADAPTER, save_embedding_layers=False)
+
+
+def save_as_lora(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) -> None:
+    """Write ``folder/adapter`` as a plain LoRA adapter with these updates, and the task head."""
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    trained = peft_model.peft_config["default"]
+    ranks = {pair.name: pair.A.shape[0] for pair in pairs}
+    alphas = {pair.name: pair.scaling * ranks[pair.name] for pair in pairs}
+    highest = max(ranks, key=lambda name: ranks[name])
+    uniform = len(set(ranks.values())) == 1
+    config = LoraConfig(
+        r=ranks[highest],
+        lora_alpha=alphas[highest],  # type: ignore[arg-type]
+        lora_dropout=trained.lora_dropout,
+        rank_pattern={} if uniform else ranks,
+        alpha_pattern={} if uniform else alphas,
+        target_modules=list(ranks),
+        modules_to_save=trained.modules_to_save,
+        task_type=trained.task_type,
+        fan_in_fan_out=trained.fan_in_fan_out,
+        base_model_name_or_path=trained.base_model_name_or_path,
+        inference_mode=True,
+    )
+    tensors = {f"base_model.model.{pair.name}.lora_A.weight": pair.A for pair in pairs}
+    tensors |= {f"base_model.model.{pair.name}.lora_B.weight": pair.B for pair in pairs}
+    for name in trainable_names(peft_model)[1]:
+        tensors[name.replace(".modules_to_save.default", "")] = peft_model.get_parameter(name)
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    target = folder / layout.ADAPTER
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(on_cpu, target / PEFT_FORMAT[1], metadata={"format": "pt"})
+    config.save_pretrained(str(target))
+
+
+def save_declared(
+    method: Method,
+    model: Any,
+    names: Sequence[str],
+    sites: Sequence[Site],
+    size: int | None,
+    folder: Path,
+) -> None:
+    """Deprecated: :func:`save_parameters`, with the argument ``size`` of version 0.1.0."""
+    warnings.warn(
+        "save_declared(method, model, names, sites, size, folder) is deprecated; write "
+        "save_parameters(method, model, names, sites, folder)",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    save_parameters(method if size is None else method.sized(size), model, names, sites, folder)
