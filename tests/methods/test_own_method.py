@@ -69,9 +69,9 @@ import sys
 import pytest
 from iwlora.cli import main
 recipe, out = sys.argv[1:]
-main(["methods"])
+assert main(["methods"]) == 0
 print("=== compare", flush=True)
-main(["compare", recipe, "--out", out])
+assert main(["compare", recipe, "--out", out]) == 0
 print("=== pytest", flush=True)
 pytest.main(["-q", "-p", "no:cacheprovider", "test_norms.py", "-k", "llama and (count or loading)"])
 """
