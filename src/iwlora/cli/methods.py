@@ -21,7 +21,6 @@ def run(_arguments: argparse.Namespace) -> None:
     """Print each method with its options, then try each on a tiny model of each architecture."""
     show_errors_only()
     from iwlora.methods import METHODS
-    from iwlora.methods.architecture_support import support_table, try_methods
 
     width = max(map(len, METHODS))
     for name, method in METHODS.items():
@@ -31,4 +30,4 @@ def run(_arguments: argparse.Namespace) -> None:
         if options:
             print(f"{'':<{width}} {options}")
     print(flush=True)
-    print(table(attempts({name: method() for name, method in METHODS.items()})))
+    print(support_table(try_methods({name: method() for name, method in METHODS.items()})))
