@@ -21,6 +21,7 @@ def run(_arguments: argparse.Namespace) -> None:
     """Print each method with its options, then try each on a tiny model of each architecture."""
     show_errors_only()
     from iwlora.methods import METHODS
+    from iwlora.methods.architecture_support import support_table, try_methods
 
     width = max(map(len, METHODS))
     for name, method in METHODS.items():
