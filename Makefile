@@ -1,17 +1,43 @@
-# make demo: the main job on the embedded model and data.  make test: everything the tests need.
-# make browser: the Chromium of the report's tests, where apt-get may install it; without it they skip.
-# make quantised: the tests of 4-bit and 8-bit weights, whose packages slow every other import.
+# make demo:      the main job on the embedded model and data
+# make quick:     the fast tests: at least one of each public function and command
+# make test:      all tests
+# make lint:      style, types, and who may import whom
+# make lines:     lines of code in src
+# make docs:      the documentation as a site in docs/_build; prints its path
+# make oldest:    the fast tests with the oldest accepted versions of the dependencies
+# make wheel:     the built wheel in a clean environment
+# make browser:   Chromium for the report's tests, if apt-get may install it; else they are skipped
+# make quantised: the tests of 4-bit and 8-bit weights, whose packages slow down every other import
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test browser quantised lint clean
+.PHONY: demo quick test lint lines docs oldest wheel browser quantised clean
 
 demo: $(VENV)/.demo
 	$(BIN)/iwlora compare recipes/compare/quickstart.yaml --out runs/quickstart
 
+quick: $(VENV)/.dev
+	$(BIN)/$(PYTEST) -m quick
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/$(PYTEST)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports --no-cache
+
+lines:
+	$(PYTHON) tests/lines_of_code.py
+
+oldest: $(VENV)/.oldest
+	$(VENV)/oldest/bin/$(PYTEST) -m quick -W ignore
+
+wheel:
+	.ci/wheel $(PYTHON)
 
 browser:
 	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then :; \
@@ -22,12 +48,7 @@ browser:
 	else echo "no chromium and chromedriver, and no apt-get as root: the tests in a browser skip"; fi
 
 quantised: $(VENV)/.quantised
-	PYTHONPATH=$(VENV)/quantised $(BIN)/python -m pytest tests/test_quantised.py
-
-lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	PYTHONPATH=$(VENV)/quantised $(BIN)/python -m pytest tests/training/model/test_quantized_weights.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +59,12 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e '.[quickstart,dev]'
+	touch $@
+
+$(VENV)/.oldest: pyproject.toml .ci/oldest.txt
+	$(PYTHON) -m venv --clear $(VENV)/oldest
+	$(VENV)/oldest/bin/python -m pip install -c .ci/oldest.txt -e '.[quickstart,generation]' \
+		hypothesis pytest pytest-xdist torchmetrics
 	touch $@
 
 $(VENV)/.quantised: $(VENV)/.dev

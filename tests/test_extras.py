@@ -62,39 +62,17 @@ def test_require(monkeypatch: pytest.MonkeyPatch) -> None:
         require("ray", "--executor ray")
 
 
-BLOCK = """
-import sys
-for module in {blocked!r}:
-    sys.modules[module] = None  # an import of it raises ModuleNotFoundError
-"""
-LIBRARY = """
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import Trainer, TrainingArguments
-import iwlora
-from iwlora.methods.tiny_models import tiny_model
-model = tiny_model("bert")
-row = {"input_ids": torch.arange(6), "labels": torch.tensor(1)}
-batch = {"input_ids": torch.arange(12).reshape(2, 6), "labels": torch.tensor([0, 1])}
-importance = iwlora.Importance(iwlora.measure(model, [batch] * 3, max_batches=3))
-importance.rank_pattern(r=2)
-adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["query"]))
-names = [name for name in importance.weights if name.endswith("query")]
-coefficients = importance.coefficients()
-assert iwlora.Penalty(adapted, {name: coefficients[name] for name in names}, alpha=1.0)() == 0
-arguments = TrainingArguments(sys.argv[1], max_steps=2, report_to=[], use_cpu=True)
-callbacks = [iwlora.IWLoraCallback(alpha=1e-4)]
-Trainer(adapted, arguments, train_dataset=[row] * 8, callbacks=callbacks).train()
-assert callbacks[0].sensitivity.values
-print("trained")
-"""
 # torch, transformers and PEFT bring these.
 OPTIONAL = sorted(set(EXTRAS) - {"jinja2", "psutil", "rich", "google.protobuf"})
 
 
-def test_measuring_penalising_and_the_callback_need_no_extra(tmp_path: Path) -> None:
-    code = BLOCK.format(blocked=OPTIONAL) + LIBRARY
-    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
+def test_measuring_penalising_and_the_callback_need_no_extra() -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.modules.update(dict.fromkeys({OPTIONAL}))\n"  # None: the import of it fails
+        f"runpy.run_path({str(Path(__file__).with_name('base_install.py'))!r})\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.endswith("trained\n"), done.stderr
 

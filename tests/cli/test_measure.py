@@ -21,13 +21,13 @@ def measured(
     task = [f"task.{key}={value}" for key, value in reviews.items()]
     batches = ["--max-batches", "3", "--tolerance", "0"]
     arguments = ["--model", str(tiny_bert), *task, "train.max_length=32", "train.batch_size=8"]
-    return out, ["measure", *arguments, "--out", str(out), *batches]
+    return out, [*arguments, "--out", str(out), *batches]
 
 
 @pytest.mark.quick
 def test_measure(measured: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    out, command = measured
-    outcome = call(capsys, *command)
+    out, arguments = measured
+    outcome = call(capsys, "measure", *arguments)
     assert outcome.code == 0
     assert sorted(path.name for path in out.parent.iterdir()) == [
         f"importance.{ending}" for ending in ("json", "png", "svg")
@@ -59,8 +59,8 @@ def test_measure_is_what_a_run_measures(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out, command = measured
-    assert call(capsys, *command).code == 0
+    out, arguments = measured
+    assert call(capsys, "measure", *arguments).code == 0
     method = {"name": "iw-lora", "max_batches": 3, "tolerance": 0}
     usual = {**settings["train"], "batch_size": 8, "precision": "auto"}
     train(build({**settings, "method": method, "train": usual}), tmp_path)
