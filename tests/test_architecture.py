@@ -52,7 +52,7 @@ def test_wrong_imports_and_circles_are_noticed(tmp_path: Path) -> None:
     """Lazy imports and imports for type hints count; so do libraries that come in indirectly."""
     planted = {
         "sensitivity/capture.py": "def planted():\n    from iwlora.training import run\n",
-        "tasks/catalog.py": "from iwlora.sites import sites\n",
+        "tasks/registry.py": "from iwlora.sites import sites\n",
         "penalty/gram.py": "if TYPE_CHECKING:\n    from iwlora.penalty.apply import Penalty\n",
         "results/layout.py": "def planted():\n    import torch\n",
         "importance.py": "import peft.tuners\n",
@@ -67,7 +67,7 @@ def test_wrong_imports_and_circles_are_noticed(tmp_path: Path) -> None:
     assert "Contracts: 0 kept, 6 broken." in printed, printed
     for imported in (
         "iwlora.sensitivity.capture -> iwlora.training.run",
-        "iwlora.tasks.catalog -> iwlora.sites",
+        "iwlora.tasks.registry -> iwlora.sites",
         ".gram -> .apply",
         "iwlora.results.layout -> torch",
         "iwlora.importance -> peft",

@@ -1,74 +1,140 @@
-"""Loading by name: the built-in task, the limits, the list of tasks, the cost of the import."""
+"""Loading by name: the built-in task, limits, held-out rows, and the cost of the import."""
+
+from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from iwlora.tasks import TaskSpec, list_tasks, load, names
+from iwlora.errors import IwloraError
+from iwlora.tasks import Task, TaskSpec, load
 from iwlora.tasks.corpora.entailment import generate
-from iwlora.tasks.kinds import KINDS
+
+pytestmark = pytest.mark.quick
 
 
-def texts(split):
-    return list(split["premise"])
-
-
-def entailment(seed=0, **fields):
+def entailment(seed: int = 0, **fields: Any) -> Task:
     return load(TaskSpec(name="builtin/entailment", **fields), seed)
 
 
 @pytest.fixture(scope="module")
-def whole():
+def whole() -> Task:
     return entailment()
 
 
-def test_the_built_in_task_is_what_its_grammar_generates(whole):
+def test_the_built_in_task_is_what_its_grammar_generates(whole: Task) -> None:
     assert whole.labels == ("entailment", "not_entailment")
     assert whole.reported == ("test",)
-    for name, rows in generate().items():
-        found = [
-            (r["premise"], r["hypothesis"], whole.labels[r["label"]]) for r in whole.splits[name]
+    for split, rows in generate().items():
+        loaded = [
+            (row["premise"], row["hypothesis"], whole.labels[row["label"]])
+            for row in whole.splits[split]
         ]
-        assert found == [(row["premise"], row["hypothesis"], row["label"]) for row in rows]
+        assert loaded == [(row["premise"], row["hypothesis"], row["label"]) for row in rows]
 
 
-def test_limits_take_the_first_rows_of_a_seeded_shuffle(whole):
-    few, more = (entailment(max_train=limit).splits["train"] for limit in (20, 50))
-    assert texts(more)[:20] == texts(few)
-    assert texts(few) != texts(whole.splits["train"])[:20]
-    assert set(texts(few)) <= set(texts(whole.splits["train"]))
-    assert texts(entailment(seed=1, max_train=20).splits["train"]) != texts(few)
-    assert texts(entailment(max_train=20).splits["train"]) == texts(few)
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A task in files: 100 training rows and 20 validation rows, each text another one."""
+    folder = tmp_path_factory.mktemp("numbers")
+    for name, first, count in (("train", 0, 100), ("validation", 100, 20)):
+        lines = [f"sentence {i},{'ab'[i % 2]}" for i in range(first, first + count)]
+        (folder / f"{name}.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    files = {name: str(folder / f"{name}.csv") for name in ("train", "validation")}
+    return {**files, "text": "text", "label": "label"}
 
 
-def test_the_scored_rows_are_the_same_for_every_seed():
-    first, second = (entailment(seed, max_validation=30).splits for seed in (0, 1))
-    assert len(first["validation"]) == 30
-    assert texts(first["validation"]) == texts(second["validation"])
-    assert texts(first["test"]) == texts(second["test"])
+def texts(task: Task, split: str) -> list[str]:
+    return list(task.splits[split]["text"])
 
 
-def test_a_limit_beyond_the_rows_takes_all(whole):
-    assert texts(entailment(max_train=10**9).splits["train"]) == texts(whole.splits["train"])
+def rows(task: Task, split: str) -> set[tuple[Any, ...]]:
+    return {tuple(row.values()) for row in task.splits[split]}
 
 
-def test_the_list_has_a_row_for_every_name():
-    assert [row.name for row in list_tasks()[: len(names())]] == list(names())
-    assert {row.name for row in list_tasks()[len(names()) :]} == {"(your files)"}
-    assert {row.kind for row in list_tasks()} == set(KINDS)
-    assert all(row.metrics and row.splits and row.summary for row in list_tasks())
+def test_limits_take_the_first_rows_of_a_seeded_shuffle(numbered: dict[str, str]) -> None:
+    def train(seed: int = 0, **fields: Any) -> list[str]:
+        return texts(load(TaskSpec(**numbered, **fields), seed), "train")
+
+    few, more, everything = train(max_train=20), train(max_train=50), train()
+    assert more[:20] == few
+    assert few != everything[:20]
+    assert set(few) <= set(everything)
+    assert train(seed=1, max_train=20) != few
+    assert train(max_train=20) == few
+    assert train(max_train=10**9) == everything
 
 
-def test_the_list_tells_what_loading_gives(whole):
-    row = next(row for row in list_tasks() if row.name == whole.name)
-    assert (row.metrics, row.splits) == (whole.metrics, tuple(whole.splits))
+def test_the_scored_rows_are_the_same_for_every_seed(numbered: dict[str, str]) -> None:
+    first, second = (load(TaskSpec(**numbered, max_validation=10), seed) for seed in (0, 1))
+    assert len(texts(first, "validation")) == 10
+    assert texts(first, "validation") == texts(second, "validation")
 
 
-def test_the_import_is_cheap():
+def test_held_out_rows_are_scored_and_not_trained_on(numbered: dict[str, str]) -> None:
+    whole = load(TaskSpec(**numbered), seed=0)
+    held_out = load(TaskSpec(**numbered, holdout=0.2), seed=0)
+    assert set(held_out.splits) == {"train", "validation"}
+    assert held_out.reported == ("validation",)
+    train, scored = rows(held_out, "train"), rows(held_out, "validation")
+    assert (len(train), len(scored)) == (80, 20)
+    assert train | scored == rows(whole, "train")
+    assert not scored & rows(whole, "validation"), "the reported rows stay unseen"
+
+
+def test_held_out_rows_are_the_same_for_every_seed_and_few_for_a_small_training(
+    numbered: dict[str, str],
+) -> None:
+    first, second = (
+        load(TaskSpec(**numbered, holdout=0.2, max_train=30), seed=seed) for seed in (0, 1)
+    )
+    assert rows(first, "validation") == rows(second, "validation")
+    assert len(first.splits["validation"]) == 6
+    assert len(first.splits["train"]) == 30
+    assert rows(first, "train") != rows(second, "train")
+
+
+@pytest.mark.parametrize(("holdout", "rest"), [(0.001, "score"), (0.999, "train on")])
+def test_a_holdout_that_leaves_nothing(numbered: dict[str, str], holdout: float, rest: str) -> None:
+    with pytest.raises(IwloraError, match=f"leaves nothing to {rest}"):
+        load(TaskSpec(**numbered, holdout=holdout), seed=0)
+
+
+def test_the_rows_for_selection_are_a_fraction_of_each_class(reviews: dict[str, str]) -> None:
+    whole = load(TaskSpec(**reviews), seed=0)
+    task, other_seed = (load(TaskSpec(**reviews, selection=0.25), seed=seed) for seed in (0, 1))
+    assert sorted(texts(task, "train") + texts(task, "selection")) == sorted(texts(whole, "train"))
+    assert sorted(task.splits["selection"]["label"]) == [0] * 12 + [1] * 12
+    assert texts(task, "validation") == texts(whole, "validation")
+    assert (task.reported, task.monitored) == (("validation",), "selection")
+    assert texts(other_seed, "selection") == texts(task, "selection")
+
+
+def test_a_selection_that_leaves_nothing(reviews: dict[str, str]) -> None:
+    with pytest.raises(IwloraError, match=r"task\.selection=.* leaves nothing to select on"):
+        load(TaskSpec(**reviews, selection=0.001), seed=0)
+    assert len(load(TaskSpec(**reviews, selection=0.9999999), seed=0).splits["train"]) == 2
+
+
+def test_the_import_is_cheap() -> None:
     heavy = {"torch", "transformers", "datasets", "sklearn", "pandas", "pyarrow", "scipy"}
+    heavy |= {"sacrebleu", "seqeval", "rouge_score", "jinja2"}
     code = "import sys, iwlora.tasks; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "iwlora.tasks.corpora.glue" in loaded
-    assert not heavy & loaded
+    imported = set(done.stdout.split())
+    assert "iwlora.tasks.corpora.glue" in imported
+    assert not heavy & imported
+
+
+def test_a_named_task_takes_options_of_its_kind(tmp_path: Path) -> None:
+    for part in ("train", "dev"):
+        (tmp_path / f"{part}-v1.1.json").write_text(
+            '{"data": [{"paragraphs": [{"context": "a film", "qas": '
+            '[{"id": "1", "question": "what", "answers": [{"text": "film", "answer_start": 2}]}]'
+            "}]}]}"
+        )
+    spec = TaskSpec(name="squad/v1.1", data_dir=str(tmp_path), kind={"n_best": 3})
+    assert load(spec, seed=0).kind.model_dump()["n_best"] == 3

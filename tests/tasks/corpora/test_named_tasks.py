@@ -58,7 +58,7 @@ def test_superglue(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "val.jsonl").write_text(json.dumps({**given, "label": "odd"}) + "\n[1]\n")
     told = complaint(name, tmp_path).splitlines()
     assert told[0].startswith(f"{tmp_path / 'val.jsonl'}, line 1: unknown label 'odd'")
-    assert told[1].startswith(f"{tmp_path / 'val.jsonl'}, line 2: ")
+    assert told[1] == f"{tmp_path / 'val.jsonl'}, line 2: a list instead of a JSON object"
     field = (SUPERGLUE[name].fields or SUPERGLUE[name].text)[0]
     (tmp_path / "val.jsonl").write_text(json.dumps({**given, field: None}) + "\n")
     assert complaint(name, tmp_path).endswith(f"line 1: no text in field {field!r}")
