@@ -2,9 +2,9 @@
 
     python benchmarks/entailment.py --seeds 2
 
-Prints Markdown tables: the accuracy on the test split of classifiers that see words alone, of
-linear probes on the frozen encoder, and of LoRA and full fine-tuning, with rows, lengths,
-seconds and the machine. A probe's features and its regularisation are chosen on validation.
+Prints Markdown tables with the test accuracy of classifiers that see only words, of linear probes
+on the frozen encoder, and of LoRA and full fine-tuning; also the number of rows, their lengths, the
+seconds and the machine. The features and the regularisation of a probe are chosen on validation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def targets(rows: Rows) -> np.ndarray:
 
 
 def probe(features: dict[str, Any], splits: Splits) -> float:
-    """Test accuracy of logistic regression; its strength is chosen on validation."""
+    """Test accuracy of logistic regression; its regularisation is chosen on validation."""
     fitted = []
     for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
         classifier = make_pipeline(
@@ -66,7 +66,7 @@ def probe(features: dict[str, Any], splits: Splits) -> float:
     return float(best.score(features["test"], targets(splits["test"])))
 
 
-# --- what words alone give away
+# --- baselines that see only words
 
 
 def bag_of_words(splits: Splits, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def bag_of_words(splits: Splits, columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def overlap(splits: Splits) -> dict[str, Any]:
-    """How the words of the two sentences overlap, and how long they are."""
+    """Word overlap of the two sentences, and their lengths."""
 
     def measures(row: dict[str, str]) -> list[float]:
         premise, hypothesis = (
@@ -103,12 +103,15 @@ def overlap(splits: Splits) -> dict[str, Any]:
     return {name: np.array([measures(row) for row in rows]) for name, rows in splits.items()}
 
 
-# --- what the frozen encoder knows
+# --- linear probes of the frozen encoder
 
 
 @torch.inference_mode()
 def encode(rows: Rows, encoder: Any, tokenizer: Any) -> dict[str, np.ndarray]:
-    """Features of every row: [CLS], mean and pooler of the pair; [u, v, |u-v|, u*v] apart."""
+    """Features of every row.
+
+    [CLS], mean and pooler of the pair; [u, v, |u-v|, u*v] of its sentences encoded separately.
+    """
 
     def states(*texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         parts = []
@@ -129,13 +132,13 @@ def encode(rows: Rows, encoder: Any, tokenizer: Any) -> dict[str, np.ndarray]:
         "[CLS] of the pair": cls.numpy(),
         "mean over the pair": average.numpy(),
         "pooler of the pair": pooled.numpy(),
-        "[u, v, \\|u−v\\|, u·v], encoded apart": torch.cat(
+        "[u, v, \\|u−v\\|, u·v], sentences encoded separately": torch.cat(
             [u, v, (u - v).abs(), u * v], dim=1
         ).numpy(),
     }
 
 
-# --- what fine-tuning learns
+# --- fine-tuning
 
 
 def batches(rows: Rows, size: int, order: list[int]) -> Iterator[Rows]:
@@ -156,7 +159,7 @@ def collate(rows: Rows, tokenizer: Any) -> Any:
 
 @torch.inference_mode()
 def correct(model: Any, rows: Rows, tokenizer: Any) -> np.ndarray:
-    """Which rows the model labels rightly."""
+    """Which rows the model classifies correctly."""
     model.eval()
     hits = []
     for chunk in batches(rows, 128, list(range(len(rows)))):
@@ -168,7 +171,7 @@ def correct(model: Any, rows: Rows, tokenizer: Any) -> np.ndarray:
 def finetune(
     splits: Splits, method: str, lr: float, epochs: int, seed: int, bf16: bool
 ) -> tuple[np.ndarray, float]:
-    """Which test rows are right after the last epoch, and the seconds that training took."""
+    """(which test rows are classified correctly after the last epoch, seconds of training)."""
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
     model: Any = AutoModelForSequenceClassification.from_pretrained(encoder_folder(), num_labels=2)
@@ -219,7 +222,7 @@ def percent(share: float) -> str:
 
 
 def processor() -> str:
-    """The processor's model name, where the system tells it."""
+    """The processor's model name, where the system reports it."""
     listing = Path("/proc/cpuinfo")
     if listing.exists():
         for line in listing.read_text().splitlines():
@@ -245,7 +248,7 @@ def main() -> None:
         len(tokenizer(row["premise"], row["hypothesis"])["input_ids"]) for row in splits["train"]
     ]
     table(
-        ["rows (train / validation / test)", "word pieces of a pair: mean, most"],
+        ["rows (train / validation / test)", "word pieces per pair: mean, maximum"],
         [
             [
                 " / ".join(f"{len(rows):,}" for rows in splits.values()),

@@ -1,10 +1,10 @@
-"""The memory that a million rows take: looked at, and trained on.
+"""The memory that a million rows need: to describe them, and to train on them.
 
     python benchmarks/million_rows.py [--rows 1000000]
 
-Writes a table of the user's own in each format, and runs `iwlora tasks show` and `iwlora train`
-on it as a user would: with `task.max_train`, and with every row encoded and a few steps of
-training. Prints the peak resident memory of each command's process.
+Writes a file in each format and runs `iwlora tasks show` and `iwlora train` on it as a user would:
+with `task.max_train`, and with every row encoded and a few steps of training. Prints the peak
+resident memory of each command's process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def rows(count: int) -> Iterator[dict[str, str]]:
 
 
 def write(path: Path, count: int) -> None:
-    """Write the rows in the format that the ending says."""
+    """Write the rows in the format of the file's ending."""
     if path.suffix == ".parquet":
         import pyarrow
         from pyarrow import parquet
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_000_000)
     count = parser.parse_args().rows
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    too_much = False
+    over_limit = False
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.yaml"
         for ending in ("csv", "jsonl", "parquet"):
@@ -89,7 +89,7 @@ def main() -> int:
                 commands |= {"train, 320 rows": few, "train, all encoded": every}
             for name, command in commands.items():
                 seconds, memory = measure(command)
-                too_much |= memory > LIMIT
+                over_limit |= memory > LIMIT
                 size = file.stat().st_size / 2**20
                 print(
                     f"{ending:<8} {size:>4.0f} MiB  {name:<19} {memory / 2**30:.2f} GiB"
@@ -97,7 +97,7 @@ def main() -> int:
                     flush=True,
                 )
             file.unlink()
-    return int(too_much)
+    return int(over_limit)
 
 
 if __name__ == "__main__":
