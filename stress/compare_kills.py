@@ -1,9 +1,9 @@
-"""Kill a comparison at random moments and ask whether its summary is that of one left alone.
+"""Kill a comparison at random moments: does its summary equal that of one left alone?
 
     python stress/compare_kills.py recipes/compare/rte.yaml --kills 20 \\
         task.data_dir=FOLDER task.max_train=64 train.epochs=1 train.max_length=16
 
-Every other kill takes the comparison alone and leaves its run behind; the others take both.
+Every other kill hits the comparison alone and leaves its run working; the others hit both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIMES = ("train_seconds", "measure_seconds", "examples_per_second", "peak_memory
 
 
 def start(recipe: str, out: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
-    """The command of a user, in a process group of its own."""
+    """Start the command of a user in a process group of its own."""
     command = [sys.executable, "-m", "iwlora", "compare", recipe, *overrides, "--out", str(out)]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -34,25 +34,25 @@ def start(recipe: str, out: Path, overrides: list[str]) -> subprocess.Popen[byte
 
 
 def without_times(value: Any) -> Any:
-    """A summary without what differs between two runs that are the same, times and remarks of
-    resumed runs."""
+    """A summary without what differs between two equal runs: times and remarks on resumed runs."""
     if isinstance(value, dict):
         kept = {key: v for key, v in value.items() if key not in (*TIMES, "remarks")}
         return {key: without_times(v) for key, v in kept.items()}
     return [without_times(v) for v in value] if isinstance(value, list) else value
 
 
-def summary(out: Path) -> Any:
-    """What a comparison ended with."""
-    return without_times(json.loads((out / "summary.json").read_text(encoding="utf-8")))
+def read_summary(comparison: Path) -> Any:
+    """What a comparison ended with, without times."""
+    return without_times(json.loads((comparison / "summary.json").read_text(encoding="utf-8")))
 
 
-def killed(
-    recipe: str, root: Path, overrides: list[str], kills: int, within: float
+def killed_comparisons(
+    recipe: str, root: Path, overrides: list[str], kills: int, max_seconds: float
 ) -> Iterator[Path]:
-    """Kill the comparison ``kills`` times before its end; yields the folder of each that ended.
+    """Kill a comparison ``kills`` times, each time within ``max_seconds`` of its start.
 
-    One that ends before its kill makes way for another, from the start.
+    One that ends before its next kill is followed by a new one, from the start. Yields the folder
+    of each comparison, after its end.
     """
     random.seed(0)
     done = 0
@@ -60,7 +60,7 @@ def killed(
         out = root / str(number)
         while (process := start(recipe, out, overrides)) and done < kills:
             try:
-                code = process.wait(random.uniform(0.2, within))
+                code = process.wait(random.uniform(0.2, max_seconds))
             except subprocess.TimeoutExpired:
                 if done % 2:
                     os.kill(process.pid, signal.SIGKILL)
@@ -84,19 +84,20 @@ def main() -> int:
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--kills", type=int, default=20)
-    given = parser.parse_intermixed_args()
+    arguments = parser.parse_intermixed_args()
+    recipe, overrides = arguments.recipe, arguments.overrides
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        began = time.monotonic()
-        if start(given.recipe, root / "alone", given.overrides).wait() != 0:
-            raise SystemExit("the comparison fails even when it is left alone")
-        seconds = time.monotonic() - began
-        alone = summary(root / "alone")
+        started = time.monotonic()
+        if start(recipe, root / "alone", overrides).wait() != 0:
+            raise SystemExit("the comparison fails even if it is left alone")
+        seconds = time.monotonic() - started
+        expected = read_summary(root / "alone")
         runs = len([*(root / "alone").rglob("result.json")])
-        ends = [*killed(given.recipe, root, given.overrides, given.kills, seconds / 2)]
-        same = all(summary(out) == alone for out in ends)
-    print(f"left alone: {runs} runs in {seconds:.0f} s; then killed {given.kills} times before an")
-    print(f"end and started again, until {len(ends)} such comparisons had ended")
+        ended = [*killed_comparisons(recipe, root, overrides, arguments.kills, seconds / 2)]
+        same = all(read_summary(out) == expected for out in ended)
+    print(f"left alone: {runs} runs in {seconds:.0f} s; then killed {arguments.kills} times")
+    print(f"and started again, until {len(ended)} such comparisons had ended")
     print("the summaries are the same" if same else "the summaries DIFFER")
     return 0 if same else 1
 

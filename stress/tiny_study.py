@@ -1,54 +1,85 @@
-"""A model of two small blocks and a task that it learns in seconds, for studies of many runs."""
+"""A tiny model and a task that it learns in seconds, for the stress scripts and the tests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModel, BertTokenizerFast
+WORDS = (
+    "the a every no some dog cat man woman child sees hears likes was seen by not and who that "
+    "runs sleeps good bad film great awful it is very old new red small . , ?"
+).split()
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+VOCABULARY = [*SPECIAL_TOKENS, *WORDS, *LETTERS[1:], *(f"##{letter}" for letter in LETTERS)]
 
-from iwlora.methods import METHODS
-from iwlora.methods.tiny_models import tiny_config
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a film it is very old new good great bad awful , .".split()
+def save_model(
+    folder: Path,
+    architecture: str = "bert",
+    seed: int = 0,
+    vocabulary: Sequence[str] = VOCABULARY,
+    **config: Any,
+) -> Path:
+    """Save a model of two blocks of 16 units, and its tokenizer.
 
+    Args:
+        folder: Where ``from_pretrained`` will load it from; created.
+        architecture: A model type of transformers.
+        seed: Of its random weights.
+        vocabulary: The word pieces of its tokenizer.
+        config: Fields of its configuration, such as ``hidden_dropout_prob``.
 
-def save_model(folder: Path) -> Path:
-    """A BERT of 16 units, with a tokenizer of a few words, as ``from_pretrained`` loads it."""
+    Returns:
+        The folder.
+    """
+    import torch
+    from transformers import AutoModel, BertTokenizerFast
+
+    from iwlora.methods.tiny_models import tiny_config
+
     folder.mkdir(parents=True, exist_ok=True)
+    model_config = tiny_config(architecture, vocab_size=len(vocabulary))
+    model_config.update(config)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        AutoModel.from_config(tiny_config("bert", len(WORDS))).save_pretrained(folder)
-    words = folder / "vocab.txt"
-    words.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
-    BertTokenizerFast(str(words), model_max_length=64).save_pretrained(folder)
+        torch.manual_seed(seed)
+        AutoModel.from_config(model_config).save_pretrained(folder)
+    file = folder / "vocab.txt"
+    file.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    BertTokenizerFast(str(file), model_max_length=64).save_pretrained(folder)
     return folder
 
 
-def rows(count: int) -> str:
-    """``count`` reviews as CSV; every other one is good."""
-    words = ("bad", "good", "awful", "great")
-    lines = [f"it is a {'very ' * (row % 3)}{words[row % 4]} film" for row in range(count)]
-    told = [f"{line},{'pos' if row % 2 else 'neg'}" for row, line in enumerate(lines)]
-    return "\n".join(["text,mood", *told]) + "\n"
-
-
 def save_task(folder: Path, train: int = 32, validation: int = 16) -> dict[str, str]:
-    """The ``task:`` part of a recipe, its files written into the folder."""
+    """Write films' reviews as CSV files; returns the ``task:`` part of a recipe."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"train": folder / "train.csv", "validation": folder / "validation.csv"}
-    for (split, file), count in zip(files.items(), (train, validation), strict=True):
-        file.write_text(rows(count), encoding="utf-8")
-        files[split] = file
-    return {**{split: str(file) for split, file in files.items()}, "text": "text", "label": "mood"}
+    task = {"text": "text", "label": "mood"}
+    for split, count in (("train", train), ("validation", validation)):
+        file = folder / f"{split}.csv"
+        file.write_text(_reviews(count), encoding="utf-8")
+        task[split] = str(file)
+    return task
 
 
-def settings(model: Path, task: Mapping[str, str], method: str = "lora") -> dict[str, Any]:
-    """A recipe of two optimizer steps."""
-    knob = METHODS[method].size_knob
-    size = {knob: 2} if knob else {}
-    train = {"epochs": 1, "lr": 5e-3, "batch_size": 16, "max_length": 32}
-    options = {"name": method, **size}
-    return {"model": str(model), "task": dict(task), "method": options, "train": train}
+def _reviews(count: int) -> str:
+    """``count`` rows; every other one is positive."""
+    adjectives = ("bad", "good", "awful", "great")
+    lines = ["text,mood"]
+    for row in range(count):
+        text = f"it is a {'very ' * (row % 3)}{adjectives[row % 4]} film"
+        lines.append(f"{text},{'pos' if row % 2 else 'neg'}")
+    return "\n".join(lines) + "\n"
+
+
+def run_settings(model: Path, task: Mapping[str, str], method: str = "lora") -> dict[str, Any]:
+    """The settings of a run of two optimizer steps."""
+    from iwlora.methods import METHODS
+
+    size = {METHODS[method].size_knob: 2} if METHODS[method].size_knob else {}
+    return {
+        "model": str(model),
+        "task": dict(task),
+        "method": {"name": method, **size},
+        "train": {"epochs": 1, "lr": 5e-3, "batch_size": 16, "max_length": 32},
+    }

@@ -85,8 +85,8 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-class Here:
-    """A process that is none: the command is carried out in this one when it is started."""
+class InProcessRun:
+    """Stands for ``subprocess.Popen``: the command runs in this process when it is started."""
 
     started: list[list[str]]
 
@@ -94,10 +94,10 @@ class Here:
         assert command[1:3] == ["-m", "iwlora"]
         self.started.append(command[3:])
         self.pid = os.getpid()
-        words = io.StringIO()
-        with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             self.code = main(command[3:])
-        stdout.write(words.getvalue().encode())
+        stdout.write(output.getvalue().encode())
 
     def wait(self, timeout: float | None = None) -> int:
         return self.code
@@ -109,10 +109,10 @@ class Here:
         raise AssertionError("it has ended already")
 
 
-def carry_out_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Let a comparison carry out its runs in this process: quicker. Returns what it starts."""
+def execute_in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let comparisons execute their runs in this process: quicker. Returns their commands."""
     started: list[list[str]] = []
-    process = type("Here", (Here,), {"started": started})
+    process = type("InProcessRun", (InProcessRun,), {"started": started})
     monkeypatch.setattr("iwlora.compare.execute.local.LocalExecutor._fork", lambda *_: None)
     monkeypatch.setattr("iwlora.compare.execute.local.subprocess.Popen", process)
     return started

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,18 +13,13 @@ from typing import Any
 
 import pytest
 
+from tiny_study import VOCABULARY, WORDS
+from tiny_study import save_model as save_tiny
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Tests run side by side; tiny models gain nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-WORDS = (
-    "the a every no some dog cat man woman child sees hears likes was seen by not and who that "
-    "runs sleeps good bad film great awful it is very old new red small . , ?"
-).split()
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-VOCABULARY = [*SPECIAL, *WORDS, *LETTERS[1:], *(f"##{letter}" for letter in LETTERS)]
 
 
 def pytest_collection_finish() -> None:
@@ -70,21 +64,6 @@ def tiny_config(architecture: str) -> Any:
     return tiny_models.tiny_config(architecture, vocab_size=len(VOCABULARY))
 
 
-def save_tiny(folder: Path, architecture: str, seed: int = 0) -> Path:
-    """Save a tiny model and a word-piece tokenizer, as a folder that from_pretrained loads."""
-    import torch
-    from transformers import AutoModel, BertTokenizerFast
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        AutoModel.from_config(tiny_config(architecture)).save_pretrained(folder)
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    BertTokenizerFast(str(vocabulary), model_max_length=64).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny BERT."""
@@ -122,8 +101,5 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def with_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT that draws random numbers in every training step."""
-    folder = save_tiny(tmp_path_factory.mktemp("models") / "dropout", "bert")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return folder
+    folder = tmp_path_factory.mktemp("models") / "dropout"
+    return save_tiny(folder, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)

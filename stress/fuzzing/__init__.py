@@ -1,1 +1,1 @@
-"""Inputs of every kind that a hand would not think of, and what the command line does with them."""
+"""Random inputs for the command line, and the judge of how it handles them."""

@@ -1,4 +1,4 @@
-"""Data files: tables of every format, official layouts, and rows to predict."""
+"""Strategies for data files: tables of every format, official layouts, rows to predict."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ cells = st.one_of(
 
 @st.composite
 def nearly_good(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Rows that a tiny model could learn, but for a cell or two."""
+    """Rows that a tiny model could learn, except for a cell or two."""
     moods = ("pos", "neg")
     rows: list[dict[str, Any]] = [
         {"text": draw(good), "mood": moods[number % 2]}
@@ -63,31 +63,31 @@ def nearly_good(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @st.composite
 def records(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Rows of two or three columns; each row is like the others, or as it likes."""
+    """Rows of one to three columns; the last row may have other columns."""
     if draw(st.integers(0, 2)):
         return draw(nearly_good())
     columns = draw(st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=3, unique=True))
     if draw(st.booleans()):
         columns = ["text", "mood"]
-    of = {name: draw(st.sampled_from([good, cells, plain, turns, spans])) for name in columns}
-    if "mood" in of and draw(st.booleans()):
-        of["mood"] = st.sampled_from(["pos", "neg"])
+    strategies = [good, cells, plain, turns, spans]
+    column_cells = {name: draw(st.sampled_from(strategies)) for name in columns}
+    if "mood" in column_cells and draw(st.booleans()):
+        column_cells["mood"] = st.sampled_from(["pos", "neg"])
     count = draw(st.integers(0, 14))
-    rows = [{name: draw(one) for name, one in of.items()} for _ in range(count)]
+    rows = [{name: draw(cell) for name, cell in column_cells.items()} for _ in range(count)]
     if rows and draw(st.integers(0, 5)) == 0:
         rows[-1] = draw(st.dictionaries(st.sampled_from(COLUMNS), cells, max_size=3))
     return rows
 
 
 def delimited(rows: list[dict[str, Any]], delimiter: str) -> bytes:
-    """CSV or TSV; what is no text stands as JSON."""
+    """CSV or TSV; values that are not text are written as JSON."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     writer = csv.writer(text, delimiter=delimiter, quoting=quoting, escapechar="\\")
-    for cells in (names, *([row.get(name) for name in names] for row in rows)):
-        told = (one if isinstance(one, str) else json.dumps(one) for one in cells)
-        writer.writerow(list(told))
+    for line in (names, *([row.get(name) for name in names] for row in rows)):
+        writer.writerow([cell if isinstance(cell, str) else json.dumps(cell) for cell in line])
     return encoded(text.getvalue())
 
 
@@ -96,7 +96,7 @@ def json_lines(rows: list[dict[str, Any]]) -> bytes:
 
 
 def columnar(rows: list[dict[str, Any]]) -> bytes:
-    """Parquet, of the values as they are where it has a type for them, else as text."""
+    """Parquet; the values become text if it has no type for them."""
     try:
         return _parquet(rows)
     except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError, TypeError):
@@ -109,25 +109,25 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     return sink.getvalue()
 
 
-def _in_another_way(whole: bytes, encoding: str) -> bytes:
+def _reencode(whole: bytes, encoding: str) -> bytes:
     return whole.decode("utf-8", "replace").encode(encoding, "replace")
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[str, bytes]:
-    """(ending, bytes) of a file of rows, often spoiled."""
+    """(file ending, bytes) of a file of rows, often damaged."""
     rows = draw(records())
     ending = draw(st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".parquet"]))
     if ending in (".csv", ".tsv"):
         whole = delimited(rows, "," if ending == ".csv" else "\t")
     else:
         whole = columnar(rows) if ending == ".parquet" else json_lines(rows)
-    kind = draw(st.integers(0, 15))
-    if kind < 3:
+    damage = draw(st.integers(0, 15))
+    if damage < 3:
         whole = draw(spoiled(whole))
-    elif kind == 3:
-        whole = _in_another_way(whole, draw(st.sampled_from(["utf-16", "cp500"])))
-    elif kind == 4:
+    elif damage == 3:
+        whole = _reencode(whole, draw(st.sampled_from(["utf-16", "cp500"])))
+    elif damage == 4:
         whole = draw(rubbish)
     if draw(st.integers(0, 20)) == 0:
         ending = draw(st.sampled_from(["", ".xlsx", ".csv.gz", ".CSV", ".pkl", ".txt", ".arrow"]))
@@ -136,28 +136,29 @@ def tables(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @st.composite
 def files(draw: st.DrawFn) -> Input:
-    """A look at a task in files, or the start of a training on them."""
+    """``iwlora tasks show`` or ``iwlora train`` on data files."""
     ending, whole = draw(tables())
-    made: dict[str, bytes | None] = {f"d{ending}": whole}
-    given = [f"task.train={WORK}/d{ending}"]
+    files: dict[str, bytes | None] = {f"d{ending}": whole}
+    overrides = [f"task.train={WORK}/d{ending}"]
     if draw(st.integers(0, 3)) == 0:
-        other, more = draw(tables())
-        made[f"v{other}"] = more
-        given.append(f"task.{draw(st.sampled_from(['validation', 'test']))}={WORK}/v{other}")
+        other_ending, other = draw(tables())
+        files[f"v{other_ending}"] = other
+        split = draw(st.sampled_from(["validation", "test"]))
+        overrides.append(f"task.{split}={WORK}/v{other_ending}")
     if draw(st.booleans()):
-        given += ["task.text=text", "task.label=mood"]
+        overrides += ["task.text=text", "task.label=mood"]
     elif draw(st.integers(0, 3)) == 0:
-        given.append(f"task.kind={draw(st.sampled_from(sorted(KINDS)))}")
-    given.append(f"train.max_length={draw(st.sampled_from([32, 32, 3, 64]))}")
+        overrides.append(f"task.kind={draw(st.sampled_from(sorted(KINDS)))}")
+    overrides.append(f"train.max_length={draw(st.sampled_from([32, 32, 3, 64]))}")
     if draw(st.integers(0, 5)):
-        return Input(("tasks", "show", "--model", MODEL, *given), made)
+        return Input(("tasks", "show", "--model", MODEL, *overrides), files)
     recipe = f"model: {MODEL}\nmethod: {{name: lora, rank: 2}}\ntask: {{}}\n"
-    made["r.yaml"] = encoded(recipe + "train: {epochs: 1, batch_size: 4}\n")
-    return Input(("train", f"{WORK}/r.yaml", *given, "--out", f"{WORK}/out"), made)
+    files["r.yaml"] = encoded(recipe + "train: {epochs: 1, batch_size: 4}\n")
+    return Input(("train", f"{WORK}/r.yaml", *overrides, "--out", f"{WORK}/out"), files)
 
 
 def _rows_of(task: Any) -> bytes:
-    """Four rows of a GLUE file as it should be."""
+    """A valid GLUE file of four rows."""
     header = task.header or tuple(dict.fromkeys(["index", *task.columns]))
     lines = [] if task.header else ["\t".join(header)]
     for row in range(4):
@@ -168,7 +169,7 @@ def _rows_of(task: Any) -> bytes:
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Input:
-    """A folder in the official layout of a task, with files that may be spoiled or not there."""
+    """A folder in the official layout of a task, with files that may be damaged or missing."""
     source = draw(st.sampled_from(["glue", "glue", "superglue", "squad", "xsum"]))
     good: dict[str, bytes] = {}
     if source == "glue":
@@ -180,32 +181,32 @@ def layouts(draw: st.DrawFn) -> Input:
         fields = task.fields or task.text
         rows = [dict.fromkeys(fields, "a film") | {"label": code} for code in task.codes]
         for row in rows:
-            row |= {one: draw(cells) for one in fields if draw(st.integers(0, 9)) == 0}
+            row |= {field: draw(cells) for field in fields if draw(st.integers(0, 9)) == 0}
         good = {f"{task.folder}/{file}": json_lines(rows) for file in SUPERGLUE_FILES.values()}
     elif source == "squad":
         name = draw(st.sampled_from(sorted(SQUAD)))
         answers = [{"text": "film", "answer_start": draw(st.one_of(st.just(2), plain))}]
-        one = {"id": "1", "question": "what", "answers": answers}
-        one |= draw(st.dictionaries(st.sampled_from(["id", "question", "answers"]), values))
-        whole = {"data": [{"paragraphs": [{"context": "a film", "qas": [one]}]}]}
+        question = {"id": "1", "question": "what", "answers": answers}
+        question |= draw(st.dictionaries(st.sampled_from(["id", "question", "answers"]), values))
+        whole = {"data": [{"paragraphs": [{"context": "a film", "qas": [question]}]}]}
         good = {file: encoded(json.dumps(whole)) for file in SQUAD[name].files.values()}
     else:
         name = "xsum"
         listed = draw(st.one_of(st.lists(st.text(max_size=9), max_size=3), values))
         whole = dict.fromkeys(("train", "validation", "test"), listed)
         good = {XSUM_SPLIT: encoded(json.dumps(whole))}
-    made: dict[str, bytes | None] = {}
+    files: dict[str, bytes | None] = {}
     for file, content in good.items():
-        kind = draw(st.integers(0, 9))
-        if kind:
-            made[f"g/{file}"] = content if kind < 4 else draw(spoiled(content))
-    given = (f"task.data_dir={WORK}/g", "train.max_length=64")
-    return Input(("tasks", "show", "--model", MODEL, "--task", name, *given), made)
+        damage = draw(st.integers(0, 9))
+        if damage:
+            files[f"g/{file}"] = content if damage < 4 else draw(spoiled(content))
+    overrides = (f"task.data_dir={WORK}/g", "train.max_length=64")
+    return Input(("tasks", "show", "--model", MODEL, "--task", name, *overrides), files)
 
 
 @st.composite
 def questions(draw: st.DrawFn) -> Input:
-    """Rows for a finished run to answer."""
+    """Rows for ``iwlora predict`` with a finished run."""
     ending, whole = draw(tables())
     out = draw(st.sampled_from([".csv", ".csv", ".jsonl", ".xlsx", "", "/", f"/d{ending}"]))
     arguments = ("predict", f"{KEEP}/run", "--input", f"{WORK}/d{ending}")

@@ -1,4 +1,4 @@
-"""The good results that no input may harm: finished runs, a comparison, what it was made of."""
+"""The good results that no input may harm: finished runs and a comparison, with their data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iwlora.training.run import train
 
 
 def make(root: Path) -> None:
-    """Into ``root``: ``model``, and in ``keep`` the data, two runs and a comparison of two arms."""
+    """Write into ``root`` a ``model``, and into ``keep`` the data, two runs and a comparison."""
     tiny_study.save_model(root / "model")
     keep = root / "keep"
     tiny_study.save_task(keep / "task")

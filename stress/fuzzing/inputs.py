@@ -1,4 +1,4 @@
-"""What an input is, and the values that spoil one."""
+"""What an input is, and strategies for values and bytes that damage one."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from typing import Any
 from hypothesis import strategies as st
 
 WORK, KEEP, MODEL = "{work}", "{keep}", "{model}"
-"""Stand for a folder of the input's own, for that of the good results, and for a small model."""
+"""Placeholders for the input's own folder, the folder of the good results, and a small model."""
 
 Edits = tuple[tuple[tuple[str | int, ...], Any], ...]
 
 
 @dataclass(frozen=True)
 class Input:
-    """One command and the files that it meets: plain data, so that a seed tells all of it.
+    """One command and its files: plain data, so that a seed determines all of it.
 
-    ``copies`` are good results that are copied below the input's folder, {place: which}, to be
-    spoiled: ``files`` are written, or removed where they are None, ``cuts`` keep a part of a file
-    and put something behind it, ``edits`` change fields of JSON, ``links`` are made last.
-    ``trains`` lets an accepted run train; the others are stopped where training would begin.
+    Args:
+        arguments: Those of ``iwlora``.
+        files: Content that is written; a file whose content is None is removed.
+        copies: {folder: good result}: results that are copied into the input's folder and then
+            damaged by the other fields.
+        cuts: Keep this part of a file, and append these bytes.
+        edits: Set these fields of a JSON or YAML file.
+        links: {path: target}: symbolic links, which are created last.
+        trains: Whether an accepted run trains; the others are stopped where training would begin.
     """
 
     arguments: tuple[str, ...]
@@ -34,7 +39,7 @@ class Input:
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8, and lone surrogates as what UTF-8 forbids."""
+    """UTF-8; lone surrogates become the bytes that UTF-8 forbids."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -119,10 +124,10 @@ cuts = st.tuples(st.floats(0, 1), rubbish)
 
 @st.composite
 def spoiled(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Bytes with a few places overwritten, removed, doubled or filled with something else."""
+    """Bytes of which a few parts are removed, doubled or replaced."""
     for _ in range(draw(st.integers(0, 3))):
-        at = draw(st.integers(0, len(whole)))
-        to = draw(st.integers(at, min(len(whole), at + 40)))
-        middle = draw(st.one_of(st.just(b""), rubbish, st.just(whole[at:to] * 2)))
-        whole = whole[:at] + middle + whole[to:]
+        start = draw(st.integers(0, len(whole)))
+        end = draw(st.integers(start, min(len(whole), start + 40)))
+        middle = draw(st.one_of(st.just(b""), rubbish, st.just(whole[start:end] * 2)))
+        whole = whole[:start] + middle + whole[end:]
     return whole

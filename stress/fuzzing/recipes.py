@@ -1,4 +1,4 @@
-"""Recipes of runs and comparisons, overrides, and YAML that unfolds into more than it seems."""
+"""Strategies for recipes of runs and comparisons, overrides, and YAML that unfolds hugely."""
 
 from __future__ import annotations
 
@@ -42,38 +42,40 @@ parts = st.one_of(st.integers(1, 64), st.floats(0, 1), st.booleans())
 
 @st.composite
 def changes(draw: st.DrawFn) -> tuple[tuple[str, ...], Any]:
-    """A field of a recipe, or one that there is not, and a value for it."""
-    place = draw(st.sampled_from(FIELDS))
+    """A field of a recipe, which may not exist, and a value for it."""
+    keys = draw(st.sampled_from(FIELDS))
     if draw(st.integers(0, 9)) == 0:
-        place = (*place[:-1], draw(st.text(min_size=1, max_size=8)))
-    sensible = SENSIBLE.get(place, parts)
-    return place, draw(st.one_of(sensible, sensible, sensible, numbers, values))
+        keys = (*keys[:-1], draw(st.text(min_size=1, max_size=8)))
+    sensible = SENSIBLE.get(keys, parts)
+    return keys, draw(st.one_of(sensible, sensible, sensible, numbers, values))
 
 
-def changed(settings: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """The settings with another value at a place, which is made where there is none."""
-    if not place:
+def changed(settings: Any, keys: tuple[Any, ...], value: Any) -> Any:
+    """The settings with another value under these keys, which are created if they are missing."""
+    if not keys:
         return value
-    if isinstance(settings, list) and isinstance(place[0], int) and settings:
-        at = place[0] % len(settings)
-        return [*settings[:at], changed(settings[at], place[1:], value), *settings[at + 1 :]]
+    key, *rest = keys
+    if isinstance(settings, list) and isinstance(key, int) and settings:
+        index = key % len(settings)
+        item = changed(settings[index], tuple(rest), value)
+        return [*settings[:index], item, *settings[index + 1 :]]
     inner = settings if isinstance(settings, dict) else {}
-    return {**inner, place[0]: changed(inner.get(place[0]), place[1:], value)}
+    return {**inner, key: changed(inner.get(key), tuple(rest), value)}
 
 
 @st.composite
 def written(draw: st.DrawFn, settings: Any) -> bytes:
-    """Settings as YAML, now and then spoiled."""
+    """Settings as YAML, sometimes damaged."""
     text = encoded(to_yaml(settings))
     return draw(spoiled(text)) if draw(st.integers(0, 4)) == 0 else text
 
 
 @st.composite
 def runs(draw: st.DrawFn) -> Input:
-    """``iwlora train`` with a recipe of a few strange fields."""
+    """``iwlora train`` with up to three random fields in its recipe."""
     settings: Any = BASE
-    for place, value in draw(st.lists(changes(), max_size=3)):
-        settings = changed(settings, place, value)
+    for keys, value in draw(st.lists(changes(), max_size=3)):
+        settings = changed(settings, keys, value)
     out = draw(st.sampled_from([OUT, OUT, OUT, f"{KEEP}/run", f"{KEEP}/comparison", KEEP]))
     recipe = draw(written(settings))
     trains = draw(st.integers(0, 24)) == 0 and out == OUT
@@ -83,7 +85,7 @@ def runs(draw: st.DrawFn) -> Input:
 ARMS = st.one_of(
     st.sampled_from(sorted(METHODS)),
     st.builds(
-        lambda name, place, value: {"name": name, place: value},
+        lambda name, key, value: {"name": name, key: value},
         st.sampled_from(sorted(METHODS)),
         st.sampled_from(["label", "train", "search", "rank", "seed", "model", "bottleneck"]),
         values,
@@ -94,7 +96,7 @@ ARMS = st.one_of(
 
 @st.composite
 def comparisons(draw: st.DrawFn) -> Input:
-    """``iwlora compare`` with methods, seeds, a search and controls that may be strange."""
+    """``iwlora compare`` with random methods, seeds, search and controls."""
     base = {key: value for key, value in BASE.items() if key != "method"}
     settings: Any = {**base, "methods": ["lora"], "unequal_budgets": True}
     settings["methods"] = draw(st.one_of(st.lists(ARMS, min_size=1, max_size=3), values))
@@ -106,9 +108,9 @@ def comparisons(draw: st.DrawFn) -> Input:
         settings["search"] = draw(st.one_of(rates, values))
     if draw(st.integers(0, 3)) == 0:
         settings["controls"] = draw(st.one_of(st.booleans(), values))
-    for place, value in draw(st.lists(changes(), max_size=1)):
-        if place[0] != "method":
-            settings = changed(settings, place, value)
+    for keys, value in draw(st.lists(changes(), max_size=1)):
+        if keys[0] != "method":
+            settings = changed(settings, keys, value)
     out = draw(st.sampled_from([OUT, OUT, f"{KEEP}/comparison", f"{KEEP}/run"]))
     recipe = draw(written(settings))
     more = draw(st.sampled_from([(), (), ("--jobs", "0"), ("--jobs", "-3"), ("--jobs", "99999")]))
@@ -117,17 +119,17 @@ def comparisons(draw: st.DrawFn) -> Input:
 
 @st.composite
 def overrides(draw: st.DrawFn) -> Input:
-    """``key=value`` of any kind behind a good recipe."""
-    given = []
+    """Random ``key=value`` settings after a valid recipe."""
+    texts = []
     for _ in range(draw(st.integers(1, 3))):
-        place, value = draw(changes())
-        key = ".".join(map(str, place))
-        plainly = to_yaml(value).removesuffix("...\n").strip()
-        told = draw(st.text()) if draw(st.integers(0, 5)) == 0 else plainly
-        forms = (*[f"{key}={told}"] * 6, f"{key}{told}", f"{key}.x={told}")
-        given.append(draw(st.sampled_from(forms)))
-    # An argument holds no NUL; what is no UTF-8 arrives as lone surrogates.
-    safe = tuple(one.replace("\0", "") for one in given)
+        keys, value = draw(changes())
+        key = ".".join(map(str, keys))
+        as_yaml = to_yaml(value).removesuffix("...\n").strip()
+        text = draw(st.text()) if draw(st.integers(0, 5)) == 0 else as_yaml
+        forms = (*[f"{key}={text}"] * 6, f"{key}{text}", f"{key}.x={text}")
+        texts.append(draw(st.sampled_from(forms)))
+    # An argument has no NUL; bytes that are not UTF-8 arrive as lone surrogates.
+    safe = tuple(text.replace("\0", "") for text in texts)
     command = draw(st.sampled_from(["train", "train", "compare", "measure", "show"]))
     recipe = encoded(to_yaml(BASE))
     plan = {key: value for key, value in BASE.items() if key != "method"} | {"methods": ["lora"]}
@@ -146,37 +148,37 @@ def _task() -> list[str]:
 
 @st.composite
 def bombs(draw: st.DrawFn) -> Input:
-    """Aliases of aliases, endless ones, deep nesting, numbers of thousands of digits."""
+    """YAML with aliases of aliases, endless ones, deep nesting, numbers of thousands of digits."""
     width, depth = draw(st.integers(2, 12)), draw(st.integers(2, 40))
-    kind = draw(st.sampled_from(["list", "mapping", "endless", "deep", "braces", "int", "keys"]))
+    form = draw(st.sampled_from(["list", "mapping", "endless", "deep", "braces", "int", "keys"]))
     key = draw(st.sampled_from(["model", "task", "method", "train", "methods", "seeds", "sources"]))
-    if kind in ("list", "mapping"):
-        lines = ["a0: &a0 [x, x]" if kind == "list" else "a0: &a0 {k: x}"]
+    if form in ("list", "mapping"):
+        lines = ["a0: &a0 [x, x]" if form == "list" else "a0: &a0 {k: x}"]
         for level in range(1, depth):
-            if kind == "list":
+            if form == "list":
                 inner = f"[{', '.join([f'*a{level - 1}'] * width)}]"
             else:
                 inner = f"{{{', '.join(f'k{i}: *a{level - 1}' for i in range(width))}}}"
             lines.append(f"a{level}: &a{level} {inner}")
         bomb = "\n".join([*lines, f"{key}: *a{depth - 1}"])
-    elif kind == "endless":
+    elif form == "endless":
         bomb = draw(st.sampled_from([f"{key}: &a [*a]", f"{key}: &a {{b: *a}}", "&a [*a]"]))
-    elif kind == "deep":
+    elif form == "deep":
         bomb = "\n".join(f"{' ' * level}k:" for level in range(depth * 40))
-    elif kind == "braces":
+    elif form == "braces":
         bomb = f"{key}: " + draw(st.sampled_from(["[", "{a: ", "- ", "!!x ", "&a "])) * depth * 200
-    elif kind == "int":
+    elif form == "int":
         bomb = f"{key}: {'9' * depth * 300}\ntrain: {{lr: 1e{'9' * depth}, epochs: {'7' * 500}}}"
     else:
         bomb = "\n".join(f"k{number}: {number}" for number in range(depth * 200))
     text = encoded(bomb) + b"\n" + draw(st.one_of(st.just(b""), rubbish))
-    which = draw(st.sampled_from(["train", "compare", "comparison.yaml", "sources.yaml", "value"]))
-    if which in ("train", "compare"):
-        return Input((which, f"{WORK}/r.yaml", "--out", OUT), {"r.yaml": text})
-    if which == "value":
-        given = encoded(bomb.partition(": ")[2]).decode("utf-8", "replace").replace("\0", "")
+    target = draw(st.sampled_from(["train", "compare", "comparison.yaml", "sources.yaml", "value"]))
+    if target in ("train", "compare"):
+        return Input((target, f"{WORK}/r.yaml", "--out", OUT), {"r.yaml": text})
+    if target == "value":
+        value = encoded(bomb.partition(": ")[2]).decode("utf-8", "replace").replace("\0", "")
         recipe = encoded(to_yaml(BASE))
-        override = f"{key}={given[:100_000]}"
+        override = f"{key}={value[:100_000]}"
         return Input(("train", f"{WORK}/r.yaml", override, "--out", OUT), {"r.yaml": recipe})
-    place = draw(st.sampled_from(["comparison", "run"]))
-    return Input(("report", f"{WORK}/it"), {f"it/{which}": text}, copies={"it": place})
+    result = draw(st.sampled_from(["comparison", "run"]))
+    return Input(("report", f"{WORK}/it"), {f"it/{target}": text}, copies={"it": result})

@@ -1,4 +1,4 @@
-"""Folders of runs and comparisons that are damaged, and commands aimed at good ones."""
+"""Strategies for damaged folders of runs and comparisons, and for commands aimed at good ones."""
 
 from __future__ import annotations
 
@@ -76,30 +76,30 @@ FIELDS: dict[str, tuple[tuple[str | int, ...], ...]] = {
 def edits(draw: st.DrawFn, file: str) -> Edits:
     """One or two fields of a JSON file with other values."""
     known = next((FIELDS[name] for name in FIELDS if file.endswith(name)), (("x",),))
-    one = st.tuples(st.sampled_from(known), st.one_of(plain, values))
-    return tuple(draw(st.lists(one, min_size=1, max_size=2)))
+    edit = st.tuples(st.sampled_from(known), st.one_of(plain, values))
+    return tuple(draw(st.lists(edit, min_size=1, max_size=2)))
 
 
 @st.composite
-def damage(draw: st.DrawFn, place: str, files: tuple[str, ...]) -> dict[str, Any]:
-    """What is done to a few files of a copy: cut, replaced, removed, edited, made a link."""
-    found: dict[str, Any] = {"files": {}, "cuts": {}, "edits": {}, "links": {}}
+def damage(draw: st.DrawFn, folder: str, files: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of :class:`Input` that cut, replace, remove, edit or link a few files of a copy."""
+    damaged: dict[str, Any] = {"files": {}, "cuts": {}, "edits": {}, "links": {}}
     for file in draw(st.lists(st.sampled_from(files), min_size=1, max_size=2, unique=True)):
-        path = f"{place}/{file}"
+        path = f"{folder}/{file}"
         fields = any(file.endswith(name) for name in FIELDS)
         how = draw(st.sampled_from(["cuts", "files", "none", "edits", "edits", "edits", "links"]))
         if how == "cuts" or (how == "edits" and not fields):
-            found["cuts"][path] = draw(cuts)
+            damaged["cuts"][path] = draw(cuts)
         elif how == "files":
-            found["files"][path] = draw(rubbish)
+            damaged["files"][path] = draw(rubbish)
         elif how == "none":
-            found["files"][path] = None
+            damaged["files"][path] = None
         elif how == "edits":
-            found["edits"][path] = draw(edits(file))
+            damaged["edits"][path] = draw(edits(file))
         else:
             targets = (f"{KEEP}/run/{RUN[4]}", f"{KEEP}/run", path, "/etc/passwd", "no/such", KEEP)
-            found["links"][path] = draw(st.sampled_from((f"{WORK}/{place}", *targets)))
-    return found
+            damaged["links"][path] = draw(st.sampled_from((f"{WORK}/{folder}", *targets)))
+    return damaged
 
 
 READERS = {
@@ -113,47 +113,47 @@ READERS = {
 }
 
 
-def _command(name: str, place: str) -> tuple[str, ...]:
-    told = tuple(one.replace("{it}", f"{WORK}/{place}") for one in READERS[name])
-    return (*told, f"{WORK}/out.csv") if name == "predict" else told
+def _command(name: str, folder: str) -> tuple[str, ...]:
+    command = tuple(part.replace("{it}", f"{WORK}/{folder}") for part in READERS[name])
+    return (*command, f"{WORK}/out.csv") if name == "predict" else command
 
 
 @st.composite
 def runs(draw: st.DrawFn) -> Input:
-    """A finished run with damaged files, read, or trained again after its result is gone."""
-    which = draw(st.sampled_from(["run", "run", "bits"]))
-    found = draw(damage("it", RUN if which == "run" else (*RUN, *OURS)))
+    """A finished run with damaged files: read, or started again without its result."""
+    result = draw(st.sampled_from(["run", "run", "bits"]))
+    damaged = draw(damage("it", RUN if result == "run" else (*RUN, *OURS)))
     name = draw(st.sampled_from([*READERS, "train"]))
     if name == "train" and draw(st.booleans()):
-        found["files"]["it/result.json"] = None
+        damaged["files"]["it/result.json"] = None
     trains = name == "train" and draw(st.integers(0, 3)) == 0
-    return Input(_command(name, "it"), copies={"it": which}, trains=trains, **found)
+    return Input(_command(name, "it"), copies={"it": result}, trains=trains, **damaged)
 
 
 @st.composite
 def adapters(draw: st.DrawFn) -> Input:
     """Adapters that do not fit, to predict with, to export, to merge."""
-    which = draw(st.sampled_from(["run", "run", "bits"]))
-    files = ADAPTER if which == "run" else OURS
-    found = draw(damage("it", (*files, "recipe.yaml", "result.json")))
+    result = draw(st.sampled_from(["run", "run", "bits"]))
+    files = ADAPTER if result == "run" else OURS
+    damaged = draw(damage("it", (*files, "recipe.yaml", "result.json")))
     name = draw(st.sampled_from(["export", "merge", "predict", "predict", "report"]))
-    return Input(_command(name, "it"), copies={"it": which}, **found)
+    return Input(_command(name, "it"), copies={"it": result}, **damaged)
 
 
 @st.composite
 def comparisons(draw: st.DrawFn) -> Input:
-    """A comparison with damaged files, reported, compared again or gone on with."""
-    found = draw(damage("it", COMPARISON))
+    """A comparison with damaged files: reported, compared again or started again."""
+    damaged = draw(damage("it", COMPARISON))
     name = draw(st.sampled_from(["report", "report", "compare", "average", "again"]))
     if name != "again":
-        return Input(_command(name, "it"), copies={"it": "comparison"}, **found)
+        return Input(_command(name, "it"), copies={"it": "comparison"}, **damaged)
     settings: Any = {key: value for key, value in BASE.items() if key != "method"}
     arms = [["head", {"name": "lora", "rank": 2}], ["head"], ["bitfit"], ["head", "bitfit"]]
     settings |= {"methods": draw(st.sampled_from(arms))}
     settings |= {"seeds": draw(st.sampled_from([[0, 1], [0], [2], [0, 1, 2]]))}
-    found["files"]["r.yaml"] = encoded(to_yaml(settings))
+    damaged["files"]["r.yaml"] = encoded(to_yaml(settings))
     return Input(
-        ("compare", f"{WORK}/r.yaml", "--out", f"{WORK}/it"), copies={"it": "comparison"}, **found
+        ("compare", f"{WORK}/r.yaml", "--out", f"{WORK}/it"), copies={"it": "comparison"}, **damaged
     )
 
 
@@ -162,21 +162,26 @@ HEAD = ("method", "task", "seed", "score", "metric", "model", "train_seconds", "
 
 @st.composite
 def scores(draw: st.DrawFn) -> Input:
-    """A CSV of scores from elsewhere."""
+    """A CSV table of scores from another program."""
     head = draw(st.one_of(st.just(list(HEAD[:4])), st.lists(st.sampled_from(HEAD), max_size=8)))
     cell = st.one_of(st.integers(-2, 9).map(str), st.floats().map(str), plain.map(str))
-    of = {
+    random_cells = {
         "method": st.one_of(st.sampled_from(["lora", "full", "iw-lora"]), cell),
         "task": st.one_of(st.sampled_from(["rte", "sst2"]), cell),
         "seed": st.one_of(st.integers(0, 9).map(str), cell),
         "score": st.one_of(st.floats(0, 1).map(str), cell),
     }
-    strange = draw(st.booleans())
-    plainly = {**of, "method": st.sampled_from(["lora", "full"]), "task": st.just("rte")}
-    plainly |= {"seed": st.integers(0, 99).map(str), "score": st.floats(0, 1).map(str)}
+    invalid = draw(st.booleans())
+    valid_cells = {
+        **random_cells,
+        "method": st.sampled_from(["lora", "full"]),
+        "task": st.just("rte"),
+    }
+    valid_cells |= {"seed": st.integers(0, 99).map(str), "score": st.floats(0, 1).map(str)}
     rows = [head]
     for _ in range(draw(st.integers(0, 8)) or draw(st.integers(0, 8))):
-        rows.append([draw((of if strange else plainly).get(name, cell)) for name in head])
+        cells = random_cells if invalid else valid_cells
+        rows.append([draw(cells.get(name, cell)) for name in head])
     whole = encoded("\n".join(",".join(row) for row in rows) + "\n")
     if draw(st.integers(0, 4)) == 0:
         whole += draw(rubbish)
@@ -190,21 +195,21 @@ def scores(draw: st.DrawFn) -> Input:
 
 @st.composite
 def sensitivities(draw: st.DrawFn) -> Input:
-    """Two measurements to compare, of which one or both are damaged."""
-    found = draw(damage("a", ("sensitivity.json",)))
+    """Two measurements to compare, one or both of them damaged."""
+    damaged = draw(damage("a", ("sensitivity.json",)))
     second = f"{KEEP}/run/sensitivity.json"
     copies = {"a": "run"}
     if draw(st.booleans()):
         other = draw(damage("b", ("sensitivity.json",)))
-        found = {key: {**found[key], **other[key]} for key in found}
+        damaged = {key: {**damaged[key], **other[key]} for key in damaged}
         second, copies["b"] = f"{WORK}/b/sensitivity.json", "run"
-    given = [f"{WORK}/a/sensitivity.json", second]
-    return Input(("measure", "--compare", *draw(st.permutations(given))), copies=copies, **found)
+    files = [f"{WORK}/a/sensitivity.json", second]
+    return Input(("measure", "--compare", *draw(st.permutations(files))), copies=copies, **damaged)
 
 
 @st.composite
 def attacks(draw: st.DrawFn) -> Input:
-    """Commands whose outputs, or links in whose folders, lead to good results."""
+    """Commands whose outputs lead to good results, directly or by a link in their folder."""
     inside = draw(
         st.sampled_from(
             [
@@ -245,7 +250,7 @@ def attacks(draw: st.DrawFn) -> Input:
     files["c.yaml"] = encoded(to_yaml(plan))
     task = [f"task.{key}={value}" for key, value in BASE["task"].items()]
     measured = ("measure", "--model", MODEL, *task, "train.max_length=32", "--max-batches", "1")
-    kind = draw(st.sampled_from(["out", "out", "link", "whole"]))
+    attack = draw(st.sampled_from(["out", "out", "link", "whole"]))
     commands: list[tuple[str, ...]] = [
         ("train", f"{WORK}/r.yaml", "--out", aim),
         ("compare", f"{WORK}/c.yaml", "--out", aim),
@@ -255,14 +260,16 @@ def attacks(draw: st.DrawFn) -> Input:
         ("predict", f"{KEEP}/run", "--input", f"{KEEP}/task/validation.csv", "--output", aim),
         (*measured, "--out", aim),
     ]
-    if kind == "out":
+    if attack == "out":
         return Input(draw(st.sampled_from(commands)), files, trains=draw(st.booleans()))
-    if kind == "whole":
+    if attack == "whole":
         links = {"out": aim}
-        command = tuple(one.replace(aim, f"{WORK}/out") for one in draw(st.sampled_from(commands)))
+        command = tuple(
+            part.replace(aim, f"{WORK}/out") for part in draw(st.sampled_from(commands))
+        )
         return Input(command, files, links=links, trains=draw(st.booleans()))
-    # An unfinished run or comparison in whose folder something is a link to a good result.
-    place = draw(
+    # An unfinished run or comparison whose folder has a link to a good result.
+    link = draw(
         st.sampled_from(
             [
                 "metrics.jsonl",
@@ -293,4 +300,4 @@ def attacks(draw: st.DrawFn) -> Input:
     whole = (command, f"{WORK}/{file}", "--out", f"{WORK}/out")
     if command == "train":
         files["out/recipe.yaml"] = files["r.yaml"]
-    return Input(whole, files, links={f"out/{place}": aim}, trains=True)
+    return Input(whole, files, links={f"out/{link}": aim}, trains=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from commands import Outcome, call, carry_out_here, run_settings, spawn, write_recipe
+from commands import Outcome, call, execute_in_process, run_settings, spawn, write_recipe
 from counted import (
     BLOCKS,
     HEAD,
@@ -54,7 +54,7 @@ def compared(
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The runs of a comparison are carried out in this process; returns their commands."""
-    return carry_out_here(monkeypatch)
+    return execute_in_process(monkeypatch)
 
 
 def test_it_runs_through(compared: tuple[Path, Path, Outcome]) -> None:

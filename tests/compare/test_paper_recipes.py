@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import call, carry_out_here
+from commands import call, execute_in_process
 from counted import HEAD, WIDTH, accuracy, f1, low_rank_parameters, predictions, result, table
 from iwlora import build_recipe, train
 
@@ -17,7 +17,7 @@ ARMS = ("full", "lora", "adalora", "iw-lora")
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The runs of a comparison are carried out in this process; returns their commands."""
-    return carry_out_here(monkeypatch)
+    return execute_in_process(monkeypatch)
 
 
 def test_the_metrics_by_hand_can_tell() -> None:

@@ -4,40 +4,75 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
+import signal
 import sys
+import time
 from pathlib import Path
 
+import pytest
+
 import compare_kills
-from commands import TRAIN, run_settings, write_recipe
-
-SCRIPT = str(compare_kills.__file__)
+from commands import TRAIN, call, execute_in_process, run_settings, write_recipe
 
 
-def test_three_kills_change_nothing(
-    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+def test_a_killed_comparison_that_left_its_run_behind_goes_on(
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     methods = [{"name": name, "rank": 4} for name in ("lora", "iw-lora")]
     train = {**TRAIN, "save_steps": 2}
     settings = run_settings(tiny_bert, reviews, methods=methods, seeds=[0], train=train)
     del settings["method"]
     recipe = write_recipe(tmp_path / "plan.yaml", settings)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, SCRIPT, str(recipe), "--kills", "3"],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"killed 3 times before an\s+end", done.stdout)
-    assert "the summaries are the same" in done.stdout
+    out = tmp_path / "killed"
+    checkpoint = out / "lora" / "seed-0" / "checkpoints" / "checkpoint-2"
+    process = compare_kills.start(str(recipe), out, [])
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was killed while it ran"
+    assert checkpoint.exists()
+
+    started = execute_in_process(monkeypatch)
+    assert call(capsys, "compare", recipe, "--out", out).code == 0
+    assert [Path(arguments[-1]).parent.name for arguments in started][-1:] == ["iw-lora"]
+    assert call(capsys, "compare", recipe, "--out", tmp_path / "alone").code == 0
+    assert compare_kills.read_summary(out) == compare_kills.read_summary(tmp_path / "alone")
 
 
+def write_summary(comparison: Path, score: float, seconds: float = 1.0) -> None:
+    comparison.mkdir(parents=True)
+    arm = {"label": "lora", "metrics": {"f1": score}, "train_seconds": {"0": seconds}}
+    (comparison / "summary.json").write_text(json.dumps({"arms": [arm]}))
+
+
+@pytest.mark.quick
 def test_summaries_that_differ_in_more_than_time_are_noticed(tmp_path: Path) -> None:
     for name, score, seconds in (("a", 0.5, 1.0), ("b", 0.5, 2.0), ("c", 0.6, 1.0)):
-        (tmp_path / name).mkdir()
-        arm = {"label": "lora", "metrics": {"f1": score}, "train_seconds": {"0": seconds}}
-        (tmp_path / name / "summary.json").write_text(json.dumps({"arms": [arm]}))
-    a, b, c = (compare_kills.summary(tmp_path / name) for name in "abc")
+        write_summary(tmp_path / name, score, seconds)
+    a, b, c = (compare_kills.read_summary(tmp_path / name) for name in "abc")
     assert a == b
     assert a != c
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("score", "code"), [(0.5, 0), (0.6, 1)])
+def test_the_command_fails_if_a_summary_differs(
+    score: float, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class EndedProcess:
+        def wait(self) -> int:
+            return 0
+
+    def start(recipe: str, out: Path, overrides: list[str]) -> EndedProcess:
+        write_summary(out, 0.5 if out.name == "alone" else score)
+        return EndedProcess()
+
+    monkeypatch.setattr(compare_kills, "start", start)
+    monkeypatch.setattr(sys, "argv", ["compare_kills.py", "plan.yaml", "--kills", "0"])
+    assert compare_kills.main() == code
+    assert ("DIFFER" in capsys.readouterr().out) == bool(code)

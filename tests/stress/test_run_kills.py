@@ -1,4 +1,4 @@
-"""A run that is killed ends, bit for bit, as one that is left alone."""
+"""A killed run ends, bit for bit, as one that is left alone; and differences are noticed."""
 
 from __future__ import annotations
 
@@ -16,35 +16,30 @@ import run_kills
 from iwlora.training.run import train
 from runs import recipe
 
-SCRIPT = str(run_kills.__file__)
 
-
-def test_three_kills_change_nothing() -> None:
-    names = ["adalora", "iw-lora, free sketch", "lora, best epoch"]
+def test_a_kill_changes_nothing() -> None:
+    name = "iw-lora, free sketch"  # the most state that a kill could lose
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--kills", "3", "--only", *names],
+        [sys.executable, str(run_kills.__file__), "--kills", "1", "--only", name],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("3 of 3 bit-identical\n")
-    assert all(f"\n{name:<24}" in f"\n{done.stdout}" for name in names)
+    assert done.stdout.endswith("1 of 1 bit-identical\n")
+    assert f"\n{name:<24}" in done.stdout
 
 
 @pytest.fixture(scope="module")
-def two(
-    tiny_bert: Path,
-    reviews: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, dict[str, Any]]:
-    """A run, and what another one of the same recipe ended with."""
-    root = tmp_path_factory.mktemp("kills")
-    wanted = recipe(tiny_bert, reviews, "iw-lora", save_steps=4, deterministic=True)
-    for name in ("first", "second"):
-        train(wanted, root / name)
-    return root / "first", run_kills.ending(root / "second")
+def finished(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run."""
+    settings = {"save_steps": 4, "deterministic": True}
+    run = tmp_path_factory.mktemp("kills") / "run"
+    train(recipe(tiny_bert, reviews, "iw-lora", **settings), run)
+    return run
 
 
-def flip(path: Path) -> None:
+def flip_last_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -62,52 +57,50 @@ def lower_loss(path: Path) -> None:
 
 
 DIFFERENCES: dict[str, Callable[[Path], Any]] = {
-    "adapter/adapter_model.safetensors": flip,
+    "adapter/adapter_model.safetensors": flip_last_bit,
     "adapter/adapter_config.json": lambda path: path.unlink(),
-    "predictions/validation.csv": flip,
+    "predictions/validation.csv": flip_last_bit,
     "result.json": lambda path: edit(path, metrics={"accuracy": 0.123}),
     "sensitivity.json": lambda path: edit(path, batches=-1),
     "metrics.jsonl": lower_loss,
-    "penalty.jsonl": lambda path: flip(path.parent / "checkpoints" / path.name),
+    "penalty.jsonl": lambda path: flip_last_bit(path.parent / "checkpoints" / path.name),
     "tokenizer/more.txt": lambda path: path.write_text("more"),
 }
 
 
 @pytest.mark.parametrize("file", DIFFERENCES)
-def test_a_difference_is_noticed(
-    two: tuple[Path, dict[str, Any]], file: str, tmp_path: Path
-) -> None:
-    first, expected = two
-    run = Path(shutil.copytree(first, tmp_path / "run"))
-    assert run_kills.differing(expected, run_kills.ending(run)) == []
+def test_a_difference_is_noticed(finished: Path, file: str, tmp_path: Path) -> None:
+    expected = run_kills.read_results(finished)
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    assert run_kills.differing_files(expected, run_kills.read_results(run)) == []
     DIFFERENCES[file](run / file)
-    assert run_kills.differing(expected, run_kills.ending(run)) == [file]
+    assert run_kills.differing_files(expected, run_kills.read_results(run)) == [file]
 
 
-def test_times_are_no_difference(two: tuple[Path, dict[str, Any]]) -> None:
-    result = json.loads((two[0] / "result.json").read_text())
-    edit(two[0] / "result.json", train_seconds=0, resumed_at_step=8)
-    assert result["train_seconds"] > 0
-    assert run_kills.differing(two[1], run_kills.ending(two[0])) == []
+def test_times_are_no_difference(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    assert json.loads((run / "result.json").read_text())["train_seconds"] > 0
+    edit(run / "result.json", train_seconds=0, resumed_at_step=8)
+    edit(run / "sensitivity.json", seconds=0)
+    results = run_kills.read_results(run)
+    assert run_kills.differing_files(run_kills.read_results(finished), results) == []
 
 
-def test_a_run_that_ends_otherwise_fails_the_command(
-    two: tuple[Path, dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_run_that_ends_differently_fails_the_command(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def finish(settings: Any, out: Path) -> float:
-        shutil.copytree(two[0], out)
+        shutil.copytree(finished, out)
         if out.name == "2-0":
-            flip(out / "adapter" / "adapter_model.safetensors")
+            flip_last_bit(out / "adapter" / "adapter_model.safetensors")
         return 1.0
 
-    monkeypatch.setattr(run_kills, "recipes", lambda root: {"lora": {}})
+    monkeypatch.setattr(run_kills, "make_recipes", lambda root: {"lora": {}})
     monkeypatch.setattr(run_kills, "finish", finish)
-    monkeypatch.setattr(run_kills, "killed", lambda *_: True)
+    monkeypatch.setattr(run_kills, "kill", lambda *_: True)
     monkeypatch.setattr(sys, "argv", ["run_kills.py", "--kills", "4"])
     assert run_kills.main() == 1
-    told = capsys.readouterr().out
-    assert told.count(" identical\n") == 3
-    assert "DIFFERENT: adapter/adapter_model.safetensors\n" in told
-    assert told.endswith("3 of 4 bit-identical\n")
+    printed = capsys.readouterr().out
+    assert printed.count(" identical\n") == 3
+    assert "DIFFERENT: adapter/adapter_model.safetensors\n" in printed
+    assert printed.endswith("3 of 4 bit-identical\n")

@@ -1,4 +1,4 @@
-"""Many runs in one process: nothing of theirs stays, and what stays is noticed."""
+"""Many runs in one process: what they leave behind is noticed, and they leave nothing."""
 
 from __future__ import annotations
 
@@ -16,57 +16,58 @@ import torch
 
 import soak
 
-KEPT: list[Any] = []
+LEAKED: list[Any] = []
+RUNS = 7
 
 
-def _leak(name: str, after: ExitStack) -> None:
-    """Leave something behind, till ``after`` ends."""
+def leak(name: str, cleanup: ExitStack) -> None:
+    """Leave something behind, until ``cleanup`` is closed."""
     match name:
         case "memory, KiB":
-            fresh = mmap.mmap(-1, 2**20)  # what malloc gives may have been this process's before
+            fresh = mmap.mmap(-1, 2**20)  # malloc may give memory that this process had before
             fresh.write(bytes(2**20))
-            KEPT.append(fresh)
+            LEAKED.append(fresh)
         case "objects":
-            KEPT.extend([number] for number in range(20))
+            LEAKED.extend([number] for number in range(20))
         case "tensors":
-            KEPT.append(torch.ones(1))
+            LEAKED.append(torch.ones(1))
         case "hooks":
             hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
-            after.callback(hook.remove)
+            cleanup.callback(hook.remove)
         case "files":
-            after.enter_context(socket.socket())
+            cleanup.enter_context(socket.socket())
         case "threads":
             end = threading.Event()
             thread = threading.Thread(target=end.wait)
             thread.start()
-            after.callback(thread.join)
-            after.callback(end.set)
+            cleanup.callback(thread.join)
+            cleanup.callback(end.set)
 
 
-def grown(work: Callable[[], Any], runs: int) -> set[str]:
+def growing(work: Callable[[], Any]) -> set[str]:
     """The names of what grows by more than its bound."""
-    seen = soak.soaked(itertools.repeat(work), runs, 1, lambda _: None)
-    return {name for name, slope in soak.slopes(seen, 1).items() if slope > soak.BOUNDS[name]}
+    counts = soak.soak(itertools.repeat(work), RUNS, 1, lambda _: None)
+    return {name for name, slope in soak.growth(counts, 1).items() if slope > soak.BOUNDS[name]}
 
 
 @pytest.mark.parametrize("name", soak.BOUNDS)
 def test_a_leak_is_noticed(name: str) -> None:
-    with ExitStack() as after:
-        after.callback(KEPT.clear)
-        assert name in grown(lambda: _leak(name, after), 9)
+    with ExitStack() as cleanup:
+        cleanup.callback(LEAKED.clear)
+        assert name in growing(lambda: leak(name, cleanup))
 
 
 def test_work_that_leaves_nothing_does_not_grow() -> None:
-    assert grown(lambda: torch.ones(2**18).sum(), 9) == set()
+    assert growing(lambda: torch.ones(2**18).sum()) == set()
 
 
 def test_short_runs_leave_nothing(tmp_path: Path) -> None:
-    work = soak.short_runs(tmp_path)
-    for one in itertools.islice(work, 5):  # the fifth measures, exports and predicts too
-        one()
-    left = soak.counts()
-    for one in itertools.islice(work, 5):
-        one()
-    now = soak.counts()
+    work = soak.short_runs(tmp_path, extras_every=3)
+    for run in itertools.islice(work, 3):  # the third measures, exports and predicts too
+        run()
+    before = soak.count_resources()
+    for run in itertools.islice(work, 3):
+        run()
+    after = soak.count_resources()
     for name in ("tensors", "hooks", "files", "threads"):
-        assert now[name] <= left[name], name
+        assert after[name] <= before[name], name
