@@ -20,6 +20,7 @@ from iwlora.training.state.run_folder import RunDir
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
 MakePlan = Callable[..., Plan]
+ARMS = ("full", "lora", "iw-lora")
 
 
 class DivergingExecutor(SimulatedExecutor):
@@ -120,6 +121,20 @@ def test_a_learning_rate_that_diverges_is_out_of_the_search(
         states = {trial.lr: trial.state for trial in search[label].trials}
         assert states == {1e-5: "done", 1e-4: "done", 1e-3: "diverged"}
         assert search[label].lr == 1e-4
+
+
+def test_a_comparison_grows_by_seeds_and_arms(make_plan: MakePlan, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    simulate(make_plan(), out, SimulatedExecutor())
+    more_arms = ["full", {"name": "lora", "rank": 4}, {"name": "iw-lora", "rank": 4}]
+    grown = SimulatedExecutor()
+    _, announced = simulate(make_plan(methods=more_arms, seeds=[0, 1, 2]), out, grown)
+    new = [folder.relative_to(out).as_posix() for folder in grown.started]
+    assert new == ["full/seed-0", "full/seed-1", *(f"{arm}/seed-2" for arm in ARMS)]
+    assert "4 of 9 runs are done already" in announced
+    comparison = load_comparison(out)
+    assert comparison.seeds == (0, 1, 2)
+    assert len(comparison.runs) == 9
 
 
 def test_an_interrupt_stops_the_executor(make_plan: MakePlan, tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""Checks before the first run: equal budgets, and ranks that a budget sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from counted import low_rank_parameters
+from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.plan.preflight import check_budgets, check_task
+from iwlora.errors import IwloraError
+
+pytestmark = pytest.mark.quick
+
+MakePlan = Callable[..., Plan]
+
+
+def test_unequal_budgets_are_refused_unless_they_are_wanted(make_plan: MakePlan) -> None:
+    methods = ["full", {"name": "lora", "rank": 2}, {"name": "iw-lora", "rank": 4}]
+    with pytest.raises(IwloraError, match=r"lora 832, iw-lora 1,664; .*unequal_budgets=true"):
+        check_budgets(make_plan(methods=methods))
+    allowed = check_budgets(make_plan(methods=methods, unequal_budgets=True))
+    assert allowed == {"lora": low_rank_parameters(2), "iw-lora": low_rank_parameters(4)}
+    assert allowed == {"lora": 832, "iw-lora": 1664}
+
+
+def test_a_budget_sets_the_ranks(make_plan: MakePlan) -> None:
+    plan = make_plan(methods=["full", "lora"], budget=1300)
+    assert check_budgets(plan) == {"lora": low_rank_parameters(3)}
+    assert low_rank_parameters(3) <= 1300 < low_rank_parameters(4)
+    full = next(run for run in plan.runs if run.label == "full")
+    assert full.recipe.budget is None, "it has no size to set"
+
+
+def test_a_length_that_leaves_no_room_for_the_text_is_refused(make_plan: MakePlan) -> None:
+    check_task(make_plan())
+    with pytest.raises(IwloraError, match="max_length"):
+        check_task(make_plan(train={"max_length": 2}))
