@@ -69,8 +69,8 @@ def test_it_runs_through(compared: tuple[Path, Path, Outcome]) -> None:
     assert "Traceback" not in outcome.err
     for label in ARMS:
         for seed in SEEDS:
-            found = result(folder, label, seed)
-            assert (found["method"], found["label"], found["seed"]) == (label, label, seed)
+            run = result(folder, label, seed)
+            assert (run["method"], run["label"], run["seed"]) == (label, label, seed)
     for number in range(1, 9):
         assert f"[{number}/8]" in outcome.out
     assert f"report: {folder / 'report.html'}" in outcome.out
@@ -92,11 +92,11 @@ def test_parameters_are_those_counted_by_hand(compared: tuple[Path, Path, Outcom
     }
     for label in ARMS:
         for seed in SEEDS:
-            found = result(folder, label, seed)
-            assert found["head_parameters"] == HEAD
-            assert found["trainable_parameters"] == trained[label] + HEAD
+            run = result(folder, label, seed)
+            assert run["head_parameters"] == HEAD
+            assert run["trainable_parameters"] == trained[label] + HEAD
             if label != "adalora":
-                assert found["adapter_parameters"] == trained[label]
+                assert run["adapter_parameters"] == trained[label]
                 continue
             # AdaLoRA ends with RANK triplets a matrix on average, wherever they are.
             config = read(folder / label / f"seed-{seed}" / "adapter" / "adapter_config.json")
@@ -107,7 +107,7 @@ def test_parameters_are_those_counted_by_hand(compared: tuple[Path, Path, Outcom
                 inside = name.split(".layer.")[1].split(".", 1)[1]
                 feed_forward = inside in ("intermediate.dense", "output.dense")
                 count += rank * (WIDTH + (INNER if feed_forward else WIDTH))
-            assert found["adapter_parameters"] == count
+            assert run["adapter_parameters"] == count
 
 
 def test_metrics_are_those_of_the_predictions(compared: tuple[Path, Path, Outcome]) -> None:
@@ -123,7 +123,7 @@ def test_metrics_are_those_of_the_predictions(compared: tuple[Path, Path, Outcom
             assert metrics["macro_f1"] == pytest.approx(macro, abs=1e-12)
 
 
-def mean_and_spread(values: list[float]) -> tuple[float, float]:
+def mean_and_sd(values: list[float]) -> tuple[float, float]:
     mean = sum(values) / len(values)
     squares = sum((value - mean) ** 2 for value in values)
     return mean, math.sqrt(squares / (len(values) - 1))
@@ -140,28 +140,24 @@ def test_the_table_is_right(compared: tuple[Path, Path, Outcome]) -> None:
         results = [result(folder, label, seed) for seed in SEEDS]
         assert shown[label]["seeds"] == "2"
         for metric, scale, digits in (("accuracy", 100, 2), ("macro_f1", 100, 2), ("loss", 1, 4)):
-            mean, spread = mean_and_spread([found["metrics"][metric] for found in results])
-            told = f"{mean * scale:.{digits}f} ± {spread * scale:.{digits}f}"
-            assert shown[label][metric] == told
-            assert told in markdown
-            assert told in page
+            mean, sd = mean_and_sd([run["metrics"][metric] for run in results])
+            cell = f"{mean * scale:.{digits}f} ± {sd * scale:.{digits}f}"
+            assert shown[label][metric] == cell
+            assert cell in markdown
+            assert cell in page
             assert summary[label]["metrics"][metric]["mean"] == pytest.approx(mean)
-            assert summary[label]["metrics"][metric]["sd"] == pytest.approx(spread)
-        for column, field in (
-            ("trainable", "trainable_parameters"),
-            ("adapter", "adapter_parameters"),
-        ):
-            counts = sorted({found[field] for found in results})
-            assert shown[label][column].removesuffix(" ≠") == "–".join(
-                f"{count:,}" for count in counts
-            )
-        seconds, _ = mean_and_spread([found["train_seconds"] for found in results])
-        assert float(shown[label]["training"].removesuffix(" s")) == pytest.approx(
-            seconds, abs=0.051
-        )
-        rate, _ = mean_and_spread([found["examples_per_second"] for found in results])
-        assert float(shown[label]["examples/s"].replace(",", "")) == pytest.approx(rate, abs=0.051)
-    assert shown["lora"]["measuring"] == "0.0 s"
+            assert summary[label]["metrics"][metric]["sd"] == pytest.approx(sd)
+        for field in ("trainable_parameters", "adapter_parameters"):
+            counts = sorted({run[field] for run in results})
+            cell = shown[label][field.replace("_", " ")].removesuffix(" ≠")
+            assert cell == "–".join(f"{count:,}" for count in counts)
+        seconds, _ = mean_and_sd([run["train_seconds"] for run in results])
+        cell = shown[label]["training time"].removesuffix(" s")
+        assert float(cell) == pytest.approx(seconds, abs=0.051)
+        speed, _ = mean_and_sd([run["examples_per_second"] for run in results])
+        cell = shown[label]["examples/s"].replace(",", "")
+        assert float(cell) == pytest.approx(speed, abs=0.051)
+    assert shown["lora"]["measuring time"] == "0.0 s"
     assert read(folder / "summary.json")["missing"] == []
 
 

@@ -1,4 +1,4 @@
-"""The mission's experiment, offline on a tiny model, and its tasks with real data."""
+"""The experiment of the paper, offline on a tiny model, and its tasks with real data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARMS = ("full", "lora", "adalora", "iw-lora")
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The runs of a comparison are carried out in this process; returns their commands."""
+    """The runs of a comparison are executed in this process; returns their commands."""
     return execute_in_process(monkeypatch)
 
 
@@ -58,18 +58,18 @@ def test_the_paper_recipe_runs_offline_on_a_tiny_deberta(
     assert tuple(shown) == ARMS
     head = WIDTH * WIDTH + WIDTH + HEAD  # DeBERTa's pooler belongs to the head
     for label in ARMS:
-        found = result(tmp_path / "out", label, 0)
-        assert found["task"] == "glue/rte"
-        assert found["train_examples"] == 32
-        assert found["head_parameters"] == head
+        run = result(tmp_path / "out", label, 0)
+        assert run["task"] == "glue/rte"
+        assert run["train_examples"] == 32
+        assert run["head_parameters"] == head
         pairs = predictions(tmp_path / "out" / label / "seed-0")
         assert len(pairs) == 20
-        assert found["metrics"]["accuracy"] == pytest.approx(accuracy(pairs))
-        assert found["metrics"]["f1"] == pytest.approx(f1(pairs, "entailment"))
+        assert run["metrics"]["accuracy"] == pytest.approx(accuracy(pairs))
+        assert run["metrics"]["f1"] == pytest.approx(f1(pairs, "entailment"))
         assert shown[label]["f1"] == f"{100 * f1(pairs, 'entailment'):.2f}"
     for label in ("lora", "iw-lora"):
-        found = result(tmp_path / "out", label, 0)
-        assert (found["rank"], found["adapter_parameters"]) == (8, low_rank_parameters(8))
+        run = result(tmp_path / "out", label, 0)
+        assert (run["rank"], run["adapter_parameters"]) == (8, low_rank_parameters(8))
 
 
 @pytest.mark.usefixtures("needs_minilm")
@@ -84,12 +84,12 @@ def test_real_data(glue_dir: Path, tmp_path: Path, task: str, rows: int, positiv
         "method": {"name": "lora", "rank": 8},
         "train": {"epochs": 1, "lr": 1e-3, "batch_size": 16, "max_length": 64},
     }
-    found = train(build_recipe(settings), tmp_path)
+    run = train(build_recipe(settings), tmp_path)
     pairs = predictions(tmp_path)
     assert len(pairs) == min(rows, 64)
-    assert found["metrics"]["accuracy"] == pytest.approx(accuracy(pairs), abs=1e-12)
-    assert found["metrics"]["f1"] == pytest.approx(f1(pairs, positive), abs=1e-12)
+    assert run["metrics"]["accuracy"] == pytest.approx(accuracy(pairs), abs=1e-12)
+    assert run["metrics"]["f1"] == pytest.approx(f1(pairs, positive), abs=1e-12)
     # MiniLM-L6: 6 blocks of 384, 1,536 inside.
     block = 4 * 8 * (384 + 384) + 2 * 8 * (384 + 1536)
-    assert found["adapter_parameters"] == 6 * block == 331776
-    assert found["head_parameters"] == 384 * 2 + 2
+    assert run["adapter_parameters"] == 6 * block == 331776
+    assert run["head_parameters"] == 384 * 2 + 2

@@ -47,14 +47,14 @@ def test_arms_start_alike_and_the_hashes_say_so(
         "seed": recipe(tiny_bert, reviews, "lora", epochs=1, seed=1),
         "order": recipe(tiny_bert, reviews, "lora", epochs=1, group_by_length=False),
     }
-    found = {name: train(one, tmp_path / name) for name, one in arms.items()}
+    results = {name: train(arm, tmp_path / name) for name, arm in arms.items()}
     assert seen[0] == seen[1] == seen[2], "the very same batches"
     assert seen[3] != seen[1] != seen[4]
     for field, others in (("data_digest", ("seed", "order")), ("head_digest", ("seed",))):
-        same = {found[name][field] for name in ("full", "lora", "iw")}
+        same = {results[name][field] for name in ("full", "lora", "iw")}
         assert len(same) == 1
         for name in others:
-            assert found[name][field] not in same, "a check that cannot tell would be none"
+            assert results[name][field] not in same, "the digest must tell them apart"
 
 
 def test_a_head_that_differs_in_one_number_has_another_hash() -> None:

@@ -1,4 +1,4 @@
-"""Runs forked from a warm process: processes of their own, with codes, logs, cores and the lock."""
+"""Runs forked by the server: processes with their own exit code, log and cores, and the lock."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ import pytest
 
 from iwlora.compare.execute.fork_server import ForkedProcess, ForkServer
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux only")
 
 
 @pytest.fixture(scope="module")
 def lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("warm") / "lock"
+    return tmp_path_factory.mktemp("server") / "lock"
 
 
 @pytest.fixture(scope="module")
-def warm(lock: Path) -> Iterator[ForkServer]:
+def server(lock: Path) -> Iterator[ForkServer]:
     with lock.open("w") as stream:
         made = ForkServer(stream, modules=["iwlora.cli"])
     yield made
     made.close()
 
 
-def begin(
-    warm: ForkServer, log: Path, *arguments: str, cores: list[int] | None = None
+def fork(
+    server: ForkServer, log: Path, *arguments: str, cores: list[int] | None = None
 ) -> ForkedProcess:
-    with log.open("ab") as words:
-        run = warm.fork(arguments, words, cores)
+    with log.open("ab") as output:
+        run = server.fork(arguments, output, cores)
     assert run is not None
     return run
 
 
-def blocked(warm: ForkServer, tmp_path: Path, cores: list[int] | None = None) -> ForkedProcess:
+def blocked(server: ForkServer, tmp_path: Path, cores: list[int] | None = None) -> ForkedProcess:
     """A run that waits for its recipe for ever."""
     recipe = tmp_path / "recipe.yaml"
     os.mkfifo(recipe)
     arguments = ("train", str(recipe), "--out", str(tmp_path))
-    return begin(warm, tmp_path / "log.txt", *arguments, cores=cores)
+    return fork(server, tmp_path / "log.txt", *arguments, cores=cores)
 
 
-def test_codes_and_words_are_those_of_the_command(warm: ForkServer, tmp_path: Path) -> None:
+def test_exit_codes_and_output_are_those_of_the_command(server: ForkServer, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-    good, bad = begin(warm, log, "--version"), begin(warm, log, "--frobnicate")
+    good, bad = fork(server, log, "--version"), fork(server, log, "--frobnicate")
     assert (good.wait(60), bad.wait(60)) == (0, 2)
     assert good.pid != bad.pid
-    told = log.read_text()
-    assert "iwlora 0" in told
-    assert "error: " in told
+    printed = log.read_text()
+    assert "iwlora 0" in printed
+    assert "error: " in printed
 
 
 def test_a_run_is_a_process_that_is_pinned_and_can_be_ended(
-    warm: ForkServer, lock: Path, tmp_path: Path
+    server: ForkServer, lock: Path, tmp_path: Path
 ) -> None:
     core = max(os.sched_getaffinity(0))
-    run = blocked(warm, tmp_path, cores=[core])
+    run = blocked(server, tmp_path, cores=[core])
     with pytest.raises(subprocess.TimeoutExpired):
         run.wait(0.01)
     assert run.poll() is None
@@ -81,31 +81,31 @@ def test_a_run_is_a_process_that_is_pinned_and_can_be_ended(
 
 
 def test_a_run_outlives_a_comparison_that_was_killed(tmp_path: Path) -> None:
-    warm = ForkServer(modules=["iwlora.cli"])
-    run = blocked(warm, tmp_path)
-    warm._requests.close()  # as the end of the comparison would
+    server = ForkServer(modules=["iwlora.cli"])
+    run = blocked(server, tmp_path)
+    server._requests.close()  # as the end of the comparison would
     with pytest.raises(subprocess.TimeoutExpired):
-        warm._process.wait(0.5)
+        server._process.wait(0.5)
     run.kill()
-    assert warm._process.wait(20) == 0
+    assert server._process.wait(20) == 0
     assert run.wait(20) == -signal.SIGKILL
 
 
-def test_without_the_warm_process_its_runs_are_ended_and_no_more_are_forked(
+def test_if_the_server_dies_its_runs_are_ended_and_no_more_are_forked(
     tmp_path: Path,
 ) -> None:
-    warm = ForkServer(modules=["iwlora.cli"])
-    run = blocked(warm, tmp_path)
+    server = ForkServer(modules=["iwlora.cli"])
+    run = blocked(server, tmp_path)
     watched = psutil.Process(run.pid)
-    warm._process.kill()
+    server._process.kill()
     assert run.wait(20) == -signal.SIGKILL
     watched.wait(20)
-    with (tmp_path / "log.txt").open("ab") as words:
-        assert warm.fork(["--version"], words) is None
-    warm.close()
+    with (tmp_path / "log.txt").open("ab") as output:
+        assert server.fork(["--version"], output) is None
+    server.close()
 
 
-def test_what_starts_a_thread_is_not_forked(
+def test_a_server_with_a_second_thread_is_not_forked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "busy.py").write_text(
@@ -113,7 +113,7 @@ def test_what_starts_a_thread_is_not_forked(
         "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    warm = ForkServer(modules=["iwlora.cli", "busy"])
-    with (tmp_path / "log.txt").open("ab") as words:
-        assert warm.fork(["--version"], words) is None
-    warm.close()
+    server = ForkServer(modules=["iwlora.cli", "busy"])
+    with (tmp_path / "log.txt").open("ab") as output:
+        assert server.fork(["--version"], output) is None
+    server.close()
