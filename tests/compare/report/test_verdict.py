@@ -51,7 +51,7 @@ def test_a_null_result_has_its_interval() -> None:
     assert text.startswith("No difference from lora was found for new. ")
     assert "Holm" not in text
     two = [pair_of([*NOISE, 0.8, 0.8], [0.8] * 8) for _ in range(2)]
-    assert "; p-values by Holm for 2 comparisons." in verdict_on_task(
+    assert "; p-values corrected by Holm for 2 comparisons." in verdict_on_task(
         "accuracy", "lora", adjust(two)
     )
 
@@ -61,7 +61,7 @@ def test_a_winner_has_its_numbers_and_tiny_p_values_are_bounded() -> None:
     text = verdict_on_task("accuracy", "lora", [pair_of(rising, [0.5] * 12)])
     assert "new: higher (+10.55 points [" in text
     assert "p < 0.001, 12 seeds)" in text
-    assert "No difference" not in text
+    assert text.startswith("Compared with lora by accuracy, paired by seed, with 95% intervals: ")
 
 
 def test_an_undecided_arm_says_how_many_more_seeds_it_needs() -> None:

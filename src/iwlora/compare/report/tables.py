@@ -17,7 +17,7 @@ from iwlora.compare.report.verdict import OUTCOMES, more_seeds
 from iwlora.compare.statistics.analysis import Analysis, TaskDifference
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
-from iwlora.compare.statistics.paired_tests import outcome, summarise
+from iwlora.compare.statistics.paired_tests import Summary, outcome, summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import RunResult
 
@@ -96,38 +96,42 @@ def score_table(comparison: Comparison) -> Table:
     return Table("Results", describe_scoring(comparison), head, rows)
 
 
-def difference_table(comparison: Comparison, differences: Sequence[TaskDifference]) -> Table:
+def difference_table(differences: Sequence[TaskDifference]) -> Table:
     """Each arm minus the baseline on one task: intervals, p-values, verdicts."""
-    baseline, family = differences[0].paired.baseline, differences[0].paired.family
-    all_saved = all(row.interval.examples for row in differences)
-    where = "" if all_saved else ", if the predictions were saved"
-    correction = f" p (Holm) is corrected for {family} comparisons." if family > 1 else ""
+    metric, baseline = differences[0].paired.metric, differences[0].paired.baseline
+    family = differences[0].paired.family
+    saved = [row.interval.examples for row in differences]  # whether predictions were saved
+    columns: dict[str, Callable[[TaskDifference], str]] = {
+        "arm": lambda row: row.paired.arm,
+        "paired seeds": lambda row: str(row.paired.summary.n),
+        "mean ± sd": lambda row: _mean_and_sd(metric, row.paired.summary),
+        "95% over seeds": lambda row: _range(
+            metric, row.paired.summary.low, row.paired.summary.high
+        ),
+    }
     caption = (
-        f"{comparison.metrics[0]} minus that of {baseline}, paired by seed. The first interval is "
-        f"the 95% t interval over seeds, the second a 95% interval over seeds and examples{where}. "
-        f"p is the p-value of a two-sided sign-flip test.{correction} The last column says how "
-        "many more seeds are needed for 80% power to detect a difference as large as the observed "
-        "one."
+        f"Each arm's {metric} minus that of {baseline}, paired by seed, with its 95% t interval "
+        "over seeds"
     )
-    head = ["arm", "paired seeds", "mean ± sd", "95% over seeds", "95% over seeds and examples"]
-    head += ["p", *(["p (Holm)"] if family > 1 else []), "verdict", "more seeds needed"]
-    rows = []
-    for row in differences:
-        pair, summary, interval = row.paired, row.paired.summary, row.interval
-        rows.append(
-            [
-                pair.arm,
-                str(summary.n),
-                format_score(pair.metric, summary.mean, summary.sd),
-                _range(pair.metric, summary.low, summary.high),
-                _range(pair.metric, interval.low, interval.high) if interval.examples else EMPTY,
-                format_p_value(pair.p_value),
-                *([format_p_value(pair.p_adjusted)] if family > 1 else []),
-                OUTCOMES[outcome(pair)],
-                more_seeds(pair) or EMPTY,
-            ]
+    if any(saved):
+        caption += " and a 95% interval over seeds and examples"
+        caption += "" if all(saved) else " (of arms whose predictions were saved)"
+        columns["95% over seeds and examples"] = lambda row: (
+            _range(metric, row.interval.low, row.interval.high) if row.interval.examples else EMPTY
         )
-    return Table(f"Differences from {baseline}", caption, head, rows)
+    caption += ". p is the p-value of a two-sided sign-flip test."
+    columns["p"] = lambda row: format_p_value(row.paired.p_value)
+    if family > 1:
+        caption += f" p (Holm) is corrected for {family} comparisons."
+        columns["p (Holm)"] = lambda row: format_p_value(row.paired.p_adjusted)
+    caption += (
+        " The last column says how many more seeds are needed for 80% power to detect a "
+        "difference as large as the observed one."
+    )
+    columns["verdict"] = lambda row: OUTCOMES[outcome(row.paired)]
+    columns["more seeds needed"] = lambda row: more_seeds(row.paired) or EMPTY
+    rows = [[text(row) for text in columns.values()] for row in differences]
+    return Table(f"Differences from {baseline}", caption, list(columns), rows)
 
 
 def overall_table(analysis: Analysis) -> Table:
@@ -221,6 +225,11 @@ def run_table(comparison: Comparison) -> Table:
             ]
         )
     return Table("Runs", "Every finished run.", head, rows)
+
+
+def _mean_and_sd(metric: str, summary: Summary) -> str:
+    mean = format_difference(metric, summary.mean)
+    return mean if summary.sd is None else f"{mean} ± {format_score(metric, summary.sd)}"
 
 
 def _range(metric: str, low: float | None, high: float | None) -> str:

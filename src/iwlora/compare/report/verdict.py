@@ -37,16 +37,19 @@ def verdict(analysis: Analysis) -> str:
     comparisons = analysis.comparisons
     absent = sum(len(comparison.missing) for comparison in comparisons)
     runs = absent + sum(len(comparison.runs) for comparison in comparisons)
-    incomplete = f"Incomplete: {absent} of {runs} runs have no score." if absent else ""
+    have = "has" if absent == 1 else "have"
+    incomplete = f"Incomplete: {absent} of {runs} runs {have} no score." if absent else ""
     if len(comparisons) > 1:
-        shown = _verdict_over_tasks(analysis)
+        sentences = _verdict_over_tasks(analysis)
     elif len(comparisons[0].arms) > 1:
         pairs = [row.paired for row in analysis.tasks[0].differences]
         metric = comparisons[0].metrics[0]
-        shown = _join(verdict_on_task(metric, analysis.baseline, pairs), describe_more_seeds(pairs))
+        sentences = _join(
+            verdict_on_task(metric, analysis.baseline, pairs), describe_more_seeds(pairs)
+        )
     else:
-        shown = _verdict_of_one_arm(comparisons[0])
-    return _join(incomplete, shown)
+        sentences = _verdict_of_one_arm(comparisons[0])
+    return _join(incomplete, sentences)
 
 
 def verdict_on_task(metric: str, baseline: str, pairs: Sequence[PairedDifference]) -> str:
@@ -63,14 +66,15 @@ def verdict_on_task(metric: str, baseline: str, pairs: Sequence[PairedDifference
         most = max(pair.summary.n for pair in pairs)
         return f"No verdict yet: {_too_few_seeds(most, family)}."
     arms = "; ".join(describe_difference(pair) for pair in pairs)
-    correction = f"; p-values by Holm for {family} comparisons" if family > 1 else ""
+    correction = f"; p-values corrected by Holm for {family} comparisons" if family > 1 else ""
     null = ""
     if not set(_DECIDED) & set(outcomes):
         tested = [pair.arm for pair, o in zip(pairs, outcomes, strict=True) if o != "open"]
         null = f"No difference from {baseline} was found for {' or '.join(tested)}."
     return _join(
         null,
-        f"{metric} compared with {baseline}, paired by seed, 95% intervals: {arms}{correction}.",
+        f"Compared with {baseline} by {metric}, paired by seed, with 95% intervals: {arms}"
+        f"{correction}.",
     )
 
 
@@ -182,18 +186,18 @@ def _verdict_by_task(analysis: Analysis) -> str:
 
 
 def _describe_overall(row: OverallDifference, metric: str) -> str:
-    shown = OUTCOMES[row.outcome]
+    outcome_text = OUTCOMES[row.outcome]
     if row.difference is None or row.p_adjusted is None:
-        return f"{row.arm}: {shown}"
+        return f"{row.arm}: {outcome_text}"
     if row.seeds < MIN_SEEDS:
         return (
-            f"{row.arm}: {shown}, {_seeds_text(row.seeds)} on a task; at least {MIN_SEEDS} are "
+            f"{row.arm}: {outcome_text}, {_seeds_text(row.seeds)} on a task; at least {MIN_SEEDS} are "
             "needed"
         )
     difference = _difference_text(
         metric, row.difference.mean, row.difference.low, row.difference.high
     )
-    return f"{row.arm}: {shown} ({difference}, {_p_text(row.p_adjusted)})"
+    return f"{row.arm}: {outcome_text} ({difference}, {_p_text(row.p_adjusted)})"
 
 
 def _difference_text(metric: str, mean: float, low: float | None, high: float | None) -> str:

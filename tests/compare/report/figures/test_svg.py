@@ -13,6 +13,7 @@ from iwlora.compare.report.figures.style import save_figure
 from iwlora.compare.report.figures.svg import shrink_svg
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+SCALE = re.compile(r"scale\(([^)]*)\)")
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"
 
@@ -35,6 +36,7 @@ def drawn(svg: str) -> list[tuple[str, str, str]]:
 
 def check_same_drawing(svg: str) -> None:
     before, after = drawn(svg), drawn(shrink_svg(svg))
+    assert SCALE.findall(shrink_svg(svg)) == SCALE.findall(svg), "glyphs keep their size"
     assert len(after) == len(before)
     for old, new in zip(before, after, strict=True):
         assert old[0] == new[0]

@@ -68,7 +68,8 @@ def _scores(comparison: Comparison) -> Iterator[ReportFigure]:
     metric = comparison.metrics[0]
     yield ReportFigure(
         "metric",
-        f"{metric}: one dot per seed; above the dots, their mean and its 95% t interval.",
+        f"Scores by arm ({metric}): one dot per seed; above the dots, their mean and its 95% t "
+        "interval.",
         f"{metric} by arm: {_score_texts(comparison)}",
         partial(plot_scores, comparison),
     )
@@ -84,7 +85,7 @@ def _differences(differences: Sequence[TaskDifference]) -> Iterator[ReportFigure
     )
     yield ReportFigure(
         "differences",
-        f"{metric} of each arm minus that of {baseline}, paired by seed: the mean, its 95% t "
+        f"Each arm's {metric} minus that of {baseline}, paired by seed: the mean, its 95% t "
         "interval over seeds (thick), and the 95% interval over seeds and examples (thin). An "
         "interval that contains zero is compatible with no difference.",
         f"Differences from {baseline} in {metric}: {means}",
@@ -99,8 +100,8 @@ def _costs(comparison: Comparison) -> Iterator[ReportFigure]:
     metric = comparison.metrics[0]
     yield ReportFigure(
         "costs",
-        f"{metric} against cost: mean and 95% interval of each arm. The dotted line joins the "
-        "arms that no other arm beats at the same or a lower cost.",
+        f"Score against cost ({metric}): mean and 95% interval of each arm. The dotted line joins "
+        "the arms that no other arm beats at the same or a lower cost.",
         f"{metric} against {', '.join(panels)}: {_score_texts(comparison)}; the costs are in the "
         "table",
         partial(plot_scores_by_cost, comparison, panels),

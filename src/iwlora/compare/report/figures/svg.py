@@ -6,7 +6,7 @@ import re
 
 _INVISIBLE = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
 _UNUSED_ID = re.compile(r' id="[a-z]\w*_\d+"')
-_LONG_NUMBER = re.compile(r"\d+\.\d{3,}")
+_LONG_COORDINATE = re.compile(r"(?<!scale\()\b\d+\.\d{3,}")
 _LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
@@ -20,5 +20,5 @@ def shrink_svg(svg: str) -> str:
     '<g>\\n<use href="#61" x="1"/></g>'
     """
     svg = _UNUSED_ID.sub("", _INVISIBLE.sub("", svg))
-    svg = _LONG_NUMBER.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = _LONG_COORDINATE.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), svg)
     return _LINE_BREAK.sub("\n", svg.replace("DejaVuSans-", "").replace("xlink:href", "href"))
