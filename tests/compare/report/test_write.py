@@ -6,17 +6,21 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from iwlora.compare.report.formats.runs_csv import runs_csv
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.formats.terminal import terminal_text
 from iwlora.compare.report.write import write_report
 from iwlora.errors import IwloraError
 from report_pages import Page, content_of
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 def test_reports_need_no_torch_and_no_pyplot(
@@ -87,6 +91,23 @@ def test_the_summary_keeps_the_fields_of_version_0_1_0(written: Path) -> None:
         *("arm", "tasks", "pairs", "seeds", "difference", "p_value", "p_adjusted", "family"),
         *("interquartile_mean", "improvement", "by_seed", "seeds_needed", "outcome"),
     }
+
+
+@pytest.mark.quick
+def test_a_comparison_of_version_0_1_0_gives_the_same_numbers(tmp_path: Path) -> None:
+    """Only sentences may differ from the summary that version 0.1.0 wrote."""
+    with tarfile.open(FIXTURES / "version-0.1.0.tar.xz") as archive:
+        members = [m for m in archive if m.name.startswith("./runs/compared/")]
+        archive.extractall(tmp_path, members, filter="data")
+    folder = tmp_path / "runs" / "compared"
+    content = content_of(folder)
+    before = json.loads((folder / "summary.json").read_text())
+    now = json.loads(summary_json(content))
+    for summary in (before, now):
+        assert len(summary["remarks"]) == 4
+        del summary["verdict"], summary["remarks"]
+    assert now == before
+    assert runs_csv(content) == (folder / "summary.csv").read_text()
 
 
 def test_a_copy_of_the_runs_gives_the_same_report(written: Path, tmp_path: Path) -> None:

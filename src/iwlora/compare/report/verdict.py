@@ -191,8 +191,8 @@ def _describe_overall(row: OverallDifference, metric: str) -> str:
         return f"{row.arm}: {outcome_text}"
     if row.seeds < MIN_SEEDS:
         return (
-            f"{row.arm}: {outcome_text}, {_seeds_text(row.seeds)} on a task; at least {MIN_SEEDS} are "
-            "needed"
+            f"{row.arm}: {outcome_text}, {_seeds_text(row.seeds)} on a task; at least "
+            f"{MIN_SEEDS} are needed"
         )
     difference = _difference_text(
         metric, row.difference.mean, row.difference.low, row.difference.high

@@ -47,7 +47,10 @@ def _task(section: TaskSection) -> dict[str, Any]:
         "selected_on": first.selected_on if first else None,
         "arms": _arms(section),
         "differences": [_difference(row) for row in section.analysis.differences],
-        "search": {label: choice.model_dump() for label, choice in comparison.search.items()},
+        "search": {
+            label: choice.model_dump(exclude={"trials": {"__all__": {"loss"}}})
+            for label, choice in comparison.search.items()
+        },
         "remarks": section.caveats,
         "missing": [
             {"label": label, "seed": seed, "status": status}
