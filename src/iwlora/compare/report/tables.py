@@ -13,7 +13,7 @@ from iwlora.compare.number_format import (
     format_score,
 )
 from iwlora.compare.report.caveats import describe_scoring
-from iwlora.compare.report.verdict import OUTCOMES, more_seeds
+from iwlora.compare.report.verdict import more_seeds, outcome_text
 from iwlora.compare.statistics.analysis import Analysis, TaskDifference
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
@@ -84,16 +84,20 @@ def score_table(comparison: Comparison) -> Table:
         results = [run.result for run in comparison.of(label)]
         finished, planned = len(results), len(comparison.seeds)
         row = [label, str(finished) if finished == planned else f"{finished} of {planned}"]
-        for metric in comparison.metrics:
-            values = list(comparison.values(label, metric).values())
-            summary = summarise(values) if values else None
-            row.append(format_score(metric, summary.mean, summary.sd) if summary else EMPTY)
+        row += [score_text(comparison, label, metric) for metric in comparison.metrics]
         mark = " ≠" if is_unequal(ratios.get(label, 1.0)) else ""
         for cost in costs:
             row.append(cost.mean(results) + (mark if cost.field == "adapter_parameters" else ""))
         rows.append(row)
     head = ["arm", "seeds", *comparison.metrics, *(cost.title for cost in costs)]
     return Table("Results", describe_scoring(comparison), head, rows)
+
+
+def score_text(comparison: Comparison, label: str, metric: str) -> str:
+    """The score of an arm as mean ± standard deviation over seeds."""
+    values = list(comparison.values(label, metric).values())
+    summary = summarise(values) if values else None
+    return format_score(metric, summary.mean, summary.sd) if summary else EMPTY
 
 
 def difference_table(differences: Sequence[TaskDifference]) -> Table:
@@ -128,7 +132,7 @@ def difference_table(differences: Sequence[TaskDifference]) -> Table:
         " The last column says how many more seeds are needed for 80% power to detect a "
         "difference as large as the observed one."
     )
-    columns["verdict"] = lambda row: OUTCOMES[outcome(row.paired)]
+    columns["verdict"] = lambda row: outcome_text(outcome(row.paired))
     columns["more seeds needed"] = lambda row: more_seeds(row.paired) or EMPTY
     rows = [[text(row) for text in columns.values()] for row in differences]
     return Table(f"Differences from {baseline}", caption, list(columns), rows)
@@ -159,7 +163,7 @@ def overall_table(analysis: Analysis) -> Table:
             str(row.pairs) if row.pairs else EMPTY,
             _difference(metric, row.difference),
             EMPTY if row.p_adjusted is None else format_p_value(row.p_adjusted),
-            OUTCOMES[row.outcome] if row.pairs else EMPTY,
+            outcome_text(row.outcome) if row.pairs else EMPTY,
             _aggregate(row.interquartile_mean, lambda value: format_score(metric, value)),
             _aggregate(row.improvement, lambda value: f"{100 * value:.0f}%"),
         ]
@@ -203,27 +207,19 @@ def learning_rate_table(comparison: Comparison) -> Table:
 
 def run_table(comparison: Comparison) -> Table:
     """Every finished run in a row."""
-    head = ["arm", "seed", *comparison.metrics, "learning rate", "rank", "epochs"]
-    head += ["training examples", "training time"]
     train_time = next(cost for cost in COSTS if cost.field == "train_seconds")
+    head = ["arm", "seed", *comparison.metrics, "learning rate", "rank", "epochs"]
+    head += ["training examples", train_time.title]
     rows = []
     for result in (run.result for run in comparison.runs):
-        scores = [
-            format_score(metric, result.metrics[metric]) if metric in result.metrics else EMPTY
-            for metric in comparison.metrics
-        ]
-        rows.append(
-            [
-                result.label,
-                str(result.seed),
-                *scores,
-                EMPTY if result.learning_rate is None else f"{result.learning_rate:g}",
-                EMPTY if result.rank is None else str(result.rank),
-                EMPTY if result.epochs is None else f"{result.epochs:g}",
-                EMPTY if result.train_examples is None else _count(result.train_examples),
-                train_time.mean([result]),
-            ]
-        )
+        row = [result.label, str(result.seed)]
+        for metric in comparison.metrics:
+            score = result.metrics.get(metric)
+            row.append(EMPTY if score is None else format_score(metric, score))
+        for value in (result.learning_rate, result.rank, result.epochs):
+            row.append(EMPTY if value is None else f"{value:g}")
+        row.append(EMPTY if result.train_examples is None else _count(result.train_examples))
+        rows.append([*row, train_time.mean([result])])
     return Table("Runs", "Every finished run.", head, rows)
 
 

@@ -22,13 +22,6 @@ from iwlora.compare.statistics.paired_tests import (
 )
 from iwlora.results.comparison import Comparison
 
-OUTCOMES = {
-    "open": "no verdict yet",
-    "no difference found": "no difference found",
-    "higher": "higher",
-    "lower": "lower",
-}
-"""How the outcome of a comparison is written in a report."""
 _DECIDED = ("higher", "lower")
 
 
@@ -50,6 +43,11 @@ def verdict(analysis: Analysis) -> str:
     else:
         sentences = _verdict_of_one_arm(comparisons[0])
     return _join(incomplete, sentences)
+
+
+def outcome_text(outcome: str) -> str:
+    """How the outcome of a comparison is written in a report: "open" is "no verdict yet"."""
+    return "no verdict yet" if outcome == "open" else outcome
 
 
 def verdict_on_task(metric: str, baseline: str, pairs: Sequence[PairedDifference]) -> str:
@@ -186,18 +184,18 @@ def _verdict_by_task(analysis: Analysis) -> str:
 
 
 def _describe_overall(row: OverallDifference, metric: str) -> str:
-    outcome_text = OUTCOMES[row.outcome]
+    result = outcome_text(row.outcome)
     if row.difference is None or row.p_adjusted is None:
-        return f"{row.arm}: {outcome_text}"
+        return f"{row.arm}: {result}"
     if row.seeds < MIN_SEEDS:
         return (
-            f"{row.arm}: {outcome_text}, {_seeds_text(row.seeds)} on a task; at least "
+            f"{row.arm}: {result}, {_seeds_text(row.seeds)} on a task; at least "
             f"{MIN_SEEDS} are needed"
         )
     difference = _difference_text(
         metric, row.difference.mean, row.difference.low, row.difference.high
     )
-    return f"{row.arm}: {outcome_text} ({difference}, {_p_text(row.p_adjusted)})"
+    return f"{row.arm}: {result} ({difference}, {_p_text(row.p_adjusted)})"
 
 
 def _difference_text(metric: str, mean: float, low: float | None, high: float | None) -> str:

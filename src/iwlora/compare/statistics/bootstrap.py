@@ -156,10 +156,7 @@ def variance_of_mean(
 
 
 def mean_over_tasks(
-    differences: Sequence[Sequence[float]],
-    variances: Sequence[float],
-    examples: bool,
-    level: float = 0.95,
+    differences: Sequence[Sequence[float]], variances: Sequence[float], examples: bool
 ) -> Interval:
     """The mean over tasks of the mean over seeds, with the interval mean ± t · √(Σ variance) / T.
 
@@ -170,7 +167,6 @@ def mean_over_tasks(
         differences: ``differences[t]`` are the differences of task t by seed.
         variances: ``variances[t]`` is the variance of their mean, see :func:`variance_of_mean`.
         examples: Whether the variances count the examples too.
-        level: The confidence level.
 
     Returns:
         An interval without bounds if a task has a single seed.
@@ -185,7 +181,7 @@ def mean_over_tasks(
     freedom = total**2 / math.fsum(
         v**2 / (len(d) - 1) for v, d in zip(variances, differences, strict=True)
     )
-    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total) / tasks
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(total) / tasks
     return Interval(mean, mean - half, mean + half, examples)
 
 

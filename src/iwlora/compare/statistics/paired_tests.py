@@ -34,8 +34,8 @@ class Summary:
     high: float | None
 
 
-def summarise(values: Sequence[float], level: float = 0.95) -> Summary:
-    """Mean, standard deviation and the interval mean ± t(level, n - 1) · sd / √n.
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, standard deviation and the 95% interval mean ± t(0.975, n - 1) · sd / √n.
 
     Raises:
         ValueError: ``values`` is empty.
@@ -51,7 +51,7 @@ def summarise(values: Sequence[float], level: float = 0.95) -> Summary:
     if n == 1:
         return Summary(1, mean, None, None, None)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iwlora.compare.number_format import format_difference, format_duration, format_score
+from iwlora.compare.number_format import format_difference, format_duration
 from iwlora.compare.report.figures.forest import plot_forest
 from iwlora.compare.report.figures.heatmaps import (
     Heatmap,
@@ -23,9 +23,9 @@ from iwlora.compare.report.figures.plots import (
     read_curves,
     scores_by_cost,
 )
+from iwlora.compare.report.tables import score_text
 from iwlora.compare.report.update_norms import Update
 from iwlora.compare.statistics.analysis import TaskAnalysis, TaskDifference
-from iwlora.compare.statistics.paired_tests import summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.sensitivity import Sensitivity
 
@@ -47,10 +47,8 @@ class ReportFigure:
 
 
 def report_figures(task: TaskAnalysis, updates: Updates) -> list[ReportFigure]:
-    """The figures of one task; nothing is drawn yet."""
+    """The figures of one task, which has a finished run; nothing is drawn yet."""
     comparison = task.comparison
-    if not comparison.runs:
-        return []
     return [
         *_scores(comparison),
         *_differences(task.differences),
@@ -208,20 +206,16 @@ def _largest_by_cell(
     return cells
 
 
+def _score_texts(comparison: Comparison) -> str:
+    metric = comparison.metrics[0]
+    return "; ".join(
+        f"{label} {score_text(comparison, label, metric)}" for label in comparison.arms
+    )
+
+
 def _first_measurement(comparison: Comparison, label: str) -> tuple[int, Sensitivity] | None:
     """(seed, sensitivities) of the first run of an arm that measured importance."""
     for run in comparison.of(label):
         if sensitivity := run.sensitivity():
             return run.result.seed, sensitivity
     return None
-
-
-def _score_texts(comparison: Comparison) -> str:
-    metric = comparison.metrics[0]
-    texts = []
-    for label in comparison.arms:
-        values = [*comparison.values(label, metric).values()]
-        summary = summarise(values) if values else None
-        score = format_score(metric, summary.mean, summary.sd) if summary else "no score"
-        texts.append(f"{label} {score}")
-    return "; ".join(texts)
