@@ -39,7 +39,7 @@ check('torch', 'transformers', 'peft', 'datasets', 'matplotlib', 'jinja2', 'scip
 write_report(sys.argv[1])
 check('torch', 'transformers', 'peft', 'datasets', 'matplotlib.pyplot')
 """
-    folder = comparison_in(tmp_path / "c", arms=("lora", "iw-lora"), seeds=2)
+    folder = comparison_in(tmp_path / "c", arms=("lora", "iw-lora"), seeds=1)
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
 
 

@@ -22,7 +22,7 @@ from iwlora.compare.statistics.bootstrap import (
 from iwlora.tasks.metrics.classification import METRICS as REFERENCE
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 4), st.integers(1, 30))
 def test_metrics_of_weighted_tables_are_those_of_repeated_rows(
     seed: int, classes: int, n: int
@@ -72,7 +72,8 @@ def interval(d: list[list[float]], found: list[PairedPredictions | None]) -> Int
 def test_intervals_cover_the_truth(tasks: int) -> None:
     rng = np.random.default_rng(tasks)
     covered = percentile = 0
-    for _ in range(150):
+    repetitions = 150 if tasks == 1 else 80
+    for _ in range(repetitions):
         found = [simulated(rng, 6, 100, 0.03, 0.05) for _ in range(tasks)]
         each = interval([differences(one) for one in found], found)
         assert each.low is not None
@@ -82,7 +83,7 @@ def test_intervals_cover_the_truth(tasks: int) -> None:
             means = rng.choice(differences(found[0]), (400, 6)).mean(1)
             low, high = np.quantile(means, [0.025, 0.975])
             percentile += low <= 0.03 <= high
-    assert covered / 150 > 0.92
+    assert covered / repetitions > 0.92
     if tasks == 1:
         assert percentile / 150 < 0.92, "percentiles over six seeds alone must fail this check"
 

@@ -174,7 +174,7 @@ def test_more_comparisons_need_more_seeds_before_any_can_win(family: int, least:
         assert outcome(pairs[0]) == expected
 
 
-@pytest.mark.parametrize(("n", "mean", "family"), [(9, 0.9, 1), (12, 0.9, 1), (12, 1.1, 4)])
+@pytest.mark.parametrize(("n", "mean", "family"), [(9, 0.9, 1), (12, 1.1, 4)])
 def test_power_is_what_simulated_comparisons_have(n: int, mean: float, family: int) -> None:
     rng = np.random.default_rng(n)
     runs = rng.normal(mean, 1, (120, n))
