@@ -131,6 +131,7 @@ def test_nothing_finished_is_an_error_and_leaves_nothing_behind(folder: Path) ->
     assert not (folder / "summary.json").exists()
 
 
+@pytest.mark.quick
 def test_a_single_run_gets_a_report_too(written: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(written / "iw-lora" / "seed-1", run)

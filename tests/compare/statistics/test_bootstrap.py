@@ -28,16 +28,16 @@ def test_metrics_of_weighted_tables_are_those_of_repeated_rows(
     seed: int, classes: int, n: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    labels, told = rng.integers(0, classes, n), rng.integers(0, classes, (2, n))
+    labels, predictions = rng.integers(0, classes, n), rng.integers(0, classes, (2, n))
     weights = rng.integers(0, 3, (n, 2)).astype(float)
     weights[0] += 1
     for metric in METRICS:
-        found = weighted_scores(metric, labels, told, classes, 1, weights)
+        computed = weighted_scores(metric, labels, predictions, classes, 1, weights)
         for run in range(2):
             for r in range(2):
                 rows = np.repeat(np.arange(n), weights[:, r].astype(int))
-                expected = REFERENCE[metric](labels[rows], told[run][rows], 1)
-                assert found[run, r] == pytest.approx(expected, abs=1e-9), metric
+                expected = REFERENCE[metric](labels[rows], predictions[run][rows], 1)
+                assert computed[run, r] == pytest.approx(expected, abs=1e-9), metric
 
 
 def simulated(
@@ -56,16 +56,17 @@ def simulated(
     return PairedPredictions("accuracy", labels, arm, baseline, 2)
 
 
-def differences(found: PairedPredictions) -> list[float]:
-    right = (found.arm == found.labels).mean(1) - (found.baseline == found.labels).mean(1)
+def differences(paired: PairedPredictions) -> list[float]:
+    right = (paired.arm == paired.labels).mean(1) - (paired.baseline == paired.labels).mean(1)
     return [float(d) for d in right]
 
 
-def interval(d: list[list[float]], found: list[PairedPredictions | None]) -> Interval:
-    spreads = [
-        variance_of_mean(one, f, seed) for seed, (one, f) in enumerate(zip(d, found, strict=True))
+def interval(by_task: list[list[float]], paired: list[PairedPredictions | None]) -> Interval:
+    variances = [
+        variance_of_mean(task, predictions, seed)
+        for seed, (task, predictions) in enumerate(zip(by_task, paired, strict=True))
     ]
-    return mean_over_tasks(d, spreads, None not in found)
+    return mean_over_tasks(by_task, variances, None not in paired)
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -74,13 +75,13 @@ def test_intervals_cover_the_truth(tasks: int) -> None:
     covered = percentile = 0
     repetitions = 150 if tasks == 1 else 80
     for _ in range(repetitions):
-        found = [simulated(rng, 6, 100, 0.03, 0.05) for _ in range(tasks)]
-        each = interval([differences(one) for one in found], found)
+        paired = [simulated(rng, 6, 100, 0.03, 0.05) for _ in range(tasks)]
+        each = interval([differences(task) for task in paired], paired)
         assert each.low is not None
         assert each.high is not None
         covered += each.low <= 0.03 <= each.high
         if tasks == 1:
-            means = rng.choice(differences(found[0]), (400, 6)).mean(1)
+            means = rng.choice(differences(paired[0]), (400, 6)).mean(1)
             low, high = np.quantile(means, [0.025, 0.975])
             percentile += low <= 0.03 <= high
     assert covered / repetitions > 0.92
@@ -94,9 +95,9 @@ def test_examples_widen_what_seeds_alone_leave_narrow() -> None:
     arm, baseline = np.zeros((6, 40), dtype=np.int64), np.zeros((6, 40), dtype=np.int64)
     arm[:, :4] = 1
     baseline[:, :6] = 1
-    found = PairedPredictions("accuracy", labels, arm, baseline, 2)
-    both = interval([differences(found)], [found])
-    seeds = interval([differences(found)], [None])
+    paired = PairedPredictions("accuracy", labels, arm, baseline, 2)
+    both = interval([differences(paired)], [paired])
+    seeds = interval([differences(paired)], [None])
     assert both.examples
     assert not seeds.examples
     assert both.low is not None
@@ -105,17 +106,19 @@ def test_examples_widen_what_seeds_alone_leave_narrow() -> None:
     assert both.low < 0
 
 
+@pytest.mark.quick
 def test_few_seeds_are_not_taken_for_all_there_are() -> None:
     """Where examples do not matter, the variance is the unbiased one over seeds."""
     right = np.zeros((3, 10), dtype=np.int64)
     arm = right + np.array([[0], [0], [1]])
-    found = PairedPredictions("accuracy", right[0], arm, right, 2)
-    d = differences(found)
+    paired = PairedPredictions("accuracy", right[0], arm, right, 2)
+    d = differences(paired)
     assert d == [0.0, 0.0, -1.0]
-    assert variance_of_mean(d, found) == pytest.approx(variance_of_mean(d), rel=0.15)
+    assert variance_of_mean(d, paired) == pytest.approx(variance_of_mean(d), rel=0.15)
     assert variance_of_mean(d) == pytest.approx(np.var(d, ddof=1) / 3)
 
 
+@pytest.mark.quick
 def test_arms_keep_their_pairing() -> None:
     rng = np.random.default_rng(3)
     one = simulated(rng, 6, 200, 0.0, 0.0)
@@ -127,30 +130,33 @@ def test_arms_keep_their_pairing() -> None:
     assert bootstrap_differences(shuffled).any()
 
 
+@pytest.mark.quick
 def test_one_seed_has_no_interval_and_the_mean_weighs_tasks_alike() -> None:
-    found = mean_over_tasks([[0.1], [0.2, 0.4]], [0.0, 0.1], False)
-    assert (found.low, found.high) == (None, None)
-    assert found.mean == pytest.approx(0.2)
+    mean = mean_over_tasks([[0.1], [0.2, 0.4]], [0.0, 0.1], False)
+    assert (mean.low, mean.high) == (None, None)
+    assert mean.mean == pytest.approx(0.2)
 
 
+@pytest.mark.quick
 def test_interquartile_mean_by_hand() -> None:
     assert interquartile_mean([[1.0, 2.0], [3.0, 100.0]]).value == 2.5
     assert interquartile_mean([[0.5]]).low is None
-    found = interquartile_mean([[0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.4, 0.5]])
-    assert found.low is not None
-    assert found.high is not None
-    assert found.value == pytest.approx(0.3)
-    assert 0.1 < found.low < found.value < found.high < 0.5
+    aggregate = interquartile_mean([[0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.4, 0.5]])
+    assert aggregate.low is not None
+    assert aggregate.high is not None
+    assert aggregate.value == pytest.approx(0.3)
+    assert 0.1 < aggregate.low < aggregate.value < aggregate.high < 0.5
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.lists(st.integers(0, 5), min_size=1))
 def test_probability_of_improvement_is_mann_whitney(x: list[int], y: list[int]) -> None:
-    found = probability_of_improvement([[float(v) for v in x]], [[float(v) for v in y]])
+    aggregate = probability_of_improvement([[float(v) for v in x]], [[float(v) for v in y]])
     u = mannwhitneyu(x, y, method="asymptotic").statistic
-    assert found.value == pytest.approx(u / (len(x) * len(y)))
+    assert aggregate.value == pytest.approx(u / (len(x) * len(y)))
 
 
+@pytest.mark.quick
 def test_probability_of_improvement_is_a_mean_over_tasks() -> None:
-    found = probability_of_improvement([[2.0, 3.0], [0.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]])
-    assert found.value == 0.75
+    aggregate = probability_of_improvement([[2.0, 3.0], [0.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]])
+    assert aggregate.value == 0.75

@@ -48,6 +48,7 @@ def test_summaries_agree_with_numpy_and_scipy(values: list[float]) -> None:
     assert (summary.low, summary.high) == pytest.approx((interval.low, interval.high))
 
 
+@pytest.mark.quick
 def test_one_value_has_no_spread_and_none_is_refused() -> None:
     assert summarise([0.5]).sd is None
     assert summarise([0.5]).low is None
@@ -57,6 +58,7 @@ def test_one_value_has_no_spread_and_none_is_refused() -> None:
         sign_flip_p([])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("differences", "p"),
     [
@@ -88,6 +90,7 @@ def test_beyond_enumeration_it_is_repeatable_and_close_to_the_t_test() -> None:
     assert sign_flip_p(d) == pytest.approx(ttest_1samp(d, 0.0).pvalue, abs=0.01)
 
 
+@pytest.mark.quick
 def test_an_unpaired_test_would_give_another_answer() -> None:
     seeds = np.random.default_rng(1).normal(0.65, 0.05, 8)
     new = list(seeds + 0.004 + np.random.default_rng(2).normal(0, 0.002, 8))
@@ -100,6 +103,7 @@ def test_an_unpaired_test_would_give_another_answer() -> None:
     assert pair.summary.sd < alone.sd / 5
 
 
+@pytest.mark.quick
 def test_pairs_are_made_by_seed_and_not_by_position() -> None:
     pair = paired_difference("f1", "b", {2: 0.7, 0: 0.5, 5: 0.9}, "a", {0: 0.4, 1: 0.1, 2: 0.7})
     assert pair is not None
@@ -135,6 +139,7 @@ def test_too_few_seeds_have_no_winner_however_large_the_gap(n: int) -> None:
     assert outcome(pair_of([0.9 + 0.001 * i for i in range(n)], [0.5] * n)) == "open"
 
 
+@pytest.mark.quick
 def test_six_seeds_are_the_fewest_that_can_decide() -> None:
     assert 2 / 2**MIN_SEEDS < 0.05 <= 2 / 2 ** (MIN_SEEDS - 1)
     up, base = [0.9, 0.91, 0.92, 0.93, 0.94, 0.95], [0.5] * 6
@@ -142,6 +147,7 @@ def test_six_seeds_are_the_fewest_that_can_decide() -> None:
     assert outcome(pair_of(base, up)) == "lower"
 
 
+@pytest.mark.quick
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=9))
 def test_holm_by_its_definition(values: list[float]) -> None:
@@ -187,6 +193,7 @@ def test_power_is_what_simulated_comparisons_have(n: int, mean: float, family: i
     assert power(5, 9.0, 1.0) == 0, "five seeds cannot decide"
 
 
+@pytest.mark.quick
 def test_power_is_that_of_the_textbook_and_a_number_for_any_effect() -> None:
     """G*Power and Cohen's tables: n = 34 at d = 0.5 and n = 15 at d = 0.8, two-sided 5%."""
     assert power(34, 0.5, 1.0) == pytest.approx(0.808, abs=5e-4)

@@ -59,7 +59,7 @@ def test_the_heatmap_annotates_each_cell_legibly(sensitivity: Sensitivity) -> No
         assert contrast(luminance((red, green, blue)), ink) >= 4.5
 
 
-def test_the_heatmap_tells_what_the_top_matrices_hold(sensitivity: Sensitivity) -> None:
+def test_the_title_has_the_share_of_the_top_matrices(sensitivity: Sensitivity) -> None:
     part = sorted(importance_shares(sensitivity).values(), reverse=True)
     title = plot_importance(sensitivity).axes[0].get_title(loc="left")
     assert f"the top 4 of 36 matrices hold {sum(part[:4]):.1%}" in title
@@ -77,7 +77,7 @@ def test_a_site_that_does_not_exist_leaves_its_cell_blank(sensitivity: Sensitivi
     assert len(re.findall(r"\d+\.\d", row)) == 5
 
 
-def test_experts_of_one_kind_share_a_cell() -> None:
+def test_experts_of_one_type_share_a_cell() -> None:
     sites = [
         SiteSensitivity(f"layer.0.experts.{i}.up", "ffn_up", 0, 4, 4, 1.0, 0.0) for i in range(4)
     ]
@@ -87,15 +87,15 @@ def test_experts_of_one_kind_share_a_cell() -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 6, 14, 40])
-def test_the_text_heatmap_is_whole_and_narrow(
+def test_the_text_heatmap_is_complete_and_narrow(
     sensitivity_of: Callable[..., Sensitivity], columns: int
 ) -> None:
     kinds = [f"decoder_part_{'x' * (i % 30)}{i}" for i in range(columns)]
     sensitivity = sensitivity_of(3, kinds)
     text = text_heatmap(sensitivity)
     assert max(map(len, text.splitlines())) <= 100
-    found = re.findall(r"[░▒▓█]{3} *(\d+\.\d)", text)
-    assert sorted(map(float, found)) == pytest.approx(
+    percentages = re.findall(r"[░▒▓█]{3} *(\d+\.\d)", text)
+    assert sorted(map(float, percentages)) == pytest.approx(
         sorted(round(100 * share, 1) for share in importance_shares(sensitivity).values())
     )
 

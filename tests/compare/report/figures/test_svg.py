@@ -19,19 +19,23 @@ HREF = "{http://www.w3.org/1999/xlink}href"
 
 
 def drawn(svg: str) -> list[tuple[str, str, str]]:
-    """(tag, path, place) of everything that is drawn, glyphs by what they look like."""
+    """(tag, path, position) of everything that is drawn; glyphs as their shapes."""
     root = ElementTree.fromstring(svg)
-    shapes = {one.get("id"): one.get("d") for one in root.iter() if one.get("id")}
-    found = []
-    for one in root.iter():
-        href = one.get(HREF) or one.get("href") or ""
-        shape = one.get("d") or shapes.get(href.removeprefix("#")) or ""
+    shapes = {node.get("id"): node.get("d") for node in root.iter() if node.get("id")}
+    elements = []
+    for node in root.iter():
+        href = node.get(HREF) or node.get("href") or ""
+        shape = node.get("d") or shapes.get(href.removeprefix("#")) or ""
         assert not href.startswith("#") or href.removeprefix("#") in shapes, (
             "the reference has no target"
         )
-        where = ("transform", "style", "x", "y", "width", "height", "clip-path")
-        found.append((one.tag, shape, " ".join(one.get(name, "-") for name in where)))
-    return [one for one in found if one[0].startswith(SVG) and one[0] != f"{SVG}metadata"]
+        attributes = ("transform", "style", "x", "y", "width", "height", "clip-path")
+        elements.append((node.tag, shape, " ".join(node.get(name, "-") for name in attributes)))
+    return [
+        element
+        for element in elements
+        if element[0].startswith(SVG) and element[0] != f"{SVG}metadata"
+    ]
 
 
 def check_same_drawing(svg: str) -> None:
