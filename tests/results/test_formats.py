@@ -1,0 +1,149 @@
+"""Every stored file says its version, and one of a newer version is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from commands import call, carry_out_here, write_recipe
+from iwlora import IwloraError, Sensitivity
+from iwlora.results.combined import load_parts
+from iwlora.results.formats import VERSIONS, stamped, unstamped
+from iwlora.results.loading import load, load_comparison
+from iwlora.results.run import RunResult, load_run
+from iwlora.training.recipe import build
+from iwlora.training.recipe import load as load_recipe
+
+# CSV has no version (see iwlora.results.layout); these formats are not ours.
+FOREIGN = ("README.md", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
+CHECKPOINT_STATE = ("trainer_state.json", "loss-0.json", "sensitivity-in-flight.json")
+
+
+@pytest.fixture(scope="module")
+def compared(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A comparison with a search, a penalty and checkpoints, and a folder that combines it."""
+    folder = tmp_path_factory.mktemp("formats")
+    recipe = write_recipe(
+        folder / "plan.yaml",
+        {
+            "model": str(tiny_bert),
+            "task": reviews,
+            "methods": [{"name": "iw-lora", "rank": 2}],
+            "seeds": [0],
+            "search": {"lr": [1e-3, 1e-2, 2e-2]},
+            "train": {"epochs": 1, "max_length": 32, "precision": "fp32", "save_steps": 2},
+        },
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        from iwlora.cli import main
+
+        carry_out_here(patched)
+        out = str(folder / "out")
+        assert main(["compare", str(recipe), "--out", out]) == 0
+        assert main(["compare", out, "--out", str(folder / "combined")]) == 0
+    (folder / "out" / "failures.jsonl").write_text(json.dumps(stamped("failures", {})) + "\n")
+    return folder
+
+
+def own_files(folder: Path) -> list[Path]:
+    suffixes = {".json", ".jsonl", ".yaml"}
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in suffixes]
+    return [p for p in files if p.name not in (*FOREIGN, *CHECKPOINT_STATE, "plan.yaml")]
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines()]
+    return [yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)]
+
+
+def test_every_file_has_a_version(compared: Path) -> None:
+    seen = set()
+    for path in own_files(compared):
+        for record in records(path):
+            name, version = record["format"].removeprefix("iwlora-").split("/")
+            assert int(version) == VERSIONS[name], path
+            seen.add(name)
+    assert seen == set(VERSIONS), "a format that nothing here writes"
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "comparison.yaml": load_comparison,
+    "search.json": load_comparison,
+    "failures.jsonl": load_comparison,
+    "iw-lora/seed-0/result.json": lambda folder: load(folder / "iw-lora" / "seed-0"),
+    "iw-lora/seed-0/recipe.yaml": lambda folder: load_recipe(
+        str(folder / "iw-lora" / "seed-0" / "recipe.yaml")
+    ),
+    "iw-lora/seed-0/environment.json": lambda folder: load_run(
+        folder / "iw-lora" / "seed-0"
+    ).environment(),
+    "iw-lora/seed-0/metrics.jsonl": lambda folder: load_run(
+        folder / "iw-lora" / "seed-0"
+    ).history(),
+    "iw-lora/seed-0/sensitivity.json": lambda folder: Sensitivity.load(
+        folder / "iw-lora" / "seed-0" / "sensitivity.json"
+    ),
+    "../combined/sources.yaml": lambda folder: load_parts([folder.parent / "combined"]),
+}
+
+
+@pytest.mark.parametrize("file", READERS)
+def test_a_newer_version_is_refused(compared: Path, file: str) -> None:
+    path = compared / "out" / file
+    READERS[file](compared / "out")
+    text = path.read_text()
+    (stamp,) = {record["format"] for record in records(path)}
+    path.write_text(text.replace(stamp, stamp.split("/")[0] + "/99"))
+    try:
+        with pytest.raises(IwloraError, match="newer iwlora .*upgrade") as refused:
+            READERS[file](compared / "out")
+        assert path.name in str(refused.value) or path.suffix == ".yaml"
+    finally:
+        path.write_text(text)
+
+
+@pytest.mark.quick
+def test_a_newer_recipe_is_refused_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", {"format": "iwlora-recipe/99", "model": "x"})
+    for command in ("train", "compare"):
+        outcome = call(capsys, command, recipe, "methods=[lora]", "--out", tmp_path / "run")
+        assert outcome.code == 2
+        assert "newer iwlora" in outcome.err
+        assert "Traceback" not in outcome.err
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("stamp", ["iwlora-run/2", "recipe/1", 7, None, ["iwlora-recipe/1"]])
+def test_another_format_is_refused(stamp: Any) -> None:
+    with pytest.raises(IwloraError, match="accepted is iwlora-recipe"):
+        unstamped("recipe", {"format": stamp}, "a file")
+
+
+@pytest.mark.quick
+def test_a_replayed_recipe_is_the_same() -> None:
+    recipe = build({"model": "m", "task": "glue/rte", "method": "lora"})
+    assert build(stamped("recipe", recipe.settings())).digest() == recipe.digest()
+    assert build({"format": "iwlora-recipe/1", **recipe.settings()}).digest() == recipe.digest()
+
+
+@pytest.mark.quick
+def test_a_metric_that_is_not_finite_is_null_in_the_file(tmp_path: Path) -> None:
+    known = {"model": "m", "metrics": {"f1": float("nan"), "accuracy": 0.5}}
+    result = RunResult.from_score("lora", "t", 0, "f1", 0.0, **known)
+    assert result.score is None
+    result.save(tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text())["metrics"]["f1"] is None
+    again = RunResult.load(tmp_path / "result.json")
+    assert again == result
+    assert again.metrics == {"accuracy": 0.5}

@@ -1,0 +1,252 @@
+"""Runs and comparisons that version 0.1.0 wrote are read, used and continued as it would have."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import iwlora
+from commands import call, carry_out_here, snapshot
+from iwlora.methods.low_rank.lora import Lora
+from iwlora.results import layout
+from iwlora.results.combined import load_parts
+from iwlora.results.comparison import ComparisonRecord
+from iwlora.results.formats import VERSIONS
+from iwlora.results.loading import load, load_comparison
+from iwlora.results.run import load_run
+from iwlora.training.recipe import Recipe, build
+from iwlora.training.run import train
+from iwlora.training.state.run_folder import RunDir
+from runs import logged, weights
+
+ARCHIVE = Path(__file__).parents[1] / "fixtures" / "version-0.1.0.tar.xz"
+FINISHED = ("iw-lora", "adalora", "full")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("version-0.1.0")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def old(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folders; the recipes in them have paths relative to it."""
+    folder = Path(shutil.copytree(unpacked, tmp_path / "old"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", FINISHED)
+def test_a_finished_run_says_what_it_said(old: Path, name: str) -> None:
+    folder = old / "runs" / name
+    stored = json.loads((folder / "result.json").read_text())
+    assert "format" not in stored
+    assert load_run(folder).result.fields() == stored
+    (run,) = load(folder).runs
+    assert run.environment() == json.loads((folder / "environment.json").read_text())
+    assert run.history() == logged(folder)
+    before = snapshot(folder)
+    recipe = iwlora.load_recipe(str(folder / "recipe.yaml"))
+    returned = train(recipe, folder)
+    assert {key: returned[key] for key in stored} == stored, "not repeated"
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize("name", FINISHED)
+def test_a_finished_run_predicts_what_it_predicted(old: Path, name: str) -> None:
+    answers = rows(iwlora.predict(old / "runs" / name, old / "validation.csv", old / "a.csv"))
+    stored = rows(old / "runs" / name / "predictions" / "validation.csv")
+    assert [row["prediction"] for row in answers] == [row["prediction"] for row in stored]
+    for answer, row in zip(answers, stored, strict=True):
+        margin = float(row["logit_pos"]) - float(row["logit_neg"])
+        expected = 1 / (1 + math.exp(-margin))
+        assert float(answer["probability_pos"]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "merge"), [("iw-lora", False), ("adalora", True)])
+def test_a_finished_run_is_exported(old: Path, name: str, merge: bool) -> None:
+    exported = iwlora.export(old / "runs" / name, old / "exported", merge=merge)
+    expected = "model.safetensors" if merge else "adapter_model.safetensors"
+    assert (exported / expected).is_file()
+    assert (exported / "tokenizer.json").is_file()
+
+
+def test_an_interrupted_run_ends_as_one_left_alone(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, alone = old / "runs" / "interrupted", old / "runs" / "uninterrupted"
+    recipe = (run / "recipe.yaml").read_text()
+    outcome = call(capsys, "train", run / "recipe.yaml", "--out", run)
+    assert outcome.code == 0, outcome.err
+    result, expected = load_run(run).result, load_run(alone).result
+    assert result.resumed_at_step == 8
+    assert result.metrics == pytest.approx(expected.metrics, abs=1e-6)
+    for name, tensor in weights(alone).items():
+        torch.testing.assert_close(weights(run)[name], tensor)
+    assert (run / "recipe.yaml").read_text() == recipe, "it stays a run of its version"
+    steps = [record["step"] for record in load_run(run).history()]
+    assert steps == [record["step"] for record in load_run(alone).history()]
+
+
+@pytest.mark.quick
+def test_a_comparison_is_reported_as_it_was(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = old / "runs" / "compared"
+    before = json.loads((folder / "summary.json").read_text())
+    assert call(capsys, "report", folder).code == 0
+    after = json.loads((folder / "summary.json").read_text())
+    for arm, stored in zip(after["arms"], before["arms"], strict=True):
+        assert {key: arm[key] for key in ("label", "metrics", "learning_rates")} == {
+            key: stored[key] for key in ("label", "metrics", "learning_rates")
+        }
+    assert after["missing"] == before["missing"] == []
+    for label, choice in after["search"].items():
+        assert choice["trials"] == json.loads((folder / "search.json").read_text())[label]["trials"]
+
+
+@pytest.mark.quick
+def test_results_are_combined_as_they_were(old: Path) -> None:
+    (part,) = load_parts([old / "runs" / "from-runs"])
+    assert part.arms == ("iw-lora", "adalora")
+    assert load_parts([old / "scores.csv"])[0].values("lora", "score") == {0: 0.8, 1: 0.7}
+
+
+def test_a_finished_comparison_runs_nothing(
+    old: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = carry_out_here(monkeypatch)
+    out = old / "runs" / "compared"
+    outcome = call(capsys, "compare", old / "comparison.yaml", "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert started == []
+    assert "10 of 10 runs are done already" in outcome.out
+
+
+def test_a_comparison_runs_what_is_missing(
+    old: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = carry_out_here(monkeypatch)
+    out = old / "runs" / "half-compared"
+    for _ in range(2):
+        outcome = call(capsys, "compare", old / "comparison.yaml", "--out", out)
+        assert outcome.code == 0, outcome.err
+        assert [Path(arguments[-1]) for arguments in started] == [out / "iw-lora" / "seed-1"]
+        assert "lora, seed 0 crashed (exit -9) and was tried again" in outcome.out + (
+            (out / "summary.md").read_text()
+        )
+        assert ComparisonRecord.load(out / "comparison.yaml").recipe_format == 1
+    missing, expected = (
+        {(run.result.label, run.result.seed): run.result.metrics for run in load(folder).runs}
+        for folder in (out, old / "runs" / "compared")
+    )
+    assert missing[("iw-lora", 1)] == pytest.approx(expected[("iw-lora", 1)], abs=1e-6)
+    recipes = [
+        yaml.safe_load((out / "iw-lora" / f"seed-{seed}" / "recipe.yaml").read_text())
+        for seed in (0, 1)
+    ]
+    assert recipes[0]["method"] == recipes[1]["method"]
+
+
+# --- changed defaults ---
+
+
+@pytest.fixture
+def new_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This version of iwlora has another default rank than version 0.1.0 had."""
+    monkeypatch.setattr(Lora, "former_defaults", {"rank": 2})
+
+
+def recipe_of(model: Path, task: dict[str, str], **method: Any) -> Recipe:
+    train = {"epochs": 1, "max_length": 32, "precision": "fp32"}
+    options = {"name": "lora", **method}
+    return build({"model": str(model), "task": task, "method": options, "train": train})
+
+
+def begin_with_version_1(folder: Path, recipe: Recipe) -> None:
+    RunDir.open(folder, recipe)
+    stored = yaml.safe_load((folder / layout.RECIPE).read_text())
+    del stored["format"]
+    (folder / layout.RECIPE).write_text(yaml.safe_dump(stored))
+
+
+@pytest.mark.quick
+@pytest.mark.usefixtures("new_default")
+def test_an_old_run_continues_with_the_defaults_of_its_version(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    begin_with_version_1(tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
+    given = recipe_of(tiny_bert, reviews)
+    assert given.method.size == 8
+    for _ in range(2):
+        assert RunDir.open(tmp_path / "run", given).recipe().method.size == 2
+    assert train(given, tmp_path / "run")["rank"] == 2
+
+
+@pytest.mark.quick
+@pytest.mark.usefixtures("new_default")
+def test_what_the_user_sets_is_no_default(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    begin_with_version_1(tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
+    explicit = recipe_of(tiny_bert, reviews, rank=8)
+    assert explicit.with_former_defaults() is explicit
+    with pytest.raises(iwlora.IwloraError, match="belongs to another recipe"):
+        RunDir.open(tmp_path / "run", explicit)
+
+
+@pytest.mark.quick
+@pytest.mark.usefixtures("new_default")
+def test_a_new_run_has_the_new_defaults_only(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    RunDir.open(tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
+    with pytest.raises(iwlora.IwloraError, match="belongs to another recipe"):
+        RunDir.open(tmp_path / "run", recipe_of(tiny_bert, reviews))
+
+
+@pytest.mark.usefixtures("new_default")
+def test_an_old_comparison_keeps_the_defaults_of_its_version(
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    carry_out_here(monkeypatch)
+    settings = {
+        "model": str(tiny_bert),
+        "task": reviews,
+        "methods": ["lora", {"name": "lora", "rank": 4, "label": "four"}],
+        "seeds": [0],
+        "unequal_budgets": True,
+        "train": {"epochs": 1, "max_length": 32, "precision": "fp32"},
+    }
+    recipe = tmp_path / "comparison.yaml"
+    recipe.write_text(yaml.safe_dump(settings))
+    for version, rank in ((1, 2), (VERSIONS["recipe"], 8)):
+        out = tmp_path / f"version-{version}"
+        out.mkdir()
+        record = {"model": str(tiny_bert), "task": "train.csv", "methods": ["lora", "four"]}
+        if version == 1:
+            (out / layout.COMPARISON).write_text(yaml.safe_dump({**record, "seeds": [0]}))
+        assert call(capsys, "compare", recipe, "--out", out).code == 0
+        ranks = {run.result.label: run.result.rank for run in load_comparison(out).runs}
+        assert ranks == {"lora": rank, "four": 4}
+        assert ComparisonRecord.load(out / layout.COMPARISON).recipe_format == version
