@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from commands import call, carry_out_here, write_recipe
-from iwlora import IwloraError, Sensitivity
-from iwlora.results.combined import load_parts
+from commands import TRAIN, call, carry_out_here, write_recipe
+from iwlora import IwloraError
+from iwlora.compare.execute.comparison import run_comparison
+from iwlora.compare.plan.recipe import load_plan
+from iwlora.compare.report.html import write_report
+from iwlora.results.combined import load_parts, save_sources
 from iwlora.results.formats import VERSIONS, stamped, unstamped
 from iwlora.results.loading import load, load_comparison
 from iwlora.results.run import RunResult, load_run
@@ -38,17 +41,16 @@ def compared(
             "methods": [{"name": "iw-lora", "rank": 2}],
             "seeds": [0],
             "search": {"lr": [1e-3, 1e-2, 2e-2]},
-            "train": {"epochs": 1, "max_length": 32, "precision": "fp32", "save_steps": 2},
+            "train": {**TRAIN, "batch_size": 8, "save_steps": 10},
         },
     )
+    out = folder / "out"
     with pytest.MonkeyPatch.context() as patched:
-        from iwlora.cli import main
-
         carry_out_here(patched)
-        out = str(folder / "out")
-        assert main(["compare", str(recipe), "--out", out]) == 0
-        assert main(["compare", out, "--out", str(folder / "combined")]) == 0
-    (folder / "out" / "failures.jsonl").write_text(json.dumps(stamped("failures", {})) + "\n")
+        run_comparison(load_plan(str(recipe)), out, announce=lambda _: None)
+    save_sources(folder / "combined", [out])
+    write_report(folder / "combined")
+    (out / "failures.jsonl").write_text(json.dumps(stamped("failures", {})) + "\n")
     return folder
 
 
@@ -75,23 +77,16 @@ def test_every_file_has_a_version(compared: Path) -> None:
     assert seen == set(VERSIONS), "a format that nothing here writes"
 
 
+RUN = "iw-lora/seed-0"
 READERS: dict[str, Callable[[Path], Any]] = {
     "comparison.yaml": load_comparison,
     "search.json": load_comparison,
     "failures.jsonl": load_comparison,
-    "iw-lora/seed-0/result.json": lambda folder: load(folder / "iw-lora" / "seed-0"),
-    "iw-lora/seed-0/recipe.yaml": lambda folder: load_recipe(
-        str(folder / "iw-lora" / "seed-0" / "recipe.yaml")
-    ),
-    "iw-lora/seed-0/environment.json": lambda folder: load_run(
-        folder / "iw-lora" / "seed-0"
-    ).environment(),
-    "iw-lora/seed-0/metrics.jsonl": lambda folder: load_run(
-        folder / "iw-lora" / "seed-0"
-    ).history(),
-    "iw-lora/seed-0/sensitivity.json": lambda folder: Sensitivity.load(
-        folder / "iw-lora" / "seed-0" / "sensitivity.json"
-    ),
+    f"{RUN}/result.json": lambda folder: load(folder / RUN),
+    f"{RUN}/recipe.yaml": lambda folder: load_recipe(str(folder / RUN / "recipe.yaml")),
+    f"{RUN}/environment.json": lambda folder: load_run(folder / RUN).environment(),
+    f"{RUN}/metrics.jsonl": lambda folder: load_run(folder / RUN).history(),
+    f"{RUN}/sensitivity.json": lambda folder: load_run(folder / RUN).sensitivity(),
     "../combined/sources.yaml": lambda folder: load_parts([folder.parent / "combined"]),
 }
 
@@ -104,7 +99,7 @@ def test_a_newer_version_is_refused(compared: Path, file: str) -> None:
     (stamp,) = {record["format"] for record in records(path)}
     path.write_text(text.replace(stamp, stamp.split("/")[0] + "/99"))
     try:
-        with pytest.raises(IwloraError, match="newer iwlora .*upgrade") as refused:
+        with pytest.raises(IwloraError, match=r"newer iwlora .*upgrade") as refused:
             READERS[file](compared / "out")
         assert path.name in str(refused.value) or path.suffix == ".yaml"
     finally:

@@ -16,6 +16,8 @@ import yaml
 
 import iwlora
 from commands import call, carry_out_here, snapshot
+from iwlora.compare.execute.comparison import run_comparison
+from iwlora.compare.plan.recipe import load_plan
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.results import layout
 from iwlora.results.combined import load_parts
@@ -106,7 +108,6 @@ def test_an_interrupted_run_ends_as_one_left_alone(
     assert steps == [record["step"] for record in load_run(alone).history()]
 
 
-@pytest.mark.quick
 def test_a_comparison_is_reported_as_it_was(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = old / "runs" / "compared"
     before = json.loads((folder / "summary.json").read_text())
@@ -128,40 +129,30 @@ def test_results_are_combined_as_they_were(old: Path) -> None:
     assert load_parts([old / "scores.csv"])[0].values("lora", "score") == {0: 0.8, 1: 0.7}
 
 
-def test_a_finished_comparison_runs_nothing(
-    old: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_comparison_runs_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = carry_out_here(monkeypatch)
-    out = old / "runs" / "compared"
-    outcome = call(capsys, "compare", old / "comparison.yaml", "--out", out)
-    assert outcome.code == 0, outcome.err
+    announced: list[str] = []
+    plan = load_plan(str(old / "comparison.yaml"))
+    assert run_comparison(plan, old / "runs" / "compared", announce=announced.append) == []
     assert started == []
-    assert "10 of 10 runs are done already" in outcome.out
+    assert "6 of 10 runs are done already" in announced, "the trials; then the choice is known"
 
 
-def test_a_comparison_runs_what_is_missing(
-    old: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_comparison_runs_what_is_missing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = carry_out_here(monkeypatch)
     out = old / "runs" / "half-compared"
+    plan = load_plan(str(old / "comparison.yaml"))
     for _ in range(2):
-        outcome = call(capsys, "compare", old / "comparison.yaml", "--out", out)
-        assert outcome.code == 0, outcome.err
+        assert run_comparison(plan, out, announce=lambda _: None) == []
         assert [Path(arguments[-1]) for arguments in started] == [out / "iw-lora" / "seed-1"]
-        assert "lora, seed 0 crashed (exit -9) and was tried again" in outcome.out + (
-            (out / "summary.md").read_text()
-        )
-        assert ComparisonRecord.load(out / "comparison.yaml").recipe_format == 1
-    missing, expected = (
-        {(run.result.label, run.result.seed): run.result.metrics for run in load(folder).runs}
-        for folder in (out, old / "runs" / "compared")
-    )
-    assert missing[("iw-lora", 1)] == pytest.approx(expected[("iw-lora", 1)], abs=1e-6)
-    recipes = [
-        yaml.safe_load((out / "iw-lora" / f"seed-{seed}" / "recipe.yaml").read_text())
-        for seed in (0, 1)
-    ]
-    assert recipes[0]["method"] == recipes[1]["method"]
+        assert ComparisonRecord.load(out / layout.COMPARISON).recipe_format == 1
+    comparison, expected = load_comparison(out), load_comparison(old / "runs" / "compared")
+    assert "lora, seed 0 crashed (exit -9) and was tried again" in comparison.remarks
+    for metric in ("accuracy", "loss"):
+        values = comparison.values("iw-lora", metric)
+        assert values == pytest.approx(expected.values("iw-lora", metric), abs=1e-6)
+    first, second = (RunDir(out / "iw-lora" / f"seed-{seed}").recipe() for seed in (0, 1))
+    assert first.method == second.method
 
 
 # --- changed defaults ---
@@ -186,7 +177,6 @@ def begin_with_version_1(folder: Path, recipe: Recipe) -> None:
     (folder / layout.RECIPE).write_text(yaml.safe_dump(stored))
 
 
-@pytest.mark.quick
 @pytest.mark.usefixtures("new_default")
 def test_an_old_run_continues_with_the_defaults_of_its_version(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
@@ -226,7 +216,6 @@ def test_an_old_comparison_keeps_the_defaults_of_its_version(
     tiny_bert: Path,
     reviews: dict[str, str],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     carry_out_here(monkeypatch)
@@ -246,7 +235,7 @@ def test_an_old_comparison_keeps_the_defaults_of_its_version(
         record = {"model": str(tiny_bert), "task": "train.csv", "methods": ["lora", "four"]}
         if version == 1:
             (out / layout.COMPARISON).write_text(yaml.safe_dump({**record, "seeds": [0]}))
-        assert call(capsys, "compare", recipe, "--out", out).code == 0
+        assert run_comparison(load_plan(str(recipe)), out, announce=lambda _: None) == []
         ranks = {run.result.label: run.result.rank for run in load_comparison(out).runs}
         assert ranks == {"lora": rank, "four": 4}
         assert ComparisonRecord.load(out / layout.COMPARISON).recipe_format == version
