@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
-from commands import TRAIN, call, carry_out_here, write_recipe
+from commands import TRAIN, call, write_recipe
 from iwlora import IwloraError
-from iwlora.compare.execute.comparison import run_comparison
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.html import write_report
 from iwlora.results.combined import load_parts, save_sources
 from iwlora.results.formats import VERSIONS, stamped, unstamped
 from iwlora.results.loading import load, load_comparison
 from iwlora.results.run import RunResult, load_run
+from iwlora.results.search import save_search
 from iwlora.training.recipe import build
 from iwlora.training.recipe import load as load_recipe
+from iwlora.training.run import train
 
 # CSV has no version (see iwlora.results.layout); these formats are not ours.
 FOREIGN = ("README.md", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -31,8 +32,9 @@ CHECKPOINT_STATE = ("trainer_state.json", "loss-0.json", "sensitivity-in-flight.
 def compared(
     tiny_bert: Path, reviews: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A comparison with a search, a penalty and checkpoints, and a folder that combines it."""
+    """A comparison of one run, with checkpoints, and a folder that combines it."""
     folder = tmp_path_factory.mktemp("formats")
+    out = folder / "out"
     recipe = write_recipe(
         folder / "plan.yaml",
         {
@@ -40,17 +42,16 @@ def compared(
             "task": reviews,
             "methods": [{"name": "iw-lora", "rank": 2}],
             "seeds": [0],
-            "search": {"lr": [1e-3, 1e-2, 2e-2]},
             "train": {**TRAIN, "batch_size": 8, "save_steps": 10},
         },
     )
-    out = folder / "out"
-    with pytest.MonkeyPatch.context() as patched:
-        carry_out_here(patched)
-        run_comparison(load_plan(str(recipe)), out, announce=lambda _: None)
+    plan = load_plan(str(recipe))
+    train(plan.runs[0].recipe, plan.runs[0].folder(out))
+    plan.record().save(out / "comparison.yaml")
+    save_search(out / "search.json", {})
+    (out / "failures.jsonl").write_text(json.dumps(stamped("failures", {})) + "\n")
     save_sources(folder / "combined", [out])
     write_report(folder / "combined")
-    (out / "failures.jsonl").write_text(json.dumps(stamped("failures", {})) + "\n")
     return folder
 
 
