@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from iwlora.compare.report.html import write_report
 
 from commands import TRAIN, call, write_recipe
 from iwlora import IwloraError
 from iwlora.compare.plan.recipe import load_plan
+from iwlora.compare.report.write import write_report
 from iwlora.results.combined import load_parts, save_sources
 from iwlora.results.formats import VERSIONS, stamped, unstamped
 from iwlora.results.loading import load, load_comparison
