@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import iwlora
-from commands import call, carry_out_here, snapshot
+from commands import call, execute_in_process, snapshot
 from iwlora.compare.execute.comparison import run_comparison
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.methods.low_rank.lora import Lora
@@ -130,7 +130,7 @@ def test_results_are_combined_as_they_were(old: Path) -> None:
 
 
 def test_a_finished_comparison_runs_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = carry_out_here(monkeypatch)
+    started = execute_in_process(monkeypatch)
     announced: list[str] = []
     plan = load_plan(str(old / "comparison.yaml"))
     assert run_comparison(plan, old / "runs" / "compared", announce=announced.append) == []
@@ -139,7 +139,7 @@ def test_a_finished_comparison_runs_nothing(old: Path, monkeypatch: pytest.Monke
 
 
 def test_a_comparison_runs_what_is_missing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = carry_out_here(monkeypatch)
+    started = execute_in_process(monkeypatch)
     out = old / "runs" / "half-compared"
     plan = load_plan(str(old / "comparison.yaml"))
     for _ in range(2):
@@ -218,7 +218,7 @@ def test_an_old_comparison_keeps_the_defaults_of_its_version(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    carry_out_here(monkeypatch)
+    execute_in_process(monkeypatch)
     settings = {
         "model": str(tiny_bert),
         "task": reviews,
