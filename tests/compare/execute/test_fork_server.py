@@ -47,6 +47,7 @@ def blocked(server: ForkServer, tmp_path: Path, cores: list[int] | None = None) 
     return fork(server, tmp_path / "log.txt", *arguments, cores=cores)
 
 
+@pytest.mark.quick
 def test_exit_codes_and_output_are_those_of_the_command(server: ForkServer, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     good, bad = fork(server, log, "--version"), fork(server, log, "--frobnicate")

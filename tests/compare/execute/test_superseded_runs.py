@@ -46,7 +46,7 @@ def test_a_superseded_run_is_kept_and_reused(make_plan: MakePlan, compared: Path
     assert len(executor.started) == 2 + 4, "the new trial of both arms, and their reported runs"
     assert reported(compared) == [2e-3] * 4
     kept = compared / "lora" / "search" / "lr-0.001" / "former" / "seed-0"
-    message = f"lora, seed 0: its run at the learning rate chosen before is kept in {kept}"
+    message = f"lora, seed 0: the run at the previous learning rate is kept in {kept}"
     assert message in announced
     assert RunDir.finished(kept).recipe().train.lr == 1e-3
     assert load_comparison(compared).values("lora", "accuracy") == {0: 0.99, 1: 0.99}

@@ -107,7 +107,7 @@ class Scheduler:
             return None
         run = planned.with_learning_rate(choice.lr)
         if kept := swap_superseded_run(run, self._folder):
-            self._announce(f"{run}: its run at the learning rate chosen before is kept in {kept}")
+            self._announce(f"{run}: the run at the previous learning rate is kept in {kept}")
         return run
 
     def _choose(self, label: str) -> LearningRateChoice | None:

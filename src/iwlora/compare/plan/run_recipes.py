@@ -52,7 +52,7 @@ def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Pla
         recipes[label] = recipe
     first = next(iter(recipes.values()), None)
     problems += [
-        f"{label}: its {field} is not that of the others; scores on other data do not compare"
+        f"{label}: its {field} differs from that of the others, so the scores cannot be compared"
         for label, recipe in recipes.items()
         for field in ("model", "task")
         if first and getattr(recipe, field) != getattr(first, field)
