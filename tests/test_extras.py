@@ -11,7 +11,7 @@ import pytest
 
 from commands import call, run_settings, write_recipe
 from iwlora import IwloraError
-from iwlora.extras import EXTRAS, MissingExtra, name_missing_extra, require
+from iwlora.extras import EXTRAS, MissingExtra, locate_package, name_missing_extra
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
@@ -55,11 +55,11 @@ def test_other_failed_imports_stay_as_they_are() -> None:
 
 
 @pytest.mark.quick
-def test_require(monkeypatch: pytest.MonkeyPatch) -> None:
-    require("sklearn", "this metric")
+def test_locate_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (locate_package("sklearn", "this metric") / "metrics").is_dir()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"^--executor ray needs ray; pip install 'iwlora\[ray"):
-        require("ray", "--executor ray")
+        locate_package("ray", "--executor ray")
 
 
 # torch, transformers and PEFT bring these.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from iwlora.errors import IwloraError
 
@@ -38,21 +39,27 @@ class MissingExtra(IwloraError, ImportError):
         super().__init__(f"{user} needs {package}; pip install 'iwlora[{extra}]'")
 
 
-def require(module: str, user: str) -> None:
+def locate_package(module: str, user: str) -> Path:
     """Check that an optional library is installed, without importing it.
 
     Args:
         module: The library's name as it is imported, a key of ``EXTRAS``.
-        user: What needs the library, as the message should say it.
+        user: What needs the library, for the error message.
+
+    Returns:
+        The library's folder.
 
     Raises:
-        MissingExtra: If it is not installed.
+        MissingExtra: The library is not installed.
 
     Example:
-        >>> require("jinja2", "the HTML report")
+        >>> locate_package("jinja2", "the HTML report").name
+        'jinja2'
     """
-    if importlib.util.find_spec(module) is None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
         raise MissingExtra(module, user)
+    return Path(spec.submodule_search_locations[0])
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.extras import name_missing_extra
 from iwlora.results.output_paths import check_output, check_writable
 from iwlora.results.writing import write_text
 from iwlora.training.scoring import as_table
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from iwlora.tasks import Task
 
 
+@name_missing_extra()
 def predict(
     path: str | Path, source: str | Path, output: str | Path, trust_remote_code: bool = False
 ) -> Path:

@@ -12,6 +12,7 @@ import torch
 
 from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
+from iwlora.extras import name_missing_extra
 from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
@@ -28,6 +29,7 @@ from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.start_digests import data_digest, head_digest
 
 
+@name_missing_extra()
 def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, Any]:
     """Train and score what a recipe describes.
 

@@ -17,7 +17,7 @@ from iwlora.errors import IwloraError
 
 @pytest.mark.quick
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iwlora.compare.execute.ray.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("iwlora.extras.importlib.util.find_spec", lambda name: None)
     with pytest.raises(IwloraError, match=r"pip install 'iwlora\[ray\]'"):
         RayExecutor()
 

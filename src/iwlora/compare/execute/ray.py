@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO, Any
 
 from iwlora.compare.execute.executor import train_command
 from iwlora.errors import IwloraError
+from iwlora.extras import locate_package
 from iwlora.results import layout
 
 
@@ -24,8 +24,7 @@ class RayExecutor:
     """
 
     def __init__(self, jobs: int = 1, lock: IO[str] | None = None) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise IwloraError("--executor ray needs Ray: pip install 'iwlora[ray]'")
+        locate_package("ray", "--executor ray")
         import ray
 
         self._ray: Any = ray

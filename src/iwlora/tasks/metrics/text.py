@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from iwlora.errors import IwloraError
+from iwlora.extras import name_missing_extra
 
 # The names of the scores that each metric returns, the primary one first.
 SCORE_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -66,9 +66,5 @@ TEXT_METRICS: Mapping[str, Callable[[Sequence[str], Sequence[str]], dict[str, fl
 
 def import_library(module: str) -> Any:
     """An optional library; ``IwloraError`` names the extra that installs it."""
-    try:
+    with name_missing_extra():
         return import_module(module)
-    except ModuleNotFoundError as error:
-        raise IwloraError(
-            f"the package {error.name} is not installed: pip install 'iwlora[generation]'"
-        ) from None

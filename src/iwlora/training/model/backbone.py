@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, shown, unknown
+from iwlora.extras import locate_package
 from iwlora.sites import head_modules, sites
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
@@ -41,13 +41,7 @@ def resolve_model_path(model: str) -> str:
         if model not in BUILTIN:
             raise unknown("model", model, BUILTIN)
         package, folder, _ = BUILTIN[model]
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise IwloraError(
-                f"{model} comes with an extra that is not installed: "
-                "pip install 'iwlora[quickstart]'"
-            )
-        return str(Path(spec.submodule_search_locations[0]) / folder)
+        return str(locate_package(package, model) / folder)
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise IwloraError(
             f"model={model} is a folder without a config.json, so it contains no model"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iwlora.errors import IwloraError
+from iwlora.extras import locate_package
 from iwlora.sites import sites
 
 if TYPE_CHECKING:
@@ -41,11 +40,7 @@ class Quantization:
         from torch import nn
         from transformers import BitsAndBytesConfig
 
-        if importlib.util.find_spec("bitsandbytes") is None:
-            raise IwloraError(
-                "quantize=4bit needs bitsandbytes, which is not installed: "
-                "pip install 'iwlora[quantised]'"
-            )
+        locate_package("bitsandbytes", "quantize=4bit")
         quantized = {site.name for site in sites(model)}
         others = [
             name

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.extras import name_missing_extra
 from iwlora.inputs.paths import normalize_path
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.loading import load_adapter, merge_adapter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@name_missing_extra()
 def load_trained(
     path: str | Path, merge: bool = False, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -77,6 +79,7 @@ def load_trained(
     return model.eval(), tokenizer
 
 
+@name_missing_extra()
 def export(
     path: str | Path, to: str | Path, merge: bool = False, trust_remote_code: bool = False
 ) -> Path:
