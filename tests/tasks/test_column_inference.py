@@ -1,4 +1,4 @@
-"""Columns and kind, guessed where obvious and told; class names in folders of ``datasets``."""
+"""Columns and kind are inferred where obvious; folders of ``datasets`` name their classes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 from iwlora.errors import IwloraError
 from iwlora.tasks import Task, TaskSpec, load
+
+pytestmark = pytest.mark.quick
 
 
 def task_of(folder: Path, row: dict[str, Any], **spec: Any) -> Task:
@@ -77,28 +79,32 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("row", "spec", "kind", "text", "told"), CASES)
-def test_guesses(
+@pytest.mark.parametrize(("row", "spec", "kind", "text", "inferred"), CASES)
+def test_what_is_inferred(
     row: dict[str, Any],
     spec: dict[str, Any],
     kind: str,
     text: tuple[str, ...],
-    told: str,
+    inferred: str,
     tmp_path: Path,
 ) -> None:
     task = task_of(tmp_path, row, **spec)
     assert (task.kind.name, task.text) == (kind, text)
     (note,) = task.notes
     assert note.startswith(f"inferred from {tmp_path / 'train.jsonl'}: ")
-    assert told in note
+    assert inferred in note
     if not spec.get("text"):
         assert note.endswith("; not read: n")
 
 
-def test_what_is_not_obvious_is_asked_for(tmp_path: Path) -> None:
-    for row, spec, told in (
-        ({"a": "x", "b": "y"}, {}, r"holds the text; give task\.text=COLUMN \(columns: a, b, n\)"),
-        ({"text": "x", "b": "y"}, {}, r"holds the label; give task\.label=COLUMN"),
+def test_what_is_not_obvious_must_be_given(tmp_path: Path) -> None:
+    for row, spec, message in (
+        (
+            {"a": "x", "b": "y"},
+            {},
+            r"column holds the text; give task\.text=COLUMN \(columns: a, b, n\)",
+        ),
+        ({"text": "x", "b": "y"}, {}, r"column holds the label; give task\.label=COLUMN"),
         (
             {"text": "x", "a": 0, "b": 1},
             {"label": ["a", "b"], "kind": "regression"},
@@ -110,7 +116,7 @@ def test_what_is_not_obvious_is_asked_for(tmp_path: Path) -> None:
             r"task\.text names 2 columns; a task of kind seq2seq has 1",
         ),
     ):
-        with pytest.raises(IwloraError, match=told):
+        with pytest.raises(IwloraError, match=message):
             task_of(tmp_path, row, **spec)
 
 
@@ -145,7 +151,7 @@ def test_folders_of_datasets_name_their_classes(tmp_path: Path) -> None:
     assert words.metrics[0] == "f1"
 
 
-def test_a_class_that_train_lacks_is_told_with_its_row(tmp_path: Path) -> None:
+def test_an_error_names_the_row_of_a_folder(tmp_path: Path) -> None:
     moods = datasets.ClassLabel(names=["sad", "glad", "new"])
     features = datasets.Features({"text": datasets.Value("string"), "label": moods})
     rows = {"text": ["a", "b", "c"], "label": [0, 1, -1]}

@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from iwlora.tasks import TaskSpec, names
 
+pytestmark = pytest.mark.quick
+
 FILES = {"train": "a.csv", "text": "sentence", "label": "mood"}
 
 
@@ -35,10 +37,10 @@ def test_an_unknown_name_comes_with_near_ones():
     assert "unknown task 'glue/rt'; did you mean 'glue/rte'" in messages(name="glue/rt")
 
 
-def test_every_wrong_type_is_told_at_once():
-    told = messages(name=3, max_train="many", max_validation=True, text=[1], colour="red")
+def test_every_wrong_type_is_reported_at_once():
+    message = messages(name=3, max_train="many", max_validation=True, text=[1], colour="red")
     for field in ("name", "max_train", "max_validation", "text.0", "colour"):
-        assert re.search(rf"^{re.escape(field)}$", told, re.MULTILINE), field
+        assert re.search(rf"^{re.escape(field)}$", message, re.MULTILINE), field
 
 
 @pytest.mark.parametrize("value", [0, -1])
@@ -47,18 +49,18 @@ def test_limits_are_positive(value):
 
 
 def test_a_name_and_files_exclude_each_other():
-    told = messages(name="glue/rte", **FILES)
-    assert all(f"task.{field} is for your own files" in told for field in FILES)
+    message = messages(name="glue/rte", **FILES)
+    assert all(f"task.{field} is for your own files" in message for field in FILES)
 
 
-def test_files_need_train_all_told_at_once():
-    told = messages(validation="b.csv", data_dir="glue")
-    assert "task.train is missing" in told
-    assert "task.data_dir is for tasks with a name" in told
+def test_files_need_train_all_at_once():
+    message = messages(validation="b.csv", data_dir="glue")
+    assert "task.train is missing" in message
+    assert "task.data_dir is for tasks with a name" in message
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({}, "no task: give task.name"),
         ({"name": "builtin/entailment", "data_dir": "x"}, "reads no files"),
@@ -70,5 +72,5 @@ def test_files_need_train_all_told_at_once():
         ({**FILES, "text": ["label"]}, "reserved for the class"),
     ],
 )
-def test_what_does_not_go_together(fields, told):
-    assert told in messages(**fields)
+def test_what_does_not_go_together(fields, message):
+    assert message in messages(**fields)

@@ -12,6 +12,8 @@ from iwlora.tasks.collators import PaddingCollator
 from iwlora.tasks.splits import dataset_from_rows
 from iwlora.tasks.tokenization import tokenize
 
+pytestmark = pytest.mark.quick
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "rains", "is", "wet", "##ter", "."]
 
 
@@ -95,9 +97,9 @@ def test_batches_are_padded_to_a_multiple_of_eight(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("length", "told"), [(4, "at least 5 tokens are needed"), (65, "reads at most 64 tokens")]
+    ("length", "message"), [(4, "at least 5 tokens are needed"), (65, "reads at most 64 tokens")]
 )
-def test_a_length_that_cannot_be_kept(tokenizer, length, told):
-    with pytest.raises(IwloraError, match=f"train.max_length={length}: .*{told}"):
+def test_a_length_that_cannot_be_kept(tokenizer, length, message):
+    with pytest.raises(IwloraError, match=f"train.max_length={length}: .*{message}"):
         tokenize([["it"], ["wet"]], tokenizer, max_length=length)
     assert tokenize([["it"], ["wet"]], tokenizer, max_length=5)[0]["length"] == 5

@@ -16,10 +16,12 @@ from iwlora.tasks.column_inference import Columns
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.user_files import parse_file, read_rows
 
+pytestmark = pytest.mark.quick
 
-def read(path, wanted):
+
+def parse(path, columns):
     """Texts and a label, as classification reads them."""
-    *text, label = wanted if len(wanted) > 1 else [*wanted, None]
+    *text, label = columns if len(columns) > 1 else [*columns, None]
     columns = Columns(
         Classification(), tuple(text), (label,) if label else (), unlabelled=label is None
     )
@@ -61,7 +63,7 @@ def task_of(train, text="text", label="mood", **files):
     return load(TaskSpec(train=train, text=text, label=label, **files), seed=0)
 
 
-def complaint(function, *arguments, **keywords):
+def error_of(function, *arguments, **keywords):
     with pytest.raises(IwloraError) as caught:
         function(*arguments, **keywords)
     return str(caught.value)
@@ -107,19 +109,19 @@ def test_any_text_survives(tmp_path_factory, suffix, rows):
 
 def test_quotes_in_tsv_are_characters(table):
     path = table("a.tsv", '\ufefftext\tmood\r\n"stray\tgood\r\nfine\tbad "one"\r\n')
-    assert listed(read(path, ["text", "mood"])) == [('"stray', "good"), ("fine", 'bad "one"')]
+    assert listed(parse(path, ["text", "mood"])) == [('"stray', "good"), ("fine", 'bad "one"')]
 
 
 def test_a_quoted_line_break_keeps_the_line_numbers_right(table):
     path = table("a.csv", 'text,mood\n"one\ntwo",good\n\nthree,\n')
-    assert complaint(read, path, ["text", "mood"]) == f"{path}, line 5: column 'mood' is empty"
+    assert error_of(parse, path, ["text", "mood"]) == f"{path}, line 5: column 'mood' is empty"
 
 
 def test_a_very_long_text_and_python_s_limit_afterwards(table):
     python_s = csv.field_size_limit(131_072)
     long = "word " * 100_000
     try:
-        rows = listed(read(table("a.csv", f"text\n{long}\n"), ["text"]))
+        rows = listed(parse(table("a.csv", f"text\n{long}\n"), ["text"]))
     finally:
         assert csv.field_size_limit(python_s) == 131_072
     assert rows == [(long.strip(),)]
@@ -127,7 +129,7 @@ def test_a_very_long_text_and_python_s_limit_afterwards(table):
 
 def test_numbers_and_truth_values_become_text(table):
     path = table("a.jsonl", '{"text": 2012, "mood": true}\n{"text": 1.5, "mood": "x"}\n')
-    assert listed(read(path, ["text", "mood"])) == [("2012", "true"), ("1.5", "x")]
+    assert listed(parse(path, ["text", "mood"])) == [("2012", "true"), ("1.5", "x")]
 
 
 def test_number_labels_are_sorted_by_value(tmp_path):
@@ -151,38 +153,38 @@ def test_without_validation_a_tenth_of_each_class_is_held_out(tmp_path):
 
 
 def test_too_few_rows_to_hold_out(tmp_path):
-    told = complaint(task_of, write(tmp_path / "a.csv", examples(10)))
-    assert "give task.validation=FILE" in told
+    message = error_of(task_of, write(tmp_path / "a.csv", examples(10)))
+    assert "give task.validation=FILE" in message
 
 
 def test_a_label_of_validation_or_test_that_train_lacks(tmp_path):
     train = write(tmp_path / "train.csv", examples(4))
     validation = write(tmp_path / "validation.csv", examples(2, labels=("good", "ugly")))
     test = write(tmp_path / "test.jsonl", examples(1, labels=("odd",)))
-    assert complaint(task_of, train, validation=validation, test=test).splitlines() == [
+    assert error_of(task_of, train, validation=validation, test=test).splitlines() == [
         f"{validation}, line 3: label 'ugly' is not in {train} (accepted: bad, good)",
         f"{test}, line 1: label 'odd' is not in {train} (accepted: bad, good)",
     ]
 
 
 def test_one_class_is_not_a_task(tmp_path):
-    told = complaint(task_of, write(tmp_path / "a.csv", examples(20, labels=("same",))))
-    assert "column 'mood' holds one class only ('same')" in told
+    message = error_of(task_of, write(tmp_path / "a.csv", examples(20, labels=("same",))))
+    assert "column 'mood' holds one class only ('same')" in message
 
 
-def test_the_problems_of_all_files_are_told_at_once(tmp_path):
+def test_the_problems_of_all_files_are_reported_at_once(tmp_path):
     path = write(tmp_path / "a.csv", examples(4))
-    told = complaint(task_of, path, text="txt", validation="no.csv", test="b.xlsx").splitlines()
-    assert len(told) == 3
-    assert told[0].endswith(
+    message = error_of(task_of, path, text="txt", validation="no.csv", test="b.xlsx").splitlines()
+    assert len(message) == 3
+    assert message[0].endswith(
         "a.csv: unknown column 'txt'; did you mean 'text'? (accepted: id, text, mood)"
     )
-    assert told[1] == "cannot read no.csv: No such file or directory"
-    assert told[2].startswith("b.xlsx: unknown file type '.xlsx' (accepted: .csv, .tsv")
+    assert message[1] == "cannot read no.csv: No such file or directory"
+    assert message[2].startswith("b.xlsx: unknown file type '.xlsx' (accepted: .csv, .tsv")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.csv", "", " is empty"),
         ("a.csv", "\n\n", ": unknown column 'text'; (accepted: )"),
@@ -209,29 +211,29 @@ def test_the_problems_of_all_files_are_told_at_once(tmp_path):
         ("a.parquet", b"not parquet at all", " is not a Parquet file"),
     ],
 )
-def test_bad_files(table, name, content, told):
+def test_bad_files(table, name, content, message):
     path = table(name, content)
-    assert complaint(read, path, ["text", "mood"]).startswith(path + told)
+    assert error_of(parse, path, ["text", "mood"]).startswith(path + message)
 
 
 def test_bad_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     doubled = pyarrow.table([["a"], ["b"], ["c"]], names=["text", "text", "mood"])
     parquet.write_table(doubled, path)
-    assert "column 'text' 2 times" in complaint(read, str(path), ["text", "mood"])
+    assert "column 'text' 2 times" in error_of(parse, str(path), ["text", "mood"])
     write(path, [{"text": "a", "mood": 1}, {"text": None, "mood": 2}])
-    told = complaint(read, str(path), ["text", "mood"])
-    assert told == f"{path}, row 2: column 'text' is empty"
-    assert "unknown column 'label'" in complaint(read, str(path), ["text", "label"])
+    message = error_of(parse, str(path), ["text", "mood"])
+    assert message == f"{path}, row 2: column 'text' is empty"
+    assert "unknown column 'label'" in error_of(parse, str(path), ["text", "label"])
 
 
 def test_a_folder_is_not_a_file(tmp_path):
     (tmp_path / "a.csv").mkdir()
-    assert "Is a directory" in complaint(read, str(tmp_path / "a.csv"), ["text"])
+    assert "Is a directory" in error_of(parse, str(tmp_path / "a.csv"), ["text"])
 
 
 def test_many_problems_are_counted(table):
     path = table("a.csv", "text,mood\n" + "x,\n" * 25)
-    told = complaint(read, path, ["text", "mood"]).splitlines()
-    assert len(told) == 11
-    assert told[-1] == "and 15 more like these"
+    message = error_of(parse, path, ["text", "mood"]).splitlines()
+    assert len(message) == 11
+    assert message[-1] == "and 15 more like these"

@@ -7,6 +7,8 @@ from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.corpora.glue import TASKS
 
+pytestmark = pytest.mark.quick
+
 # Rows of each class by its name: the official sizes and balance.
 OFFICIAL = {
     "glue/rte": {
@@ -46,7 +48,7 @@ def read(name, folder):
     return load(TaskSpec(name=name, data_dir=str(folder)), seed=0)
 
 
-def complaint(name, folder):
+def error_of(name, folder):
     with pytest.raises(IwloraError) as caught:
         read(name, folder)
     return str(caught.value)
@@ -71,11 +73,11 @@ def rte(tmp_path):
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_real_files_have_the_official_sizes_and_balance(glue_dir, name):
     task = read(name, glue_dir)
-    found = {
+    counts = {
         split: {each: list(data["label"]).count(id) for id, each in enumerate(task.labels)}
         for split, data in task.splits.items()
     }
-    assert found == OFFICIAL[name]
+    assert counts == OFFICIAL[name]
     assert all(text.strip() for data in task.splits.values() for c in task.text for text in data[c])
 
 
@@ -127,7 +129,7 @@ def test_stsb_has_numbers(tmp_path):
     assert (task.kind.name, task.labels) == ("regression", ())
     for wrong in ("nan", "good", ""):
         (tmp_path / "dev.tsv").write_text(text.replace("2.750", wrong))
-        assert complaint("glue/stsb", tmp_path).startswith(f"{tmp_path / 'dev.tsv'}, line 2: ")
+        assert error_of("glue/stsb", tmp_path).startswith(f"{tmp_path / 'dev.tsv'}, line 2: ")
 
 
 def test_short_rows_of_qqp_are_left_out_and_counted(tmp_path):
@@ -139,7 +141,7 @@ def test_short_rows_of_qqp_are_left_out_and_counted(tmp_path):
     assert rows(task.splits["train"]) == [("Why?", "Why not?", 1)] * 2
     assert task.notes[0] == f"{tmp_path / 'train.tsv'}: 1 rows with missing columns are left out"
     (tmp_path / "dev.tsv").write_text(head + good.replace("\n", "\textra\n"))
-    assert "line 2: 7 tab-separated columns instead of 6" in complaint("glue/qqp", tmp_path)
+    assert "line 2: 7 tab-separated columns instead of 6" in error_of("glue/qqp", tmp_path)
 
 
 def test_stray_quotes_marks_and_line_ends(tmp_path):
@@ -147,15 +149,15 @@ def test_stray_quotes_marks_and_line_ends(tmp_path):
     text += '0\t9\t9\tE \u2028 f\x85\tG, "h\r\n'
     for file in ("train.tsv", "dev.tsv"):
         (tmp_path / file).write_bytes(text.encode())
-    found = rows(read("glue/mrpc", tmp_path).splits["train"])
-    assert found == [('"A b', '"C" d"', 1), ("E \u2028 f\x85", 'G, "h', 0)]
+    read_rows = rows(read("glue/mrpc", tmp_path).splits["train"])
+    assert read_rows == [('"A b', '"C" d"', 1), ("E \u2028 f\x85", 'G, "h', 0)]
 
 
 def test_cola_has_no_header_and_the_last_line_no_end(tmp_path):
     for file in ("train.tsv", "dev.tsv"):
         (tmp_path / file).write_bytes(b"gj04\t1\t\tHe left.\nbc01\t0\t*\tHim leave.")
-    found = rows(read("glue/cola", tmp_path).splits["validation"])
-    assert found == [("He left.", 1), ("Him leave.", 0)]
+    read_rows = rows(read("glue/cola", tmp_path).splits["validation"])
+    assert read_rows == [("He left.", 1), ("Him leave.", 0)]
 
 
 def test_mnli_takes_the_last_column_and_leaves_out_pairs_without_a_majority(tmp_path):
@@ -189,26 +191,28 @@ def test_mnli_takes_the_last_column_and_leaves_out_pairs_without_a_majority(tmp_
 
 
 def test_a_folder_without_the_task(tmp_path):
-    assert f"task.data_dir={tmp_path} has neither SST-2/train.tsv" in complaint(
+    assert f"task.data_dir={tmp_path} has neither SST-2/train.tsv" in error_of(
         "glue/sst2", tmp_path
     )
 
 
 def test_a_missing_dev_file(rte):
     (rte / "RTE" / "dev.tsv").unlink()
-    assert "RTE/dev.tsv: No such file" in complaint("glue/rte", rte)
+    assert "RTE/dev.tsv: No such file" in error_of("glue/rte", rte)
 
 
 def test_another_task_s_folder(rte):
-    told = complaint("glue/mrpc", rte / "RTE")
-    assert "train.tsv, line 1: no column '#1 String', '#2 String', 'Quality' in the header" in told
-    assert "this file has index, sentence1, sentence2, label" in told
+    message = error_of("glue/mrpc", rte / "RTE")
+    assert (
+        "train.tsv, line 1: no column '#1 String', '#2 String', 'Quality' in the header" in message
+    )
+    assert "this file has index, sentence1, sentence2, label" in message
 
 
-def test_every_bad_row_is_told_with_its_line(rte):
+def test_every_bad_row_is_reported_with_its_line(rte):
     with (rte / "RTE" / "train.tsv").open("a") as file:
         file.write("2\tonly one\tentailment\n\n3\tE.\tF.\tmaybe\n4\tG.\tH.\t-\n")
-    assert complaint("glue/rte", rte).splitlines() == [
+    assert error_of("glue/rte", rte).splitlines() == [
         f"{rte}/RTE/train.tsv, line 4: 3 tab-separated columns instead of 4",
         f"{rte}/RTE/train.tsv, line 6: unknown label 'maybe' "
         "(accepted: entailment, not_entailment)",
@@ -217,7 +221,7 @@ def test_every_bad_row_is_told_with_its_line(rte):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "train.tsv is empty"),
         (b"index\tsentence1\tsentence2\tlabel\n", "train.tsv holds no labelled rows"),
@@ -227,9 +231,9 @@ def test_every_bad_row_is_told_with_its_line(rte):
         ),
     ],
 )
-def test_files_that_cannot_be_read(rte, content, told):
+def test_files_that_cannot_be_read(rte, content, message):
     (rte / "RTE" / "train.tsv").write_bytes(content)
-    assert told in complaint("glue/rte", rte)
+    assert message in error_of("glue/rte", rte)
 
 
 def hub_split(task, classes):

@@ -14,12 +14,14 @@ from iwlora.errors import IwloraError
 from iwlora.tasks import Task, TaskSpec, load
 from iwlora.tasks.corpora.superglue import TASKS as SUPERGLUE
 
+pytestmark = pytest.mark.quick
+
 
 def read(name: str, folder: Path | None, **options: Any) -> Task:
     return load(TaskSpec(name=name, data_dir=str(folder) if folder else None, **options), seed=0)
 
 
-def complaint(name: str, folder: Path) -> str:
+def error_of(name: str, folder: Path) -> str:
     with pytest.raises(IwloraError) as caught:
         read(name, folder)
     return str(caught.value)
@@ -56,14 +58,14 @@ def test_superglue(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     task = read(name, tmp_path)
     assert rows(task) == rows(task, "validation") == [expected]
     (tmp_path / "val.jsonl").write_text(json.dumps({**given, "label": "odd"}) + "\n[1]\n")
-    told = complaint(name, tmp_path).splitlines()
-    assert told[0].startswith(f"{tmp_path / 'val.jsonl'}, line 1: unknown label 'odd'")
-    assert told[1] == f"{tmp_path / 'val.jsonl'}, line 2: a list instead of a JSON object"
+    message = error_of(name, tmp_path).splitlines()
+    assert message[0].startswith(f"{tmp_path / 'val.jsonl'}, line 1: unknown label 'odd'")
+    assert message[1] == f"{tmp_path / 'val.jsonl'}, line 2: a list instead of a JSON object"
     field = (SUPERGLUE[name].fields or SUPERGLUE[name].text)[0]
     (tmp_path / "val.jsonl").write_text(json.dumps({**given, field: None}) + "\n")
-    assert complaint(name, tmp_path).endswith(f"line 1: no text in field {field!r}")
+    assert error_of(name, tmp_path).endswith(f"line 1: no text in field {field!r}")
     (tmp_path / "val.jsonl").write_bytes(b'{"a": "caf\xe9"}\n')
-    assert "val.jsonl, line 1: not UTF-8 (byte 0xe9, number 11" in complaint(name, tmp_path)
+    assert "val.jsonl, line 1: not UTF-8 (byte 0xe9, number 11" in error_of(name, tmp_path)
 
     labels = SUPERGLUE[name].labels
     hub = datasets.Dataset.from_list([{**given, "label": expected[-1]}])
@@ -103,18 +105,18 @@ def test_squad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     moved = {**asked, "answers": [{"text": "Normandy", "answer_start": 3}]}
     squad_file(tmp_path / "dev-v1.1.json", [moved], context)
-    assert "question a: the answer 'Normandy' is not in the passage at 3" in complaint(
+    assert "question a: the answer 'Normandy' is not in the passage at 3" in error_of(
         "squad/v1.1", tmp_path
     )
     squad_file(tmp_path / "dev-v1.1.json", [{**asked, "question": None}], context)
-    assert "question a: the question or its passage is not a text" in complaint(
+    assert "question a: the question or its passage is not a text" in error_of(
         "squad/v1.1", tmp_path
     )
     (tmp_path / "dev-v1.1.json").write_bytes(b'["\xe9"]')
-    assert "dev-v1.1.json, line 1: not UTF-8 (byte 0xe9" in complaint("squad/v1.1", tmp_path)
+    assert "dev-v1.1.json, line 1: not UTF-8 (byte 0xe9" in error_of("squad/v1.1", tmp_path)
     for wrong in (b'{"data": [{"title": "x"}]}', b'{"data": [', b"[]", b'{"data": 1}'):
         (tmp_path / "dev-v1.1.json").write_bytes(wrong)
-        assert "dev-v1.1.json is not a file of SQuAD" in complaint("squad/v1.1", tmp_path)
+        assert "dev-v1.1.json is not a file of SQuAD" in error_of("squad/v1.1", tmp_path)
 
 
 def test_xsum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,11 +139,11 @@ def test_xsum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows(read("xsum", None)) == [("D", "S")]
 
     (tmp_path / "bbc-summary-data" / "2.summary").write_text("[SN]URL[SN]\nhttp://x\n")
-    assert "2.summary: no part [SN]RESTBODY[SN]" in complaint("xsum", tmp_path)
+    assert "2.summary: no part [SN]RESTBODY[SN]" in error_of("xsum", tmp_path)
     for wrong in ({}, [], {"train": 5e16}, {"train": "1"}, {"train": [1]}, {"train": ["../1"]},
                   {"train": ["1\0"]}, {"train": [{"id": "1"}]}, {"train": None}):  # fmt: skip
         listed.write_text(json.dumps(wrong))
-        assert "does not list the articles of train" in complaint("xsum", tmp_path)
+        assert "does not list the articles of train" in error_of("xsum", tmp_path)
 
 
 def test_cnn_dailymail(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_cnn_dailymail(tmp_path: Path) -> None:
         ("(CNN) It rains . A lot.", "Rain .\nMore rain.")
     ]
     (tmp_path / "all_val.txt").write_text("http://web/lost\n")
-    assert "all_val.txt, line 1: no story" in complaint("cnn_dailymail", tmp_path)
+    assert "all_val.txt, line 1: no story" in error_of("cnn_dailymail", tmp_path)
 
 
 def test_wmt16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +179,7 @@ def test_wmt16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows(read("wmt16/en-ro", None)) == [("Yes", "Da")]
 
     (tmp_path / "europarl-v8.ro-en.ro").write_text("Da.\n")
-    assert "has 3 sentences" in complaint("wmt16/en-ro", tmp_path)
+    assert "has 3 sentences" in error_of("wmt16/en-ro", tmp_path)
 
 
 def test_options_of_a_named_task_s_kind() -> None:

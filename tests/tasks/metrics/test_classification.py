@@ -17,6 +17,8 @@ from iwlora.tasks.metrics.classification import (
     score,
 )
 
+pytestmark = pytest.mark.quick
+
 binary = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
 ternary = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40)
 
@@ -38,20 +40,20 @@ def f1_by_hand(pairs, positive):
     return 2 * tp / (2 * tp + fp + fn) if tp else 0.0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(ternary)
 def test_accuracy(pairs):
     right = sum(label == guess for label, guess in pairs)
     assert accuracy(*arrays(pairs)) == pytest.approx(right / len(pairs), abs=1e-12)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(binary, st.integers(0, 1))
 def test_f1_of_either_class(pairs, positive):
     assert f1(*arrays(pairs), positive) == pytest.approx(f1_by_hand(pairs, positive), abs=1e-12)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(ternary)
 def test_macro_f1(pairs):
     present = {each for pair in pairs for each in pair}
@@ -59,7 +61,7 @@ def test_macro_f1(pairs):
     assert macro_f1(*arrays(pairs)) == pytest.approx(by_hand, abs=1e-12)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(binary)
 def test_matthews_correlation(pairs):
     tp, fp, fn, tn = counts(pairs, 1)

@@ -1,4 +1,4 @@
-"""What is learned of prompts and chats, packed rows, and what is written: against slow ways."""
+"""Prompts, chats, packed rows and generated texts, compared with slow ways to compute them."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def test_a_chat_and_its_answer_apart(folders: dict[str, Path], tmp_path: Path) -
     expected = together.encode(tokenizer, 64, model.config)
     for answer in ("the cat", CHAT[-1:]):
         apart = task_of(tmp_path, [{"prompt": CHAT[:-1], "completion": answer}], max_target=8)
-        found = apart.encode(tokenizer, 64, model.config)
+        encoded = apart.encode(tokenizer, 64, model.config)
         for split in ("train", "validation"):
-            assert list(found[split]) == list(expected[split])
-    for wrong, told in (
+            assert list(encoded[split]) == list(expected[split])
+    for wrong, message in (
         (
             {"prompt": CHAT, "completion": "the dog"},
             "the chat ends with a reply that differs from the label",
@@ -107,7 +107,7 @@ def test_a_chat_and_its_answer_apart(folders: dict[str, Path], tmp_path: Path) -
         ({"prompt": "who ?", "completion": CHAT[:1]}, "does not end with a message of the assis"),
         ({"prompt": [{"role": "user"}], "completion": "x"}, "message 1 is no {role"),
     ):
-        with pytest.raises(IwloraError, match=told):
+        with pytest.raises(IwloraError, match=message):
             task_of(tmp_path, [wrong])
 
 
@@ -123,8 +123,8 @@ def test_instructions_with_an_input(folders: dict[str, Path], tmp_path: Path) ->
     ]
     task = task_of(tmp_path, rows, max_target=8)
     model, tokenizer = loaded(folders, "llama", task)
-    found = task.encode(tokenizer, 64, model.config)["validation"]
-    prompts = [tokenizer.decode(row["prompt_ids"][1:]) for row in found]
+    encoded = task.encode(tokenizer, 64, model.config)["validation"]
+    prompts = [tokenizer.decode(row["prompt_ids"][1:]) for row in encoded]
     assert prompts == ["who runs? the dog", "who sees?"]
 
 
@@ -189,7 +189,7 @@ def test_packed_rows_are_learned_as_if_apart(
 def test_packing_is_refused_where_rows_would_mix(folders: dict[str, Path], tmp_path: Path) -> None:
     rows = task_of(tmp_path, PROMPTS).name
     kind = {"name": "instruction", "packing": True, "max_target": 8}
-    for model, method, told in (
+    for model, method, message in (
         ("llama", "prefix", "with this method, lets a packed row attend to the one before it"),
         ("t5", "lora", "is for decoders, and this model is an encoder-decoder"),
     ):
@@ -199,7 +199,7 @@ def test_packing_is_refused_where_rows_would_mix(folders: dict[str, Path], tmp_p
             "method": method,
             "train": {"max_length": 40},
         }
-        with pytest.raises(IwloraError, match=told):
+        with pytest.raises(IwloraError, match=message):
             iwlora.train(iwlora.build_recipe(settings), tmp_path / model)
 
 
@@ -210,11 +210,11 @@ def test_the_loss_is_the_model_s_own(name: str, folders: dict[str, Path], tmp_pa
     model, tokenizer = loaded(folders, name, task)
     rows = task.encode(tokenizer, 64, model.config)["validation"]
     batch = task.kind.collator(tokenizer, model)(list(rows))
-    found = task.kind.outputs(model, tokenizer, batch, final=False)
+    outputs = task.kind.outputs(model, tokenizer, batch, final=False)
     for k, row in enumerate(rows):
         ids = torch.tensor([row["input_ids"]])
-        theirs = model(input_ids=ids, labels=torch.tensor([row["labels"]])).loss
-        torch.testing.assert_close(found["loss"][k] / found["count"][k], theirs)
+        expected = model(input_ids=ids, labels=torch.tensor([row["labels"]])).loss
+        torch.testing.assert_close(outputs["loss"][k] / outputs["count"][k], expected)
 
 
 @pytest.mark.parametrize("name", WRITERS)
