@@ -1,4 +1,4 @@
-"""Docstrings whose examples have a finished run ``runs/a`` find one where they are carried out."""
+"""A finished run ``runs/a`` for the examples in docstrings that need one."""
 
 from __future__ import annotations
 
@@ -14,20 +14,28 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from iwlora import build_recipe, train
 
     folder = tmp_path_factory.mktemp("examples")
+    pair = "Every cat sleeps.,A cat sleeps."
+    (folder / "pairs.csv").write_text(f"premise,hypothesis\n{pair}\n", encoding="utf-8")
+    labelled = [f"{pair},{label}" for label in ("entailment", "not_entailment") * 4]
+    file = folder / "labelled.csv"
+    file.write_text("\n".join(["premise,hypothesis,label", *labelled]) + "\n", encoding="utf-8")
     recipe = {
         "model": "builtin/minilm",
-        "task": {"name": "builtin/entailment", "max_train": 8, "max_validation": 8},
+        "task": {
+            "train": str(file),
+            "validation": str(file),
+            "text": ["premise", "hypothesis"],
+            "label": "label",
+        },
         "method": {"name": "lora", "rank": 4},
         "train": {"epochs": 1, "lr": 1e-3},
     }
     train(build_recipe(recipe), folder / "runs" / "a")
-    pair = "premise,hypothesis\nEvery cat sleeps.,A cat sleeps.\n"
-    (folder / "pairs.csv").write_text(pair, encoding="utf-8")
     return folder
 
 
 @pytest.fixture(autouse=True)
-def beside_a_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_folder_of_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     example = getattr(request.node, "dtest", None)
     if example is not None and "runs/a" in (example.docstring or ""):
         monkeypatch.chdir(request.getfixturevalue("runs"))

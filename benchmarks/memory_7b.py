@@ -1,12 +1,12 @@
-"""What training a 7B model takes of each GPU's memory, computed from its configuration.
+"""The memory of each GPU that training a 7B model takes, computed from its configuration.
 
     python benchmarks/memory_7b.py
     python benchmarks/memory_7b.py --rows 4 --tokens 1024 --rank 64 --processes 4
 
 Weights, gradients and Adam's moments are counted on the meta device. What autograd keeps for the
-backward pass is counted on models of one and of two blocks of full width, on the CPU under bfloat16
-autocast, and continued to all blocks and tokens. CUDA's own context, fragmentation and the buffers
-of NCCL come on top.
+backward pass is counted on models of one and two blocks of full width, on the CPU under bfloat16
+autocast, and extrapolated to all blocks and tokens. CUDA's context, fragmentation and the buffers
+of NCCL are not included.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from iwlora.sites import blocks, sites
 
 GB = 1e9
 COUNTED_TOKENS = 32
-# Bytes a weight: 4 bits, a scale of 8 bits for 64, and one of 32 bits for 256 of those.
-PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8
-ADAM = 4 + 4 + 8  # bytes of a trained parameter: itself, its gradient, two moments
+# Bytes of a weight: 4 bits, a scale of 8 bits for 64 weights, one of 32 bits for 256 scales.
+QUANTIZED = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+ADAM = 4 + 4 + 8  # bytes of a trained parameter, its gradient and its two moments
 
 
 def config(layers: int = 32) -> LlamaConfig:
@@ -40,20 +40,20 @@ def config(layers: int = 32) -> LlamaConfig:
     )
 
 
-class Kept(NamedTuple):
-    """Bytes that autograd keeps: a token's activations, and weights in the type of products."""
+class SavedForBackward(NamedTuple):
+    """Bytes that autograd keeps: activations of a token, and weights cast to bfloat16."""
 
     activations: float
     casts: float
 
 
-def kept(layers: int, rank: int | None) -> Kept:
-    """What a forward pass keeps; without ``rank`` everything trains, else LoRA."""
+def saved_by_layers(layers: int, rank: int | None) -> SavedForBackward:
+    """What a forward pass keeps with LoRA, or without ``rank`` with full fine-tuning."""
     with torch.device("meta"):
         model: Any = LlamaForCausalLM(config(layers))
         if rank is not None:
             model = METHODS["lora"](rank=rank).attach(model, sites(model), seed=0).model
-    model.to_empty(device="cpu")  # what is computed does not matter
+    model.to_empty(device="cpu")  # the values do not matter
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     shapes = {tuple(p.shape) for p in model.parameters() if p.dim() == 2}
     seen: dict[int, Tensor] = {}
@@ -76,48 +76,50 @@ def kept(layers: int, rank: int | None) -> Kept:
     for tensor in seen.values():
         is_weight = tuple(tensor.shape) in shapes or tuple(reversed(tensor.shape)) in shapes
         sizes[is_weight] += tensor.untyped_storage().nbytes()
-    return Kept(sizes[False] / COUNTED_TOKENS, sizes[True])
+    return SavedForBackward(sizes[False] / COUNTED_TOKENS, sizes[True])
 
 
-def whole(rank: int | None) -> Kept:
-    """The same of all 32 blocks, by what a second block adds to one."""
-    one, two = kept(1, rank), kept(2, rank)
-    return Kept(*(a + 31 * (b - a) for a, b in zip(one, two, strict=True)))
+def saved_by_model(rank: int | None) -> SavedForBackward:
+    """The same for all 32 blocks, from what a second block adds to one."""
+    one, two = saved_by_layers(1, rank), saved_by_layers(2, rank)
+    return SavedForBackward(*(a + 31 * (b - a) for a, b in zip(one, two, strict=True)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1, help="rows that a process computes at once")
+    parser.add_argument("--rows", type=int, default=1, help="rows of a micro-batch")
     parser.add_argument("--tokens", type=int, default=512, help="tokens of a row")
     parser.add_argument(
         "--rank", type=int, default=16, help="of LoRA, on all matrices of the blocks"
     )
-    parser.add_argument("--processes", type=int, default=8, help="GPUs that FSDP2 spreads over")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--processes", type=int, default=8, help="GPUs that share the model with FSDP2"
+    )
+    options = parser.parse_args()
     with torch.device("meta"):
         model = LlamaForCausalLM(config())
-    places = sites(model)
+    adapted = sites(model)
     weights = sum(p.numel() for p in model.parameters())
-    matrices = sum(site.d_in * site.d_out for site in places)
+    matrices = sum(site.d_in * site.d_out for site in adapted)
     block = sum(p.numel() for p in blocks(model)[0].parameters())
-    added = METHODS["lora"](rank=given.rank).parameters(model, places)
-    n, tokens = given.processes, given.rows * given.tokens
-    full, lora = whole(None), whole(given.rank)
+    added = METHODS["lora"](rank=options.rank).parameters(model, adapted)
+    n, tokens = options.processes, options.rows * options.tokens
+    full, lora = saved_by_model(None), saved_by_model(options.rank)
     print(
         f"{weights / 1e9:.2f}B weights, {matrices / 1e9:.2f}B of them in the blocks' matrices; "
-        f"LoRA of rank {given.rank} has {added / 1e6:.0f}M; {given.rows} × {given.tokens} "
+        f"LoRA of rank {options.rank} has {added / 1e6:.0f}M; {options.rows} × {options.tokens} "
         "tokens at once\n"
     )
     print("| GB on each GPU | weights | training state | bf16 copies | activations | all |")
     print("|---|---|---|---|---|---|")
-    spread = 4 * weights / n + 2 * 4 * block  # a block in use, and the one that is fetched
-    packed = PACKED * matrices + 4 * (weights - matrices)
+    sharded = 4 * weights / n + 2 * 4 * block  # and a block in use, and the next one
+    quantized = QUANTIZED * matrices + 4 * (weights - matrices)
     for name, held, trained, casts, activations in (
         ("full, DDP", 4 * weights, 12 * weights, full.casts, full.activations),
-        (f"full, FSDP2 over {n}", spread, 12 * weights / n, full.casts, full.activations),
+        (f"full, FSDP2 over {n}", sharded, 12 * weights / n, full.casts, full.activations),
         ("LoRA, DDP", 4 * weights, ADAM * added, lora.casts, lora.activations),
-        (f"LoRA, FSDP2 over {n}", spread, ADAM * added, lora.casts, lora.activations),
-        ("LoRA, quantize=4bit", packed, ADAM * added, 0.0, lora.activations),
+        (f"LoRA, FSDP2 over {n}", sharded, ADAM * added, lora.casts, lora.activations),
+        ("LoRA, quantize=4bit", quantized, ADAM * added, 0.0, lora.activations),
     ):
         parts = (held, trained, casts, activations * tokens)
         numbers = " | ".join(f"{part / GB:.1f}" for part in (*parts, sum(parts)))

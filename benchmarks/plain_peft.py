@@ -1,11 +1,11 @@
-"""Fine-tuning with PEFT in a plain Trainer of transformers: what users run today.
+"""Fine-tuning with PEFT in a plain Trainer of transformers, as a user would write it.
 
     python benchmarks/plain_peft.py --glue FOLDER --task rte --method lora --out result.json
 
-Written like run_glue.py of transformers with a PEFT adapter around the model. Batch size, epochs,
-learning rate, its schedule, rank and places are set as in iwlora's runs, so that quality compares;
-all else is the libraries' default: rows in random order, padded to the longest of their batch,
-in float32. The result has the training time, and the scores of the trained model.
+Written like run_glue.py of transformers, with a PEFT adapter around the model. Batch size, epochs,
+learning rate, its schedule, rank and target modules are those of iwlora's runs, so that quality can
+be compared. Everything else is the libraries' default: rows in random order, padded to the longest
+of their batch, in float32. The result has the training time and the scores of the trained model.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ LINEAR = ["query", "key", "value", "attention.output.dense", "intermediate.dense
 
 
 class UpdateAndAllocate(TrainerCallback):
-    """What PEFT's documentation asks of a training loop with AdaLoRA, after each step."""
+    """What PEFT's documentation requires after each step of a training loop with AdaLoRA."""
 
     def on_optimizer_step(
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
-        """Prune; the gradients are still there."""
+        """Prune, while the gradients still exist."""
         model.base_model.update_and_allocate(state.global_step + 1)
 
 
 def adapter(method: str, rank: int, steps: int) -> LoraConfig:
-    """PEFT's configuration: r and lora_alpha = 16 on every linear layer, the head beside."""
-    places = {"task_type": TaskType.SEQ_CLS, "target_modules": LINEAR, "lora_alpha": 16}
+    """PEFT's configuration: lora_alpha = 16 on every linear layer, and a trained head."""
+    shared = {"task_type": TaskType.SEQ_CLS, "target_modules": LINEAR, "lora_alpha": 16}
     if method == "lora":
-        return LoraConfig(r=rank, **places)
+        return LoraConfig(r=rank, **shared)
     return AdaLoraConfig(
         init_r=round(1.5 * rank),
         target_r=rank,
@@ -60,29 +60,31 @@ def adapter(method: str, rank: int, steps: int) -> LoraConfig:
         tfinal=round(0.4 * steps),
         deltaT=10,
         total_step=steps,
-        **places,
+        **shared,
     )
 
 
-def make_trainer(given: argparse.Namespace, folder: str) -> Trainer:
-    """The model, the data and the Trainer, as the script of a user makes them."""
-    set_seed(given.seed)
-    spec = tasks.TaskSpec(name=f"glue/{given.task}", data_dir=given.glue, max_train=given.rows)
-    task = tasks.load(spec, given.seed)
-    path = resolve_model_path(given.model)
+def make_trainer(options: argparse.Namespace, folder: str) -> Trainer:
+    """The model, the data and the Trainer, as a user's script makes them."""
+    set_seed(options.seed)
+    spec = tasks.TaskSpec(
+        name=f"glue/{options.task}", data_dir=options.glue, max_train=options.rows
+    )
+    task = tasks.load(spec, options.seed)
+    path = resolve_model_path(options.model)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=len(task.labels))
 
     def tokenize(rows: dict[str, Any]) -> Any:
         texts = (rows[column] for column in task.text)
-        return tokenizer(*texts, truncation=True, max_length=given.max_length)
+        return tokenizer(*texts, truncation=True, max_length=options.max_length)
 
     data = {
         name: split.map(tokenize, batched=True, remove_columns=list(task.text))
         for name, split in task.splits.items()
     }
-    steps = -(-len(data["train"]) // given.batch_size) * given.epochs
-    model = get_peft_model(model, adapter(given.method, given.rank, steps))
+    steps = -(-len(data["train"]) // options.batch_size) * options.epochs
+    model = get_peft_model(model, adapter(options.method, options.rank, steps))
 
     def scores(prediction: EvalPrediction) -> dict[str, float]:
         answers, labels = np.argmax(prediction.predictions, axis=1), prediction.label_ids
@@ -92,29 +94,29 @@ def make_trainer(given: argparse.Namespace, folder: str) -> Trainer:
         model=model,
         args=TrainingArguments(
             output_dir=folder,
-            per_device_train_batch_size=given.batch_size,
-            num_train_epochs=given.epochs,
-            learning_rate=given.lr,
+            per_device_train_batch_size=options.batch_size,
+            num_train_epochs=options.epochs,
+            learning_rate=options.lr,
             warmup_steps=0.06,
-            seed=given.seed,
+            seed=options.seed,
             report_to="none",
         ),
         train_dataset=data["train"],
         eval_dataset=data["validation"],
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=scores,
-        callbacks=[UpdateAndAllocate()] if given.method == "adalora" else [],
+        callbacks=[UpdateAndAllocate()] if options.method == "adalora" else [],
     )
 
 
-def options(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--glue", help="a folder in the official layout; without it the hub")
+    parser.add_argument("--glue", help="a folder in GLUE's official layout; default: the hub")
     parser.add_argument("--task", default="rte", help="rte or mrpc")
     parser.add_argument("--model", default="builtin/minilm")
     parser.add_argument("--method", default="lora", choices=["lora", "adalora"])
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--rows", type=int, help="training rows; without it all")
+    parser.add_argument("--rows", type=int, help="number of training rows; default: all")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -124,10 +126,10 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
-    given = options()
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_options(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(given, folder)
+        trainer = make_trainer(options, folder)
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
@@ -140,7 +142,7 @@ def main() -> None:
         "steps": trainer.state.global_step,
         "train_examples": len(trainer.train_dataset),
     }
-    Path(given.out).write_text(json.dumps(result) + "\n", encoding="utf-8")
+    Path(options.out).write_text(json.dumps(result) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

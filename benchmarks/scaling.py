@@ -2,12 +2,12 @@
 
     python benchmarks/scaling.py
 
-A random BERT with LoRA on the linear layers of its blocks is trained on one batch; one axis at a
-time is varied around a middle point. The sizes of an axis take turns, and each time is the median
-of the rounds. Prints for every axis the processor time and FLOPs of a step and the most bytes of
-tensors alive in it beside the frozen weights, and the exponent b of cost = a · size^b, fitted by
-least squares on logarithms, with its standard error. The fit is over all sizes; an exponent below
-1 tells of a cost that does not grow with this size.
+A random BERT with LoRA on the linear layers of its blocks is trained on one batch. One size at a
+time is varied around a middle point. The values of a size take turns, and each time is the median
+of the rounds. Prints for every size the processor time and FLOPs of a step, the most bytes of
+tensors in it without the frozen weights, and the exponent b of cost = a · size^b, fitted by
+least squares on logarithms, with its standard error. The fit is over all values; an exponent below
+1 means that a part of the cost does not grow with this size.
 """
 
 from __future__ import annotations
@@ -86,24 +86,24 @@ def step_of(point: Point) -> Callable[[], None]:
 
 
 def measured(points: Sequence[Point], rounds: int) -> dict[str, list[float]]:
-    """{what: one number a point}, of steps that take turns."""
+    """{quantity: a number for each point}, of steps that take turns."""
     steps = [step_of(point) for point in points]
     flops, memory = [], []
     for step in steps:
         with FlopCounterMode(display=False) as counter:
             step()
-        with MemoryTracker() as live:
+        with MemoryTracker() as tracker:
             step()
         flops.append(counter.get_total_flops() / 1e9)
-        memory.append(live.peak / MEBI)
+        memory.append(tracker.peak / MEBI)
     times: list[list[float]] = [[] for _ in steps]
     for _ in range(rounds):
-        for step, found in zip(steps, times, strict=True):
+        for step, seconds in zip(steps, times, strict=True):
             started = time.process_time()
             step()
-            found.append(time.process_time() - started)
+            seconds.append(time.process_time() - started)
     return {
-        "processor s": [statistics.median(found) for found in times],
+        "processor s": [statistics.median(seconds) for seconds in times],
         "GFLOP": flops,
         "MiB of tensors": memory,
     }
@@ -120,7 +120,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, flo
 
 
 def sized(axis: str, size: int) -> Point:
-    """The middle point with another size on one axis; all sites of a deeper model."""
+    """The middle point with one other size; a deeper model has all its sites adapted."""
     point = replace(Point(), **{axis: size})
     return replace(point, sites=6 * size) if axis == "depth" else point
 
@@ -129,22 +129,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--axes", nargs="+", default=list(AXES), choices=list(AXES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sizes", type=int, default=5, help="the first so many of an axis")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--sizes", type=int, default=5, help="number of values of each size")
+    options = parser.parse_args(arguments)
     transformers.logging.set_verbosity_error()
     print(f"{machine()}, {torch.get_num_threads()} threads; around {Point()}\n", flush=True)
     fits = []
-    for axis in given.axes:
-        sizes = AXES[axis][: given.sizes]
-        found = measured([sized(axis, size) for size in sizes], given.rounds)
+    for axis in options.axes:
+        sizes = AXES[axis][: options.sizes]
+        costs = measured([sized(axis, size) for size in sizes], options.rounds)
         rows = [
             [str(size), f"{cpu:.3f}", f"{flops:.2f}", f"{memory:.1f}"]
-            for size, cpu, flops, memory in zip(sizes, *found.values(), strict=True)
+            for size, cpu, flops, memory in zip(sizes, *costs.values(), strict=True)
         ]
-        print(table([axis, *found], rows) + "\n", flush=True)
-        slopes = (exponent(sizes, costs) for costs in found.values())
+        print(table([axis, *costs], rows) + "\n", flush=True)
+        slopes = (exponent(sizes, values) for values in costs.values())
         fits.append([axis, *(f"{b:.2f} ± {error:.2f}" for b, error in slopes)])
-    print(table(["exponent of", *found], fits))
+    print(table(["exponent of", *costs], fits))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What each lever of speed gives alone: an epoch of RTE with all of them, and without each.
+"""What each optimisation gives alone: an epoch of RTE with all of them, and without each.
 
     python benchmarks/speed_ablation.py --glue FOLDER
 
-All variants train LoRA on MiniLM in one process, in turn, ``--rounds`` times; a ratio is taken
-within a round, and the median over rounds is printed. Seconds are processor time of training, which
-another load of the machine moves less than wall time. A second table has what is outside the
-step: tokenisation, scoring in the order of the rows, and kinds of AdamW. A third has the kernels on
-blocks of DeBERTa, whose attention is another, with random weights.
+All variants train LoRA on MiniLM in one process, in turn, ``--rounds`` times. A ratio is taken
+within a round, and the median over rounds is printed. Times are processor time of training, which
+other load on the machine changes less than wall time. A second table has the costs outside the
+step: tokenisation, scoring in the order of the rows, and implementations of AdamW. A third table
+has the kernels on blocks of DeBERTa, which has attention of its own, with random weights.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from torch import nn
 from iwlora import tasks
 from iwlora.sites import sites
 from iwlora.tasks import collators
-from iwlora.training.kernels.cpu import FastCpu
+from iwlora.training.kernels.cpu import FastCpuFunctions
 from iwlora.training.kernels.deberta import near_positions
-from iwlora.training.kernels.lora import fused
+from iwlora.training.kernels.lora import fused_lora
 from iwlora.training.loop import trainer as trainer_module
 from iwlora.training.loop.row_order import LongestFirstSampler
 from iwlora.training.model.backbone import load_backbone
@@ -44,50 +44,50 @@ Rows = list[list[str]]
 
 
 @contextmanager
-def _only_fused(model: nn.Module, wanted: bool) -> Iterator[None]:
-    with fused(model):
+def _only_lora(model: nn.Module, enabled: bool) -> Iterator[None]:
+    with fused_lora(model):
         yield
 
 
 @contextmanager
-def _only_cpu(model: nn.Module, wanted: bool) -> Iterator[None]:
-    with FastCpu():
+def _only_cpu(model: nn.Module, enabled: bool) -> Iterator[None]:
+    with FastCpuFunctions():
         yield
 
 
-class _InOrder(LongestFirstSampler):
+class _RowOrderSampler(LongestFirstSampler):
     """Scoring in the order of the rows."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
         super().__init__([0] * len(lengths))
 
 
-# name -> (settings of training, what is replaced while it trains)
+# name -> (settings of training, (object, attribute, value) to replace while it trains)
 VARIANTS: dict[str, tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = {
-    "all levers": ({}, []),
+    "all on": ({}, []),
     "rows in random order": ({"group_by_length": False}, []),
     "padded to the longest, not to eights": ({}, [(collators, "PAD_MULTIPLE", 1)]),
     "float32": ({"precision": "fp32"}, []),
     "PEFT's LoRA layers": ({}, [(trainer_module, "fast_kernels", _only_cpu)]),
-    "torch's dropout and attention": ({}, [(trainer_module, "fast_kernels", _only_fused)]),
-    "a batch in 2 pieces": ({"accumulate": 2}, []),
-    "a batch in 4 pieces": ({"accumulate": 4}, []),
-    "none of them": (
+    "torch's dropout and attention": ({}, [(trainer_module, "fast_kernels", _only_lora)]),
+    "a batch in 2 micro-batches": ({"accumulate": 2}, []),
+    "a batch in 4 micro-batches": ({"accumulate": 4}, []),
+    "all off": (
         {"group_by_length": False, "precision": "fp32", "fast_kernels": False},
         [(collators, "PAD_MULTIPLE", 1)],
     ),
 }
 
 
-def recipe(given: argparse.Namespace, **train: Any) -> Recipe:
+def recipe(options: argparse.Namespace, **train: Any) -> Recipe:
     """One epoch of LoRA on some rows of RTE."""
     return build(
         {
             "model": "builtin/minilm",
             "task": {
                 "name": "glue/rte",
-                "data_dir": given.glue,
-                "max_train": given.rows,
+                "data_dir": options.glue,
+                "max_train": options.rows,
                 "max_validation": 8,
             },
             "method": {"name": "lora"},
@@ -96,23 +96,23 @@ def recipe(given: argparse.Namespace, **train: Any) -> Recipe:
     )
 
 
-def steps(given: argparse.Namespace) -> Rows:
+def epochs(options: argparse.Namespace) -> Rows:
     """The variants of an epoch, in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     losses: dict[str, float] = {}
-    for _ in range(given.rounds):
+    for _ in range(options.rounds):
         for name, (settings, replaced) in VARIANTS.items():
             with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
                 for owner, attribute, value in replaced:
                     stack.enter_context(mock.patch.object(owner, attribute, value))
-                seconds[name].append(_fitting(stack, recipe(given, **settings), folder))
+                seconds[name].append(_training_seconds(stack, recipe(options, **settings), folder))
                 log = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8")
                 losses[name] = _last_loss(log)
-    base = seconds["all levers"]
+    base = seconds["all on"]
     return [
         [
             name,
-            f"{given.rows / median(taken):.1f}",
+            f"{options.rows / median(taken):.1f}",
             f"{median(t / b for t, b in zip(taken, base, strict=True)):.2f}",
             f"{losses[name]:.3f}",
         ]
@@ -120,18 +120,18 @@ def steps(given: argparse.Namespace) -> Rows:
     ]
 
 
-def _fitting(stack: ExitStack, wanted: Recipe, folder: str) -> float:
+def _training_seconds(stack: ExitStack, settings: Recipe, folder: str) -> float:
     """Processor seconds of the training of a run."""
-    fit, taken = trainer_module.FineTuningTrainer.fit, []
+    fit, seconds = trainer_module.FineTuningTrainer.fit, []
 
     def timed(self: Any, checkpoint: Any) -> None:
         started = time.process_time()
         fit(self, checkpoint)
-        taken.append(time.process_time() - started)
+        seconds.append(time.process_time() - started)
 
     stack.enter_context(mock.patch.object(trainer_module.FineTuningTrainer, "fit", timed))
-    train(wanted, Path(folder) / "run")
-    return taken[0]
+    train(settings, Path(folder) / "run")
+    return seconds[0]
 
 
 def _last_loss(log: str) -> float:
@@ -139,10 +139,9 @@ def _last_loss(log: str) -> float:
     return float(losses[-1])
 
 
-def outside(given: argparse.Namespace) -> Rows:
-    """Costs of what surrounds the steps, in processor seconds."""
-    wanted = recipe(given)
-    spec = wanted.task.model_copy(update={"max_train": None, "max_validation": None})
+def outside(options: argparse.Namespace) -> Rows:
+    """Costs outside the steps, in processor milliseconds."""
+    spec = recipe(options).task.model_copy(update={"max_train": None, "max_validation": None})
     task = tasks.load(spec, 0)
     model, tokenizer = load_backbone("builtin/minilm", task.labels, task.kind)
     adapters = [
@@ -150,47 +149,52 @@ def outside(given: argparse.Namespace) -> Rows:
     ]
     for parameter in adapters:
         parameter.grad = torch.randn_like(parameter)
-    found: Rows = [
+    rows_of_table: Rows = [
         [
             f"tokenising all {sum(map(len, task.splits.values())):,} pairs of RTE",
-            _timed(given, lambda: task.encode(tokenizer, 128, model.config)),
+            _milliseconds(options, lambda: task.encode(tokenizer, 128, model.config)),
         ]
     ]
-    for name, options in (
+    for name, arguments in (
         ("fused", {"fused": True}),
         ("over lists of tensors", {"foreach": True}),
         ("tensor by tensor", {"foreach": False, "fused": False}),
     ):
-        optimizer = torch.optim.AdamW(adapters, **options)
-        found.append([f"a step of AdamW, {name}", _timed(given, optimizer.step)])
+        optimizer = torch.optim.AdamW(adapters, **arguments)
+        rows_of_table.append([f"a step of AdamW, {name}", _milliseconds(options, optimizer.step)])
     model.eval()
     encoded = task.encode(tokenizer, 128, model.config)["validation"]
     batches = task.kind.collator(tokenizer, model)
-    for name, order in (("by length", LongestFirstSampler), ("in the order of the rows", _InOrder)):
-        rows = list(order(encoded["length"][:]))
+    for name, sampler in (
+        ("by length", LongestFirstSampler),
+        ("in the order of the rows", _RowOrderSampler),
+    ):
+        rows = list(sampler(encoded["length"][:]))
 
         def score(rows: list[int] = rows) -> None:
-            with torch.inference_mode(), FastCpu(), torch.autocast("cpu", torch.bfloat16):
+            with torch.inference_mode(), FastCpuFunctions(), torch.autocast("cpu", torch.bfloat16):
                 for start in range(0, len(rows), 64):
                     batch = batches([encoded[row] for row in rows[start : start + 64]])
                     task.kind.outputs(model, tokenizer, batch, True)
 
-        found.append([f"scoring RTE's {len(rows)} validation rows, {name}", _timed(given, score)])
-    return found
+        rows_of_table.append(
+            [f"scoring RTE's {len(rows)} validation rows, {name}", _milliseconds(options, score)]
+        )
+    return rows_of_table
 
 
-def _timed(given: argparse.Namespace, work: Callable[[], object]) -> str:
+def _milliseconds(options: argparse.Namespace, work: Callable[[], object]) -> str:
     work()
     taken = []
-    for _ in range(given.rounds):
+    for _ in range(options.rounds):
         started = time.process_time()
         work()
         taken.append(time.process_time() - started)
     return f"{1000 * median(taken):.1f}"
 
 
-def deberta(given: argparse.Namespace) -> Rows:
-    """A step of LoRA in two blocks of DeBERTaV3-base's shape, with more and more quick kernels."""
+def deberta(options: argparse.Namespace) -> Rows:
+    """A step of LoRA in two blocks of DeBERTaV3-base's shape, with more and more fast kernels."""
     from peft import LoraConfig, get_peft_model
     from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
@@ -205,24 +209,24 @@ def deberta(given: argparse.Namespace) -> Rows:
         type_vocab_size=0,
         position_biased_input=False,
     )
-    bare = DebertaV2ForSequenceClassification(config)
-    places = [site.name for site in sites(bare)]
-    model = get_peft_model(bare, LoraConfig(target_modules=places)).train()
+    backbone = DebertaV2ForSequenceClassification(config)
+    targets = [site.name for site in sites(backbone)]
+    model = get_peft_model(backbone, LoraConfig(target_modules=targets)).train()
     kernels = {
         "torch's and PEFT's own": (),
-        "+ LoRA in one pass": (fused,),
-        "+ dropout": (fused, lambda model: FastCpu()),
-        "+ near positions": (fused, lambda model: FastCpu(), near_positions),
+        "+ LoRA in one pass": (fused_lora,),
+        "+ dropout": (fused_lora, lambda model: FastCpuFunctions()),
+        "+ near positions": (fused_lora, lambda model: FastCpuFunctions(), near_positions),
     }
     shapes = ((16, 64), (8, 128))
     seconds: dict[tuple[str, int], list[float]] = {}
-    for _ in range(given.rounds + 1):
+    for _ in range(options.rounds + 1):
         for rows, tokens in shapes:
             ids = torch.randint(0, 1000, (rows, tokens))
-            for name, wanted in kernels.items():
+            for name, contexts in kernels.items():
                 with ExitStack() as stack:
-                    for kernel in wanted:
-                        stack.enter_context(kernel(model))
+                    for context in contexts:
+                        stack.enter_context(context(model))
                     started = time.process_time()
                     with torch.autocast("cpu", torch.bfloat16):
                         loss = model(input_ids=ids, labels=ids[:, 0] % 2).loss
@@ -230,25 +234,25 @@ def deberta(given: argparse.Namespace) -> Rows:
                     seconds.setdefault((name, tokens), []).append(time.process_time() - started)
     own = next(iter(kernels))
     return [
-        [name, *(_beside(seconds[name, tokens], seconds[own, tokens]) for _, tokens in shapes)]
+        [name, *(_with_ratio(seconds[name, tokens], seconds[own, tokens]) for _, tokens in shapes)]
         for name in kernels
     ]
 
 
-def _beside(taken: Sequence[float], own: Sequence[float]) -> str:
-    """Milliseconds and the ratio within a round, the first round apart."""
+def _with_ratio(taken: Sequence[float], own: Sequence[float]) -> str:
+    """Milliseconds and the ratio within a round, without the first round."""
     ratio = median(a / b for a, b in zip(taken[1:], own[1:], strict=True))
     return f"{1000 * median(taken[1:]):.0f} ({ratio:.2f})"
 
 
-def compiled(given: argparse.Namespace) -> Rows:
+def compiled(options: argparse.Namespace) -> Rows:
     """Forward and backward of batches of several lengths, eager and through ``torch.compile``."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
     model, _ = load_backbone("builtin/minilm", ["no", "yes"])
-    places = [site.name for site in sites(model)]
-    model = get_peft_model(model, LoraConfig(target_modules=places)).train()
+    targets = [site.name for site in sites(model)]
+    model = get_peft_model(model, LoraConfig(target_modules=targets)).train()
     lengths = (48, 64, 80, 96, 128)
 
     def batch(length: int) -> dict[str, Any]:
@@ -264,18 +268,18 @@ def compiled(given: argparse.Namespace) -> Rows:
             model.zero_grad()
         return (time.process_time() - started) / len(lengths)
 
-    ways: dict[str, Callable[[], float]] = {"eager": lambda: steps(model)}
-    with FastCpu(), fused(model):
-        quick = [steps(model) for _ in range(given.rounds + 1)][1:]
+    variants: dict[str, Callable[[], float]] = {"eager": lambda: steps(model)}
+    with FastCpuFunctions(), fused_lora(model):
+        fast = [steps(model) for _ in range(options.rounds + 1)][1:]
     torch._dynamo.config.recompile_limit = 16
     module = torch.compile(model, dynamic=True)
-    ways["compiled"] = lambda: steps(module)
-    rows = [["quick kernels", "0", f"{1000 * median(quick):.0f}"]]
-    for name, way in ways.items():
+    variants["compiled"] = lambda: steps(module)
+    rows = [["fast kernels", "0", f"{1000 * median(fast):.0f}"]]
+    for name, run in variants.items():
         started = time.process_time()
-        way()
+        run()
         first = time.process_time() - started
-        later = median(way() for _ in range(given.rounds))
+        later = median(run() for _ in range(options.rounds))
         rows.append([name, f"{first - len(lengths) * later:.0f}", f"{1000 * later:.0f}"])
     return rows
 
@@ -285,21 +289,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--glue", required=True, help="a folder in GLUE's official layout")
     parser.add_argument("--rows", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--compile", action="store_true", help="torch.compile too, some minutes")
-    given = parser.parse_args(arguments)
-    if given.rows < 320:
-        parser.error(f"--rows {given.rows}: at least 320 are needed, for ten steps and their loss")
+    parser.add_argument(
+        "--compile", action="store_true", help="also torch.compile, which takes some minutes"
+    )
+    options = parser.parse_args(arguments)
+    if options.rows < 320:
+        parser.error(f"--rows {options.rows}: give at least 320, for ten steps and their loss")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     transformers.logging.set_verbosity_error()
-    print(f"{machine()}, {torch.get_num_threads()} threads; medians of {given.rounds} rounds\n")
-    head = ["an epoch with", "examples/s", "time over all levers", "last loss"]
-    print(table(head, steps(given)) + "\n")
-    print(table(["outside the step", "processor ms"], outside(given)) + "\n")
+    print(f"{machine()}, {torch.get_num_threads()} threads; medians of {options.rounds} rounds\n")
+    head = ["an epoch with", "examples/s", "time relative to all on", "last loss"]
+    print(table(head, epochs(options)) + "\n")
+    print(table(["outside the step", "processor ms"], outside(options)) + "\n")
     head = ["two blocks of DeBERTaV3-base, ms (over its own)", "16 × 64 tokens", "8 × 128"]
-    print(table(head, deberta(given)) + "\n")
-    if given.compile:
+    print(table(head, deberta(options)) + "\n")
+    if options.compile:
         head = ["forward and backward", "compiling, s", "ms a batch"]
-        print(table(head, compiled(given)))
+        print(table(head, compiled(options)))
 
 
 if __name__ == "__main__":

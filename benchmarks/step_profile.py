@@ -1,14 +1,14 @@
-"""Where a training step's time goes, and how near it comes to what the machine can multiply.
+"""How the time of a training step is spent, and how close it is to the rate of matrix products.
 
     python benchmarks/step_profile.py --glue FOLDER
 
-Trains some steps on RTE by each way of benchmarks/throughput.py, with a stopwatch around the parts
-of its Trainer's step. The watch shows one part at a time: what a part calls counts as its own,
-not its caller's. ``penalty`` is what the method adds around forward and backward (its callbacks
-and its term of the loss, AdaLoRA's pruning among it), ``Python and rest`` all between the first
-step and the last that is in no other part. The same steps are then repeated to count their FLOPs,
-which are set against the rate of the model's own matrix products, measured for float32 and
-bfloat16 on as many tokens as a batch has on average.
+Trains some steps on RTE with each arm of benchmarks/throughput.py, with a stopwatch around the
+parts of its Trainer's step. Time is counted for one part at a time: what a part calls counts for
+the part that is called, not for its caller. ``penalty`` is what the method adds around forward and
+backward: its callbacks and its term of the loss, with AdaLoRA's pruning. ``Python and rest`` is
+everything else between the first and the last step. The same steps are then repeated to count
+their FLOPs, which are compared with the rate of the model's own matrix products, measured in
+float32 and bfloat16 on as many tokens as a batch has on average.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from timed_commands import machine, table
 
 PARTS = ("data", "forward", "backward", "clipping", "optimizer", "penalty")
 REST = "Python and rest"
-WARM = 2
+WARM_UP_STEPS = 2
 
 
 class Stopwatch:
@@ -54,18 +54,18 @@ class Stopwatch:
         self._since = time.perf_counter()
 
     def lap(self) -> None:
-        """Give the time since the last change to the part that is open."""
+        """Count the time since the last change for the part that is open."""
         now = time.perf_counter()
         self.seconds[self._open[-1]] += now - self._since
         self._since = now
 
     def restart(self) -> None:
-        """Forget all so far; the open parts stay open."""
+        """Forget all times; the open parts stay open."""
         self.lap()
         self.seconds.clear()
 
     def around(self, part: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, timed."""
+        """The function, timed."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             self.lap()
@@ -85,7 +85,7 @@ class Stopwatch:
 
 
 class Steps(TrainerCallback):
-    """Stops after some steps, times those after the first ``WARM``, counts tokens and FLOPs."""
+    """Stops after some steps, times those after the warm-up, and counts FLOPs."""
 
     def __init__(self, steps: int, watch: Stopwatch, flops: bool) -> None:
         self.steps, self.watch = steps, watch
@@ -99,14 +99,14 @@ class Steps(TrainerCallback):
         self.watch.wrap("optimizer", model, "zero_grad")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.counter is not None and state.global_step >= WARM:
+        if self.counter is not None and state.global_step >= WARM_UP_STEPS:
             self.counter.__enter__()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.counter is not None and state.global_step > WARM:
+        if self.counter is not None and state.global_step > WARM_UP_STEPS:
             self.counter.__exit__(None, None, None)
             self.total_flops += self.counter.get_total_flops()
-        if state.global_step == WARM:
+        if state.global_step == WARM_UP_STEPS:
             self.watch.restart()
         if state.global_step == self.steps:
             self.watch.lap()
@@ -134,12 +134,12 @@ def watched(trainer: Trainer, steps: Steps) -> Trainer:
     return trainer
 
 
-def plain(given: argparse.Namespace, method: str, lr: float, steps: Steps) -> torch.dtype:
-    """Train by the plain script."""
-    options = [f"--glue={given.glue}", f"--method={method}", f"--lr={lr}", "--out=none"]
-    options += [f"--rows={given.rows}"]
+def train_plain(options: argparse.Namespace, method: str, lr: float, steps: Steps) -> torch.dtype:
+    """Train with the plain script."""
+    arguments = [f"--glue={options.glue}", f"--method={method}", f"--lr={lr}", "--out=none"]
+    arguments += [f"--rows={options.rows}"]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = plain_peft.make_trainer(plain_peft.options(options), folder)
+        trainer = plain_peft.make_trainer(plain_peft.parse_options(arguments), folder)
         for callback in trainer.callback_handler.callbacks:
             if isinstance(callback, plain_peft.UpdateAndAllocate):
                 steps.watch.wrap("penalty", callback, "on_optimizer_step")
@@ -147,9 +147,11 @@ def plain(given: argparse.Namespace, method: str, lr: float, steps: Steps) -> to
     return torch.bfloat16 if trainer.args.bf16 else torch.float32
 
 
-def ours(given: argparse.Namespace, method: dict[str, Any], lr: float, steps: Steps) -> torch.dtype:
+def train_iwlora(
+    options: argparse.Namespace, method: dict[str, Any], lr: float, steps: Steps
+) -> torch.dtype:
     """Train as ``iwlora train`` does."""
-    task = {"name": "glue/rte", "data_dir": given.glue, "max_train": given.rows}
+    task = {"name": "glue/rte", "data_dir": options.glue, "max_train": options.rows}
     recipe = build(
         {
             "model": "builtin/minilm",
@@ -158,51 +160,51 @@ def ours(given: argparse.Namespace, method: dict[str, Any], lr: float, steps: St
             "train": {"lr": lr},
         }
     )
-    make, found = prepare_module._trainer, []
+    make, trainers = prepare_module.make_trainer, []
 
-    def made(recipe: Any, run: Any, task: Any, attached: Any, *rest: Any) -> Any:
+    def make_watched(loaded: Any, run: Any, attached: Any, progress: bool) -> Any:
         watch = steps.watch
         for callback in attached.callbacks:
             events = [name for name in dir(callback) if name.startswith("on_")]
             watch.wrap("penalty", callback, *events)
         if attached.regularizer is not None:
             attached = replace(attached, regularizer=watch.around("penalty", attached.regularizer))
-        found.append(make(recipe, run, task, attached, *rest))
-        return watched(found[0], steps)
+        trainers.append(make(loaded, run, attached, progress))
+        return watched(trainers[0], steps)
 
-    prepare_module._trainer = made
+    prepare_module.make_trainer = make_watched
     try:
         with tempfile.TemporaryDirectory() as folder:
             train(recipe, Path(folder) / "run")
     finally:
-        prepare_module._trainer = make
-    return torch.bfloat16 if found[0].args.bf16 else torch.float32
+        prepare_module.make_trainer = make
+    return torch.bfloat16 if trainers[0].args.bf16 else torch.float32
 
 
-def profile(given: argparse.Namespace, arm: str) -> Profile:
+def profile(options: argparse.Namespace, arm: str) -> Profile:
     """Train the same steps twice: to time them, then to count their FLOPs."""
     lr, method = ARMS[arm]
-    found = []
+    passes = []
     for flops in (False, True):
-        steps = Steps(given.steps, Stopwatch(), flops)
-        carry_out = plain if isinstance(method, str) else ours
-        dtype = carry_out(given, method, lr, steps)  # type: ignore[operator]
-        found.append(steps)
-    return Profile(found[0].seconds, found[1].total_flops, dtype)
+        steps = Steps(options.steps, Stopwatch(), flops)
+        train_arm = train_plain if isinstance(method, str) else train_iwlora
+        dtype = train_arm(options, method, lr, steps)  # type: ignore[operator]
+        passes.append(steps)
+    return Profile(passes[0].seconds, passes[1].total_flops, dtype)
 
 
 def matrix_rate(dtype: torch.dtype, tokens: int, rounds: int = 9) -> float:
     """FLOP/s of MiniLM's own matrix products, tokens × d_in by d_in × d_out, over all its sites."""
     flops = seconds = 0.0
-    places = sites(meta_backbone("builtin/minilm"))
-    for d_in, d_out in sorted({(site.d_in, site.d_out) for site in places}):
+    adapted = sites(meta_backbone("builtin/minilm"))
+    for d_in, d_out in sorted({(site.d_in, site.d_out) for site in adapted}):
         x, weight = torch.randn(tokens, d_in, dtype=dtype), torch.randn(d_out, d_in, dtype=dtype)
         times = []
         for _ in range(rounds):
             started = time.perf_counter()
             torch.nn.functional.linear(x, weight)
             times.append(time.perf_counter() - started)
-        number = sum((site.d_in, site.d_out) == (d_in, d_out) for site in places)
+        number = sum((site.d_in, site.d_out) == (d_in, d_out) for site in adapted)
         flops += number * 2 * tokens * d_in * d_out
         seconds += number * median(times)
     return flops / seconds
@@ -215,31 +217,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rows", type=int, default=640)
     parser.add_argument("--tokens", type=int, default=32 * 72, help="of a batch, for the rate")
-    given = parser.parse_args(arguments)
-    if given.steps <= WARM:
-        parser.error(f"--steps {given.steps}: more than {WARM} are needed, which warm up")
+    options = parser.parse_args(arguments)
+    if options.steps <= WARM_UP_STEPS:
+        parser.error(
+            f"--steps {options.steps}: give more than {WARM_UP_STEPS}, the steps that warm up"
+        )
     transformers.logging.set_verbosity_error()
-    # The watch lies around the optimizer's step when the scheduler looks at it.
+    # The scheduler checks the optimizer's step, which the stopwatch wraps.
     warnings.filterwarnings("ignore", message="Seems like `optimizer.step")
     with redirect_stdout(sys.stderr):  # a Trainer left at its defaults prints there
-        profiles = {arm: profile(given, arm) for arm in given.arms}
-    rates = {dtype: matrix_rate(dtype, given.tokens) for dtype in (torch.float32, torch.bfloat16)}
-    print(f"{machine()}, {torch.get_num_threads()} threads; {given.steps - WARM} steps of RTE\n")
+        profiles = {arm: profile(options, arm) for arm in options.arms}
+    rates = {dtype: matrix_rate(dtype, options.tokens) for dtype in (torch.float32, torch.bfloat16)}
+    print(
+        f"{machine()}, {torch.get_num_threads()} threads; "
+        f"{options.steps - WARM_UP_STEPS} steps of RTE\n"
+    )
     times, work = [], []
-    for arm, found in profiles.items():
-        whole = sum(found.seconds.values())
-        parts = [100 * found.seconds.get(part, 0.0) / whole for part in (*PARTS, REST)]
-        step = whole / (given.steps - WARM)
+    for arm, profiled in profiles.items():
+        whole = sum(profiled.seconds.values())
+        parts = [100 * profiled.seconds.get(part, 0.0) / whole for part in (*PARTS, REST)]
+        step = whole / (options.steps - WARM_UP_STEPS)
         times.append([arm, f"{1000 * step:.0f}", *(f"{part:.1f}" for part in parts)])
-        rate = found.flops / whole
-        kind = str(found.dtype).removeprefix("torch.")
-        cells = [f"{found.flops / (given.steps - WARM) / 1e9:.1f}", f"{rate / 1e9:.0f}", kind]
-        work.append([arm, *cells, f"{100 * rate / rates[found.dtype]:.0f}%"])
+        rate = profiled.flops / whole
+        kind = str(profiled.dtype).removeprefix("torch.")
+        cells = [
+            f"{profiled.flops / (options.steps - WARM_UP_STEPS) / 1e9:.1f}",
+            f"{rate / 1e9:.0f}",
+            kind,
+        ]
+        work.append([arm, *cells, f"{100 * rate / rates[profiled.dtype]:.0f}%"])
     print(table(["method", "ms a step", *(f"{part}, %" for part in (*PARTS, REST))], times) + "\n")
     limits = ", ".join(
         f"{str(dtype).removeprefix('torch.')} {rate / 1e9:.0f}" for dtype, rate in rates.items()
     )
-    print(f"MiniLM's matrix products on {given.tokens} tokens alone, GFLOP/s: {limits}\n")
+    print(f"MiniLM's matrix products on {options.tokens} tokens alone, GFLOP/s: {limits}\n")
     print(table(["method", "GFLOP a step", "GFLOP/s", "matrices in", "of the limit"], work))
 
 

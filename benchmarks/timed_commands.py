@@ -1,4 +1,4 @@
-"""What the benchmarks share: commands measured in processes of their own, tables, the machine."""
+"""What the benchmarks share: timed commands, Markdown tables, the name of the machine."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MEBI = 2**20
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a whole process: wall time and processor time in seconds, peak resident memory in bytes.
+    """Cost of a whole process: wall and processor time in seconds, peak resident memory in bytes.
 
-    Linux counts a process as at least as large as the one that started it.
+    On Linux the peak is at least that of the process that started it.
     """
 
     seconds: float
@@ -29,25 +29,25 @@ class Cost:
     peak_memory: int
 
 
-def carry_out(command: Sequence[str], threads: int) -> Cost:
-    """Run ``python COMMAND`` in a process of its own; raises ``RuntimeError`` where it fails."""
+def run_command(command: Sequence[str], threads: int) -> Cost:
+    """Run ``python COMMAND`` in a process of its own; raises ``RuntimeError`` if it fails."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, *command], env=environment, stdout=words, stderr=words
+            [sys.executable, *command], env=environment, stdout=output, stderr=output
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started
         if process.returncode:
-            words.seek(0)
-            raise RuntimeError(f"{' '.join(command)} failed:\n{words.read()[-3000:]}")
+            output.seek(0)
+            raise RuntimeError(f"{' '.join(command)} failed:\n{output.read()[-3000:]}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
 

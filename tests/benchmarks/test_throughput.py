@@ -1,13 +1,16 @@
-"""The benchmark against a plain Trainer with PEFT: equal work on both sides, and its arithmetic."""
+"""The comparison with a plain Trainer and PEFT: equal work on both sides, and its arithmetic."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from iwlora import cli
 from iwlora.methods import METHODS
 from iwlora.sites import sites
 from iwlora.tasks import TaskSpec, load
@@ -31,14 +34,14 @@ def glue(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
-def test_the_plain_script_does_the_same_work(
+def test_the_plain_script_computes_the_same(
     script: Any, glue: Path, tiny_bert: Path, tmp_path: Path
 ) -> None:
     """The same loss and the same gradient of the head from the same rows, in single precision."""
     plain = script("plain_peft")
     out = tmp_path / "result.json"
-    given = [f"--glue={glue}", f"--model={tiny_bert}", f"--out={out}", "--epochs=1", "--rank=4"]
-    trainer = plain.make_trainer(plain.options(given), str(tmp_path / "plain"))
+    options = [f"--glue={glue}", f"--model={tiny_bert}", f"--out={out}", "--epochs=1", "--rank=4"]
+    trainer = plain.make_trainer(plain.parse_options(options), str(tmp_path / "plain"))
     rows = [trainer.train_dataset[row] for row in range(ROWS)]
     batch = trainer.data_collator(rows)
     theirs = trainer.compute_loss(trainer.model, dict(batch))
@@ -66,14 +69,29 @@ def test_the_plain_script_does_the_same_work(
     assert set(trainer.evaluate()) >= {"eval_accuracy", "eval_f1"}
 
 
-def test_every_arm_is_measured_once_and_told(
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
+def test_every_arm_is_measured_once_and_printed(
     script: Any,
     glue: Path,
     tiny_bert: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    throughput = script("throughput")
+    """The commands run in this process; processes of their own are tested below."""
+    throughput, plain = script("throughput"), script("plain_peft")
+
+    def run_here(command: list[str], threads: int) -> Any:
+        with contextlib.redirect_stdout(io.StringIO()):
+            if command[:2] == ["-m", "iwlora"]:
+                assert cli.main(command[2:]) == 0
+            else:
+                assert command[0] == plain.__file__
+                plain.main(command[1:])
+        return cost(seconds=1.0, processor_seconds=2.0, peak_memory=2**20)
+
+    cost = script("timed_commands").Cost
+    monkeypatch.setattr(throughput, "run_command", run_here)
     arms = ["Trainer + PEFT LoRA", "iwlora iw-lora, in flight"]
     given = [f"--glue={glue}", f"--out={tmp_path / 'runs'}", f"--model={tiny_bert}"]
     given += ["--tasks=rte", "--seeds=1", "--epochs=1", "--threads=1", "--rows=4", "--arms", *arms]
@@ -103,9 +121,18 @@ def test_ratios_and_differences_are_taken_within_a_seed(script: Any) -> None:
         weighted: {0: record(20.0, 0.51), 1: record(10.0, 0.61)},
     }
     speed = throughput.ratio(records, weighted, lora, "examples_per_second")
-    assert throughput.told(speed, ".2f") == "2.00 (2.00 to 2.00)"
+    assert throughput.with_interval(speed, ".2f") == "2.00 (2.00 to 2.00)"
     assert (speed.mean, speed.sd) == (2.0, 0.0)
     assert throughput.quality_difference(records, weighted, lora, "f1") == "+1.0 (+1.0 to +1.0)"
-    told = {tuple(row[:2]): row[-1] for row in throughput.goals(records)}
-    assert told[f"{weighted} / {lora}", "examples/s"] == "2.000 (2.000 to 2.000)"
-    assert told[f"{weighted} / {ours}", "whole run"].startswith("1.075 ")
+    printed = {tuple(row[:2]): row[-1] for row in throughput.goals(records)}
+    assert printed[f"{weighted} / {lora}", "examples/s"] == "2.000 (2.000 to 2.000)"
+    assert printed[f"{weighted} / {ours}", "whole run"].startswith("1.075 ")
+
+
+def test_a_command_is_timed_in_a_process_of_its_own(script: Any) -> None:
+    timed_commands = script("timed_commands")
+    cost = timed_commands.run_command(["-c", "x = bytes(50_000_000)"], threads=1)
+    assert cost.seconds > 0
+    assert cost.peak_memory > 50_000_000
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        timed_commands.run_command(["-c", "1 / 0"], threads=1)

@@ -1,4 +1,4 @@
-"""What a run will take is told before it, and is what it takes."""
+"""The estimated time and memory of a run are those that it takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from kinds import save_model, write_task
 from runs import recipe, with_options
 
 
-def test_live_tensors_are_counted_until_they_are_freed() -> None:
+@pytest.mark.quick
+def test_tensors_are_counted_until_they_are_freed() -> None:
     outside = torch.zeros(1000)
     with MemoryTracker() as live:
         kept = outside[:500] * 2  # 2,000 bytes; the view is no memory of its own
@@ -44,6 +45,7 @@ def test_live_tensors_are_counted_until_they_are_freed() -> None:
     assert (live.now, live.peak) == (0, 2400)
 
 
+@pytest.mark.quick
 def test_backward_and_adam_are_counted() -> None:
     layer = torch.nn.Linear(100, 50, bias=False)
     x = torch.randn(8, 100)
@@ -57,6 +59,7 @@ def test_backward_and_adam_are_counted() -> None:
     assert live.now <= 4  # its moments died with it, but for the number of steps
 
 
+@pytest.mark.quick
 def test_the_peak_is_the_larger_of_activations_and_gradients() -> None:
     parts = {"before": 100, "weights": 50, "state": 20, "gradients": 10, "workspace": 5}
     assert MemoryCost(**parts, activations=30, reached=0).peak == 155
@@ -65,33 +68,33 @@ def test_the_peak_is_the_larger_of_activations_and_gradients() -> None:
     assert MemoryCost(**parts, activations=30, reached=300).peak == 300
 
 
-class Truth(TrainerCallback):
-    """The most that the steps of a whole run reach, above what there was before the first."""
+class WholeRun(TrainerCallback):
+    """Measures the most that the steps of a whole run reach above what it had before the first."""
 
     def __init__(self) -> None:
-        self.live, self.steps = MemoryTracker(), 0
+        self.tracker, self.steps = MemoryTracker(), 0
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.live.__enter__()
+        self.tracker.__enter__()
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.live.__exit__(None, None, None)
+        self.tracker.__exit__(None, None, None)
         self.steps += 1
 
 
-def carried_out(wanted: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Truth:
-    truth = Truth()
+def measured_run(wanted: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> WholeRun:
+    whole_run = WholeRun()
     make = prepare_module.make_trainer
 
     def watched(*args: Any) -> Any:
         trainer = make(*args)
-        trainer.callback_handler.callbacks.insert(0, truth)
+        trainer.callback_handler.callbacks.insert(0, whole_run)
         return trainer
 
     monkeypatch.setattr(prepare_module, "make_trainer", watched)
     train(wanted, folder)
     monkeypatch.undo()
-    return truth
+    return whole_run
 
 
 @pytest.mark.parametrize(
@@ -112,50 +115,50 @@ def test_steps_and_memory_are_those_of_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wanted = recipe(tiny_bert, reviews, method, **settings)
-    found = estimate_run_cost(wanted)
-    truth = carried_out(wanted, tmp_path / "run", monkeypatch)
-    assert found.steps == truth.steps
+    cost = estimate_run_cost(wanted)
+    whole_run = measured_run(wanted, tmp_path / "run", monkeypatch)
+    assert cost.steps == whole_run.steps
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert found.trainable_parameters == result["trainable_parameters"]
-    memory = found.memory
-    assert memory.tensors - memory.before == pytest.approx(truth.live.peak, rel=0.2)
-    assert memory.gradients == 4 * found.trainable_parameters
+    assert cost.trainable_parameters == result["trainable_parameters"]
+    memory = cost.memory
+    assert memory.tensors - memory.before == pytest.approx(whole_run.tracker.peak, rel=0.2)
+    assert memory.gradients == 4 * cost.trainable_parameters
     moments = 4 if method == "adalora" else 2  # AdaLoRA averages the importance and its spread
     assert memory.state == pytest.approx(moments * memory.gradients, rel=0.3)
 
 
-def test_every_step_is_reckoned_by_its_tokens(
+def test_the_time_of_a_step_follows_its_tokens(
     tiny_bert: Path, reviews: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps that take 1 ms a padded token: the pace is that of the epoch's mean."""
+    """Steps that take 1 ms for each padded token: a step takes the mean of the epoch."""
     seen: dict[str, Any] = {}
-    carry_out = run_cost._train_steps
+    train_steps = run_cost._train_steps
 
-    def timed(trainer: Any, watch: Any, steps: Sequence[Any], total: int) -> float:
+    def timed(trainer: Any, profiler: Any, steps: Sequence[Any], total: int) -> float:
         lengths = trainer.train_dataset["length"][:]
-        trainer.order.set_epoch(0)
-        order = list(trainer.order)
+        order = trainer.epoch_sampler.epoch_rows(0)
         batches = [order[start : start + 16] for start in range(0, len(order), 16)]
         tokens = [len(b) * max(lengths[row] for row in b) for b in batches]
         seen["mean"] = np.mean(tokens) / 1000
-        found = carry_out(trainer, watch, steps, total)
-        assert len(watch.seconds) == len(steps) - 2
-        watch.seconds = [len(b) * max(lengths[row] for row in b) / 1000 for (b,) in steps[2:]]
-        return found
+        seconds = train_steps(trainer, profiler, steps, total)
+        assert len(profiler.seconds) == len(steps) - 2
+        profiler.seconds = [len(b) * max(lengths[row] for row in b) / 1000 for (b,) in steps[2:]]
+        return seconds
 
     monkeypatch.setattr(run_cost, "_train_steps", timed)
-    found = estimate_run_cost(recipe(tiny_bert, reviews, epochs=3))
-    assert found.step_seconds == pytest.approx(seen["mean"], rel=0.05)
-    assert found.seconds == pytest.approx(18 * found.step_seconds + found.rest)
+    cost = estimate_run_cost(recipe(tiny_bert, reviews, epochs=3))
+    assert cost.step_seconds == pytest.approx(seen["mean"], rel=0.05)
+    assert cost.seconds == pytest.approx(18 * cost.step_seconds + cost.rest)
 
 
+@pytest.mark.quick
 def test_schedules_see_the_whole_run(tiny_bert: Path, reviews: dict[str, str]) -> None:
     """AdaLoRA refuses a start of pruning beyond the end, which is 120 steps away here."""
     wanted = recipe(tiny_bert, reviews, "adalora", epochs=20)
     assert estimate_run_cost(with_options(wanted, t_init=60, t_final=10)).steps == 120
 
 
-def test_a_dry_run_tells_and_leaves_nothing(
+def test_a_dry_run_prints_the_cost_and_writes_nothing(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_recipe(tmp_path / "recipe.yaml", run_settings(tiny_bert, reviews))
@@ -177,28 +180,41 @@ def test_a_dry_run_tells_and_leaves_nothing(
     ("kind", "architecture"),
     [("question-answering", "bert"), ("seq2seq", "t5"), ("packed", "gpt2")],
 )
-def test_every_kind_of_task_is_reckoned(kind: str, architecture: str, tmp_path: Path) -> None:
+def test_every_kind_of_task_is_estimated(kind: str, architecture: str, tmp_path: Path) -> None:
     """Rows that become windows, texts that are written, rows that are packed."""
     task, _ = write_task(tmp_path / "task", kind)
     settings = run_settings(save_model(tmp_path / "model", architecture), task)
     settings["train"] = {"epochs": 2, "batch_size": 6, "accumulate": 2, "max_length": 32}
-    found = estimate_run_cost(build(settings))
-    assert found.steps == (2 if kind == "packed" else 4)  # twelve short rows are packed into few
-    assert found.memory.accumulated
-    assert found.memory.activations > 0
-    assert found.score_seconds > 0
+    cost = estimate_run_cost(build(settings))
+    assert cost.steps == (2 if kind == "packed" else 4)  # twelve short rows are packed into few
+    assert cost.memory.accumulated
+    assert cost.memory.activations > 0
+    assert cost.score_seconds > 0
+
+
+def user_files(folder: Path, rows: dict[str, int]) -> dict[str, Any]:
+    """A task of pairs of sentences of about 60 tokens."""
+    sentence = " ".join(["every cat sees a small dog"] * 5)
+    task: dict[str, Any] = {"text": ["premise", "hypothesis"], "label": "label"}
+    for split, count in rows.items():
+        lines = [
+            f"{sentence},{sentence} {row},{'yes' if row % 2 else 'no'}" for row in range(count)
+        ]
+        (folder / f"{split}.csv").write_text("\n".join(["premise,hypothesis,label", *lines]) + "\n")
+        task[split] = str(folder / f"{split}.csv")
+    return task
 
 
 @pytest.mark.usefixtures("needs_minilm")
 def test_the_predicted_memory_is_what_a_process_takes(tmp_path: Path) -> None:
     """MiniLM, in processes of their own: within 20%, although the allocator has its own ways."""
-    task = {"name": "builtin/entailment", "max_train": 96}
+    task = user_files(tmp_path, {"train": 48, "validation": 8})
     settings = run_settings(Path("builtin/minilm"), task)
-    settings["train"] = {"epochs": 3, "batch_size": 48, "max_length": 64}
+    settings["train"] = {"epochs": 1, "batch_size": 24, "max_length": 64}
     file = write_recipe(tmp_path / "recipe.yaml", settings)
-    told = spawn("train", file, "--dry-run").out
-    size = re.search(r"peak memory: about ([\d,]+) MiB", told)
-    assert size is not None, told
+    printed = spawn("train", file, "--dry-run").out
+    size = re.search(r"peak memory: about ([\d,]+) MiB", printed)
+    assert size is not None, printed
     predicted = int(size[1].replace(",", "")) * 2**20
     done = spawn("train", file, "--out", tmp_path / "run")
     assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""What a run logs reaches the trackers that it names, and a missing one is told at once."""
+"""Metrics reach the experiment trackers of a recipe; missing ones are reported at the start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 
 from commands import call, check_plain, run_settings, write_recipe
 from iwlora.errors import IwloraError
+from iwlora.training.dry_run.run_cost import estimate_run_cost
 from iwlora.training.loop.trackers import check_trackers
+from iwlora.training.run import train
+from runs import recipe
 
 
 def test_tensorboard_gets_the_losses(
@@ -19,35 +22,51 @@ def test_tensorboard_gets_the_losses(
     pytest.importorskip("tensorboard", reason="pip install tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    recipe = write_recipe(tmp_path / "r.yaml", run_settings(tiny_bert, reviews))
+    file = write_recipe(tmp_path / "r.yaml", run_settings(tiny_bert, reviews))
     out = tmp_path / "run"
-    given = ["train.report_to=[tensorboard]", "train.epochs=3"]
-    outcome = call(capsys, "train", recipe, *given, "--out", out)
+    overrides = ["train.report_to=[tensorboard]", "train.epochs=3"]
+    outcome = call(capsys, "train", file, *overrides, "--out", out)
     assert outcome.code == 0, outcome.err
     (events,) = out.rglob("events.out.tfevents*")
-    found: Any = EventAccumulator(str(events.parent)).Reload()
-    assert {"train/loss", "train/learning_rate"} <= set(found.Tags()["scalars"])
+    events_read: Any = EventAccumulator(str(events.parent)).Reload()
+    assert {"train/loss", "train/learning_rate"} <= set(events_read.Tags()["scalars"])
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio", "tensorboard"])
 def test_a_tracker_that_is_not_installed_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         "iwlora.training.loop.trackers.importlib.util.find_spec",
-        lambda given: None if given == name else found(given),
+        lambda package: None if package == name else find_spec(package),
     )
     with pytest.raises(IwloraError, match=f"{name} is not installed; pip install {name}"):
         check_trackers([name])
     check_trackers([])
 
 
+@pytest.mark.quick
+def test_a_run_reports_a_missing_tracker_before_it_loads_a_model(
+    reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "iwlora.training.loop.trackers.importlib.util.find_spec",
+        lambda name: None if name == "trackio" else find_spec(name),
+    )
+    settings = recipe(tmp_path / "no model", reviews, report_to=["trackio"])
+    with pytest.raises(IwloraError, match="pip install trackio"):
+        train(settings, tmp_path / "run")
+    with pytest.raises(IwloraError, match="pip install trackio"):
+        estimate_run_cost(settings)
+
+
 def test_an_unknown_tracker_is_refused_with_those_that_are_known(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = write_recipe(tmp_path / "r.yaml", run_settings(tiny_bert, reviews))
-    outcome = call(capsys, "train", recipe, "train.report_to=[paper]", "--out", tmp_path / "run")
+    file = write_recipe(tmp_path / "r.yaml", run_settings(tiny_bert, reviews))
+    outcome = call(capsys, "train", file, "train.report_to=[paper]", "--out", tmp_path / "run")
     assert outcome.code == 2
     check_plain(outcome)
     assert "tensorboard" in outcome.err
