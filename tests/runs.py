@@ -1,4 +1,4 @@
-"""Short training runs of tiny models, and what they leave in their folders."""
+"""Short training runs of tiny models, and readers of their files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from iwlora.methods import METHODS
 from iwlora.training.recipe import Recipe, build
 
-# Whole runs are costly; what every row of METHODS owes is in the conformance suite.
+# Whole runs take time; the conformance suite checks every row of METHODS.
 RUN = ("full", "lora", "adalora", "iw-lora")
-# What tests compare must not depend on what the machine multiplies quickly.
+# Results that tests compare must not depend on whether the machine multiplies bf16.
 SHORT = {"epochs": 2, "lr": 1e-2, "batch_size": 16, "max_length": 32, "precision": "fp32"}
 
 
@@ -33,9 +33,9 @@ def recipe(model: Path, task: Mapping[str, Any], method: str = "lora", **train: 
     )
 
 
-def with_options(wanted: Recipe, **options: Any) -> Recipe:
+def with_options(base: Recipe, **options: Any) -> Recipe:
     """The recipe with other options of its method."""
-    settings = wanted.settings()
+    settings = base.settings()
     return build({**settings, "method": {**settings["method"], **options}})
 
 
@@ -77,5 +77,5 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 
 def status(run: Path) -> dict[str, Any]:
     """What status.json says."""
-    found: dict[str, Any] = json.loads((run / "status.json").read_text(encoding="utf-8"))
-    return found
+    value: dict[str, Any] = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    return value

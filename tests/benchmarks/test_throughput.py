@@ -93,12 +93,20 @@ def test_every_arm_is_measured_once_and_printed(
     cost = script("timed_commands").Cost
     monkeypatch.setattr(throughput, "run_command", run_here)
     arms = ["Trainer + PEFT LoRA", "iwlora iw-lora, in flight"]
-    given = [f"--glue={glue}", f"--out={tmp_path / 'runs'}", f"--model={tiny_bert}"]
-    given += ["--tasks=rte", "--seeds=1", "--epochs=1", "--threads=1", "--rows=4", "--arms", *arms]
+    arguments = [f"--glue={glue}", f"--out={tmp_path / 'runs'}", f"--model={tiny_bert}"]
+    arguments += [
+        "--tasks=rte",
+        "--seeds=1",
+        "--epochs=1",
+        "--threads=1",
+        "--rows=4",
+        "--arms",
+        *arms,
+    ]
     throughput.MAX_LENGTH = 64
-    throughput.main(given)
+    throughput.main(arguments)
     first = capsys.readouterr().out
-    throughput.main(given)
+    throughput.main(arguments)
     again = capsys.readouterr().out
     assert first.count(" took ") == len(arms)
     assert first.endswith(again)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from iwlora.training import device as device_module
+from iwlora.training import predict as predict_module
 from iwlora.training.predict import predict
 from iwlora.training.run import train
 from runs import logits, predictions, recipe
@@ -36,8 +36,10 @@ def test_a_run_predicts_in_the_precision_that_it_was_scored_in(
     with output.open(encoding="utf-8") as stream:
         answers = list(csv.DictReader(stream))
     scored = torch.tensor(logits(bf16_run), dtype=torch.float64).softmax(-1).numpy()
-    found = [[float(row["probability_neg"]), float(row["probability_pos"])] for row in answers]
-    assert np.abs(np.array(found) - scored).max() < 1e-6
+    probabilities = [
+        [float(row["probability_neg"]), float(row["probability_pos"])] for row in answers
+    ]
+    assert np.abs(np.array(probabilities) - scored).max() < 1e-6
     assert [row["prediction"] for row in answers] == [
         row["prediction"] for row in predictions(bf16_run)
     ]
@@ -54,7 +56,7 @@ def test_the_model_is_moved_to_the_device(
         moved_to.append(args[0] if args else None)
         return move(module, *args, **kwargs)
 
-    monkeypatch.setattr(device_module, "run_device", lambda: device)
+    monkeypatch.setattr(predict_module, "run_device", lambda: device)
     monkeypatch.setattr(torch.nn.Module, "to", record)
     predict(bf16_run, reviews["validation"], tmp_path / "answers.csv")
     assert device in moved_to

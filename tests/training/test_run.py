@@ -34,22 +34,22 @@ def finished(
     reviews: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Recipe, Path, dict[str, Any]]:
-    """(recipe, folder, what train returned) of a run of 2 × 5 steps, the fifth a short one."""
-    wanted = recipe(tiny_bert, reviews, request.param, batch_size=20)
+    """(recipe, folder, result) of a run of 2 × 5 steps, of which the fifth is short."""
+    run_recipe = recipe(tiny_bert, reviews, request.param, batch_size=20)
     folder = tmp_path_factory.mktemp("runs") / request.param
-    return wanted, folder, train(wanted, folder)
+    return run_recipe, folder, train(run_recipe, folder)
 
 
-def test_the_result_is_what_is_written_and_says_what_was_done(
+def test_the_result_is_written_and_describes_the_run(
     finished: tuple[Recipe, Path, dict[str, Any]],
 ) -> None:
-    wanted, folder, result = finished
+    run_recipe, folder, result = finished
     assert json.loads((folder / "result.json").read_text(encoding="utf-8")) == result
     expected = {
-        "method": wanted.method.name,
-        "label": wanted.method.name,
-        "model": wanted.model,
-        "task": wanted.task.train,
+        "method": run_recipe.method.name,
+        "label": run_recipe.method.name,
+        "model": run_recipe.model,
+        "task": run_recipe.task.train,
         "seed": 0,
         "primary_metric": "accuracy",
         "evaluated_on": "validation",
@@ -57,7 +57,7 @@ def test_the_result_is_what_is_written_and_says_what_was_done(
         "train_examples": 96,
         "epochs": 2.0,
         "learning_rate": 1e-2,
-        "rank": wanted.method.size,
+        "rank": run_recipe.method.size,
         "resumed_at_step": 0,
         "labels": ["neg", "pos"],
         "text": ["text"],
@@ -76,7 +76,7 @@ def test_the_result_is_what_is_written_and_says_what_was_done(
     }
     assert result.keys() >= expected.keys() | measured
     assert result["train_seconds"] > 0
-    measures = wanted.method.calibration() is not None or wanted.method.name == "eva"
+    measures = run_recipe.method.calibration() is not None or run_recipe.method.name == "eva"
     assert (result["measure_seconds"] > 0.001) == measures
     assert result["examples_per_second"] == pytest.approx(2 * 96 / result["train_seconds"])
     assert result["peak_memory_bytes"] > 2**20
@@ -85,7 +85,7 @@ def test_the_result_is_what_is_written_and_says_what_was_done(
 def test_parameters_are_those_counted_by_hand(
     finished: tuple[Recipe, Path, dict[str, Any]], tiny_bert: Path
 ) -> None:
-    wanted, folder, result = finished
+    run_recipe, folder, result = finished
     backbone = load_file(tiny_bert / "model.safetensors")
     whole = sum(tensor.numel() for tensor in backbone.values())
     initial = {
@@ -94,7 +94,7 @@ def test_parameters_are_those_counted_by_hand(
         "svd-lora": 4 * (SITES + 12),
         "adalora": 6 * (SITES + 12),
     }
-    name = wanted.method.name
+    name = run_recipe.method.name
     short = result["trainable_parameters"] - HEAD - initial.get(name, 4 * SITES)
     assert -32 < short <= 0 if name.endswith("-ranks") else short == 0
     written = sum(t.numel() for name, t in weights(folder).items() if "classifier" not in name)
@@ -179,13 +179,13 @@ def test_the_log_has_every_epochs_scores_and_the_loss_between(
 
 
 def test_a_finished_run_is_not_repeated(finished: tuple[Recipe, Path, dict[str, Any]]) -> None:
-    wanted, folder, result = finished
+    run_recipe, folder, result = finished
 
     def times() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
     before = times()
-    assert train(wanted, folder) == result
+    assert train(run_recipe, folder) == result
     assert times() == before
 
 
@@ -198,8 +198,8 @@ def test_lora_learns(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -
 def test_the_same_recipe_gives_the_same_result(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
-    wanted = recipe(tiny_bert, reviews, epochs=1)
-    results = [train(wanted, tmp_path / name)["metrics"] for name in ("a", "b")]
+    run_recipe = recipe(tiny_bert, reviews, epochs=1)
+    results = [train(run_recipe, tmp_path / name)["metrics"] for name in ("a", "b")]
     assert results[0] == results[1]
     assert predictions(tmp_path / "a") == predictions(tmp_path / "b")
 
@@ -265,7 +265,7 @@ def test_bfloat16_rounds_the_products_and_keeps_the_parameters(
     assert 0 < difference < 0.05
 
 
-def test_the_loss_of_pieces_adds_up_to_that_of_the_batch() -> None:
+def test_the_losses_of_micro_batches_add_up_to_that_of_the_batch() -> None:
     torch.manual_seed(0)
     scores, labels = torch.randn(7, 3, dtype=torch.float64), torch.randint(3, (7,))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from iwlora.errors import Diverged
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 from iwlora.training.device import resolve_precision, run_device
-from iwlora.training.kernels import training_numerics
 from iwlora.training.loop.divergence import list_rows
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
@@ -56,13 +55,6 @@ class LoadedRecipe:
         rows, settings = self.encoded["train"], self.recipe.train
         lengths = rows["length"][:] if settings.group_by_length else None
         return EpochSampler(len(rows), settings.batch_size, settings.seed, lengths)
-
-    def numerics(self) -> AbstractContextManager[None]:
-        """The kernels and the precision of training, for passes that no Trainer makes."""
-        settings = self.recipe.train
-        return training_numerics(
-            self.model, settings.fast_kernels, settings.precision, run_device()
-        )
 
     @contextmanager
     def naming_rows(self) -> Iterator[None]:

@@ -8,6 +8,8 @@ from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.measure import measure
+from iwlora.training.device import run_device
+from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe, load
 from iwlora.training.recipe import Recipe
 
@@ -40,6 +42,8 @@ def measure_loaded(loaded: LoadedRecipe, **options: Any) -> Sensitivity:
         **(loaded.recipe.method.calibration() or {}),
         **options,
     }
+    settings, device = loaded.recipe.train, run_device()
     batches = distributed.split_between_processes(loaded.training_batches())
-    with loaded.naming_rows(), loaded.numerics():
+    numerics = training_numerics(loaded.model, settings.fast_kernels, settings.precision, device)
+    with loaded.naming_rows(), numerics:
         return measure(loaded.model, batches, **arguments)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.data import DataLoader
+from transformers.trainer_pt_utils import nested_concat, nested_numpify
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.results.output_paths import check_output, check_writable
 from iwlora.results.writing import write_text
+from iwlora.tasks import Task
+from iwlora.tasks.kinds import Evaluation
+from iwlora.tasks.user_files import read_rows
+from iwlora.training.device import run_device
+from iwlora.training.kernels import training_numerics
+from iwlora.training.loop.row_order import LongestFirstSampler
+from iwlora.training.prepare import EVALUATION_BATCH_SIZE
 from iwlora.training.scoring import as_table
 from iwlora.training.state.artifacts import load_trained
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
-
-if TYPE_CHECKING:
-    import datasets
-
-    from iwlora.tasks import Task
 
 
 @name_missing_extra()
@@ -48,9 +55,6 @@ def predict(
         >>> head
         'row,premise,hypothesis,prediction,probability_entailment,probability_not_entailment'
     """
-    from iwlora.tasks.kinds import Evaluation
-    from iwlora.tasks.user_files import read_rows
-
     run = RunDir.finished(path)
     if Path(output).suffix not in (".csv", ".jsonl"):
         raise IwloraError(f"--output {output}: accepted endings are .csv and .jsonl")
@@ -78,15 +82,6 @@ def _outputs(
     run: RunDir, task: Task, model: Any, tokenizer: Any, encoded: datasets.Dataset
 ) -> Mapping[str, Any]:
     """The model's outputs for the encoded rows as arrays, computed as the run was scored."""
-    import torch
-    from torch.utils.data import DataLoader
-    from transformers.trainer_pt_utils import nested_concat, nested_numpify
-
-    from iwlora.training.device import run_device
-    from iwlora.training.kernels import training_numerics
-    from iwlora.training.loop.row_order import LongestFirstSampler
-    from iwlora.training.prepare import EVALUATION_BATCH_SIZE
-
     settings, device = run.recipe().train, run_device()
     result = run.result()
     precision = (result.precision if result else None) or settings.precision

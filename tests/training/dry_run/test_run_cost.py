@@ -82,7 +82,7 @@ class WholeRun(TrainerCallback):
         self.steps += 1
 
 
-def measured_run(wanted: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> WholeRun:
+def measured_run(run_recipe: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> WholeRun:
     whole_run = WholeRun()
     make = prepare_module.make_trainer
 
@@ -92,7 +92,7 @@ def measured_run(wanted: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return trainer
 
     monkeypatch.setattr(prepare_module, "make_trainer", watched)
-    train(wanted, folder)
+    train(run_recipe, folder)
     monkeypatch.undo()
     return whole_run
 
@@ -114,9 +114,9 @@ def test_steps_and_memory_are_those_of_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = recipe(tiny_bert, reviews, method, **settings)
-    cost = estimate_run_cost(wanted)
-    whole_run = measured_run(wanted, tmp_path / "run", monkeypatch)
+    run_recipe = recipe(tiny_bert, reviews, method, **settings)
+    cost = estimate_run_cost(run_recipe)
+    whole_run = measured_run(run_recipe, tmp_path / "run", monkeypatch)
     assert cost.steps == whole_run.steps
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert cost.trainable_parameters == result["trainable_parameters"]
@@ -154,8 +154,8 @@ def test_the_time_of_a_step_follows_its_tokens(
 @pytest.mark.quick
 def test_schedules_see_the_whole_run(tiny_bert: Path, reviews: dict[str, str]) -> None:
     """AdaLoRA refuses a start of pruning beyond the end, which is 120 steps away here."""
-    wanted = recipe(tiny_bert, reviews, "adalora", epochs=20)
-    assert estimate_run_cost(with_options(wanted, t_init=60, t_final=10)).steps == 120
+    run_recipe = recipe(tiny_bert, reviews, "adalora", epochs=20)
+    assert estimate_run_cost(with_options(run_recipe, t_init=60, t_final=10)).steps == 120
 
 
 def test_a_dry_run_prints_the_cost_and_writes_nothing(

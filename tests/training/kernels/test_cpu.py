@@ -98,16 +98,16 @@ def heads() -> list[Tensor]:
 @pytest.mark.parametrize("mask", MASKS)
 def test_attention_that_drops_next_to_nothing_is_torchs_own(mask: str) -> None:
     # 2⁻¹⁶ rounds to no dropout at all, but goes the way of dropout.
-    found, expected = heads(), heads()
+    actual, expected = heads(), heads()
     with FastCpuFunctions():
         attention = functional.scaled_dot_product_attention
-        y = attention(*found, dropout_p=2**-17, **MASKS[mask])
+        y = attention(*actual, dropout_p=2**-17, **MASKS[mask])
     z = functional.scaled_dot_product_attention(*expected, **MASKS[mask])
     assert torch.allclose(y, z, rtol=1e-12, atol=1e-12)
     seed = torch.randn_like(z)
     y.backward(seed)
     z.backward(seed)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         assert one.grad is not None
         assert torch.allclose(one.grad, other.grad, rtol=1e-11, atol=1e-12)
 
@@ -116,20 +116,20 @@ def test_attention_drops_weights_after_the_softmax() -> None:
     query, key, value = heads()
     with FastCpuFunctions():
         attention = functional.scaled_dot_product_attention
-        found = seeded(0, attention, query, key, value, dropout_p=0.5)
+        actual = seeded(0, attention, query, key, value, dropout_p=0.5)
     torch.manual_seed(0)
     mask, kept = keep_mask((2, HEADS, QUERIES, KEYS), 0.5)
     weights = (query @ key.transpose(-1, -2) / math.sqrt(WIDTH)).softmax(-1) * -mask / kept
-    assert torch.allclose(found, weights @ value, rtol=1e-12)
+    assert torch.allclose(actual, weights @ value, rtol=1e-12)
 
 
 def test_attention_in_half_precision_is_near_torchs_own() -> None:
     single = [x.detach().float() for x in heads()]
     expected = functional.scaled_dot_product_attention(*single, attn_mask=PADDED)
     with FastCpuFunctions(), torch.autocast("cpu", torch.bfloat16):
-        found = functional.scaled_dot_product_attention(*single, attn_mask=PADDED)
-    assert found.dtype == torch.bfloat16
-    assert torch.allclose(found.float(), expected, atol=0.03)
+        actual = functional.scaled_dot_product_attention(*single, attn_mask=PADDED)
+    assert actual.dtype == torch.bfloat16
+    assert torch.allclose(actual.float(), expected, atol=0.03)
 
 
 def test_a_models_dropout_and_attention_go_this_way(

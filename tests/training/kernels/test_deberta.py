@@ -42,8 +42,8 @@ def test_debertas_near_positions_are_all_that_count(case: str) -> None:
         expected = passes()
         table = next(value for name, value in expected.items() if "rel_embeddings" in name)
         with near_positions(model):
-            found = passes()
-        assert near(found, expected, 1e-12)
+            actual = passes()
+        assert near(actual, expected, 1e-12)
         assert table.any()
 
 

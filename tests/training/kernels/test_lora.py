@@ -40,9 +40,9 @@ def test_lora_in_one_pass_is_pefts(shape: list[int], d_in: int, d_out: int, bias
     x = torch.randn(*shape, d_in, dtype=torch.float64)
     expected = outcome(model, x)
     with fused_lora(model):
-        found = outcome(model, x)
-    assert near(found, expected, 1e-12)
-    assert len(found) == 4
+        actual = outcome(model, x)
+    assert near(actual, expected, 1e-12)
+    assert len(actual) == 4
 
 
 def test_a_wrong_gradient_of_the_one_pass_would_be_seen() -> None:
@@ -116,8 +116,8 @@ def test_under_autocast_the_one_pass_is_near_single_precision() -> None:
     x = torch.randn(8, 64)
     expected = outcome(model, x)
     with fused_lora(model), torch.autocast("cpu", torch.bfloat16):
-        found = outcome(model, x)
-    assert found["y"].dtype == torch.bfloat16
-    assert {g.dtype for name, g in found.items() if name != "y"} == {torch.float32}
+        actual = outcome(model, x)
+    assert actual["y"].dtype == torch.bfloat16
+    assert {g.dtype for name, g in actual.items() if name != "y"} == {torch.float32}
     for name, value in expected.items():
-        assert (found[name].float() - value).norm() < 0.02 * value.norm(), name
+        assert (actual[name].float() - value).norm() < 0.02 * value.norm(), name

@@ -1,7 +1,7 @@
-"""What a training step costs in counts that no machine's mood changes, against stated bounds.
+"""Kernels, synchronisations and large tensors of a training step stay within stated bounds.
 
-A step that costs more fails here, and one that costs less by a site's worth, so that the bound
-follows: move the number in ``BOUNDS`` to what the failure tells.
+These counts do not depend on the machine. A step that costs more fails here, and so does one that
+costs less by one operation at each site: then lower the number in ``BOUNDS`` to the one printed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from iwlora.training.run import train
 from runs import recipe
 
 SITES = BLOCKS * len(MATRICES)
-STEP = 3  # far enough in that nothing is made for the first time, and none that logs
+STEP = 3  # late enough that nothing is created for the first time, and not a step that logs
 LARGE = 16 * 8 * 16 * 4  # bytes of a hidden state: 16 rows × 8 tokens × 16 units in float32
 
 
@@ -60,10 +60,10 @@ class Counting(TorchDispatchMode):
         outputs = func(*args, **(kwargs or {}))
         self.kernels += not func.is_view
         self.syncs += func is torch.ops.aten._local_scalar_dense.default
-        given = {x.untyped_storage().data_ptr() for x in tree_leaves(args) if is_tensor(x)}
+        inputs = {x.untyped_storage().data_ptr() for x in tree_leaves(args) if is_tensor(x)}
         for output in filter(is_tensor, tree_leaves(outputs)):
             storage = output.untyped_storage()
-            self.large += storage.nbytes() >= LARGE and storage.data_ptr() not in given
+            self.large += storage.nbytes() >= LARGE and storage.data_ptr() not in inputs
         return outputs
 
 
@@ -110,8 +110,8 @@ def costs(
                 recipe(tiny_bert, reviews, method, epochs=1, precision=precision),
                 tmp_path / f"run-{len(list(tmp_path.iterdir()))}",
             )
-        found = watch.counting
-        return Costs(found.kernels, found.syncs, found.large)
+        actual = watch.counting
+        return Costs(actual.kernels, actual.syncs, actual.large)
 
     return counted
 
@@ -120,13 +120,13 @@ def costs(
 def test_a_step_costs_no_more_than_stated(
     costs: Callable[..., Costs], method: str, precision: str
 ) -> None:
-    found, bound = costs(method, precision), BOUNDS[method, precision]
-    assert all(a <= b for a, b in zip(astuple(found), astuple(bound), strict=True)), (
-        f"a step of {method} in {precision} has come to cost {found}; the bound is {bound}"
+    actual, bound = costs(method, precision), BOUNDS[method, precision]
+    assert all(a <= b for a, b in zip(astuple(actual), astuple(bound), strict=True)), (
+        f"a step of {method} in {precision} has come to cost {actual}; the bound is {bound}"
     )
-    assert bound.kernels - found.kernels < SITES, f"lower the bound to {found}"
-    assert bound.large - found.large < SITES, f"lower the bound to {found}"
-    assert bound.syncs == found.syncs, f"lower the bound to {found}"
+    assert bound.kernels - actual.kernels < SITES, f"lower the bound to {actual}"
+    assert bound.large - actual.large < SITES, f"lower the bound to {actual}"
+    assert bound.syncs == actual.syncs, f"lower the bound to {actual}"
 
 
 def one_more_operation_a_site(trainer: Any) -> None:
@@ -149,7 +149,9 @@ def a_number_read_each_step(trainer: Any) -> None:
     trainer.add_callback(Read())
 
 
-def test_what_is_added_would_be_seen(costs: Callable[..., Costs]) -> None:
+def test_an_added_operation_or_synchronisation_would_be_noticed(
+    costs: Callable[..., Costs],
+) -> None:
     bound = BOUNDS["lora", "fp32"]
     slower = costs("lora", "fp32", one_more_operation_a_site)
     assert slower.kernels > bound.kernels

@@ -1,4 +1,4 @@
-"""Runs whose numbers go out of bounds: stopped with a reason, and recorded as what they are."""
+"""Runs whose loss or gradients become NaN or infinite stop with a reason and count as diverged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def overflowing(tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused_by_name(
+def test_nan_and_infinite_weights_are_refused_by_name(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, value: float
 ) -> None:
     def spoil(tensors: dict[str, torch.Tensor]) -> None:
@@ -59,8 +59,8 @@ def test_overflow_ends_a_run_with_step_rows_and_advice(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, method: str, options: dict[str, Any]
 ) -> None:
     model = spoiled(tiny_bert, tmp_path, overflowing)
-    wanted = recipe(model, reviews, "lora")
-    settings = {**wanted.settings(), "method": {"name": method, **options}}
+    run_recipe = recipe(model, reviews, "lora")
+    settings = {**run_recipe.settings(), "method": {"name": method, **options}}
     with pytest.raises(Diverged, match=r"is nan in step 1: .*lower train.lr.* counted from 0: \d"):
         train(build(settings), tmp_path / "run")
     assert status(tmp_path / "run")["state"] == "diverged"
@@ -70,10 +70,12 @@ def test_overflow_ends_a_run_with_step_rows_and_advice(
 def test_a_measurement_that_overflows_names_its_rows(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
-    wanted = recipe(spoiled(tiny_bert, tmp_path, overflowing), reviews, "iw-lora")
-    with pytest.raises(Diverged, match=r"calibration batch 0: .* its rows in the training") as told:
-        train(wanted, tmp_path / "run")
-    rows = re.findall(r"\d+", str(told.value).rsplit("counted from 0: ", 1)[1])
+    run_recipe = recipe(spoiled(tiny_bert, tmp_path, overflowing), reviews, "iw-lora")
+    with pytest.raises(
+        Diverged, match=r"calibration batch 0: .* its rows in the training"
+    ) as error:
+        train(run_recipe, tmp_path / "run")
+    rows = re.findall(r"\d+", str(error.value).rsplit("counted from 0: ", 1)[1])
     assert len(rows) == 12
     assert all(int(row) < 96 for row in rows)
     assert status(tmp_path / "run")["state"] == "diverged"
@@ -82,24 +84,24 @@ def test_a_measurement_that_overflows_names_its_rows(
 def test_eva_on_inputs_that_overflow(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
-    wanted = recipe(spoiled(tiny_bert, tmp_path, overflowing), reviews, "eva")
+    run_recipe = recipe(spoiled(tiny_bert, tmp_path, overflowing), reviews, "eva")
     with pytest.raises(Diverged, match="no principal directions"):
-        train(wanted, tmp_path / "run")
+        train(run_recipe, tmp_path / "run")
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "iw-lora"])
 def test_a_learning_rate_that_is_absurd(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, method: str
 ) -> None:
-    wanted = recipe(tiny_bert, reviews, method, lr=1e30)
+    run_recipe = recipe(tiny_bert, reviews, method, lr=1e30)
     if method == "iw-lora":
-        wanted = with_options(wanted, measure="in-flight")
+        run_recipe = with_options(run_recipe, measure="in-flight")
     with pytest.raises(Diverged):
-        train(wanted, tmp_path / "run")
+        train(run_recipe, tmp_path / "run")
     assert status(tmp_path / "run")["state"] == "diverged"
 
 
-def test_answers_that_are_no_numbers_are_not_scored(
+def test_nan_outputs_are_not_scored(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_outputs("test", {"logits": torch.ones(3).numpy(), "ids": torch.arange(3).numpy()})

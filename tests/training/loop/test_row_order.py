@@ -1,4 +1,4 @@
-"""The data order: a permutation that seed and epoch decide, and that wastes little padding."""
+"""The order of rows: a permutation that depends on seed and epoch, with little padding."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def order(
     return list(sampler)
 
 
-def batches(found: list[int], batch_size: int) -> list[list[int]]:
-    """The pieces that a batch sampler cuts the order into."""
-    return [found[k : k + batch_size] for k in range(0, len(found), batch_size)]
+def batches(rows: list[int], batch_size: int) -> list[list[int]]:
+    """The batches that the order is cut into."""
+    return [rows[k : k + batch_size] for k in range(0, len(rows), batch_size)]
 
 
-def padding(found: list[int], batch_size: int, lengths: list[int]) -> int:
+def padding(rows: list[int], batch_size: int, lengths: list[int]) -> int:
     """Tokens added when every batch is padded to its longest row."""
     return sum(
         max(lengths[i] for i in batch) * len(batch) - sum(lengths[i] for i in batch)
-        for batch in batches(found, batch_size)
+        for batch in batches(rows, batch_size)
     )
 
 
@@ -69,28 +69,28 @@ def test_every_example_comes_once(case: tuple[int, int, int, int, list[int] | No
 def test_the_order_is_a_function_of_seed_and_epoch(
     case: tuple[int, int, int, int, list[int] | None], disturbance: int
 ) -> None:
-    found = order(*case)
+    rows = order(*case)
     np.random.seed(disturbance)
     torch.manual_seed(disturbance)
-    assert order(*case) == found
+    assert order(*case) == rows
     size, batch_size, seed, epoch, lengths = case
     through = EpochSampler(size, batch_size, seed, lengths)
     for before in range(epoch):  # earlier epochs leave nothing behind
         through.set_epoch(before)
         list(through)
     through.set_epoch(epoch)
-    assert list(through) == found
+    assert list(through) == rows
 
 
 @settings(deadline=None)
 @given(seeds, epochs, st.booleans())
 def test_other_seeds_and_epochs_give_other_orders(seed: int, epoch: int, grouped: bool) -> None:
     lengths = [1 + row % 30 for row in range(200)] if grouped else None
-    found = [
+    rows = [
         tuple(order(200, 8, s, e, lengths))
         for s, e in ((seed, epoch), (seed, epoch + 1), (seed + 1, epoch), (seed + 1, epoch + 1))
     ]
-    assert len(set(found)) == 4
+    assert len(set(rows)) == 4
 
 
 @settings(deadline=None)
@@ -121,8 +121,8 @@ def test_lengths_save_padding(seed: int, batch_size: int) -> None:
 def test_lengths_do_not_sort_the_epoch(seed: int) -> None:
     """Batches come in random order: no correlation of length and place, up to chance."""
     lengths = np.random.default_rng(seed).integers(1, 100, 800).tolist()
-    found = order(800, 8, seed, 0, lengths)
-    means = [np.mean([lengths[i] for i in batch]) for batch in batches(found, 8)]
+    rows = order(800, 8, seed, 0, lengths)
+    means = [np.mean([lengths[i] for i in batch]) for batch in batches(rows, 8)]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5  # 5 standard errors
     assert means != sorted(means)
 

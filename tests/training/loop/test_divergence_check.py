@@ -40,7 +40,7 @@ def test_the_rows_of_a_step_are_those_that_all_processes_compute(
     first = samplers[0]
     steps = range(epoch * first.steps_per_epoch, (epoch + 1) * first.steps_per_epoch)
     assert sorted(row for step in steps for row in first.step_rows(step)) == sorted(computed)
-    assert len(first) == sum(len(first.step_micro_batches(step)) for step in steps)
+    assert len(first) == sum(len(first.step_micro_batches(step)[0]) for step in steps)
     assert len(computed) >= size - processes + 1
 
 
@@ -97,11 +97,13 @@ def test_a_run_stops_before_the_optimizer_moves(
             return super().training_step(model, *args, **kwargs)
 
     monkeypatch.setattr(prepare_module, "FineTuningTrainer", Breaking)
-    wanted = recipe(tiny_bert, reviews, accumulate=accumulate)
+    run_recipe = recipe(tiny_bert, reviews, accumulate=accumulate)
     rows = MicroBatchSampler(EpochSampler(96, 16, 0, None), accumulate, 0, 1).step_rows(7)
-    with pytest.raises(Diverged, match=f"the {what} is nan in step 8: .* counted from 0: ") as told:
-        train(wanted, tmp_path)
-    assert len(str(told.value).rsplit(": ", 1)[1].split(", ")) == 13 <= len(rows)
+    with pytest.raises(
+        Diverged, match=f"the {what} is nan in step 8: .* counted from 0: "
+    ) as error:
+        train(run_recipe, tmp_path)
+    assert len(str(error.value).rsplit(": ", 1)[1].split(", ")) == 13 <= len(rows)
     assert status(tmp_path)["state"] == "diverged"
     parameter, before = seen[0]
     assert torch.equal(parameter, before)

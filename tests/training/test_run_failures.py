@@ -1,4 +1,4 @@
-"""What is left of a run that fails, and what it says."""
+"""Runs that fail: the files that they leave, and the errors that they report."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_an_error_in_the_middle_leaves_no_result(
             if state.global_step == 3:
                 raise Stopped("the disk is full")
 
-    wanted, folder = recipe(tiny_bert, reviews, epochs=1), tmp_path / "run"
+    run_recipe, folder = recipe(tiny_bert, reviews, epochs=1), tmp_path / "run"
     monkeypatch.setattr(prepare_module, "MetricsLog", Stopping)
     with pytest.raises(Stopped):
-        train(wanted, folder)
+        train(run_recipe, folder)
     assert status(folder) == {"state": "failed", "error": "Stopped: the disk is full"}
     left = {path.name for path in folder.iterdir()}
     assert left == {
@@ -42,7 +42,7 @@ def test_an_error_in_the_middle_leaves_no_result(
         "checkpoints",
     }
     monkeypatch.undo()
-    assert train(wanted, folder)["resumed_at_step"] == 0
+    assert train(run_recipe, folder)["resumed_at_step"] == 0
     assert status(folder) == {"state": "done"}
 
 
@@ -59,23 +59,21 @@ def test_the_result_is_written_last(
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run(
-    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
-) -> None:
-    wanted = recipe(tiny_bert, reviews, lr=1e30, batch_size=4, epochs=1)
+def test_a_nan_loss_ends_the_run(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> None:
+    run_recipe = recipe(tiny_bert, reviews, lr=1e30, batch_size=4, epochs=1)
     with pytest.raises(IwloraError, match=r"the loss is nan in step 3: training diverged; lower"):
-        train(wanted, tmp_path / "run")
+        train(run_recipe, tmp_path / "run")
     assert status(tmp_path / "run")["state"] == "diverged"
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_training_too_short_for_the_method_is_told(
+def test_a_training_too_short_for_the_method_is_refused(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
-    wanted = recipe(tiny_bert, reviews, "adalora", epochs=1, batch_size=96)
-    wanted = with_options(wanted, t_init=0.6, t_final=0.3)
+    run_recipe = recipe(tiny_bert, reviews, "adalora", epochs=1, batch_size=96)
+    run_recipe = with_options(run_recipe, t_init=0.6, t_final=0.3)
     with pytest.raises(IwloraError, match="adalora has no step left for pruning in a training of"):
-        train(wanted, tmp_path / "run")
+        train(run_recipe, tmp_path / "run")
 
 
 def test_a_line_that_a_crash_cut_off_does_not_stop_a_resume(tmp_path: Path) -> None:
