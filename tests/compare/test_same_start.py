@@ -14,7 +14,7 @@ from iwlora import train
 from iwlora.errors import IwloraError
 from iwlora.results.loading import load_comparison
 from iwlora.training.loop.trainer import FineTuningTrainer
-from iwlora.training.state.start_digests import head_digest
+from iwlora.training.start_digests import head_digest
 from runs import recipe, with_options
 
 

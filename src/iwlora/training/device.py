@@ -7,13 +7,14 @@ import sys
 from functools import cache
 
 import torch
-from accelerate import PartialState  # type: ignore[import-untyped]
 
 logger = logging.getLogger("iwlora")
 
 
 def run_device() -> torch.device:
     """This process's accelerator, or the CPU without one; joins the processes of a launcher."""
+    from accelerate import PartialState  # type: ignore[import-untyped]
+
     device: torch.device = PartialState().device
     return device
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,11 +16,11 @@ from iwlora import distributed, tasks
 from iwlora.errors import Diverged
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
-from iwlora.training.device import resolve_precision, run_device
+from iwlora.training.device import run_device
 from iwlora.training.loop.divergence import list_rows
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
-from iwlora.training.model.quantization import Quantization
+from iwlora.training.model.quantization import quantization
 from iwlora.training.recipe import Recipe
 
 
@@ -103,11 +102,3 @@ def load(recipe: Recipe) -> LoadedRecipe:
 def shards(recipe: Recipe) -> bool:
     """Whether several processes share the weights of the model."""
     return recipe.train.shard and distributed.world_size() > 1
-
-
-def quantization(recipe: Recipe) -> Quantization | None:
-    """How the frozen weights are quantized, if the recipe asks for it, for this process."""
-    if recipe.quantize is None:
-        return None
-    bf16 = resolve_precision(recipe.train.precision, run_device()) == "bf16"
-    return Quantization(torch.bfloat16 if bf16 else torch.float32, run_device())

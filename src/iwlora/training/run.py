@@ -24,9 +24,9 @@ from iwlora.training.model.sharding import gathered
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe, TrainSettings
 from iwlora.training.scoring import score_splits
+from iwlora.training.start_digests import data_digest, head_digest
 from iwlora.training.state.checkpoints import last_sealed
 from iwlora.training.state.run_folder import RunDir
-from iwlora.training.state.start_digests import data_digest, head_digest
 
 
 @name_missing_extra()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from iwlora.extras import locate_package
 from iwlora.sites import sites
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+from iwlora.training.device import resolve_precision, run_device
+from iwlora.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class Quantization:
         Raises:
             IwloraError: bitsandbytes is not installed.
         """
-        from torch import nn
         from transformers import BitsAndBytesConfig
 
         locate_package("bitsandbytes", "quantize=4bit")
@@ -55,3 +55,11 @@ class Quantization:
             llm_int8_skip_modules=others,
         )
         return {"quantization_config": config, "device_map": {"": self.device}}
+
+
+def quantization(recipe: Recipe) -> Quantization | None:
+    """How the frozen weights are quantized, if the recipe asks for it, for this process."""
+    if recipe.quantize is None:
+        return None
+    bf16 = resolve_precision(recipe.train.precision, run_device()) == "bf16"
+    return Quantization(torch.bfloat16 if bf16 else torch.float32, run_device())

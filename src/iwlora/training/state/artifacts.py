@@ -18,8 +18,8 @@ from iwlora.methods.loading import load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
 from iwlora.results.writing import write_errors
-from iwlora.training.load import quantization
 from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, short_reason
+from iwlora.training.model.quantization import quantization
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
 
