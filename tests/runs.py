@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from iwlora.methods import METHODS
+from iwlora.results.formats import unstamped
 from iwlora.training.recipe import Recipe, build
 
 # Whole runs take time; the conformance suite checks every row of METHODS.
@@ -76,6 +77,6 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 
 
 def status(run: Path) -> dict[str, Any]:
-    """What status.json says."""
-    value: dict[str, Any] = json.loads((run / "status.json").read_text(encoding="utf-8"))
-    return value
+    """The fields of status.json."""
+    fields, _ = unstamped("status", json.loads((run / "status.json").read_text()), "status.json")
+    return fields
