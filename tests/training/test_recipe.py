@@ -149,12 +149,14 @@ def test_every_change_changes_the_digest(change: str) -> None:
     assert build(MINIMAL).digest() == recipe.digest()
 
 
+@pytest.mark.quick
 def test_defaults_and_short_forms_do_not_change_the_digest() -> None:
     recipe = build(MINIMAL)
     spelled = build({**MINIMAL, "method": "iw-lora", "task": "glue/rte", "train": {"lr": 2e-4}})
     assert spelled.digest() == recipe.digest()
 
 
+@pytest.mark.quick
 def test_load_is_build_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("model: m\ntask: glue/rte\nmethod: lora\ntrain: {lr: 2e-4}\n")
