@@ -30,6 +30,12 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports --no-cache
 
+docs: $(VENV)/.docs
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx -E -W --keep-going -q docs docs/_build
+	$(BIN)/python docs/check_links.py docs/_build
+	@echo "$(CURDIR)/docs/_build/index.html"
+
 lines:
 	$(PYTHON) tests/lines_of_code.py
 
@@ -61,6 +67,10 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e '.[quickstart,dev]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
+	touch $@
+
 $(VENV)/.oldest: pyproject.toml .ci/oldest.txt
 	$(PYTHON) -m venv --clear $(VENV)/oldest
 	$(VENV)/oldest/bin/python -m pip install -c .ci/oldest.txt -e '.[quickstart,generation]' \
@@ -72,4 +82,4 @@ $(VENV)/.quantised: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build
