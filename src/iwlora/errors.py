@@ -11,27 +11,27 @@ _LONGEST = 500
 
 
 class IwloraError(ValueError):
-    """A mistake in the input, told in words; the command line prints it without a traceback."""
+    """A mistake in the input; the command line prints its message without a traceback."""
 
 
 class Diverged(IwloraError):
-    """A loss, gradient or answer that is infinite or no number; ``batch`` counts from 0."""
+    """A loss, gradient or output became NaN or infinite; ``batch`` counts from 0."""
 
     def __init__(self, message: str, batch: int | None = None) -> None:
         super().__init__(message)
         self.batch = batch
 
 
-def unknown(what: str, given: str, choices: Iterable[str]) -> IwloraError:
-    """The error for a name that is not one of ``choices``, with the near ones.
+def unknown(category: str, name: str, choices: Iterable[str]) -> IwloraError:
+    """The error for a name that is not among ``choices``; it suggests similar ones.
 
     >>> print(unknown("method", "ia-lora", ["full", "lora", "iw-lora"]))
     unknown method 'ia-lora'; did you mean 'iw-lora', 'lora'? (accepted: full, lora, iw-lora)
     """
     accepted = list(choices)
-    near = difflib.get_close_matches(given, accepted, n=3)
-    hint = f"; did you mean {', '.join(repr(name) for name in near)}?" if near else ";"
-    return IwloraError(f"unknown {what} {given!r}{hint} (accepted: {', '.join(accepted)})")
+    near = difflib.get_close_matches(name, accepted, n=3)
+    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ";"
+    return IwloraError(f"unknown {category} {name!r}{hint} (accepted: {', '.join(accepted)})")
 
 
 def shortened(text: str) -> str:
@@ -55,5 +55,5 @@ class _Repr(reprlib.Repr):
         self.maxstring = self.maxother = self.maxlong = 100
 
     def repr_int(self, x: int, level: int) -> str:
-        """Some numbers have more digits than Python turns into text."""
+        """Python refuses to turn numbers of very many digits into text."""
         return super().repr_int(x, level) if x.bit_length() < 10_000 else "a huge number"

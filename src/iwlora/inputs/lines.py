@@ -1,4 +1,4 @@
-"""The lines of a UTF-8 file, numbered, so that every complaint can name its place."""
+"""The lines of a UTF-8 file, numbered, so that every error can name its line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from iwlora.errors import IwloraError
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def existing(path: str | Path) -> Path:
+def readable_file(path: str | Path) -> Path:
     """``path`` as a readable file that is not empty, ``~`` expanded.
 
-    Raises ``IwloraError`` when it is missing, a folder, not readable or empty.
+    Raises ``IwloraError`` if it is missing, a folder, not readable or empty.
 
-    >>> existing("no/such.csv")
+    >>> readable_file("no/such.csv")
     Traceback (most recent call last):
     iwlora.errors.IwloraError: cannot read no/such.csv: No such file or directory
     """
@@ -33,7 +33,7 @@ def existing(path: str | Path) -> Path:
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, text) of each line of ``path``, without line end or byte-order mark.
 
-    Only ``\\n`` and ``\\r\\n`` end a line: texts may hold other separators that Unicode knows.
+    Only ``\\n`` and ``\\r\\n`` end a line: a text may contain other line separators of Unicode.
     Raises ``IwloraError`` for a file that is missing or empty, or a line that is not UTF-8.
 
     >>> import pathlib, tempfile
@@ -42,7 +42,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     >>> list(read_lines(file))
     [(1, 'one'), (2, 'two')]
     """
-    with existing(path).open("rb") as stream:
+    with readable_file(path).open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
             if number == 1:
                 raw = raw.removeprefix(BYTE_ORDER_MARK)

@@ -1,8 +1,8 @@
 """The rows of the user's files: CSV, TSV, JSON Lines, Parquet, and folders of ``datasets``.
 
-Quotes are CSV's: a quoted field may hold commas and line breaks. In TSV a quotation mark is a
-character like any other, as it is in GLUE's files. Rows come one after the other: a file need
-not fit into memory.
+In CSV, a quoted field may hold commas and line breaks. In TSV a quotation mark is a
+character like any other, as it is in GLUE's files. Rows are read one by one: a file may be
+larger than the memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError, unknown
-from iwlora.inputs.lines import existing, raise_all, read_lines
+from iwlora.inputs.lines import raise_all, read_lines, readable_file
 from iwlora.inputs.yaml_json import from_json
 
 # Python's own limit for a field, 128 KiB, is less than a long document.
@@ -24,8 +24,10 @@ LONGEST_FIELD = 2**31 - 1
 Records = Iterator[tuple[int, Sequence[Any]]]
 
 
-def read(path: str, wanted: Sequence[str], problems: list[str], split: str = "train") -> Records:
-    """(line or row from 1, the ``wanted`` fields) of each row of a file, by its ending.
+def read_records(
+    path: str, columns: Sequence[str], problems: list[str], split: str = "train"
+) -> Records:
+    """(line or row from 1, fields of the ``columns``) of each row of a file, by its ending.
 
     Fields are as the format gives them: text in CSV and TSV. What is wrong with single rows is
     added to ``problems``. Of a folder with several splits ``split`` is read. Raises
@@ -33,8 +35,8 @@ def read(path: str, wanted: Sequence[str], problems: list[str], split: str = "tr
     missing or doubled column.
     """
     if _is_folder(path):
-        return _folder(path, wanted, split)
-    return _reader(path)(path, wanted, problems)
+        return _folder(path, columns, split)
+    return _reader(path)(path, columns, problems)
 
 
 def columns_of(path: str, split: str = "train") -> list[str]:
@@ -47,7 +49,7 @@ def columns_of(path: str, split: str = "train") -> list[str]:
         from pyarrow import parquet
 
         with _parquet_errors(path):
-            return list(parquet.read_schema(existing(path)).names)
+            return list(parquet.read_schema(readable_file(path)).names)
     if suffix in DELIMITED:
         return next(_fields(path, *DELIMITED[suffix]), (1, []))[1]
     first = next((line for _, line in read_lines(path) if line.strip()), "{}")
@@ -58,8 +60,8 @@ def columns_of(path: str, split: str = "train") -> list[str]:
     return list(row) if isinstance(row, dict) else []
 
 
-def place(path: str, number: int) -> str:
-    """Where a complaint about a row should point: file and line."""
+def record_location(path: str, number: int) -> str:
+    """The file and the line (or row) of a record, for an error message."""
     by_row = Path(path).suffix.lower() == ".parquet" or _is_folder(path)
     return f"{path}, {'row' if by_row else 'line'} {number}"
 
@@ -69,8 +71,8 @@ def splits_of(path: str) -> list[str]:
     listed = Path(path).expanduser() / "dataset_dict.json"
     if not listed.is_file():
         return []
-    found: list[str] = from_json(listed.read_text(encoding="utf-8"))["splits"]
-    return found
+    splits: list[str] = from_json(listed.read_text(encoding="utf-8"))["splits"]
+    return splits
 
 
 def _is_folder(path: str) -> bool:
@@ -88,17 +90,17 @@ def _reader(path: str) -> Reader:
     return READERS[suffix]
 
 
-def _positions(path: str, header: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where the wanted columns stand in a header."""
+def _positions(path: str, header: Sequence[str], columns: Sequence[str]) -> list[int]:
+    """The positions of the columns in a header."""
     problems = [
         f"{path}: {unknown('column', name, header)}"
         if name not in header
         else f"{path}: the header has column {name!r} {header.count(name)} times"
-        for name in wanted
+        for name in columns
         if header.count(name) != 1
     ]
     raise_all(problems)
-    return [header.index(name) for name in wanted]
+    return [header.index(name) for name in columns]
 
 
 @contextmanager
@@ -111,18 +113,17 @@ def _long_fields() -> Iterator[None]:
 
 
 def _delimited(
-    path: str, wanted: Sequence[str], problems: list[str], delimiter: str, quoting: int
+    path: str, columns: Sequence[str], problems: list[str], delimiter: str, quoting: int
 ) -> Records:
     records = _fields(path, delimiter, quoting)
     _, header = next(records, (1, []))
-    positions = _positions(path, header, wanted)
+    positions = _positions(path, header, columns)
     for number, fields in records:
         if len(fields) == len(header):
             yield number, [fields[position] for position in positions]
         else:
-            problems.append(
-                f"{place(path, number)}: {len(fields)} fields, the header has {len(header)}"
-            )
+            location = record_location(path, number)
+            problems.append(f"{location}: {len(fields)} fields, the header has {len(header)}")
 
 
 def _fields(path: str, delimiter: str, quoting: Any) -> Iterator[tuple[int, list[str]]]:
@@ -137,39 +138,39 @@ def _fields(path: str, delimiter: str, quoting: Any) -> Iterator[tuple[int, list
         except StopIteration:
             return
         except csv.Error as error:
-            raise IwloraError(f"{place(path, start)}: {error}") from error
+            raise IwloraError(f"{record_location(path, start)}: {error}") from error
         if fields:
             yield start, fields
 
 
-def _json_lines(path: str, wanted: Sequence[str], problems: list[str]) -> Records:
+def _json_lines(path: str, columns: Sequence[str], problems: list[str]) -> Records:
     for number, line in read_lines(path):
         if not line.strip():
             continue
-        where = place(path, number)
+        location = record_location(path, number)
         try:
             record = from_json(line)
         except ValueError as error:
-            problems.append(f"{where}: not a JSON object on one line ({error})")
+            problems.append(f"{location}: not a JSON object on one line ({error})")
             continue
         if not isinstance(record, dict):
-            problems.append(f"{where}: a {type(record).__name__} instead of a JSON object")
+            problems.append(f"{location}: a {type(record).__name__} instead of a JSON object")
             continue
-        absent = [name for name in wanted if name not in record]
-        problems += [f"{where}: {unknown('column', name, record)}" for name in absent]
+        absent = [name for name in columns if name not in record]
+        problems += [f"{location}: {unknown('column', name, record)}" for name in absent]
         if not absent:
-            yield number, [record[name] for name in wanted]
+            yield number, [record[name] for name in columns]
 
 
-def _parquet(path: str, wanted: Sequence[str], problems: list[str]) -> Records:
+def _parquet(path: str, columns: Sequence[str], problems: list[str]) -> Records:
     from pyarrow import parquet
 
-    source = existing(path)
+    source = readable_file(path)
     with _parquet_errors(path), parquet.ParquetFile(source) as file:
-        _positions(path, file.schema_arrow.names, wanted)
+        _positions(path, file.schema_arrow.names, columns)
         number = 0
-        for batch in file.iter_batches(batch_size=4096, columns=list(wanted)):
-            fields = (batch.column(name).to_pylist() for name in wanted)
+        for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
+            fields = (batch.column(name).to_pylist() for name in columns)
             for values in zip(*fields, strict=True):
                 number += 1
                 yield number, values
@@ -185,13 +186,13 @@ def _parquet_errors(path: str) -> Iterator[None]:
         raise IwloraError(f"{path} is not a Parquet file that can be read: {error}") from error
 
 
-def _folder(path: str, wanted: Sequence[str], split: str) -> Records:
+def _folder(path: str, columns: Sequence[str], split: str) -> Records:
     import datasets
 
     rows = _loaded(path, split)
-    _positions(path, rows.column_names, wanted)
-    rows = rows.select_columns(list(wanted))
-    inner = {name: getattr(one, "feature", one) for name, one in rows.features.items()}
+    _positions(path, rows.column_names, columns)
+    rows = rows.select_columns(list(columns))
+    inner = {name: getattr(feature, "feature", feature) for name, feature in rows.features.items()}
     names = {
         name: feature.names
         for name, feature in inner.items()
@@ -199,8 +200,8 @@ def _folder(path: str, wanted: Sequence[str], split: str) -> Records:
     }
     number = 0
     for batch in rows.iter(4096):
-        columns = [_named(batch[name], names.get(name)) for name in wanted]
-        for values in zip(*columns, strict=True):
+        fields = [_named(batch[name], names.get(name)) for name in columns]
+        for values in zip(*fields, strict=True):
             number += 1
             yield number, values
 
@@ -223,14 +224,14 @@ def _loaded(path: str, split: str) -> Any:
     import datasets
 
     try:
-        found = datasets.load_from_disk(str(Path(path).expanduser()))
+        dataset = datasets.load_from_disk(str(Path(path).expanduser()))
     except Exception as error:  # a damaged folder makes the loader raise nearly anything
         raise IwloraError(f"{path} is not a folder that datasets can load: {error}") from error
-    if isinstance(found, datasets.DatasetDict):
-        if split not in found:
-            raise IwloraError(f"{path} has no split {split!r}; it has {', '.join(found)}")
-        return found[split]
-    return found
+    if isinstance(dataset, datasets.DatasetDict):
+        if split not in dataset:
+            raise IwloraError(f"{path} has no split {split!r}; it has {', '.join(dataset)}")
+        return dataset[split]
+    return dataset
 
 
 DELIMITED = {".csv": (",", csv.QUOTE_MINIMAL), ".tsv": ("\t", csv.QUOTE_NONE)}

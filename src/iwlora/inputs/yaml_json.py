@@ -1,4 +1,4 @@
-"""JSON and YAML as texts, of which no size or depth does harm."""
+"""Parsing and writing JSON and YAML: a text of any size or depth gives a value or an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEEPEST = 200  # brackets that wait for their end; the time to read more grows 
 
 
 def from_json(text: str | bytes) -> Any:
-    """The value of a JSON text; raises ``ValueError`` for any other, also one nested too deeply.
+    """The value of a JSON text; raises ``ValueError`` for any other text, and for deep nesting.
 
     >>> from_json('{"rank": 8}')
     {'rank': 8}
@@ -95,8 +95,8 @@ def parse_yaml(text: str, origin: str) -> Any:
             raise ValueError(f"its aliases unfold into more than {_MOST_NODES:,} values")
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        told = shortened(" ".join(str(error).split()))
-        raise IwloraError(f"{shortened(origin)} is not valid YAML: {told}") from None
+        reason = shortened(" ".join(str(error).split()))
+        raise IwloraError(f"{shortened(origin)} is not valid YAML: {reason}") from None
     finally:
         if loader is not None:
             loader.dispose()

@@ -221,16 +221,16 @@ def _relabelled(run: Run, label: str) -> Run:
 
 def _score(row: dict[str, Any]) -> RunResult:
     """A row as a result; raises ``ValueError`` for a wrong number or name."""
-    given = {name: str(row[name]) for name in OPTIONAL if row.get(name)}
+    known = {name: str(row[name]) for name in OPTIONAL if row.get(name)}
     return RunResult.from_score(
         method=row["method"],
         task=row["task"],
         seed=int(row["seed"]),
-        metric=given.get("metric", "score"),
+        metric=known.get("metric", "score"),
         score=float(row["score"]),
-        model=given.get("model", "any model"),
-        **{name: int(given[name]) for name in COSTS if name in given},
-        **{name: float(given[name]) for name in SECONDS if name in given},
+        model=known.get("model", "any model"),
+        **{name: int(known[name]) for name in COSTS if name in known},
+        **{name: float(known[name]) for name in SECONDS if name in known},
     )
 
 

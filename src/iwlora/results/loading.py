@@ -112,7 +112,7 @@ def _mismatches(
 def unequal_starts(runs: Sequence[Run]) -> list[str]:
     """Where runs of one seed did not see the same data in the same order from the same head."""
     lines = []
-    for name, what in (
+    for name, condition in (
         ("data_digest", "the same data in the same order"),
         ("head_digest", "the same initial head"),
     ):
@@ -123,7 +123,7 @@ def unequal_starts(runs: Sequence[Run]) -> list[str]:
             if own and getattr(other.result, name) != own:
                 lines.append(
                     f"{run.result.label} and {other.result.label} did not start alike at seed "
-                    f"{run.result.seed}: not {what}"
+                    f"{run.result.seed}: not {condition}"
                 )
     return lines
 

@@ -204,11 +204,12 @@ class Run:
         path = self._file(layout.METRICS)
         if path is None:
             return []
-        return [
-            unstamped("metrics", parse_mapping(line, origin), origin)[0]
-            for number, line in enumerate(read_utf8(path).splitlines(), start=1)
-            if line.strip() and (origin := f"{path}, line {number}")
-        ]
+        records = []
+        for number, line in enumerate(read_utf8(path).splitlines(), start=1):
+            if line.strip():
+                origin = f"{path}, line {number}"
+                records.append(unstamped("metrics", parse_mapping(line, origin), origin)[0])
+        return records
 
     def sensitivity(self) -> Sensitivity | None:
         """What the run measured before training; None for a method that measures nothing."""

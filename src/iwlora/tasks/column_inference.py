@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.tabular import columns_of, read
+from iwlora.inputs.tabular import columns_of, read_records
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.classification import Classification
@@ -152,7 +152,9 @@ def _infer_kind(path: str, text: tuple[str, ...], label: tuple[str, ...]) -> str
     if len(label) > 1:
         return MultiLabel.name
     try:
-        rows = [values for _, values in islice(read(path, [*text, *label], []), SAMPLE_ROWS)]
+        rows = [
+            values for _, values in islice(read_records(path, [*text, *label], []), SAMPLE_ROWS)
+        ]
     except IwloraError:  # reading the whole file reports it, with the problems of the other files
         return Classification.name
     labels = [_parse_cell(values[-1]) for values in rows]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import raise_all
-from iwlora.inputs.tabular import place, read, splits_of
+from iwlora.inputs.tabular import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.spec import TaskSpec
@@ -41,7 +41,7 @@ class ParsedFile:
 
     def location(self, row: int) -> str:
         """The file and line of a row, for an error message."""
-        return place(self.path, self.line_numbers[row])
+        return record_location(self.path, self.line_numbers[row])
 
 
 def load_user_files(spec: TaskSpec) -> Task:
@@ -139,11 +139,11 @@ def _parsed_rows(
     path: str, columns: Columns, split: str, line_numbers: array[int], problems: list[str]
 ) -> Iterator[list[Any]]:
     """The rows that are well formed, whose lines are appended; the others add to ``problems``."""
-    for number, values in read(path, [*columns.text, *columns.label], problems, split):
+    for number, values in read_records(path, [*columns.text, *columns.label], problems, split):
         try:
             row = _parse_row(columns, values)
         except ValueError as error:
-            problems.append(f"{place(path, number)}: {error}")
+            problems.append(f"{record_location(path, number)}: {error}")
             if len(problems) >= MAX_PROBLEMS:
                 return
         else:
