@@ -11,6 +11,7 @@ from iwlora.compare.report.tables import Table
 from iwlora.compare.report.update_norms import Update, arm_updates
 from iwlora.compare.report.verdict import verdict
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
+from iwlora.inputs.paths import check_links
 from iwlora.results import layout
 from iwlora.results.comparison import Comparison
 
@@ -61,8 +62,9 @@ def build_content(analysis: Analysis) -> ReportContent:
     """Build the sections, tables, sentences and figures of a report.
 
     Raises:
-        IwloraError: A file of a run is damaged.
+        IwloraError: A file of a run is damaged, or the folder has a symbolic link out of it.
     """
+    check_links(analysis.folder)  # before anything is read through a link
     sections = [_section(task) for task in analysis.tasks]
     compared = any(task.differences for task in analysis.tasks)
     return ReportContent(

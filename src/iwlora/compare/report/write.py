@@ -16,7 +16,6 @@ from iwlora.compare.report.formats.runs_csv import runs_csv
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
-from iwlora.inputs.paths import check_links
 from iwlora.results import layout
 from iwlora.results.combined import load_parts
 from iwlora.results.output_paths import check_writable
@@ -44,7 +43,6 @@ def write_content(content: ReportContent) -> Path:
             f"no run of {root} has finished yet: {missing}; continue with 'iwlora compare'"
         )
     check_writable(root / layout.REPORT, "the report")
-    check_links(root)
     images = []
     for number, section in enumerate(content.sections, start=1):
         folder = root / layout.FIGURES / (str(number) if content.several_tasks else "")
