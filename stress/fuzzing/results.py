@@ -30,7 +30,7 @@ RESULT = (
     *("selected_on", "trainable_parameters", "adapter_parameters", "head_parameters", "ranks"),
     *("train_seconds", "measure_seconds", "examples_per_second", "peak_memory_bytes", "rank"),
     *("train_examples", "epochs", "learning_rate", "resumed_at_step", "data_digest", "kind"),
-    *("head_digest", "labels", "text", "task_metrics", "notes"),
+    *("head_digest", "labels", "text", "task_metrics", "notes", "format"),
 )
 SITE = ("name", "kind", "depth", "d_in", "d_out", "value", "stderr")
 SENSITIVITY = ("sites", "estimator", "batches", "share_error", "converged", "seconds", "format")
@@ -55,20 +55,32 @@ FIELDS: dict[str, tuple[tuple[str | int, ...], ...]] = {
         *(("sites", 1, name) for name in SITE),
         ("sites", 0),
     ),
-    "status.json": (("state",), ("error",)),
+    "status.json": (("state",), ("error",), ("format",)),
     "environment.json": (("python",), ("packages",), ("x",)),
     ADAPTER[0]: tuple((name,) for name in CONFIG),
     OURS[0]: (*((name,) for name in SETTINGS), ("method", "name"), ("sites", 0)),
     "tokenizer/tokenizer_config.json": (("tokenizer_class",), ("model_max_length",), ("x",)),
     "tokenizer/tokenizer.json": (("model",), ("model", "vocab"), ("normalizer",), ("version",)),
-    "checkpoints/checkpoint-2/complete.json": (("files",), ("seconds",), ("files", "../x")),
+    "checkpoints/checkpoint-2/complete.json": (
+        ("format",),
+        ("files",),
+        ("seconds",),
+        ("files", "../x"),
+    ),
     "checkpoints/checkpoint-2/trainer_state.json": (("global_step",), ("epoch",), ("max_steps",)),
-    "recipe.yaml": (("model",), ("task",), ("method", "name"), ("train", "lr"), ("label",)),
+    "recipe.yaml": (
+        ("format",),
+        ("model",),
+        ("task",),
+        ("method", "name"),
+        ("train", "lr"),
+        ("label",),
+    ),
     "comparison.yaml": (
         *(("model",), ("task",), ("searched",), ("methods",), ("methods", 1), ("seeds",)),
-        *(("seeds", 0), ("recipe",), ("x",)),
+        *(("seeds", 0), ("recipe",), ("recipe_format",), ("format",), ("x",)),
     ),
-    "search.json": (("lora",), ("lora", "trials"), ("lora", "lr")),
+    "search.json": (("arms",), ("arms", "lora"), ("arms", "lora", "trials"), ("format",)),
 }
 
 
