@@ -22,7 +22,7 @@ import iwlora
 from conftest import tiny_config
 from iwlora.errors import IwloraError
 from iwlora.penalty import callback as callback_module
-from iwlora.penalty.calibration import adapted_sites, why_not_before
+from iwlora.penalty.calibration import adapted_sites, obstacle_before
 from iwlora.results.sensitivity import Sensitivity
 from trainer_models import distance, fit, make_model, make_rows
 
@@ -163,7 +163,7 @@ def test_the_ratio_on_the_loss_route_is_that_before_clipping(
 def test_it_says_when_the_penalty_did_nothing_or_dominated(
     measured: Sensitivity, tmp_path: Path
 ) -> None:
-    with pytest.warns(UserWarning, match="the penalty did nothing: at each of 3 recorded steps"):
+    with pytest.warns(UserWarning, match="the penalty had no effect: at each of 3 recorded steps"):
         fit(tmp_path, [iwlora.IWLoraCallback(alpha=1e-12, sensitivity=measured)])
     strong = iwlora.IWLoraCallback(alpha=1e6, route="gradient", sensitivity=measured)
     with pytest.warns(UserWarning, match=r"the penalty dominates: .* lower alpha about"):
@@ -254,13 +254,13 @@ def test_a_stream_of_data_is_measured_in_flight() -> None:
             raise AssertionError("taken ahead")
 
     loader = DataLoader(Stream())
-    assert "stream" in str(why_not_before(make_model(), loader, None))
+    assert "stream" in str(obstacle_before(make_model(), loader, None))
     rows = DataLoader(make_rows(), collate_fn=default_data_collator)  # type: ignore[arg-type]
-    assert why_not_before(make_model(), rows, None) is None
+    assert obstacle_before(make_model(), rows, None) is None
     unlabelled = [{"input_ids": row["input_ids"]} for row in make_rows()]
     loader = DataLoader(unlabelled, collate_fn=default_data_collator)  # type: ignore[arg-type]
-    assert "(input_ids) have no labels" in str(why_not_before(make_model(), loader, None))
-    assert why_not_before(make_model(), loader, lambda model, batch: batch["input_ids"]) is None
+    assert "(input_ids) have no labels" in str(obstacle_before(make_model(), loader, None))
+    assert obstacle_before(make_model(), loader, lambda model, batch: batch["input_ids"]) is None
 
 
 def test_bad_arguments(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,17 @@ from iwlora.penalty.lora_pairs import lora_pairs, squared_weights
 from iwlora.penalty.schedule import Schedule, constant
 
 ROUTES = ("loss", "gradient", "decoupled")
+DEFAULT_ROUTE: Final = "gradient"  # works in any training loop and any Trainer
 
 
 class Attachment:
-    """Hooks on an optimizer, until ``remove()``."""
+    """Hooks on an optimizer; ``remove()`` removes them."""
 
     def __init__(self, *handles: RemovableHandle) -> None:
         self._handles = handles
 
     def remove(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
@@ -36,10 +37,7 @@ class Attachment:
 class Penalty:
     """The penalty R = α Σ_k c_k ‖Δ_k‖_F² on a LoRA model, with Δ_k = scaling_k B_k A_k.
 
-    ``coefficients`` is {site name: c_k} with an entry for each adapted site, for instance
-    ``Importance(...).coefficients()``; entries for other sites are not used. With
-    ``relative=True`` the terms are c_k ‖Δ_k‖_F² / ‖W_k‖_F², which have no units.
-    ``schedule`` turns the number of optimizer steps done, ``step``, into a factor of α.
+    There are three ways to train with it:
 
     ============= ============================ =================== ====================
     route         how                          ∇R is clipped       ∇R goes through Adam
@@ -49,16 +47,28 @@ class Penalty:
     ``decoupled`` ``attach(…, "decoupled")``   no                  no
     ============= ============================ =================== ====================
 
-    Make it after whatever replaces parameters, such as ``accelerator.prepare`` and
-    ``fully_shard``. Raises ``IwloraError`` for an α or a coefficient that is negative or not
-    finite, for adapted sites without a coefficient, and for a model without LoRA.
+    Create it after everything that replaces parameters, such as ``accelerator.prepare`` and
+    ``fully_shard``.
 
-    >>> from peft import LoraConfig, get_peft_model
-    >>> config = LoraConfig(target_modules=["0"], r=2)
-    >>> model = get_peft_model(nn.Sequential(nn.Linear(4, 6)), config)
-    >>> penalty = Penalty(model, {"0": 1.0}, alpha=1e-4)
-    >>> penalty().item()  # LoRA starts at B = 0
-    0.0
+    Args:
+        model: a PEFT model with LoRA.
+        coefficients: {site name: c_k} with an entry for each adapted site, such as
+            ``Importance(...).coefficients()``; entries for other sites are ignored.
+        alpha: the strength α.
+        relative: use c_k ‖Δ_k‖_F² / ‖W_k‖_F², which has no unit.
+        schedule: a function of the number of optimizer steps, ``step``, that returns a factor of α.
+
+    Raises:
+        IwloraError: α or a coefficient is negative or not finite, an adapted site has no
+            coefficient, or the model has no LoRA.
+
+    Example:
+        >>> from peft import LoraConfig, get_peft_model
+        >>> config = LoraConfig(target_modules=["0"], r=2)
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(4, 6)), config)
+        >>> penalty = Penalty(model, {"0": 1.0}, alpha=1e-4)
+        >>> penalty().item()  # LoRA starts at B = 0
+        0.0
     """
 
     def __init__(
@@ -80,137 +90,148 @@ class Penalty:
         self.step = 0
         self.recording = False
         self.effects: dict[str, Effect] = {}
-        self._moved: dict[Tensor, tuple[Tensor, Tensor]] = {}
+        self._before_step: dict[Tensor, tuple[Tensor, Tensor]] = {}  # {factor: (∇R, its value)}
         self.pairs: list[LowRankPair] = lora_pairs(model)
         _check_coefficients(coefficients, [pair.name for pair in self.pairs])
-        sizes = squared_weights(model) if relative else {}
+        divisors = squared_weights(model) if relative else {}
         self.coefficients = {
-            pair.name: coefficients[pair.name] / sizes.get(pair.name, 1.0) for pair in self.pairs
+            pair.name: coefficients[pair.name] / divisors.get(pair.name, 1.0) for pair in self.pairs
         }
 
     def __call__(self) -> Tensor:
         """R as a differentiable scalar, to be added to the loss *once per optimizer step*.
 
-        Over n micro-batches whose losses are averaged, by you, accelerate or Lightning, adding
-        it to each of them is right. Where they are summed, add it to one, or R / n to each. A
-        transformers Trainer does either, by model: ``IWLoraCallback(route="loss")`` adds it once.
+        If the losses of n micro-batches are averaged, by you, accelerate or Lightning, add it to
+        each of them. If they are summed, add it to one of them, or R / n to each. A transformers
+        Trainer averages or sums depending on the model; ``IWLoraCallback(route="loss")`` adds R
+        once in both cases.
         """
-        return penalty(self._whole(), self._strengths())
+        return penalty(self._full_pairs(), self._strengths())
 
     @torch.no_grad()
     def norms(self) -> dict[str, float]:
         """{site name: ‖Δ_k‖_F} now."""
-        found = {}
-        for pair in self._whole():
+        norms = {}
+        for pair in self._full_pairs():
             A, B = (m.to(torch.promote_types(m.dtype, torch.float32)) for m in pair.matrices())
             square = float(squared_norms(A, B).clamp(min=0).sum())
-            found[pair.name] = abs(pair.scaling) * math.sqrt(square)
-        return found
+            norms[pair.name] = abs(pair.scaling) * math.sqrt(square)
+        return norms
 
-    def attach(self, optimizer: torch.optim.Optimizer, route: str = "gradient") -> Attachment:
+    def attach(self, optimizer: torch.optim.Optimizer, route: str = DEFAULT_ROUTE) -> Attachment:
         """Apply the penalty at each step of an optimizer, in any training loop.
 
-        ``route="gradient"`` adds ∇R to the gradients just before the step: without clipping the
-        same as adding R to the loss; with clipping, ∇R is not clipped.
-        ``route="decoupled"`` moves the parameters by −lr·∇R before the step, past the
-        optimizer's moments, in the manner of AdamW (Loshchilov & Hutter 2019, Algorithm 2).
-        ``route="loss"`` adds nothing, for ``loss + penalty()`` has put ∇R into the gradients.
+        Each route acts once per optimizer step, for any number of micro-batches. This also holds
+        if the step has a closure (as in Lightning) or a loss scaler skips the step. Every step
+        increments ``step``. While ``recording`` is true, each step writes the penalty's effect
+        to ``effects``.
 
-        Each acts once per optimizer step, however many micro-batches it has, also where the
-        step is given a closure (as by Lightning) or a loss scaler skips it, and counts
-        ``step``. While ``recording`` is true, each step leaves in ``effects`` what the penalty
-        does beside the task. ``remove()`` of what is returned ends it.
+        Args:
+            optimizer: the optimizer of the LoRA factors, or a wrapper of it.
+            route: ``gradient`` adds ∇R to the gradients just before the step. Without clipping
+                this equals adding R to the loss; with clipping, ∇R is not clipped.
+                ``decoupled`` changes the parameters by −lr·∇R before the step, without the
+                optimizer's moments, as AdamW does with weight decay.
+                ``loss`` adds nothing, because ``loss + penalty()`` has added ∇R already.
 
-        Raises ``IwloraError`` for another route and an optimizer of other parameters.
+        Returns:
+            An object whose ``remove()`` ends the penalty.
+
+        Raises:
+            IwloraError: the route is unknown, or the optimizer has other parameters.
+
+        Source:
+            Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2, for ``decoupled``.
         """
         if route not in ROUTES:
             raise unknown("route", route, ROUTES)
         self._check_parameters(optimizer)
 
-        def act(stepping: torch.optim.Optimizer) -> None:
-            # A fused optimizer divides by the loss scale in its own kernel, and is called even
-            # where it will skip the step.
-            scale, overflow = (getattr(stepping, key, None) for key in ("grad_scale", "found_inf"))
+        def apply(optimizer: torch.optim.Optimizer) -> None:
+            # A fused optimizer divides by the loss scale in its own kernel. Its step is called
+            # even if it will be skipped.
+            scale, overflow = (getattr(optimizer, key, None) for key in ("grad_scale", "found_inf"))
             if overflow is None or not bool(overflow):
-                self._act(stepping, route, 1.0 if scale is None else float(scale))
+                self._apply(optimizer, route, 1.0 if scale is None else float(scale))
 
-        def before(
-            stepping: torch.optim.Optimizer, args: Any, kwargs: dict[str, Any]
+        def before_step(
+            optimizer: torch.optim.Optimizer, args: Any, kwargs: dict[str, Any]
         ) -> tuple[Any, dict[str, Any]] | None:
-            given = {"closure": args[1]} if len(args) > 1 else kwargs
-            closure = given.get("closure")
+            arguments = {"closure": args[1]} if len(args) > 1 else kwargs
+            closure = arguments.get("closure")
             if closure is None:
-                act(stepping)
+                apply(optimizer)
                 return None
 
             def closure_then_penalty() -> Any:
-                loss = closure()  # clears the gradients and makes new ones
-                act(stepping)
+                loss = closure()  # computes new gradients
+                apply(optimizer)
                 return loss
 
-            return args[:1], {**given, "closure": closure_then_penalty}
+            return args[:1], {**arguments, "closure": closure_then_penalty}
 
-        stepped = innermost(optimizer)
+        inner = innermost(optimizer)
         return Attachment(
-            stepped.register_step_pre_hook(before),
-            stepped.register_step_post_hook(lambda stepping, _args, _kwargs: self._after(stepping)),
+            inner.register_step_pre_hook(before_step),
+            inner.register_step_post_hook(lambda inner, _args, _kwargs: self._after_step(inner)),
         )
 
     @torch.no_grad()
     def add_gradient(self, scale: float = 1.0) -> None:
-        """Add scale · ∇R to the gradients, now."""
-        _add(self._gradients(), scale)
+        """Add scale · ∇R to the gradients now."""
+        _add_to_gradients(self._gradients(), scale)
 
     @torch.no_grad()
-    def _act(self, optimizer: torch.optim.Optimizer, route: str, scale: float) -> None:
-        found = self._gradients()
+    def _apply(self, optimizer: torch.optim.Optimizer, route: str, scale: float) -> None:
+        gradients = self._gradients()
         if self.recording:
-            given = {p: torch.zeros_like(p) if p.grad is None else p.grad / scale for p in found}
-            self.effects = effects(self.pairs, found, given, self.norms())
+            of_task = {
+                p: torch.zeros_like(p) if p.grad is None else p.grad / scale for p in gradients
+            }
+            self.effects = effects(self.pairs, gradients, of_task, self.norms())
         if route == "gradient":
-            _add(found, scale)
+            _add_to_gradients(gradients, scale)
         elif route == "decoupled":
             for group in optimizer.param_groups:
-                moving = [p for p in group["params"] if p in found]
-                if moving:
-                    torch._foreach_add_(
-                        moving, [found[p] for p in moving], alpha=-float(group["lr"])
-                    )
+                factors = [p for p in group["params"] if p in gradients]
+                if factors:
+                    steps = [gradients[p] for p in factors]
+                    torch._foreach_add_(factors, steps, alpha=-float(group["lr"]))
             if self.recording:
-                self._moved = {p: (r, p.detach().clone()) for p, r in found.items()}
+                self._before_step = {p: (g, p.detach().clone()) for p, g in gradients.items()}
 
     @torch.no_grad()
-    def _after(self, optimizer: torch.optim.Optimizer) -> None:
+    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.step += 1
-        if self._moved:  # what the optimizer moved is what -lr·∇R has to be compared with
-            rates = {p: float(g["lr"]) for g in optimizer.param_groups for p in g["params"]}
-            found = {p: gradient for p, (gradient, _) in self._moved.items()}
-            moved = {
-                p: (start - p) / (rates[p] or math.inf) for p, (_, start) in self._moved.items()
+        if self._before_step:  # -lr·∇R is compared with the optimizer's own update
+            lr = {p: float(g["lr"]) for g in optimizer.param_groups for p in g["params"]}
+            gradients = {p: gradient for p, (gradient, _) in self._before_step.items()}
+            updates = {
+                p: (start - p) / (lr[p] or math.inf) for p, (_, start) in self._before_step.items()
             }
             norms = {name: effect.norm for name, effect in self.effects.items()}
-            self.effects = effects(self.pairs, found, moved, norms)
-            self._moved = {}
+            self.effects = effects(self.pairs, gradients, updates, norms)
+            self._before_step = {}
 
     def _gradients(self) -> dict[Tensor, Tensor]:
         """{trainable factor: ∂R/∂factor}."""
-        found = penalty_gradients(self._whole(), self._strengths())
+        by_pair = penalty_gradients(self._full_pairs(), self._strengths())
         return {
             parameter: local_shard(gradient, parameter)
-            for pair, both in zip(self.pairs, found, strict=True)
+            for pair, both in zip(self.pairs, by_pair, strict=True)
             for parameter, gradient in zip((pair.A, pair.B), both, strict=True)
             if parameter.requires_grad
         }
 
     def _strengths(self) -> list[float]:
-        now = self.alpha * self.schedule(self.step)
-        return [now * c for c in self.coefficients.values()]
+        alpha = self.alpha * self.schedule(self.step)
+        return [alpha * c for c in self.coefficients.values()]
 
-    def _whole(self) -> list[LowRankPair]:
+    def _full_pairs(self) -> list[LowRankPair]:
         return [replace(pair, A=full_tensor(pair.A), B=full_tensor(pair.B)) for pair in self.pairs]
 
     def _check_parameters(self, optimizer: torch.optim.Optimizer) -> None:
-        theirs = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
         trained = [
             (pair.name, factor)
             for pair in self.pairs
@@ -221,12 +242,12 @@ class Penalty:
             raise IwloraError(
                 "no LoRA factor requires a gradient; load the adapter with is_trainable=True"
             )
-        absent = [name for name, factor in trained if id(factor) not in theirs]
-        if absent:
+        missing = [name for name, factor in trained if id(factor) not in optimized]
+        if missing:
             raise IwloraError(
-                f"{len(absent)} of {len(trained)} LoRA factors are not among the optimizer's "
-                f"parameters, the first at {absent[0]}; make the penalty from the model after "
-                "preparing or sharding it (DeepSpeed's optimizers hold copies: not supported)"
+                f"{len(missing)} of {len(trained)} LoRA factors are not among the optimizer's "
+                f"parameters, the first at {missing[0]}; create the penalty after preparing or "
+                "sharding the model (DeepSpeed is not supported: its optimizers have copies)"
             )
 
 
@@ -245,9 +266,9 @@ def _check_coefficients(coefficients: Mapping[str, float], names: list[str]) -> 
     missing = [name for name in names if name not in coefficients]
     if missing:
         raise IwloraError(
-            f"no coefficient for {len(missing)} of {len(names)} adapted sites, the first being "
-            f"{missing[0]!r}; measure the sites that the adapter covers, or adapt only those that "
-            f"have one ({', '.join(list(coefficients)[:3])}, …)"
+            f"no coefficient for {len(missing)} of {len(names)} adapted sites, the first is "
+            f"{missing[0]!r}; measure the sites that the adapter covers, or adapt only sites "
+            f"with a coefficient ({', '.join(list(coefficients)[:3])}, …)"
         )
     wrong = [name for name in names if not 0 <= coefficients[name] < math.inf]
     if wrong:
@@ -258,15 +279,15 @@ def _check_coefficients(coefficients: Mapping[str, float], names: list[str]) -> 
 
 
 def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer inside the wrappers of accelerate and Lightning, which step it in the end."""
+    """The torch optimizer inside the wrappers of accelerate and Lightning."""
     inner = getattr(optimizer, "optimizer", None)
     return innermost(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
 
 
-def _add(found: Mapping[Tensor, Tensor], scale: float) -> None:
-    """Add scale · found[p] to the gradient of each p, in one kernel a type."""
-    for parameter in found:
+def _add_to_gradients(gradients: Mapping[Tensor, Tensor], scale: float) -> None:
+    """Add scale · gradients[p] to the gradient of each parameter p, with one kernel per dtype."""
+    for parameter in gradients:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    grads = [p.grad for p in found if p.grad is not None]
-    torch._foreach_add_(grads, list(found.values()), alpha=scale)
+    current = [p.grad for p in gradients if p.grad is not None]
+    torch._foreach_add_(current, list(gradients.values()), alpha=scale)

@@ -1,4 +1,4 @@
-"""Measuring inside a transformers Trainer: before its first step, or while it trains."""
+"""Measuring in a transformers Trainer: before the first step, or in the first steps."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from iwlora.sites import sites as find_sites
 
 
 def measure_before(
-    model: nn.Module, loader: Any, batch_size: int, seed: int, loss: Loss | None, **how: Any
+    model: nn.Module, loader: Any, batch_size: int, seed: int, loss: Loss | None, **options: Any
 ) -> Sensitivity:
-    """Measure on the data of a training loader, in an order of its own, and leave no trace.
+    """Measure on the data of a training loader, without an effect on the training.
 
-    Another loader over the same dataset gives the batches, each process its own: breaking off
-    an iteration of the Trainer's would leave it registered in accelerate's gradient state and
-    move its random order. The random states of Python, numpy and torch are then as before.
+    The batches come from another loader over the same dataset, with its own order. Stopping an
+    iteration over the Trainer's loader would leave it registered in accelerate's gradient state
+    and change its random order. The random states of Python, numpy and torch are restored.
     """
     shuffled = RandomSampler(loader.dataset, generator=torch.Generator().manual_seed(seed))
     order = BatchSampler(shuffled, batch_size, drop_last=False)
@@ -39,51 +39,51 @@ def measure_before(
         collate_fn=loader.collate_fn,
     )
     with _same_random_state():
-        return measure(model, map(_tensors, batches), sites=adapted_sites(model), loss=loss, **how)
+        sites = adapted_sites(model)
+        return measure(model, map(_tensors, batches), sites=sites, loss=loss, **options)
 
 
-def why_not_before(model: nn.Module, loader: Any, loss: Loss | None) -> str | None:
-    """What keeps the frozen model from being measured apart from the Trainer, if anything."""
+def obstacle_before(model: nn.Module, loader: Any, loss: Loss | None) -> str | None:
+    """Why the model cannot be measured before training; None if it can."""
     if _sharded(model):
         return "the model is sharded"
     if isinstance(loader.dataset, IterableDataset):
-        return "the dataset is a stream, of which nothing is to be taken ahead"
+        return "the dataset is a stream, whose first rows cannot be read twice"
     if loss is None:
         with _same_random_state():
             example = loader.collate_fn([loader.dataset[0]])
         if "labels" not in example:
-            return (
-                f"the batches ({', '.join(example)}) have no labels, so the loss is the Trainer's"
-            )
+            keys = ", ".join(example)
+            return f"the batches ({keys}) have no labels, so only the Trainer has the loss"
     return None
 
 
-def measure_in_flight(model: nn.Module, **how: Any) -> InFlight:
-    """Begin to read the training's own backward passes.
+def measure_in_flight(model: nn.Module, **options: Any) -> InFlight:
+    """Start to read the backward passes of the training.
 
-    Raises ``IwloraError`` for the estimator ``lora`` where LoRA's own factors are sharded.
+    Raises ``IwloraError`` for the estimator ``lora`` if LoRA's factors are sharded.
     """
     pairs = lora_pairs(model)
-    if how.get("estimator") == "lora" and any(distributed.is_sharded(pair.B) for pair in pairs):
+    if options.get("estimator") == "lora" and any(distributed.is_sharded(pair.B) for pair in pairs):
         raise IwloraError(
-            "estimator='lora' was given for LoRA that is sharded, where no process has the "
-            "gradient of its B; accepted are exact, ghost, sketch and auto"
+            "estimator='lora' was given for sharded LoRA, where no process has the whole gradient "
+            "of B; accepted are exact, ghost, sketch and auto"
         )
-    return InFlight(adapted_sites(model), pairs, **how)
+    return InFlight(adapted_sites(model), pairs, **options)
 
 
 def adapted_sites(model: nn.Module) -> list[Site]:
     """The sites under an active adapter; raises ``IwloraError`` when one cannot be measured."""
-    found = {site.name: site for site in find_sites(model)}
+    sites = {site.name: site for site in find_sites(model)}
     adapted = [pair.name for pair in lora_pairs(model)]
-    absent = [name for name in adapted if name not in found]
-    if absent:
+    missing = [name for name in adapted if name not in sites]
+    if missing:
         raise IwloraError(
-            f"{len(absent)} of {len(adapted)} adapted layers cannot be measured, the first being "
-            f"{absent[0]}: only linear layers inside the model's blocks can; leave it out of "
-            "target_modules, or use iwlora.Penalty with coefficients of your own"
+            f"{len(missing)} of {len(adapted)} adapted layers cannot be measured, the first is "
+            f"{missing[0]}: only linear layers in the model's blocks can; remove it from "
+            "target_modules, or use iwlora.Penalty with your own coefficients"
         )
-    return [found[name] for name in adapted]
+    return [sites[name] for name in adapted]
 
 
 def _sharded(model: nn.Module) -> bool:
@@ -96,11 +96,11 @@ def _tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:
 
 @contextmanager
 def _same_random_state() -> Iterator[None]:
-    python, numbers = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices):
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numbers)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

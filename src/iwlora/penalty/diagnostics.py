@@ -1,4 +1,4 @@
-"""What the penalty does beside the task, site by site, and when to say that it is amiss."""
+"""The penalty's effect relative to the task, for each site, and warnings about its strength."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from torch import Tensor
 from iwlora.distributed import full_tensor
 from iwlora.penalty.gram import LowRankPair
 
-NOTHING = 1e-3  # largest site's ratio below which the penalty cannot be told from none
-DOMINATES = 1.0  # median ratio above which the penalty decides where the parameters go
+NO_EFFECT = 1e-3  # if the largest ratio of all sites is below this, the penalty has no effect
+DOMINATES = 1.0  # if the median ratio is above this, the penalty determines the updates
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One site at one step: ‖Δ_k‖_F, and the gradients over its A_k and B_k together.
+    """The penalty's effect on one site at one step. Gradients are over A_k and B_k together.
 
-    ``penalty`` is ‖∇R‖, ``task`` the norm of what stands beside it and ``inner`` the inner
-    product of the two. On the route ``loss``, ``task`` is the sum of both gradients until
-    :meth:`without_penalty`; on ``decoupled``, what the optimizer moved, divided by the learning
-    rate.
+    Args:
+        norm: ‖Δ_k‖_F.
+        penalty: ‖∇R‖.
+        task: ‖∇L_task‖. On the route ``decoupled``, the norm of the optimizer's update divided by
+            the learning rate; on ``loss``, ‖∇L_task + ∇R‖ until :meth:`without_penalty`.
+        inner: the inner product of the two gradients.
     """
 
     norm: float
@@ -34,7 +36,7 @@ class Effect:
 
     @property
     def ratio(self) -> float:
-        """‖∇R‖ / ‖∇L_task‖; infinite where the task has no gradient.
+        """‖∇R‖ / ‖∇L_task‖; infinite if the task has no gradient.
 
         >>> Effect(norm=1.0, penalty=0.5, task=2.0, inner=0.0).ratio
         0.25
@@ -44,7 +46,7 @@ class Effect:
         return math.inf if self.penalty > 0 else 0.0
 
     def without_penalty(self, clip: float = 1.0) -> Effect:
-        """The same with ∇L_task where ``task`` was ``clip`` · (∇L_task + ∇R).
+        """The effect with ‖∇L_task‖, if ``task`` was ‖clip · (∇L_task + ∇R)‖.
 
         >>> Effect(norm=1.0, penalty=3.0, task=2.5, inner=4.5).without_penalty(clip=0.5).task
         4.0
@@ -55,17 +57,17 @@ class Effect:
 
 def effects(
     pairs: Sequence[LowRankPair],
-    ours: Mapping[Tensor, Tensor],
-    theirs: Mapping[Tensor, Tensor],
+    penalty_gradients: Mapping[Tensor, Tensor],
+    task_gradients: Mapping[Tensor, Tensor],
     norms: Mapping[str, float],
 ) -> dict[str, Effect]:
-    """{site name: effect} from {factor: ∇R} and {factor: what stands beside it}."""
-    factors = [(pair.name, p) for pair in pairs for p in (pair.A, pair.B) if p in ours]
+    """{site name: effect}, from {factor: ∇R} and {factor: ∇L_task}."""
+    factors = [(pair.name, p) for pair in pairs for p in (pair.A, pair.B) if p in penalty_gradients]
     rows = []
     for _, p in factors:
-        # On the route loss, the task's part is a small difference of large numbers.
+        # On the route loss, the task's gradient can be a small difference of large numbers.
         wide = torch.float32 if p.device.type == "mps" else torch.float64
-        r, g = full_tensor(ours[p]).to(wide), full_tensor(theirs[p]).to(wide)
+        r, g = (full_tensor(of[p]).to(wide) for of in (penalty_gradients, task_gradients))
         rows.append(torch.stack([(r * r).sum(), (g * g).sum(), (r * g).sum()]))
     sums = {name: [0.0, 0.0, 0.0] for name, _ in factors}
     for (name, _), row in zip(factors, torch.stack(rows).tolist(), strict=True):
@@ -77,44 +79,43 @@ def effects(
 
 
 def verdict(ratios: Sequence[Mapping[str, float]]) -> str | None:
-    """What is wrong with the strength in plain words, from {site: ratio} of each step recorded.
+    """A warning about the strength of the penalty, from {site: ratio} of each recorded step.
 
-    It does nothing when no site's ratio ever reached ``NOTHING``, and dominates when the median
-    over sites is above ``DOMINATES`` at more than half of the steps.
+    The penalty has no effect if no ratio ever reached ``NO_EFFECT``. It dominates if the median
+    over sites is above ``DOMINATES`` at more than half of the steps. None if neither is true.
 
     >>> print(verdict([{"a": 1e-5}, {"a": 2e-5}]))
-    the penalty did nothing: at each of 2 recorded steps its gradient was at most 2e-05 of the \
-task's at every site (0.001 is the least that shows); raise alpha about 2,000-fold, or train \
+    the penalty had no effect: at each of 2 recorded steps its gradient was at most 2e-05 of the \
+task's gradient at every site (it needs at least 0.001); raise alpha about 2,000-fold, or train \
 without it
     """
     if not ratios:
         return None
     largest = max(max(step.values()) for step in ratios)
-    if largest < NOTHING:
+    if largest < NO_EFFECT:
         remedy = (
-            f"raise alpha about {_round(0.05 / largest):,}-fold, or train without it"
+            f"raise alpha about {_one_digit(0.05 / largest):,}-fold, or train without it"
             if largest > 0
-            else "alpha or every coefficient is 0, or the updates are"
+            else "alpha, all coefficients or all updates are 0"
         )
         return (
-            f"the penalty did nothing: at each of {len(ratios)} recorded steps its gradient was at "
-            f"most {largest:.0e} of the task's at every site ({NOTHING} is the least that shows); "
-            f"{remedy}"
+            f"the penalty had no effect: at each of {len(ratios)} recorded steps its gradient was "
+            f"at most {largest:.0e} of the task's gradient at every site (it needs at least "
+            f"{NO_EFFECT}); {remedy}"
         )
-    middles = [median(step.values()) for step in ratios]
-    above = sum(middle > DOMINATES for middle in middles)
-    if above > len(middles) / 2:
+    medians = [median(step.values()) for step in ratios]
+    above = sum(value > DOMINATES for value in medians)
+    if above > len(medians) / 2:
         return (
-            f"the penalty dominates: at {above} of {len(middles)} recorded steps its gradient was "
-            f"larger than the task's at half of the sites or more (median ratio "
-            f"{median(middles):.1e}), so the updates shrink instead of learning; lower alpha about "
-            f"{_round(median(middles) / 0.05):,}-fold"
+            f"the penalty dominates: at {above} of {len(medians)} recorded steps its gradient was "
+            f"larger than the task's gradient at half of the sites or more (median ratio "
+            f"{median(medians):.1e}), so the updates shrink instead of learning; lower alpha about "
+            f"{_one_digit(median(medians) / 0.05):,}-fold"
         )
     return None
 
 
-def _round(value: float) -> int:
-    """To one leading digit: 2,413 -> 2,000."""
-    digits = max(math.floor(math.log10(value)), 0)
-    unit = 10.0**digits
+def _one_digit(value: float) -> int:
+    """The value rounded to its first digit, at least 2: 2,413 -> 2,000."""
+    unit = 10.0 ** max(math.floor(math.log10(value)), 0)
     return max(int(round(value / unit) * unit), 2)

@@ -1,4 +1,4 @@
-"""``penalty.jsonl``: what the penalty did at each logging step, site by site."""
+"""``penalty.jsonl``: the penalty's effect at each logging step, for each site."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from iwlora.results.writing import write_text
 Ratios = dict[str, float]
 
 
-def keep(path: Path, step: int, write: bool = True) -> list[Ratios]:
-    """{site: ratio} of each record up to ``step``, from where training goes on.
+def truncate(path: Path, step: int, write: bool = True) -> list[Ratios]:
+    """{site: ratio} of each record up to ``step``, where training resumes.
 
-    With ``write`` later records, and one that a crash cut short, are removed from the file.
+    With ``write``, later and incomplete records are removed from the file.
     """
     kept, history = [], []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -36,7 +36,7 @@ def keep(path: Path, step: int, write: bool = True) -> list[Ratios]:
 
 
 def append(path: Path, step: int, effects: Mapping[str, Effect]) -> None:
-    """Add ‖Δ_k‖_F and the ratio of gradients of each site; a ratio without end is null."""
+    """Add ‖Δ_k‖_F and the ratio of gradients of each site; an infinite ratio is null."""
     sites = {
         name: {"norm": e.norm, "ratio": e.ratio if math.isfinite(e.ratio) else None}
         for name, e in effects.items()

@@ -1,4 +1,4 @@
-"""The penalty Σ_k c_k ‖scaling_k B_k A_k‖_F² in closed form, never forming a product B A.
+"""The penalty Σ_k c_k ‖scaling_k B_k A_k‖_F² in closed form, without computing B A.
 
 With the r × r Gram matrices S = A Aᵀ and T = Bᵀ B,
 
@@ -23,8 +23,8 @@ from torch import Tensor
 class LowRankPair:
     """A low-rank update Δ = scaling · B A, with A of shape (..., r, d_in), B (..., d_out, r).
 
-    A layer may keep its factors in other shapes, as a convolution does. ``shape_A`` and
-    ``shape_B`` then say how to read them; gradients have the layer's own shapes.
+    A layer may keep its factors in other shapes, as a convolution does. Then ``shape_A`` and
+    ``shape_B`` are the shapes of the matrices; gradients have the shapes of the layer's factors.
     """
 
     name: str
@@ -59,7 +59,7 @@ def gradients(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
 def penalty(pairs: Sequence[LowRankPair], coefficients: Sequence[float]) -> Tensor:
     """Σ_k c_k ‖scaling_k B_k A_k‖_F² as a scalar whose backward pass is the closed form.
 
-    Factors with leading dimensions, as of adapters stacked for one pass, are summed over them.
+    If the factors have leading dimensions, as in stacked adapters, the terms are summed over them.
 
     >>> pair = LowRankPair("w", torch.eye(2), torch.eye(2), scaling=2.0)
     >>> penalty([pair], [0.5]).item()
@@ -75,18 +75,18 @@ def penalty(pairs: Sequence[LowRankPair], coefficients: Sequence[float]) -> Tens
 def penalty_gradients(
     pairs: Sequence[LowRankPair], coefficients: Sequence[float]
 ) -> list[tuple[Tensor, Tensor]]:
-    """[(∂/∂A_k, ∂/∂B_k)] of :func:`penalty`, in the order, shapes and types of ``pairs``."""
+    """[(∂/∂A_k, ∂/∂B_k)] of :func:`penalty`, in the order, shapes and dtypes of ``pairs``."""
     with torch.no_grad():
         factors = [pair.matrices() for pair in pairs]
-        found = _gradients(factors, _strengths(pairs, coefficients))
+        both = _gradients(factors, _strengths(pairs, coefficients))
         return [
             (dA.reshape(pair.A.shape), dB.reshape(pair.B.shape))
-            for pair, (dA, dB) in zip(pairs, found, strict=True)
+            for pair, (dA, dB) in zip(pairs, both, strict=True)
         ]
 
 
 class _Penalty(torch.autograd.Function):
-    """The value forward, the closed-form gradient backward; saves only the factors."""
+    """Forward computes the value, backward the closed-form gradient; only the factors are saved."""
 
     @staticmethod
     def forward(ctx: Any, strengths: list[float], *flat: Tensor) -> Tensor:
@@ -100,8 +100,8 @@ class _Penalty(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        found = _gradients(_paired(ctx.saved_tensors), ctx.strengths, grad)
-        return (None, *(g for pair in found for g in pair))
+        both = _gradients(_paired(ctx.saved_tensors), ctx.strengths, grad)
+        return (None, *(gradient for pair in both for gradient in pair))
 
 
 def _gradients(
@@ -122,7 +122,7 @@ def _gradients(
 def _stacked(
     factors: list[tuple[Tensor, Tensor]], strengths: list[float]
 ) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
-    """Stack the pairs of equal shape, type and device along a new first dimension.
+    """Stack the pairs of equal shape, dtype and device along a new first dimension.
 
     Yields (their positions, A, B, strengths), in float32 or wider and with autocast off.
     """
@@ -141,7 +141,7 @@ def _stacked(
 
 
 def _strengths(pairs: Sequence[LowRankPair], coefficients: Sequence[float]) -> list[float]:
-    """c_k · scaling_k²: what multiplies ‖B_k A_k‖_F²."""
+    """c_k · scaling_k², the factor of ‖B_k A_k‖_F²."""
     return [c * pair.scaling**2 for c, pair in zip(coefficients, pairs, strict=True)]
 
 

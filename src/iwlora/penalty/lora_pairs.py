@@ -1,4 +1,4 @@
-"""The low-rank updates of a PEFT model, as its layers declare them."""
+"""The low-rank updates of a PEFT model with LoRA."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from iwlora.penalty.gram import LowRankPair
 
 
 def lora_pairs(model: nn.Module) -> list[LowRankPair]:
-    """The (A, B, scaling) of every LoRA layer's active adapter, under its site's name.
+    """The (A, B, scaling) of the active adapter of every LoRA layer.
 
-    Linear, embedding and convolution layers are covered; of a DoRA layer it is the low-rank
-    part, before the magnitude is applied. Of a convolution, A and B are read as the matrices
-    (r, d_in · kernel) and (d_out, r), a block for each group. Raises ``IwloraError`` when the
-    model has no LoRA layer, one of another type, factors that something sharded out of sight,
-    or more than one active adapter at a site.
+    Linear, embedding and convolution layers are supported. The pair of a DoRA layer is its
+    low-rank part, without the magnitude. The factors of a convolution are read as matrices of
+    shape (r, d_in · kernel) and (d_out, r), a block for each group.
 
-    >>> from peft import LoraConfig, get_peft_model
-    >>> config = LoraConfig(target_modules=["0"], r=2)
-    >>> model = get_peft_model(nn.Sequential(nn.Linear(4, 6)), config)
-    >>> [(pair.name, tuple(pair.A.shape), tuple(pair.B.shape)) for pair in lora_pairs(model)]
-    [('0', (2, 4), (6, 2))]
+    Raises:
+        IwloraError: the model has no LoRA layer or one of an unsupported type, FSDP1 or DeepSpeed
+            sharded the factors, or a layer has several active adapters.
+
+    Example:
+        >>> from peft import LoraConfig, get_peft_model
+        >>> config = LoraConfig(target_modules=["0"], r=2)
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(4, 6)), config)
+        >>> [(pair.name, tuple(pair.A.shape), tuple(pair.B.shape)) for pair in lora_pairs(model)]
+        [('0', (2, 4), (6, 2))]
     """
-    pairs = [
-        _pair(name, layer, adapter) for name, layer, adapter in _adapted(_without_shell(model))
-    ]
+    pairs = [_pair(*layer) for layer in _lora_layers(_base_model(model))]
     if not pairs:
         raise IwloraError(
-            f"{type(_without_shell(model)).__name__} has no active LoRA layer; wrap it with "
+            f"{type(_base_model(model)).__name__} has no active LoRA layer; wrap it with "
             "peft.get_peft_model(model, LoraConfig(...)) first"
         )
     return pairs
@@ -43,23 +44,23 @@ def lora_pairs(model: nn.Module) -> list[LowRankPair]:
 def squared_weights(model: nn.Module) -> dict[str, float]:
     """{site name: ‖W_k‖_F²} of the frozen weights under the active adapters.
 
-    Quantised weights are dequantised one at a time. Raises ``IwloraError`` for a weight that
-    is zero or that cannot be read.
+    Quantized weights are dequantized one at a time. Raises ``IwloraError`` for a weight that is
+    zero or cannot be dequantized.
     """
     return {
         name: _squared_weight(name, layer.get_base_layer())
-        for name, layer, _ in _adapted(_without_shell(model))
+        for name, layer, _ in _lora_layers(_base_model(model))
     }
 
 
-def _without_shell(model: nn.Module) -> nn.Module:
+def _base_model(model: nn.Module) -> nn.Module:
     from peft import PeftModel
 
     base: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
     return base
 
 
-def _adapted(model: nn.Module) -> Iterator[tuple[str, Any, str]]:
+def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any, str]]:
     """(site name, LoRA layer, its active adapter)."""
     from peft.tuners.lora import LoraLayer
 
@@ -87,12 +88,12 @@ def _pair(name: str, layer: Any, adapter: str) -> LowRankPair:
     if A.dim() != 2 or B.dim() != 2:
         raise IwloraError(
             f"the factors of {name} have the shapes {tuple(A.shape)} and {tuple(B.shape)}: they "
-            "are in pieces (FSDP1, DeepSpeed ZeRO-3); accepted are whole ones and those of FSDP2"
+            "are sharded by FSDP1 or DeepSpeed ZeRO-3; accepted are unsharded or FSDP2 factors"
         )
     if A.shape[0] != rank:
         raise IwloraError(
             f"{name} is a {type(base).__name__} with {A.shape[0] // rank} updates in one; the "
-            "penalty covers LoRA on linear, embedding and convolution layers: leave it out of "
+            "penalty supports LoRA on linear, embedding and convolution layers: remove it from "
             "target_modules and target_parameters"
         )
     return LowRankPair(name, A, B, scaling)
@@ -104,7 +105,7 @@ def _factors(layer: Any, adapter: str) -> tuple[Tensor, Tensor]:
     if adapter not in layer.lora_A or not isinstance(layer.lora_A[adapter], nn.Module):
         raise IwloraError(
             f"{type(layer).__module__}.{type(layer).__name__} does not train a product B A; "
-            "the penalty covers LoRA"
+            "the penalty supports LoRA only"
         )
     return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
 
@@ -116,11 +117,12 @@ def _squared_weight(name: str, base: Any) -> float:
     if not weight.is_floating_point():
         raise IwloraError(
             f"{name} is a {type(base).__name__} whose weights ({weight.dtype}) cannot be "
-            "dequantised, so ‖W‖ is unknown; use relative=False"
+            "dequantized, so ‖W‖ is unknown; use relative=False"
         )
     square = float(weight.to(torch.promote_types(weight.dtype, torch.float32)).square().sum())
     if not 0 < square < float("inf"):
         raise IwloraError(
-            f"‖W‖² of {name} is {square}, so nothing is relative to it; use relative=False"
+            f"‖W‖² of {name} is {square}, so the penalty cannot be divided by it; use "
+            "relative=False"
         )
     return square

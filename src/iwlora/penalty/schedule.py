@@ -1,4 +1,4 @@
-"""How the strength of the penalty changes while training: factors of α, by optimizer step."""
+"""How the strength of the penalty changes during training: a factor of α for each step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def constant(_step: int) -> float:
 
 
 def warmup(steps: int) -> Schedule:
-    """From 0 at step 0 in a straight line to 1 at ``steps``, and 1 from there on.
+    """Linear from 0 at step 0 to 1 at ``steps``, then constant.
 
     >>> [warmup(4)(step) for step in (0, 1, 4, 9)]
     [0.0, 0.25, 1.0, 1.0]
@@ -43,17 +43,26 @@ def cosine(total: int, warmup_steps: int = 0) -> Schedule:
 SCHEDULES = ("constant", "warmup", "cosine")
 
 
-def named(name: str, total: int, warmup_part: float = 0.0) -> Schedule:
-    """The schedule of a name for a training of ``total`` steps; warm-up as a part of them.
+def named_schedule(name: str, total: int, warmup_part: float = 0.0) -> Schedule:
+    """The schedule with this name.
 
-    Raises ``IwloraError`` for an unknown name, and for a part that is not in [0, 1].
+    Args:
+        name: ``constant``, ``warmup`` or ``cosine``.
+        total: the number of training steps.
+        warmup_part: the part of all steps in which the factor rises, from 0 to 1.
 
-    >>> named("warmup", total=100, warmup_part=0.1)(5)
-    0.5
+    Raises:
+        IwloraError: the name is unknown, or the part is not in [0, 1].
+
+    Example:
+        >>> named_schedule("warmup", total=100, warmup_part=0.1)(5)
+        0.5
     """
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
     if not 0 <= warmup_part <= 1:
-        raise IwloraError(f"warmup={warmup_part} was given; accepted is a part of training, 0 to 1")
+        raise IwloraError(
+            f"warmup={warmup_part} was given; accepted is a part of training from 0 to 1"
+        )
     steps = math.ceil(warmup_part * total)
     return {"constant": constant, "warmup": warmup(steps), "cosine": cosine(total, steps)}[name]

@@ -1,10 +1,13 @@
-"""How far two measurements agree: two tasks, two models, two estimators. Needs no torch."""
+"""How well two measurements agree: of two tasks, two models or two estimators. Needs no torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from iwlora.errors import IwloraError
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
@@ -12,11 +15,13 @@ from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two measurements of the same matrices, or of those that correspond.
+    """How well two measurements agree.
 
-    ``shares`` has {site name of the first: (its share in the first, in the second)}, each
-    summing to 1. ``rank_correlation`` is Spearman's ρ of them, ``moved`` the part of the
-    importance that lies elsewhere, ½ Σ |difference|.
+    Args:
+        shares: {site name in the first: (share in the first, share in the second)}; the shares
+            of each measurement sum to 1.
+        rank_correlation: Spearman's ρ of the shares.
+        moved: the part of the importance that is on other matrices, ½ Σ |difference|.
     """
 
     shares: dict[str, tuple[float, float]]
@@ -27,34 +32,36 @@ class Agreement:
 def compare(first: Sensitivity, second: Sensitivity) -> Agreement:
     """Compare two measurements matrix by matrix.
 
-    Matrices correspond by name; where no name is common, by kind and by the place of their
-    block, so that a block halfway up one model meets the one halfway up the other.
+    Matrices are paired by name. If no name is in both, they are paired by kind and relative depth:
+    a block in the middle of one model is paired with the block in the middle of the other.
 
-    Raises ``IwloraError`` with fewer than three pairs, of which no ranking can be told.
+    Raises:
+        IwloraError: there are fewer than three pairs, all sensitivities of one measurement are
+            zero, or they are all equal.
 
-    >>> def found(*values):
-    ...     sites = [SiteSensitivity(f"w{i}", "q", i, 2, 2, v, None) for i, v in enumerate(values)]
-    ...     return Sensitivity(tuple(sites), "exact", 1, None, False, 0.0)
-    >>> compare(found(1.0, 2.0, 3.0), found(4.0, 9.0, 7.0)).rank_correlation
-    0.5
+    Example:
+        >>> def measurement(*values):
+        ...     sites = [SiteSensitivity(f"w{i}", "q", i, 2, 2, v, None)
+        ...              for i, v in enumerate(values)]
+        ...     return Sensitivity(tuple(sites), "exact", 1, None, False, 0.0)
+        >>> compare(measurement(1.0, 2.0, 3.0), measurement(4.0, 9.0, 7.0)).rank_correlation
+        0.5
     """
-    from scipy.stats import spearmanr
-
-    pairs = list(_by_name(first, second)) or list(_by_place(first, second))
+    pairs = list(_by_name(first, second)) or list(_by_depth(first, second))
     if len(pairs) < 3:
         raise IwloraError(
             f"the measurements have {len(pairs)} matrices in common, by name or by kind; "
-            "at least 3 are needed to compare their order"
+            "a comparison needs at least 3"
         )
     totals = [math.fsum(pair[side].value for pair in pairs) for side in (0, 1)]
     if not all(totals):
         raise IwloraError("the matrices in common have sensitivity 0 in one of the measurements")
-    shares = {one.name: (one.value / totals[0], two.value / totals[1]) for one, two in pairs}
+    shares = {a.name: (a.value / totals[0], b.value / totals[1]) for a, b in pairs}
     left, right = zip(*shares.values(), strict=True)
     if len(set(left)) == 1 or len(set(right)) == 1:
-        raise IwloraError("one of the measurements has equal values everywhere, and no order")
+        raise IwloraError("all values of one of the measurements are equal, so they have no order")
     moved = 0.5 * math.fsum(abs(a - b) for a, b in shares.values())
-    return Agreement(shares, float(spearmanr(left, right).statistic), moved)
+    return Agreement(shares, float(np.corrcoef(_ranks(left), _ranks(right))[0, 1]), moved)
 
 
 Pair = tuple[SiteSensitivity, SiteSensitivity]
@@ -65,10 +72,16 @@ def _by_name(first: Sensitivity, second: Sensitivity) -> Iterator[Pair]:
     return ((site, others[site.name]) for site in first.sites if site.name in others)
 
 
-def _by_place(first: Sensitivity, second: Sensitivity) -> Iterator[Pair]:
-    tops = [max(site.depth for site in found.sites) for found in (first, second)]
+def _by_depth(first: Sensitivity, second: Sensitivity) -> Iterator[Pair]:
+    deepest = [max(site.depth for site in measured.sites) for measured in (first, second)]
     others = {(site.kind, site.depth): site for site in second.sites}
     for site in first.sites:
-        depth = round(site.depth * tops[1] / tops[0]) if tops[0] else 0
+        depth = round(site.depth * deepest[1] / deepest[0]) if deepest[0] else 0
         if (site.kind, depth) in others:
             yield site, others[site.kind, depth]
+
+
+def _ranks(values: Sequence[float]) -> Any:
+    """The rank of each value; equal values share the mean of their ranks."""
+    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[position]

@@ -1,4 +1,4 @@
-"""Reading what a backward pass says about frozen weights, and leaving nothing behind."""
+"""Reading the inputs and output gradients of frozen layers in a backward pass, with hooks."""
 
 from __future__ import annotations
 
@@ -17,48 +17,45 @@ Read = Callable[[Site, Tensor, Tensor], Tensor]
 
 
 class Captured:
-    """The readings of the backward passes run so far inside one :func:`capture`."""
+    """The readings of the backward passes so far inside one :func:`capture`."""
 
     def __init__(self, sites: Sequence[Site], read: Read) -> None:
         self._read = read
         self._calls: dict[int, int] = defaultdict(int)
         self._parts: dict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         self._readings: dict[int, Tensor] = {}
-        # Sites of one weight, such as tied layers, are one: {weight: its sites}
+        # Sites that share a weight, such as tied layers, are read once: {weight: its sites}
         self._sites: dict[int, list[Site]] = defaultdict(list)
         for site in sites:
             self._sites[_weight(site)].append(site)
 
     def take(self) -> dict[str, Tensor]:
-        """{site name: reading} since the last call, then forget them.
-
-        A site that the loss does not depend on has no entry.
-        """
+        """{site name: reading} since the last call; a site without a gradient has no entry."""
         for key in [key for key, parts in self._parts.items() if parts]:
-            self._finish(key)  # some of the layer's outputs did not reach the loss
+            self._finish(key)  # some outputs of the layer did not reach the loss
         readings, self._readings = self._readings, {}
         self._calls.clear()
         return {site.name: value for key, value in readings.items() for site in self._sites[key]}
 
     def forget(self) -> None:
-        """Drop what an unfinished pass left."""
+        """Drop the parts of an unfinished pass."""
         self._parts.clear()
         self._readings.clear()
         self._calls.clear()
 
     def watch(self, key: int, x: Tensor, y: Tensor) -> Tensor:
-        """Count one use of a layer and wait for the gradient of its output."""
+        """Count one use of a layer; its output's gradient is read in the backward pass."""
         if not _in_backward():
             self._calls[key] += 1
         if not torch.is_grad_enabled():
             return y  # re-entrant checkpointing runs each block once more, with gradients
-        start = torch.empty(0, requires_grad=True)  # of the graph, where nothing below is trained
+        start = torch.empty(0, requires_grad=True)  # starts the graph if nothing below is trained
         watched: Tensor = _Watched.apply(y, x, start, partial(self._receive, key))  # type: ignore[no-untyped-call]
         return watched
 
     def _receive(self, key: int, x: Tensor, delta: Tensor) -> None:
-        # A weight that is used several times has the sum of its uses as gradient, so its
-        # tokens are put together before anything is read.
+        # The gradient of a weight that is used several times is the sum over its uses, so the
+        # tokens of all uses are joined before they are read.
         self._parts[key].append((x, delta))
         if len(self._parts[key]) == self._calls[key]:
             self._finish(key)
@@ -67,17 +64,17 @@ class Captured:
         parts = self._parts.pop(key)
         self._calls.pop(key, None)
         x, delta = parts[0] if len(parts) == 1 else _joined(parts)
-        # Mixed precision is for the model; what is read here keeps its digits.
+        # Autocast is for the model; the readings are computed in full precision.
         with torch.autocast(delta.device.type, enabled=False):
             self._readings[key] = self._read(self._sites[key][0], x, delta)
 
 
 class _Watched(torch.autograd.Function):
-    """A layer's output y, whose backward pass gives away the layer's input x and ∂L/∂y.
+    """A layer's output y; its backward pass calls ``receive`` with the input x and ∂L/∂y.
 
-    x is saved as autograd saves tensors: what LoRA saves too is kept once, checkpointing drops it
-    and computes it again, and it is free as soon as it was read. y is copied, since a model may
-    go on with it in place.
+    x is saved as autograd saves tensors. So it shares memory with what LoRA saves, checkpointing
+    recomputes it, and it is freed after it was read. y is copied because a model may change it
+    in place.
     """
 
     @staticmethod
@@ -96,19 +93,24 @@ class _Watched(torch.autograd.Function):
 
 @contextmanager
 def capture(sites: Sequence[Site], read: Read) -> Iterator[Captured]:
-    """Read every site's inputs and output gradients during each backward pass inside the block.
+    """Read the inputs and output gradients of every site in each backward pass inside the block.
 
-    ``read(site, x, delta)`` is called once a backward pass for each weight, with all its uses
-    joined; weights stay frozen. All hooks are gone when the block ends, exceptions included.
-    Works with padding, reused layers and gradient checkpointing of both kinds.
+    Weights can stay frozen. It works with padding, reused layers and both kinds of gradient
+    checkpointing. All hooks are removed when the block ends, also by an exception.
 
-    >>> from iwlora.sensitivity.estimators import exact
-    >>> layer = nn.Linear(2, 1, bias=False).requires_grad_(False)
-    >>> site = Site("w", layer, "w", 2, 1, 0)
-    >>> with capture([site], lambda site, x, delta: exact(x, delta)) as captured:
-    ...     layer(torch.tensor([[3.0, 4.0]])).sum().backward()
-    ...     captured.take()
-    {'w': tensor(5.)}
+    Args:
+        sites: the sites to read.
+        read: ``read(site, x, delta)`` is called once per backward pass for each weight, with the
+            inputs x and output gradients delta of all its uses.
+
+    Example:
+        >>> from iwlora.sensitivity.estimators import exact
+        >>> layer = nn.Linear(2, 1, bias=False).requires_grad_(False)
+        >>> site = Site("w", layer, "w", 2, 1, 0)
+        >>> with capture([site], lambda site, x, delta: exact(x, delta)) as captured:
+        ...     layer(torch.tensor([[3.0, 4.0]])).sum().backward()
+        ...     captured.take()
+        {'w': tensor(5.)}
     """
     captured = Captured(sites, read)
     with ExitStack() as hooks:
@@ -122,14 +124,14 @@ def _hook(captured: Captured, key: int) -> Callable[[nn.Module, Any, Tensor], Te
 
 
 def _weight(site: Site) -> int:
-    """What tells weights apart: layers that share one count as one."""
+    """The identity of a layer's weight; layers that share a weight have the same."""
     return id(getattr(site.layer, "weight", site.layer))
 
 
 def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The uses of one weight in one pass: examples stay apart where every use has as many."""
-    rows = {x.shape[:1] if x.dim() > 2 else None for x, _ in parts}
-    if len(rows) == 1 and None not in rows:
+    """The joined uses of one weight; the example dimension stays if all uses have the same."""
+    examples = {x.shape[:1] if x.dim() > 2 else None for x, _ in parts}
+    if len(examples) == 1 and None not in examples:
         x = torch.cat([x.flatten(1, -2) for x, _ in parts], dim=1)
         return x, torch.cat([delta.flatten(1, -2) for _, delta in parts], dim=1)
     x = torch.cat([x.flatten(0, -2) for x, _ in parts])
@@ -137,5 +139,5 @@ def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def _in_backward() -> bool:
-    """Whether autograd runs now: what runs forward then is a checkpointed block, once more."""
+    """Whether autograd runs now; a forward pass is then a checkpointed block that is recomputed."""
     return bool(torch._C._current_graph_task_id() != -1)

@@ -1,9 +1,10 @@
-"""Norms of a weight gradient from the activations and output gradients that make it.
+"""Norms of a weight gradient, computed from a layer's inputs and output gradients.
 
 A linear layer y = x Wᵀ that saw N tokens has the gradient G = ∂L/∂W = Σ_t δ_t x_tᵀ, of shape
 (d_out, d_in), where x_t is a row of the input and δ_t = ∂L/∂y_t. The functions here are pure:
-they see tensors, no models and no hooks. ``x`` is (..., d_in) and ``delta`` (..., d_out), with
-equal leading shapes; results are at least float32. Other shapes raise ``IwloraError``.
+they take tensors, and know no models and no hooks. ``x`` is (..., d_in) and ``delta`` is
+(..., d_out), with equal leading shapes; results are at least float32. Other shapes raise
+``IwloraError``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from iwlora.errors import IwloraError
 COLUMNS = 64
 """Columns of the random projection: the norm of one batch is off by at most about 1/√(2·64)."""
 
-_SAVING = 8  # ``auto`` accepts a sketch's noise for an eighth of the work, not for less
+_SAVING = 8  # ``auto`` uses the noisy sketch only if it costs at most an eighth of the others
 
 
 def exact(x: Tensor, delta: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ def projection(seed: str, d_in: int, columns: int) -> Tensor:
 
 
 def tokens(x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-    """One row a token, in float32 or wider, without the tokens that carry no gradient.
+    """One row for each token with a gradient, in float32 or wider.
 
     Padding, ignored labels, and all but the pooled token in a classifier's last layer have
     δ = 0: leaving them out changes no gradient and saves its work.
@@ -147,7 +148,7 @@ def tokens(x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
             "with at least one leading dimension, equal in both"
         )
     x, delta = x.flatten(0, -2).to(delta.device), delta.flatten(0, -2)
-    carrying = delta.abs().amax(dim=-1) != 0  # keeps what is not a number, to be told of
+    carrying = delta.abs().amax(dim=-1) != 0  # NaN counts as carrying, so that it is reported
     if not bool(carrying.all()):
         x, delta = x[carrying], delta[carrying]
     wide = torch.promote_types(torch.promote_types(x.dtype, delta.dtype), torch.float32)

@@ -1,4 +1,4 @@
-"""The calibration loop: batches in, a :class:`Sensitivity` out, the model as it was."""
+"""The calibration loop: it measures a frozen model on batches and leaves the model unchanged."""
 
 from __future__ import annotations
 
@@ -16,98 +16,115 @@ from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.capture import Captured, capture
-from iwlora.sensitivity.running_estimate import Tally
-from iwlora.sensitivity.statistics import Means, choose
+from iwlora.sensitivity.estimators import ESTIMATORS
+from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
+from iwlora.sensitivity.running_estimate import RunningEstimate
+from iwlora.sensitivity.statistics import MeanGradients, choose_statistic
 from iwlora.sites import Site, differentiable_weight
 from iwlora.sites import sites as find_sites
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
-# Loss scales, tried in turn: powers of two, which change no digit of what a number format holds,
-# and keep small float16 gradients from vanishing.
+# Loss scales that keep small float16 gradients from becoming 0; the next one is used after an
+# overflow. Powers of two do not change the digits of a number.
 _LOSS_SCALES = (2.0**15, 2.0**10, 2.0**5, 1.0)
 
 
 def measure(
     model: nn.Module,
     batches: Iterable[Any],
-    estimator: str = "exact",
-    max_batches: int = 200,
-    tolerance: float = 0.02,
+    estimator: str = DEFAULTS.estimator,
+    max_batches: int = DEFAULTS.max_batches,
+    tolerance: float = DEFAULTS.tolerance,
     sites: str | Sequence[str] | Sequence[Site] | None = None,
     loss: Loss | None = None,
     statistic: str = "norm",
 ) -> Sensitivity:
     """Measure how sensitive the loss is to every weight matrix of a frozen model.
 
-    ``statistic`` names the score, ``norm`` being s_k = E‖∂L/∂W_k‖_F; ``STATISTICS`` has all.
-    ``estimator`` is ``exact``, ``ghost``, ``sketch`` or ``auto``, the cheapest for each site.
-    The expectation is over ``batches``, such as a DataLoader gives: mappings that the model accepts
-    as keyword arguments, or whatever ``loss(model, batch)`` makes a scalar from, by default
-    ``model(**batch).loss``. Their tensors are moved to the model's device. ``sites`` are kinds
-    (``["query", "value"]``) or names of matrices, by default all; see ``iwlora.sites.sites``.
-    Dropout is off.
+    With the default statistic, s_k = E‖∂L/∂W_k‖_F, where the expectation is over batches. Measuring
+    ends after ``max_batches``, or after at least 8 batches when ``share_error`` is at most
+    ``tolerance``; ``share_error`` is the part of the total importance that is expected to be on the
+    wrong matrices. Dropout is off. The modes, ``requires_grad`` flags and gradients of the model
+    and the global random state are as before when the function returns. If ``torch.distributed``
+    is initialised, every process measures its own batches, and all get the result of all batches.
 
-    Measuring ends after ``max_batches``, or once ``share_error``, the part of the total
-    importance expected to sit on the wrong matrices, is at most ``tolerance`` (from the eighth
-    batch on; 0 turns the rule off). Where ``torch.distributed`` is initialised, every process
-    measures batches of its own and all get the result of all, by one small all-reduce a batch.
-    The model's modes, ``requires_grad`` flags, gradients and random state are left as they were.
+    Args:
+        model: a frozen or trainable model; adapters may be attached.
+        batches: for instance a DataLoader. A batch is a mapping that the model accepts as keyword
+            arguments, or whatever ``loss`` accepts. Tensors are moved to the model's device.
+        estimator: ``exact``, ``ghost``, ``sketch``, or ``auto``, the cheapest one for each site.
+        max_batches: the largest number of batches.
+        tolerance: the accepted ``share_error``, from 0 to 1; 0 means that all batches are measured.
+        sites: kinds of matrices (``["query", "value"]``) or their names; by default all, see
+            ``iwlora.sites.sites``.
+        loss: ``loss(model, batch)`` is a scalar tensor; by default ``model(**batch).loss``.
+        statistic: a key of ``iwlora.sensitivity.statistics.STATISTICS``.
 
-    Raises ``IwloraError`` for unknown estimators and statistics or a pair that does not fit, no
-    batches or sites, batches without a scalar loss, and gradients that are zero or not finite.
+    Returns:
+        The sensitivity of every site, with its standard error over batches.
 
-    >>> from transformers import BertConfig, BertForSequenceClassification
-    >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-    ...                     intermediate_size=16, vocab_size=10)
-    >>> model = BertForSequenceClassification(config)
-    >>> batch = {"input_ids": torch.tensor([[1, 2], [3, 4]]), "labels": torch.tensor([0, 1])}
-    >>> sensitivity = measure(model, [batch] * 8)
-    >>> sensitivity.batches, len(sensitivity.values)
-    (8, 6)
+    Raises:
+        IwloraError: an estimator or statistic is unknown or the two do not fit; there are no
+            batches or no sites; the loss is not a scalar; or all gradients are zero.
+        Diverged: a gradient is infinite or NaN.
+
+    Example:
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        ...                     intermediate_size=16, vocab_size=10)
+        >>> model = BertForSequenceClassification(config)
+        >>> batch = {"input_ids": torch.tensor([[1, 2], [3, 4]]), "labels": torch.tensor([0, 1])}
+        >>> sensitivity = measure(model, [batch] * 8)
+        >>> sensitivity.batches, len(sensitivity.values)
+        (8, 6)
     """
     started = time.perf_counter()
-    score = choose(statistic, estimator)
-    chosen = _chosen(model, sites)
-    tally = Tally(chosen, tolerance, max_batches)
-    tally.scale[:] = [score.scale(site) for site in chosen]
-    read = score.reader(estimator)
-    means = Means(estimator) if statistic == "mean" else None
+    options = MeasureOptions.checked(estimator, max_batches, tolerance, ESTIMATORS)
+    chosen = choose_statistic(statistic, estimator)
+    measured_sites = _resolve_sites(model, sites)
+    running = RunningEstimate(measured_sites, options)
+    running.scale[:] = [chosen.scale(site) for site in measured_sites]
+    read = chosen.reader(estimator)
+    mean_gradients = MeanGradients(estimator) if statistic == "mean" else None
     device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
-    number = distributed.rank()  # of the batch, over all processes: a sketch draws by it
+    number = distributed.rank()  # of the batch, over all processes: the seed of a sketch
 
-    def reading(site: Site, x: Tensor, delta: Tensor) -> Tensor:
+    def read_site(site: Site, x: Tensor, delta: Tensor) -> Tensor:
         return read(site, x, delta, f"{site.name}/{number}")
 
-    source, scales = _each(batches), list(_LOSS_SCALES)
-    with _frozen(model), capture(chosen, reading) as captured:
-        while not tally.enough:
+    source, loss_scales = _batch_iterator(batches), list(_LOSS_SCALES)
+    with _frozen(model), capture(measured_sites, read_site) as captured:
+        while not running.finished:
             row, weight = None, 0.0
             batch = next(source, None)
             if batch is not None:
                 inputs = send_to_device(batch, device)
-                weight = float(find_batch_size(inputs)) if score.per_example else 1.0
-                readings = _readings(model, inputs, loss or _model_loss, captured, scales)
-                row = _row(readings, chosen, means, weight)
-            if not tally.add(row, weight, device):
+                weight = float(find_batch_size(inputs)) if chosen.per_example else 1.0
+                readings = _backward(model, inputs, loss or _model_loss, captured, loss_scales)
+                row = _row(readings, measured_sites, mean_gradients, weight)
+            if not running.add(row, weight, device):
                 break
             number += distributed.world_size()
     values = None
-    if means is not None:
-        values = [means.norm(site, tally.total, device) for site in chosen]
-    return tally.result(estimator, statistic, time.perf_counter() - started, values)
+    if mean_gradients is not None:
+        total = running.total_weight
+        values = [mean_gradients.norm(site, total, device) for site in measured_sites]
+    return running.result(estimator, statistic, time.perf_counter() - started, values)
 
 
-def _chosen(model: nn.Module, sites: str | Sequence[str] | Sequence[Site] | None) -> Sequence[Site]:
+def _resolve_sites(
+    model: nn.Module, sites: str | Sequence[str] | Sequence[Site] | None
+) -> Sequence[Site]:
     if sites is None or isinstance(sites, str):
         return find_sites(model, sites or "all")
     if not sites:
-        raise IwloraError("sites=[] was given; accepted are kinds, names, or none given for all")
-    places = [site for site in sites if isinstance(site, Site)]
-    return places or find_sites(model, [str(site) for site in sites])
+        raise IwloraError("sites=[] was given; accepted are kinds, names, or None for all")
+    given = [site for site in sites if isinstance(site, Site)]
+    return given or find_sites(model, [str(site) for site in sites])
 
 
-def _each(batches: Iterable[Any]) -> Iterator[Any]:
+def _batch_iterator(batches: Iterable[Any]) -> Iterator[Any]:
     if isinstance(batches, (Mapping, Tensor)):
         raise IwloraError(
             f"batches is a single {type(batches).__name__}; accepted is an iterable of batches, "
@@ -116,34 +133,38 @@ def _each(batches: Iterable[Any]) -> Iterator[Any]:
     return iter(batches)
 
 
-def _readings(
-    model: nn.Module, batch: Any, loss: Loss, captured: Captured, scales: list[float]
+def _backward(
+    model: nn.Module, batch: Any, loss: Loss, captured: Captured, loss_scales: list[float]
 ) -> dict[str, Tensor]:
-    """Forward and backward at the first loss scale; one that overflows makes way for the next."""
+    """Forward and backward; a loss scale that overflows is removed, and the next one is used."""
     while True:
         value = loss(model, batch)
         if not isinstance(value, Tensor) or value.numel() != 1:
-            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise IwloraError(
-                f"loss(model, batch) gave a {given}; accepted is a tensor with one number"
+                f"loss(model, batch) returned a {received}; accepted is a tensor with one number"
             )
         if not value.requires_grad:
             return {}  # the loss depends on no site
-        value.backward(torch.full_like(value, scales[0]))  # type: ignore[no-untyped-call]
-        readings = {name: reading / scales[0] for name, reading in captured.take().items()}
+        scale = loss_scales[0]
+        value.backward(torch.full_like(value, scale))  # type: ignore[no-untyped-call]
+        readings = {name: reading / scale for name, reading in captured.take().items()}
         finite = all(bool(reading.isfinite().all()) for reading in readings.values())
-        if finite or len(scales) == 1:
+        if finite or len(loss_scales) == 1:
             return readings
-        scales.pop(0)
+        loss_scales.pop(0)
 
 
 def _row(
-    readings: Mapping[str, Tensor], sites: Sequence[Site], means: Means | None, weight: float
+    readings: Mapping[str, Tensor],
+    sites: Sequence[Site],
+    mean_gradients: MeanGradients | None,
+    weight: float,
 ) -> list[float]:
-    """One number a site; 0 where the loss does not depend on it."""
-    if means is not None:
-        found = {name: means.add(name, value, weight) for name, value in readings.items()}
-        return [found.get(site.name, 0.0) for site in sites]
+    """One number for each site; 0 if the loss does not depend on it."""
+    if mean_gradients is not None:
+        lengths = {name: mean_gradients.add(name, g, weight) for name, g in readings.items()}
+        return [lengths.get(site.name, 0.0) for site in sites]
     device = next(iter(readings.values())).device if readings else torch.device("cpu")
     zero = torch.zeros((), device=device)
     row = [readings.get(site.name, zero).to(device).double() for site in sites]
@@ -160,15 +181,15 @@ def _model_loss(model: nn.Module, batch: Any) -> Tensor:
     value = getattr(output, "loss", None)
     if not isinstance(value, Tensor):
         raise IwloraError(
-            f"the model gave no loss for a batch with the keys {', '.join(batch)}: "
-            "add 'labels' to the batches, or pass loss=f with f(model, batch) a scalar"
+            f"the model returned no loss for a batch with the keys {', '.join(batch)}: "
+            "add 'labels' to the batches, or pass loss=f, where f(model, batch) is a scalar"
         )
     return value
 
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no trainable parameter inside; everything as before afterwards."""
+    """Evaluation mode without trainable parameters, until the block ends."""
     modes = {module: module.training for module in model.modules()}
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
@@ -178,36 +199,36 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         for parameter, flag in flags.items():
             after.callback(parameter.requires_grad_, flag)
         for module in modes:
-            # The graph starts at the embeddings: re-entrant checkpointing runs backward only
-            # through blocks whose inputs require a gradient.
+            # Re-entrant checkpointing runs backward only through blocks whose inputs require a
+            # gradient, so the graph starts at the embeddings.
             if isinstance(module, nn.Embedding):
-                after.callback(module.register_forward_hook(_root).remove)
+                after.callback(module.register_forward_hook(_require_gradient).remove)
         for config in (getattr(module, "config", None) for module in modes):
             if config is not None and getattr(config, "use_cache", False):
                 after.callback(setattr, config, "use_cache", config.use_cache)
-                config.use_cache = False  # a cache would grow by every recomputed block
+                config.use_cache = False  # each recomputed block would add to the cache
         after.enter_context(torch.random.fork_rng(devices))
         after.enter_context(torch.inference_mode(False))
         after.enter_context(torch.enable_grad())
         for module in modes:
-            module.training = _checkpoints(module)
+            module.training = _checkpoints_in_training(module)
             after.enter_context(differentiable_weight(module))
         for parameter in flags:
             parameter.requires_grad_(False)
         yield
 
 
-def _root(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
+def _require_gradient(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
     if not torch.is_grad_enabled():
         return None
     return output + output.new_zeros((), requires_grad=True)
 
 
-def _checkpoints(module: nn.Module) -> bool:
-    """Whether the module saves memory in training mode, and nothing else changes by that mode.
+def _checkpoints_in_training(module: nn.Module) -> bool:
+    """Whether training mode makes the module use gradient checkpointing, and has no other effect.
 
-    The layers of transformers look at their own mode before they checkpoint; some of them also
-    apply dropout themselves, at a rate that is a plain number.
+    A layer of transformers uses checkpointing only in training mode; some layers also apply
+    dropout themselves, with a rate that is a float attribute.
     """
     if not (isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing):
         return False

@@ -1,39 +1,38 @@
-"""Readings over batches and processes: their means, how sure they are, when they are enough."""
+"""The mean of the measured norms over batches and processes, its error, and when to stop."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 
 from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
+from iwlora.sensitivity.options import MeasureOptions
 from iwlora.sites import Site
 
-MIN_BATCHES = 8  # a rule that looks after every batch stops too early by luck with fewer
+MIN_BATCHES = 8  # with fewer, a rule that is tested after every batch stops too early by chance
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class Tally:
-    """The rows of readings so far, one for each batch of any process, the same in all of them.
+class RunningEstimate:
+    """The statistics of all sites by batch, over all processes; each process has all of them.
 
-    ``scale`` multiplies the reading of each site. A row's weight is the number that its mean is
-    taken with: 1, or the examples of the batch.
+    A *row* has one number for each site, from one batch. ``scale`` multiplies the numbers of each
+    site. The weight of a row in the mean is 1, or the number of examples in the batch.
     """
 
-    def __init__(self, sites: Sequence[Site], tolerance: float, max_batches: int) -> None:
-        check_stopping(max_batches, tolerance)
+    def __init__(self, sites: Sequence[Site], options: MeasureOptions) -> None:
         self.sites = list(sites)
         self.names = [site.name for site in sites]
         self.scale: Matrix = np.ones(len(self.sites))
-        self._tolerance = tolerance
-        self._max_batches = max_batches
+        self._options = options
         self._rows: list[list[float]] = []
         self._weights: list[float] = []
 
@@ -41,56 +40,65 @@ class Tally:
         return len(self._rows)
 
     def add(self, row: Sequence[float] | None, weight: float, device: torch.device) -> bool:
-        """Add this process's next row, None when it has no more, and those of all the others.
+        """Add the next row of every process, by one all-reduce.
 
-        One all-reduce; every process must call it equally often. False once none has a row.
-        Raises ``IwloraError``, in all processes, for a reading that is not finite.
+        Args:
+            row: the next row of this process; None when it has no more batches. Every process
+                must call this method equally often.
+            weight: the weight of the row.
+            device: where the processes communicate.
+
+        Returns:
+            Whether any process had a row.
+
+        Raises:
+            Diverged: in all processes, if a number is infinite or NaN.
         """
-        own = None if row is None else [weight, *row]
-        joined = distributed.gather_rows(own, 1 + len(self.names), device)
-        for weight, *readings in joined:
-            for name, reading in zip(self.names, readings, strict=True):
-                if not math.isfinite(reading):
+        weighted = None if row is None else [weight, *row]
+        gathered = distributed.gather_rows(weighted, 1 + len(self.names), device)
+        for weight, *values in gathered:
+            for name, value in zip(self.names, values, strict=True):
+                if not math.isfinite(value):
                     raise Diverged(
                         f"the gradient of {name} is not finite in calibration batch "
-                        f"{len(self._rows)}: look at that batch for broken rows and at the model "
-                        "for weights that are no numbers, or measure in float32 or bfloat16",
+                        f"{len(self._rows)}: check this batch for broken rows and the model for "
+                        "NaN or infinite weights, or measure in float32 or bfloat16",
                         len(self._rows),
                     )
-            self._rows.append(readings)
+            self._rows.append(values)
             self._weights.append(weight)
-        return bool(joined)
+        return bool(gathered)
 
     @property
-    def enough(self) -> bool:
-        """Whether the shares are stable, or another round of batches would be too many."""
+    def finished(self) -> bool:
+        """Whether the shares have converged, or one more batch per process would be too many."""
         rows = len(self._rows)
-        full = rows > 0 and rows + distributed.world_size() > self._max_batches
-        return full or (self._tolerance > 0 and rows >= MIN_BATCHES and self.stable)
+        full = rows > 0 and rows + distributed.world_size() > self._options.max_batches
+        return full or (self._options.tolerance > 0 and rows >= MIN_BATCHES and self.converged)
 
     @property
-    def stable(self) -> bool:
+    def converged(self) -> bool:
         """Whether :func:`share_error` is at most the tolerance."""
         error = self.share_error
-        return error is not None and error <= self._tolerance
+        return error is not None and error <= self._options.tolerance
 
     def state(self) -> dict[str, Any]:
-        """The rows so far as plain values, which :meth:`restore` takes."""
+        """The rows so far as plain values, for :meth:`restore`."""
         return {"rows": self._rows, "weights": self._weights}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from the rows of a :meth:`state`."""
+        """Continue from the rows of a :meth:`state`."""
         self._rows = [list(row) for row in state["rows"]]
         self._weights = list(state["weights"])
 
     @property
-    def total(self) -> float:
-        """The weights of all rows together."""
+    def total_weight(self) -> float:
+        """The sum of the weights of all rows."""
         return math.fsum(self._weights)
 
     @property
     def rows(self) -> Matrix:
-        """The readings of all batches, (batches, sites), scaled."""
+        """The scaled numbers, of shape (batches, sites)."""
         return np.array(self._rows) * self.scale
 
     @property
@@ -101,9 +109,10 @@ class Tally:
     def result(
         self, estimator: str, statistic: str, seconds: float, values: Sequence[float] | None = None
     ) -> Sensitivity:
-        """What the rows say; ``values`` take the place of their means.
+        """The measurement; ``values`` replace the means of the rows.
 
-        Raises ``IwloraError`` if there are no rows, or zeros alone.
+        Raises:
+            IwloraError: there are no rows, or all numbers are zero.
         """
         if not self._rows:
             raise IwloraError("there are no calibration batches; give at least one")
@@ -111,11 +120,13 @@ class Tally:
         means = np.average(rows, axis=0, weights=weights) if values is None else np.array(values)
         if not means.sum() > 0:
             raise IwloraError(
-                "every gradient is zero, so no matrix matters more than another: does the loss "
+                "every gradient is zero, so all matrices are equally important: does the loss "
                 "depend on the model's output, and are there labels other than -100?"
             )
-        several, spread = len(rows) > 1, share_deviations(rows, weights)
-        errors = standard_error(rows, weights).tolist() if several else [None] * len(self.sites)
+        deviations = share_deviations(rows, weights)
+        errors = [None] * len(self.sites)
+        if len(rows) > 1:
+            errors = standard_error(rows, weights).tolist()
         return Sensitivity(
             tuple(
                 SiteSensitivity(s.name, s.kind, s.depth, s.d_in, s.d_out, value, error)
@@ -124,35 +135,32 @@ class Tally:
             estimator=estimator,
             batches=len(rows),
             share_error=self.share_error,
-            share_bound=None if spread is None else distance_bound(spread, len(rows)),
-            converged=self.stable,
+            share_bound=None if deviations is None else distance_bound(deviations, len(rows)),
+            converged=self.converged,
             seconds=seconds,
             statistic=statistic,
         )
 
 
-def check_stopping(max_batches: int, tolerance: float) -> None:
-    """Raise ``IwloraError`` for limits of a measurement that no measurement could keep."""
-    if max_batches < 1 or not tolerance >= 0:
-        raise IwloraError(
-            f"max_batches={max_batches} and tolerance={tolerance} were given; "
-            "accepted are max_batches of at least 1 and a tolerance of at least 0"
-        )
-
-
 def share_error(norms: Matrix, weights: Matrix | None = None) -> float | None:
-    """Expected part of the total importance on the wrong matrices, from norms (batches, sites).
+    """The expected part of the total importance that is assigned to the wrong matrices.
 
-    The shares are w_k = s_k / Σ_j s_j. Their total variation distance to the true shares is
-    ½ Σ_k |ŵ_k − w_k|; with normal errors of standard deviation σ_k it is expected to be
-    ½ √(2/π) Σ_k σ_k. The delta method for a ratio of means over n batches gives σ_k as the
-    standard error of (g_bk − ŵ_k Σ_j g_bj) / mean_b Σ_j g_bj. A standard deviation of n normal
-    numbers is on average low by the factor c₄(n), which is divided out.
+    The shares are w_k = s_k / Σ_j s_j. The total variation distance between the estimated and the
+    true shares is ½ Σ_k |ŵ_k − w_k|. For normal errors of standard deviation σ_k its expectation
+    is ½ √(2/π) Σ_k σ_k. The delta method for a ratio of means over n batches gives σ_k as the
+    standard error of (g_bk − ŵ_k Σ_j g_bj) / mean_b Σ_j g_bj. The standard deviation of n normal
+    numbers is too low on average, by the factor c₄(n), and is divided by it.
 
-    None for fewer than two batches, or when all norms are zero.
+    Args:
+        norms: of shape (batches, sites).
+        weights: the weight of each batch; by default equal weights.
 
-    >>> share_error(np.array([[1.0, 3.0], [2.0, 6.0]]))  # the shares do not vary
-    0.0
+    Returns:
+        A number from 0 to 1; None for fewer than two batches, or if all norms are zero.
+
+    Example:
+        >>> share_error(np.array([[1.0, 3.0], [2.0, 6.0]]))  # the shares do not vary
+        0.0
     """
     deviations = share_deviations(norms, weights)
     return None if deviations is None else expected_distance(deviations)
@@ -179,15 +187,43 @@ def expected_distance(deviations: Matrix) -> float:
 
 
 def distance_bound(deviations: Matrix, batches: int) -> float:
-    """½ Σ_k |ε_k| at most, with 95% confidence, however the errors ε_k go together.
+    """A bound of ½ Σ_k |ε_k| with 95% confidence, for any dependence between the errors ε_k.
 
-    Each is within Student's 97.5% quantile of its standard error; they may all be out at once.
+    Each error is within Student's 97.5% quantile times its standard error.
     """
-    return float(0.5 * stdtrit(batches - 1, 0.975) * deviations.sum())
+    return float(0.5 * student_quantile(batches - 1) * deviations.sum())
+
+
+@cache
+def student_quantile(df: int) -> float:
+    """The 97.5% quantile of Student's t distribution with ``df`` degrees of freedom.
+
+    By bisection of P(|T| ≤ t) = 0.95, which is a finite sum in θ = arctan(t / √df).
+
+    >>> round(student_quantile(1), 3), round(student_quantile(10), 3)
+    (12.706, 2.228)
+
+    Source:
+        Abramowitz and Stegun 1964, equations 26.7.3 and 26.7.4.
+    """
+
+    def within(theta: float) -> float:
+        odd = df % 2
+        term, total = (math.cos(theta), 0.0) if odd else (1.0, 0.0)
+        for k in range(1 + odd, df, 2):
+            total += term
+            term *= math.cos(theta) ** 2 * k / (k + 1)
+        total *= math.sin(theta)
+        return 2 / math.pi * (theta + total) if odd else total
+
+    low, high = 0.0, math.pi / 2
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if within(middle) < 0.95 else (low, middle)
+    return math.sqrt(df) * math.tan(low)
 
 
 def standard_error(samples: Matrix, weights: Matrix) -> Matrix:
-    """Of the weighted mean of independent rows; with equal weights the textbook's s / √n."""
+    """The standard error of the weighted mean of independent rows; s / √n for equal weights."""
     count = len(samples)
     parts = (weights / weights.sum())[:, None]
     deviations = samples - (parts * samples).sum(axis=0)

@@ -1,8 +1,8 @@
-"""What is said about each matrix from its weight gradients: one row of a table a statistic.
+"""The statistics that score a matrix by its weight gradients: one row of a table for each.
 
-Everything here sees one batch of one site. The reading of a batch is a scalar whose mean over
-batches, times the site's ``scale``, is the sensitivity; only ``mean`` keeps a matrix for each
-site, because the norm of a mean needs one.
+A statistic reads a scalar from one batch of one site. The mean of these scalars over batches,
+times the ``scale`` of the site, is the sensitivity. Only ``mean`` keeps a matrix for each site,
+because the norm of a mean needs one.
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ from iwlora.sensitivity.estimators import (
 from iwlora.sites import Site, dense_weight
 
 Read = Callable[[Site, Tensor, Tensor, str], Tensor]
-"""(site, its inputs, the gradients of its outputs, a seed) -> the reading of one batch."""
+"""(site, its inputs, the gradients of its outputs, a seed) -> the scalar of one batch."""
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One way to score a matrix, and where it comes from.
+    """One way to score a matrix.
 
-    ``estimators`` are those that can compute it: ``reader`` says how, given one of them.
-    ``per_example`` ones weigh batches by their number of examples.
+    Args:
+        source: where the statistic is from.
+        reader: ``reader(estimator)`` is the function that reads the scalar of one batch.
+        scale: ``scale(site)`` multiplies the mean of the scalars.
+        estimators: the estimators that can compute it.
+        per_example: whether a batch is weighted by its number of examples.
     """
 
     source: str
@@ -51,7 +55,7 @@ def norm(estimator: str) -> Read:
 
 
 def saliency(_estimator: str) -> Read:
-    """Σ_ij |W_ij G_ij|, with a quantised W as the numbers that it stands for."""
+    """Σ_ij |W_ij G_ij|; a quantized W is dequantized."""
 
     def read(site: Site, x: Tensor, delta: Tensor, _seed: str) -> Tensor:
         product = gradient(x, delta)
@@ -61,18 +65,18 @@ def saliency(_estimator: str) -> Read:
 
 
 def example_norms(estimator: str) -> Read:
-    """Σ_i ‖G_i‖_F over a batch's examples, G_i being what example i adds to the gradient.
+    """Σ_i ‖G_i‖_F over the examples of a batch, where G_i is the gradient's part from example i.
 
-    Where the batch's loss is the mean of its examples' losses, that is the mean norm of their
-    own gradients. Raises ``IwloraError`` where a layer does not see one row an example.
+    If the loss of the batch is the mean over examples, this is the mean norm of the gradients of
+    the single examples. Raises ``IwloraError`` for a layer whose inputs have no example dimension.
     """
     estimate: Estimator = ESTIMATORS[estimator]
 
     def read(site: Site, x: Tensor, delta: Tensor, seed: str) -> Tensor:
         if x.dim() < 3:
             raise IwloraError(
-                f"{site.name} sees inputs of shape {tuple(x.shape)}, which do not tell its "
-                "examples apart; take another statistic, or leave the site out with sites="
+                f"{site.name} has inputs of shape {tuple(x.shape)}, without a dimension of "
+                "examples; take another statistic, or leave the site out with sites="
             )
         norms = [estimate(x[i], delta[i], f"{seed}/{i}") for i in range(len(x))]
         return torch.stack(norms).sum()
@@ -81,17 +85,17 @@ def example_norms(estimator: str) -> Read:
 
 
 def mean_gradient(estimator: str) -> Read:
-    """G_b itself, or G_b P for one projection P of the site, the same for all batches.
+    """G_b, or G_b P with one random projection P for each site, the same for all batches.
 
-    Exact, this holds one matrix of the size of the weight for every site; else a slim one.
+    With ``exact``, one matrix of the size of the weight is kept for every site.
     """
     if estimator == "exact":
         return lambda _site, x, delta, _seed: gradient(x, delta)
     return lambda site, x, delta, _seed: projected_gradient(x, delta, site.name, COLUMNS)
 
 
-def choose(statistic: str, estimator: str) -> Statistic:
-    """The statistic of that name; raises ``IwloraError`` if there is none, or not so estimated."""
+def choose_statistic(statistic: str, estimator: str) -> Statistic:
+    """The statistic; raises ``IwloraError`` if it is unknown or the estimator does not fit it."""
     if statistic not in STATISTICS:
         raise unknown("statistic", statistic, STATISTICS)
     if estimator not in ESTIMATORS:
@@ -116,11 +120,11 @@ def _per_root_entry(site: Site) -> float:
 def _per_weight(site: Site) -> float:
     size = float(torch.linalg.vector_norm(dense_weight(site).double()))
     if not size > 0:
-        raise IwloraError(f"{site.name} has a weight of norm {size}; nothing is relative to that")
+        raise IwloraError(f"the weight of {site.name} has the norm {size}; take another statistic")
     return 1 / size
 
 
-# What they are is said once, in iwlora.results.sensitivity.FORMULAS.
+# The formulas are in iwlora.results.sensitivity.FORMULAS.
 STATISTICS = {
     "norm": Statistic("this project", norm),
     "rms": Statistic("the root mean square of a gradient's entries", norm, _per_root_entry),
@@ -145,13 +149,13 @@ STATISTICS = {
 }
 
 
-class Means:
-    """Running mean gradients, and how far each batch reaches along them.
+class MeanGradients:
+    """The running mean gradient of each site, and the length of each batch's gradient along it.
 
-    >>> means = Means("exact")
+    >>> means = MeanGradients("exact")
     >>> means.add("w", torch.tensor([[3.0, 4.0]]), weight=1.0)
     5.0
-    >>> means.add("w", torch.tensor([[-4.0, 3.0]]), weight=1.0)  # at a right angle to the first
+    >>> means.add("w", torch.tensor([[-4.0, 3.0]]), weight=1.0)  # orthogonal to the first
     0.0
     """
 
@@ -160,10 +164,10 @@ class Means:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor, weight: float) -> float:
-        """Add a batch; ⟨u, G_b⟩ with u the direction of the mean before it (its own at first).
+        """Add a batch; returns ⟨u, G_b⟩, where u is the direction of the mean of earlier batches.
 
-        The spread of these readings is that of ‖mean‖, by the delta method; directions that are
-        still noisy make it too wide rather than too narrow.
+        For the first batch, u is its own direction. By the delta method, the spread of these
+        numbers is that of ‖mean‖; a noisy direction makes it too wide, not too narrow.
         """
         total = self._sums.setdefault(name, torch.zeros_like(value))
         size = torch.linalg.vector_norm(total)
@@ -174,5 +178,6 @@ class Means:
     def norm(self, site: Site, total: float, device: torch.device) -> float:
         """‖Σ_b weight_b G_b‖_F / total over the batches of all processes."""
         shape = (site.d_out, int(min(site.d_in, self._columns)))
-        own = self._sums.get(site.name, torch.zeros(shape)).double()
-        return float(torch.linalg.vector_norm(distributed.sum_over_processes(own, device))) / total
+        local = self._sums.get(site.name, torch.zeros(shape)).double()
+        total_sum = distributed.sum_over_processes(local, device)
+        return float(torch.linalg.vector_norm(total_sum)) / total

@@ -79,7 +79,7 @@ def test_the_penalty_begins_when_the_measurement_is_done(
     ended = [weights(tmp_path / run) for run in ("lora", "late")]
     assert any(not torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
     never = train(in_flight(tiny_bert, reviews, **{**FREE, "max_batches": 99}), tmp_path / "never")
-    assert "the penalty never began: 24 steps were not enough" in never["notes"][-1]
+    assert "the penalty never started: 24 steps were not enough" in never["notes"][-1]
     unpenalised = weights(tmp_path / "never")
     assert all(torch.equal(unpenalised[name], ended[0][name]) for name in unpenalised)
     assert not (tmp_path / "never" / "sensitivity.json").exists()
@@ -90,7 +90,7 @@ def test_a_strength_that_does_nothing_is_noted_in_the_result(
 ) -> None:
     wanted = with_options(recipe(tiny_bert, reviews, "iw-lora"), alpha=1e-12)
     (note,) = train(wanted, tmp_path / "run")["notes"]
-    assert note.startswith("the penalty did nothing: at each of 1 recorded steps")
+    assert note.startswith("the penalty had no effect: at each of 1 recorded steps")
 
 
 def test_what_a_crash_left_in_the_log_is_removed(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_what_a_crash_left_in_the_log_is_removed(tmp_path: Path) -> None:
         json.dumps({"step": step, "sites": {"w": {"norm": 1.0, "ratio": None}}}) for step in (2, 4)
     ]
     path.write_text("\n".join(lines) + '\n{"step": 6, "si', encoding="utf-8")
-    assert diagnostics_log.keep(path, step=3) == [{"w": float("inf")}]
+    assert diagnostics_log.truncate(path, step=3) == [{"w": float("inf")}]
     assert path.read_text(encoding="utf-8") == lines[0] + "\n"
-    assert diagnostics_log.keep(tmp_path / "absent.jsonl", step=3) == []
+    assert diagnostics_log.truncate(tmp_path / "absent.jsonl", step=3) == []
 
 
 def test_the_free_sketch_reads_training_steps_alone(

@@ -1,6 +1,6 @@
-"""The control arms of IW-LoRA: what is left of its gain with another importance, or with none.
+"""The control arms of IW-LoRA: is its gain from importance, or from something else?
 
-Each costs what IW-LoRA costs: the same LoRA parameters, and the same measurement.
+Each has the costs of IW-LoRA: the same number of LoRA parameters and the same measurement.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,16 +17,15 @@ from iwlora.importance import Importance
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.iw_lora import IWLora
 from iwlora.methods.low_rank.lora import Lora
-
-if TYPE_CHECKING:
-    from iwlora.results.sensitivity import Sensitivity
-    from iwlora.sites import Site
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
+from iwlora.sites import Site
 
 Seed = Annotated[int | None, Field(ge=0)]
 
 
 class UniformPenalty(IWLora):
-    """Every c_k is the mean of IW-LoRA's: as strong a penalty, with no importance in it."""
+    """Every c_k is the mean of IW-LoRA's c_k: an equally strong penalty without importance."""
 
     name: ClassVar[str] = "lora-uniform-penalty"
     summary: ClassVar[str] = "control: IW-LoRA's mean penalty on every matrix"
@@ -34,25 +33,25 @@ class UniformPenalty(IWLora):
 
     def coefficients(self, sensitivity: Sensitivity) -> dict[str, float]:
         """{site name: mean of IW-LoRA's c_k}."""
-        found = super().coefficients(sensitivity)
-        return dict.fromkeys(found, sum(found.values()) / len(found))
+        weighted = super().coefficients(sensitivity)
+        return dict.fromkeys(weighted, sum(weighted.values()) / len(weighted))
 
 
 class PermutedImportance(IWLora):
-    """IW-LoRA with the sensitivities dealt to the matrices at random, by the run's seed.
+    """IW-LoRA with the sensitivities randomly permuted among the matrices, by the run's seed.
 
-    ``permutation`` fixes the seed of the permutation for all runs.
+    ``permutation`` is a seed of the permutation that is the same for all runs.
     """
 
     name: ClassVar[str] = "iw-lora-permuted"
-    summary: ClassVar[str] = "control: IW-LoRA with the importance of other matrices, at random"
+    summary: ClassVar[str] = "control: IW-LoRA with randomly permuted importance"
     control_of: ClassVar[str | None] = IWLora.name
 
     permutation: Seed = None
 
     def coefficients(self, sensitivity: Sensitivity) -> dict[str, float]:
-        """{site name: the c_k of a matrix drawn at random}, each drawn once."""
-        return super().coefficients(permuted(sensitivity, self.permutation or 0))
+        """{site name: the c_k of a random site}, each used once."""
+        return super().coefficients(permute(sensitivity, self.permutation or 0))
 
     def attach(
         self,
@@ -61,15 +60,15 @@ class PermutedImportance(IWLora):
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
-        """As IW-LoRA, by the permutation of this seed where none is given."""
+        """Attach IW-LoRA; the seed determines the permutation unless ``permutation`` does."""
         if self.permutation is None:
-            drawn = self.model_copy(update={"permutation": seed})
-            return drawn.attach(model, sites, seed, sensitivity)
+            seeded = self.model_copy(update={"permutation": seed})
+            return seeded.attach(model, sites, seed, sensitivity)
         return super().attach(model, sites, seed, sensitivity)
 
 
 class InvertedImportance(IWLora):
-    """IW-LoRA with the order of the sensitivities turned round.
+    """IW-LoRA with the order of the sensitivities reversed.
 
     The most sensitive matrix gets the sensitivity of the least sensitive one, and so on.
     """
@@ -79,17 +78,17 @@ class InvertedImportance(IWLora):
     control_of: ClassVar[str | None] = IWLora.name
 
     def coefficients(self, sensitivity: Sensitivity) -> dict[str, float]:
-        """{site name: the c_k of the matrix in the opposite place}."""
-        order = sorted(sensitivity.values, key=sensitivity.values.__getitem__)
-        opposite = dict(zip(order, reversed(order), strict=True))
-        return super().coefficients(dealt(sensitivity, opposite))
+        """{site name: the c_k of the site at the opposite rank}."""
+        ascending = sorted(sensitivity.values, key=sensitivity.values.__getitem__)
+        opposite = dict(zip(ascending, reversed(ascending), strict=True))
+        return super().coefficients(reassign(sensitivity, opposite))
 
 
-class ImportanceRanks(Lora):
+class ImportanceRanks(MeasureOptions, Lora):
     """LoRA with ranks in proportion to the measured sensitivity, and no penalty.
 
-    The parameters are exactly as many as those of a uniform ``rank``.
-    The scaling lora_alpha / rank is the same at every site. See ``Importance.rank_pattern``.
+    The number of parameters is exactly that of a uniform ``rank``, and the scaling
+    lora_alpha / rank is the same at every site. See ``Importance.rank_pattern``.
     """
 
     name: ClassVar[str] = "lora-importance-ranks"
@@ -97,19 +96,14 @@ class ImportanceRanks(Lora):
     paper: ClassVar[str] = IWLora.paper
     control_of: ClassVar[str | None] = IWLora.name
 
-    max_batches: Annotated[int, Field(ge=1, strict=True)] = 200
-    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
+    estimator: Literal["exact", "ghost", "sketch", "auto"] = DEFAULTS.estimator  # type: ignore
 
     def calibration(self) -> dict[str, Any]:
-        """Exact sensitivities, until stable or ``max_batches``."""
-        return {
-            "estimator": "exact",
-            "max_batches": self.max_batches,
-            "tolerance": self.tolerance,
-        }
+        """The arguments for measuring before training."""
+        return self.measure_arguments()
 
-    def allocated(self, sensitivity: Sensitivity, seed: int) -> Sensitivity:
-        """What the ranks are in proportion to."""
+    def rank_weights(self, sensitivity: Sensitivity, seed: int) -> Sensitivity:
+        """The sensitivities that the ranks are proportional to."""
         return sensitivity
 
     def attach(
@@ -119,42 +113,43 @@ class ImportanceRanks(Lora):
         seed: int,
         sensitivity: Sensitivity | None = None,
     ) -> Attached:
-        """LoRA with a rank pattern."""
+        """Attach LoRA with a rank for each site."""
         if sensitivity is None:
             raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
         self.check(sites)
-        importance = Importance(self.allocated(sensitivity, seed))
+        importance = Importance(self.rank_weights(sensitivity, seed))
         ranks, alphas = importance.rank_pattern(self.rank, self.lora_alpha)
         attached = self._attach(model, sites, seed, rank_pattern=ranks, alpha_pattern=alphas)
-        found = {pair.name: pair.A.shape[0] for pair in attached.pairs}
-        return replace(attached, ranks=lambda: found)
+        effective = {pair.name: pair.A.shape[0] for pair in attached.pairs}
+        return replace(attached, ranks=lambda: effective)
 
 
 class RandomRanks(ImportanceRanks):
-    """The same, with the sensitivities dealt to the matrices at random, by the run's seed.
+    """Ranks by importance with the sensitivities randomly permuted, by the run's seed.
 
-    The ranks are as uneven as those by importance; ``permutation`` fixes the seed for all runs.
+    The ranks are as uneven as those by importance. ``permutation`` is a seed of the permutation
+    that is the same for all runs.
     """
 
     name: ClassVar[str] = "lora-random-ranks"
-    summary: ClassVar[str] = "control: LoRA with ranks as uneven, at random"
+    summary: ClassVar[str] = "control: LoRA with equally uneven ranks at random matrices"
 
     permutation: Seed = None
 
-    def allocated(self, sensitivity: Sensitivity, seed: int) -> Sensitivity:
-        """The sensitivities, permuted."""
-        return permuted(sensitivity, seed if self.permutation is None else self.permutation)
+    def rank_weights(self, sensitivity: Sensitivity, seed: int) -> Sensitivity:
+        """The permuted sensitivities."""
+        return permute(sensitivity, seed if self.permutation is None else self.permutation)
 
 
-def permuted(sensitivity: Sensitivity, seed: int) -> Sensitivity:
-    """Each site with the sensitivity of one drawn at random without putting back."""
+def permute(sensitivity: Sensitivity, seed: int) -> Sensitivity:
+    """Each site gets the sensitivity of a random site; each one is used once."""
     names = list(sensitivity.values)
-    drawn = random.Random(seed).sample(names, len(names))
-    return dealt(sensitivity, dict(zip(names, drawn, strict=True)))
+    shuffled = random.Random(seed).sample(names, len(names))
+    return reassign(sensitivity, dict(zip(names, shuffled, strict=True)))
 
 
-def dealt(sensitivity: Sensitivity, source: Mapping[str, str]) -> Sensitivity:
-    """Each site with the sensitivity of the site that ``source`` names for it."""
+def reassign(sensitivity: Sensitivity, source: Mapping[str, str]) -> Sensitivity:
+    """Each site gets the sensitivity of the site ``source[name]``."""
     measured = {site.name: site for site in sensitivity.sites}
     sites = [
         replace(
