@@ -102,9 +102,7 @@ def test_an_adapter_may_cover_a_part_of_what_was_measured_but_no_more() -> None:
     among_others = {"bert.elsewhere": 5.0, **dict.fromkeys(names, 1.0)}
     assert iwlora.Penalty(model, among_others)().item() == alone
     part = dict.fromkeys(names[1:], 1.0)
-    with pytest.raises(
-        IwloraError, match=f"for 1 of 6 adapted sites, the first being '{names[0]}'"
-    ):
+    with pytest.raises(IwloraError, match=f"for 1 of 6 adapted sites, the first is '{names[0]}'"):
         iwlora.Penalty(model, part)
 
 

@@ -188,7 +188,7 @@ def test_a_resumed_training_takes_the_measurement_from_the_checkpoint(
     assert again.sensitivity == callback.sensitivity
     assert distance(whole, pieces) == 0
     (checkpoint / "sensitivity.json").unlink()
-    with pytest.raises(IwloraError, match=r"goes on from step 3, but there is no .*sensitivity"):
+    with pytest.raises(IwloraError, match=r"resumes at step 3 without .*sensitivity"):
         fit(tmp_path, [iwlora.IWLoraCallback()], resume=str(checkpoint), **options)
 
 

@@ -211,8 +211,11 @@ def test_the_rule_is_honest_about_when_it_stops() -> None:
         ({"tolerance": math.nan}, "tolerance=nan"),
         ({"sites": []}, r"sites=\[\] was given"),
         ({"sites": ["querry"]}, "unknown target 'querry'; did you mean 'query'"),
-        ({"loss": lambda model, batch: model(**batch).logits}, r"gave a \(3, 2\); accepted is a"),
-        ({"loss": lambda model, batch: 1.0}, "gave a float; accepted is a tensor"),
+        (
+            {"loss": lambda model, batch: model(**batch).logits},
+            r"returned a \(3, 2\); accepted is a",
+        ),
+        ({"loss": lambda model, batch: 1.0}, "returned a float; accepted is a tensor"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -229,7 +232,7 @@ def test_bad_data() -> None:
     with pytest.raises(IwloraError, match="a batch is a tuple; accepted are mappings"):
         iwlora.measure(model, [tuple(batches(1)[0].values())])
     unlabelled = {k: v for k, v in batches(1)[0].items() if k != "labels"}
-    with pytest.raises(IwloraError, match="gave no loss for a batch with the keys input_ids"):
+    with pytest.raises(IwloraError, match="returned no loss for a batch with the keys input_ids"):
         iwlora.measure(model, [unlabelled])
     with pytest.raises(IwloraError, match="every gradient is zero"):
         iwlora.measure(model, batches(1), loss=lambda model, batch: model(**batch).loss * 0)

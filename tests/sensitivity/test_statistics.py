@@ -128,7 +128,7 @@ def test_what_cannot_be_computed_is_told() -> None:
     with pytest.raises(IwloraError, match="'saliency' cannot be computed with estimator='sketch'"):
         iwlora.measure(model, batches(1), estimator="sketch", statistic="saliency")
     flat = [{"x": torch.randn(4, 3), "labels": torch.randn(4, 2)}]
-    with pytest.raises(IwloraError, match=r"blocks\.0 sees inputs of shape \(4, 3\)"):
+    with pytest.raises(IwloraError, match=r"blocks\.0 has inputs of shape \(4, 3\)"):
         iwlora.measure(Linear(3, 2), flat, statistic="example")
     still = Linear(3, 2)
     nn.init.zeros_(still.blocks[0].weight)

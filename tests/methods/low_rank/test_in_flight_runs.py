@@ -107,5 +107,5 @@ def test_what_a_crash_left_in_the_log_is_removed(tmp_path: Path) -> None:
 def test_the_free_sketch_reads_training_steps_alone(
     tiny_bert: Path, reviews: dict[str, str]
 ) -> None:
-    with pytest.raises(IwloraError, match="accepted with it is measure=in-flight"):
+    with pytest.raises(IwloraError, match="so it needs measure=in-flight"):
         in_flight(tiny_bert, reviews, estimator="lora")
