@@ -96,7 +96,7 @@ class ImportanceRanks(MeasureOptions, Lora):
     paper: ClassVar[str] = IWLora.paper
     control_of: ClassVar[str | None] = IWLora.name
 
-    estimator: Literal["exact", "ghost", "sketch", "auto"] = DEFAULTS.estimator  # type: ignore
+    estimator: Literal["exact", "ghost", "sketch", "auto"] = DEFAULTS.estimator  # type: ignore[assignment]
 
     def calibration(self) -> dict[str, Any]:
         """The arguments for measuring before training."""

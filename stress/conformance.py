@@ -1,0 +1,54 @@
+"""Run every conformance check of every method on every architecture that the method supports.
+
+    python stress/conformance.py [METHOD ...]
+
+``tests/methods/test_conformance.py`` runs a part of them, see there. This takes some minutes; each
+method and architecture trains once, and two processes train all of them in one go.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from iwlora.methods import METHODS
+from iwlora.testing import Case, cases, train_in_two_processes
+
+
+def failures(names: Sequence[str], folder: Path) -> list[str]:
+    """A line for each failed check of these methods."""
+    checks = {name: cases(METHODS[name](), everywhere=True) for name in names}
+    pairs = [(name, where) for name in names for where in dict.fromkeys(a for a, _ in checks[name])]
+    prepared = {}
+    for name, architecture in pairs:
+        empty = folder / f"{name}-{architecture}"
+        empty.mkdir()
+        prepared[name, architecture] = Case(METHODS[name](), architecture, empty)
+    train_in_two_processes(list(prepared.values()))
+    lines = []
+    for name, architecture in pairs:
+        for check in (check for where, check in checks[name] if where == architecture):
+            try:
+                check(prepared[name, architecture])
+            except AssertionError as error:
+                lines.append(f"{name} on {architecture}: {check.__name__}: {error}")
+        print(f"{name} on {architecture}: checked", flush=True)
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print each failure; the exit status is 1 if there are any."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all methods")
+    names = parser.parse_args(arguments).methods or list(METHODS)
+    with tempfile.TemporaryDirectory() as folder:
+        failed = failures(names, Path(folder))
+    print("\n".join(failed) or "all checks passed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
