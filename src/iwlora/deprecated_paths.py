@@ -5,27 +5,25 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 _BENCH = "iwlora.bench"
 
 # old path -> new path
 MOVED = {
     _BENCH: "iwlora.compare",
-    "iwlora.bench.averages": "iwlora.compare.report.glue_average",
-    "iwlora.bench.estimate": "iwlora.compare.plan.cost_estimate",
-    "iwlora.bench.grid": "iwlora.compare.execute.scheduler",
+    "iwlora.bench.grid": "iwlora.compare.execute.comparison",
     "iwlora.bench.plan": "iwlora.compare.plan.recipe",
-    "iwlora.bench.plots": "iwlora.compare.report.figures.plots",
     "iwlora.bench.records": "iwlora.results.loading",
     "iwlora.bench.report": "iwlora.compare.report.write",
     "iwlora.bench.result": "iwlora.results.run",
     "iwlora.bench.sources": "iwlora.results.combined",
     "iwlora.bench.stats": "iwlora.compare.statistics.paired_tests",
-    "iwlora.bench.tables": "iwlora.compare.report.tables",
     "iwlora.methods.adalora": "iwlora.methods.low_rank.adalora",
     "iwlora.methods.base": "iwlora.methods.contract",
     "iwlora.methods.iw_lora": "iwlora.methods.low_rank.iw_lora",
@@ -37,9 +35,24 @@ MOVED = {
     "iwlora.training.backbone": "iwlora.training.model.backbone",
 }
 
+# What has another name now, or went to another module than the rest of its old one.
+RENAMED = {
+    "iwlora.bench.grid.compare": ("iwlora.compare.execute.comparison", "run_comparison"),
+    "iwlora.bench.plan.Plan": ("iwlora.compare.plan.planned_runs", "Plan"),
+    "iwlora.bench.records.Comparison": ("iwlora.results.comparison", "Comparison"),
+    "iwlora.bench.records.Run": ("iwlora.results.run", "Run"),
+    "iwlora.bench.records.load_run": ("iwlora.results.run", "load_run"),
+    "iwlora.bench.result.Result": ("iwlora.results.run", "RunResult"),
+    "iwlora.methods.base.check_rank": ("iwlora.methods.low_rank.lora", "check_rank"),
+    "iwlora.methods.saved.load_adapter": ("iwlora.methods.loading", "load_adapter"),
+    "iwlora.methods.saved.merged": ("iwlora.methods.loading", "merge_adapter"),
+    "iwlora.training.backbone.locate": ("iwlora.training.model.backbone", "resolve_model_path"),
+    "iwlora.training.backbone.skeleton": ("iwlora.training.model.backbone", "meta_backbone"),
+}
+
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Imports the module at the new path when an old one is asked for."""
+    """Makes a module at an old path, whose names come from the new ones."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -50,11 +63,17 @@ class _MovedModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__
-        new = MOVED[old]
-        message = f"{old} has moved to {new}; the old path works until the next version"
+        message = f"{old} has moved to {MOVED[old]}; the old path works until the next version"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
-        if old != _BENCH:  # an empty package: its modules went to several folders
-            sys.modules[old] = import_module(new)
+        if old != _BENCH:  # a package without names of its own
+            module.__getattr__ = partial(_attribute, old)  # type: ignore[method-assign]
+
+
+def _attribute(old: str, name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    module, new_name = RENAMED.get(f"{old}.{name}", (MOVED[old], name))
+    return getattr(import_module(module), new_name)
 
 
 def install() -> None:

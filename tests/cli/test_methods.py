@@ -10,7 +10,7 @@ from iwlora.methods import METHODS
 
 @pytest.mark.quick
 def test_methods(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With three of the methods; tests/methods/test_support_table.py tries them all."""
+    """With three of the methods; tests/methods/test_architecture_support.py tries them all."""
     methods = {name: METHODS[name] for name in ("full", "lora", "prefix")}
     monkeypatch.setattr("iwlora.methods.METHODS", methods)
     listed = call(capsys, "methods")
@@ -23,4 +23,4 @@ def test_methods(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     tried = listed.out.partition("\n\n")[2].splitlines()
     assert tried[0].split()[:3] == ["bert", "roberta", "electra"]
     assert [line.split()[0] for line in tried[1 : len(methods) + 1]] == list(methods)
-    assert any("prefix gives keys and values" in line for line in tried)
+    assert any(line.startswith("deberta-v2: prefix adds keys and values") for line in tried)
