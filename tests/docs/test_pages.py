@@ -354,7 +354,7 @@ def test_the_readme_and_then_every_page_run(
             adapter = PeftModel.from_pretrained(backbone, folder / "adapter")
             assert adapter.peft_config["default"].r == 8
             # Figures take most of the time of a report, and the README's report has them.
-            monkeypatch.setattr("iwlora.compare.report.html.pictures", lambda *_: iter(()))
+            monkeypatch.setattr("iwlora.compare.report.content.report_figures", lambda *_: [])
 
 
 @pytest.mark.usefixtures("tiny_builtin")
