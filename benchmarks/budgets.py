@@ -20,10 +20,10 @@ from transformers import (
     T5Config,
 )
 
+from iwlora.compare.statistics.budget_parity import MOST_BUDGET_DIFFERENCE
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import backbone_parameters, fit_to_budget, parse_budget
-from iwlora.results.run import MOST_BUDGET_DIFFERENCE
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 

@@ -43,9 +43,6 @@ def _folder_name(label: str) -> str:
     return label
 
 
-MOST_BUDGET_DIFFERENCE = 0.05
-"""Arms whose adapter parameters differ by a larger part do not have the same budget."""
-
 Name = Annotated[str, AfterValidator(_printable)]
 Label = Annotated[Name, AfterValidator(_folder_name)]
 Count = Annotated[int, Field(ge=0)]

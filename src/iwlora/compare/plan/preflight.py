@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from iwlora import tasks
 from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.statistics.budget_parity import MOST_BUDGET_DIFFERENCE
 from iwlora.errors import IwloraError
 from iwlora.methods.budget import fit_to_budget
-from iwlora.results.run import MOST_BUDGET_DIFFERENCE
 from iwlora.sites import sites
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path

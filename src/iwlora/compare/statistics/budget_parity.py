@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from iwlora.compare.statistics.paired_tests import default_baseline
 from iwlora.results.comparison import Comparison
-from iwlora.results.run import MOST_BUDGET_DIFFERENCE
+
+MOST_BUDGET_DIFFERENCE = 0.05
+"""Arms whose adapter parameters differ by a larger part do not have the same budget."""
 
 
 def budget_ratios(comparison: Comparison) -> dict[str, float]:
