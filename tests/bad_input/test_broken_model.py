@@ -108,7 +108,7 @@ def test_a_paper_recipe_without_a_network_names_the_way_out(
     outcome = refused("compare", PAPER.with_name(f"{name}.yaml"), "--out", tmp_path / "out")
     assert len(outcome.err.splitlines()) == 1
     assert "microsoft/deberta-v3-base" in outcome.err
-    assert "model=FOLDER task.data_dir=FOLDER" in outcome.err
+    assert "give model=FOLDER, and for GLUE task.data_dir=FOLDER" in outcome.err
     assert ". " not in outcome.err.removesuffix("\n"), "one sentence"
     assert not (tmp_path / "out").exists()
 
