@@ -1,4 +1,4 @@
-"""What the examples train on: the embedded encoder and sentence pairs, ready for the model."""
+"""The data of the examples: the embedded encoder, and tokenized pairs of sentences."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def load(count: int = 256) -> tuple[Any, Rows]:
 
 
 def batches(rows: Rows, size: int) -> Iterator[Rows]:
-    """Batches of random rows, without end."""
+    """An endless stream of batches of random rows."""
     while True:
         for chosen in torch.randperm(len(rows["labels"])).split(size):
             yield {name: column[chosen] for name, column in rows.items()}
 
 
 class Sentences(Dataset[Rows]):
-    """The rows, one by one, for a ``DataLoader``."""
+    """The rows as a dataset, for a ``DataLoader``."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows

@@ -1,9 +1,9 @@
-"""Importance-weighted LoRA in a training loop of your own.
+"""Importance-weighted LoRA in your own training loop.
 
     python examples/plain_pytorch.py --out adapter
 
-A pretrained encoder learns to tell whether one sentence follows from another. The penalty enters
-through a hook on the optimizer: once a step, however many micro-batches the step has.
+A pretrained encoder learns whether one sentence follows from another. A hook on the optimizer
+applies the penalty, once per step for any number of micro-batches.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def main(out: str, route: str = "gradient", steps: int = 20, micro_batches: int 
     optimizer = torch.optim.AdamW(parameters, lr=1e-3)
 
     penalty = iwlora.Penalty(model, importance.coefficients(beta=1.0), alpha=1e-2)
-    penalty.attach(optimizer, route)  # loss: nothing but the count of steps
+    penalty.attach(optimizer, route)  # on the route loss, it only counts the steps
     model.train()
     stream = batches(rows, size=8)
     for step in range(steps):
         for _ in range(micro_batches):
             loss = model(**next(stream)).loss
             if route == "loss":
-                loss = loss + penalty()  # every micro-batch has it, and all are averaged
+                loss = loss + penalty()  # on each micro-batch, because their losses are averaged
             (loss / micro_batches).backward()
         penalty.recording = step == steps - 1
         optimizer.step()

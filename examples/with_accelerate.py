@@ -2,8 +2,8 @@
 
     accelerate launch examples/with_accelerate.py --out adapter
 
-Make the penalty from the prepared model: preparing may replace parameters. ``accelerator.backward``
-divides every micro-batch's loss by their number, so the route ``loss`` adds the penalty to each.
+Create the penalty after ``prepare``, which may replace parameters. ``accelerator.backward`` divides
+the loss of every micro-batch by their number, so the route ``loss`` adds the penalty to each.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     pip install lightning
     python examples/with_lightning.py --out adapter
 
-Lightning gives forward and backward to the optimizer as a closure, and divides every micro-batch's
-loss by their number; the penalty's hook acts after the closure, once a step.
+Lightning passes forward and backward to the optimizer as a closure, and divides the loss of every
+micro-batch by their number. The hook of the penalty runs after the closure, once per step.
 """
 
 from __future__ import annotations

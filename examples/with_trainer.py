@@ -1,4 +1,4 @@
-"""Importance-weighted LoRA in a transformers Trainer, or any of its kind: one callback.
+"""Importance-weighted LoRA in a transformers Trainer or a subclass of it, with one callback.
 
 python examples/with_trainer.py --out adapter
 """
