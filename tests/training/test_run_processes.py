@@ -29,14 +29,15 @@ METHOD_OPTIONS: dict[str, dict[str, Any]] = {
 }
 # Of 96 rows the last step of each epoch is short: 16 = 8 + 8, or in micro-batches 4 + 4 + 4 + 4.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "full": ("full", {}),
+    "full": ("full", {"epochs": 1}),
     "lora, accumulated, best epoch": ("lora", {"accumulate": 2, "selection": 0.25}),
-    "eva": ("eva", {}),
+    "eva": ("eva", {"epochs": 1}),
     "adalora": ("adalora", {}),
     "iw-lora": ("iw-lora", {}),
     "full, sharded": ("full", {"shard": True, "accumulate": 2, "selection": 0.25}),
-    "houlsby, sharded": ("houlsby", {"shard": True}),  # trains sharded and whole parameters
-    "pissa, sharded": ("pissa", {"shard": True}),
+    # It trains sharded and whole parameters.
+    "houlsby, sharded": ("houlsby", {"shard": True, "save_steps": 5}),
+    "pissa, sharded": ("pissa", {"shard": True, "epochs": 1}),
     "adalora, sharded": ("adalora", {"shard": True}),
     "iw-lora, sharded": ("iw-lora", {"shard": True}),
 }
@@ -48,7 +49,7 @@ UNEVEN = {"max_train": 81}
 
 def case_recipe(case: str, model: Path, task: dict[str, Any], **train: Any) -> Recipe:
     method, options = CASES[case]
-    settings = {"batch_size": 20, "save_steps": 5, **options, **train}
+    settings = {"batch_size": 20, **options, **train}
     selection = settings.pop("selection", None)
     made = recipe(model, {**task, "selection": selection}, method, **settings)
     return with_options(made, **METHOD_OPTIONS.get(method, {}))
