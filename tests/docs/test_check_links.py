@@ -59,3 +59,15 @@ def test_links_within_the_pages_lead_to_files() -> None:
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
             if not link.startswith(("http:", "https:", "mailto:")):
                 assert ((ROOT / page).parent / link).exists(), f"{page}: {link}"
+
+
+def test_paths_named_in_the_pages_exist() -> None:
+    """Paths in backticks that start at a folder of the repository."""
+    import re
+
+    from documentation import read_pages
+
+    folders = "src|tests|recipes|examples|benchmarks|stress"
+    for page, text in read_pages().items():
+        for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", text):
+            assert (ROOT / path).exists(), f"{page}: {path}"
