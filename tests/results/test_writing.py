@@ -11,8 +11,7 @@ from safetensors.numpy import load_file
 from commands import call, check_plain
 from iwlora import IwloraError
 from iwlora.results.layout import PART_SUFFIX
-from iwlora.results.output_paths import check_writable
-from iwlora.results.writing import replacing, write_errors, write_text
+from iwlora.results.writing import check_writable, replacing, write_errors, write_text
 from iwlora.training.loop import best_epoch
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir

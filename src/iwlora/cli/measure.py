@@ -12,7 +12,7 @@ from pathlib import Path
 from iwlora.cli.arguments import Commands, add_command, add_overrides
 from iwlora.cli.library_logging import show_errors_only
 from iwlora.errors import IwloraError
-from iwlora.results.output_paths import check_writable
+from iwlora.results.writing import check_writable
 
 
 def add_parser(commands: Commands) -> None:
@@ -89,8 +89,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _json_file(path: str) -> Path:
     """The file to write, checked before any measuring starts."""
-    from iwlora.results.output_paths import check_output
     from iwlora.results.sensitivity import Sensitivity
+    from iwlora.results.writing import check_output
 
     file = Path(path)
     if file.suffix != ".json" or file.is_dir():

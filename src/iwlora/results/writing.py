@@ -1,7 +1,8 @@
-"""Writing files: the whole file or nothing, and errors that say what could not be written."""
+"""Writing files: whole or not at all, after a check that the output paths can be written."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from iwlora.errors import IwloraError
-from iwlora.results.layout import PART_SUFFIX
+from iwlora.results import layout
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=PART_SUFFIX
+        dir=target.parent, prefix=f".{target.name}.", suffix=layout.PART_SUFFIX
     )
     os.close(handle)
     temporary = Path(name)
@@ -69,7 +70,7 @@ def write_errors(content: str, folder: str | os.PathLike[str]) -> Iterator[None]
 
 def remove_parts(folder: Path) -> None:
     """Remove what a killed process was writing into the folder."""
-    for part in folder.glob(f".*{PART_SUFFIX}"):
+    for part in folder.glob(f".*{layout.PART_SUFFIX}"):
         part.unlink()
 
 
@@ -79,3 +80,36 @@ def _free_space(folder: str | os.PathLike[str]) -> str:
     except OSError:  # the folder is what is wrong
         return ""
     return f"; {free / 1e6:,.1f} MB of its disk are free"
+
+
+def check_writable(path: str | os.PathLike[str], option: str) -> None:
+    """Raise ``IwloraError`` if the file of an option cannot be written.
+
+    Missing parent folders are made.
+    """
+    target = Path(path)
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise IwloraError(f"{option} {path} cannot be written: {error.strerror}") from None
+
+
+def check_output(path: str | os.PathLike[str], option: str) -> None:
+    """Raise ``IwloraError`` for a file that a run or a comparison has written, or may still write.
+
+    A new file of another name may lie in such a folder.
+    """
+    target = Path(path).resolve()
+    for folder in (target, *target.parents):
+        marks = (layout.RESULT, layout.SOURCES, layout.LOCK)
+        inside = target.relative_to(folder).parts[:1]
+        if any((folder / name).is_file() for name in marks) and (
+            not inside or inside[0] in layout.OWN_NAMES
+        ):
+            raise IwloraError(
+                f"{option} {path} belongs to the results in {folder}; choose another path"
+            )

@@ -13,8 +13,7 @@ from transformers.trainer_pt_utils import nested_concat, nested_numpify
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
-from iwlora.results.output_paths import check_output, check_writable
-from iwlora.results.writing import write_text
+from iwlora.results.writing import check_output, check_writable, write_text
 from iwlora.tasks import Task
 from iwlora.tasks.kinds import Evaluation
 from iwlora.tasks.user_files import read_rows

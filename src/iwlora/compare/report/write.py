@@ -18,8 +18,7 @@ from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.combined import load_parts
-from iwlora.results.output_paths import check_writable
-from iwlora.results.writing import write_text
+from iwlora.results.writing import check_writable, write_text
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
