@@ -15,6 +15,8 @@ from iwlora.importance import NORMALIZATIONS
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 from iwlora.sites import sites
 
+pytestmark = pytest.mark.quick
+
 
 def sensitivity(values: list[float], shapes: list[tuple[int, int]] | None = None) -> Sensitivity:
     shapes = shapes or [(16, 16)] * len(values)
@@ -190,7 +192,7 @@ def test_bad_arguments() -> None:
         IwloraError, match=re.escape("unknown normalisation 'summ'; did you mean 'sum'")
     ):
         iwlora.Importance(sensitivity([1.0]), "summ")
-    with pytest.raises(IwloraError, match=r"is 0 for 1 of 2 sites, the first being block\.1"):
+    with pytest.raises(IwloraError, match=r"is 0 for 1 of 2 sites, the first is block\.1"):
         iwlora.Importance(sensitivity([1.0, 0.0]), "mean")
     with pytest.raises(IwloraError, match="every sensitivity is 0"):
         iwlora.Importance(sensitivity([0.0, 0.0]))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from itertools import product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iwlora.rank_pattern import _ideal, allocate
+from iwlora.rank_pattern import _ideal, allocate_ranks
+
+pytestmark = pytest.mark.quick
 
 matrix = st.tuples(
     st.sampled_from([0.0, 1e-6, 0.3, 1.0, 2.5, 7.0, 1e6]),  # value
@@ -45,7 +48,7 @@ def test_they_are_the_nearest_of_all_that_cost_the_budget(
     of_that_cost = [
         ranks for ranks in every if sum(ranks[name] * cost[name] for name in names) == budget
     ]
-    found = allocate(values, cost, smaller, r, minimum)
+    found = allocate_ranks(values, cost, smaller, r, minimum)
     assert found in of_that_cost
     assert distance(found) < min(map(distance, of_that_cost)) + 1e-4
 
@@ -60,7 +63,7 @@ def test_the_ideal_ranks_are_in_proportion_and_cost_the_budget() -> None:
 
 def test_what_the_full_leave_goes_to_those_of_no_value_alike() -> None:
     values, limit = {"a": 1.0, "b": 0.0, "c": 0.0}, {"a": 6, "b": 9, "c": 9}
-    ranks = allocate(values, dict.fromkeys("abc", 8), limit, r=5)
+    ranks = allocate_ranks(values, dict.fromkeys("abc", 8), limit, r=5)
     assert ranks == {"a": 6, "b": 5, "c": 4}
 
 
@@ -68,7 +71,7 @@ def test_a_model_of_seven_billion_parameters_takes_no_time() -> None:
     shapes = ([(4096, 4096)] * 4 + [(4096, 11008)] * 3) * 32
     values = {str(i): 1.0 + i % 17 for i in range(len(shapes))}
     cost = {str(i): sum(shape) for i, shape in enumerate(shapes)}
-    ranks = allocate(values, cost, dict.fromkeys(cost, 4096), r=16)
+    ranks = allocate_ranks(values, cost, dict.fromkeys(cost, 4096), r=16)
     assert sum(cost[n] * ranks[n] for n in ranks) == 16 * sum(cost.values())
     worth = sum(values[n] * cost[n] for n in cost)
     ideal = {n: 16 * sum(cost.values()) * values[n] / worth for n in cost}

@@ -12,6 +12,8 @@ from conftest import tiny_config
 from iwlora.errors import IwloraError
 from iwlora.sites import head_modules, sites
 
+pytestmark = pytest.mark.quick
+
 ENCODER = {"query", "key", "value", "attention_output", "ffn_up", "ffn_down"}
 CROSS = {"cross_query", "cross_key", "cross_value", "cross_output"}
 EXPECTED = {

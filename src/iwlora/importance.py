@@ -1,4 +1,4 @@
-"""From sensitivities to weights, and from weights to penalty coefficients or ranks."""
+"""Importance weights from sensitivities, and penalty coefficients and ranks from weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from iwlora.errors import IwloraError, unknown
-from iwlora.rank_pattern import allocate
+from iwlora.rank_pattern import allocate_ranks
 from iwlora.results.sensitivity import Sensitivity
 
 
@@ -28,11 +28,11 @@ def _mean(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _rank(values: Mapping[str, float]) -> dict[str, float]:
-    ordered = sorted(values.values())
-    first = {value: ordered.index(value) for value in ordered}
-    count = {value: ordered.count(value) for value in first}
-    middle = {value: first[value] + count[value] / 2 for value in first}  # ties share a place
-    return {name: middle[value] / len(ordered) for name, value in values.items()}
+    ascending = sorted(values.values())
+    first = {value: ascending.index(value) for value in ascending}
+    # Equal values share the mean of their ranks.
+    middle = {value: first[value] + ascending.count(value) / 2 for value in first}
+    return {name: middle[value] / len(ascending) for name, value in values.items()}
 
 
 NORMALIZATIONS: dict[str, Callable[[Mapping[str, float]], dict[str, float]]] = {
@@ -45,32 +45,38 @@ NORMALIZATIONS: dict[str, Callable[[Mapping[str, float]], dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance of each site among the sites measured.
+    """The importance of each measured site.
 
     =============  ===========================  ==================================
     ``normalize``  weight w_k                   penalty coefficient c_k
     =============  ===========================  ==================================
     ``sum``        s_k / Σ_j s_j                (1 − w_k)^β
     ``max``        s_k / max_j s_j              (1 − w_k)^β
-    ``rank``       (place of s_k − ½) / K       (1 − w_k)^β
+    ``rank``       (rank of s_k − ½) / K        (1 − w_k)^β
     ``mean``       s_k / mean_j s_j             w_k^(−β), rescaled to mean 1
     =============  ===========================  ==================================
 
-    ``sum`` is the method as first stated. With K sites of like importance its coefficients all
-    lie near 1 − 1/K, so it penalises almost uniformly unless β is of the order of K; the other
-    three spread the coefficients whatever K is.
+    ``sum`` is the original form of the method. With K sites of similar importance, its coefficients
+    are all close to 1 − 1/K. So the penalty is almost uniform unless β is of the order of K. The
+    coefficients of the other three do not depend on K in this way.
 
-    Raises ``IwloraError`` for an unknown normalisation, anything but a ``Sensitivity``, one of
-    zeros alone, and for ``mean`` one with a single 0.
+    Args:
+        sensitivity: a measurement, from ``iwlora.measure`` or ``iwlora.Sensitivity.load``.
+        normalize: ``sum``, ``max``, ``mean`` or ``rank``.
 
-    >>> from iwlora.results.sensitivity import SiteSensitivity
-    >>> found = [SiteSensitivity("a", "query", 0, 4, 4, value=1.0, stderr=0.0),
-    ...          SiteSensitivity("b", "query", 1, 4, 4, value=3.0, stderr=0.0)]
-    >>> importance = Importance(Sensitivity(tuple(found), "exact", 8, 0.0, True, 0.1))
-    >>> importance.weights
-    {'a': 0.25, 'b': 0.75}
-    >>> importance.coefficients(beta=2.0)
-    {'a': 0.5625, 'b': 0.0625}
+    Raises:
+        IwloraError: the normalisation is unknown, ``sensitivity`` is not a ``Sensitivity``, all
+            sensitivities are 0, or one is 0 with ``mean``.
+
+    Example:
+        >>> from iwlora.results.sensitivity import SiteSensitivity
+        >>> sites = (SiteSensitivity("a", "query", 0, 4, 4, value=1.0, stderr=0.0),
+        ...          SiteSensitivity("b", "query", 1, 4, 4, value=3.0, stderr=0.0))
+        >>> importance = Importance(Sensitivity(sites, "exact", 8, 0.0, True, 0.1))
+        >>> importance.weights
+        {'a': 0.25, 'b': 0.75}
+        >>> importance.coefficients(beta=2.0)
+        {'a': 0.5625, 'b': 0.0625}
     """
 
     sensitivity: Sensitivity
@@ -81,34 +87,38 @@ class Importance:
             raise unknown("normalisation", self.normalize, NORMALIZATIONS)
         if not isinstance(self.sensitivity, Sensitivity):
             raise IwloraError(
-                f"a {type(self.sensitivity).__name__} was given as sensitivity; accepted is what "
-                "iwlora.measure returns or iwlora.Sensitivity.load(FILE) reads"
+                f"a {type(self.sensitivity).__name__} was given as sensitivity; accepted is the "
+                "result of iwlora.measure or of iwlora.Sensitivity.load(FILE)"
             )
         zero = [name for name, value in self.sensitivity.values.items() if value <= 0]
         if len(zero) == len(self.sensitivity.sites):
-            raise IwloraError("every sensitivity is 0, so no matrix matters more than another")
+            raise IwloraError("every sensitivity is 0, so all matrices are equally important")
         if self.normalize == "mean" and zero:
             raise IwloraError(
                 f"normalize='mean' divides by the sensitivity, which is 0 for {len(zero)} of "
-                f"{len(self.sensitivity.sites)} sites, the first being {zero[0]}; take "
+                f"{len(self.sensitivity.sites)} sites, the first is {zero[0]}; take "
                 "normalize='rank', 'max' or 'sum'"
             )
 
     @property
     def weights(self) -> dict[str, float]:
-        """{site name: w_k}, as ``normalize`` defines it."""
+        """{site name: w_k}, see the table above."""
         return NORMALIZATIONS[self.normalize](self.sensitivity.values)
 
     def coefficients(self, beta: float = 1.0) -> dict[str, float]:
-        """{site name: c_k}: how strongly each site's update is penalised, as in the table above.
+        """{site name: c_k}, the factor of each site in the penalty; see the table above.
 
-        Raises ``IwloraError`` for a negative β, which would reward what it should punish.
+        Args:
+            beta: the exponent β; 0 gives a uniform penalty.
+
+        Raises:
+            IwloraError: β is negative or not finite.
         """
         check_beta(beta)
         weights = self.weights
         if self.normalize != "mean":
             return {name: (1.0 - weight) ** beta for name, weight in weights.items()}
-        least = min(weights.values())  # its coefficient is the largest, and stays finite
+        least = min(weights.values())  # its coefficient is the largest and must stay finite
         inverse = {name: (least / weight) ** beta for name, weight in weights.items()}
         mean = sum(inverse.values()) / len(inverse)
         return {name: value / mean for name, value in inverse.items()}
@@ -118,24 +128,33 @@ class Importance:
     ) -> tuple[dict[str, int], dict[str, float]]:
         """(rank_pattern, alpha_pattern) for ``peft.LoraConfig``: ranks in proportion to s_k.
 
-        Ranks r_k lie between ``minimum`` and min(d_in, d_out), and Σ_k r_k (d_in + d_out) is
-        exactly that of the uniform rank ``r``. Of all such ranks they are the nearest to the
-        proportional ones, in the sum of squares; where all matrices cost alike, those are the ranks
-        of largest remainders. The alphas keep the scaling ``lora_alpha / r`` (``lora_alpha`` is
-        ``r`` by default) the same at every site. With ``minimum=0``, sites of rank 0 have no entry;
-        leave them out of ``target_modules`` too. Names that end in another site's name come before
-        it, because PEFT takes the first entry that fits the end of a module's name.
+        The number of parameters, Σ_k r_k (d_in + d_out), is exactly that of the uniform rank ``r``.
+        Each r_k is between ``minimum`` and min(d_in, d_out). Of all such ranks, the result has the
+        smallest sum of squared distances from the proportional ranks. If all matrices have the
+        same d_in + d_out, this is the method of largest remainders.
 
-        Raises ``IwloraError`` for a rank that is not a whole number from 1 to the smaller side of
-        the smallest matrix, a minimum that is not one from 0 to ``r``, and an alpha that is not
-        above 0.
+        Args:
+            r: the uniform rank that gives the number of parameters.
+            lora_alpha: every site has the scaling ``lora_alpha / r``; by default ``r``.
+            minimum: the smallest rank. With 0, sites of rank 0 have no entry; remove them from
+                ``target_modules`` too.
 
-        >>> from iwlora.results.sensitivity import SiteSensitivity
-        >>> found = [SiteSensitivity("a", "query", 0, 16, 16, value=1.0, stderr=0.0),
-        ...          SiteSensitivity("b", "query", 1, 16, 16, value=3.0, stderr=0.0)]
-        >>> importance = Importance(Sensitivity(tuple(found), "exact", 8, 0.0, True, 0.1))
-        >>> importance.rank_pattern(r=4, lora_alpha=8)
-        ({'a': 2, 'b': 6}, {'a': 4.0, 'b': 12.0})
+        Returns:
+            ({site name: rank}, {site name: alpha}). A name that ends with another site's name
+            comes before it, because PEFT uses the first entry that matches the end of a module's
+            name.
+
+        Raises:
+            IwloraError: ``r`` is not a whole number from 1 to the smaller side of the smallest
+                matrix, ``minimum`` is not one from 0 to ``r``, or ``lora_alpha`` is not above 0.
+
+        Example:
+            >>> from iwlora.results.sensitivity import SiteSensitivity
+            >>> sites = (SiteSensitivity("a", "query", 0, 16, 16, value=1.0, stderr=0.0),
+            ...          SiteSensitivity("b", "query", 1, 16, 16, value=3.0, stderr=0.0))
+            >>> importance = Importance(Sensitivity(sites, "exact", 8, 0.0, True, 0.1))
+            >>> importance.rank_pattern(r=4, lora_alpha=8)
+            ({'a': 2, 'b': 6}, {'a': 4.0, 'b': 12.0})
         """
         sites = self.sensitivity.sites
         limit = {site.name: min(site.d_in, site.d_out) for site in sites}
@@ -150,7 +169,7 @@ class Importance:
         if not 0 < lora_alpha < math.inf:
             raise IwloraError(f"lora_alpha={lora_alpha} was given; accepted is a number above 0")
         cost = {site.name: site.d_in + site.d_out for site in sites}
-        ranks = allocate(self.sensitivity.values, cost, limit, r, minimum)
+        ranks = allocate_ranks(self.sensitivity.values, cost, limit, r, minimum)
         kept = {name: ranks[name] for name in sorted(ranks, key=len, reverse=True) if ranks[name]}
         return kept, {name: lora_alpha / r * rank for name, rank in kept.items()}
 

@@ -1,4 +1,4 @@
-"""Whole ranks in proportion to an importance, at exactly the cost of a uniform rank."""
+"""Whole ranks in proportion to importance, with exactly the cost of a uniform rank."""
 
 from __future__ import annotations
 
@@ -7,35 +7,42 @@ from collections.abc import Mapping
 
 import numpy as np
 
-_UNIT = 2.0**20  # squared distances are whole numbers of its parts, so that ties are ties
+_UNIT = 2.0**20  # squared distances are rounded to 1/_UNIT, so that equal ones are equal
 
 
-def allocate(
+def allocate_ranks(
     values: Mapping[str, float],
     cost: Mapping[str, int],
     limit: Mapping[str, int],
     r: int,
     minimum: int = 1,
 ) -> dict[str, int]:
-    """{name: rank} with Σ_k cost_k · rank_k that of rank ``r`` everywhere, not one more or less.
+    """{name: rank} with Σ_k cost_k · rank_k exactly as for the uniform rank ``r``.
 
-    ``cost`` is what one rank costs, ``limit`` the largest rank. The ranks λ · value_k, cut off at
-    ``minimum`` and ``limit``, would be ideal and are not whole; these are the whole ones with the
-    least Σ_k (rank_k − ideal_k)². Where ranks cost alike everywhere, they are those of the largest
-    remainders. Ties go to the first. Needs ``minimum`` ≤ ``r`` ≤ every limit.
+    The ideal ranks are λ · value_k, limited to [minimum, limit_k], and not whole numbers. The
+    result are the whole ranks of this cost with the smallest Σ_k (rank_k − ideal_k)². With equal
+    costs this is the method of largest remainders. The first of equally good names is preferred.
 
-    >>> cost, limit = dict.fromkeys("abc", 10), dict.fromkeys("abc", 9)
-    >>> allocate({"a": 4.3, "b": 2.4, "c": 2.3}, cost, limit, r=3)
-    {'a': 4, 'b': 3, 'c': 2}
+    Args:
+        values: the importance of each name, at least 0.
+        cost: the cost of one rank.
+        limit: the largest rank.
+        r: the uniform rank; it must be in [minimum, limit_k] for all names.
+        minimum: the smallest rank.
+
+    Example:
+        >>> cost, limit = dict.fromkeys("abc", 10), dict.fromkeys("abc", 9)
+        >>> allocate_ranks({"a": 4.3, "b": 2.4, "c": 2.3}, cost, limit, r=3)
+        {'a': 4, 'b': 3, 'c': 2}
     """
     budget = r * sum(cost.values())
     ideal = _ideal(values, cost, limit, minimum, budget)
     reach = 1
     while True:
-        found = _nearest(ideal, cost, limit, minimum, budget, reach)
-        # Ranks that a wider search could find lie at a distance of more than its reach.
-        if found and sum((found[n] - ideal[n]) ** 2 for n in found) <= reach**2:
-            return found
+        ranks = _nearest(ideal, cost, limit, minimum, budget, reach)
+        # All ranks that only a wider search can find have a distance of more than ``reach``.
+        if ranks and sum((ranks[n] - ideal[n]) ** 2 for n in ranks) <= reach**2:
+            return ranks
         reach *= 2
 
 
@@ -46,16 +53,16 @@ def _ideal(
     minimum: int,
     budget: int,
 ) -> dict[str, float]:
-    """{name: λ value_k within [minimum, limit]}, with λ such that they cost the budget."""
+    """{name: λ · value_k, limited to [minimum, limit_k]}, where λ makes the cost the budget."""
     largest = max(values.values()) or 1.0
-    # Values of 0 get what is left when all others are full, and each as much.
+    # Names of value 0 share equally what is left when all others have reached their limit.
     scaled = {name: max(value / largest, 1e-12) for name, value in values.items()}
 
     def at(factor: float) -> dict[str, float]:
         return {n: min(max(factor * v, minimum), limit[n]) for n, v in scaled.items()}
 
     low, high = 0.0, max(limit.values()) / min(scaled.values())
-    for _ in range(100):  # halving: as near as floating point gets
+    for _ in range(100):  # bisection to the precision of floating point
         middle = (low + high) / 2
         spent = sum(rank * cost[name] for name, rank in at(middle).items())
         low, high = (middle, high) if spent <= budget * (1 + 1e-12) else (low, middle)
@@ -70,18 +77,18 @@ def _nearest(
     budget: int,
     reach: int,
 ) -> dict[str, int] | None:
-    """The whole ranks nearest to the ideal ones at this cost, of those within ``reach`` of them.
+    """The whole ranks of this cost nearest to the ideal ones, of those within ``reach`` of them.
 
-    Dynamic programming over the sites: for each sum spent so far, the least Σ (rank − ideal)².
-    By Cauchy and Schwarz, ranks at a distance of at most ``reach`` never have spent more than
-    max(cost) · reach · √K beyond the ideal ranks or short of them, so no other sums are kept.
+    Dynamic programming over the names: for each sum of costs so far, the least Σ (rank − ideal)².
+    By the Cauchy-Schwarz inequality, the sum for ranks at a distance of at most ``reach`` differs
+    from that of the ideal ranks by at most max(cost) · reach · √K. Only these sums are stored.
     """
     names = list(ideal)
     step = math.gcd(*cost.values())
     widest = max(cost.values()) // step
     half = math.ceil(widest * reach * math.sqrt(len(names))) + 1
     best = np.full(2 * half + 1, np.inf)
-    best[half] = 0.0  # index half is what the ideal ranks cost, rounded
+    best[half] = 0.0  # index ``half`` is the rounded cost of the ideal ranks
     aim, exact, choices = 0, 0.0, []
     for name in names:
         exact += cost[name] * ideal[name] / step
@@ -98,11 +105,11 @@ def _nearest(
             choice[to][nearer] = rank
         best = after
         choices.append((choice, moved))
-    place = half + budget // step - aim
-    if not 0 <= place < len(best) or not np.isfinite(best[place]):
+    index = half + budget // step - aim
+    if not 0 <= index < len(best) or not np.isfinite(best[index]):
         return None
     ranks = {}
     for name, (choice, moved) in zip(reversed(names), reversed(choices), strict=True):
-        ranks[name] = int(choice[place])
-        place -= cost[name] // step * ranks[name] - moved
+        ranks[name] = int(choice[index])
+        index -= cost[name] // step * ranks[name] - moved
     return {name: ranks[name] for name in names}

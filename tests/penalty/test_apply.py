@@ -13,6 +13,8 @@ from iwlora.errors import IwloraError
 from iwlora.penalty.lora_pairs import lora_pairs
 from lora_models import layers, lora_model, of_model, one_layer
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     "options",

@@ -26,7 +26,7 @@ from iwlora.penalty.calibration import adapted_sites, obstacle_before
 from iwlora.results.sensitivity import Sensitivity
 from trainer_models import distance, fit, make_model, make_rows
 
-pytestmark = pytest.mark.filterwarnings("ignore:the penalty (did|dominates|never)")
+pytestmark = pytest.mark.filterwarnings("ignore:the penalty (had|dominates|never)")
 
 ALPHA = 0.01  # near the task's own strength: far above it, Adam divides the penalty by itself
 

@@ -14,7 +14,7 @@ from iwlora.penalty.calibration import adapted_sites
 from process_pairs import run_in_two_processes
 from trainer_models import distance, fit, make_model, make_rows
 
-pytestmark = pytest.mark.filterwarnings("ignore:the penalty (did|dominates|never)")
+pytestmark = pytest.mark.filterwarnings("ignore:the penalty (had|dominates|never)")
 
 ROUTES = ("loss", "gradient", "decoupled")
 

@@ -23,7 +23,7 @@ from conftest import VOCABULARY, WORDS, tiny_config
 from iwlora.penalty.lora_pairs import lora_pairs
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:the penalty d"),
+    pytest.mark.filterwarnings("ignore:the penalty (had|dominates)"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]

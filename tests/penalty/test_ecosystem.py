@@ -16,7 +16,7 @@ from torch.testing import assert_close
 import iwlora
 from trainer_models import fit, make_model, make_rows
 
-pytestmark = pytest.mark.filterwarnings("ignore:the penalty d")
+pytestmark = pytest.mark.filterwarnings("ignore:the penalty (had|dominates)")
 
 
 @torch.no_grad()

@@ -19,6 +19,8 @@ from iwlora.penalty.gram import (
 )
 from lora_models import dense, pairs_of
 
+pytestmark = pytest.mark.quick
+
 shape = st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 7))  # r, d_in, d_out
 
 

@@ -13,6 +13,8 @@ from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 from iwlora.sensitivity.agreement import compare
 from iwlora.sensitivity.text_tables import agreement_table, ranking
 
+pytestmark = pytest.mark.quick
+
 
 def found(values: dict[tuple[str, int], float], prefix: str = "m", **more: object) -> Sensitivity:
     places = tuple(

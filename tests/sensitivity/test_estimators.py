@@ -24,6 +24,8 @@ from iwlora.sensitivity.estimators import (
     sketch,
 )
 
+pytestmark = pytest.mark.quick
+
 shapes = {
     "lead": st.lists(st.integers(1, 4), min_size=1, max_size=3),
     "d_in": st.integers(1, 6),

@@ -17,6 +17,8 @@ from iwlora.methods import METHODS, Attached
 from iwlora.methods.tiny_models import tiny_model
 from iwlora.sites import sites
 
+pytestmark = pytest.mark.quick
+
 KINDS = ("houlsby", "pfeiffer", "parallel")
 Parameters = dict[str, Tensor]
 

@@ -21,6 +21,8 @@ from iwlora.methods.additive.prefix_tuning import Prefix
 from iwlora.methods.tiny_models import ARCHITECTURES, tiny_config, tiny_model
 from iwlora.sites import sites
 
+pytestmark = pytest.mark.quick
+
 TOKENS = 3
 
 

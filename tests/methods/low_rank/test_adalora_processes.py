@@ -1,13 +1,12 @@
-"""Two processes prune as one: importance comes from averaged gradients."""
+"""Two processes prune like one: the importance is computed from averaged gradients."""
 
 from __future__ import annotations
 
-import socket
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import multiprocessing
 from transformers import (
     AutoModelForSequenceClassification,
     TrainerCallback,
@@ -19,19 +18,20 @@ from iwlora.methods.low_rank.adalora import AdaLora
 from iwlora.sites import sites as find_sites
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
+from process_pairs import run_in_two_processes
 
 STEPS, BATCH, ROWS = 12, 8, 48
 
 
 class Masks(TrainerCallback):
-    """Keeps which triplets are left after each step."""
+    """Records the remaining triplets after each step."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
-        self.found: list[dict[str, list[bool]]] = []
+        self.patterns: list[dict[str, list[bool]]] = []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.found.append(dict(self.config.rank_pattern or {}))
+        self.patterns.append(dict(self.config.rank_pattern or {}))
 
 
 def fit(folder: Path, per_device: int) -> dict[str, Any]:
@@ -70,34 +70,20 @@ def fit(folder: Path, per_device: int) -> dict[str, Any]:
     trainer.train()
     assert attached.ranks is not None
     weights = {name: attached.model.get_parameter(name).detach() for name in attached.trainable}
-    return {"masks": masks.found, "ranks": dict(attached.ranks()), "weights": weights}
+    return {"masks": masks.patterns, "ranks": dict(attached.ranks()), "weights": weights}
 
 
-def work(rank: int, folder: Path, port: int) -> None:
-    import os
-    import warnings
-
+def work(rank: int, folder: Path) -> None:
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
     torch.save(fit(folder, BATCH // 2), folder / f"{rank}.pt")
 
 
-def test_two_processes_make_the_same_choices_as_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(work, args=(tmp_path, port), nprocs=2)
+def test_two_processes_select_the_same_triplets_as_one(tmp_path: Path) -> None:
+    run_in_two_processes(work, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     one = fit(tmp_path / "one", BATCH)
     assert len(one["masks"]) == STEPS
-    assert len({str(masks) for masks in one["masks"]}) > 2  # the choice changes along the way
+    assert len({str(masks) for masks in one["masks"]}) > 2  # the selection changes during training
     assert len(set(one["ranks"].values())) > 1
     assert first["masks"] == second["masks"] == one["masks"]
     assert first["ranks"] == second["ranks"] == one["ranks"]

@@ -16,6 +16,8 @@ from iwlora.methods.selective.linear_probe import Head
 from iwlora.methods.tiny_models import ARCHITECTURES, refusals, tiny_model
 from iwlora.sites import sites
 
+pytestmark = pytest.mark.quick
+
 
 def test_bitfit_trains_every_bias_of_the_backbone_and_nothing_else() -> None:
     model = tiny_model("bert")
