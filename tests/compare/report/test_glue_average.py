@@ -77,7 +77,7 @@ def test_average_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     for folders, message in (
         ("acd", "two runs of glue/rte with seed 1"),
         ("abe", "full has no run of glue/mnli"),
-        ("f", "builtin/entailment is no task of GLUE"),
+        ("f", "builtin/entailment is not a GLUE task"),
     ):
         refused = call(capsys, "tasks", "average", *(tmp_path / name for name in folders))
         assert refused.code == 2
