@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -79,22 +80,29 @@ def test_what_is_no_budget_is_refused(budget: str | float) -> None:
 
 
 @pytest.mark.parametrize("name", SIZED)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(budget=st.integers(1, 12_000))
 def test_the_size_nearest_to_the_budget_is_taken(name: str, tiny: Any, budget: int) -> None:
     sites, method = find_sites(tiny), METHODS[name]()
-    accepted = [size for size in range(1, 200) if accepts(method, sites, size)]
-    counts = {
-        size: method.sized(size).parameters(tiny, sites) for size in [*accepted, len(accepted) + 1]
-    }
-    nearest = min({0: 0, **counts}.items(), key=lambda one: abs(one[1] - budget))[0]
-    if nearest in accepted:
+    largest, counts = counts_by_size(name, tiny)
+    nearest = min({0: 0, **counts}.items(), key=lambda size: abs(size[1] - budget))[0]
+    if 1 <= nearest <= largest:
         assert fit_to_budget(method, tiny, sites, budget).size == nearest
         return
-    told = "needs at least" if nearest == 0 else "has at most"
-    bound = counts[1] if nearest == 0 else counts[len(accepted)]
-    with pytest.raises(IwloraError, match=rf"is {budget:,} parameters; .* {told} {bound:,} on"):
+    limit = "needs at least" if nearest == 0 else "has at most"
+    bound = counts[1] if nearest == 0 else counts[largest]
+    with pytest.raises(IwloraError, match=rf"is {budget:,} parameters; .* {limit} {bound:,} on"):
         fit_to_budget(method, tiny, sites, budget)
+
+
+@cache
+def counts_by_size(name: str, tiny: Any) -> tuple[int, dict[int, int]]:
+    """The largest size that the method accepts, and the parameters up to the size after it."""
+    sites, method = find_sites(tiny), METHODS[name]()
+    accepted = [size for size in range(1, 200) if accepts(method, sites, size)]
+    assert accepted == list(range(1, len(accepted) + 1))
+    sizes = range(1, len(accepted) + 2)
+    return len(accepted), {n: method.sized(n).parameters(tiny, sites) for n in sizes}
 
 
 def accepts(method: Method, sites: list[Site], size: int) -> bool:
@@ -169,12 +177,12 @@ def test_the_papers_range_of_budgets_is_solved(
 ) -> None:
     sites, method = find_sites(deberta_v3_base), METHODS[name]()
     size = fit_to_budget(method, deberta_v3_base, sites, budget).size
-    wanted = parse_budget(budget, backbone_parameters(deberta_v3_base))
-    smaller, found, larger = (
+    target = parse_budget(budget, backbone_parameters(deberta_v3_base))
+    smaller, chosen, larger = (
         method.sized(near).parameters(deberta_v3_base, sites) if near else 0
         for near in (size - 1, size, size + 1)
     )
-    assert (smaller + found) / 2 <= wanted <= (found + larger) / 2
+    assert (smaller + chosen) / 2 <= target <= (chosen + larger) / 2
 
 
 def test_doras_magnitudes_count(deberta_v3_base: Any) -> None:

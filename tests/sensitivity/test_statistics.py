@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import pytest
@@ -23,36 +24,40 @@ PAIRS = [
 ]
 
 
+@cache
+def measured_and_expected(architecture: str, count: int) -> tuple[Any, list[Any], Any]:
+    """A model, its batches, and the oracle of each statistic, computed once."""
+    model = classifier(architecture)
+    data = batches(count, eos=end_of_sequence(model))
+    return model, data, cache(lambda statistic: oracle(model, data, statistic))
+
+
 @pytest.mark.parametrize(("statistic", "estimator"), PAIRS)
 def test_equals_the_oracle(statistic: str, estimator: str) -> None:
     """Sketches too: a matrix of at most 64 columns is not projected."""
-    model = classifier("bert")
-    data = batches(3)
-    found = iwlora.measure(model, data, estimator=estimator, statistic=statistic, tolerance=0)
-    assert found.statistic == statistic
-    expected = oracle(model, data, statistic)
-    for name, value in found.values.items():
-        assert value == pytest.approx(expected[name], rel=1e-8, abs=1e-14), name
+    model, data, expected = measured_and_expected("bert", 2)
+    measured = iwlora.measure(model, data, estimator=estimator, statistic=statistic, tolerance=0)
+    assert measured.statistic == statistic
+    for name, value in measured.values.items():
+        assert value == pytest.approx(expected(statistic)[name], rel=1e-8, abs=1e-14), name
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_equals_the_oracle_on_other_architectures(architecture: str, statistic: str) -> None:
-    model = classifier(architecture)
-    data = batches(2, eos=end_of_sequence(model))
-    found = iwlora.measure(model, data, statistic=statistic, tolerance=0).values
-    expected = oracle(model, data, statistic)
-    # Llama's norms compute in float32 whatever the model is in, so its batches are not quite
-    # its examples.
+    model, data, expected = measured_and_expected(architecture, 2)
+    values = iwlora.measure(model, data, statistic=statistic, tolerance=0).values
+    # Llama's norms are computed in float32 for any dtype of the model, so the results of a batch
+    # differ a little from those of its examples.
     precision = 1e-6 if architecture == "llama" else 1e-8
-    assert found == pytest.approx(expected, rel=precision, abs=1e-14)
+    assert values == pytest.approx(expected(statistic), rel=precision, abs=1e-14)
 
 
 def test_the_statistics_are_different_numbers() -> None:
-    model, data = classifier("bert"), batches(2)
-    found = [oracle(model, data, statistic) for statistic in STATISTICS]
+    model, _, expected = measured_and_expected("bert", 2)
     site = sites(model)[0].name
-    assert len({f"{values[site]:.6e}" for values in found}) == len(STATISTICS) == len(FORMULAS)
+    numbers = {f"{expected(statistic)[site]:.6e}" for statistic in STATISTICS}
+    assert len(numbers) == len(STATISTICS) == len(FORMULAS)
     assert set(FORMULAS) == set(STATISTICS)
 
 
@@ -91,18 +96,18 @@ class Linear(nn.Module):
 def test_standard_errors_are_the_spread_of_repeated_measurements(statistic: str) -> None:
     model = Linear(3, 4).double()
     generator = torch.Generator().manual_seed(0)
-    values, told = [], []
-    for _ in range(150):
+    values, errors = [], []
+    for _ in range(100):
         data = []
-        for _ in range(30):
+        for _ in range(16):
             x = 1 + 0.5 * torch.randn(4, 1, 3, generator=generator).double()
             data.append({"x": x, "labels": torch.ones(4, 1, 4).double()})
-        found = iwlora.measure(model, data, statistic=statistic, tolerance=0).sites[0]
-        values.append(found.value)
-        assert found.stderr is not None
-        told.append(found.stderr)
+        site = iwlora.measure(model, data, statistic=statistic, tolerance=0).sites[0]
+        values.append(site.value)
+        assert site.stderr is not None
+        errors.append(site.stderr)
     spread = float(torch.tensor(values).std())
-    assert sum(told) / len(told) == pytest.approx(spread, rel=0.2)
+    assert sum(errors) / len(errors) == pytest.approx(spread, rel=0.2)
 
 
 def test_the_sketch_of_a_mean_is_near_it() -> None:
@@ -121,7 +126,7 @@ def test_the_sketch_of_a_mean_is_near_it() -> None:
     assert sketched == pytest.approx(exact, rel=4 / math.sqrt(2 * 64))
 
 
-def test_what_cannot_be_computed_is_told() -> None:
+def test_what_cannot_be_computed_is_refused() -> None:
     model = classifier("bert")
     with pytest.raises(IwloraError, match="unknown statistic 'norms'; did you mean 'norm'"):
         iwlora.measure(model, batches(1), statistic="norms")
@@ -136,10 +141,10 @@ def test_what_cannot_be_computed_is_told() -> None:
         iwlora.measure(still, flat, statistic="relative")
 
 
-def test_a_site_of_another_model_is_no_trouble_for_the_rest() -> None:
+def test_a_site_of_another_model_does_not_affect_the_others() -> None:
     model = classifier("bert")
-    places = [*sites(model), Site("elsewhere", nn.Linear(2, 2), "other", 2, 2, 0)]
+    every_site = [*sites(model), Site("elsewhere", nn.Linear(2, 2), "other", 2, 2, 0)]
     for statistic in ("norm", "mean"):
-        found = iwlora.measure(model, batches(1), sites=places, statistic=statistic).values
-        assert found["elsewhere"] == 0.0
-        assert sum(found.values()) > 0
+        values = iwlora.measure(model, batches(1), sites=every_site, statistic=statistic).values
+        assert values["elsewhere"] == 0.0
+        assert sum(values.values()) > 0
