@@ -65,11 +65,11 @@ def skeleton(name: str) -> Any:
 
 
 def cells(method: Method, model: Any, sites: list[Site], budgets: Sequence[str]) -> list[str]:
-    """The size for each budget, its adapter parameters, and how far off they are if above 5%."""
+    """For each budget, the size, its adapter parameters, and their deviation if above 5%."""
     try:
         method.check_model(model, sites)
     except IwloraError:
-        return ["cannot go there"] * len(budgets)
+        return ["not supported"] * len(budgets)
     if method.size_knob is None:
         return [f"{method.parameters(model, sites):,}, fixed"] * len(budgets)
     found = []
@@ -77,7 +77,7 @@ def cells(method: Method, model: Any, sites: list[Site], budgets: Sequence[str])
         try:
             fitted = fit_to_budget(method, model, sites, budget)
         except IwloraError:
-            found.append("no size is near")
+            found.append("no size fits")
         else:
             count = fitted.parameters(model, sites)
             off = count / parse_budget(budget, backbone_parameters(model)) - 1

@@ -46,4 +46,4 @@ def test_another_budget(command: ModuleType, capsys: pytest.CaptureFixture[str])
     command.main(["--models", "t5-base", "--budgets", "100,1%"])
     printed = capsys.readouterr().out
     row = next(line for line in printed.splitlines() if line.startswith("| lora,"))
-    assert row.endswith("| no size is near | rank 5: 2,027,520 (-9%) |")
+    assert row.endswith("| no size fits | rank 5: 2,027,520 (-9%) |")
