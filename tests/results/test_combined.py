@@ -102,7 +102,7 @@ def test_comparisons_on_several_tasks_make_one_family(
         comparison_in(tmp_path / task.replace("/", "-"), seeds=6, task=task)
     found = analyse(load_parts([tmp_path / "glue-rte", tmp_path / "glue-mrpc"]))
     assert [part.task for part in found.comparisons] == ["glue/rte", "glue/mrpc"]
-    assert {row.paired.family for task in found.tasks for row in task.differences} == {6}
+    assert {row.family for task in found.tasks for row in task.differences} == {6}
     assert {one.arm: (one.tasks, one.pairs) for one in found.overall}["iw-lora"] == (2, 12)
     page = page_without_images(build_content(found))
     assert len(page.all("section")) == 2

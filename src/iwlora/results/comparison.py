@@ -94,6 +94,10 @@ class Comparison:
         results = [run.result for run in self.of(label)]
         return {r.seed: r.metrics[metric] for r in results if metric in r.metrics}
 
+    def scores(self, label: str) -> dict[int, float]:
+        """{seed: value of the primary metric} in one arm; empty if no run has finished."""
+        return self.values(label, self.metrics[0]) if self.runs else {}
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that any run reports, the primary one first."""

@@ -17,7 +17,6 @@ from iwlora.compare.statistics.paired_tests import (
     PairedDifference,
     adjust,
     paired_difference,
-    seeds_needed,
 )
 
 pytestmark = pytest.mark.quick
@@ -41,24 +40,22 @@ def test_too_few_seeds_have_no_winner_however_large_the_gap(n: int) -> None:
     seeds = "1 seed" if n == 1 else f"{n} seeds"
     reason = f"with {seeds} no test can reach p < 0.05 (the smallest possible p is {2 / 2**n:.2g})"
     assert describe_difference(pair).startswith(f"new: no verdict yet, {reason}; at least 6 seeds")
-    sentence = verdict_on_task("accuracy", "lora", [pair])
+    sentence = verdict_on_task("lora", [pair])
     assert sentence == f"No verdict yet: {reason}; at least 6 seeds are needed."
 
 
 def test_a_null_result_has_its_interval() -> None:
-    text = verdict_on_task("accuracy", "lora", [pair_of(NOISE, [0.80] * 6)])
+    text = verdict_on_task("lora", [pair_of(NOISE, [0.80] * 6)])
     assert "new: no difference found (+0.00 points [-1.48, +1.48], p = 1.000, 6 seeds)" in text
     assert text.startswith("No difference from lora was found for new. ")
     assert "Holm" not in text
     two = [pair_of([*NOISE, 0.8, 0.8], [0.8] * 8) for _ in range(2)]
-    assert "; p-values corrected by Holm for 2 comparisons." in verdict_on_task(
-        "accuracy", "lora", adjust(two)
-    )
+    assert "; p-values corrected by Holm for 2 comparisons." in verdict_on_task("lora", adjust(two))
 
 
 def test_a_winner_has_its_numbers_and_tiny_p_values_are_bounded() -> None:
     rising = [0.60 + 0.001 * i for i in range(12)]
-    text = verdict_on_task("accuracy", "lora", [pair_of(rising, [0.5] * 12)])
+    text = verdict_on_task("lora", [pair_of(rising, [0.5] * 12)])
     assert "new: higher (+10.55 points [" in text
     assert "p < 0.001, 12 seeds)" in text
     assert text.startswith("Compared with lora by accuracy, paired by seed, with 95% intervals: ")
@@ -66,7 +63,7 @@ def test_a_winner_has_its_numbers_and_tiny_p_values_are_bounded() -> None:
 
 def test_an_undecided_arm_says_how_many_more_seeds_it_needs() -> None:
     noisy = pair_of([0.6, 0.5, 0.7, 0.4, 0.6, 0.5, 0.7, 0.6], [0.5, 0.6] * 4)
-    total = seeds_needed(noisy.summary)
+    total = noisy.seeds_needed
     assert total is not None
     assert more_seeds(noisy) == f"about {total - 8}"
     assert more_seeds(pair_of([0.6], [0.5])) == "at least 5"

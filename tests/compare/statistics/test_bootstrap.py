@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,6 @@ from iwlora.compare.statistics.bootstrap import (
     mean_over_tasks,
     probability_of_improvement,
     variance_of_mean,
-    weighted_scores,
 )
 from iwlora.tasks.metrics.classification import METRICS as REFERENCE
 
@@ -28,16 +29,15 @@ def test_metrics_of_weighted_tables_are_those_of_repeated_rows(
     seed: int, classes: int, n: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    labels, predictions = rng.integers(0, classes, n), rng.integers(0, classes, (2, n))
+    labels, predictions = rng.integers(0, classes, n), rng.integers(0, classes, (2, 2, n))
     weights = rng.integers(0, 3, (n, 2)).astype(float)
     weights[0] += 1
     for metric in METRICS:
-        computed = weighted_scores(metric, labels, predictions, classes, 1, weights)
-        for run in range(2):
-            for r in range(2):
-                rows = np.repeat(np.arange(n), weights[:, r].astype(int))
-                expected = REFERENCE[metric](labels[rows], predictions[run][rows], 1)
-                assert computed[run, r] == pytest.approx(expected, abs=1e-9), metric
+        computed = PairedPredictions(metric, labels, predictions, classes).scores(weights)
+        for arm, run, r in np.ndindex(2, 2, 2):
+            rows = np.repeat(np.arange(n), weights[:, r].astype(int))
+            expected = REFERENCE[metric](labels[rows], predictions[arm, run][rows], 1)
+            assert computed[arm, run, r] == pytest.approx(expected, abs=1e-9), metric
 
 
 def simulated(
@@ -52,13 +52,13 @@ def simulated(
     labels = rng.integers(0, 2, examples)
     right = rng.random((seeds, examples)) < 0.7 + hard
     better = rng.random((seeds, examples)) < 0.7 + hard + gain + by_seed
-    arm, baseline = (np.where(hit, labels, 1 - labels) for hit in (better, right))
-    return PairedPredictions("accuracy", labels, arm, baseline, 2)
+    predictions = np.where(np.stack([better, right]), labels, 1 - labels)
+    return PairedPredictions("accuracy", labels, predictions, 2)
 
 
 def differences(paired: PairedPredictions) -> list[float]:
-    right = (paired.arm == paired.labels).mean(1) - (paired.baseline == paired.labels).mean(1)
-    return [float(d) for d in right]
+    arm, baseline = (paired.predictions == paired.labels).mean(2)
+    return [float(d) for d in arm - baseline]
 
 
 def interval(by_task: list[list[float]], paired: list[PairedPredictions | None]) -> Interval:
@@ -95,7 +95,7 @@ def test_examples_widen_what_seeds_alone_leave_narrow() -> None:
     arm, baseline = np.zeros((6, 40), dtype=np.int64), np.zeros((6, 40), dtype=np.int64)
     arm[:, :4] = 1
     baseline[:, :6] = 1
-    paired = PairedPredictions("accuracy", labels, arm, baseline, 2)
+    paired = PairedPredictions("accuracy", labels, np.stack([arm, baseline]), 2)
     both = interval([differences(paired)], [paired])
     seeds = interval([differences(paired)], [None])
     assert both.examples
@@ -111,7 +111,7 @@ def test_few_seeds_are_not_taken_for_all_there_are() -> None:
     """Where examples do not matter, the variance is the unbiased one over seeds."""
     right = np.zeros((3, 10), dtype=np.int64)
     arm = right + np.array([[0], [0], [1]])
-    paired = PairedPredictions("accuracy", right[0], arm, right, 2)
+    paired = PairedPredictions("accuracy", right[0], np.stack([arm, right]), 2)
     d = differences(paired)
     assert d == [0.0, 0.0, -1.0]
     assert variance_of_mean(d, paired) == pytest.approx(variance_of_mean(d), rel=0.15)
@@ -122,12 +122,11 @@ def test_few_seeds_are_not_taken_for_all_there_are() -> None:
 def test_arms_keep_their_pairing() -> None:
     rng = np.random.default_rng(3)
     one = simulated(rng, 6, 200, 0.0, 0.0)
-    same = PairedPredictions(one.metric, one.labels, one.arm, one.arm, 2)
+    arm = one.predictions[0]
+    same = replace(one, predictions=np.stack([arm, arm]))
     assert not bootstrap_differences(same).any()
-    shuffled = PairedPredictions(
-        one.metric, one.labels, one.arm, np.where(one.arm == 1, one.labels, one.arm), 2
-    )
-    assert bootstrap_differences(shuffled).any()
+    improved = np.where(arm == 1, one.labels, arm)
+    assert bootstrap_differences(replace(one, predictions=np.stack([arm, improved]))).any()
 
 
 @pytest.mark.quick

@@ -17,7 +17,6 @@ from iwlora.compare.statistics.paired_tests import (
     adjust,
     holm,
     min_seeds,
-    outcome,
     paired_difference,
     power,
     seeds_needed,
@@ -96,7 +95,7 @@ def test_an_unpaired_test_would_give_another_answer() -> None:
     new = list(seeds + 0.004 + np.random.default_rng(2).normal(0, 0.002, 8))
     pair = pair_of(new, list(seeds))
     assert pair.p_value < 0.05 < ttest_ind(new, seeds).pvalue
-    assert outcome(pair) == "higher"
+    assert pair.outcome == "higher"
     alone = summarise(new)
     assert pair.summary.sd is not None
     assert alone.sd is not None
@@ -107,7 +106,7 @@ def test_an_unpaired_test_would_give_another_answer() -> None:
 def test_pairs_are_made_by_seed_and_not_by_position() -> None:
     pair = paired_difference("f1", "b", {2: 0.7, 0: 0.5, 5: 0.9}, "a", {0: 0.4, 1: 0.1, 2: 0.7})
     assert pair is not None
-    assert set(pair.seeds) == {0, 2}
+    assert set(pair.differences) == {0, 2}
     assert pair.summary.mean == pytest.approx(0.05)
     assert paired_difference("f1", "b", {0: 0.5}, "a", {1: 0.5}) is None
 
@@ -136,15 +135,15 @@ def _interval(values: list[float], z: bool = False) -> tuple[float, float]:
 
 @pytest.mark.parametrize("n", range(1, MIN_SEEDS))
 def test_too_few_seeds_have_no_winner_however_large_the_gap(n: int) -> None:
-    assert outcome(pair_of([0.9 + 0.001 * i for i in range(n)], [0.5] * n)) == "open"
+    assert pair_of([0.9 + 0.001 * i for i in range(n)], [0.5] * n).outcome == "open"
 
 
 @pytest.mark.quick
 def test_six_seeds_are_the_fewest_that_can_decide() -> None:
     assert 2 / 2**MIN_SEEDS < 0.05 <= 2 / 2 ** (MIN_SEEDS - 1)
     up, base = [0.9, 0.91, 0.92, 0.93, 0.94, 0.95], [0.5] * 6
-    assert outcome(pair_of(up, base)) == "higher"
-    assert outcome(pair_of(base, up)) == "lower"
+    assert pair_of(up, base).outcome == "higher"
+    assert pair_of(base, up).outcome == "lower"
 
 
 @pytest.mark.quick
@@ -165,8 +164,8 @@ def test_one_false_winner_among_many_arms_is_as_rare_as_promised() -> None:
     for _ in range(150):
         base = rng.normal(0, 1, 8)
         pairs = [pair_of(list(arm), list(base)) for arm in rng.normal(0, 1, (4, 8))]
-        uncorrected += any(outcome(pair) in ("higher", "lower") for pair in pairs)
-        corrected += any(outcome(pair) in ("higher", "lower") for pair in adjust(pairs))
+        uncorrected += any(pair.outcome in ("higher", "lower") for pair in pairs)
+        corrected += any(pair.outcome in ("higher", "lower") for pair in adjust(pairs))
     assert corrected / 150 <= 0.05
     assert uncorrected / 150 > 0.1, "uncorrected, this check must fail"
 
@@ -177,7 +176,7 @@ def test_more_comparisons_need_more_seeds_before_any_can_win(family: int, least:
     sure = [1 + i / 100 for i in range(least)]
     for n, expected in ((least, "higher"), (least - 1, "open")):
         pairs = adjust([pair_of(sure[:n], [0.0] * n)] * family)
-        assert outcome(pairs[0]) == expected
+        assert pairs[0].outcome == expected
 
 
 @pytest.mark.parametrize(("n", "mean", "family"), [(9, 0.9, 1), (12, 1.1, 4)])

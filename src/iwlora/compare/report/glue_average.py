@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
+from iwlora.compare.report.text_columns import align
 from iwlora.errors import IwloraError
 from iwlora.results.loading import load
 
@@ -30,7 +32,7 @@ def task_first(scores: Scores) -> float:
     >>> task_first({"glue/mnli": [0.9, 0.8], "glue/rte": [0.75]})
     0.8
     """
-    return _mean([_mean(values) for values in scores.values()])
+    return fmean(map(fmean, scores.values()))
 
 
 def every_number(scores: Scores) -> float:
@@ -39,7 +41,7 @@ def every_number(scores: Scores) -> float:
     >>> round(every_number({"glue/mnli": [0.9, 0.8], "glue/rte": [0.75]}), 4)
     0.8167
     """
-    return _mean([value for values in scores.values() for value in values])
+    return fmean(value for values in scores.values() for value in values)
 
 
 def average_table(folders: Sequence[str | Path]) -> str:
@@ -64,20 +66,14 @@ def average_table(folders: Sequence[str | Path]) -> str:
     short = {task: task.removeprefix("glue/") for task in METRICS}
     rows = [["arm", *(short[task] for task in tasks), "task-first", "every-number"]]
     for label, arm in arms.items():
-        means = {
-            task: [_mean(column) for column in zip(*arm[task].values(), strict=True)]
-            for task in tasks
-        }
-        scores = ["/".join(f"{100 * value:.2f}" for value in means[task]) for task in tasks]
-        both = (task_first(means), every_number(means))
-        rows.append([label, *scores, *(f"{100 * value:.2f}" for value in both)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        means = {task: [*map(fmean, zip(*arm[task].values(), strict=True))] for task in tasks}
+        columns = [*means.values(), [task_first(means)], [every_number(means)]]
+        rows.append([label, *("/".join(f"{100 * v:.2f}" for v in column) for column in columns)])
     absent = [short[task] for task in METRICS if task not in tasks]
     without = f", without {', '.join(absent)}" if absent else ""
     return "\n".join(
         [
-            *lines,
+            *align([*zip(*rows, strict=True)]),
             "",
             f"over {len(tasks)} of GLUE's 9 tasks{without}",
             "task-first: the mean over tasks, after averaging the two scores of MNLI (m/mm), "
@@ -105,7 +101,3 @@ def _load(folders: Sequence[str | Path]) -> dict[str, dict[str, dict[int, list[f
             )
         by_seed[result.seed] = [result.metrics[name] for name in METRICS[result.task]]
     return arms
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

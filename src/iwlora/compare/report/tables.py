@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
 
 from iwlora.compare.number_format import (
     format_difference,
@@ -17,11 +19,12 @@ from iwlora.compare.report.verdict import more_seeds, outcome_text
 from iwlora.compare.statistics.analysis import Analysis, TaskDifference
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
-from iwlora.compare.statistics.paired_tests import Summary, outcome, summarise
+from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import RunResult
 
 EMPTY = "–"
+_count = "{:,.0f}".format
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,6 @@ class Table:
     caption: str
     head: list[str]
     rows: list[list[str]]
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Cost:
             return EMPTY
         if self.format is _count and min(known) < max(known):
             return f"{_count(min(known))}–{_count(max(known))}"
-        return self.format(sum(known) / len(known))
+        return self.format(fmean(known))
 
 
 COSTS = (
@@ -68,7 +67,7 @@ COSTS = (
     Cost("adapter_parameters", "adapter parameters", _count),
     Cost("train_seconds", "training time", format_duration),
     Cost("measure_seconds", "measuring time", format_duration),
-    Cost("examples_per_second", "examples/s", lambda number: f"{number:,.1f}"),
+    Cost("examples_per_second", "examples/s", "{:,.1f}".format),
     Cost("peak_memory_bytes", "peak memory", format_gibibytes),
 )
 
@@ -95,56 +94,55 @@ def score_table(comparison: Comparison) -> Table:
 
 def score_text(comparison: Comparison, label: str, metric: str) -> str:
     """The score of an arm as mean ± standard deviation over seeds."""
-    values = list(comparison.values(label, metric).values())
-    summary = summarise(values) if values else None
-    return format_score(metric, summary.mean, summary.sd) if summary else EMPTY
+    values = [*comparison.values(label, metric).values()]
+    if not values:
+        return EMPTY
+    summary = summarise(values)
+    return format_score(metric, summary.mean, summary.sd)
 
 
 def difference_table(differences: Sequence[TaskDifference]) -> Table:
     """Each arm minus the baseline on one task: intervals, p-values, verdicts."""
-    metric, baseline = differences[0].paired.metric, differences[0].paired.baseline
-    family = differences[0].paired.family
-    saved = [row.interval.examples for row in differences]  # whether predictions were saved
-    columns: dict[str, Callable[[TaskDifference], str]] = {
-        "arm": lambda row: row.paired.arm,
-        "paired seeds": lambda row: str(row.paired.summary.n),
-        "mean ± sd": lambda row: _mean_and_sd(metric, row.paired.summary),
-        "95% over seeds": lambda row: _range(
-            metric, row.paired.summary.low, row.paired.summary.high
-        ),
+    first = differences[0]
+    signed = partial(format_difference, first.metric)
+    columns = {
+        "arm": [row.arm for row in differences],
+        "paired seeds": [str(row.summary.n) for row in differences],
+        "mean ± sd": [_mean_and_sd(first.metric, row.summary) for row in differences],
+        "95% over seeds": [_range(signed, row.summary) for row in differences],
     }
     caption = (
-        f"Each arm's {metric} minus that of {baseline}, paired by seed, with its 95% t interval "
-        "over seeds"
+        f"Each arm's {first.metric} minus that of {first.baseline}, paired by seed, with its 95% t "
+        "interval over seeds"
     )
+    saved = [row.interval.examples for row in differences]  # whether predictions were saved
     if any(saved):
         caption += " and a 95% interval over seeds and examples"
         caption += "" if all(saved) else " (of arms whose predictions were saved)"
-        columns["95% over seeds and examples"] = lambda row: (
-            _range(metric, row.interval.low, row.interval.high) if row.interval.examples else EMPTY
-        )
+        columns["95% over seeds and examples"] = [
+            _range(signed, row.interval) if row.interval.examples else EMPTY for row in differences
+        ]
     caption += ". p is the p-value of a two-sided sign-flip test."
-    columns["p"] = lambda row: format_p_value(row.paired.p_value)
-    if family > 1:
-        caption += f" p (Holm) is corrected for {family} comparisons."
-        columns["p (Holm)"] = lambda row: format_p_value(row.paired.p_adjusted)
+    columns["p"] = [format_p_value(row.p_value) for row in differences]
+    if first.family > 1:
+        caption += f" p (Holm) is corrected for {first.family} comparisons."
+        columns["p (Holm)"] = [format_p_value(row.p_adjusted) for row in differences]
     caption += (
         " The last column says how many more seeds are needed for 80% power to detect a "
         "difference as large as the observed one."
     )
-    columns["verdict"] = lambda row: outcome_text(outcome(row.paired))
-    columns["more seeds needed"] = lambda row: more_seeds(row.paired) or EMPTY
-    rows = [[text(row) for text in columns.values()] for row in differences]
-    return Table(f"Differences from {baseline}", caption, list(columns), rows)
+    columns["verdict"] = [outcome_text(row.outcome) for row in differences]
+    columns["more seeds needed"] = [more_seeds(row) or EMPTY for row in differences]
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return Table(f"Differences from {first.baseline}", caption, list(columns), rows)
 
 
 def overall_table(analysis: Analysis) -> Table:
     """Each arm over all tasks: mean difference, interquartile mean, chance of improvement."""
     tasks = sum(1 for task in analysis.tasks if task.differences)
     scope = f"Over {tasks} tasks and their seeds" if tasks > 1 else "Over the seeds"
-    intervals = [row.difference for row in analysis.overall if row.difference]
     resampled = "seeds and examples"
-    if not all(interval.examples for interval in intervals):
+    if any(row.difference and not row.difference.examples for row in analysis.overall):
         resampled = "seeds, and over examples if all predictions were saved"
     caption = (
         f"{scope}: the mean difference from {analysis.baseline} with a 95% interval over "
@@ -153,7 +151,6 @@ def overall_table(analysis: Analysis) -> Table:
         f"arm scores higher than a run of {analysis.baseline}. The last two have 95% bootstrap "
         "intervals over seeds."
     )
-    metric = next((c.metrics[0] for c in analysis.comparisons if c.runs), "score")
     head = ["arm", "tasks", "pairs", f"difference from {analysis.baseline}", "p (Holm)", "verdict"]
     head += ["interquartile mean", "chance of improvement"]
     rows = [
@@ -161,11 +158,11 @@ def overall_table(analysis: Analysis) -> Table:
             row.arm,
             str(row.tasks),
             str(row.pairs) if row.pairs else EMPTY,
-            _difference(metric, row.difference),
-            EMPTY if row.p_adjusted is None else format_p_value(row.p_adjusted),
+            _with_range(partial(format_difference, analysis.metric), row.difference),
+            _known(format_p_value, row.p_adjusted),
             outcome_text(row.outcome) if row.pairs else EMPTY,
-            _aggregate(row.interquartile_mean, lambda value: format_score(metric, value)),
-            _aggregate(row.improvement, lambda value: f"{100 * value:.0f}%"),
+            _with_range(partial(format_score, analysis.metric), row.interquartile_mean),
+            _with_range(lambda value: f"{100 * value:.0f}%", row.improvement),
         ]
         for row in analysis.overall
     ]
@@ -179,29 +176,27 @@ def learning_rate_table(comparison: Comparison) -> Table:
     metric = next(filter(None, metrics), "score")
     rows = []
     for label, choice in comparison.search.items():
-        finished = [trial for trial in choice.trials if trial.state == "done"]
         scores: dict[float, list[float]] = {}
-        for trial in finished:
-            scores.setdefault(trial.lr, []).append(trial.score or 0.0)
+        for trial in choice.trials:
+            if trial.state == "done":
+                scores.setdefault(trial.lr, []).append(trial.score or 0.0)
+        means = (f"{lr:g}: {format_score(metric, fmean(each))}" for lr, each in scores.items())
         rows.append(
             [
                 label,
-                EMPTY if choice.lr is None else f"{choice.lr:g}",
+                _known("{:g}".format, choice.lr),
                 "inside the grid" if choice.inside else "not bracketed",
-                f"{len(finished)} of {len(choice.trials)}",
+                f"{sum(map(len, scores.values()))} of {len(choice.trials)}",
                 format_duration(sum(trial.seconds or 0.0 for trial in choice.trials)),
-                "; ".join(
-                    f"{lr:g}: {format_score(metric, sum(values) / len(values))}"
-                    for lr, values in scores.items()
-                ),
+                "; ".join(means),
             ]
         )
     caption = (
         "The search for each arm's learning rate. Every arm gets equally many trials. They are "
         "scored on held-out training rows, never on the reported data."
     )
-    head = ["arm", "learning rate", "optimum", "trials", "time"]
-    head.append(f"{metric} on held-out training rows")
+    scored = f"{metric} on held-out training rows"
+    head = ["arm", "learning rate", "optimum", "trials", "time", scored]
     return Table("Learning rates", caption, head, rows)
 
 
@@ -214,13 +209,16 @@ def run_table(comparison: Comparison) -> Table:
     for result in (run.result for run in comparison.runs):
         row = [result.label, str(result.seed)]
         for metric in comparison.metrics:
-            score = result.metrics.get(metric)
-            row.append(EMPTY if score is None else format_score(metric, score))
-        for value in (result.learning_rate, result.rank, result.epochs):
-            row.append(EMPTY if value is None else f"{value:g}")
-        row.append(EMPTY if result.train_examples is None else _count(result.train_examples))
-        rows.append([*row, train_time.mean([result])])
+            row.append(_known(partial(format_score, metric), result.metrics.get(metric)))
+        for setting in (result.learning_rate, result.rank, result.epochs):
+            row.append(_known("{:g}".format, setting))
+        row += [_known(_count, result.train_examples), train_time.mean([result])]
+        rows.append(row)
     return Table("Runs", "Every finished run.", head, rows)
+
+
+def _known(text: Callable[[float], str], value: float | None) -> str:
+    return EMPTY if value is None else text(value)
 
 
 def _mean_and_sd(metric: str, summary: Summary) -> str:
@@ -228,24 +226,14 @@ def _mean_and_sd(metric: str, summary: Summary) -> str:
     return mean if summary.sd is None else f"{mean} ± {format_score(metric, summary.sd)}"
 
 
-def _range(metric: str, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
+def _range(text: Callable[[float], str], interval: Summary | Interval | Aggregate) -> str:
+    if interval.low is None or interval.high is None:
         return EMPTY
-    return f"{format_difference(metric, low)} to {format_difference(metric, high)}"
+    return f"{text(interval.low)} to {text(interval.high)}"
 
 
-def _difference(metric: str, interval: Interval | None) -> str:
-    if interval is None:
+def _with_range(text: Callable[[float], str], estimate: Interval | Aggregate | None) -> str:
+    if estimate is None:
         return EMPTY
-    mean = format_difference(metric, interval.mean)
-    if interval.low is None:
-        return mean
-    return f"{mean} [{_range(metric, interval.low, interval.high)}]"
-
-
-def _aggregate(aggregate: Aggregate | None, text: Callable[[float], str]) -> str:
-    if aggregate is None:
-        return EMPTY
-    if aggregate.low is None or aggregate.high is None:
-        return text(aggregate.value)
-    return f"{text(aggregate.value)} [{text(aggregate.low)} to {text(aggregate.high)}]"
+    value = text(estimate.mean if isinstance(estimate, Interval) else estimate.value)
+    return value if estimate.low is None else f"{value} [{_range(text, estimate)}]"

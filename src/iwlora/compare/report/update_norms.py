@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import numpy as np
@@ -58,27 +59,17 @@ class _LoraConfig(BaseModel):
 
 def arm_updates(comparison: Comparison, label: str) -> dict[str, Update]:
     """{site name: update} of an arm; empty if its runs saved no low-rank adapters."""
-    by_site: dict[str, list[tuple[float, float]]] = {}
-    runs = 0
-    for run in comparison.of(label):
-        updates = update_norms(run)
-        if updates is None:
-            continue
-        runs += 1
-        for name, norm_and_rank in updates.items():
-            by_site.setdefault(name, []).append(norm_and_rank)
+    by_run = [updates for run in comparison.of(label) if (updates := update_norms(run))]
     positions = _recorded_positions(comparison)
     forward = {name: index for index, name in enumerate(positions)}
-    ordered = sorted(by_site, key=lambda name: (forward.get(name, len(forward)), _natural(name)))
-    return {
+    names = {name for updates in by_run for name in updates}
+    result = {}
+    for name in sorted(names, key=lambda name: (forward.get(name, len(forward)), _natural(name))):
         # A seed that pruned a matrix away counts there with norm 0 and rank 0.
-        name: Update(
-            *positions.get(name, _position_from_name(name)),
-            math.fsum(norm for norm, _ in by_site[name]) / runs,
-            math.fsum(rank for _, rank in by_site[name]) / runs,
-        )
-        for name in ordered
-    }
+        norms, ranks = zip(*(updates.get(name, (0.0, 0.0)) for updates in by_run), strict=True)
+        position = positions.get(name, _position_from_name(name))
+        result[name] = Update(*position, fmean(norms), fmean(ranks))
+    return result
 
 
 def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from iwlora.compare.number_format import (
     display_scale,
@@ -11,13 +12,13 @@ from iwlora.compare.number_format import (
     format_score,
 )
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference
+from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.paired_tests import (
     MIN_SEEDS,
     SIGNIFICANCE,
     PairedDifference,
+    Summary,
     min_seeds,
-    outcome,
-    seeds_needed,
     summarise,
 )
 from iwlora.results.comparison import Comparison
@@ -35,11 +36,8 @@ def verdict(analysis: Analysis) -> str:
     if len(comparisons) > 1:
         sentences = _verdict_over_tasks(analysis)
     elif len(comparisons[0].arms) > 1:
-        pairs = [row.paired for row in analysis.tasks[0].differences]
-        metric = comparisons[0].metrics[0]
-        sentences = _join(
-            verdict_on_task(metric, analysis.baseline, pairs), describe_more_seeds(pairs)
-        )
+        pairs = analysis.tasks[0].differences
+        sentences = _join(verdict_on_task(analysis.baseline, pairs), describe_more_seeds(pairs))
     else:
         sentences = _verdict_of_one_arm(comparisons[0])
     return _join(incomplete, sentences)
@@ -50,29 +48,29 @@ def outcome_text(outcome: str) -> str:
     return "no verdict yet" if outcome == "open" else outcome
 
 
-def verdict_on_task(metric: str, baseline: str, pairs: Sequence[PairedDifference]) -> str:
+def verdict_on_task(baseline: str, pairs: Sequence[PairedDifference]) -> str:
     """What the arms show against the baseline on one task.
 
-    >>> print(verdict_on_task("f1", "lora", []))
+    >>> print(verdict_on_task("lora", []))
     Nothing to compare: no other arm shares a finished seed with lora.
     """
     if not pairs:
         return _nothing_to_compare(baseline)
-    outcomes = [outcome(pair) for pair in pairs]
+    outcomes = {pair.outcome for pair in pairs}
     family = pairs[0].family
-    if set(outcomes) == {"open"}:
+    if outcomes == {"open"}:
         most = max(pair.summary.n for pair in pairs)
         return f"No verdict yet: {_too_few_seeds(most, family)}."
-    arms = "; ".join(describe_difference(pair) for pair in pairs)
+    arms = "; ".join(map(describe_difference, pairs))
     correction = f"; p-values corrected by Holm for {family} comparisons" if family > 1 else ""
     null = ""
-    if not set(_DECIDED) & set(outcomes):
-        tested = [pair.arm for pair, o in zip(pairs, outcomes, strict=True) if o != "open"]
-        null = f"No difference from {baseline} was found for {' or '.join(tested)}."
+    if outcomes.isdisjoint(_DECIDED):
+        tested = " or ".join(pair.arm for pair in pairs if pair.outcome != "open")
+        null = f"No difference from {baseline} was found for {tested}."
     return _join(
         null,
-        f"Compared with {baseline} by {metric}, paired by seed, with 95% intervals: {arms}"
-        f"{correction}.",
+        f"Compared with {baseline} by {pairs[0].metric}, paired by seed, with 95% intervals: "
+        f"{arms}{correction}.",
     )
 
 
@@ -86,13 +84,10 @@ def describe_difference(pair: PairedDifference) -> str:
     b: no verdict yet, with 3 seeds no test can reach p < 0.05
     """
     summary = pair.summary
-    if outcome(pair) == "open" or summary.low is None or summary.high is None:
+    if pair.outcome == "open":
         return f"{pair.arm}: no verdict yet, {_too_few_seeds(summary.n, pair.family)}"
-    difference = _difference_text(pair.metric, summary.mean, summary.low, summary.high)
-    return (
-        f"{pair.arm}: {outcome(pair)} ({difference}, {_p_text(pair.p_adjusted)}, "
-        f"{_seeds_text(summary.n)})"
-    )
+    numbers = f"{_difference_text(pair.metric, summary)}, {_p_text(pair.p_adjusted)}"
+    return f"{pair.arm}: {pair.outcome} ({numbers}, {_seeds_text(summary.n)})"
 
 
 def describe_more_seeds(pairs: Sequence[PairedDifference]) -> str:
@@ -112,22 +107,19 @@ def more_seeds(pair: PairedDifference) -> str:
     >>> more_seeds(paired_difference("f1", "b", scores, "a", dict.fromkeys(scores, 0.6)))
     'about 41'
     """
-    if outcome(pair) in _DECIDED:
+    total = pair.seeds_needed
+    missing = (total or min_seeds(pair.family)) - pair.summary.n
+    if pair.outcome in _DECIDED or missing <= 0:
         return ""
-    total = seeds_needed(pair.summary, pair.family)
-    if total is None:
-        missing = min_seeds(pair.family) - pair.summary.n
-        return f"at least {missing}" if missing > 0 else ""
-    missing = total - pair.summary.n
-    return f"about {missing:,}" if missing > 0 else ""
+    return f"about {missing:,}" if total else f"at least {missing}"
 
 
 def _verdict_of_one_arm(comparison: Comparison) -> str:
     arm, metric = comparison.arms[0], comparison.metrics[0]
-    values = list(comparison.values(arm, metric).values())
-    if not values:
+    scores = [*comparison.scores(arm).values()]
+    if not scores:
         return f"{arm} finished, but its {metric} is not a finite number."
-    summary = summarise(values)
+    summary = summarise(scores)
     spread = "" if summary.n > 1 else "; one seed says nothing about the spread between seeds"
     score = format_score(metric, summary.mean, summary.sd)
     return f"{arm}: {metric} {score} over {_seeds_text(summary.n)}{spread}."
@@ -138,17 +130,14 @@ def _verdict_over_tasks(analysis: Analysis) -> str:
     compared = [row for row in analysis.overall if row.pairs]
     if not compared:
         return _nothing_to_compare(analysis.baseline)
-    tasks = sum(1 for task in analysis.tasks if task.differences)
-    scope = f"{tasks} tasks"
-    if tasks < len(analysis.tasks):
-        scope = f"{tasks} of {len(analysis.tasks)} tasks"
-    metric = next((c.metrics[0] for c in analysis.comparisons if c.runs), "score")
-    arms = "; ".join(_describe_overall(row, metric) for row in compared)
+    tasks, planned = sum(1 for task in analysis.tasks if task.differences), len(analysis.tasks)
+    scope = f"{tasks} of {planned} tasks" if tasks < planned else f"{tasks} tasks"
+    arms = "; ".join(_describe_overall(row, analysis.metric) for row in compared)
     outcomes = {row.outcome for row in compared}
     summary = ""
     if outcomes == {"open"}:
         summary = "No verdict yet."
-    elif not set(_DECIDED) & outcomes:
+    elif outcomes.isdisjoint(_DECIDED):
         summary = f"No difference from {analysis.baseline} was found."
     more = [
         f"about {row.seeds_needed - row.seeds:,} for {row.arm}"
@@ -166,19 +155,14 @@ def _verdict_over_tasks(analysis: Analysis) -> str:
 
 def _verdict_by_task(analysis: Analysis) -> str:
     """On which single tasks an arm differs from the baseline."""
-    rows = [
-        (task.comparison.task, row.paired) for task in analysis.tasks for row in task.differences
-    ]
-    outcomes = [outcome(pair) for _, pair in rows]
+    rows = [(task.comparison.task, row) for task in analysis.tasks for row in task.differences]
     correction = f"(by Holm for {len(rows)} comparisons)"
-    if set(_DECIDED) & set(outcomes):
-        decided = [
-            f"{pair.arm} is {outcome(pair)} on {task}"
-            for task, pair in rows
-            if outcome(pair) in _DECIDED
-        ]
+    decided = [
+        f"{row.arm} is {row.outcome} on {task}" for task, row in rows if row.outcome in _DECIDED
+    ]
+    if decided:
         return f"On single tasks {correction}: {'; '.join(decided)}."
-    if set(outcomes) == {"open"}:
+    if all(row.outcome == "open" for _, row in rows):
         return f"There is no verdict yet on any single task {correction}."
     return f"No difference was found on any single task {correction}."
 
@@ -192,18 +176,17 @@ def _describe_overall(row: OverallDifference, metric: str) -> str:
             f"{row.arm}: {result}, {_seeds_text(row.seeds)} on a task; at least "
             f"{MIN_SEEDS} are needed"
         )
-    difference = _difference_text(
-        metric, row.difference.mean, row.difference.low, row.difference.high
-    )
+    difference = _difference_text(metric, row.difference)
     return f"{row.arm}: {result} ({difference}, {_p_text(row.p_adjusted)})"
 
 
-def _difference_text(metric: str, mean: float, low: float | None, high: float | None) -> str:
+def _difference_text(metric: str, difference: Summary | Interval) -> str:
     """A difference and its interval, such as ``+1.25 points [+0.20, +2.30]``."""
-    text = format_difference(metric, mean) + (" points" if display_scale(metric) > 1 else "")
-    if low is None or high is None:
+    signed = partial(format_difference, metric)
+    text = signed(difference.mean) + (" points" if display_scale(metric) > 1 else "")
+    if difference.low is None or difference.high is None:
         return text
-    return f"{text} [{format_difference(metric, low)}, {format_difference(metric, high)}]"
+    return f"{text} [{signed(difference.low)}, {signed(difference.high)}]"
 
 
 def _p_text(p_value: float) -> str:

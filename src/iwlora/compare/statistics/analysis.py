@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,14 @@ from iwlora.compare.statistics.bootstrap import (
     mean_over_tasks,
     probability_of_improvement,
     variance_of_mean,
-    weighted_scores,
 )
 from iwlora.compare.statistics.paired_tests import (
     MIN_SEEDS,
-    SIGNIFICANCE,
     PairedDifference,
     Summary,
     adjust,
     default_baseline,
+    describe_outcome,
     holm,
     paired_difference,
     seeds_needed,
@@ -38,12 +38,14 @@ from iwlora.results.comparison import Comparison
 
 
 @dataclass(frozen=True)
-class TaskDifference:
-    """One arm against the baseline on one task."""
+class TaskDifference(PairedDifference):
+    """One arm against the baseline on one task.
 
-    paired: PairedDifference
-    interval: Interval
-    """Over seeds and examples."""
+    ``variance`` is that of the mean difference, ``interval`` covers seeds and examples.
+    """
+
+    variance: float = field(kw_only=True)
+    interval: Interval = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ class OverallDifference:
 
     arm: str
     tasks: int
-    pairs: int
-    seeds: int
+    pairs: int = 0
+    seeds: int = 0
     """The smallest number of shared seeds on any task."""
-    difference: Interval | None
-    p_value: float | None
-    p_adjusted: float | None
-    interquartile_mean: Aggregate | None
-    improvement: Aggregate | None
+    difference: Interval | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    interquartile_mean: Aggregate | None = None
+    improvement: Aggregate | None = None
     by_seed: Summary | None = None
     """Of the mean over tasks of each seed that all tasks share."""
     family: int = 1
@@ -85,11 +87,7 @@ class OverallDifference:
         """ "open" with fewer than 6 seeds on a task or with too few pairs, else as for a task."""
         if self.seeds < MIN_SEEDS or self.p_adjusted is None or self.difference is None:
             return "open"
-        if self.family * 2 / 2**self.pairs >= SIGNIFICANCE:
-            return "open"
-        if self.p_adjusted >= SIGNIFICANCE:
-            return "no difference found"
-        return "higher" if self.difference.mean > 0 else "lower"
+        return describe_outcome(self.pairs, self.difference.mean, self.p_adjusted, self.family)
 
 
 @dataclass(frozen=True)
@@ -105,6 +103,11 @@ class Analysis:
     def comparisons(self) -> tuple[Comparison, ...]:
         """The comparison of each task."""
         return tuple(task.comparison for task in self.tasks)
+
+    @property
+    def metric(self) -> str:
+        """The primary metric of the first task with a finished run; "score" without one."""
+        return next((c.metrics[0] for c in self.comparisons if c.runs), "score")
 
     @property
     def finished(self) -> bool:
@@ -128,27 +131,14 @@ def analyse(
     """
     base = _choose_baseline(comparisons, baseline)
     comparisons = [replace(comparison, baseline=base) for comparison in comparisons]
-    paired = [_paired_differences(comparison, base) for comparison in comparisons]
-    adjusted = iter(adjust([pair for pairs in paired for pair in pairs]))
-    variances: dict[tuple[int, str], tuple[float, bool]] = {}
-    tasks = []
-    for number, (comparison, pairs) in enumerate(zip(comparisons, paired, strict=True)):
-        rows = []
-        for pair in pairs:
-            differences = score_differences(comparison, pair)
-            predictions = paired_predictions(comparison, pair)
-            variance = 0.0
-            if len(differences) > 1:
-                variance = variance_of_mean(differences, predictions, seed=number)
-            examples = predictions is not None
-            variances[number, pair.arm] = variance, examples
-            interval = mean_over_tasks([differences], [variance], examples)
-            rows.append(TaskDifference(next(adjusted), interval))
-        tasks.append(TaskAnalysis(comparison, tuple(rows)))
-    overall = [_overall(tasks, variances, arm, base) for arm in _arms(comparisons)]
-    return Analysis(
-        folder or comparisons[0].folder, base, tuple(tasks), tuple(_adjust_overall(overall))
+    differences = [_task_differences(c, base, number) for number, c in enumerate(comparisons)]
+    adjusted = iter(adjust([row for rows in differences for row in rows]))
+    tasks = tuple(
+        TaskAnalysis(comparison, tuple(islice(adjusted, len(rows))))
+        for comparison, rows in zip(comparisons, differences, strict=True)
     )
+    overall = [_overall_difference(tasks, arm, base) for arm in _arms(comparisons)]
+    return Analysis(folder or comparisons[0].folder, base, tasks, _adjust_overall(overall))
 
 
 def _arms(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
@@ -170,24 +160,19 @@ def _choose_baseline(comparisons: Sequence[Comparison], requested: str | None) -
     return named[0] if named else default_baseline(arms)
 
 
-def _paired_differences(comparison: Comparison, base: str) -> list[PairedDifference]:
-    if not comparison.runs:
-        return []
-    metric = comparison.metrics[0]
-    baseline = comparison.values(base, metric)
-    pairs = (
-        paired_difference(metric, label, comparison.values(label, metric), base, baseline)
-        for label in comparison.arms
-        if label != base
-    )
-    return [pair for pair in pairs if pair]
-
-
-def score_differences(comparison: Comparison, pair: PairedDifference) -> list[float]:
-    """Arm minus baseline at each seed of the pair."""
-    arm = comparison.values(pair.arm, pair.metric)
-    base = comparison.values(pair.baseline, pair.metric)
-    return [arm[seed] - base[seed] for seed in pair.seeds]
+def _task_differences(comparison: Comparison, base: str, number: int) -> list[TaskDifference]:
+    """The differences on task ``number``, which seeds the bootstrap; p-values are uncorrected."""
+    rows = []
+    for label in [label for label in comparison.arms if label != base and comparison.runs]:
+        scores, baseline = comparison.scores(label), comparison.scores(base)
+        pair = paired_difference(comparison.metrics[0], label, scores, base, baseline)
+        if pair:
+            by_seed = [*pair.differences.values()]
+            predictions = paired_predictions(comparison, pair)
+            variance = variance_of_mean(by_seed, predictions, seed=number)
+            interval = mean_over_tasks([by_seed], [variance], predictions is not None)
+            rows.append(TaskDifference(**vars(pair), variance=variance, interval=interval))
+    return rows
 
 
 def paired_predictions(comparison: Comparison, pair: PairedDifference) -> PairedPredictions | None:
@@ -197,92 +182,64 @@ def paired_predictions(comparison: Comparison, pair: PairedDifference) -> Paired
     """
     if pair.metric not in METRICS:
         return None
-    saved: list[list[list[str]]] = []
-    labels: list[str] | None = None
-    for label in (pair.arm, pair.baseline):
-        runs = {run.result.seed: run for run in comparison.of(label)}
-        by_seed = []
-        for seed in pair.seeds:
-            run_predictions = runs[seed].predictions()
-            if run_predictions is None or (labels is not None and run_predictions[0] != labels):
-                return None
-            labels, predictions = run_predictions
-            by_seed.append(predictions)
-        saved.append(by_seed)
-    names = sorted({*(labels or []), *(name for arm in saved for row in arm for name in row)})
-    class_ids = {name: number for number, name in enumerate(names)}
-    label_ids = np.array([class_ids[name] for name in labels or []], dtype=np.int64)
-    arm, base = (
-        np.array([[class_ids[name] for name in row] for row in rows], dtype=np.int64)
-        for rows in saved
-    )
-    expected = [
-        [comparison.values(label, pair.metric)[seed] for seed in pair.seeds]
-        for label in (pair.arm, pair.baseline)
-    ]
-    equal_weights = np.ones((len(label_ids), 1))
+    by_key = {(run.result.label, run.result.seed): run for run in comparison.runs}
+    runs = [by_key[label, seed] for label in (pair.arm, pair.baseline) for seed in pair.differences]
+    saved = [rows for run in runs if (rows := run.predictions())]
+    if len(saved) < len(runs) or any(labels != saved[0][0] for labels, _ in saved):
+        return None
+    classes = [saved[0][0], *(predictions for _, predictions in saved)]
+    names, inverse = np.unique(classes, return_inverse=True)
+    ids = inverse.reshape(1 + len(runs), -1)
+    expected = [run.result.metrics[pair.metric] for run in runs]
     for positive in range(len(names)):
-        recomputed = [
-            weighted_scores(pair.metric, label_ids, ids, len(names), positive, equal_weights)[:, 0]
-            for ids in (arm, base)
-        ]
-        if np.allclose(recomputed, expected, atol=1e-6):
-            return PairedPredictions(pair.metric, label_ids, arm, base, len(names), positive)
+        both_arms = ids[1:].reshape(2, len(pair.differences), -1)
+        paired = PairedPredictions(pair.metric, ids[0], both_arms, len(names), positive)
+        scores = paired.scores(np.ones((len(ids[0]), 1)))
+        if np.allclose(scores.ravel(), expected, atol=1e-6):
+            return paired
     return None
 
 
-def _overall(
-    tasks: Sequence[TaskAnalysis],
-    variances: Mapping[tuple[int, str], tuple[float, bool]],
-    arm: str,
-    base: str,
-) -> OverallDifference:
-    finished = [task.comparison for task in tasks if task.comparison.runs]
-    scored = [c for c in finished if c.values(arm, c.metrics[0])]
-    scores = [[*c.values(arm, c.metrics[0]).values()] for c in scored]
-    one_scale = len({display_scale(c.metrics[0]) for c in scored}) == 1
-    middle = interquartile_mean(scores) if one_scale else None
+def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> OverallDifference:
+    scored = [task.comparison for task in tasks if task.comparison.scores(arm)]
+    scores = [[*comparison.scores(arm).values()] for comparison in scored]
+    middle = interquartile_mean(scores) if _share_scale(scored) else None
     shared = [
-        (number, task.comparison, row.paired)
-        for number, task in enumerate(tasks)
-        for row in task.differences
-        if row.paired.arm == arm
+        (task.comparison, row) for task in tasks for row in task.differences if row.arm == arm
     ]
     if not shared:
-        return OverallDifference(arm, len(scores), 0, 0, None, None, None, middle, None)
-    by_task = [score_differences(comparison, pair) for _, comparison, pair in shared]
-    spread = [variances[number, arm] for number, _, _ in shared]
+        return OverallDifference(arm, len(scores), interquartile_mean=middle)
+    by_task = [[*row.differences.values()] for _, row in shared]
     difference = mean_over_tasks(
-        by_task, [variance for variance, _ in spread], all(examples for _, examples in spread)
+        by_task,
+        [row.variance for _, row in shared],
+        all(row.interval.examples for _, row in shared),
     )
-    p_value = sign_flip_p([difference for task in by_task for difference in task])
     return OverallDifference(
         arm,
         len(shared),
-        sum(map(len, by_task)),
-        min(map(len, by_task)),
-        difference if len({display_scale(pair.metric) for _, _, pair in shared}) == 1 else None,
-        p_value,
-        p_value,
-        middle,
-        probability_of_improvement(
-            [[*comparison.values(arm, pair.metric).values()] for _, comparison, pair in shared],
-            [[*comparison.values(base, pair.metric).values()] for _, comparison, pair in shared],
+        pairs=sum(map(len, by_task)),
+        seeds=min(map(len, by_task)),
+        difference=difference if _share_scale([comparison for comparison, _ in shared]) else None,
+        p_value=sign_flip_p([value for values in by_task for value in values]),
+        interquartile_mean=middle,
+        improvement=probability_of_improvement(
+            [[*comparison.scores(arm).values()] for comparison, _ in shared],
+            [[*comparison.scores(base).values()] for comparison, _ in shared],
         ),
-        _summary_by_seed(
-            [
-                dict(zip(pair.seeds, differences, strict=True))
-                for (*_, pair), differences in zip(shared, by_task, strict=True)
-            ]
-        ),
+        by_seed=_summary_by_seed([row.differences for _, row in shared]),
     )
 
 
-def _adjust_overall(overall: Sequence[OverallDifference]) -> list[OverallDifference]:
+def _share_scale(comparisons: Sequence[Comparison]) -> bool:
+    return len({display_scale(comparison.metrics[0]) for comparison in comparisons}) == 1
+
+
+def _adjust_overall(overall: Sequence[OverallDifference]) -> tuple[OverallDifference, ...]:
     """The same differences with Holm's correction for the number of tested arms."""
     tested = {row.arm: row.p_value for row in overall if row.p_value is not None}
     adjusted = dict(zip(tested, holm([*tested.values()]), strict=True))
-    return [
+    return tuple(
         replace(
             row,
             p_adjusted=adjusted.get(row.arm),
@@ -290,7 +247,7 @@ def _adjust_overall(overall: Sequence[OverallDifference]) -> list[OverallDiffere
             seeds_needed=seeds_needed(row.by_seed, len(tested)) if row.by_seed else None,
         )
         for row in overall
-    ]
+    )
 
 
 def _summary_by_seed(tasks: Sequence[Mapping[int, float]]) -> Summary | None:

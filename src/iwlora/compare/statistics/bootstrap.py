@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,65 +16,35 @@ from scipy.special import stdtrit
 Array = npt.NDArray[np.float64]
 REPLICATES = 2000
 _MAX_ELEMENTS = 20_000_000
-"""Of the weights (examples × replicates) that are in memory at once."""
+"""Of the weights (examples × replicates) and of the confusion tables in memory at once."""
 
 
-@dataclass(frozen=True)
-class PairedPredictions:
-    """What two arms predicted for the same examples with the same seeds.
-
-    ``labels`` (n,) and ``arm``, ``baseline`` (seeds, n) are class ids below ``classes``;
-    ``positive`` is the class that F1 counts.
-    """
-
-    metric: str
-    labels: npt.NDArray[np.int64]
-    arm: npt.NDArray[np.int64]
-    baseline: npt.NDArray[np.int64]
-    classes: int
-    positive: int = 1
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean difference with its 95% interval; ``examples``: whether examples were resampled."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    examples: bool
+def _ratio(above: Array, below: Array) -> Array:
+    """``above / below``, and 0 where ``below`` is 0."""
+    ratio: Array = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return ratio
 
 
 def _accuracy(table: Array, positive: int) -> Array:
-    accuracy: Array = np.einsum("...ii->...", table) / table.sum((-2, -1))
-    return accuracy
+    return _ratio(np.einsum("...ii->...", table), table.sum((-2, -1)))
 
 
 def _f1(table: Array, positive: int) -> Array:
-    true_positives = table[..., positive, positive]
     counted = table[..., :, positive].sum(-1) + table[..., positive, :].sum(-1)
-    f1: Array = np.divide(
-        2 * true_positives, counted, out=np.zeros_like(true_positives), where=counted > 0
-    )
-    return f1
+    return _ratio(2 * table[..., positive, positive], counted)
 
 
 def _macro_f1(table: Array, positive: int) -> Array:
     by_class = np.stack([_f1(table, label) for label in range(table.shape[-1])], -1)
     occurs = table.sum(-1) + table.sum(-2) > 0
-    mean: Array = (by_class * occurs).sum(-1) / occurs.sum(-1)
-    return mean
+    return _ratio((by_class * occurs).sum(-1), occurs.sum(-1))
 
 
 def _matthews(table: Array, positive: int) -> Array:
     labels, predictions, n = table.sum(-1), table.sum(-2), table.sum((-2, -1))
-    correct = np.einsum("...ii->...", table)
-    covariance = correct * n - (labels * predictions).sum(-1)
-    scale = np.sqrt((n**2 - (labels**2).sum(-1)) * (n**2 - (predictions**2).sum(-1)))
-    correlation: Array = np.divide(
-        covariance, scale, out=np.zeros_like(covariance), where=scale > 0
-    )
-    return correlation
+    covariance = np.einsum("...ii->...", table) * n - (labels * predictions).sum(-1)
+    squares = (n**2 - (labels**2).sum(-1)) * (n**2 - (predictions**2).sum(-1))
+    return _ratio(covariance, np.sqrt(squares))
 
 
 METRICS: Mapping[str, Callable[[Array, int], Array]] = {
@@ -84,34 +56,36 @@ METRICS: Mapping[str, Callable[[Array, int], Array]] = {
 """Metrics of a confusion table (..., label, prediction), whose counts may be weighted."""
 
 
-def weighted_scores(
-    metric: str,
-    labels: npt.NDArray[np.int64],
-    predictions: npt.NDArray[np.int64],
-    classes: int,
-    positive: int,
-    weights: Array,
-) -> Array:
-    """The metric of each seed's predictions under each replicate's weights of the examples.
+@dataclass(frozen=True)
+class PairedPredictions:
+    """What an arm and the baseline predicted for the same examples with the same seeds.
 
-    Args:
-        metric: A name in ``METRICS``.
-        labels: (n,) class ids.
-        predictions: (seeds, n) class ids.
-        classes: The number of classes.
-        positive: The class that F1 counts.
-        weights: (n, replicates).
-
-    Returns:
-        (seeds, replicates).
+    ``labels`` (n,) and ``predictions`` (2, seeds, n), those of the arm first, are class ids below
+    ``classes``; ``positive`` is the class that F1 counts.
     """
-    table = np.zeros((len(predictions), weights.shape[1], classes, classes))
-    for label in range(classes):
-        rows = np.flatnonzero(labels == label)
-        for prediction in range(classes):
-            matches = (predictions[:, rows] == prediction).astype(float)
-            table[:, :, label, prediction] = matches @ weights[rows]
-    return METRICS[metric](table, positive)
+
+    metric: str
+    labels: npt.NDArray[np.int64]
+    predictions: npt.NDArray[np.int64]
+    classes: int
+    positive: int = 1
+
+    def scores(self, weights: Array) -> Array:
+        """The metric under each replicate's weights of the examples.
+
+        Args:
+            weights: (n, replicates).
+
+        Returns:
+            (2, seeds, replicates), the arm first.
+        """
+        shape = (*self.predictions.shape[:2], weights.shape[1], self.classes, self.classes)
+        table = np.zeros(shape)
+        for label, prediction in product(range(self.classes), repeat=2):
+            rows = np.flatnonzero(self.labels == label)
+            matches = (self.predictions[..., rows] == prediction).astype(float)
+            table[..., label, prediction] = matches @ weights[rows]
+        return METRICS[self.metric](table, self.positive)
 
 
 def bootstrap_differences(
@@ -125,31 +99,40 @@ def bootstrap_differences(
         A. B. Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 1 (2007).
     """
     random = np.random.default_rng(seed)
-    n, count = len(paired.labels), len(paired.arm)
+    n, count = len(paired.labels), paired.predictions.shape[1]
+    most = max(1, _MAX_ELEMENTS // max(n, 2 * count * paired.classes**2))
     chunks = []
-    for size in _chunk_sizes(replicates, n):
+    for start in range(0, replicates, most):
+        size = min(most, replicates - start)
         drawn = random.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).T.astype(float)
         seeds = random.multinomial(count, [1 / count] * count, size).T  # (seeds, size)
-        arm, base = (
-            weighted_scores(
-                paired.metric, paired.labels, rows, paired.classes, paired.positive, weights
-            )
-            for rows in (paired.arm, paired.baseline)
-        )
-        chunks.append(((arm - base) * seeds).sum(0) / count)
+        arm, baseline = paired.scores(weights)
+        chunks.append(((arm - baseline) * seeds).sum(0) / count)
     return np.concatenate(chunks)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean difference with its 95% interval; ``examples``: whether examples were resampled."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    examples: bool
 
 
 def variance_of_mean(
     differences: Sequence[float], paired: PairedPredictions | None = None, seed: int = 0
 ) -> float:
-    """The variance of the mean of one task's ``differences`` by seed (two or more).
+    """The variance of the mean of one task's ``differences`` by seed; 0 for a single one.
 
     With predictions it is the variance of the bootstrap over seeds and examples, times S / (S - 1)
     for S seeds; without them it is s² / S.
     """
     count = len(differences)
+    if count < 2:
+        return 0.0
     if paired is None:
         return float(np.var(differences, ddof=1)) / count
     return float(bootstrap_differences(paired, seed=seed).var(ddof=1)) * count / (count - 1)
@@ -172,7 +155,7 @@ def mean_over_tasks(
         An interval without bounds if a task has a single seed.
     """
     tasks = len(differences)
-    mean = math.fsum(math.fsum(d) / len(d) for d in differences) / tasks
+    mean = fmean(map(fmean, differences))
     if min(map(len, differences)) < 2:
         return Interval(mean, None, None, examples)
     total = math.fsum(variances)
@@ -212,7 +195,7 @@ def interquartile_mean(values: Sequence[Sequence[float]]) -> Aggregate:
     def statistic(samples: Sequence[Array]) -> Any:
         return trim_mean(np.concatenate(samples, -1), 0.25, axis=-1)
 
-    return _stratified([np.asarray(v, dtype=float) for v in values], statistic)
+    return _stratified(values, statistic)
 
 
 def probability_of_improvement(
@@ -238,10 +221,13 @@ def probability_of_improvement(
             by_task.append(wins + 0.5 * (x[..., :, None] == y[..., None, :]).mean((-2, -1)))
         return np.mean(by_task, 0)
 
-    return _stratified([np.asarray(v, dtype=float) for v in (*arm, *baseline)], statistic)
+    return _stratified([*arm, *baseline], statistic)
 
 
-def _stratified(groups: Sequence[Array], statistic: Callable[[Sequence[Array]], Any]) -> Aggregate:
+def _stratified(
+    scores: Sequence[Sequence[float]], statistic: Callable[[Sequence[Array]], Any]
+) -> Aggregate:
+    groups = [np.asarray(by_seed, dtype=float) for by_seed in scores]
     value = float(statistic(groups))
     if min(map(len, groups)) < 2:
         return Aggregate(value, None, None)
@@ -249,8 +235,3 @@ def _stratified(groups: Sequence[Array], statistic: Callable[[Sequence[Array]], 
     drawn = [random.choice(group, (REPLICATES, len(group))) for group in groups]
     low, high = np.quantile(statistic(drawn), [0.025, 0.975])
     return Aggregate(value, float(low), float(high))
-
-
-def _chunk_sizes(total: int, width: int) -> list[int]:
-    largest = max(1, _MAX_ELEMENTS // max(1, width))
-    return [min(largest, total - start) for start in range(0, total, largest)]

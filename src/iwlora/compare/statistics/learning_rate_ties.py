@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from iwlora.compare.statistics.analysis import paired_predictions, score_differences
+from iwlora.compare.statistics.analysis import paired_predictions
 from iwlora.compare.statistics.bootstrap import bootstrap_differences, variance_of_mean
 from iwlora.compare.statistics.paired_tests import paired_difference
 from iwlora.results.comparison import Comparison
@@ -34,21 +34,18 @@ def tied_learning_rates(comparison: Comparison, label: str) -> list[float]:
         return []
     chosen = f"{choice.lr:g}"
     trials = _trials(comparison, label, choice, choice.metric)
-    scores = {rate: trials.values(rate, choice.metric) for rate in trials.arms}
     ties = []
-    for rate in trials.arms:
-        if rate == chosen or chosen not in scores:
-            continue
-        pair = paired_difference(choice.metric, chosen, scores[chosen], rate, scores[rate])
+    for rate in [rate for rate in trials.arms if rate != chosen]:
+        pair = paired_difference(
+            choice.metric, chosen, trials.scores(chosen), rate, trials.scores(rate)
+        )
         predictions = pair and paired_predictions(trials, pair)
         if not pair or not predictions:
             continue
-        differences = score_differences(trials, pair)
-        variance = (
-            variance_of_mean(differences, predictions)
-            if len(differences) > 1
-            else float(bootstrap_differences(predictions, REPLICATES).var(ddof=1))
-        )
+        if pair.summary.n > 1:
+            variance = variance_of_mean([*pair.differences.values()], predictions)
+        else:
+            variance = float(bootstrap_differences(predictions, REPLICATES).var(ddof=1))
         if pair.summary.mean <= math.sqrt(variance):
             ties.append(float(rate))
     return ties

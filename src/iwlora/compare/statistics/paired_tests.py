@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
 from scipy.special import nctdtr, stdtrit
@@ -47,7 +52,7 @@ def summarise(values: Sequence[float]) -> Summary:
     n = len(values)
     if n == 0:
         raise ValueError("nothing to summarise: no values")
-    mean = math.fsum(values) / n
+    mean = fmean(values)
     if n == 1:
         return Summary(1, mean, None, None, None)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
@@ -123,10 +128,7 @@ def min_seeds(family: int) -> int:
     >>> min_seeds(1), min_seeds(4), min_seeds(20)
     (6, 8, 10)
     """
-    n = MIN_SEEDS
-    while family * 2 / 2**n >= SIGNIFICANCE:
-        n += 1
-    return n
+    return next(n for n in count(MIN_SEEDS) if family * 2 / 2**n < SIGNIFICANCE)
 
 
 def power(n: int, mean: float, sd: float, family: int = 1) -> float:
@@ -159,35 +161,54 @@ def seeds_needed(summary: Summary, family: int = 1) -> int | None:
     """
     if summary.sd is None or summary.mean == 0:
         return None
-    low = high = min_seeds(family)
-    while power(high, summary.mean, summary.sd, family) < POWER:
-        low, high = high, 2 * high
-        if low > MAX_SEEDS:
-            return None
-    while low < high:
-        middle = (low + high) // 2
-        if power(middle, summary.mean, summary.sd, family) < POWER:
-            low = middle + 1
-        else:
-            high = middle
-    return high if high <= MAX_SEEDS else None
+    candidates = range(min_seeds(family), MAX_SEEDS + 1)
+    power_with = partial(power, mean=summary.mean, sd=summary.sd, family=family)
+    index = bisect_left(candidates, POWER, key=power_with)
+    return candidates[index] if index < len(candidates) else None
 
 
 @dataclass(frozen=True)
 class PairedDifference:
     """``arm`` minus ``baseline`` in one metric, paired by the seeds that both have.
 
-    ``p_adjusted`` is the p-value after Holm's correction for ``family`` comparisons.
+    ``differences`` are {seed: difference}; ``p_adjusted`` is the p-value after Holm's correction
+    for ``family`` comparisons.
     """
 
     arm: str
     baseline: str
     metric: str
-    seeds: tuple[int, ...]
+    differences: Mapping[int, float]
     summary: Summary
     p_value: float
     p_adjusted: float
     family: int = 1
+
+    @property
+    def outcome(self) -> str:
+        """ "open" with too few seeds to decide, else "higher", "lower" or "no difference found".
+
+        >>> paired_difference("f1", "b", {0: 0.9}, "a", {0: 0.5}).outcome
+        'open'
+        """
+        return describe_outcome(self.summary.n, self.summary.mean, self.p_adjusted, self.family)
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """See :func:`seeds_needed`."""
+        return seeds_needed(self.summary, self.family)
+
+
+Difference = TypeVar("Difference", bound=PairedDifference)
+
+
+def describe_outcome(n: int, mean: float, p_adjusted: float, family: int) -> str:
+    """The outcome of one of ``family`` tests of ``n`` pairs, see ``PairedDifference.outcome``."""
+    if n < min_seeds(family):
+        return "open"
+    if p_adjusted >= SIGNIFICANCE:
+        return "no difference found"
+    return "higher" if mean > 0 else "lower"
 
 
 def default_baseline(arms: Sequence[str]) -> str:
@@ -220,36 +241,25 @@ def paired_difference(
 
     Example:
         >>> pair = paired_difference("f1", "b", {0: 0.75, 1: 0.5}, "a", {0: 0.5, 2: 0.1})
-        >>> pair.seeds, pair.summary.mean, pair.p_value
-        ((0,), 0.25, 1.0)
+        >>> pair.differences, pair.p_value
+        ({0: 0.25}, 1.0)
     """
-    seeds = tuple(seed for seed in scores if seed in baseline_scores)
-    if not seeds:
+    differences = {
+        seed: score - baseline_scores[seed]
+        for seed, score in scores.items()
+        if seed in baseline_scores
+    }
+    if not differences:
         return None
-    differences = [scores[seed] - baseline_scores[seed] for seed in seeds]
-    p_value = sign_flip_p(differences)
-    return PairedDifference(
-        arm, baseline, metric, seeds, summarise(differences), p_value, p_adjusted=p_value
-    )
+    values = [*differences.values()]
+    p_value = sign_flip_p(values)
+    return PairedDifference(arm, baseline, metric, differences, summarise(values), p_value, p_value)
 
 
-def adjust(pairs: Sequence[PairedDifference]) -> list[PairedDifference]:
+def adjust(pairs: Sequence[Difference]) -> list[Difference]:
     """The same comparisons with Holm's correction for their number (arms × tasks)."""
     adjusted = holm([pair.p_value for pair in pairs])
     return [
         replace(pair, p_adjusted=p, family=len(pairs))
         for pair, p in zip(pairs, adjusted, strict=True)
     ]
-
-
-def outcome(pair: PairedDifference) -> str:
-    """ "open" with too few seeds for a verdict, else "higher", "lower" or "no difference found".
-
-    >>> outcome(paired_difference("f1", "b", {0: 0.9}, "a", {0: 0.5}))
-    'open'
-    """
-    if pair.summary.n < min_seeds(pair.family):
-        return "open"
-    if pair.p_adjusted >= SIGNIFICANCE:
-        return "no difference found"
-    return "higher" if pair.summary.mean > 0 else "lower"

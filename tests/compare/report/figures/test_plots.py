@@ -11,12 +11,15 @@ import pytest
 
 from iwlora.compare.report.figures.plots import (
     pareto_front,
+    plot_forest,
     plot_learning_curves,
     plot_scores,
     plot_scores_by_cost,
     read_curves,
     scores_by_cost,
 )
+from iwlora.compare.report.figures.report_figures import report_figures
+from iwlora.compare.statistics.analysis import analyse
 from iwlora.results.loading import load
 
 pytestmark = pytest.mark.quick
@@ -35,9 +38,46 @@ def test_each_seed_and_the_mean_are_in_the_metric_figure(folder: Path) -> None:
     assert len({line.get_marker() for line in axes.lines[1::2]}) == 4
 
 
+def test_a_mark_is_the_mean_difference_and_a_bar_its_interval(folder: Path) -> None:
+    comparison = load(folder)
+    differences = analyse([comparison]).tasks[0].differences
+    metric, baseline = comparison.metrics[0], differences[0].baseline
+    axes = plot_forest(differences).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        arm.arm for arm in differences
+    ]
+    base = comparison.values(baseline, metric)
+    for row, arm in enumerate(differences):
+        scores = comparison.values(arm.arm, metric)
+        expected = [100 * (scores[seed] - base[seed]) for seed in scores if seed in base]
+        mean = sum(expected) / len(expected)
+        lines = [line for line in axes.lines if list(line.get_ydata()) in ([row], [row, row])]
+        (mark,) = [line for line in lines if len(line.get_xdata()) == 1]
+        assert mark.get_xdata()[0] == pytest.approx(mean)
+        low, high = arm.summary.low, arm.summary.high
+        assert low is not None
+        assert high is not None
+        assert any(
+            list(line.get_xdata()) == pytest.approx([100 * low, 100 * high]) for line in lines
+        )
+    (zero,) = [line for line in axes.lines if list(line.get_xdata()) == [0.0, 0.0]]
+    assert zero.get_linestyle() == "-"
+
+
+def test_a_report_has_it_if_there_is_an_interval(folder: Path) -> None:
+    def stems(path: Path) -> list[str]:
+        (task,) = analyse([load(path)]).tasks
+        return [figure.stem for figure in report_figures(task, {})]
+
+    assert "differences" in stems(folder)
+    for seed in (1, 2):
+        (folder / "lora" / f"seed-{seed}" / "result.json").unlink()
+    assert "differences" not in stems(folder), "one shared seed has no interval"
+
+
 def test_learning_curves_hold_the_mean_over_seeds(folder: Path) -> None:
     comparison = load(folder)
-    figure = plot_learning_curves(comparison, *read_curves(comparison))
+    figure = plot_learning_curves(comparison, read_curves(comparison))
     loss, accuracy = figure.axes
     assert len(loss.lines) == len(accuracy.lines) == 4 * (3 + 1)
     bold = next(line for line in accuracy.lines if line.get_label() == "lora")
@@ -52,7 +92,7 @@ def test_a_repeated_step_counts_once_and_long_logs_are_thinned(folder: Path) -> 
     lines += [{"step": step, "loss": 1.0} for step in range(1, 3001)]
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     comparison = load(run)
-    figure = plot_learning_curves(comparison, *read_curves(comparison))
+    figure = plot_learning_curves(comparison, read_curves(comparison))
     (axes,) = figure.axes  # nothing was evaluated: no second panel, and no room for one
     figure.draw_without_rendering()
     assert axes.get_position().height > 0.6
@@ -64,7 +104,7 @@ def test_a_repeated_step_counts_once_and_long_logs_are_thinned(folder: Path) -> 
 def test_without_logs_there_are_no_curves(folder: Path) -> None:
     run = folder / "lora" / "seed-0"
     (run / "metrics.jsonl").unlink()
-    assert read_curves(load(run)) == ({}, {})
+    assert read_curves(load(run)) == {}
 
 
 def test_the_pareto_front_joins_the_points_that_none_beats() -> None:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iwlora.compare.report.figures.style import INK, escape_dollars, new_axes, new_figure
+from iwlora.compare.report.text_columns import TERMINAL_WIDTH, align
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.text_tables import top_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_TERMINAL_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -71,40 +70,23 @@ def text_heatmap(sensitivity: Sensitivity) -> str:
     cells = importance_cells(sensitivity)
     blocks, types = _axes_of(cells)
     largest = max(cells.values()) or 1.0
-    heads = {name: name if len(name) <= 24 else f"…{name[-23:]}" for name in types}
-    widths = {name: max(len(heads[name]), 8) for name in types}
+    columns = [["block", *(f"{block:>5}" for block in blocks)]]
+    for name in types:
+        shares = [cells.get((block, name)) for block in blocks]
+        head = name if len(name) <= 24 else f"…{name[-23:]}"
+        columns.append([head, *(_shaded(share, largest) for share in shares)])
+    names = ", ".join(f"{name} {p:.1f}" for name, p in most_important(sensitivity, 2))
     lines = [
         f"Importance: share of the total sensitivity in %, {sensitivity.estimator} estimate "
-        f"over {sensitivity.batches} batches"
-    ]
-    bands: list[list[str]] = [[]]
-    width = 5
-    for name in types:
-        column = 2 + widths[name]
-        if bands[-1] and width + column > _TERMINAL_WIDTH:
-            bands.append([])
-            width = 5
-        bands[-1].append(name)
-        width += column
-    for band in bands:
-        lines += ["", "block" + "".join(f"  {heads[name]:<8}" for name in band)]
-        for block in blocks:
-            row = f"{block:>5}"
-            for name in band:
-                share = cells.get((block, name))
-                cell = "" if share is None else f"{_shade(share / largest) * 3}{share:5.1f}"
-                row += f"  {cell:<{widths[name]}}"
-            lines.append(row.rstrip())
-    equal = 100 / len(sensitivity.sites)
-    largest_names = ", ".join(f"{name} {p:.1f}" for name, p in most_important(sensitivity, 2))
-    lines += [
+        f"over {sensitivity.batches} batches",
         "",
-        f"░ small to █ large; equal shares would be {equal:.1f} each",
-        f"largest: {largest_names}",
+        *align(columns),
+        "",
+        f"░ small to █ large; equal shares would be {100 / len(sensitivity.sites):.1f} each",
+        f"largest: {names}",
     ]
     return "\n".join(
-        line if len(line) <= _TERMINAL_WIDTH else f"{line[: _TERMINAL_WIDTH - 1]}…"
-        for line in lines
+        line if len(line) <= TERMINAL_WIDTH else f"{line[: TERMINAL_WIDTH - 1]}…" for line in lines
     )
 
 
@@ -124,9 +106,8 @@ def plot_heatmaps(heatmaps: Sequence[Heatmap], shared_scale: bool = False) -> Fi
         heatmaps: What to draw.
         shared_scale: Whether all heatmaps have the same scale of colours.
     """
-    blocks = [_axes_of(heatmap.cells)[0] for heatmap in heatmaps]
     columns = len({name for heatmap in heatmaps for _, name in heatmap.cells})
-    heights = [1.2 + 0.34 * len(rows) for rows in blocks]
+    heights = [1.2 + 0.34 * len(_axes_of(heatmap.cells)[0]) for heatmap in heatmaps]
     figure = new_figure(1.2 + 1.0 * max(columns, 4), 0.5 + sum(heights))
     maxima = [max(heatmap.cells.values()) for heatmap in heatmaps]
     panels = figure.add_gridspec(len(heatmaps), 1, height_ratios=heights)
@@ -177,5 +158,8 @@ def _axes_of(cells: Mapping[tuple[int, str], float]) -> tuple[list[int], list[st
     return sorted({block for block, _ in cells}), list(dict.fromkeys(name for _, name in cells))
 
 
-def _shade(part: float) -> str:
-    return "░▒▓█"[min(int(4 * part), 3)]
+def _shaded(share: float | None, largest: float) -> str:
+    """A share in % after a bar whose shade grows with it; "" without a share."""
+    if share is None:
+        return ""
+    return f"{'░▒▓█'[min(int(4 * share / largest), 3)] * 3}{share:5.1f}"

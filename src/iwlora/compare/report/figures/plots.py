@@ -1,10 +1,10 @@
-"""Plots of scores, costs and learning curves."""
+"""Plots of scores, differences, costs and learning curves."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from iwlora.compare.report.figures.style import (
     new_axes,
     new_figure,
 )
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.analysis import TaskDifference
+from iwlora.compare.statistics.bootstrap import Interval
+from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import Run, RunResult
 
@@ -31,71 +33,77 @@ Curves = Mapping[str, Sequence[Mapping[int, float]]]
 """{label: the curve {step: value} of each seed}."""
 
 
-def metric_label(metric: str) -> str:
-    """The label of an axis that shows a metric."""
-    return escape_dollars(f"{metric} (× 100)" if display_scale(metric) > 1 else metric)
-
-
 def plot_scores(comparison: Comparison) -> Figure:
     """The primary metric by arm: a point per seed, the mean and its 95% t interval.
 
     The axis covers the points, so the very wide interval of two seeds may be cut off.
     """
     metric = comparison.metrics[0]
-    labels = [label for label in comparison.arms if comparison.of(label)]
-    scores = {label: _scaled_scores(comparison, label) for label in labels}
-    points = [score for values in scores.values() for score in values]
-    figure = new_figure(7.0, 1.2 + 0.55 * len(labels))
-    axes = new_axes(figure)
+    scores = {label: _scaled_scores(comparison, label) for label in comparison.arms}
+    scores = {label: values for label, values in scores.items() if values}
+    figure, axes = _figure_of_rows(list(scores), _metric_label(metric))
     for row, (label, values) in enumerate(scores.items()):
         colour, marker = _style(comparison, label)
         axes.scatter(values, [row + 0.16] * len(values), s=16, color=colour, alpha=0.55, lw=0)
         summary = summarise(values)
-        if summary.low is not None and summary.high is not None:
-            axes.plot([summary.low, summary.high], [row - 0.12] * 2, color=colour, linewidth=2)
+        _plot_interval(axes, summary, row - 0.12, color=colour, linewidth=2)
         axes.plot(summary.mean, row - 0.12, marker=marker, color=colour, markersize=8)
-    axes.set_yticks(range(len(labels)), [escape_dollars(label) for label in labels])
-    axes.set_ylim(len(labels) - 0.5, -0.5)
+    points = [score for values in scores.values() for score in values]
     margin = 0.5 * (max(points) - min(points)) or 0.01 * display_scale(metric)
     axes.set_xlim(min(points) - margin, max(points) + margin)
-    axes.set_xlabel(metric_label(metric), color=INK)
     return figure
 
 
-def read_curves(comparison: Comparison) -> tuple[Curves, Curves]:
-    """The training loss and the primary metric on validation data, from the logs of the runs."""
-    metric = comparison.metrics[0]
-    loss, validation = (
-        {
-            label: curves
-            for label in comparison.arms
-            if (curves := [c for run in comparison.of(label) if (c := _curve(run, logged))])
-        }
-        for logged in (None, metric)
+def plot_forest(differences: Sequence[TaskDifference]) -> Figure:
+    """Draw the mean paired difference of each arm from the baseline and its two 95% intervals.
+
+    The thick bar is the t interval over seeds, the thin bar the interval over seeds and examples.
+    A bar that crosses the vertical line at zero is compatible with no difference.
+
+    Args:
+        differences: The arms of one task, as ``analyse`` returns them.
+
+    Returns:
+        The figure: one row per arm, in the units of the tables (points, or the metric itself).
+    """
+    metric, baseline = differences[0].metric, differences[0].baseline
+    scale = display_scale(metric)
+    figure, axes = _figure_of_rows(
+        [arm.arm for arm in differences], _metric_label(metric, f", minus {baseline}")
     )
-    return loss, validation
+    axes.axvline(0.0, color=INK, linewidth=1.0)
+    for row, arm in enumerate(differences):
+        for interval, width in ((arm.interval, 1.2), (arm.summary, 4.0)):
+            _plot_interval(axes, interval, row, scale, color=COLOURS[0], linewidth=width)
+        axes.plot(scale * arm.summary.mean, row, marker="o", color=COLOURS[1], markersize=8)
+    return figure
 
 
-def plot_learning_curves(comparison: Comparison, loss: Curves, validation: Curves) -> Figure:
-    """Training loss and validation metric by step: a thin line per seed, a bold one their mean."""
+def read_curves(comparison: Comparison) -> dict[str, Curves]:
+    """{title: curves} of the training loss and the primary metric on validation data, if logged."""
     metric = comparison.metrics[0]
-    panels = [
-        (title, curves, scale)
-        for title, curves, scale in (
-            ("training loss", loss, 1.0),
-            (f"validation {metric_label(metric)}", validation, display_scale(metric)),
-        )
-        if curves
-    ]
+    titles = {"training loss": None, f"validation {_metric_label(metric)}": metric}
+    panels: dict[str, Curves] = {}
+    for title, logged in titles.items():
+        by_arm = {
+            label: [curve for run in comparison.of(label) if (curve := _curve(run, logged))]
+            for label in comparison.arms
+        }
+        if any(by_arm.values()):
+            panels[title] = {label: curves for label, curves in by_arm.items() if curves}
+    return panels
+
+
+def plot_learning_curves(comparison: Comparison, panels: Mapping[str, Curves]) -> Figure:
+    """Training loss and validation metric by step: a thin line per seed, a bold one their mean."""
     figure = new_figure(7.0, 3.0 * len(panels))
-    for index, (title, curves, scale) in enumerate(panels, start=1):
+    for index, (title, curves) in enumerate(panels.items(), start=1):
         axes = new_axes(figure, len(panels), 1, index)
         axes.set_title(title, color=INK, fontsize=10, loc="left")
-        _plot_curves(axes, comparison, curves, scale)
+        _plot_curves(axes, comparison, curves)
         if index == 1:
             axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-        if index == len(panels):
-            axes.set_xlabel("step", color=INK)
+    figure.axes[-1].set_xlabel("step", color=INK)
     return figure
 
 
@@ -116,16 +124,14 @@ _COSTS: Mapping[str, Callable[[RunResult], float | None]] = {
 
 def scores_by_cost(comparison: Comparison) -> dict[str, dict[str, tuple[float, float]]]:
     """{cost: {label: (mean cost, mean score)}} for each cost that two or more arms know."""
-    metric = comparison.metrics[0]
     panels = {}
     for title, cost_of in _COSTS.items():
-        points: dict[str, tuple[float, float]] = {}
+        points = {}
         for label in comparison.arms:
-            runs = [run.result for run in comparison.of(label) if metric in run.result.metrics]
-            costs = [cost for result in runs if (cost := cost_of(result)) is not None]
-            if costs:
-                scores = _scaled_scores(comparison, label)
-                points[label] = math.fsum(costs) / len(costs), math.fsum(scores) / len(scores)
+            costs = [c for run in comparison.of(label) if (c := cost_of(run.result)) is not None]
+            scores = _scaled_scores(comparison, label)
+            if costs and scores:
+                points[label] = fmean(costs), fmean(scores)
         if len(points) > 1:
             panels[title] = points
     return panels
@@ -135,7 +141,6 @@ def plot_scores_by_cost(
     comparison: Comparison, panels: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> Figure:
     """The primary metric against each cost: mean and 95% interval of each arm, Pareto front."""
-    metric = comparison.metrics[0]
     figure = new_figure(7.0, 0.6 + 2.5 * len(panels))
     for index, (title, points) in enumerate(panels.items(), start=1):
         axes = new_axes(figure, len(panels), 1, index)
@@ -154,7 +159,7 @@ def plot_scores_by_cost(
         if min(costs) > 0 and max(costs) > 20 * min(costs):
             axes.set_xscale("log")
         axes.set_xlabel(title, color=INK, fontsize=9)
-        axes.set_ylabel(metric_label(metric), color=INK, fontsize=9)
+        axes.set_ylabel(_metric_label(comparison.metrics[0]), color=INK, fontsize=9)
         if index == 1:
             axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
     return figure
@@ -174,14 +179,37 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return sorted(front, key=lambda name: points[name])
 
 
+def _metric_label(metric: str, suffix: str = "") -> str:
+    times = " (× 100)" if display_scale(metric) > 1 else ""
+    return escape_dollars(f"{metric}{times}{suffix}")
+
+
 def _style(comparison: Comparison, label: str) -> tuple[str, str]:
     index = comparison.arms.index(label)
     return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
 
 
 def _scaled_scores(comparison: Comparison, label: str) -> list[float]:
-    metric = comparison.metrics[0]
-    return [display_scale(metric) * v for v in comparison.values(label, metric).values()]
+    scale = display_scale(comparison.metrics[0])
+    return [scale * score for score in comparison.scores(label).values()]
+
+
+def _figure_of_rows(labels: Sequence[str], x_label: str) -> tuple[Figure, Axes]:
+    """An empty figure with a row for each arm."""
+    figure = new_figure(7.0, 1.2 + 0.55 * len(labels))
+    axes = new_axes(figure)
+    axes.set_yticks(range(len(labels)), [escape_dollars(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel(x_label, color=INK)
+    return figure, axes
+
+
+def _plot_interval(
+    axes: Axes, interval: Summary | Interval, row: float, scale: float = 1.0, **style: Any
+) -> None:
+    if interval.low is not None and interval.high is not None:
+        ends = [scale * interval.low, scale * interval.high]
+        axes.plot(ends, [row] * 2, solid_capstyle="butt", **style)
 
 
 def _curve(run: Run, metric: str | None) -> dict[int, float]:
@@ -189,35 +217,32 @@ def _curve(run: Run, metric: str | None) -> dict[int, float]:
 
     A resumed run logs some steps again: the later line counts.
     """
+    scale = display_scale(metric) if metric else 1.0
     curve: dict[int, float] = {}
     for line in run.history():
         evaluated = bool(line.get("evaluation"))
         matches = evaluated and line.get("split") == "validation" if metric else not evaluated
         value = line.get(metric or "loss")
         if matches and isinstance(value, int | float) and isinstance(line.get("step"), int):
-            curve[line["step"]] = float(value)
+            curve[line["step"]] = scale * value
     return dict(sorted(curve.items()))
 
 
-def _plot_curves(axes: Axes, comparison: Comparison, curves: Curves, scale: float) -> None:
+def _plot_curves(axes: Axes, comparison: Comparison, curves: Curves) -> None:
     for label, by_seed in curves.items():
         colour, marker = _style(comparison, label)
         for curve in by_seed if len(by_seed) > 1 else ():
-            steps, values = _thin(list(curve), [scale * value for value in curve.values()])
-            axes.plot(steps, values, color=colour, alpha=0.35, linewidth=0.8)
-        shared = sorted(set.intersection(*(set(curve) for curve in by_seed)))
-        mean = [scale * math.fsum(c[step] for c in by_seed) / len(by_seed) for step in shared]
-        steps, values = _thin(shared, mean)
+            axes.plot(*_thin(curve), color=colour, alpha=0.35, linewidth=0.8)
+        shared = sorted(set.intersection(*map(set, by_seed)))
+        steps, values = _thin({step: fmean(curve[step] for curve in by_seed) for step in shared})
         axes.plot(
             steps, values, color=colour, linewidth=1.8, label=escape_dollars(label),
             marker=marker, markersize=5, markevery=max(1, len(steps) // 10),
         )  # fmt: skip
 
 
-def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """At most 200 points: means over equal stretches of the log."""
-    parts = min(len(steps), _MAX_POINTS)
-    return (
-        [float(np.mean(part)) for part in np.array_split(steps, parts)] if parts else [],
-        [float(np.mean(part)) for part in np.array_split(values, parts)] if parts else [],
-    )
+def _thin(curve: Mapping[int, float]) -> tuple[list[float], list[float]]:
+    """The steps and values of at most 200 points: means over equal stretches of the curve."""
+    parts = min(len(curve), _MAX_POINTS)
+    points = [part.mean(0) for part in np.array_split([*curve.items()], parts)] if parts else []
+    return [float(step) for step, _ in points], [float(value) for _, value in points]

@@ -8,15 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iwlora.compare.number_format import format_difference, format_duration
-from iwlora.compare.report.figures.forest import plot_forest
 from iwlora.compare.report.figures.heatmaps import (
     Heatmap,
     importance_heatmap,
     importance_shares,
     most_important,
     plot_heatmaps,
+    plot_importance,
 )
 from iwlora.compare.report.figures.plots import (
+    plot_forest,
     plot_learning_curves,
     plot_scores,
     plot_scores_by_cost,
@@ -74,12 +75,11 @@ def _scores(comparison: Comparison) -> Iterator[ReportFigure]:
 
 
 def _differences(differences: Sequence[TaskDifference]) -> Iterator[ReportFigure]:
-    if not any(row.paired.summary.low is not None for row in differences):
+    if all(row.summary.low is None for row in differences):
         return
-    metric, baseline = differences[0].paired.metric, differences[0].paired.baseline
+    metric, baseline = differences[0].metric, differences[0].baseline
     means = "; ".join(
-        f"{row.paired.arm} {format_difference(metric, row.paired.summary.mean)}"
-        for row in differences
+        f"{row.arm} {format_difference(metric, row.summary.mean)}" for row in differences
     )
     yield ReportFigure(
         "differences",
@@ -107,15 +107,15 @@ def _costs(comparison: Comparison) -> Iterator[ReportFigure]:
 
 
 def _learning_curves(comparison: Comparison) -> Iterator[ReportFigure]:
-    loss, validation = read_curves(comparison)
-    if not loss and not validation:
+    panels = read_curves(comparison)
+    if not panels:
         return
     yield ReportFigure(
         "curves",
         "Learning curves: a thin line for each seed, a bold line for their mean.",
         f"Training loss and validation {comparison.metrics[0]} by step; final scores: "
         f"{_score_texts(comparison)}",
-        partial(plot_learning_curves, comparison, loss, validation),
+        partial(plot_learning_curves, comparison, panels),
     )
 
 
@@ -137,7 +137,7 @@ def _importance(comparison: Comparison) -> Iterator[ReportFigure]:
             f"Importance measured by {label}, seed {seed}: {sensitivity.estimator} estimate over "
             f"{sensitivity.batches} batches in {format_duration(sensitivity.seconds)}.",
             f"Largest shares: {top}",
-            partial(plot_heatmaps, [importance_heatmap(sensitivity)]),
+            partial(plot_importance, sensitivity),
         )
 
 

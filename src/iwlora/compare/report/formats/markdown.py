@@ -23,11 +23,11 @@ def markdown(content: ReportContent) -> str:
 
 
 def _section(section: TaskSection, level: str) -> list[str]:
-    lines = _table(section.scores, level) if section.scores else []
-    lines += [f"{_escape(caveat)}\n" for caveat in section.caveats]
+    lines = []
     for table in section.tables:
-        if table is not section.scores:
-            lines += _table(table, level)
+        lines += _table(table, level)
+        if table is section.scores:
+            lines += [f"{_escape(caveat)}\n" for caveat in section.caveats]
     if section.missing:
         lines += ["Missing, and not counted:", ""]
         lines += [*(f"- {_escape(runs)}" for runs in section.missing), ""]

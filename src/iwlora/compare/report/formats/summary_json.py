@@ -10,7 +10,7 @@ from iwlora.compare.report.content import ReportContent, TaskSection
 from iwlora.compare.report.tables import COSTS
 from iwlora.compare.statistics.analysis import TaskDifference
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
-from iwlora.compare.statistics.paired_tests import outcome, seeds_needed, summarise
+from iwlora.compare.statistics.paired_tests import summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.formats import stamped
 
@@ -53,8 +53,7 @@ def _task(section: TaskSection) -> dict[str, Any]:
         },
         "remarks": section.caveats,
         "missing": [
-            {"label": label, "seed": seed, "status": status}
-            for label, seed, status in comparison.missing
+            dict(zip(("label", "seed", "status"), run, strict=True)) for run in comparison.missing
         ],
     }
 
@@ -73,10 +72,7 @@ def _arms(section: TaskSection) -> list[dict[str, Any]]:
                 "method": results[0].method if results else None,
                 "learning_rates": sorted(rates),
                 "metrics": _metrics(comparison, label),
-                **{
-                    cost.field: {str(result.seed): cost.of(result) for result in results}
-                    for cost in COSTS
-                },
+                **{cost.field: {str(r.seed): cost.of(r) for r in results} for cost in COSTS},
                 "budget_ratio": ratios.get(label),
                 "unequal_budget": is_unequal(ratios.get(label, 1.0)),
                 "updates": {
@@ -89,18 +85,21 @@ def _arms(section: TaskSection) -> list[dict[str, Any]]:
 
 
 def _metrics(comparison: Comparison, label: str) -> dict[str, Any]:
-    metrics = {}
-    for metric in comparison.metrics:
-        if values := comparison.values(label, metric):
-            by_seed = {str(seed): value for seed, value in values.items()}
-            metrics[metric] = {**asdict(summarise([*values.values()])), "by_seed": by_seed}
-    return metrics
+    by_metric = {metric: comparison.values(label, metric) for metric in comparison.metrics}
+    return {
+        metric: {**asdict(summarise([*by_seed.values()])), "by_seed": by_seed}
+        for metric, by_seed in by_metric.items()
+        if by_seed
+    }
 
 
 def _difference(row: TaskDifference) -> dict[str, Any]:
+    fields = asdict(row)
+    del fields["variance"]
     return {
-        **asdict(row.paired),
-        "outcome": outcome(row.paired),
-        "seeds_needed": seeds_needed(row.paired.summary, row.paired.family),
-        "seeds_and_examples": asdict(row.interval),
+        "seeds": list(fields.pop("differences")),
+        "seeds_and_examples": fields.pop("interval"),
+        "outcome": row.outcome,
+        "seeds_needed": row.seeds_needed,
+        **fields,
     }
