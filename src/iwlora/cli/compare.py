@@ -68,8 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise IwloraError(
             f"{', '.join(sources)}: give either recipes to train, or results to compare, not both"
         )
-    from iwlora.compare.plan.recipe import load_plan
-    from iwlora.compare.plan.run_recipes import plan_run_recipes
+    from iwlora.compare.plan.recipe import load_plan, plan_run_recipes
 
     if arguments.baseline is not None:
         overrides.append(f"baseline={json.dumps(arguments.baseline)}")

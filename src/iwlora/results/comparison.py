@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from iwlora.results.run import Count, Label, Name, Run
 from iwlora.results.search import LearningRateChoice
 
 
-def _distinct(items: list[Any]) -> list[Any]:
+def distinct(items: list[Any]) -> list[Any]:
+    """The items; ``ValueError`` if one is listed twice."""
     if len(set(items)) < len(items):
         raise ValueError("each may be listed only once")
     return items
@@ -40,8 +42,8 @@ class ComparisonRecord(Document):
 
     model: Name
     task: Name
-    methods: Annotated[list[Label], AfterValidator(_distinct), Field(min_length=1)]
-    seeds: Annotated[list[int], AfterValidator(_distinct), Field(min_length=1)]
+    methods: Annotated[list[Label], AfterValidator(distinct), Field(min_length=1)]
+    seeds: Annotated[list[int], AfterValidator(distinct), Field(min_length=1)]
     searched: bool | None = None
     baseline: str | None = None
     recipe_format: Count = VERSIONS["recipe"]
@@ -56,6 +58,29 @@ class ComparisonRecord(Document):
     def follows_former_defaults(self) -> bool:
         """Whether its runs follow the defaults of an older version."""
         return self.recipe_format < VERSIONS["recipe"]
+
+
+class Crash(Document):
+    """A record of ``failures.jsonl``: a run that crashed, with the last line that it printed."""
+
+    format_name: ClassVar[str] = "failures"
+
+    run: str
+    label: str
+    seed: int
+    trial: bool
+    exit: int
+    error: str
+    tried_again: bool
+
+    def append(self, path: Path) -> None:
+        """Add the record to a file."""
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(self.stored()) + "\n")
+
+    def __str__(self) -> str:
+        ending = "was tried again" if self.tried_again else "is not counted"
+        return f"{self.run} crashed (exit {self.exit}) and {ending}"
 
 
 @dataclass(frozen=True)

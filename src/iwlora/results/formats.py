@@ -96,8 +96,13 @@ class Document(BaseModel):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read and check a file. Raises ``IwloraError`` with everything that is wrong with it."""
-        fields, version = unstamped(cls.format_name, read_mapping(path), path)
-        return check_against(cls, cls.upgraded(fields, version), path)
+        return cls.parse(read_mapping(path), path)
+
+    @classmethod
+    def parse(cls, stored: Mapping[str, Any], origin: str | os.PathLike[str]) -> Self:
+        """Check a mapping that was read from ``origin``, as :meth:`load` does."""
+        fields, version = unstamped(cls.format_name, stored, origin)
+        return check_against(cls, cls.upgraded(fields, version), origin)
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import Any
 from iwlora.errors import IwloraError
 from iwlora.inputs.documents import parse_mapping, read_utf8
 from iwlora.results import layout
-from iwlora.results.comparison import Comparison, ComparisonRecord
-from iwlora.results.formats import unstamped
+from iwlora.results.comparison import Comparison, ComparisonRecord, Crash
 from iwlora.results.run import Run, load_run
 from iwlora.results.search import load_search
 from iwlora.results.status import describe_status
@@ -74,16 +73,13 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
 def _crashes(path: Path) -> list[str]:
     """Which runs crashed, one sentence for each; the last line may have been cut short."""
     lines = read_utf8(path).splitlines() if path.exists() else []
-    sentences: dict[str, str] = {}
+    crashes: dict[str, Crash] = {}
     for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line.endswith("}"):
-            continue
-        origin = f"{path}, line {number}"
-        crash, _ = unstamped("failures", parse_mapping(line, origin), origin)
-        run = str(crash.get("run"))
-        ending = "was tried again" if crash.get("tried_again") else "is not counted"
-        sentences[run] = f"{run} crashed (exit {crash.get('exit')}) and {ending}"
-    return list(sentences.values())
+        if number < len(lines) or line.endswith("}"):
+            origin = f"{path}, line {number}"
+            crash = Crash.parse(parse_mapping(line, origin), origin)
+            crashes[crash.run] = crash
+    return [str(crash) for crash in crashes.values()]
 
 
 def _mismatches(

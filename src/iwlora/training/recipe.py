@@ -144,6 +144,10 @@ class Recipe(BaseModel):
         canonical = json.dumps(self.settings(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
+    def with_train(self, **changes: Any) -> Recipe:
+        """The recipe with other values of some fields of ``train``."""
+        return self.model_copy(update={"train": self.train.model_copy(update=changes)})
+
     def with_former_defaults(self) -> Recipe:
         """The recipe as version 0.1.0 read it: with its defaults for what the user did not set.
 

@@ -85,25 +85,34 @@ def test_a_run_outlives_a_comparison_that_was_killed(tmp_path: Path) -> None:
     server = ForkServer(modules=["iwlora.cli"])
     run = blocked(server, tmp_path)
     server._requests.close()  # as the end of the comparison would
-    with pytest.raises(subprocess.TimeoutExpired):
-        server._process.wait(0.5)
-    run.kill()
     assert server._process.wait(20) == 0
+    with pytest.raises(subprocess.TimeoutExpired):
+        run.wait(0.5)
+    run.kill()
     assert run.wait(20) == -signal.SIGKILL
 
 
-def test_if_the_server_dies_its_runs_are_ended_and_no_more_are_forked(
-    tmp_path: Path,
-) -> None:
+def test_if_the_server_dies_its_runs_go_on_and_no_more_are_forked(tmp_path: Path) -> None:
     server = ForkServer(modules=["iwlora.cli"])
     run = blocked(server, tmp_path)
-    watched = psutil.Process(run.pid)
     server._process.kill()
-    assert run.wait(20) == -signal.SIGKILL
-    watched.wait(20)
+    server._process.wait(20)
     with (tmp_path / "log.txt").open("ab") as output:
         assert server.fork(["--version"], output) is None
     server.close()
+    assert run.poll() is None
+    run.terminate()
+    assert run.wait(20) == -signal.SIGTERM
+
+
+def test_a_run_whose_end_nobody_can_report_is_ended(server: ForkServer, tmp_path: Path) -> None:
+    run = blocked(server, tmp_path)
+    watched = psutil.Process(run.pid)
+    watcher = watched.parent()
+    assert watcher is not None
+    watcher.kill()
+    assert run.wait(20) == -signal.SIGKILL
+    watched.wait(20)
 
 
 def test_a_server_with_a_second_thread_is_not_forked(

@@ -1,4 +1,4 @@
-"""Executes a comparison from its checks to its last run."""
+"""Executes a comparison from its checks to its last run, and keeps others out of its folder."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
-from iwlora.compare.execute.comparison_folder import check_folder, lock_folder, with_stored_defaults
 from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.local import LocalExecutor
-from iwlora.compare.execute.progress import ProgressView
+from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.scheduler import Scheduler
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_task
-from iwlora.inputs.paths import normalize_path
+from iwlora.errors import IwloraError
+from iwlora.inputs.paths import check_links, normalize_path
+from iwlora.results import layout
+from iwlora.results.comparison import ComparisonRecord
+from iwlora.results.locks import exclusive_with_children
 
 
 def run_comparison(
@@ -24,7 +28,7 @@ def run_comparison(
     out: str | os.PathLike[str],
     make_executor: Callable[[IO[str]], Executor] | None = None,
     announce: Callable[[str], None] = print,
-    view: ProgressView | None = None,
+    view: TerminalProgress | None = None,
 ) -> list[PlannedRun]:
     """Execute the runs of a comparison that are not done yet.
 
@@ -61,6 +65,62 @@ def run_comparison(
                 view.close()
 
 
+def check_folder(plan: Plan, folder: Path) -> None:
+    """Check that a folder is empty or holds a part of the planned comparison.
+
+    A comparison may grow by arms and seeds. One that has other arms or seeds would lose its
+    report.
+
+    Raises:
+        IwloraError: The folder holds something else.
+    """
+    check_links(folder)
+    if (folder / layout.COMPARISON).is_file():
+        record = ComparisonRecord.load(folder / layout.COMPARISON)
+        for field, stored, planned in (
+            ("methods", record.methods, plan.labels),
+            ("seeds", record.seeds, plan.seeds),
+        ):
+            if lacking := [str(value) for value in stored if value not in planned]:
+                raise IwloraError(
+                    f"{folder} holds a comparison with the {field} {', '.join(lacking)}, "
+                    "which this one lacks; choose another folder"
+                )
+    elif folder.is_dir():
+        accepted = {layout.LOCK, layout.LOGS, *plan.labels}
+        other = sorted(file.name for file in folder.iterdir() if file.name not in accepted)
+        if other:
+            raise IwloraError(f"{folder} holds {other[0]} and no comparison; choose another folder")
+
+
+def with_stored_defaults(plan: Plan, folder: Path) -> Plan:
+    """The plan with the defaults of the version of iwlora that began the comparison."""
+    file = folder / layout.COMPARISON
+    if file.is_file() and ComparisonRecord.load(file).follows_former_defaults:
+        return plan.with_former_defaults()
+    return plan
+
+
+@contextmanager
+def lock_folder(folder: Path, announce: Callable[[str], None]) -> Iterator[IO[str]]:
+    """Create the folder, and lock it for this process and the runs that it starts.
+
+    A run outlives a comparison that was killed. Since the runs keep the lock file open, the next
+    start waits for them instead of writing into their folders.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise IwloraError(f"{folder} is a file; give a folder for the comparison")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_links(folder)
+        (folder / layout.LOCK).touch()
+    except OSError as error:
+        raise IwloraError(f"cannot write into {folder}: {error.strerror}") from None
+    message = f"{folder} is in use by another comparison or its last run; waiting for it"
+    with exclusive_with_children(folder / layout.LOCK, lambda: announce(message)) as lock:
+        yield lock
+
+
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end a comparison as Ctrl-C does, together with its runs."""
@@ -68,10 +128,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         yield
         return
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ class ForkedProcess:
     """A forked run, with the methods of ``subprocess.Popen``.
 
     Args:
-        status: A pipe on which the server writes the exit code of the run.
+        status: A pipe on which the watcher of the run writes its exit code.
         pid: Its process.
     """
 
@@ -53,7 +53,7 @@ class ForkedProcess:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("iwlora", timeout or 0.0)
             code = self._status.readline()
-            if not code:  # the server is gone, and nobody can report how this run ends
+            if not code:  # the watcher is gone, and nobody can report how this run ends
                 self._signal(signal.SIGKILL)
             self._code = int(code or -signal.SIGKILL)
             self._status.close()
@@ -84,15 +84,14 @@ class ForkServer:
 
     def __init__(self, lock: IO[str] | None = None, modules: Sequence[str] = MODULES) -> None:
         self._requests, server_end = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "iwlora.compare.execute.fork_server"]
         with server_end:
             self._process = subprocess.Popen(
-                [*command, str(server_end.fileno()), *modules],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "iwlora.compare.execute.fork_server", *modules],
+                stdin=server_end.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # if an import fails, each run says so in its own log
                 env={**os.environ, **_NO_THREADS},
-                pass_fds=[server_end.fileno(), *([lock.fileno()] if lock else [])],
+                pass_fds=[lock.fileno()] if lock else [],
             )
 
     def fork(
@@ -111,74 +110,58 @@ class ForkServer:
         read_end, write_end = os.pipe()
         status = io.FileIO(read_end)
         request = json.dumps({"arguments": [*arguments], "cores": cores}).encode()
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the server has ended
             socket.send_fds(self._requests, [request], [write_end, output.fileno()])
-        except (BrokenPipeError, ConnectionResetError):
-            status.close()
-            return None
-        finally:
-            os.close(write_end)
-        pid = status.readline()
-        if not pid:
-            status.close()
-            return None
-        return ForkedProcess(status, int(pid))
+        os.close(write_end)
+        if pid := status.readline():
+            return ForkedProcess(status, int(pid))
+        status.close()
+        return None
 
     def close(self) -> None:
-        """End the server, after its runs have ended."""
+        """End the server; its runs go on."""
         self._requests.close()
         self._process.terminate()
         self._process.wait()
 
 
 def serve(requests: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request, until the other end of the socket is closed and all runs have ended.
+    """Fork for each request, until the other end of the socket is closed.
+
+    What is forked is the watcher of a run. It forks the run, and reports how this ends.
 
     Returns:
-        The request in a fork, None in the server.
+        The request in the process of its run, None in the server.
     """
-    wakeup_read, wakeup_write = os.pipe()
-    os.set_blocking(wakeup_write, False)
-    signal.set_wakeup_fd(wakeup_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
     gc.freeze()  # the pages of what is imported stay shared
-    statuses: dict[int, int] = {}  # the status pipe of each run
-    request_fds = [requests.fileno()]
-    while request_fds or statuses:
-        readable = select.select([wakeup_read, *request_fds], [], [])[0]
-        if wakeup_read in readable:
-            os.read(wakeup_read, 4096)
-            _report_exits(statuses)
-        if requests.fileno() in readable:
-            data, fds, _, _ = socket.recv_fds(requests, 2**20, 2)
-            if not data:
-                request_fds.clear()
-                continue
-            status, output = fds
+    while True:
+        data, fds, _, _ = socket.recv_fds(requests, 2**20, 2)
+        if not data:
+            return None
+        status, output = fds
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), requests.detach())  # an empty stdin
             pid = os.fork()
             if pid == 0:
-                for fd in (wakeup_read, wakeup_write, status, *statuses.values()):
-                    os.close(fd)
-                requests.close()
+                os.close(status)
                 os.dup2(output, 1)
                 os.dup2(output, 2)
                 request: dict[str, Any] = json.loads(data)
                 return request
-            os.close(output)
-            os.write(status, f"{pid}\n".encode())
-            statuses[pid] = status
-    return None
-
-
-def _report_exits(statuses: dict[int, int]) -> None:
-    while statuses:
-        pid, state = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            return
-        status = statuses.pop(pid)
-        with suppress(BrokenPipeError):  # the comparison was killed
-            os.write(status, f"{os.waitstatus_to_exitcode(state)}\n".encode())
+            _watch(pid, status)
+        os.close(output)
         os.close(status)
+
+
+def _watch(pid: int, status: int) -> None:
+    """Write the process and then the exit code of a run, and end this process."""
+    with suppress(BrokenPipeError):  # the comparison was killed
+        os.write(status, f"{pid}\n".encode())
+        _, state = os.waitpid(pid, 0)
+        os.write(status, f"{os.waitstatus_to_exitcode(state)}\n".encode())
+    os._exit(0)
 
 
 def _can_fork() -> bool:
@@ -187,16 +170,14 @@ def _can_fork() -> bool:
     return len(os.listdir("/proc/self/task")) == 1 and not (torch and torch.cuda.is_initialized())
 
 
-def main(requests: int, modules: Sequence[str]) -> None:
-    """The server process, and in its forks the command line that was requested."""
+def main(modules: Sequence[str]) -> None:
+    """The server process, and in the processes of runs the command line that was requested."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the comparison and its runs
     for name in modules:
         importlib.import_module(name)
-    request = serve(socket.socket(fileno=requests)) if _can_fork() else None
+    request = serve(socket.socket(fileno=0)) if _can_fork() else None
     if request is None:
         return
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if request["cores"] is not None:
         os.sched_setaffinity(0, request["cores"])
@@ -206,4 +187,4 @@ def main(requests: int, modules: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(sys.argv[1:])

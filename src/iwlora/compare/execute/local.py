@@ -7,7 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from iwlora.compare.execute.executor import train_arguments, train_command
 from iwlora.compare.execute.fork_server import ForkedProcess, ForkServer
@@ -24,21 +24,6 @@ from iwlora.errors import IwloraError
 
 STOP_SECONDS = 20.0
 """How long a run may take to end after it is asked to, before it is killed."""
-
-
-class Process(Protocol):
-    """The part of ``subprocess.Popen`` that a :class:`ForkedProcess` has too."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def poll(self) -> int | None: ...
-
-    def wait(self, timeout: float | None = None) -> int: ...
-
-    def terminate(self) -> None: ...
-
-    def kill(self) -> None: ...
 
 
 class LocalExecutor:
@@ -60,7 +45,7 @@ class LocalExecutor:
         self._whole_machine = jobs == 1
         self._lock = lock
         self._fork_server: ForkServer | None = None
-        self._running: dict[Path, tuple[Process, Slot]] = {}
+        self._running: dict[Path, tuple[ForkedProcess | subprocess.Popen[bytes], Slot]] = {}
 
     def has_capacity(self, bytes_needed: int) -> bool:
         """Whether there is a free slot and memory for it; the first run always starts."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -26,16 +25,6 @@ _MARKS = {
 }
 
 
-class ProgressView(Protocol):
-    """Shows the states of the runs while a comparison is executed."""
-
-    def show(self, states: Mapping[PlannedRun, str], folder: Path) -> None:
-        """``states``: "waiting", "running", "done", "failed", "diverged" or "not begun"."""
-
-    def close(self) -> None:
-        """Nothing more will be shown."""
-
-
 class TerminalProgress:
     """A row for each arm with a mark for each run, how far the running ones are, the time left."""
 
@@ -51,7 +40,12 @@ class TerminalProgress:
         self._live.console.print(text, markup=False, highlight=False)
 
     def show(self, states: Mapping[PlannedRun, str], folder: Path) -> None:
-        """Draw the table anew."""
+        """Draw the table anew.
+
+        Args:
+            states: ``Scheduler.states``.
+            folder: The folder of the comparison.
+        """
         self._live.update(self.table(states, folder), refresh=True)
 
     def close(self) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from iwlora.compare.execute.executor import Executor
-from iwlora.compare.execute.progress import ProgressView
+from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.superseded_runs import swap_superseded_run
 from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.results import layout
-from iwlora.results.formats import stamped
+from iwlora.results.comparison import Crash
 from iwlora.results.run import RunResult
 from iwlora.results.search import LearningRateChoice, Trial, save_search
 from iwlora.training.model.backbone import meta_backbone
@@ -58,7 +57,7 @@ class Scheduler:
         if done:
             self._announce(f"{done} of {len(self.states)} runs are done already")
 
-    def execute(self, view: ProgressView | None = None) -> list[PlannedRun]:
+    def execute(self, view: TerminalProgress | None = None) -> list[PlannedRun]:
         """Execute what is not done; returns the reported runs that have no result."""
         while True:
             while self._executor.has_capacity(max(self._peak_bytes)) and self._start_next():
@@ -159,17 +158,15 @@ class Scheduler:
         retry = self._failures[planned] == 1
         self.states[planned] = "waiting" if retry else "failed"
         error = self._error(folder, code)
-        record = {
-            "run": str(run),
-            "label": run.label,
-            "seed": run.seed,
-            "trial": run.trial,
-            "exit": code,
-            "error": error,
-            "tried_again": retry,
-        }
-        with (self._folder / layout.FAILURES).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(stamped("failures", record)) + "\n")
+        Crash(
+            run=str(run),
+            label=run.label,
+            seed=run.seed,
+            trial=run.trial,
+            exit=code,
+            error=error,
+            tried_again=retry,
+        ).append(self._folder / layout.FAILURES)
         consequence = "it is tried once more" if retry else "it is not counted"
         self._announce(f"{run} failed (exit {code}): {error}; {consequence}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iwlora.compare.plan.learning_rate_search import with_learning_rate
 from iwlora.compare.plan.planned_runs import PlannedRun
 from iwlora.errors import IwloraError
 from iwlora.results import layout
@@ -30,7 +29,7 @@ def swap_superseded_run(run: PlannedRun, comparison: Path) -> Path | None:
         if (folder / layout.RECIPE).is_file():
             recipe = RunDir(folder).recipe()
             lr = recipe.train.lr
-            same_otherwise = with_learning_rate(run.recipe, lr).digest() == recipe.digest()
+            same_otherwise = run.with_learning_rate(lr).recipe.digest() == recipe.digest()
             if lr == run.recipe.train.lr or not same_otherwise:
                 return None
             kept = _superseded_folder(run, lr, comparison)

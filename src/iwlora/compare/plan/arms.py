@@ -45,11 +45,17 @@ NOT_METHOD_OPTIONS = ("label", "train", "search", *SHARED_SETTINGS)
 """Keys of an entry of ``methods`` that are not options of its method."""
 
 
-def unfair_settings(entry: Any, searched: bool) -> list[str]:
+def arm_label(arm: Mapping[str, Any]) -> Any:
+    """The label of an arm: its own, or the name of its method."""
+    label = arm.get("label")
+    return arm.get("name") if label is None else label
+
+
+def unfair_settings(arm: Mapping[str, Any], searched: bool) -> list[str]:
     """One message for each setting of an arm that would make the comparison unfair.
 
     Args:
-        entry: An entry of ``methods``: a name, or a mapping.
+        arm: An entry of ``methods``.
         searched: Whether all arms search their learning rate.
 
     Example:
@@ -57,55 +63,46 @@ def unfair_settings(entry: Any, searched: bool) -> list[str]:
         ['methods: lora: train.epochs=9 for one arm alone is unfair: an arm that sees the data \
 more often is trained more; set train.epochs for all']
     """
-    if not isinstance(entry, Mapping):
-        return []
-    arm = f"methods: {entry.get('label', entry.get('name'))}"
+    prefix = f"methods: {arm_label(arm)}"
     problems = [
-        f"{arm}: {key}={entry[key]!r} for one arm alone is unfair: {reason}; set {key} for all"
+        f"{prefix}: {key}={arm[key]!r} for one arm alone is unfair: {reason}; set {key} for all"
         for key, reason in SHARED_SETTINGS.items()
-        if key in entry
+        if key in arm
     ]
-    train = entry.get("train")
+    train = arm.get("train")
     if train is not None and not isinstance(train, Mapping):
-        return [*problems, f"{arm}: train={train!r}: accepted is a mapping such as lr: 1e-3"]
+        return [*problems, f"{prefix}: train={train!r}: accepted is a mapping such as lr: 1e-3"]
     for key, value in (train or {}).items():
         if reason := SHARED_TRAIN_SETTINGS.get(key):
             fix = "remove it" if key == "seed" else f"set train.{key} for all"
             problems.append(
-                f"{arm}: train.{key}={value!r} for one arm alone is unfair: {reason}; {fix}"
+                f"{prefix}: train.{key}={value!r} for one arm alone is unfair: {reason}; {fix}"
             )
         elif key == "lr" and searched:
             problems.append(
-                f"{arm}: train.lr={value!r} for one arm alone is unfair while the others search "
+                f"{prefix}: train.lr={value!r} for one arm alone is unfair while the others search "
                 "their learning rate; remove it, or give this arm a grid: search: {lr: [...]}"
             )
-    if "search" in entry and not searched:
-        problems.append(f"{arm}: search for one arm alone is unfair; give search for all")
+    if "search" in arm and not searched:
+        problems.append(f"{prefix}: search for one arm alone is unfair; give search for all")
     return problems
 
 
-def add_controls(entries: Sequence[Any]) -> list[Any]:
+def add_controls(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each arm, followed by the control arms of its method with the same options.
 
     An entry that names a control arm itself replaces the one that would be added.
     """
-    labels = [_label(entry) for entry in entries]
-    arms = []
-    for entry in entries:
-        arms.append(entry)
-        options = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+    labels = [arm_label(arm) for arm in arms]
+    with_controls = []
+    for arm in arms:
+        with_controls.append(arm)
         for control in METHODS.values():
-            if control.control_of is None or control.control_of != options.get("name"):
+            if control.control_of is None or control.control_of != arm.get("name"):
                 continue
-            label = control.name
-            if "label" in options:
-                label = f"{options['label']}.{control.name}"
+            label = f"{arm['label']}.{control.name}" if "label" in arm else control.name
             if label not in labels:
                 same = {*control.model_fields, "train", "search"}
-                kept = {key: value for key, value in options.items() if key in same}
-                arms.append({**kept, "name": control.name, "label": label})
-    return arms
-
-
-def _label(entry: Any) -> Any:
-    return entry.get("label", entry.get("name")) if isinstance(entry, Mapping) else entry
+                kept = {key: value for key, value in arm.items() if key in same}
+                with_controls.append({**kept, "name": control.name, "label": label})
+    return with_controls

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from iwlora.results.comparison import distinct
 from iwlora.results.search import LearningRateChoice, Trial
 from iwlora.training.recipe import Recipe
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 
 
 class SearchSettings(BaseModel):
@@ -26,7 +29,7 @@ class SearchSettings(BaseModel):
 
     lr: list[LearningRate]
     """The grid. An arm is marked if its best learning rate is the smallest or the largest."""
-    seeds: list[Annotated[int, Field(ge=0, lt=2**32, strict=True)]] = Field(min_length=1)
+    seeds: Annotated[list[Seed], AfterValidator(distinct), Field(min_length=1)]
     max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds of training and measuring, after which no trial of an arm starts. None: no limit."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -41,26 +44,11 @@ class SearchSettings(BaseModel):
             )
         return sorted(set(value))
 
-    @model_validator(mode="after")
-    def _distinct_seeds(self) -> SearchSettings:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"search.seeds={self.seeds}: each may be listed only once")
-        return self
-
 
 def trial_recipe(recipe: Recipe, lr: float, seed: int, holdout: float) -> Recipe:
     """The run that tries ``lr``: scored on held-out training rows instead of the reported ones."""
-    return recipe.model_copy(
-        update={
-            "train": recipe.train.model_copy(update={"lr": lr, "seed": seed}),
-            "task": recipe.task.model_copy(update={"holdout": holdout}),
-        }
-    )
-
-
-def with_learning_rate(recipe: Recipe, lr: float) -> Recipe:
-    """The same run with another learning rate."""
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"lr": lr})})
+    task = recipe.task.model_copy(update={"holdout": holdout})
+    return recipe.with_train(lr=lr, seed=seed).model_copy(update={"task": task})
 
 
 def trial_order(learning_rates: Sequence[float], seeds: Sequence[int]) -> list[tuple[float, int]]:
@@ -103,18 +91,15 @@ def choose_learning_rate(
     ranks: dict[float, tuple[float, float, float]] = {}
     for lr in sorted({trial.lr for trial in ordered if trial.state == "done"} - failed):
         done = [trial for trial in ordered if trial.lr == lr and trial.score is not None]
-        loss = _mean([math.inf if trial.loss is None else trial.loss for trial in done])
-        ranks[lr] = (_mean([trial.score or 0.0 for trial in done]), -loss, -lr)
-    if not ranks:
-        nothing_done = f"{label}: no trial of its search finished"
-        return LearningRateChoice(
-            lr=None, inside=False, remark=nothing_done, metric=metric, trials=ordered
-        )
-    best = max(ranks, key=ranks.__getitem__)
+        loss = fmean(math.inf if trial.loss is None else trial.loss for trial in done)
+        ranks[lr] = (fmean(trial.score or 0.0 for trial in done), -loss, -lr)
+    best = max(ranks, key=ranks.__getitem__, default=None)
     tried = sorted({trial.lr for trial in ordered if trial.state != "not begun"})
     not_begun = sum(trial.state == "not begun" for trial in ordered)
     remark = None
-    if best in (tried[0], tried[-1]):
+    if best is None:
+        remark = f"{label}: no trial of its search finished"
+    elif best in (tried[0], tried[-1]):
         end = "smallest" if best == tried[0] else "largest"
         remark = (
             f"{label}: its best learning rate {best:g} is the {end} that was tried, so the best "
@@ -128,7 +113,3 @@ def choose_learning_rate(
     return LearningRateChoice(
         lr=best, inside=remark is None, remark=remark, metric=metric, trials=ordered
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from iwlora.compare.plan.learning_rate_search import SearchSettings, with_learning_rate
+from iwlora.compare.plan.learning_rate_search import SearchSettings
 from iwlora.errors import unknown
 from iwlora.results import layout
 from iwlora.results.comparison import ComparisonRecord
@@ -36,7 +36,7 @@ class PlannedRun:
 
     def with_learning_rate(self, lr: float) -> PlannedRun:
         """The same run with the learning rate that a search has chosen."""
-        return replace(self, recipe=with_learning_rate(self.recipe, lr))
+        return replace(self, recipe=self.recipe.with_train(lr=lr))
 
     def __str__(self) -> str:
         trial = f", trial of lr {self.recipe.train.lr:g}" if self.trial else ""
@@ -60,9 +60,14 @@ class Plan:
     """The version of the recipe format whose defaults the runs follow."""
 
     @property
+    def first_runs(self) -> list[PlannedRun]:
+        """The run of each arm with the first seed."""
+        return [run for run in self.runs if run.seed == self.runs[0].seed]
+
+    @property
     def labels(self) -> list[str]:
         """The arms, in the order of the recipe."""
-        return list(dict.fromkeys(run.label for run in self.runs))
+        return [run.label for run in self.first_runs]
 
     @property
     def seeds(self) -> list[int]:

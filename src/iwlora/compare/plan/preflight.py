@@ -27,17 +27,13 @@ def check_budgets(plan: Plan) -> dict[str, int]:
     first = plan.runs[0].recipe
     model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
     budgets: dict[str, int] = {}
-    for run in plan.runs:
-        method = run.recipe.method
-        if run.seed != plan.runs[0].seed:
-            continue
-        targets = sites(model, run.recipe.targets)
+    for run in plan.first_runs:
+        method, targets = run.recipe.method, sites(model, run.recipe.targets)
         method.check_model(model, targets)
         if method.size_knob is None:
             continue
-        budget = run.recipe.budget
-        if budget is not None:
-            method = fit_to_budget(method, model, targets, budget)
+        if run.recipe.budget is not None:
+            method = fit_to_budget(method, model, targets, run.recipe.budget)
         method.check(targets)
         budgets[run.label] = method.parameters(model, targets)
     largest, smallest = max(budgets.values(), default=0), min(budgets.values(), default=0)

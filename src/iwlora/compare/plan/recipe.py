@@ -1,16 +1,18 @@
-"""The recipe of a comparison: that of a run, with ``methods`` and ``seeds`` for ``method``."""
+"""What is compared: a recipe with ``methods`` and ``seeds``, or two or more recipes of runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from iwlora.compare.plan.arms import NOT_METHOD_OPTIONS, add_controls, unfair_settings
+from iwlora.compare.plan.arms import NOT_METHOD_OPTIONS, add_controls, arm_label, unfair_settings
 from iwlora.compare.plan.learning_rate_search import SearchSettings, trial_order, trial_recipe
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.compare.statistics.paired_tests import MIN_SEEDS
 from iwlora.errors import IwloraError
 from iwlora.training.overrides import override, read_yaml, validate
-from iwlora.training.recipe import Recipe, build
+from iwlora.training.recipe import Recipe, apply_overrides, build
 
 COMPARISON_FIELDS = ("methods", "seeds", "unequal_budgets", "controls", "search", "baseline")
 """The fields of a comparison's recipe that are not settings of its runs."""
@@ -35,40 +37,89 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     settings = override(read_yaml(path), overrides)
     if problems := _structural_problems(settings):
         raise IwloraError("\n".join(problems))
-    methods, seeds = settings["methods"], settings.get("seeds", [0])
+    seeds = settings.get("seeds", [0])
     search, problems = _search_settings(settings.get("search"), seeds)
     searched = settings.get("search") is not None
-    problems += [problem for entry in methods for problem in unfair_settings(entry, searched)]
+    arms = [_mapping(entry) for entry in settings["methods"]]
+    problems += [problem for arm in arms for problem in unfair_settings(arm, searched)]
     if settings.get("controls"):
-        arms = add_controls(methods)
-        if len(arms) == len(methods):
+        arms = add_controls(arms)
+        if len(arms) == len(settings["methods"]):
             problems.append("controls=true: none of these methods has control arms; remove it")
-        methods = arms
     shared = {key: value for key, value in settings.items() if key not in COMPARISON_FIELDS}
     runs: list[PlannedRun] = []
-    for seed in dict.fromkeys(seeds):
-        for entry in methods:
-            recipe, new_problems = _build_run(shared, entry, seed)
-            problems += [problem for problem in new_problems if problem not in problems]
-            if recipe is not None:
-                runs.append(PlannedRun(str(recipe.label), seed, recipe))
-    labels = [run.label for run in runs if run.seed == seeds[0]]
-    repeated = {label for label in labels if labels.count(label) > 1}
-    if repeated:
-        problems.append(f"methods: {', '.join(sorted(repeated))} named twice; give each a label")
     trials: list[PlannedRun] = []
-    if search and not problems:
-        for entry, run in zip(methods, runs, strict=False):  # the runs of the first seed
-            learning_rates, new_problems = _arm_learning_rates(search, entry)
-            problems += new_problems
-            trials += _plan_trials(search, run, learning_rates)
+    for seed in dict.fromkeys(seeds):
+        for arm in arms:
+            try:
+                runs.append(_plan_run(shared, arm, seed))
+                if search and seed == seeds[0]:
+                    trials += _plan_trials(search, arm, runs[-1])
+            except IwloraError as error:
+                problems += [line for line in str(error).splitlines() if line not in problems]
+    labels = [run.label for run in runs if run.seed == seeds[0]]
+    if repeated := {label for label in labels if labels.count(label) > 1}:
+        problems.append(f"methods: {', '.join(sorted(repeated))} named twice; give each a label")
     if problems:
         raise IwloraError("\n".join(problems))
     plan = Plan(settings, tuple(runs), search, tuple(trials))
     return plan.with_baseline(settings.get("baseline"))
 
 
-def seed_problems(seeds: Any) -> list[str]:
+def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Plan:
+    """Plan a comparison of whole recipes, each an arm named by its ``label`` or its file.
+
+    They may differ in any setting but the model, the task and the seed.
+
+    Args:
+        paths: The recipes of runs.
+        overrides: ``key=value`` settings of all runs. ``seeds=[...]`` sets the seeds; without it
+            there are six, the fewest that can decide. ``baseline=LABEL`` names the arm that the
+            others are compared with.
+
+    Raises:
+        IwloraError: With every problem.
+    """
+    fields = ("seeds", "unequal_budgets", "baseline")
+    for_comparison = [text for text in overrides if text.partition("=")[0] in fields]
+    for_runs = [text for text in overrides if text not in for_comparison]
+    settings = override({"seeds": list(range(MIN_SEEDS))}, for_comparison)
+    problems = _seed_problems(settings["seeds"])
+    recipes: dict[str, Recipe] = {}
+    for path in paths:
+        run_settings = apply_overrides(read_yaml(path), for_runs)
+        if "methods" in run_settings:
+            problems.append(f"{path} is a comparison's recipe; give it alone, or recipes of runs")
+            continue
+        try:
+            recipe = build(run_settings)
+        except IwloraError as error:
+            problems += [f"{path}: {line}" for line in str(error).splitlines()]
+            continue
+        label = recipe.label or Path(path).stem
+        if label in recipes:
+            problems.append(f"two recipes are named {label}; give each a label")
+        recipes[label] = recipe
+    first = next(iter(recipes.values()), None)
+    problems += [
+        f"{label}: its {field} differs from that of the others, so the scores cannot be compared"
+        for label, recipe in recipes.items()
+        for field in ("model", "task")
+        if first and getattr(recipe, field) != getattr(first, field)
+    ]
+    if problems:
+        raise IwloraError("\n".join(problems))
+    runs = [
+        PlannedRun(label, seed, recipe.with_train(seed=seed).model_copy(update={"label": label}))
+        for seed in dict.fromkeys(settings["seeds"])
+        for label, recipe in recipes.items()
+    ]
+    by_label = {label: recipe.settings() for label, recipe in recipes.items()}
+    plan = Plan({**settings, "recipes": by_label}, tuple(runs))
+    return plan.with_baseline(settings.get("baseline"))
+
+
+def _seed_problems(seeds: Any) -> list[str]:
     """A message if ``seeds`` is not a list of whole numbers."""
     if isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds):
         return []
@@ -81,7 +132,7 @@ def _structural_problems(settings: Mapping[str, Any]) -> list[str]:
     problems = []
     if not isinstance(methods, list) or not methods:
         problems.append("methods: missing; give a list such as [lora, iw-lora]")
-    problems += seed_problems(settings.get("seeds", [0]))
+    problems += _seed_problems(settings.get("seeds", [0]))
     if "method" in settings:
         problems.append("method: a comparison has 'methods', a list; for one run use iwlora train")
     if "seed" in _mapping(settings.get("train")):
@@ -101,57 +152,43 @@ def _search_settings(search: Any, seeds: Sequence[int]) -> tuple[SearchSettings 
     return validate(SearchSettings, search, "search")
 
 
-def _arm_learning_rates(search: SearchSettings, entry: Any) -> tuple[list[float], list[str]]:
-    """The learning rates that an arm tries: its own or those of all, equally many for each."""
-    arm_search = entry.get("search") if isinstance(entry, Mapping) else None
-    if arm_search is None:
-        return search.lr, []
-    arm = f"methods: {entry.get('label', entry.get('name'))}"
-    if not isinstance(arm_search, Mapping) or set(arm_search) != {"lr"}:
-        return [], [f"{arm}: search={arm_search!r}: accepted is a grid alone, {{lr: [...]}}"]
-    settings, problems = validate(
-        SearchSettings, {"lr": arm_search["lr"], "seeds": [0]}, f"{arm}: search"
-    )
-    if settings is None:
-        return [], problems
-    if len(settings.lr) != len(search.lr):
-        problems = [
-            f"{arm}: search.lr has {len(settings.lr)} learning rates and that of the other arms "
-            f"{len(search.lr)}: more trials would be unfair; give as many"
-        ]
-    return settings.lr, problems
+def _plan_run(shared: Mapping[str, Any], arm: Mapping[str, Any], seed: int) -> PlannedRun:
+    """A run: the shared settings with those of its arm."""
+    train = {**_mapping(shared.get("train")), **_mapping(arm.get("train")), "seed": seed}
+    method = {key: value for key, value in arm.items() if key not in NOT_METHOD_OPTIONS}
+    label = arm_label(arm)
+    recipe = build({**shared, "method": method, "label": label, "train": train})
+    if recipe.method.size_knob is None:  # the budget is for the arms whose size can be set
+        recipe = recipe.model_copy(update={"budget": None})
+    return PlannedRun(label, seed, recipe)
 
 
 def _plan_trials(
-    search: SearchSettings, run: PlannedRun, learning_rates: Sequence[float]
+    search: SearchSettings, arm: Mapping[str, Any], run: PlannedRun
 ) -> list[PlannedRun]:
+    """The trials of an arm, whose own grid must have as many learning rates as that of all."""
+    learning_rates = search.lr
+    if (own := arm.get("search")) is not None:
+        prefix = f"methods: {run.label}: search"
+        if not isinstance(own, Mapping) or set(own) != {"lr"}:
+            raise IwloraError(f"{prefix}={own!r}: accepted is a grid alone, {{lr: [...]}}")
+        settings, problems = validate(SearchSettings, {**search.model_dump(), **own}, prefix)
+        if settings is None:
+            raise IwloraError("\n".join(problems))
+        learning_rates = settings.lr
+        if len(learning_rates) != len(search.lr):
+            raise IwloraError(
+                f"{prefix}.lr has {len(learning_rates)} learning rates and that of the other arms "
+                f"{len(search.lr)}: more trials would be unfair; give as many"
+            )
     return [
         PlannedRun(run.label, seed, trial_recipe(run.recipe, lr, seed, search.holdout), trial=True)
         for lr, seed in trial_order(learning_rates, search.seeds)
     ]
 
 
-def _build_run(shared: Mapping[str, Any], entry: Any, seed: int) -> tuple[Recipe | None, list[str]]:
-    """The recipe of one run: the shared settings with those of its arm."""
-    options = {"name": entry} if isinstance(entry, str) else _mapping(entry)
-    settings = {
-        **shared,
-        "method": {key: v for key, v in options.items() if key not in NOT_METHOD_OPTIONS},
-        "label": options.get("label", options.get("name")),
-        "train": {
-            **_mapping(shared.get("train")),
-            **_mapping(options.get("train")),
-            "seed": seed,
-        },
-    }
-    try:
-        recipe = build(settings)
-    except IwloraError as error:
-        return None, str(error).splitlines()
-    if recipe.method.size_knob is None:  # the budget is for the arms whose size can be set
-        recipe = recipe.model_copy(update={"budget": None})
-    return recipe, []
-
-
 def _mapping(value: Any) -> dict[str, Any]:
+    """A part of the recipe; plain text is the short form of its ``name``."""
+    if isinstance(value, str):
+        return {"name": value}
     return dict(value) if isinstance(value, Mapping) else {}

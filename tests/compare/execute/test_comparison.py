@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iwlora.compare.execute.comparison_folder import lock_folder
+from iwlora.compare.execute.comparison import lock_folder
 
 pytestmark = pytest.mark.quick
 
