@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from iwlora.sites import sites
-from iwlora.training.dry_run.memory_tracker import MemoryTracker
+from iwlora.training.dry_run.step_profiler import MemoryTracker
 from timed_commands import MEBI, machine, table
 
 VOCABULARY = 1000

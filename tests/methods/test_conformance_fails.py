@@ -205,8 +205,9 @@ def test_a_broken_method_is_seen(
 def test_two_processes_that_differ_are_seen(tmp_path: Path) -> None:
     case = Case(Parallel(), "bert", tmp_path)
     logits = case.trained.logits
-    for first, second in ((logits, logits + 0.01), (logits + 0.01, logits + 0.01)):
-        save_file({"first": first.clone(), "second": second.clone()}, case.two_process_logits)
+    for outputs in ((logits, logits + 0.01), (logits + 0.01, logits + 0.01)):
+        for output, file in zip(outputs, case.two_process_logits, strict=True):
+            save_file({"logits": output.clone()}, file)
         with pytest.raises(AssertionError, match=r"different logits|in two processes"):
             checks.two_processes_equal_one(case)
 

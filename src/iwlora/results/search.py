@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from iwlora.results.formats import Document
 from iwlora.results.run import Label, Name, RunResult
 
+State = Literal["waiting", "running", "done", "failed", "diverged", "not begun"]
+"""How a run of a comparison stands."""
+
 
 class Trial(BaseModel):
     """One trial: its learning rate and seed, its scores on the held-out rows, its cost.
@@ -22,16 +25,16 @@ class Trial(BaseModel):
 
     lr: float
     seed: int
-    state: Literal["waiting", "running", "done", "failed", "diverged", "not begun"]
+    state: State
     score: float | None = None
     loss: float | None = None
     seconds: float | None = None
 
     @classmethod
-    def of(cls, lr: float, seed: int, result: RunResult | None, state: str) -> Trial:
+    def of(cls, lr: float, seed: int, result: RunResult | None, state: State) -> Trial:
         """The trial that has this result; one whose score is not a finite number has failed."""
         if result is None:
-            return cls.model_validate({"lr": lr, "seed": seed, "state": state})
+            return cls(lr=lr, seed=seed, state=state)
         times = (result.train_seconds, result.measure_seconds)
         seconds = sum(time or 0.0 for time in times)
         if result.score is None:

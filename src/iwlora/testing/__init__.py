@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from iwlora.methods.contract import Method
 from iwlora.methods.tiny_models import ARCHITECTURES, refusals
-from iwlora.testing.case import Case
+from iwlora.testing.case import Case, train_in_two_processes
 from iwlora.testing.checks import CHECKS, COSTLY, Check
-from iwlora.testing.processes import train_in_two_processes
 
 __all__ = [
     "ARCHITECTURES",

@@ -1,15 +1,20 @@
-"""A method on a tiny model: attached, trained and saved, each once."""
+"""A method on a tiny model: attached, trained and saved, each once; and in two processes."""
 
 from __future__ import annotations
 
+import gc
+import os
+import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModelForSequenceClassification, PrinterCallback, TrainingArguments
 from transformers import default_data_collator as collate
@@ -31,8 +36,6 @@ STEPS = 6
 BATCH = 4
 SEED = 5
 
-Rows = list[dict[str, Any]]
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -52,7 +55,7 @@ class Accumulated:
 
     logits: Tensor
     optimizer_steps: int
-    callback_steps: tuple[tuple[int, ...], ...]
+    callback_steps: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,27 @@ class Case:
     method: Method
     architecture: str
     folder: Path
-    rows: Rows = field(init=False)
 
     def __post_init__(self) -> None:
         method = current_method(self.method)
         object.__setattr__(self, "method", method.sized(SIZE) if method.size_knob else method)
-        object.__setattr__(self, "rows", _rows(self.architecture))
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Random sentences with the same last token; the first token determines the class."""
+        config = tiny_config(self.architecture)
+        end = config.eos_token_id if config.is_encoder_decoder else 5
+        random = torch.Generator().manual_seed(0)
+        tokens = torch.randint(6, config.vocab_size, (24, 6), generator=random).tolist()
+        return [
+            {"input_ids": [6 + k % 3, *tokens[k], end], "attention_mask": [1] * 8, "labels": k % 3}
+            for k in range(24)
+        ]
 
     @property
-    def two_process_logits(self) -> Path:
-        """The file with the logits of each of two processes."""
-        return self.folder / "two-processes.safetensors"
+    def two_process_logits(self) -> list[Path]:
+        """The files with the logits of each of two processes."""
+        return [self.folder / f"two-processes-{rank}.safetensors" for rank in (0, 1)]
 
     def attach(self, model: Any = None, sites: Sequence[Site] | None = None) -> Attached:
         """The method on a fresh model, measured and initialised as in a run."""
@@ -172,26 +185,12 @@ class Case:
             )
         finally:
             hook.remove()
-        return Accumulated(
-            self.logits(attached.model), len(optimizer_steps), tuple(map(tuple, calls))
-        )
+        return Accumulated(self.logits(attached.model), len(optimizer_steps), calls)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer, by name."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _rows(architecture: str) -> Rows:
-    """Random sentences with the same last token; the first token determines the class."""
-    config = tiny_config(architecture)
-    end = config.eos_token_id if config.is_encoder_decoder else 5
-    random = torch.Generator().manual_seed(0)
-    tokens = torch.randint(6, config.vocab_size, (24, 6), generator=random).tolist()
-    return [
-        {"input_ids": [6 + k % 3, *tokens[k], end], "attention_mask": [1] * 8, "labels": k % 3}
-        for k in range(24)
-    ]
 
 
 def _record_steps(callback: Any) -> list[int]:
@@ -205,3 +204,26 @@ def _record_steps(callback: Any) -> list[int]:
 
     callback.on_optimizer_step = wrapped
     return steps
+
+
+def train_in_two_processes(cases: Sequence[Case]) -> None:
+    """Train all cases in one pair of processes; writes each ``case.two_process_logits``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    untrained = [replace(case) for case in cases]
+    spawn(_train, args=(untrained, port), nprocs=2)  # type: ignore[no-untyped-call]
+
+
+def _train(rank: int, cases: list[Case], port: int) -> None:
+    torch.set_num_threads(1)
+    gc.freeze()  # a Trainer collects garbage in every training; modules need not be scanned
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    options: dict[str, Any] = {"per_device_train_batch_size": BATCH // 2, "ddp_backend": "gloo"}
+    for case in cases:
+        attached = case.attach()
+        case.fit(attached, case.folder / "two-processes", **options)
+        save_file({"logits": case.logits(attached.model)}, case.two_process_logits[rank])
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from iwlora.errors import IwloraError
 from iwlora.methods.budget import count_parameters, fit_to_budget
@@ -15,8 +16,7 @@ from iwlora.methods.tiny_models import tiny_model
 from iwlora.results import layout
 from iwlora.sites import head_modules
 from iwlora.sites import sites as find_sites
-from iwlora.testing.case import SIZE, STEPS, Case, snapshot
-from iwlora.testing.processes import train_in_two_processes
+from iwlora.testing.case import SIZE, STEPS, Case, snapshot, train_in_two_processes
 
 Check = Callable[[Case], None]
 
@@ -43,9 +43,8 @@ def trainable_parameters_are_declared(case: Case) -> None:
         raise AssertionError(str(error)) from None
     training = sum(p.numel() for p in attached.model.parameters() if p.requires_grad)
     _expect(counted["trainable_parameters"] == training, f"{counted}, but {training} train")
-    _expect(
-        set(attached.adapter).isdisjoint(attached.head), "a parameter is in adapter and in head"
-    )
+    shared = set(attached.adapter) & set(attached.head)
+    _expect(not shared, f"in adapter and in head: {sorted(shared)[:1]}")
     _expect(bool(attached.head), "the task head does not train")
 
 
@@ -54,7 +53,7 @@ def only_declared_parameters_change(case: Case) -> None:
     trained = case.trained
     attached, after = trained.attached, snapshot(trained.attached.model)
     _expect(after.keys() == trained.initial.keys(), "training added or removed tensors")
-    changed = {name for name in after if not torch.equal(after[name], trained.initial[name])}
+    changed = _different(after, trained.initial)
     declared = {id(attached.model.get_parameter(name)) for name in attached.trainable}
     named = attached.model.named_parameters(remove_duplicate=False)  # all names of tied parameters
     undeclared = changed - {name for name, parameter in named if id(parameter) in declared}
@@ -70,10 +69,8 @@ def loading_gives_the_same_logits(case: Case) -> None:
     """The saved result gives the same logits on a fresh backbone, and no file is a pickle."""
     trained = case.trained
     endings = {path.suffix for path in trained.saved.rglob("*") if path.is_file()}
-    _expect(
-        endings <= {".safetensors", ".json", ".md", ".txt"},
-        f"files with {sorted(endings)} were saved",
-    )
+    accepted = {".safetensors", ".json", ".md", ".txt"}
+    _expect(endings <= accepted, f"files with {sorted(endings)} were saved")
     _same(case.logits(case.reload(trained.saved)), trained.logits, "after loading", 1e-5)
 
 
@@ -134,31 +131,21 @@ def attaching_depends_on_the_seed_only(case: Case) -> None:
             torch.manual_seed(global_seed)
             expected = torch.random.get_rng_state()
             attached = case.attach(model)
-            _expect(
-                torch.equal(torch.random.get_rng_state(), expected),
-                "the global random state changed",
-            )
+            same = torch.equal(torch.random.get_rng_state(), expected)
+            _expect(same, "the global random state changed")
         states.append(snapshot(attached.model))
-    first, second = states
-    different = [name for name in first if not torch.equal(first[name], second[name])]
-    _expect(not different, f"{different[:1]} depends on more than the seed")
+    different = _different(*states)
+    _expect(not different, f"{sorted(different)[:1]} depends on more than the seed")
 
 
 def resumed_equals_uninterrupted(case: Case) -> None:
     """Training that resumes from the checkpoint ends with the same parameters, bit for bit."""
-    expected = case.trained.attached
-    attached = case.attach()
+    expected, attached = snapshot(case.trained.attached.model), case.attach()
     checkpoint = layout.checkpoint_folder(case.folder / "trained", STEPS // 2)
     case.fit(attached, case.folder / "trained", resume=str(checkpoint))
-    different = [
-        name
-        for name in attached.trainable
-        if not torch.equal(attached.model.get_parameter(name), expected.model.get_parameter(name))
-    ]
-    _expect(
-        not different,
-        f"{len(different)} parameters differ after a resume, such as {different[:1]}",
-    )
+    different = _different(snapshot(attached.model), expected) & set(attached.trainable)
+    examples = sorted(different)[:1]
+    _expect(not different, f"{len(different)} parameters differ after a resume, such as {examples}")
     _same(case.logits(attached.model), case.trained.logits, "after a resume", 0.0)
 
 
@@ -173,14 +160,14 @@ def callbacks_are_called_once_per_step(case: Case) -> None:
     optimizer_steps = accumulated.optimizer_steps
     _expect(optimizer_steps == STEPS, f"{optimizer_steps} optimizer steps, not {STEPS}")
     for steps in accumulated.callback_steps:
-        _expect(steps == tuple(range(STEPS)), f"a callback was called at the steps {steps}")
+        _expect(steps == list(range(STEPS)), f"a callback was called at the steps {steps}")
 
 
 def two_processes_equal_one(case: Case) -> None:
     """Data-parallel training in two processes gives the logits of one process, in both."""
-    if not case.two_process_logits.is_file():
+    if not all(file.is_file() for file in case.two_process_logits):
         train_in_two_processes([case])
-    first, second = load_file(case.two_process_logits).values()
+    first, second = (load_file(file)["logits"] for file in case.two_process_logits)
     _expect(torch.equal(first, second), "the two processes end with different logits")
     _same(first, case.trained.logits, "in two processes", 2e-3)
 
@@ -196,7 +183,12 @@ def _saved_parameters(case: Case) -> int:
     return sum(tensor.numel() for name, tensor in tensors if name.split(".")[0] not in heads)
 
 
-def _same(logits: torch.Tensor, expected: torch.Tensor, when: str, tolerance: float) -> None:
+def _different(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> set[str]:
+    """The names of the tensors that are not equal."""
+    return {name for name in first if not torch.equal(first[name], second[name])}
+
+
+def _same(logits: Tensor, expected: Tensor, when: str, tolerance: float) -> None:
     difference = (logits - expected).abs().max().item()
     _expect(difference <= tolerance, f"the logits differ by {difference} {when}")
 

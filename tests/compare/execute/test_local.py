@@ -27,11 +27,11 @@ def test_the_machine_is_divided_into_equal_shares() -> None:
 def test_a_further_run_waits_for_memory_and_is_pinned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iwlora.compare.execute.local.available_gpus", list)
-    monkeypatch.setattr("iwlora.compare.execute.local.available_cores", lambda: [0, 0])
+    monkeypatch.setattr("iwlora.compare.execute.machine.available_gpus", list)
+    monkeypatch.setattr("iwlora.compare.execute.machine.available_cores", lambda: [0, 0])
     monkeypatch.setattr(LocalExecutor, "_fork", lambda *_: None)  # as if it could not fork
     monkeypatch.setattr(
-        "iwlora.compare.execute.local.train_command",
+        "iwlora.compare.execute.executor.train_command",
         lambda folder: ["sh", "-c", "echo $OMP_NUM_THREADS; taskset -p $$ || true; sleep 30"],
     )
     executor = LocalExecutor(2)
@@ -70,11 +70,13 @@ def test_runs_are_forked_onto_the_cores_of_their_slots_and_never_on_a_gpu(
             forked.append("closed")
 
     monkeypatch.setattr("iwlora.compare.execute.local.ForkServer", FakeServer)
-    monkeypatch.setattr("iwlora.compare.execute.local.available_cores", lambda: [0, 1, 2, 3])
-    monkeypatch.setattr("iwlora.compare.execute.local.train_command", lambda folder: ["true"])
+    monkeypatch.setattr("iwlora.compare.execute.machine.available_cores", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr("iwlora.compare.execute.executor.train_command", lambda folder: ["true"])
     run = tmp_path / "a"
     for jobs, gpus in ((1, []), (2, []), (1, ["0"])):
-        monkeypatch.setattr("iwlora.compare.execute.local.available_gpus", lambda names=gpus: names)
+        monkeypatch.setattr(
+            "iwlora.compare.execute.machine.available_gpus", lambda names=gpus: names
+        )
         executor = LocalExecutor(jobs)
         executor.start(run, tmp_path / "log.txt")
         executor.stop()

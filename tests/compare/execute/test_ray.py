@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from iwlora.compare.execute import executor as executor_module
 from iwlora.compare.execute import ray as ray_module
 from iwlora.compare.execute.executor import train_command
 from iwlora.compare.execute.ray import RayExecutor
@@ -30,7 +31,7 @@ def test_a_machine_executes_the_run_of_a_shared_folder(
     (tmp_path / "recipe.yaml").touch()
     for code in (0, 3):
         command = ["sh", "-c", f"echo code {code}; exit {code}"]
-        monkeypatch.setattr(ray_module, "train_command", lambda _, command=command: command)
+        monkeypatch.setattr(executor_module, "train_command", lambda _, command=command: command)
         log = tmp_path / "log.txt"
         assert ray_module._execute(str(tmp_path), str(log)) == code
     assert log.read_text() == "code 0\ncode 3\n"
@@ -50,7 +51,7 @@ class TestCluster:
     @pytest.mark.usefixtures("cluster")
     def test_the_exit_code_of_a_run_is_returned(self, tmp_path: Path) -> None:
         (tmp_path / "recipe.yaml").write_text("model: [\n")  # refused before torch is imported
-        log = tmp_path / "logs" / "run.txt"
+        log = tmp_path / "run.txt"
         executor = RayExecutor(jobs=2)
         executor.start(tmp_path, log)
         assert executor.wait(120.0) == [(tmp_path, 2)]

@@ -61,7 +61,8 @@ def test_controls_get_the_options_of_their_method(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("iwlora.compare.plan.arms.METHODS", {**METHODS, "a-control": Control})
     arm = {"name": "iw-lora", "rank": 2, "alpha": 0.5, "train": {"lr": 1e-3}}
-    added = [entry for entry in add_controls(["lora", arm]) if entry not in ("lora", arm)]
+    lora = {"name": "lora"}
+    added = [entry for entry in add_controls([lora, arm]) if entry not in (lora, arm)]
     assert {**arm, "name": "a-control", "label": "a-control"} in added
     assert {entry["label"] for entry in added} == {
         name

@@ -16,8 +16,8 @@ from transformers import TrainerCallback
 from commands import call, check_plain, run_settings, snapshot, spawn, write_recipe
 from iwlora.training import prepare as prepare_module
 from iwlora.training.dry_run import run_cost
-from iwlora.training.dry_run.memory_tracker import MemoryTracker
 from iwlora.training.dry_run.run_cost import MemoryCost, estimate_run_cost
+from iwlora.training.dry_run.step_profiler import MemoryTracker
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 from kinds import save_model, write_task

@@ -50,8 +50,7 @@ def run_comparison(
     check_budgets(plan)
     check_task(plan)
     folder = normalize_path(out)
-    check_folder(plan, folder)
-    plan = with_stored_defaults(plan, folder)
+    plan = check_folder(plan, folder)
     with lock_folder(folder, announce) as lock:
         executor = make_executor(lock) if make_executor else LocalExecutor(1, lock)
         scheduler = Scheduler(plan, folder, executor, announce)
@@ -65,11 +64,14 @@ def run_comparison(
                 view.close()
 
 
-def check_folder(plan: Plan, folder: Path) -> None:
+def check_folder(plan: Plan, folder: Path) -> Plan:
     """Check that a folder is empty or holds a part of the planned comparison.
 
     A comparison may grow by arms and seeds. One that has other arms or seeds would lose its
     report.
+
+    Returns:
+        The plan with the defaults of the version of iwlora that began the comparison.
 
     Raises:
         IwloraError: The folder holds something else.
@@ -77,27 +79,20 @@ def check_folder(plan: Plan, folder: Path) -> None:
     check_links(folder)
     if (folder / layout.COMPARISON).is_file():
         record = ComparisonRecord.load(folder / layout.COMPARISON)
-        for field, stored, planned in (
-            ("methods", record.methods, plan.labels),
-            ("seeds", record.seeds, plan.seeds),
-        ):
+        for field, stored in (("methods", record.methods), ("seeds", record.seeds)):
+            planned = getattr(plan.record(), field)
             if lacking := [str(value) for value in stored if value not in planned]:
                 raise IwloraError(
                     f"{folder} holds a comparison with the {field} {', '.join(lacking)}, "
                     "which this one lacks; choose another folder"
                 )
+        if record.follows_former_defaults:
+            return plan.with_former_defaults()
     elif folder.is_dir():
         accepted = {layout.LOCK, layout.LOGS, *plan.labels}
         other = sorted(file.name for file in folder.iterdir() if file.name not in accepted)
         if other:
             raise IwloraError(f"{folder} holds {other[0]} and no comparison; choose another folder")
-
-
-def with_stored_defaults(plan: Plan, folder: Path) -> Plan:
-    """The plan with the defaults of the version of iwlora that began the comparison."""
-    file = folder / layout.COMPARISON
-    if file.is_file() and ComparisonRecord.load(file).follows_former_defaults:
-        return plan.with_former_defaults()
     return plan
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 from iwlora.results import layout
 
@@ -19,7 +20,7 @@ class Executor(Protocol):
         """Whether one more run of this size can start now."""
 
     def start(self, folder: Path, log: Path) -> None:
-        """Start a run; what it prints is appended to ``log``."""
+        """Start a run; what it prints is appended to ``log``, whose folder exists."""
 
     def wait(self, timeout: float) -> list[tuple[Path, int]]:
         """(folder, exit code) of runs that have ended, after at most ``timeout`` seconds."""
@@ -34,5 +35,11 @@ def train_arguments(folder: Path) -> list[str]:
 
 
 def train_command(folder: Path) -> list[str]:
-    """The command that executes the run of a folder in a Python process of its own."""
+    """The command that executes the run of a folder."""
     return [sys.executable, "-m", "iwlora", *train_arguments(folder)]
+
+
+def start_process(folder: Path, output: IO[bytes], **options: Any) -> subprocess.Popen[bytes]:
+    """Execute the run of a folder in a Python process of its own, which prints to ``output``."""
+    command, no_input = train_command(folder), subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=no_input, stdout=output, stderr=output, **options)

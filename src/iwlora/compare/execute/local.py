@@ -9,17 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from iwlora.compare.execute.executor import train_arguments, train_command
+from iwlora.compare.execute import machine
+from iwlora.compare.execute.executor import start_process, train_arguments
 from iwlora.compare.execute.fork_server import ForkedProcess, ForkServer
-from iwlora.compare.execute.machine import (
-    Slot,
-    available_cores,
-    available_gpus,
-    divide,
-    free_memory,
-    gpu_memory,
-    resident_memory,
-)
+from iwlora.compare.execute.machine import Slot
 from iwlora.errors import IwloraError
 
 STOP_SECONDS = 20.0
@@ -41,7 +34,7 @@ class LocalExecutor:
     def __init__(self, jobs: int = 1, lock: IO[str] | None = None) -> None:
         if jobs < 1:
             raise IwloraError(f"--jobs {jobs}: accepted are 1 and more")
-        self._free_slots = divide(jobs, available_cores(), available_gpus())
+        self._free_slots = machine.divide(jobs, machine.available_cores(), machine.available_gpus())
         self._whole_machine = jobs == 1
         self._lock = lock
         self._fork_server: ForkServer | None = None
@@ -54,15 +47,14 @@ class LocalExecutor:
         gpu = self._free_slots[0].gpu
         if gpu is not None:
             sharing = 1 + sum(slot.gpu == gpu for _, slot in self._running.values())
-            share = gpu_memory("memory.total", gpu) / sharing
-            return gpu_memory("memory.free", gpu) >= bytes_needed <= share
-        held = sum(resident_memory(process.pid) for process, _ in self._running.values())
-        return free_memory() + held >= (1 + len(self._running)) * bytes_needed
+            share = machine.gpu_memory("memory.total", gpu) / sharing
+            return machine.gpu_memory("memory.free", gpu) >= bytes_needed <= share
+        held = sum(machine.resident_memory(process.pid) for process, _ in self._running.values())
+        return machine.free_memory() + held >= (1 + len(self._running)) * bytes_needed
 
     def start(self, folder: Path, log: Path) -> None:
         """Start a run in the first free slot."""
         slot = self._free_slots.pop(0)
-        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             process = self._fork(folder, slot, output) or self._spawn(folder, slot, output)
         self._running[folder] = process, slot
@@ -80,15 +72,9 @@ class LocalExecutor:
             environment["OMP_NUM_THREADS"] = str(len(slot.cores))
             if slot.gpu is not None:
                 environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
-        inherits = self._lock is not None and os.name == "posix"  # Windows passes no descriptors
-        process = subprocess.Popen(
-            train_command(folder),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            pass_fds=[self._lock.fileno()] if self._lock and inherits else [],
-        )
+        posix = os.name == "posix"  # Windows passes no descriptors
+        passed = [self._lock.fileno()] if self._lock and posix else []
+        process = start_process(folder, output, env=environment, pass_fds=passed)
         if not self._whole_machine and hasattr(os, "sched_setaffinity"):
             with suppress(ProcessLookupError):  # it has ended already
                 os.sched_setaffinity(process.pid, slot.cores)
@@ -101,8 +87,7 @@ class LocalExecutor:
                 process.wait(timeout)
         ended = []
         for folder, (process, slot) in [*self._running.items()]:
-            code = process.poll()
-            if code is not None:
+            if (code := process.poll()) is not None:
                 ended.append((folder, code))
                 del self._running[folder]
                 self._free_slots.append(slot)

@@ -44,8 +44,7 @@ def available_gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip()]
-    indices = _query_gpus("index")
-    return indices.split() if indices else []
+    return _query_gpus("index").split()
 
 
 def free_memory() -> int:
@@ -71,15 +70,15 @@ def resident_memory(pid: int) -> int:
 
 def gpu_memory(field: str, gpu: str) -> int:
     """Bytes of ``memory.free`` or ``memory.total`` of a GPU; 0 if its driver does not say."""
-    mebibytes = _query_gpus(field, gpu)
-    return int(mebibytes.split()[0]) * 2**20 if mebibytes else 0
+    mebibytes = _query_gpus(field, gpu).split()
+    return int(mebibytes[0]) * 2**20 if mebibytes else 0
 
 
-def _query_gpus(field: str, gpu: str | None = None) -> str | None:
+def _query_gpus(field: str, gpu: str | None = None) -> str:
     if not shutil.which("nvidia-smi"):
-        return None
+        return ""
     query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     done = subprocess.run(
         [*query, *(["-i", gpu] if gpu else [])], capture_output=True, text=True, check=False
     )
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.live import Live
@@ -14,15 +15,9 @@ from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
+from iwlora.results.search import State
 
-_MARKS = {
-    "waiting": "·",
-    "running": "▶",
-    "done": "✓",
-    "failed": "✗",
-    "diverged": "∞",
-    "not begun": "–",
-}
+_MARKS = dict(zip(get_args(State), "·▶✓✗∞–", strict=True))
 
 
 class TerminalProgress:
@@ -39,7 +34,7 @@ class TerminalProgress:
         """Print a line above the table."""
         self._live.console.print(text, markup=False, highlight=False)
 
-    def show(self, states: Mapping[PlannedRun, str], folder: Path) -> None:
+    def show(self, states: Mapping[PlannedRun, State], folder: Path) -> None:
         """Draw the table anew.
 
         Args:
@@ -52,17 +47,14 @@ class TerminalProgress:
         """Leave the last table on the terminal."""
         self._live.stop()
 
-    def table(self, states: Mapping[PlannedRun, str], folder: Path) -> Table:
+    def table(self, states: Mapping[PlannedRun, State], folder: Path) -> Table:
         """The table that :meth:`show` draws."""
         done = sum(state not in ("waiting", "running") for state in states.values())
         if self._done_at_start is None:
             self._done_at_start = done
-        table = Table(box=None, pad_edge=False, caption=self._caption(done, len(states)))
-        table.add_column("arm")
-        if self._plan.trials:
-            table.add_column("search")
-        table.add_column("runs")
-        table.add_column("running")
+        search = ["search"] if self._plan.trials else []
+        caption = self._caption(done, len(states))
+        table = Table("arm", *search, "runs", "running", box=None, pad_edge=False, caption=caption)
         for label in self._plan.labels:
             arm = {run: state for run, state in states.items() if run.label == label}
             trials = "".join(_MARKS[state] for run, state in arm.items() if run.trial)
@@ -72,7 +64,7 @@ class TerminalProgress:
                 for run, state in arm.items()
                 if state == "running" and (fraction := trained_fraction(run, folder)) is not None
             )
-            table.add_row(label, *([trials] if self._plan.trials else []), reported, running)
+            table.add_row(label, *([trials] if search else []), reported, running)
         return table
 
     def _caption(self, done: int, total: int) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import IO, Any
 
-from iwlora.compare.execute.executor import train_command
+from iwlora.compare.execute.executor import start_process
 from iwlora.errors import IwloraError
 from iwlora.extras import locate_package
 from iwlora.results import layout
@@ -46,7 +45,6 @@ class RayExecutor:
 
     def start(self, folder: Path, log: Path) -> None:
         """Submit a run to the cluster."""
-        log.parent.mkdir(parents=True, exist_ok=True)
         remote = self._ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
         task = remote(_execute).remote(str(folder.resolve()), str(log.resolve()))
         self._running[task] = folder
@@ -83,10 +81,4 @@ def _execute(folder: str, log: str) -> int:
             f"{folder} is not on this machine; give --out a folder that all machines share"
         )
     with open(log, "ab") as output:
-        return subprocess.run(
-            train_command(Path(folder)),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            check=False,
-        ).returncode
+        return start_process(Path(folder), output).wait()

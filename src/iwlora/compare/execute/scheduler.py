@@ -7,13 +7,13 @@ from pathlib import Path
 
 from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.progress import TerminalProgress
-from iwlora.compare.execute.superseded_runs import swap_superseded_run
 from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.comparison import Crash
 from iwlora.results.run import RunResult
-from iwlora.results.search import LearningRateChoice, Trial, save_search
+from iwlora.results.search import LearningRateChoice, State, Trial, save_search
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.state.run_folder import RunDir
 
@@ -38,11 +38,11 @@ class Scheduler:
         self._executor = executor
         self._announce = announce
         self._choices: dict[str, LearningRateChoice] = {}
-        self._failures: dict[PlannedRun, int] = {}
+        self._retried: set[PlannedRun] = set()
         self._running: dict[Path, tuple[PlannedRun, PlannedRun]] = {}  # as planned, as started
         self._peak_bytes = [_guess_peak_bytes(plan)]
-        self.states = dict.fromkeys([*plan.trials, *plan.runs], "waiting")
-        """Of each planned run: "waiting", "running", "done", "failed", "diverged", "not begun"."""
+        self.states: dict[PlannedRun, State] = dict.fromkeys([*plan.trials, *plan.runs], "waiting")
+        """How each planned run stands."""
 
     def prepare(self) -> None:
         """Create the folders of the runs, and find those that are done.
@@ -82,7 +82,9 @@ class Scheduler:
             number = sum(state not in ("waiting", "not begun") for state in self.states.values())
             self._announce(f"[{number}/{len(self.states)}] {run}")
             folder = run.folder(self._folder)
-            self._executor.start(folder, self._log(folder))
+            log = layout.log_file(self._folder, folder)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            self._executor.start(folder, log)
             self._running[folder] = planned, run
             return True
         return False
@@ -138,15 +140,12 @@ class Scheduler:
     def _update_state(self, planned: PlannedRun, run: PlannedRun) -> bool:
         """Whether the run is done, or has diverged and would diverge again."""
         folder = RunDir.open(run.folder(self._folder), run.recipe)
-        result = folder.result()
-        if result is None and folder.diverged():
+        if (result := folder.result()) is not None:
+            self._peak_bytes.append(result.peak_memory_bytes or 0)
+            self.states[planned] = "done"
+        elif folder.diverged():
             self.states[planned] = "diverged"
-            return True
-        if result is None:
-            return False
-        self._peak_bytes.append(result.peak_memory_bytes or 0)
-        self.states[planned] = "done"
-        return True
+        return self.states[planned] in ("done", "diverged")
 
     def _handle_exit(self, planned: PlannedRun, run: PlannedRun, code: int) -> None:
         folder = run.folder(self._folder)
@@ -154,8 +153,8 @@ class Scheduler:
             if self.states[planned] == "diverged":
                 self._announce(f"{run} diverged: {self._error(folder, code)}")
             return
-        self._failures[planned] = self._failures.get(planned, 0) + 1
-        retry = self._failures[planned] == 1
+        retry = planned not in self._retried
+        self._retried.add(planned)
         self.states[planned] = "waiting" if retry else "failed"
         error = self._error(folder, code)
         Crash(
@@ -170,12 +169,9 @@ class Scheduler:
         consequence = "it is tried once more" if retry else "it is not counted"
         self._announce(f"{run} failed (exit {code}): {error}; {consequence}")
 
-    def _log(self, folder: Path) -> Path:
-        return layout.log_file(self._folder, folder)
-
     def _error(self, folder: Path, code: int) -> str:
         """The last line that the run printed."""
-        log = self._log(folder)
+        log = layout.log_file(self._folder, folder)
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         lines = [line for line in text.splitlines() if line.strip()]
         if not lines:
@@ -187,4 +183,40 @@ def _guess_peak_bytes(plan: Plan) -> int:
     """Memory of a run before one was measured: weights, gradients, Adam's two, activations."""
     recipe = plan.runs[0].recipe
     model = meta_backbone(recipe.model, trust_remote_code=recipe.trust_remote_code)
-    return 2**30 + 20 * sum(parameter.numel() for parameter in model.parameters())
+    return 2**30 + 20 * model.num_parameters()
+
+
+def swap_superseded_run(run: PlannedRun, comparison: Path) -> Path | None:
+    """Move a run at a learning rate chosen before out of the folder of ``run``.
+
+    A search that grows by learning rates or seeds may choose another one. The run at the previous
+    learning rate, which differs in nothing else, is moved next to the trials at that learning
+    rate. If a run at the new learning rate was kept there before, it is moved back.
+
+    Returns:
+        Where the previous run is kept now; None if there was none.
+
+    Raises:
+        IwloraError: A folder could not be moved.
+    """
+    folder = run.folder(comparison)
+    kept = None
+    try:
+        if (folder / layout.RECIPE).is_file():
+            recipe = RunDir(folder).recipe()
+            lr = recipe.train.lr
+            same_otherwise = run.with_learning_rate(lr).recipe.digest() == recipe.digest()
+            if lr == run.recipe.train.lr or not same_otherwise:
+                return None
+            kept = layout.superseded_run_folder(comparison, run.label, lr, run.seed)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(kept)
+        lr = run.recipe.train.lr
+        kept_before = layout.superseded_run_folder(comparison, run.label, lr, run.seed)
+        if kept_before.is_dir() and not folder.exists():
+            kept_before.rename(folder)
+    except OSError as error:
+        raise IwloraError(
+            f"cannot move the run of {run} out of {folder}, to keep it: {error.strerror}"
+        ) from None
+    return kept

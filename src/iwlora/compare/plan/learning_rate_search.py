@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from iwlora.results.comparison import distinct
 from iwlora.results.search import LearningRateChoice, Trial
-from iwlora.training.recipe import Recipe
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
@@ -43,12 +42,6 @@ class SearchSettings(BaseModel):
                 "at least three different learning rates are needed: the best may not be at an end"
             )
         return sorted(set(value))
-
-
-def trial_recipe(recipe: Recipe, lr: float, seed: int, holdout: float) -> Recipe:
-    """The run that tries ``lr``: scored on held-out training rows instead of the reported ones."""
-    task = recipe.task.model_copy(update={"holdout": holdout})
-    return recipe.with_train(lr=lr, seed=seed).model_copy(update={"task": task})
 
 
 def trial_order(learning_rates: Sequence[float], seeds: Sequence[int]) -> list[tuple[float, int]]:

@@ -30,9 +30,14 @@ class PlannedRun:
     def folder(self, comparison: Path) -> Path:
         """Its folder below the comparison's."""
         if self.trial:
-            lr = self.recipe.train.lr
-            return layout.trial_folder(comparison, self.label, lr, self.seed)
+            return layout.trial_folder(comparison, self.label, self.recipe.train.lr, self.seed)
         return layout.run_folder(comparison, self.label, self.seed)
+
+    def as_trial(self, lr: float, seed: int, holdout: float) -> PlannedRun:
+        """The run that tries ``lr``, scored on held-out training rows."""
+        task = self.recipe.task.model_copy(update={"holdout": holdout})
+        recipe = self.recipe.with_train(lr=lr, seed=seed).model_copy(update={"task": task})
+        return PlannedRun(self.label, seed, recipe, trial=True)
 
     def with_learning_rate(self, lr: float) -> PlannedRun:
         """The same run with the learning rate that a search has chosen."""
@@ -48,7 +53,10 @@ class Plan:
     """All runs of a comparison, seed by seed, and the settings that they were made from.
 
     With a ``search``, the ``trials`` run first; the reported ``runs`` of an arm then get the
-    learning rate that its trials have chosen.
+    learning rate that its trials have chosen. The other arms are compared with the ``baseline``.
+
+    Raises:
+        IwloraError: No arm is named as the baseline.
     """
 
     settings: Mapping[str, Any]
@@ -58,6 +66,10 @@ class Plan:
     baseline: str | None = None
     recipe_format: int = VERSIONS["recipe"]
     """The version of the recipe format whose defaults the runs follow."""
+
+    def __post_init__(self) -> None:
+        if self.baseline is not None and self.baseline not in self.labels:
+            raise unknown("baseline", str(self.baseline), self.labels)
 
     @property
     def first_runs(self) -> list[PlannedRun]:
@@ -73,16 +85,6 @@ class Plan:
     def seeds(self) -> list[int]:
         """The seeds, in the order of the recipe."""
         return list(dict.fromkeys(run.seed for run in self.runs))
-
-    def with_baseline(self, label: Any) -> Plan:
-        """The same plan, whose other arms are compared with the arm ``label``; None: no choice.
-
-        Raises:
-            IwloraError: No arm has this label.
-        """
-        if label is not None and label not in self.labels:
-            raise unknown("baseline", str(label), self.labels)
-        return replace(self, baseline=label)
 
     def with_former_defaults(self) -> Plan:
         """The same plan as version 0.1.0 read it; see ``Recipe.with_former_defaults``."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.arms import NOT_METHOD_OPTIONS, add_controls, arm_label, unfair_settings
-from iwlora.compare.plan.learning_rate_search import SearchSettings, trial_order, trial_recipe
+from iwlora.compare.plan.learning_rate_search import SearchSettings, trial_order
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
 from iwlora.errors import IwloraError
@@ -62,8 +62,7 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
         problems.append(f"methods: {', '.join(sorted(repeated))} named twice; give each a label")
     if problems:
         raise IwloraError("\n".join(problems))
-    plan = Plan(settings, tuple(runs), search, tuple(trials))
-    return plan.with_baseline(settings.get("baseline"))
+    return Plan(settings, tuple(runs), search, tuple(trials), settings.get("baseline"))
 
 
 def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Plan:
@@ -114,9 +113,8 @@ def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Pla
         for seed in dict.fromkeys(settings["seeds"])
         for label, recipe in recipes.items()
     ]
-    by_label = {label: recipe.settings() for label, recipe in recipes.items()}
-    plan = Plan({**settings, "recipes": by_label}, tuple(runs))
-    return plan.with_baseline(settings.get("baseline"))
+    settings["recipes"] = {label: recipe.settings() for label, recipe in recipes.items()}
+    return Plan(settings, tuple(runs), baseline=settings.get("baseline"))
 
 
 def _seed_problems(seeds: Any) -> list[str]:
@@ -181,10 +179,8 @@ def _plan_trials(
                 f"{prefix}.lr has {len(learning_rates)} learning rates and that of the other arms "
                 f"{len(search.lr)}: more trials would be unfair; give as many"
             )
-    return [
-        PlannedRun(run.label, seed, trial_recipe(run.recipe, lr, seed, search.holdout), trial=True)
-        for lr, seed in trial_order(learning_rates, search.seeds)
-    ]
+    order = trial_order(learning_rates, search.seeds)
+    return [run.as_trial(lr, seed, search.holdout) for lr, seed in order]
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -137,14 +137,12 @@ def estimate_run_cost(recipe: Recipe) -> RunCost:
     Raises:
         IwloraError: for everything that ``iwlora train`` refuses.
     """
-    few = recipe.task.model_copy(
-        update={"max_validation": min(SCORED_ROWS, recipe.task.max_validation or SCORED_ROWS)}
-    )
-    train = recipe.train.model_copy(update={"save_steps": None, "report_to": []})
-    short = recipe.model_copy(update={"task": few, "train": train})
+    rows = min(SCORED_ROWS, recipe.task.max_validation or SCORED_ROWS)
+    few = recipe.task.model_copy(update={"max_validation": rows})
+    short = recipe.with_train(save_steps=None, report_to=[]).model_copy(update={"task": few})
     check_trackers(recipe.train.report_to)
     reset_peak_memory()
-    with tempfile.TemporaryDirectory() as folder, restoring_determinism(train.deterministic):
+    with tempfile.TemporaryDirectory() as folder, restoring_determinism(recipe.train.deterministic):
         run = RunDir.open(Path(folder) / "run", short)
         started = time.perf_counter()
         prepared = prepare(short, run, progress=False)
@@ -160,11 +158,11 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
     of_all = [sampler.step_micro_batches(step) for step in range(sampler.steps_per_epoch)]
     epoch = [processes[trainer.args.process_index] for processes in of_all]
     # All processes wait for the one with the most tokens, and all must time the same steps.
-    sizes = [max(_step_tokens(step, lengths) for step in processes) for processes in of_all]
-    largest = max((rows for step in epoch for rows in step), key=lambda r: _tokens(r, lengths))
+    sizes = [max(_tokens(step, lengths) for step in processes) for processes in of_all]
+    largest = max((rows for step in epoch for rows in step), key=lambda r: _tokens([r], lengths))
     rows = sorted(largest, key=lambda row: -lengths[row])
     small = [rows[:number] for number in MEMORY_ROWS]
-    timed = _spread(sizes)
+    timed = _spread(sizes, TIMED_SIZES)
     total = math.ceil(len(epoch) * recipe.train.epochs)
     profiler = StepProfiler(memory_steps=len(small))
     steps = [[part] * recipe.train.accumulate for part in small]
@@ -173,8 +171,7 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
     score_seconds = _score_seconds(recipe, prepared, evaluation_seconds)
 
     seconds = np.median(np.reshape(profiler.seconds, (REPEATS, len(timed))), axis=0)
-    parameters = [attached.model.get_parameter(name) for name in attached.trainable]
-    gradients = sum(p.nbytes for p in parameters)
+    gradients = sum(attached.model.get_parameter(name).nbytes for name in attached.trainable)
     row_counts = [len(part) for part in small]
     held = [a + gradients if accumulated else max(a, gradients) for a in profiler.activations]
     workspaces = [peak - part for peak, part in zip(profiler.peaks, held, strict=True)]
@@ -216,17 +213,15 @@ def _train_steps(
         profiler.forward_done()
         return value
 
-    def batches() -> DataLoader[Any]:
-        return DataLoader(
-            trainer.train_dataset,  # type: ignore[arg-type]
-            batch_sampler=micro_batches,
-            collate_fn=trainer.data_collator,
-        )
-
+    loader = DataLoader(
+        trainer.train_dataset,  # type: ignore[arg-type]
+        batch_sampler=micro_batches,
+        collate_fn=trainer.data_collator,
+    )
     profiler.last_step = len(steps)
     trainer.compute_loss_func = profiled_loss
     trainer.callback_handler.callbacks.insert(0, profiler)
-    trainer.get_train_dataloader = batches  # type: ignore[method-assign]
+    trainer.get_train_dataloader = lambda: loader  # type: ignore[method-assign]
     trainer.args.max_steps = max(total, len(steps))
     started = time.perf_counter()
     trainer.fit(None)
@@ -243,8 +238,7 @@ def _score_seconds(recipe: Recipe, prepared: PreparedRun, evaluation_seconds: fl
         seconds += evaluation_seconds * factors[task.monitored] * math.ceil(recipe.train.epochs)
     first, *_ = task.reported
     rows = encoded[first]
-    by_length = np.argsort(rows["length"][:], kind="stable")
-    chosen = by_length[_evenly(len(rows), min(SCORED_ROWS, len(rows)))]
+    chosen = _spread(rows["length"][:], min(SCORED_ROWS, len(rows)))
     started = time.perf_counter()
     prepared.trainer.final_outputs(rows.select(chosen))
     seconds_per_row = (time.perf_counter() - started) / len(chosen)
@@ -252,25 +246,15 @@ def _score_seconds(recipe: Recipe, prepared: PreparedRun, evaluation_seconds: fl
     return seconds + seconds_per_row * scored
 
 
-def _step_tokens(step: MicroBatches, lengths: Any) -> int:
+def _tokens(step: MicroBatches, lengths: Any) -> int:
     """Padded tokens of a step in one process."""
-    return sum(_tokens(rows, lengths) for rows in step)
+    return sum(int(len(rows) * max(lengths[row] for row in rows)) for rows in step)
 
 
-def _tokens(rows: Sequence[int], lengths: Any) -> int:
-    """Padded tokens of a micro-batch."""
-    return int(len(rows) * max(lengths[row] for row in rows))
-
-
-def _spread(sizes: Sequence[int]) -> list[int]:
-    """Indices of ``TIMED_SIZES`` steps from the smallest to the largest."""
-    by_size = np.argsort(sizes, kind="stable")
-    return [int(step) for step in by_size[_evenly(len(sizes), TIMED_SIZES)]]
-
-
-def _evenly(length: int, number: int) -> Any:
-    """``number`` indices spread evenly over a sequence."""
-    return np.linspace(0, length - 1, number).round().astype(int)
+def _spread(sizes: Sequence[int], number: int) -> list[int]:
+    """Indices of ``number`` sizes, evenly from the smallest to the largest."""
+    evenly = np.linspace(0, len(sizes) - 1, number).round().astype(int)
+    return [int(index) for index in np.argsort(sizes, kind="stable")[evenly]]
 
 
 def _extrapolate(rows: Sequence[int], values: Sequence[int], at: int) -> int:

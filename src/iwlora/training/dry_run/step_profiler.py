@@ -5,12 +5,57 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from iwlora.training.dry_run.memory_tracker import MemoryTracker
+
+class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the storages that operations make inside the block, until each is freed.
+
+    ``now`` are their bytes, ``peak`` the most so far, which may be set back to ``now``. Storages
+    from before the block and temporary memory inside a kernel are not counted.
+
+    Example:
+        >>> with MemoryTracker() as tracker:
+        ...     kept = torch.zeros(25) + 1
+        >>> tracker.now, tracker.peak
+        (100, 200)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._alive: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count the memory that it adds."""
+        outputs = func(*args, **(kwargs or {}))
+        inputs = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if _counts(x)}
+        for output in tree_leaves(outputs):
+            if _counts(output) and id(output.untyped_storage()) not in inputs:
+                self._add(output.untyped_storage())
+        return outputs
+
+    def _add(self, storage: Any) -> None:
+        # PyTorch keeps one Python object for a storage as long as the storage lives.
+        key, size = id(storage), storage.nbytes()
+        if key in self._alive:
+            return
+
+        def freed(_: object) -> None:
+            del self._alive[key]
+            self.now -= size
+
+        self._alive[key] = weakref.ref(storage, freed)
+        self.now += size
+        self.peak = max(self.peak, self.now)
 
 
 class StepProfiler(TrainerCallback):
@@ -43,23 +88,19 @@ class StepProfiler(TrainerCallback):
         if len(self.activations) == len(self.peaks) < self._memory_steps:
             self.activations.append(self._tracker.now - self._base)
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Start to track memory."""
         if state.global_step < self._memory_steps:
             self._base = self._tracker.peak = self._tracker.now
             self._tracker.__enter__()  # type: ignore[no-untyped-call]
 
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Note the peak of forward and backward."""
         if state.global_step < self._memory_steps:
             self.peaks.append(self._tracker.peak - self._base)
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Note the step, and stop after the last one."""
         now = time.perf_counter()
@@ -81,7 +122,10 @@ def _memory_now() -> int:
     import psutil
 
     if sys.platform == "linux":  # glibc keeps freed memory for the next step
-        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if malloc_trim is not None:
-            malloc_trim(0)
+        with suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
     return int(psutil.Process().memory_info().rss)
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
