@@ -87,25 +87,21 @@ class DecoderCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The batch of these encoded rows."""
-        masked = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
+        masked = [{**row, **_with_mask(row["input_ids"])} for row in rows]
         if "labels" in rows[0]:
             masked = [{**row, "labels": [*row["labels"][1:], IGNORE_INDEX]} for row in masked]
-        pad_right = PaddingCollator.from_tokenizer(
-            self.tokenizer, labels=IGNORE_INDEX, position_ids=0
-        )
+        padding = {"labels": IGNORE_INDEX, "position_ids": 0}
+        pad_right = PaddingCollator.from_tokenizer(self.tokenizer, **padding)
         batch = pad_right(masked)
         if "position_ids" in rows[0]:
             del batch["attention_mask"]  # it would hide where packed rows begin
         if "prompt_ids" in rows[0]:
             # Generation continues a prompt at its right end: reverse, pad, and reverse again.
-            reversed_rows = [
-                {
-                    "input_ids": row["prompt_ids"][::-1],
-                    "attention_mask": [1] * len(row["prompt_ids"]),
-                }
-                for row in rows
-            ]
-            padded = PaddingCollator.from_tokenizer(self.tokenizer)(reversed_rows)
+            padded = pad_right([_with_mask(row["prompt_ids"][::-1]) for row in rows])
             batch["prompt_ids"] = padded["input_ids"].flip(1)
             batch["prompt_mask"] = padded["attention_mask"].flip(1)
         return batch
+
+
+def _with_mask(ids: Sequence[int]) -> dict[str, Any]:
+    return {"input_ids": ids, "attention_mask": [1] * len(ids)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from iwlora.tasks.kinds.contract import EncodingInput
 from iwlora.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _lengths(
     rows = split.select(range(min(MEASURED_ROWS, len(split))))
     limit, tokenizer.model_max_length = tokenizer.model_max_length, 10**9
     try:
-        encoded = task.kind.encode(task, rows, tokenizer, 10**8, config, training=False)
+        encoded = task.kind.encode(EncodingInput(task, rows, tokenizer, 10**8, config))
     finally:
         tokenizer.model_max_length = limit
     sizes = np.asarray(encoded["length"][:])

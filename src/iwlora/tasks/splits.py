@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind
@@ -30,15 +30,25 @@ def dataset_from_rows(
     """
     import pyarrow
 
-    text_type, _, label_type = (kind or Classification()).arrow_types()
-    types = [*[text_type] * len(text), label_type]
-    names = [*text, "label"]
-    values: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
-    arrays = [
-        pyarrow.array(column, type_)
-        for column, type_ in zip(values or [[] for _ in names], types, strict=True)
-    ]
-    return in_memory(pyarrow.table(arrays, names=names))
+    text_type, _, label_type = map(arrow_type, (kind or Classification()).column_types)
+    schema = pyarrow.schema([*((name, text_type) for name in text), ("label", label_type)])
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return in_memory(pyarrow.table([list(column) for column in columns], schema))
+
+
+def arrow_type(python_type: Any) -> pyarrow.DataType:
+    """The Arrow type for a type of Python: ``str``, ``int``, ``float``, a list, or named fields.
+
+    >>> str(arrow_type({"text": list[str]}))
+    'struct<text: list<item: string>>'
+    """
+    import pyarrow
+
+    if isinstance(python_type, Mapping):
+        return pyarrow.struct([(name, arrow_type(item)) for name, item in python_type.items()])
+    if get_origin(python_type) is list:
+        return pyarrow.list_(arrow_type(*get_args(python_type)))
+    return {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}[python_type]
 
 
 def in_memory(table: pyarrow.Table) -> datasets.Dataset:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.kinds.contract import Kind
+from iwlora.tasks.kinds.contract import EncodingInput, Kind
 from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class Task(TaskSchema):
             IwloraError: The tokenizer or the model does not support ``max_length``.
         """
         return {
-            name: self.kind.encode(self, split, tokenizer, max_length, config, name == "train")
+            name: self.kind.encode(
+                EncodingInput(self, split, tokenizer, max_length, config, name == "train")
+            )
             for name, split in self.splits.items()
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from iwlora.inputs.tabular import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.spec import TaskSpec
-from iwlora.tasks.splits import in_memory, stratified_split
+from iwlora.tasks.splits import arrow_type, in_memory, stratified_split
 from iwlora.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -38,10 +38,6 @@ class ParsedFile:
     path: str
     line_numbers: array[int]
     rows: pyarrow.Table
-
-    def location(self, row: int) -> str:
-        """The file and line of a row, for an error message."""
-        return record_location(self.path, self.line_numbers[row])
 
 
 def load_user_files(spec: TaskSpec) -> Task:
@@ -108,17 +104,15 @@ def _paths(spec: TaskSpec) -> dict[str, str]:
     """{split: path}; a folder of several splits provides those that the recipe does not name."""
     train = str(spec.train)
     paths = {"train": train, "validation": spec.validation, "test": spec.test}
-    for split in splits_of(train):
-        if split in paths and paths[split] is None:
-            paths[split] = train
-    return {split: path for split, path in paths.items() if path is not None}
+    inside = splits_of(train)
+    return {split: path or train for split, path in paths.items() if path or split in inside}
 
 
 def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     """Read a file in chunks into Arrow's memory; labels stay class names."""
     import pyarrow
 
-    text_type, label_type, _ = columns.kind.arrow_types()
+    text_type, label_type, _ = map(arrow_type, columns.kind.column_types)
     fields = [(name, text_type) for name in columns.text]
     fields += [] if columns.unlabelled else [("label", label_type)]
     schema = pyarrow.schema(fields)
@@ -126,9 +120,8 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     problems: list[str] = []
     rows = _parsed_rows(path, columns, split, line_numbers, problems)
     while chunk := list(islice(rows, CHUNK_ROWS)):
-        values = zip(zip(*chunk, strict=True), schema.types, strict=True)
-        arrays = [pyarrow.array(list(column), type_) for column, type_ in values]
-        batches.append(pyarrow.record_batch(arrays, schema=schema))
+        values = [list(column) for column in zip(*chunk, strict=True)]
+        batches.append(pyarrow.record_batch(values, schema=schema))
     raise_all(problems)
     if not line_numbers:
         raise IwloraError(f"{path} holds no rows")
@@ -180,12 +173,16 @@ def _parse_cell(column: str, value: Any, parse: Callable[[Any], Any]) -> Any:
 def _class_names(train: ParsedFile, columns: Columns) -> tuple[str, ...]:
     """The class names: sorted, numbers by value; several label columns in their own order."""
     kind = columns.kind
+    if not kind.has_classes:
+        return ()
     if len(columns.label) > 1:
         return columns.label
-    names: set[str] = set()
-    for batch in train.rows.to_batches():
-        for label in batch.column("label").to_pylist():
-            names.update(kind.class_names(label))
+    names = {
+        name
+        for batch in train.rows.to_batches()
+        for label in batch.column("label").to_pylist()
+        for name in kind.class_names(label)
+    }
     if len(names) < kind.min_classes:
         raise IwloraError(
             f"{train.path}: column {columns.label[0]!r} holds one class only ({names.pop()!r}); "
@@ -202,19 +199,19 @@ def _with_class_ids(
     """The split with class ids for names; a class that train lacks adds to ``problems``."""
     import pyarrow
 
-    ids: Mapping[str, int] = {name: number for number, name in enumerate(labels)}
+    if not kind.has_classes:
+        return in_memory(file.rows)
+    ids = {name: number for number, name in enumerate(labels)}
     chunks, row = [], 0
     for batch in file.rows.to_batches():
         encoded = []
         for label in batch.column("label").to_pylist():
             unknown = [name for name in kind.class_names(label) if name not in ids]
-            problems += [
-                f"{file.location(row)}: label {name!r} is not in {train} "
-                f"(accepted: {', '.join(labels)})"
-                for name in unknown
-            ]
+            for name in unknown:
+                problem = f"label {name!r} is not in {train} (accepted: {', '.join(labels)})"
+                problems.append(f"{record_location(file.path, file.line_numbers[row])}: {problem}")
             encoded.append(None if unknown else kind.encode_label(label, ids))
             row += 1
-        chunks.append(pyarrow.array(encoded, kind.arrow_types()[2]))
+        chunks.append(pyarrow.array(encoded, arrow_type(kind.column_types[2])))
     index = file.rows.column_names.index("label")
     return in_memory(file.rows.set_column(index, "label", pyarrow.chunked_array(chunks)))

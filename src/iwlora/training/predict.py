@@ -15,7 +15,7 @@ from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.results.writing import check_output, check_writable, write_text
 from iwlora.tasks import Task
-from iwlora.tasks.kinds import Evaluation
+from iwlora.tasks.kinds import EncodingInput, Evaluation
 from iwlora.tasks.user_files import read_rows
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
@@ -65,7 +65,7 @@ def predict(
     check_writable(output, "--output")
     model, tokenizer = load_trained(path, trust_remote_code=trust_remote_code)
     length = run.recipe().train.max_length
-    encoded = task.kind.encode(task, rows, tokenizer, length, model.config, training=False)
+    encoded = task.kind.encode(EncodingInput(task, rows, tokenizer, length, model.config))
     outputs = _outputs(run, task, model, tokenizer, encoded)
     evaluation = Evaluation(task, rows, encoded, outputs, tokenizer)
     predictions = task.kind.predictions(evaluation, probabilities=True)

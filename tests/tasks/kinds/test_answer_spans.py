@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from iwlora.tasks import Task, TaskSpec, load
-from iwlora.tasks.kinds import Evaluation
+from iwlora.tasks.kinds import EncodingInput, Evaluation
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
 from kinds import save_model
 
@@ -58,7 +58,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 def encoded(task: Task, tokenizer: Any, length: int, **options: Any) -> Any:
     kind = QuestionAnswering(**{**task.kind.model_dump(), **options})
-    return kind.encode(task, task.splits["validation"], tokenizer, length, None, False)
+    return kind.encode(EncodingInput(task, task.splits["validation"], tokenizer, length))
 
 
 def test_windows_cover_the_passage_and_share_what_is_asked(task: Task, tokenizer: Any) -> None:

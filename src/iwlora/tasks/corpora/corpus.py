@@ -1,20 +1,20 @@
-"""The base class of the named corpora: a task from official files, or from the Hugging Face hub."""
+"""The base classes of the named corpora: a task from official files, or from the hub."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.corpora.hub import check_class_order, load_from_hub
+from iwlora.inputs.lines import raise_all
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind
 from iwlora.tasks.splits import dataset_from_rows
 from iwlora.tasks.task import Task
 
-Rows = Sequence[tuple[Any, ...]]
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Corpus:
     summary: str
     text: tuple[str, ...]
     labels: tuple[str, ...] = ()
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
     positive: int = 1
     kind: Kind = field(default_factory=Classification)
     splits: tuple[str, ...] = ("train", "validation")
@@ -51,40 +51,127 @@ class Corpus:
                 hub cannot be reached.
         """
         notes: list[str] = []
-        hub = None
-        if data_dir is None:
-            hub = load_from_hub(name, str(self.hub_id), self.hub_config, self.layout)
+        hub = self._load_from_hub(name) if data_dir is None else {}
         splits = {}
         for split in self.splits:
-            if hub is None:
-                rows = self.file_rows(str(data_dir), split, notes)
-            else:
+            if data_dir is None:
                 records = hub[self.hub_splits.get(split, split)]
-                if self.labels:
-                    check_class_order(name, records, self.labels)
+                self._check_class_order(name, records)
                 rows = self.hub_rows(records)
+            else:
+                rows = self.file_rows(Path(data_dir).expanduser(), split, notes)
             splits[split] = dataset_from_rows(self.text, rows, self.kind)
         if "f1" in self.metrics and self.labels:
             notes.append(f"f1 counts the class {self.labels[self.positive]!r} as positive")
         schema = (name, self.text, self.labels, self.metrics, self.positive)
         return Task(*schema, kind=self.kind, splits=splits, notes=tuple(notes))
 
-    def file_rows(self, data_dir: str, split: str, notes: list[str]) -> Rows:
+    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """``(*texts, label)`` for each row of a split; notes for the user are appended."""
         raise NotImplementedError
 
-    def hub_rows(self, records: Any) -> Rows:
+    def hub_rows(self, records: Any) -> Sequence[Row]:
         """``(*texts, label)`` for each row of a split of the hub's copy."""
         return list(zip(*(records[name][:] for name in (*self.text, "label")), strict=True))
 
+    def hub_configuration(self, name: str) -> str | None:
+        """The configuration of the data set on the hub, for the task ``name``."""
+        return self.hub_config
 
-def corpus_folder(data_dir: str, subfolder: str, train_file: str) -> Path:
-    """The folder of a task's files: ``data_dir/subfolder``, or ``data_dir`` itself."""
-    root = Path(data_dir).expanduser()
-    if (root / subfolder).is_dir():
-        return root / subfolder
-    if not (root / train_file).is_file():
-        raise IwloraError(
-            f"task.data_dir={data_dir} has neither {subfolder}/{train_file} nor {train_file}"
-        )
-    return root
+    def _load_from_hub(self, name: str) -> Mapping[str, Any]:
+        """The splits of the data set on the hub, or in its local cache."""
+        import datasets
+
+        try:
+            return datasets.load_dataset(self.hub_id, self.hub_configuration(name))  # type: ignore[no-any-return]
+        except (OSError, ValueError) as error:
+            raise IwloraError(
+                f"{name} could not be fetched from the hub ({error}): give task.data_dir=FOLDER, "
+                f"a folder that holds {self.layout}"
+            ) from error
+
+    def _check_class_order(self, name: str, records: Any) -> None:
+        classes = tuple(records.features["label"].names) if self.labels else ()
+        if classes != self.labels:
+            raise IwloraError(
+                f"{name}: the hub numbers the classes as {classes}, {self.labels} was expected; "
+                "give task.data_dir=FOLDER instead"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkCorpus(Corpus):
+    """A task of a benchmark that has a folder for each of its tasks."""
+
+    benchmark: ClassVar[str]
+    folder: str
+    files: Mapping[str, str]
+
+    @property
+    def layout(self) -> str:
+        """The first file of the task."""
+        return f"{self.benchmark}'s {self.folder}/{self.files['train']}"
+
+    def hub_configuration(self, name: str) -> str:
+        """The last part of the task's name."""
+        return name.split("/")[-1]
+
+    def file(self, data_dir: Path, split: str) -> Path:
+        """The file of a split: in the task's folder in ``data_dir``, or in ``data_dir`` itself."""
+        folder, train = data_dir / self.folder, self.files["train"]
+        if not folder.is_dir():
+            folder = data_dir
+            if not (folder / train).is_file():
+                raise IwloraError(
+                    f"task.data_dir={data_dir} has neither {self.folder}/{train} nor {train}"
+                )
+        return folder / self.files[split]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPairCorpus(Corpus):
+    """Pairs of a source and a target text, scored on the test split."""
+
+    splits: tuple[str, ...] = ("train", "validation", "test")
+    target: str
+    """What the hub calls the target."""
+
+    def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
+        """(source, target) of each row of a split, from the official files."""
+        raise NotImplementedError
+
+    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
+        """The pairs of a split."""
+        rows = list(self.pairs(folder, split))
+        if not rows:
+            raise IwloraError(f"task.data_dir={folder} holds no rows of {split}")
+        return rows
+
+    def hub_rows(self, records: Any) -> Sequence[Row]:
+        """The pairs of the hub's copy; translations are in a field of their own."""
+        (source,) = self.text
+        fields = (record.get("translation", record) for record in records)
+        return [(row[source].strip(), row[self.target].strip()) for row in fields]
+
+
+def parse_records(
+    path: Path,
+    unit: str,
+    records: Iterable[tuple[Any, Any]],
+    parse: Callable[[Any], Row | None],
+) -> list[Row]:
+    """The rows that ``parse`` makes of (number, record); those that it returns None for are left
+    out. ``IwloraError`` lists the records for which it raises a ``ValueError``."""
+    rows: list[Row] = []
+    problems: list[str] = []
+    for number, record in records:
+        try:
+            row = parse(record)
+            if row is not None:
+                rows.append(row)
+        except ValueError as error:
+            problems.append(f"{path}, {unit} {number}: {error}")
+    raise_all(problems)
+    if not rows:
+        raise IwloraError(f"{path} holds no labelled rows")
+    return rows

@@ -34,13 +34,10 @@ class EntailmentCorpus(Corpus):
 
     def load(self, name: str, data_dir: str | None) -> Task:
         """The task with the default seed and sizes of :func:`generate`."""
-        splits = {
-            split: dataset_from_rows(
-                self.text,
-                [(r["premise"], r["hypothesis"], LABELS.index(r["label"])) for r in rows],
-            )
-            for split, rows in generate().items()
-        }
+        splits = {}
+        for split, rows in generate().items():
+            values = [(r["premise"], r["hypothesis"], LABELS.index(r["label"])) for r in rows]
+            splits[split] = dataset_from_rows(self.text, values)
         return Task(name, self.text, self.labels, self.metrics, splits=splits)
 
 
@@ -49,7 +46,6 @@ TASKS: Mapping[str, EntailmentCorpus] = {
         summary="does the first sentence entail the second? generated from a grammar, no download",
         text=("premise", "hypothesis"),
         labels=LABELS,
-        metrics=("accuracy",),
         splits=("train", "validation", "test"),
     )
 }
@@ -89,13 +85,10 @@ def generate(
     split_of_lexicon: dict[frozenset[str], str] = {}
     seen: set[tuple[str, str]] = set()
     for number, (phenomenon, (_, _, scene)) in enumerate(PHENOMENA.items()):
-        missing = {
-            (split, label): count
-            for split, size in sizes.items()
-            for label, count in zip(
-                LABELS, _apportion(_phenomenon_sizes(split, size)[number], [1, 1]), strict=True
-            )
-        }
+        missing: dict[tuple[str, str], int] = {}
+        for split, size in sizes.items():
+            counts = _apportion(_phenomenon_sizes(split, size)[number], [1, 1])
+            missing |= {(split, label): n for label, n in zip(LABELS, counts, strict=True)}
         fruitless_draws = 0
         while any(missing.values()):
             fruitless_draws += 1
@@ -106,9 +99,8 @@ def generate(
                 )
             lexicon, premises, hypotheses = scene(rng)
             if lexicon not in split_of_lexicon:
-                split_of_lexicon[lexicon] = rng.choices(list(sizes), weights=list(sizes.values()))[
-                    0
-                ]
+                (split,) = rng.choices(list(sizes), weights=list(sizes.values()))
+                split_of_lexicon[lexicon] = split
             split = split_of_lexicon[lexicon]
             for premise, hypothesis in _quadruple(rng, premises, hypotheses):
                 label = LABELS[not entails(premise.meaning, hypothesis.meaning)]
@@ -117,14 +109,8 @@ def generate(
                     fruitless_draws = 0
                     seen.add(pair)
                     missing[split, label] -= 1
-                    rows[split].append(
-                        {
-                            "premise": premise.text,
-                            "hypothesis": hypothesis.text,
-                            "label": label,
-                            "phenomenon": phenomenon,
-                        }
-                    )
+                    texts = {"premise": premise.text, "hypothesis": hypothesis.text}
+                    rows[split].append({**texts, "label": label, "phenomenon": phenomenon})
     for split_rows in rows.values():
         rng.shuffle(split_rows)
     return rows

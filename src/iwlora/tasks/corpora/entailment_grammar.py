@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations, product
 from random import Random
 
-from iwlora.tasks.corpora.entailment_inference import (
-    MONOTONE,
-    Claim,
-    Fact,
-    Meaning,
-    Quantified,
-)
+from iwlora.tasks.corpora.entailment_inference import MONOTONE, Claim, Fact, Meaning, Quantified
 
 NOUNS = ("king", "nurse", "pilot", "chef", "thief", "child", "robot", "lawyer", "farmer", "ghost")
 ADJECTIVES = ("young", "tall", "famous", "clever")
@@ -155,17 +149,12 @@ def _quantifiers(rng: Random) -> Scene:
     adjectives = ["", *rng.sample(ADJECTIVES, 2)]
     adverbs = ["", rng.choice(ADVERBS)]
     action = f"{verb} the {patient}"
-    sentences = [
-        _say(
-            " ".join(filter(None, [quantifier, adjective, noun, action, adverb])),
-            Quantified(
-                quantifier,
-                frozenset(filter(None, [noun, adjective])),
-                frozenset(filter(None, [action, adverb])),
-            ),
-        )
-        for quantifier, adjective, adverb in product(MONOTONE, adjectives, adverbs)
-    ]
+    sentences = []
+    for quantifier, adjective, adverb in product(MONOTONE, adjectives, adverbs):
+        restrictor = frozenset(filter(None, [noun, adjective]))
+        scope = frozenset(filter(None, [action, adverb]))
+        text = " ".join(filter(None, [quantifier, adjective, noun, action, adverb]))
+        sentences.append(_say(text, Quantified(quantifier, restrictor, scope)))
     return frozenset([noun, patient, verb]), sentences, sentences
 
 

@@ -9,22 +9,22 @@ accuracy; F1 is computed too, for the class ``entailment``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.lines import raise_all, read_lines
-from iwlora.tasks.corpora.corpus import Corpus, Rows, corpus_folder
+from iwlora.inputs.lines import read_lines
+from iwlora.tasks.corpora.corpus import BenchmarkCorpus, Row, parse_records
 from iwlora.tasks.kinds.regression import Regression
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlueCorpus(Corpus):
+class GlueCorpus(BenchmarkCorpus):
     """One task of GLUE, and the columns of its official files."""
 
+    benchmark = "GLUE"
     hub_id: str | None = "nyu-mll/glue"
-    folder: str
     files: Mapping[str, str] = field(
         default_factory=lambda: {"train": "train.tsv", "validation": "dev.tsv"}
     )
@@ -41,50 +41,38 @@ class GlueCorpus(Corpus):
     """Whether the official files have rows without their last columns, which are left out."""
 
     @property
-    def layout(self) -> str:
-        """The first file of the task."""
-        return f"GLUE's {self.folder}/{self.files['train']}"
-
-    @property
     def columns(self) -> tuple[str, ...]:
         """What the files call the text columns and the label column."""
         return (*(self.file_columns or self.text), self.label_column)
 
-    def file_rows(self, data_dir: str, split: str, notes: list[str]) -> Rows:
+    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """The rows of a TSV file with class ids, or numbers.
 
         Raises ``IwloraError`` that names the file, and the line of every row with a wrong number
         of columns or an unknown label.
         """
-        path = corpus_folder(data_dir, self.folder, self.files["train"]) / self.files[split]
+        path = self.file(folder, split)
         lines = read_lines(path)
         header = self.header or tuple(next(lines)[1].split("\t"))
         *text_indices, label_index = self._column_indices(path, header)
-        rows = []
-        problems: list[str] = []
         short_rows = 0
-        for number, line in lines:
+
+        def parse(line: str) -> Row | None:
+            nonlocal short_rows
             fields = line.split("\t")
-            if not line:
-                continue
-            if len(fields) < len(header) and self.short_rows:
+            if line and len(fields) < len(header) and self.short_rows:
                 short_rows += 1
-            elif len(fields) != len(header):
-                problems.append(
-                    f"{path}, line {number}: {len(fields)} tab-separated columns instead of "
-                    f"{len(header)}"
-                )
-            elif fields[label_index] != self.unlabelled:
-                try:
-                    label = self._parse_label(fields[label_index])
-                    rows.append((*(fields[index] for index in text_indices), label))
-                except ValueError as error:
-                    problems.append(f"{path}, line {number}: unknown label {error}")
-        raise_all(problems)
+                return None
+            if line and len(fields) != len(header):
+                raise ValueError(f"{len(fields)} tab-separated columns instead of {len(header)}")
+            if not line or fields[label_index] == self.unlabelled:
+                return None
+            texts = [fields[index] for index in text_indices]
+            return (*texts, self._parse_label(fields[label_index]))
+
+        rows = parse_records(path, "line", lines, parse)
         if short_rows:
             notes.append(f"{path}: {short_rows} rows with missing columns are left out")
-        if not rows:
-            raise IwloraError(f"{path} holds no labelled rows")
         return rows
 
     def _column_indices(self, path: Path, header: tuple[str, ...]) -> list[int]:
@@ -101,7 +89,7 @@ class GlueCorpus(Corpus):
         if not self.labels:
             return float(self.kind.parse_label(code))
         if code not in self.codes:
-            raise ValueError(f"{code!r} (accepted: {', '.join(self.codes)})")
+            raise ValueError(f"unknown label {code!r} (accepted: {', '.join(self.codes)})")
         return self.codes.index(code)
 
 
@@ -109,7 +97,6 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/rte": GlueCorpus(
         summary="does the first sentence entail the second? 2,490 pairs",
         folder="RTE",
-        hub_config="rte",
         text=("sentence1", "sentence2"),
         labels=("entailment", "not_entailment"),
         codes=("entailment", "not_entailment"),
@@ -119,15 +106,12 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/sst2": GlueCorpus(
         summary="is the film review positive? 67,349 phrases",
         folder="SST-2",
-        hub_config="sst2",
         text=("sentence",),
         labels=("negative", "positive"),
-        metrics=("accuracy",),
     ),
     "glue/mrpc": GlueCorpus(
         summary="do the two sentences say the same? 3,668 pairs",
         folder="MRPC",
-        hub_config="mrpc",
         text=("sentence1", "sentence2"),
         file_columns=("#1 String", "#2 String"),
         label_column="Quality",
@@ -137,7 +121,6 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/cola": GlueCorpus(
         summary="is the sentence acceptable English? 8,551 sentences",
         folder="CoLA",
-        hub_config="cola",
         text=("sentence",),
         labels=("unacceptable", "acceptable"),
         metrics=("matthews_correlation",),
@@ -146,7 +129,6 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/stsb": GlueCorpus(
         summary="how alike are the two sentences, from 0 to 5? 5,749 pairs",
         folder="STS-B",
-        hub_config="stsb",
         text=("sentence1", "sentence2"),
         label_column="score",
         kind=Regression(),
@@ -155,7 +137,6 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/qqp": GlueCorpus(
         summary="do the two questions ask the same? 363,846 pairs",
         folder="QQP",
-        hub_config="qqp",
         text=("question1", "question2"),
         label_column="is_duplicate",
         labels=("not_duplicate", "duplicate"),
@@ -165,31 +146,25 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/qnli": GlueCorpus(
         summary="does the sentence answer the question? 104,743 pairs",
         folder="QNLI",
-        hub_config="qnli",
         text=("question", "sentence"),
         labels=("entailment", "not_entailment"),
         codes=("entailment", "not_entailment"),
-        metrics=("accuracy",),
         positive=0,
     ),
     "glue/wnli": GlueCorpus(
         summary="does the sentence with the pronoun filled in follow? 635 pairs",
         folder="WNLI",
-        hub_config="wnli",
         text=("sentence1", "sentence2"),
         labels=("not_entailment", "entailment"),
-        metrics=("accuracy",),
     ),
     "glue/mnli": GlueCorpus(
         summary="entailment, neutral or contradiction? 392,702 pairs, two validation sets",
         folder="MNLI",
-        hub_config="mnli",
         text=("premise", "hypothesis"),
         file_columns=("sentence1", "sentence2"),
         label_column="gold_label",
         labels=("entailment", "neutral", "contradiction"),
         codes=("entailment", "neutral", "contradiction"),
-        metrics=("accuracy",),
         splits=("train", "validation", "validation_mismatched"),
         files={
             "train": "train.tsv",

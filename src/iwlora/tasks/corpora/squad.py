@@ -6,15 +6,15 @@ scored against the best match among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.lines import raise_all, read_text
+from iwlora.inputs.lines import read_text
 from iwlora.inputs.yaml_json import from_json
-from iwlora.tasks.corpora.corpus import Corpus, Rows
+from iwlora.tasks.corpora.corpus import Corpus, Row, parse_records
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
 
 
@@ -36,37 +36,30 @@ class SquadCorpus(Corpus):
         """The first file."""
         return f"SQuAD's {self.files['train']}"
 
-    def file_rows(self, data_dir: str, split: str, notes: list[str]) -> Rows:
+    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """The questions of a file; ``IwloraError`` lists those that are malformed."""
-        path = Path(data_dir).expanduser() / self.files[split]
+        path = folder / self.files[split]
         text = read_text(path)
         try:
             questions = list(_questions(from_json(text)["data"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IwloraError(f"{path} is not a file of SQuAD: {error!r}") from None
-        rows = []
-        problems: list[str] = []
-        for identifier, question, context, answers in questions:
-            try:
-                if not isinstance(question, str) or not isinstance(context, str):
-                    raise ValueError("the question or its passage is not a text")
-                texts = (question.strip(), context)
-                label = self.kind.complete_label(texts, self.kind.parse_label(answers))
-                rows.append((*texts, label))
-            except ValueError as error:
-                problems.append(f"{path}, question {identifier}: {error}")
-        raise_all(problems)
-        if not rows:
-            raise IwloraError(f"{path} holds no questions")
-        return rows
+        return parse_records(path, "question", questions, self._parse)
 
-    def hub_rows(self, records: Any) -> Rows:
+    def _parse(self, record: tuple[Any, Any, Any]) -> Row:
+        question, context, answers = record
+        if not isinstance(question, str) or not isinstance(context, str):
+            raise ValueError("the question or its passage is not a text")
+        texts = (question.strip(), context)
+        return (*texts, self.kind.complete_label(texts, self.kind.parse_label(answers)))
+
+    def hub_rows(self, records: Any) -> Sequence[Row]:
         """The rows of the hub's copy, which calls the label ``answers``."""
         return [(record["question"], record["context"], record["answers"]) for record in records]
 
 
-def _questions(articles: Any) -> Iterator[tuple[str, Any, Any, dict[str, list[Any]]]]:
-    """(id, question, passage, answers); no answers where ``is_impossible`` is true."""
+def _questions(articles: Any) -> Iterator[tuple[str, tuple[Any, Any, Any]]]:
+    """(id, (question, passage, answers)); no answers where ``is_impossible`` is true."""
     for article in articles:
         for paragraph in article["paragraphs"]:
             for entry in paragraph["qas"]:
@@ -75,7 +68,7 @@ def _questions(articles: Any) -> Iterator[tuple[str, Any, Any, dict[str, list[An
                     "text": [answer["text"] for answer in entries],
                     "answer_start": [answer["answer_start"] for answer in entries],
                 }
-                yield entry["id"], entry["question"], paragraph["context"], answers
+                yield entry["id"], (entry["question"], paragraph["context"], answers)
 
 
 TASKS: Mapping[str, SquadCorpus] = {

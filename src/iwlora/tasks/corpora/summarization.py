@@ -13,8 +13,8 @@ from pathlib import Path
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import raise_all, read_lines, read_text
 from iwlora.inputs.yaml_json import from_json
-from iwlora.tasks.corpora.text_pairs import TextPairCorpus
-from iwlora.tasks.kinds.generation.seq2seq import Seq2Seq
+from iwlora.tasks.corpora.corpus import TextPairCorpus
+from iwlora.tasks.kinds.generation.kind import Seq2Seq
 
 ROUGE = ("rougeL", "rouge1", "rouge2", "perplexity")
 XSUM_SPLIT = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"
@@ -41,10 +41,8 @@ _SENTENCE_ENDS = (".", "!", "?", "...", "'", "`", '"', "\u2019", "\u201d", ")")
 class XSumCorpus(TextPairCorpus):
     """Articles in files ``ID.summary``, whose parts follow markers ``[SN]NAME[SN]``."""
 
-    @property
-    def layout(self) -> str:
-        """The list of the splits, and the folder of the articles."""
-        return f"{XSUM_SPLIT} and {XSUM_FOLDER}/"
+    layout = f"{XSUM_SPLIT} and {XSUM_FOLDER}/"
+    """The list of the splits, and the folder of the articles."""
 
     def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
         """(article, summary); ``IwloraError`` lists the files that are missing or lack a part."""
@@ -89,10 +87,8 @@ def _parts(path: Path) -> dict[str, str]:
 class CnnDailyMailCorpus(TextPairCorpus):
     """Stories in files ``SHA1(address).story``, whose highlights follow lines ``@highlight``."""
 
-    @property
-    def layout(self) -> str:
-        """The folders of the stories, and the lists of their addresses."""
-        return "cnn/stories/, dailymail/stories/ and all_train.txt"
+    layout = "cnn/stories/, dailymail/stories/ and all_train.txt"
+    """The folders of the stories, and the lists of their addresses."""
 
     def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
         """(article, highlights, one per line) for each address in the split's list.

@@ -7,14 +7,14 @@ sentence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from iwlora.errors import IwloraError
-from iwlora.inputs.lines import raise_all, read_lines
+from iwlora.inputs.lines import read_lines
 from iwlora.inputs.yaml_json import from_json
-from iwlora.tasks.corpora.corpus import Corpus, Rows, corpus_folder
+from iwlora.tasks.corpora.corpus import BenchmarkCorpus, Row, parse_records
 
 FILES = {"train": "train.jsonl", "validation": "val.jsonl"}
 
@@ -22,12 +22,12 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuperGlueCorpus(Corpus):
+class SuperGlueCorpus(BenchmarkCorpus):
     """One task of SuperGLUE, and the fields of its official files."""
 
+    benchmark = "SuperGLUE"
     hub_id: str | None = "aps/super_glue"
-    metrics: tuple[str, ...] = ("accuracy",)
-    folder: str
+    files: Mapping[str, str] = field(default_factory=lambda: FILES)
     fields: tuple[str, ...] = ()
     """The fields that hold text, where they differ from ``text``."""
     make_texts: Callable[[Record], tuple[str, str]] | None = None
@@ -35,34 +35,20 @@ class SuperGlueCorpus(Corpus):
     codes: tuple[Any, ...]
     """How the files write the classes, in the order of their ids."""
 
-    @property
-    def layout(self) -> str:
-        """The first file of the task."""
-        return f"SuperGLUE's {self.folder}/{FILES['train']}"
-
     def texts(self, record: Record) -> tuple[Any, ...]:
         """The texts of a record."""
         return self.make_texts(record) if self.make_texts else tuple(record[n] for n in self.text)
 
-    def file_rows(self, data_dir: str, split: str, notes: list[str]) -> Rows:
+    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """The rows of a JSON Lines file; ``IwloraError`` lists the lines that are malformed."""
-        path = corpus_folder(data_dir, self.folder, FILES["train"]) / FILES[split]
-        rows = []
-        problems: list[str] = []
-        for number, line in read_lines(path):
-            if not line.strip():
-                continue
-            try:
-                rows.append(self._parse(from_json(line)))
-            except ValueError as error:
-                problems.append(f"{path}, line {number}: {error}")
-        raise_all(problems)
-        if not rows:
-            raise IwloraError(f"{path} holds no rows")
-        return rows
+        path = self.file(folder, split)
+        return parse_records(path, "line", read_lines(path), self._parse)
 
-    def _parse(self, record: Any) -> tuple[Any, ...]:
-        """``(*texts, class id)`` of a record; the ``ValueError`` says what is wrong with it."""
+    def _parse(self, line: str) -> Row | None:
+        """``(*texts, class id)`` of a line; the ``ValueError`` says what is wrong with it."""
+        if not line.strip():
+            return None
+        record = from_json(line)
         if not isinstance(record, dict):
             raise ValueError(f"a {type(record).__name__} instead of a JSON object")
         fields = self.fields or self.text
@@ -76,7 +62,7 @@ class SuperGlueCorpus(Corpus):
             raise ValueError(f"no text in field {', '.join(map(repr, not_text))}")
         return (*self.texts(record), self.codes.index(record["label"]))
 
-    def hub_rows(self, records: Any) -> Rows:
+    def hub_rows(self, records: Any) -> Sequence[Row]:
         """The rows of the hub's copy, which has the fields of the files."""
         return [(*self.texts(record), record["label"]) for record in records]
 
@@ -95,7 +81,6 @@ TASKS: Mapping[str, SuperGlueCorpus] = {
     "superglue/boolq": SuperGlueCorpus(
         summary="is the answer to the question yes? 9,427 questions with a passage",
         folder="BoolQ",
-        hub_config="boolq",
         text=("question", "passage"),
         labels=("False", "True"),
         codes=(False, True),
@@ -103,7 +88,6 @@ TASKS: Mapping[str, SuperGlueCorpus] = {
     "superglue/cb": SuperGlueCorpus(
         summary="entailment, contradiction or neutral? 250 pairs",
         folder="CB",
-        hub_config="cb",
         text=("premise", "hypothesis"),
         labels=("entailment", "contradiction", "neutral"),
         codes=("entailment", "contradiction", "neutral"),
@@ -112,7 +96,6 @@ TASKS: Mapping[str, SuperGlueCorpus] = {
     "superglue/copa": SuperGlueCorpus(
         summary="which choice is the cause, or the effect? 400 premises",
         folder="COPA",
-        hub_config="copa",
         text=("premise", "choices"),
         fields=("premise", "question", "choice1", "choice2"),
         make_texts=_copa_texts,
@@ -122,7 +105,6 @@ TASKS: Mapping[str, SuperGlueCorpus] = {
     "superglue/wic": SuperGlueCorpus(
         summary="has the word the same meaning in both sentences? 5,428 pairs",
         folder="WiC",
-        hub_config="wic",
         text=("sentence1", "sentence2"),
         fields=("word", "sentence1", "sentence2"),
         make_texts=_wic_texts,
@@ -132,7 +114,6 @@ TASKS: Mapping[str, SuperGlueCorpus] = {
     "superglue/rte": SuperGlueCorpus(
         summary="does the premise entail the hypothesis? 2,490 pairs",
         folder="RTE",
-        hub_config="rte",
         text=("premise", "hypothesis"),
         labels=("entailment", "not_entailment"),
         codes=("entailment", "not_entailment"),

@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import read_lines, read_text
-from iwlora.tasks.corpora.text_pairs import TextPairCorpus
-from iwlora.tasks.kinds.generation.seq2seq import Seq2Seq
+from iwlora.tasks.corpora.corpus import TextPairCorpus
+from iwlora.tasks.kinds.generation.kind import Seq2Seq
 
 _SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
 _TEST_SETS = {"validation": "newsdev2016", "test": "newstest2016"}
@@ -29,10 +28,8 @@ class Wmt16Corpus(TextPairCorpus):
     ``europarl-v8.ro-en.en``, in the folder or below.
     """
 
-    @property
-    def layout(self) -> str:
-        """The files of English and Romanian."""
-        return "*.ro-en.en, *.ro-en.ro and newstest2016-enro-src.en.sgm"
+    layout = "*.ro-en.en, *.ro-en.ro and newstest2016-enro-src.en.sgm"
+    """The files of English and Romanian."""
 
     def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
         """(source, target) of each sentence; pairs with an empty side are left out.
@@ -55,11 +52,6 @@ class Wmt16Corpus(TextPairCorpus):
                     f"{source_file} has {len(sources)} sentences, {target_file} has {len(targets)}"
                 )
             yield from ((a, b) for a, b in zip(sources, targets, strict=True) if a and b)
-
-    def hub_record(self, record: Mapping[str, Any]) -> Mapping[str, str]:
-        """The hub keeps both texts in one field."""
-        texts: Mapping[str, str] = record["translation"]
-        return texts
 
 
 def _training_files(folder: Path, source: str, target: str) -> list[tuple[Path, Path]]:

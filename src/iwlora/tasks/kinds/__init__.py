@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.kinds.contract import Evaluation, Kind
+from iwlora.tasks.kinds.contract import EncodingInput, Evaluation, Kind
 from iwlora.tasks.kinds.generation.instruction import Instruction
-from iwlora.tasks.kinds.generation.seq2seq import Seq2Seq
+from iwlora.tasks.kinds.generation.kind import Seq2Seq
 from iwlora.tasks.kinds.multi_label import MultiLabel
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
 from iwlora.tasks.kinds.regression import Regression
 from iwlora.tasks.kinds.token_labels import TokenLabels
 
-__all__ = ["KINDS", "Evaluation", "Kind"]
+__all__ = ["KINDS", "EncodingInput", "Evaluation", "Kind"]
 
 KINDS: Mapping[str, type[Kind]] = {
     kind.name: kind

@@ -8,64 +8,49 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from iwlora.tasks.tokenization import CHUNK_ROWS, compact_column
+from iwlora.tasks.kinds.contract import EncodingInput
+from iwlora.tasks.tokenization import encode_in_chunks
 
 if TYPE_CHECKING:
     import datasets
 
 
-def encode_windows(
-    rows: datasets.Dataset,
-    text: Sequence[str],
-    tokenizer: Any,
-    max_length: int,
-    max_question: int,
-    stride: int,
-    training: bool,
-) -> datasets.Dataset:
+def encode_windows(data: EncodingInput, max_question: int, stride: int) -> datasets.Dataset:
     """Every window of ``max_length`` tokens over a question and its passage."""
-    import datasets
-
+    tokenizer, labels = data.tokenizer, data.labels
+    questions, passages = data.texts
     # Where the tokenizer puts no special token between the texts of a pair, a line break does.
     separator = "" if tokenizer.num_special_tokens_to_add(True) > 1 else "\n"
-    chunks = []
-    for first in range(0, len(rows), CHUNK_ROWS):
-        part = rows[first : first + CHUNK_ROWS]
-        questions = [
-            _truncated(question, tokenizer, max_question) + separator for question in part[text[0]]
-        ]
+
+    def encode_chunk(start: int, stop: int) -> Mapping[str, Any]:
+        texts = [_truncated(text, tokenizer, max_question) for text in questions[start:stop]]
         encoded = tokenizer(
-            questions,
-            part[text[1]],
+            [text + separator for text in texts],
+            passages[start:stop],
             truncation="only_second",
-            max_length=max_length,
+            max_length=data.max_length,
             stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        columns = {
-            name: list(encoded[name])
-            for name in ("input_ids", "attention_mask", "token_type_ids")
-            if name in encoded
-        }
-        sample_of_window = encoded["overflow_to_sample_mapping"]
+        rows = [start + sample for sample in encoded.pop("overflow_to_sample_mapping")]
         positions = [
             _passage_positions(encoded.sequence_ids(window), offsets)
-            for window, offsets in enumerate(encoded["offset_mapping"])
+            for window, offsets in enumerate(encoded.pop("offset_mapping"))
         ]
-        if "label" in part:
+        columns = {**encoded, "row": rows}
+        if labels is not None:
+            part = labels[start:stop]
             columns["labels"] = [
-                _target_tokens(part["label"][sample], starts, ends)
-                for sample, (starts, ends) in zip(sample_of_window, positions, strict=True)
+                _target_tokens(part[row - start], starts, ends)
+                for row, (starts, ends) in zip(rows, positions, strict=True)
             ]
-        if not training:
+        if not data.training:
             columns["starts"] = [starts for starts, _ in positions]
             columns["ends"] = [ends for _, ends in positions]
-        columns["row"] = [first + sample for sample in sample_of_window]
-        columns["length"] = [len(ids) for ids in columns["input_ids"]]
-        compact = {name: compact_column(name, values) for name, values in columns.items()}
-        chunks.append(datasets.Dataset.from_dict(compact))
-    return datasets.concatenate_datasets(chunks)
+        return columns
+
+    return encode_in_chunks(len(data.rows), encode_chunk)
 
 
 def _truncated(question: str, tokenizer: Any, max_tokens: int) -> str:

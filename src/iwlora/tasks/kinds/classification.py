@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.tasks.kinds.sequence_head import SequenceHead, class_columns
-from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
-    import pyarrow
     from torch import Tensor
 
 
@@ -20,6 +18,7 @@ class Classification(SequenceHead):
 
     name: ClassVar[str] = "classification"
     summary: ClassVar[str] = "one class for a text or a pair of texts"
+    column_types: ClassVar[tuple[Any, Any, Any]] = (str, str, int)
     min_classes: ClassVar[int] = 2
 
     default_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
@@ -28,20 +27,6 @@ class Classification(SequenceHead):
     def parse_label(self, value: Any) -> str:
         """The name of the class."""
         return parse_text(value)
-
-    def class_names(self, label: str) -> Sequence[str]:
-        """The one class of the row."""
-        return (label,)
-
-    def encode_label(self, label: str, ids: Mapping[str, int]) -> int:
-        """The class id."""
-        return ids[label]
-
-    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
-        """Text, class name, class id."""
-        import pyarrow
-
-        return pyarrow.string(), pyarrow.string(), pyarrow.int64()
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over rows."""
@@ -57,10 +42,7 @@ class Classification(SequenceHead):
         if probabilities:
             values = softmax(values, axis=1)
         return [
-            {
-                "prediction": labels[int(row.argmax())],
-                **class_columns(labels, row, probabilities),
-            }
+            {"prediction": labels[row.argmax()], **class_columns(labels, row, probabilities)}
             for row in values
         ]
 
@@ -70,7 +52,3 @@ class Classification(SequenceHead):
 
         schema, logits = evaluation.schema, evaluation.outputs["logits"]
         return score(schema.metrics, evaluation.labels, logits, schema.positive)
-
-    def readable_label(self, schema: TaskSchema, label: int) -> str:
-        """The name of the class."""
-        return schema.labels[label]

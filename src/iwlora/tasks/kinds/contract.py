@@ -14,13 +14,44 @@ from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
 
 Batch = Mapping[str, "Tensor"]
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, "Tensor"]]
 Prediction = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EncodingInput:
+    """Rows of a task, and the model that is to read them.
+
+    Args:
+        schema: The schema of the task.
+        rows: The text columns, and ``label`` where the rows have labels.
+        tokenizer: The tokenizer of the model.
+        max_length: The longest encoded row, in tokens.
+        config: The configuration of the model; kinds with a head on the sequence do not need it.
+        training: Whether the rows are trained on; otherwise they are scored.
+    """
+
+    schema: TaskSchema
+    rows: datasets.Dataset
+    tokenizer: Any
+    max_length: int
+    config: Any = None
+    training: bool = False
+
+    @property
+    def texts(self) -> list[Sequence[Any]]:
+        """The text columns."""
+        return [self.rows[name] for name in self.schema.text]
+
+    @property
+    def labels(self) -> Any:
+        """The label of each row, to slice; None for rows without labels."""
+        if "label" not in self.rows.column_names:
+            return None
+        return self.rows.select_columns("label")["label"]  # without it the texts are read too
 
 
 @dataclass(frozen=True)
@@ -62,6 +93,8 @@ class Kind(BaseModel):
     summary: ClassVar[str]
     text_columns: ClassVar[tuple[int, int]] = (1, 2)
     """The smallest and the largest number of text columns."""
+    column_types: ClassVar[tuple[Any, Any, Any]] = (str, str, str)
+    """The types of a text, of a parsed label and of an encoded label, for ``arrow_type``."""
     several_label_columns: ClassVar[bool] = False
     """Whether a task may have several label columns, one per class."""
     min_classes: ClassVar[int] = 0
@@ -72,6 +105,11 @@ class Kind(BaseModel):
     default_metrics: ClassVar[tuple[str, ...]] = ()
     auto_class_name: ClassVar[str] = ""
     """The Auto class of transformers that loads a model with this kind's head."""
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether a label holds class names, which are encoded as class ids."""
+        return bool(self.column_types[1] != self.column_types[2])
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -109,20 +147,14 @@ class Kind(BaseModel):
         return label
 
     def class_names(self, label: Any) -> Sequence[str]:
-        """The class names in a parsed label; empty where the task has no classes."""
-        return ()
+        """The class names in a parsed label, where the task has classes."""
+        return (label,) if isinstance(label, str) else label
 
     def encode_label(self, label: Any, ids: Mapping[str, int]) -> Any:
         """A parsed label with class ids in place of class names."""
-        return label
+        return ids[label] if isinstance(label, str) else [ids[name] for name in label]
 
-    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
-        """Arrow types of a text, of a parsed label, and of an encoded label."""
-        raise NotImplementedError
-
-    def target_lengths(
-        self, rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase
-    ) -> tuple[Sequence[int], int]:
+    def target_lengths(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """(tokens of each target, how many of them are learned), where targets are texts."""
         return (), 0
 
@@ -155,26 +187,10 @@ class Kind(BaseModel):
 
     # Learning.
 
-    def encode(
-        self,
-        schema: TaskSchema,
-        rows: datasets.Dataset,
-        tokenizer: PreTrainedTokenizerBase,
-        max_length: int,
-        config: Any,
-        training: bool,
-    ) -> datasets.Dataset:
+    def encode(self, data: EncodingInput) -> datasets.Dataset:
         """Rows as token ids, for the collator.
 
-        One row may become several rows, and with ``training`` several rows may become one.
-
-        Args:
-            schema: The schema of the task.
-            rows: The text columns, and ``label`` where the rows have labels.
-            tokenizer: The tokenizer of the model.
-            max_length: The longest encoded row, in tokens.
-            config: The configuration of the model.
-            training: Whether the rows are trained on; otherwise they are scored.
+        One row may become several rows, and in training several rows may become one.
 
         Returns:
             The fields that the collator reads, ``length`` in tokens, and ``labels`` where the rows
@@ -231,7 +247,9 @@ class Kind(BaseModel):
 
     def readable_label(self, schema: TaskSchema, label: Any) -> Any:
         """A label as the file of predictions shows it: class names instead of ids."""
-        return label
+        if not self.has_classes:
+            return label
+        return schema.labels[label] if isinstance(label, int) else [schema.labels[k] for k in label]
 
 
 def model_inputs(batch: Batch) -> dict[str, Tensor]:

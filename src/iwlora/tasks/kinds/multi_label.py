@@ -11,7 +11,6 @@ from iwlora.tasks.kinds.sequence_head import SequenceHead, class_columns
 from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
-    import pyarrow
     from torch import Tensor
 
 SEPARATOR = ";"
@@ -23,6 +22,7 @@ class MultiLabel(SequenceHead):
 
     name: ClassVar[str] = "multi-label"
     summary: ClassVar[str] = "any number of classes for a text or a pair of texts"
+    column_types: ClassVar[tuple[Any, Any, Any]] = (str, list[str], list[int])
     several_label_columns: ClassVar[bool] = True
 
     default_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
@@ -36,19 +36,9 @@ class MultiLabel(SequenceHead):
             return []
         return list(dict.fromkeys(parse_list(value, SEPARATOR)))
 
-    def class_names(self, label: list[str]) -> Sequence[str]:
-        """All classes of the row."""
-        return label
-
     def encode_label(self, label: list[str], ids: Mapping[str, int]) -> list[int]:
         """The class ids, sorted."""
         return sorted(ids[name] for name in label)
-
-    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
-        """Text, class names, class ids."""
-        import pyarrow
-
-        return pyarrow.string(), pyarrow.list_(pyarrow.string()), pyarrow.list_(pyarrow.int64())
 
     def configure(self, config: Any, labels: Sequence[str]) -> None:
         """One logit per class; several classes may hold."""
@@ -95,10 +85,6 @@ class MultiLabel(SequenceHead):
         }
         loss = float((np.logaddexp(0.0, logits) - targets * logits).mean())
         return {name: float(scores[name]) for name in evaluation.schema.metrics} | {"loss": loss}
-
-    def readable_label(self, schema: TaskSchema, label: Sequence[int]) -> list[str]:
-        """The names of the classes."""
-        return [schema.labels[k] for k in label]
 
 
 def _is_true(name: str, cell: Any) -> bool:

@@ -10,15 +10,22 @@ from pydantic import Field
 from iwlora.errors import IwloraError
 from iwlora.tasks.kinds.answer_spans import best_span, encode_windows
 from iwlora.tasks.kinds.cells import parse_text
-from iwlora.tasks.kinds.contract import Batch, Evaluation, Kind, Prediction, model_inputs
+from iwlora.tasks.kinds.contract import (
+    Batch,
+    EncodingInput,
+    Evaluation,
+    Kind,
+    Prediction,
+    model_inputs,
+)
 from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import check_max_length
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow
     from torch import Tensor
 
+_ANSWERS = {"text": list[str], "answer_start": list[int]}
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
@@ -34,6 +41,7 @@ class QuestionAnswering(Kind):
     name: ClassVar[str] = "question-answering"
     summary: ClassVar[str] = "a span of a passage: question, passage, and its answers"
     text_columns: ClassVar[tuple[int, int]] = (2, 2)
+    column_types: ClassVar[tuple[Any, Any, Any]] = (str, _ANSWERS, _ANSWERS)
     overflow: ClassVar[str] = "are read in additional windows"
 
     doc_stride: Count = 128
@@ -87,18 +95,6 @@ class QuestionAnswering(Kind):
             starts.append(position)
         return {"text": list(label["text"]), "answer_start": starts}
 
-    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
-        """Text, answers, answers."""
-        import pyarrow
-
-        answers = pyarrow.struct(
-            [
-                ("text", pyarrow.list_(pyarrow.string())),
-                ("answer_start", pyarrow.list_(pyarrow.int64())),
-            ]
-        )
-        return pyarrow.string(), answers, answers
-
     auto_class_name: ClassVar[str] = "AutoModelForQuestionAnswering"
 
     def checkpoint_key_mapping(self, config: Any) -> dict[str, str] | None:
@@ -113,20 +109,13 @@ class QuestionAnswering(Kind):
         differs = getattr(head, "base_model_prefix", "") == "transformer"
         return {r"^model\.": "transformer."} if differs else None
 
-    def encode(
-        self,
-        schema: TaskSchema,
-        rows: datasets.Dataset,
-        tokenizer: Any,
-        max_length: int,
-        config: Any,
-        training: bool,
-    ) -> datasets.Dataset:
+    def encode(self, data: EncodingInput) -> datasets.Dataset:
         """The windows of all passages.
 
         ``row`` is the index of the question. ``starts`` and ``ends`` are the character positions
         of each passage token, -1 for other tokens. ``labels`` are (start token, end token).
         """
+        tokenizer, max_length = data.tokenizer, data.max_length
         check_max_length(tokenizer, max_length, 2)
         if not tokenizer.is_fast:
             raise IwloraError(
@@ -136,7 +125,7 @@ class QuestionAnswering(Kind):
         question = min(self.max_question, max_length // 2)
         passage = max_length - question - tokenizer.num_special_tokens_to_add(pair=True)
         stride = min(self.doc_stride, passage // 2)
-        return encode_windows(rows, schema.text, tokenizer, max_length, question, stride, training)
+        return encode_windows(data, question, stride)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Cross-entropy of starts and of ends in nats, summed over both."""

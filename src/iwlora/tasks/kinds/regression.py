@@ -11,7 +11,6 @@ from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.tasks.kinds.sequence_head import SequenceHead
 
 if TYPE_CHECKING:
-    import pyarrow
     from torch import Tensor
 
 
@@ -20,6 +19,7 @@ class Regression(SequenceHead):
 
     name: ClassVar[str] = "regression"
     summary: ClassVar[str] = "a number for a text or a pair of texts"
+    column_types: ClassVar[tuple[Any, Any, Any]] = (str, float, float)
 
     default_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
     """Pearson's and Spearman's correlation."""
@@ -34,12 +34,6 @@ class Regression(SequenceHead):
         if not math.isfinite(number):
             raise ValueError(f"holds {text}, not a finite number")
         return number
-
-    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
-        """Text, number, number."""
-        import pyarrow
-
-        return pyarrow.string(), pyarrow.float64(), pyarrow.float64()
 
     def configure(self, config: Any, labels: Sequence[str]) -> None:
         """One logit."""

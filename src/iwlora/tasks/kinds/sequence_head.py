@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iwlora.tasks.kinds.contract import Kind
+from iwlora.tasks.kinds.contract import EncodingInput, Kind
 from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import tokenize
 
@@ -19,21 +19,12 @@ class SequenceHead(Kind):
 
     auto_class_name: ClassVar[str] = "AutoModelForSequenceClassification"
 
-    def encode(
-        self,
-        schema: TaskSchema,
-        rows: datasets.Dataset,
-        tokenizer: Any,
-        max_length: int,
-        config: Any,
-        training: bool,
-    ) -> datasets.Dataset:
+    def encode(self, data: EncodingInput) -> datasets.Dataset:
         """Texts as :func:`iwlora.tasks.tokenization.tokenize` returns them, and the labels."""
-        encoded = tokenize([rows[column] for column in schema.text], tokenizer, max_length)
-        if "label" not in rows.column_names:
+        encoded = tokenize(data.texts, data.tokenizer, data.max_length)
+        if data.labels is None:
             return encoded
-        labels = rows.select_columns("label")["label"][:]  # without it the texts are read too
-        return encoded.add_column("labels", self.targets(schema, labels))
+        return encoded.add_column("labels", self.targets(data.schema, data.labels[:]))
 
     def targets(self, schema: TaskSchema, labels: Sequence[Any]) -> Sequence[Any]:
         """The values with which the loss compares the logits."""

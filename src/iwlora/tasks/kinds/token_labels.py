@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from iwlora.errors import IwloraError
 from iwlora.tasks.collators import IGNORE_INDEX, PaddingCollator
 from iwlora.tasks.kinds.cells import parse_list
-from iwlora.tasks.kinds.contract import (
-    Batch,
-    Collator,
-    Evaluation,
-    Kind,
-    Prediction,
-)
-from iwlora.tasks.schema import TaskSchema
+from iwlora.tasks.kinds.contract import Batch, Collator, EncodingInput, Evaluation, Prediction
+from iwlora.tasks.kinds.token_loss import TokenLoss
 from iwlora.tasks.tokenization import check_max_length, encode_in_chunks
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow
     from torch import Tensor
 
 _ENTITY_LABEL = re.compile(r"O|[BIESLU]-.+")
 
 
-class TokenLabels(Kind):
+class TokenLabels(TokenLoss):
     """Cross-entropy at the first token of each word.
 
     Words that truncation cuts off are scored too: they get the prediction ``O``, or the first
@@ -37,6 +30,7 @@ class TokenLabels(Kind):
     name: ClassVar[str] = "token-labels"
     summary: ClassVar[str] = "a class for each word; words and labels are lists, or space-separated"
     text_columns: ClassVar[tuple[int, int]] = (1, 1)
+    column_types: ClassVar[tuple[Any, Any, Any]] = (list[str], list[str], list[int])
 
     default_metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")
     """F1, precision and recall of entities, then accuracy of words."""
@@ -66,92 +60,49 @@ class TokenLabels(Kind):
             raise ValueError(f"{len(words)} words and {len(label)} labels")
         return label
 
-    def class_names(self, label: list[str]) -> Sequence[str]:
-        """The classes of all words."""
-        return label
-
-    def encode_label(self, label: list[str], ids: Mapping[str, int]) -> list[int]:
-        """The class id of each word."""
-        return [ids[name] for name in label]
-
-    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
-        """Words, class names, class ids."""
-        import pyarrow
-
-        words = pyarrow.list_(pyarrow.string())
-        return words, words, pyarrow.list_(pyarrow.int64())
-
     auto_class_name: ClassVar[str] = "AutoModelForTokenClassification"
 
-    def encode(
-        self,
-        schema: TaskSchema,
-        rows: datasets.Dataset,
-        tokenizer: Any,
-        max_length: int,
-        config: Any,
-        training: bool,
-    ) -> datasets.Dataset:
+    def encode(self, data: EncodingInput) -> datasets.Dataset:
         """The words joined by spaces; ``first_tokens`` holds the index of each word's first token.
 
         Works with every fast tokenizer: only these report the characters of each token.
         """
-        check_max_length(tokenizer, max_length, 1)
+        tokenizer = data.tokenizer
+        check_max_length(tokenizer, data.max_length, 1)
         if not tokenizer.is_fast:
             raise IwloraError(
                 f"{type(tokenizer).__name__} does not report which word a token belongs to; use a "
                 "model with a fast tokenizer"
             )
-        words, labels = rows[schema.text[0]], None
-        if "label" in rows.column_names:
-            labels = rows["label"]
+        (words,), labels = data.texts, data.labels
 
         def encode_chunk(start: int, stop: int) -> dict[str, Any]:
             part = words[start:stop]
             encoded = tokenizer(
                 [" ".join(row) for row in part],
                 truncation=True,
-                max_length=max_length,
+                max_length=data.max_length,
                 return_offsets_mapping=True,
             )
             offsets = encoded.pop("offset_mapping")
             firsts = [_first_tokens(row, spans) for row, spans in zip(part, offsets, strict=True)]
             columns = {**encoded, "first_tokens": firsts}
             if labels is not None:
-                columns["labels"] = [
-                    _labels_at(row, tokens, len(ids))
-                    for row, tokens, ids in zip(
-                        labels[start:stop], firsts, encoded["input_ids"], strict=True
-                    )
-                ]
+                rows = zip(labels[start:stop], firsts, encoded["input_ids"], strict=True)
+                columns["labels"] = [_labels_at(row, tokens, len(ids)) for row, tokens, ids in rows]
             return columns
 
-        return encode_in_chunks(len(rows), encode_chunk)
+        return encode_in_chunks(len(data.rows), encode_chunk)
 
     def collator(self, tokenizer: Any, model: Any) -> Collator:
         """Pads token ids and labels."""
         return PaddingCollator.from_tokenizer(tokenizer, labels=IGNORE_INDEX)
 
-    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Cross-entropy in nats, summed over words."""
-        from torch.nn.functional import cross_entropy
-
-        logits = outputs.logits.float().flatten(0, 1)
-        return cross_entropy(logits, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
-
-    def count(self, labels: Tensor) -> Tensor:
-        """The number of words."""
-        return (labels != IGNORE_INDEX).sum()
-
     def outputs(self, model: Any, tokenizer: Any, batch: Batch, final: bool) -> dict[str, Tensor]:
         """The logits of every token, and with labels each row's loss and number of words."""
-        from torch.nn.functional import cross_entropy
-
         outputs = super().outputs(model, tokenizer, batch, final)
         if "labels" in batch:
-            labels, logits = batch["labels"], outputs["logits"].mT
-            loss = cross_entropy(logits, labels, reduction="none", ignore_index=IGNORE_INDEX)
-            outputs |= {"loss": loss.sum(-1), "count": (labels != IGNORE_INDEX).sum(-1)}
+            outputs |= self.row_losses(outputs["logits"], batch["labels"])
         return outputs
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
@@ -170,15 +121,11 @@ class TokenLabels(Kind):
         """seqeval's scores of entities, scikit-learn's of words; ``loss`` over the words read."""
         from iwlora.tasks.metrics.token_labels import token_label_scores
 
-        schema, outputs = evaluation.schema, evaluation.outputs
+        schema = evaluation.schema
         references = [self.readable_label(schema, label) for label in evaluation.labels]
         predicted = [row["prediction"] for row in predictions]
-        loss = float(outputs["loss"].sum() / max(outputs["count"].sum(), 1))
-        return token_label_scores(references, predicted, schema.metrics) | {"loss": loss}
-
-    def readable_label(self, schema: TaskSchema, label: Sequence[int]) -> list[str]:
-        """The class of each word."""
-        return [schema.labels[k] for k in label]
+        scores = token_label_scores(references, predicted, schema.metrics)
+        return scores | {"loss": self.mean_loss(evaluation)}
 
 
 def _first_tokens(words: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[int]:

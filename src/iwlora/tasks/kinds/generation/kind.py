@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.collators import IGNORE_INDEX, DecoderCollator, EncoderDecoderCollator
+from iwlora.tasks.collators import DecoderCollator, EncoderDecoderCollator
 from iwlora.tasks.kinds.cells import parse_text
-from iwlora.tasks.kinds.contract import Batch, Collator, Evaluation, Kind, Prediction, model_inputs
-from iwlora.tasks.kinds.generation.decoding import generate
-from iwlora.tasks.kinds.generation.encoding import DecoderEncoder, encode_for_encoder_decoder
+from iwlora.tasks.kinds.contract import Batch, Collator, Evaluation, Prediction, model_inputs
+from iwlora.tasks.kinds.generation.encoding import Count, SourceAndTarget
 from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
-from iwlora.tasks.schema import TaskSchema
+from iwlora.tasks.metrics.text import SCORE_NAMES, TEXT_METRICS
+from iwlora.tasks.tokenization import end_of_text_token
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow
     from torch import Tensor
 
-Count = Annotated[int, Field(ge=1, strict=True)]
 Size = Annotated[int, Field(ge=0, strict=True)]
 
 
-class Generation(Kind):
+class Generation(SourceAndTarget):
     """What sequence-to-sequence and instruction tasks share.
 
-    An encoder-decoder reads the source and learns the target. A decoder reads the source as a
-    prompt, then ``separator``, and learns the target and the end-of-text token. The loss is the
-    mean cross-entropy of the target's tokens.
+    The loss is the mean cross-entropy of the target's tokens.
     """
 
     text_columns: ClassVar[tuple[int, int]] = (1, 1)
 
-    prefix: str = ""
-    """Text before every source, such as ``"summarize: "``."""
-    separator: str = ""
-    """Text between source and target, for decoders."""
-    max_target: Count = 64
-    """Tokens of a target that are learned, and of the longest generated text."""
     beams: Count = 1
     """Beams of the beam search; 1: greedy decoding."""
     length_penalty: Annotated[float, Field(allow_inf_nan=False)] = 1.0
@@ -49,27 +40,18 @@ class Generation(Kind):
     min_target: Size = 0
     """Tokens of the shortest generated text."""
     no_repeat_ngram: Size = 0
-    """No sequence of this many tokens occurs twice in a generated text; 0: no such rule."""
-    packing: Annotated[bool, Field(strict=True)] = False
-    """Decoders: several rows in one of ``train.max_length`` tokens; no row attends to another."""
+    """No sequence of this many tokens occurs twice in a generated text, though it may repeat the
+    prompt; 0: no such rule."""
     metric: Literal["rouge", "bleu", "exact_match"] = "exact_match"
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the generated texts, then the perplexity of the targets."""
-        from iwlora.tasks.metrics.text import SCORE_NAMES
-
         return (*SCORE_NAMES[self.metric], "perplexity")
 
     def parse_label(self, value: Any) -> str:
         """The target."""
         return parse_text(value)
-
-    def arrow_types(self) -> tuple[pyarrow.DataType, pyarrow.DataType, pyarrow.DataType]:
-        """Three texts."""
-        import pyarrow
-
-        return pyarrow.string(), pyarrow.string(), pyarrow.string()
 
     def target_lengths(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """The tokens of each target, of which ``max_target`` are learned."""
@@ -102,64 +84,57 @@ class Generation(Kind):
         if self.packing:
             check_isolation(model, rows, collate)
 
-    def encode(
-        self,
-        schema: TaskSchema,
-        rows: datasets.Dataset,
-        tokenizer: Any,
-        max_length: int,
-        config: Any,
-        training: bool,
-    ) -> datasets.Dataset:
-        """``input_ids`` and ``labels``; for decoders, rows that are scored have ``prompt_ids``."""
-        if not config.is_encoder_decoder:
-            encoder = DecoderEncoder(
-                tokenizer, max_length, self.max_target, self.prefix, self.separator, self.packing
-            )
-            return encoder.encode(rows, schema.text, training)
-        if self.packing:
-            raise IwloraError(
-                "task.kind.packing=true is for decoders, and this model is an encoder-decoder; "
-                "remove it"
-            )
-        return encode_for_encoder_decoder(
-            rows, schema.text, tokenizer, max_length, self.max_target, self.prefix
-        )
-
     def collator(self, tokenizer: Any, model: Any) -> Collator:
         """Pads sources and targets on the right, and prompts on the left."""
         if model.config.is_encoder_decoder:
             return EncoderDecoderCollator(tokenizer, model)
         return DecoderCollator(tokenizer)
 
-    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Cross-entropy in nats, summed over target tokens."""
-        return _token_losses(outputs.logits, labels).sum()
-
-    def count(self, labels: Tensor) -> Tensor:
-        """The number of target tokens."""
-        return (labels != IGNORE_INDEX).sum()
-
     def outputs(self, model: Any, tokenizer: Any, batch: Batch, final: bool) -> dict[str, Tensor]:
         """With labels each row's loss and number of tokens; when ``final`` the generated ids."""
         outputs: dict[str, Tensor] = {}
         if "labels" in batch:
-            losses = _token_losses(model(**model_inputs(batch)).logits, batch["labels"])
-            count = (batch["labels"] != IGNORE_INDEX).sum(-1)
-            outputs = {"loss": losses.sum(-1), "count": count}
+            outputs = self.row_losses(model(**model_inputs(batch)).logits, batch["labels"])
         if final:
-            outputs["generated"] = generate(
-                model,
-                tokenizer,
-                batch,
-                self.no_repeat_ngram,
-                max_new_tokens=self.max_target,
-                min_new_tokens=self.min_target or None,
-                num_beams=self.beams,
-                length_penalty=self.length_penalty,
-                early_stopping=self.beams > 1,
-            )
+            outputs["generated"] = self._generate(model, tokenizer, batch)
         return outputs
+
+    def _generate(self, model: Any, tokenizer: Any, batch: Batch) -> Tensor:
+        """Token ids of the generated texts, (rows, tokens), without their prompts.
+
+        The decoding is greedy or a beam search, without sampling.
+        """
+        config = deepcopy(model.generation_config)
+        stops = config.eos_token_id
+        stops = stops if isinstance(stops, list) else [stops]
+        config.update(
+            max_length=None,
+            max_new_tokens=self.max_target,
+            min_length=0,
+            min_new_tokens=self.min_target or None,
+            num_beams=self.beams,
+            length_penalty=self.length_penalty,
+            early_stopping=self.beams > 1,
+            no_repeat_ngram_size=0,
+            use_cache=True,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=sorted({*stops, end_of_text_token(tokenizer)} - {None}),
+        )
+        prompt = batch.get("prompt_ids", batch["input_ids"])
+        mask = batch["prompt_mask"] if "prompt_ids" in batch else batch["attention_mask"]
+        unwrapped = getattr(model, "module", model)  # DistributedDataParallel wraps the model
+        prompt_length = 0 if unwrapped.config.is_encoder_decoder else prompt.shape[1]
+        generated: Tensor = unwrapped.generate(
+            input_ids=prompt,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=_no_repeat_ngram(self.no_repeat_ngram, prompt_length),
+        )
+        return generated[:, prompt_length:]
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The generated texts without special tokens; none while training goes on."""
@@ -172,10 +147,7 @@ class Generation(Kind):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The scores of the generated texts, if any; ``loss`` is the mean over target tokens."""
-        from iwlora.tasks.metrics.text import TEXT_METRICS
-
-        outputs = evaluation.outputs
-        loss = float(outputs["loss"].astype(float).sum() / max(outputs["count"].sum(), 1))
+        loss = self.mean_loss(evaluation)
         if not math.isfinite(loss):
             raise IwloraError("the loss is not finite: the model diverged; lower train.lr")
         scores = {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
@@ -185,11 +157,22 @@ class Generation(Kind):
         return {**TEXT_METRICS[self.metric](texts, evaluation.labels), **scores}
 
 
-def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each token in float32, (rows, tokens); 0 where the label is ignored."""
-    from torch.nn.functional import cross_entropy
+class Seq2Seq(Generation):
+    """A text from a text, scored by ROUGE unless ``metric`` says otherwise."""
 
-    losses = cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
-    )
-    return losses.view(labels.shape)
+    name: ClassVar[str] = "seq2seq"
+    summary: ClassVar[str] = "a text from a text: summaries, translations"
+
+    separator: str = "\n"
+    metric: Literal["rouge", "bleu", "exact_match"] = "rouge"
+
+
+def _no_repeat_ngram(size: int, prompt_length: int) -> list[Any]:
+    """transformers' rule against repeated n-grams, applied to what follows the prompt."""
+    from transformers import LogitsProcessorList, NoRepeatNGramLogitsProcessor
+
+    class NoRepeatAfterPrompt(NoRepeatNGramLogitsProcessor):
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            return super().__call__(input_ids[:, prompt_length:], scores)
+
+    return LogitsProcessorList([NoRepeatAfterPrompt(size)] if size else [])
