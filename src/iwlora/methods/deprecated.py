@@ -11,9 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from iwlora.methods.contract import Attached, Method
-from iwlora.results.sensitivity import Sensitivity
-from iwlora.sites import Site
+from iwlora.methods.contract import Method
 
 _NEW_SIGNATURES = {
     "attach": "attach(self, model, sites, seed, sensitivity=None)",
@@ -52,52 +50,40 @@ def current_method(method: Method) -> Method:
 
 
 def _translate(method: type[Method], old: Sequence[str]) -> type[Method]:
-    current: Any = method  # which type checkers take for one with the new signatures
-    base: Any = next(
-        cls for cls in [*_own_classes(method), Method] if not any(_takes_size(cls, n) for n in old)
-    )
+    cls: Any = method  # whose signatures differ from those that type checkers know
+    classes = [*_own_classes(method), Method]
+    base: Any = next(c for c in classes if not any(_takes_size(c, name) for name in old))
 
     class Called(base):  # type: ignore[misc]
         """What the old method's calls of ``super()`` reach: old signatures."""
 
         def attach(
-            self,
-            model: Any,
-            sites: Sequence[Site],
-            size: int | None,
-            seed: int,
-            sensitivity: Sensitivity | None = None,
-        ) -> Attached:
-            attached: Attached = base.attach(_resized(self, size), model, sites, seed, sensitivity)
-            return attached
+            self, model: Any, sites: Any, size: Any, seed: int, sensitivity: Any = None
+        ) -> Any:
+            return base.attach(_resized(self, size), model, sites, seed, sensitivity)
 
-        def parameters(self, model: Any, sites: Sequence[Site], size: int | None = None) -> int:
-            return int(base.parameters(_resized(self, size), model, sites))
+        def parameters(self, model: Any, sites: Any, size: Any = None) -> Any:
+            return base.parameters(_resized(self, size), model, sites)
 
-        def check(self, sites: Sequence[Site], size: int | None = None) -> None:
-            base.check(_resized(self, size), sites)
+        def check(self, sites: Any, size: Any = None) -> Any:
+            return base.check(_resized(self, size), sites)
 
-    class Translated(method, Called):  # type: ignore[misc, valid-type]
+    class Translated(cls, Called):  # type: ignore[misc]
         """The old method with the new signatures; it can also call itself with the old ones."""
 
         def attach(  # type: ignore[override]
-            self,
-            model: Any,
-            sites: Sequence[Site],
-            seed: int,
-            sensitivity: Sensitivity | None = None,
-        ) -> Attached:
+            self, model: Any, sites: Any, seed: int, sensitivity: Any = None
+        ) -> Any:
             arguments = (self.size, seed) if "attach" in old else (seed,)
-            attached: Attached = current.attach(self, model, sites, *arguments, sensitivity)
-            return attached
+            return cls.attach(self, model, sites, *arguments, sensitivity)
 
-        def parameters(self, model: Any, sites: Sequence[Site], size: int | None = None) -> int:
+        def parameters(self, model: Any, sites: Any, size: Any = None) -> Any:
             arguments = (size or self.size,) if "parameters" in old else ()
-            return int(method.parameters(self, model, sites, *arguments))
+            return cls.parameters(self, model, sites, *arguments)
 
-        def check(self, sites: Sequence[Site], size: int | None = None) -> None:
+        def check(self, sites: Any, size: Any = None) -> Any:
             arguments = (size or self.size,) if "check" in old else ()
-            method.check(self, sites, *arguments)
+            return cls.check(self, sites, *arguments)
 
     Translated.__name__, Translated.__qualname__ = method.__name__, method.__qualname__
     Translated.__module__ = method.__module__

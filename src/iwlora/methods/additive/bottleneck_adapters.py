@@ -94,11 +94,7 @@ class _Adapters(Method):
             )
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Insert the adapters with forward hooks, each as the child ``adapter`` of a module."""
         self.check_model(model, sites)

@@ -68,11 +68,7 @@ class Prefix(Method):
             )
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Wrap the model with PEFT's prefix tuning, without reparametrisation."""
         from peft import PrefixTuningConfig

@@ -85,11 +85,7 @@ class AdaLora(SvdLora):
         return super().parameters(model, sites)
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Wrap the model with PEFT's AdaLoRA; a callback prunes after every optimizer step."""
         from iwlora.methods.low_rank.adalora_schedule import RankAllocation

@@ -64,11 +64,7 @@ class IWLora(MeasureOptions, Lora):
         return Importance(sensitivity, self.normalize).coefficients(self.beta)
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Attach LoRA, and a callback that penalises each site by its coefficient."""
         if sensitivity is None and self.measure == "before":

@@ -54,11 +54,7 @@ class PermutedImportance(IWLora):
         return super().coefficients(permute(sensitivity, self.permutation or 0))
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Attach IW-LoRA; the seed determines the permutation unless ``permutation`` does."""
         if self.permutation is None:
@@ -107,11 +103,7 @@ class ImportanceRanks(MeasureOptions, Lora):
         return sensitivity
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Attach LoRA with a rank for each site."""
         if sensitivity is None:

@@ -43,11 +43,7 @@ class Lora(Method):
         check_rank(self.rank, sites, "method.rank")
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Wrap the model with PEFT's LoRA on these sites."""
         return self._attach(model, sites, seed, **self.options)

@@ -67,11 +67,7 @@ class Pissa(Lora):
     )
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Wrap the model with PEFT's PiSSA and keep B₀ and A₀ for saving."""
         import torch
@@ -99,11 +95,7 @@ class LoraPlus(Lora):
     ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 16.0
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Attach LoRA and set the factor of the learning rate of every B."""
         attached = super().attach(model, sites, seed)
@@ -127,11 +119,7 @@ class Eva(Lora):
     max_batches: Annotated[int, Field(ge=1, strict=True)] = 16
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Attach LoRA; ``initialize`` then replaces every A."""
         attached = super().attach(model, sites, seed)

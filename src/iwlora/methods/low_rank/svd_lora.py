@@ -58,11 +58,7 @@ class SvdLora(Method):
         )
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Wrap the model with PEFT's AdaLoRA layers."""
         from peft import AdaLoraConfig

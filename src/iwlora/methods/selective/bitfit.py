@@ -36,11 +36,7 @@ class BitFit(Method):
             )
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Freeze everything except the biases and the head; nothing is added to the model."""
         self.check_model(model, sites)

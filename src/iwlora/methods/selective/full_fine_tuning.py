@@ -26,11 +26,7 @@ class Full(Method):
         return sum(model.get_parameter(name).numel() for name in backbone)
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Make every parameter trainable; nothing is added to the model."""
         model.requires_grad_(True)

@@ -35,11 +35,7 @@ class Head(Method):
             )
 
     def attach(
-        self,
-        model: Any,
-        sites: Sequence[Site],
-        seed: int,
-        sensitivity: Sensitivity | None = None,
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Freeze the backbone; nothing is added to the model."""
         self.check_model(model, sites)
