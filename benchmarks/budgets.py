@@ -72,18 +72,18 @@ def cells(method: Method, model: Any, sites: list[Site], budgets: Sequence[str])
         return ["not supported"] * len(budgets)
     if method.size_knob is None:
         return [f"{method.parameters(model, sites):,}, fixed"] * len(budgets)
-    found = []
+    row = []
     for budget in budgets:
         try:
             fitted = fit_to_budget(method, model, sites, budget)
         except IwloraError:
-            found.append("no size fits")
+            row.append("no size fits")
         else:
             count = fitted.parameters(model, sites)
             off = count / parse_budget(budget, backbone_parameters(model)) - 1
-            told = f" ({off:+.0%})" if abs(off) > MOST_BUDGET_DIFFERENCE else ""
-            found.append(f"{method.size_knob} {fitted.size}: {count:,}{told}")
-    return found
+            deviation = f" ({off:+.0%})" if abs(off) > MOST_BUDGET_DIFFERENCE else ""
+            row.append(f"{method.size_knob} {fitted.size}: {count:,}{deviation}")
+    return row
 
 
 def table(name: str, budgets: Sequence[str]) -> str:

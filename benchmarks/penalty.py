@@ -86,14 +86,14 @@ def arm(name: str, model_name: str, device: str) -> Step:
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     term: Callable[[], torch.Tensor] | None = None
     if name in ("loss", "gradient", "decoupled", "dense"):
-        found = iwlora.Penalty(model, dict.fromkeys(names, 1.0), alpha=1e-2)
+        penalty = iwlora.Penalty(model, dict.fromkeys(names, 1.0), alpha=1e-2)
         if name == "loss":
-            term = found
+            term = penalty
         elif name == "dense":
             strengths = [1e-2] * len(names)
-            term = lambda: dense(found.pairs, strengths)  # noqa: E731
+            term = lambda: dense(penalty.pairs, strengths)  # noqa: E731
         else:
-            found.attach(optimizer, route=name)
+            penalty.attach(optimizer, route=name)
     generator = torch.Generator().manual_seed(0)
     batch = {
         "input_ids": torch.randint(1000, 20000, (32, 64), generator=generator).to(device),
@@ -183,7 +183,7 @@ def alone(forms: dict[str, Callable[[], object]], device: str) -> tuple[list[flo
     for _ in range(9):
         for name, form in forms.items():
             times[name].append(seconds(lambda form=form: form() and None, device))
-    return [1000 * median(found) for found in times.values()], kernels
+    return [1000 * median(penalty) for penalty in times.values()], kernels
 
 
 def growth(device: str) -> None:

@@ -127,14 +127,14 @@ def contenders(make: Callable[[], Any], batch: dict[str, torch.Tensor]) -> dict[
         step(flight.step)
         flight.close()
 
-    found: dict[str, Step] = {
+    outcome: dict[str, Step] = {
         "LoRA step": step,
         "free sketch, in the step": free,
         "exact, in the step": exact_in_step,
     }
     for estimator in ("exact", "ghost", "sketch", "auto"):
-        found[estimator] = lambda e=estimator: iwlora.measure(model, [batch], e)
-    return found
+        outcome[estimator] = lambda e=estimator: iwlora.measure(model, [batch], e)
+    return outcome
 
 
 def passes(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, Step]:
@@ -203,10 +203,10 @@ def growth(repeats: int) -> None:
         steps = contenders(make, random_batch(16, tokens, padded=False))
         del steps["ghost"], steps["exact, in the step"]
         taken = times(steps, repeats)
-        told = [ratio(taken, name) for name in ("exact", "sketch", "auto")]
-        told.append(ratio(taken, "free sketch, in the step"))
+        messages = [ratio(taken, name) for name in ("exact", "sketch", "auto")]
+        messages.append(ratio(taken, "free sketch, in the step"))
         ms = 1000 * statistics.median(taken["LoRA step"])
-        cells = " | ".join(f"{value:.2f}" for value in told)
+        cells = " | ".join(f"{value:.2f}" for value in messages)
         print(f"| {width} | {depth} | {tokens} | {ms:.0f} | {cells} |", flush=True)
 
 
@@ -221,7 +221,9 @@ def stream(rows: Any, collate: Any) -> Iterator[dict[str, torch.Tensor]]:
 
 def stopping(folder: str, names: list[str], batches: int) -> None:
     print(f"\n## Batches until stable (tolerance 0.02), against {batches} batches\n")
-    print("| task | stop after | Spearman | distance: told / bound / true | free sketch, r = 8 |")
+    print(
+        "| task | stop after | Spearman | distance: expected / bound / true | free sketch, r = 8 |"
+    )
     print("|---|---|---|---|---|")
     for name in names:
         task = tasks.load(TaskSpec(name=f"glue/{name}", data_dir=folder), 0)
@@ -232,7 +234,7 @@ def stopping(folder: str, names: list[str], batches: int) -> None:
         collate = task.kind.collator(tokenizer, model)
         quick = iwlora.measure(model, stream(rows, collate))
         long = iwlora.measure(model, stream(rows, collate), max_batches=batches, tolerance=0)
-        one, all_ = (np.array(list(found.values.values())) for found in (quick, long))
+        one, all_ = (np.array(list(outcome.values.values())) for outcome in (quick, long))
         true = 0.5 * np.abs(one / one.sum() - all_ / all_.sum()).sum()
         adapted, _ = lora_step(model, {})
         flight = InFlight(sites(adapted), lora_pairs(adapted))
@@ -246,7 +248,7 @@ def stopping(folder: str, names: list[str], batches: int) -> None:
         print(
             f"| {name} | {quick.batches} | {spearmanr(one, all_).statistic:.4f} | "
             f"{quick.share_error:.4f} / {quick.share_bound:.4f} / {true:.4f} | "
-            f"{free.batches} steps, Spearman {order:.3f}, told {free.share_error:.3f} |",
+            f"{free.batches} steps, Spearman {order:.3f}, expected {free.share_error:.3f} |",
             flush=True,
         )
 

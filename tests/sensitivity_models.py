@@ -27,7 +27,7 @@ def classifier(architecture: str, **changes: Any) -> Any:
 def batches(count: int, seed: int = 0, eos: int | None = None, rows: int = 3) -> list[Batch]:
     """Batches with padding; T5 and BART want one end-of-sequence token a row."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    computed = []
     for _ in range(count):
         ids = torch.randint(5, len(VOCABULARY), (rows, 7), generator=generator)
         mask = torch.ones_like(ids)
@@ -37,8 +37,8 @@ def batches(count: int, seed: int = 0, eos: int | None = None, rows: int = 3) ->
             ids[ids == eos] = eos + 1
             ids[:, 4] = eos
         labels = torch.randint(0, 2, (rows,), generator=generator)
-        found.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
-    return found
+        computed.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
+    return computed
 
 
 def end_of_sequence(model: Any) -> int | None:
@@ -49,14 +49,14 @@ def gradients(model: nn.Module, batch: Batch, places: list[Site] | None = None) 
     """{site name: ∂L/∂W of shape (d_out, d_in)} by autograd on an unfrozen copy."""
     unfrozen = copy.deepcopy(model).eval().requires_grad_(True)
     unfrozen(**batch).loss.backward()
-    found = {}
+    computed = {}
     for site in places or sites(model):
         layer: Any = unfrozen.get_submodule(site.name)
         gradient = layer.weight.grad
         if gradient is None:
             gradient = torch.zeros_like(layer.weight)
-        found[site.name] = gradient if isinstance(layer, nn.Linear) else gradient.mT
-    return found
+        computed[site.name] = gradient if isinstance(layer, nn.Linear) else gradient.mT
+    return computed
 
 
 def examples(batch: Batch) -> list[Batch]:
@@ -70,7 +70,7 @@ def oracle(model: nn.Module, data: list[Batch], statistic: str = "norm") -> dict
     A batch's gradient is the mean of those of its examples.
     """
     singles = [[gradients(model, one) for one in examples(batch)] for batch in data]
-    found = {}
+    computed = {}
     for site in sites(model):
         W = dense_weight(site)
         one_by_one = [[example[site.name] for example in batch] for batch in singles]
@@ -84,5 +84,5 @@ def oracle(model: nn.Module, data: list[Batch], statistic: str = "norm") -> dict
             "mean": lambda G=everything: torch.stack(G).mean(dim=0).norm(),
             "example": lambda G=everything: sum(g.norm() for g in G) / len(G),
         }
-        found[site.name] = float(of[statistic]())
-    return found
+        computed[site.name] = float(of[statistic]())
+    return computed

@@ -34,14 +34,14 @@ def sensitivity(values: list[float], shapes: list[tuple[int, int]] | None = None
 
 
 def test_weights_follow_the_table() -> None:
-    found = sensitivity([1.0, 3.0, 4.0, 0.0])
+    computed = sensitivity([1.0, 3.0, 4.0, 0.0])
     expected = {
         "sum": [0.125, 0.375, 0.5, 0.0],
         "max": [0.25, 0.75, 1.0, 0.0],
         "rank": [0.375, 0.625, 0.875, 0.125],
     }
     for normalize, weights in expected.items():
-        assert list(iwlora.Importance(found, normalize).weights.values()) == weights
+        assert list(iwlora.Importance(computed, normalize).weights.values()) == weights
     mean = iwlora.Importance(sensitivity([1.0, 3.0, 8.0]), "mean")
     assert list(mean.weights.values()) == [0.25, 0.75, 2.0]
 
@@ -57,13 +57,13 @@ positive = st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=12)
 @given(values=positive, beta=st.floats(0, 4))
 def test_coefficients_follow_the_table(values: list[float], beta: float) -> None:
     total = sum(values)
-    found = sensitivity(values)
-    assert list(iwlora.Importance(found).coefficients(beta).values()) == pytest.approx(
+    computed = sensitivity(values)
+    assert list(iwlora.Importance(computed).coefficients(beta).values()) == pytest.approx(
         [(1 - value / total) ** beta for value in values]
     )
     inverse = [(total / len(values) / value) ** beta for value in values]
     scale = len(values) / sum(inverse)
-    assert list(iwlora.Importance(found, "mean").coefficients(beta).values()) == pytest.approx(
+    assert list(iwlora.Importance(computed, "mean").coefficients(beta).values()) == pytest.approx(
         [scale * value for value in inverse]
     )
 
@@ -102,8 +102,8 @@ def test_ranks_are_in_proportion_to_the_sensitivity() -> None:
 
 def test_remainders_floors_and_caps() -> None:
     def ranks(values: list[float], r: int, **more: int) -> list[int]:
-        found, _ = iwlora.Importance(sensitivity(values)).rank_pattern(r, **more)
-        return [found.get(f"block.{i}", 0) for i in range(len(values))]
+        computed, _ = iwlora.Importance(sensitivity(values)).rank_pattern(r, **more)
+        return [computed.get(f"block.{i}", 0) for i in range(len(values))]
 
     assert ranks([4.3, 2.4, 2.3], 3) == [4, 3, 2]  # 4.3, 2.4, 2.3: the .4 gets the last one
     assert ranks([1.0, 1.0, 1e-9], 4) == [6, 5, 1]  # the floor is paid by the others
@@ -129,11 +129,11 @@ def test_peft_applies_the_pattern_where_one_name_ends_in_another() -> None:
     model = Nested()
     places = sites(model)
     assert [site.name for site in places] == ["blocks.0", "inner.blocks.0"]
-    found = tuple(
+    computed = tuple(
         SiteSensitivity(site.name, site.kind, site.depth, 16, 16, value, None)
         for site, value in zip(places, [1.0, 3.0], strict=True)
     )
-    measured = Sensitivity(found, "exact", 8, 0.0, True, 1.0)
+    measured = Sensitivity(computed, "exact", 8, 0.0, True, 1.0)
     ranks, alphas = iwlora.Importance(measured).rank_pattern(r=4)
     config = LoraConfig(r=4, target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=alphas)
     adapted = get_peft_model(model, config)
@@ -151,7 +151,7 @@ def test_peft_takes_the_pattern_at_the_cost_of_the_uniform_rank() -> None:
 
     model = AutoModelForSequenceClassification.from_config(tiny_config("bert"))
     places = sites(model)
-    found = Sensitivity(
+    computed = Sensitivity(
         tuple(
             SiteSensitivity(s.name, s.kind, s.depth, s.d_in, s.d_out, float(i + 1), 0.0)
             for i, s in enumerate(places)
@@ -162,7 +162,7 @@ def test_peft_takes_the_pattern_at_the_cost_of_the_uniform_rank() -> None:
         True,
         1.0,
     )
-    ranks, alphas = iwlora.Importance(found).rank_pattern(r=4)
+    ranks, alphas = iwlora.Importance(computed).rank_pattern(r=4)
     config = LoraConfig(
         r=4, target_modules=list(ranks), rank_pattern=dict(ranks), alpha_pattern=dict(alphas)
     )

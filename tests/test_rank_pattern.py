@@ -48,9 +48,9 @@ def test_they_are_the_nearest_of_all_that_cost_the_budget(
     of_that_cost = [
         ranks for ranks in every if sum(ranks[name] * cost[name] for name in names) == budget
     ]
-    found = allocate_ranks(values, cost, smaller, r, minimum)
-    assert found in of_that_cost
-    assert distance(found) < min(map(distance, of_that_cost)) + 1e-4
+    computed = allocate_ranks(values, cost, smaller, r, minimum)
+    assert computed in of_that_cost
+    assert distance(computed) < min(map(distance, of_that_cost)) + 1e-4
 
 
 def test_the_ideal_ranks_are_in_proportion_and_cost_the_budget() -> None:

@@ -36,8 +36,8 @@ def classifier(architecture: str) -> nn.Module:
 
 @pytest.mark.parametrize("architecture", EXPECTED)
 def test_every_block_has_the_kinds_of_its_architecture(architecture: str) -> None:
-    found = sites(classifier(architecture))
-    per_depth = Counter((site.depth, site.kind) for site in found)
+    computed = sites(classifier(architecture))
+    per_depth = Counter((site.depth, site.kind) for site in computed)
     assert per_depth == Counter({(d, kind): 1 for d in (0, 1) for kind in EXPECTED[architecture]})
 
 

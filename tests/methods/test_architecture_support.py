@@ -26,9 +26,9 @@ def test_what_methods_say_is_what_happens() -> None:
 
 
 def test_the_table_has_what_was_tried_and_why_not() -> None:
-    found = try_methods({"lora": Lora(), "mine": OnlyBert()})
-    assert set(found["lora"].values()) == {None}
-    lines = support_table(found).splitlines()
+    support = try_methods({"lora": Lora(), "mine": OnlyBert()})
+    assert set(support["lora"].values()) == {None}
+    lines = support_table(support).splitlines()
     assert lines[0].split() == list(ARCHITECTURES)
     assert lines[1].split() == ["lora"] + ["yes"] * 8
     assert lines[2].split() == ["mine", "yes"] + ["-"] * 7

@@ -197,8 +197,8 @@ def test_a_broken_method_is_seen(
     broken: type[Parallel], register: Callable[[type[Method]], None], tmp_path: Path
 ) -> None:
     register(broken)
-    check, told = SEEN_BY[broken]
-    with pytest.raises(AssertionError, match=told):
+    check, messages = SEEN_BY[broken]
+    with pytest.raises(AssertionError, match=messages):
         check(Case(broken(), "bert", tmp_path))
 
 

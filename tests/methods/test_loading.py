@@ -57,9 +57,9 @@ def runs(
 def shares(run: Path) -> list[float]:
     """The probability of the first class, from the predictions that the run wrote."""
     logits = [[float(row["logit_neg"]), float(row["logit_pos"])] for row in predictions(run)]
-    found: list[float] = torch.tensor(logits).softmax(-1)[:, 0].tolist()
-    assert max(found) - min(found) > 0.05, "all rows alike would hide mistakes"
-    return found
+    outcome: list[float] = torch.tensor(logits).softmax(-1)[:, 0].tolist()
+    assert max(outcome) - min(outcome) > 0.05, "all rows alike would hide mistakes"
+    return outcome
 
 
 def predicted(run: Path, source: str, out: Path) -> list[float]:
@@ -72,16 +72,16 @@ def probabilities(model: Any, tokenizer: Any, source: str) -> list[float]:
         texts = [row["text"] for row in csv.DictReader(stream)]
     with torch.no_grad():
         logits = model.eval()(**tokenizer(texts, padding=True, return_tensors="pt")).logits
-    found: list[float] = logits.softmax(-1)[:, 0].tolist()
-    return found
+    outcome: list[float] = logits.softmax(-1)[:, 0].tolist()
+    return outcome
 
 
 @pytest.mark.parametrize("method", FILES)
 def test_a_run_predicts_what_it_was_scored_by(
     runs: dict[str, Path], reviews: dict[str, str], tmp_path: Path, method: str
 ) -> None:
-    found = predicted(runs[method], reviews["validation"], tmp_path / "p.csv")
-    assert found == pytest.approx(shares(runs[method]), abs=1e-5)
+    outcome = predicted(runs[method], reviews["validation"], tmp_path / "p.csv")
+    assert outcome == pytest.approx(shares(runs[method]), abs=1e-5)
 
 
 @pytest.mark.parametrize("method", FILES)
@@ -92,8 +92,8 @@ def test_an_export_loads_on_a_fresh_backbone(
     assert {path.name for path in to.iterdir()} == FILES[method] | TOKENIZER
     backbone = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=2)
     model, (_, tokenizer) = load_adapter(backbone, to), load_trained(runs[method])
-    found = probabilities(model, tokenizer, reviews["validation"])
-    assert found == pytest.approx(shares(runs[method]), abs=1e-5)
+    outcome = probabilities(model, tokenizer, reviews["validation"])
+    assert outcome == pytest.approx(shares(runs[method]), abs=1e-5)
 
 
 @pytest.mark.parametrize("method", FILES)
@@ -114,8 +114,8 @@ def test_a_merged_export_is_a_plain_model_or_refused(
     model, info = AutoModelForSequenceClassification.from_pretrained(to, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
-    found = probabilities(model, load_trained(runs[method])[1], reviews["validation"])
-    assert found == pytest.approx(shares(runs[method]), abs=1e-5)
+    outcome = probabilities(model, load_trained(runs[method])[1], reviews["validation"])
+    assert outcome == pytest.approx(shares(runs[method]), abs=1e-5)
 
 
 def test_the_record_says_what_attaches_it(runs: dict[str, Path], tiny_bert: Path) -> None:

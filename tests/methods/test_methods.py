@@ -41,11 +41,11 @@ def classifier(architecture: str = "bert") -> Any:
 
 def batches(count: int) -> list[dict[str, Tensor]]:
     random = torch.Generator().manual_seed(1)
-    found = []
+    computed = []
     for _ in range(count):
         ids = torch.randint(5, 50, (8, 10), generator=random)
-        found.append({"input_ids": ids, "labels": ids[:, 0] % 2})
-    return found
+        computed.append({"input_ids": ids, "labels": ids[:, 0] % 2})
+    return computed
 
 
 def descend(model: nn.Module) -> None:
@@ -83,15 +83,15 @@ def test_lora_trains_as_pefts_own_does() -> None:
     torch.manual_seed(3)
     descend(theirs)
 
-    expected, found = theirs.state_dict(), ours.state_dict()
+    expected, computed = theirs.state_dict(), ours.state_dict()
     assert len(names) == 12
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert computed.keys() == expected.keys()
+    assert all(torch.equal(computed[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("name", RUN)
 def test_attaching_leaves_the_random_state_alone_and_depends_on_the_seed(name: str) -> None:
-    found = []
+    computed = []
     for seed, before in ((0, 10), (0, 11), (1, 11)):
         model = classifier()
         sensitivity = measured(model)
@@ -99,8 +99,8 @@ def test_attaching_leaves_the_random_state_alone_and_depends_on_the_seed(name: s
         expected = torch.random.get_rng_state()
         attached = METHODS[name]().attach(model, find_sites(model), seed, sensitivity)
         assert torch.equal(torch.random.get_rng_state(), expected)
-        found.append([attached.model.get_parameter(p).detach() for p in attached.adapter])
-    first, again, other = found
+        computed.append([attached.model.get_parameter(p).detach() for p in attached.adapter])
+    first, again, other = computed
     assert all(map(torch.equal, first, again))
     assert all(map(torch.equal, first, other)) == (name in ("full", "pissa"))  # nothing is drawn
 

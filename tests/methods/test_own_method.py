@@ -242,9 +242,9 @@ class Good(Method):
 def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Registry:
     """One of our own rows, and what is installed in ``tmp_path``."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = Registry({"lora": Lora})
-    monkeypatch.setattr("iwlora.methods.METHODS", found)
-    return found
+    computed = Registry({"lora": Lora})
+    monkeypatch.setattr("iwlora.methods.METHODS", computed)
+    return computed
 
 
 def test_methods_are_found_when_they_are_asked_for(registry: Registry, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_broken_package_is_named(
     tmp_path: Path,
     entry: str,
     code: str,
-    told: str,
+    messages: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     install(tmp_path, entry, package="some-package", code=code)
@@ -297,7 +297,7 @@ def test_a_broken_package_is_named(
         sys.modules.pop("bad_method", None)
     assert listed.code == 2
     assert "error: the method 'bad' of the package some-package: " in listed.err
-    assert told in listed.err
+    assert messages in listed.err
     assert "Traceback" not in listed.err
     assert registry["lora"] is Lora  # what does not need it goes on
 
@@ -310,10 +310,10 @@ def test_a_broken_package_is_named(
     ],
 )
 def test_a_name_that_cannot_be_is_refused(
-    registry: Registry, tmp_path: Path, entry: str, told: str
+    registry: Registry, tmp_path: Path, entry: str, messages: str
 ) -> None:
     install(tmp_path, entry, code=GOOD)
-    with pytest.raises(IwloraError, match=re.escape(told)):
+    with pytest.raises(IwloraError, match=re.escape(messages)):
         list(registry)
 
 

@@ -23,11 +23,11 @@ pytestmark = pytest.mark.quick
 )
 def test_it_is_the_norm_of_what_peft_would_merge(options: dict[str, Any]) -> None:
     model = lora_model(**options)
-    found, coefficients = of_model(model)
+    term, coefficients = of_model(model)
     deltas = {name: layer.get_delta_weight("default") for name, layer in layers(model).items()}
     expected = 0.3 * sum(c * deltas[name].norm().item() ** 2 for name, c in coefficients.items())
-    assert found().item() == pytest.approx(expected, rel=1e-5)
-    assert found.norms() == pytest.approx(
+    assert term().item() == pytest.approx(expected, rel=1e-5)
+    assert term.norms() == pytest.approx(
         {name: delta.norm().item() for name, delta in deltas.items()}, rel=1e-5
     )
 
@@ -58,19 +58,19 @@ def test_only_the_active_adapter_is_penalised() -> None:
 )
 def test_embeddings_and_convolutions(layer: nn.Module) -> None:
     model, adapted = one_layer(layer)
-    found = iwlora.Penalty(model, {"0": 1.0}, alpha=0.5)
+    term = iwlora.Penalty(model, {"0": 1.0}, alpha=0.5)
     delta = adapted.get_delta_weight("default")
     assert delta.shape == layer.weight.shape
     expected = 0.5 * delta.square().sum()
-    assert found().item() == pytest.approx(expected.item(), rel=1e-5)
-    factors = [found.pairs[0].A, found.pairs[0].B]
+    assert term().item() == pytest.approx(expected.item(), rel=1e-5)
+    factors = [term.pairs[0].A, term.pairs[0].B]
     truth = torch.autograd.grad(expected, factors)
-    found.add_gradient()
+    term.add_gradient()
     for factor, gradient in zip(factors, truth, strict=True):
         assert factor.shape == gradient.shape
         torch.testing.assert_close(factor.grad, gradient, rtol=1e-4, atol=1e-5)
         factor.grad = None
-    found().backward()
+    term().backward()
     for factor, gradient in zip(factors, truth, strict=True):
         torch.testing.assert_close(factor.grad, gradient, rtol=1e-4, atol=1e-5)
 
@@ -82,8 +82,8 @@ def test_a_grouped_convolution_is_the_norm_of_its_response() -> None:
     impulses = torch.eye(12).reshape(12, 4, 3)
     A, B = adapted.lora_A["default"], adapted.lora_B["default"]
     response = adapted.scaling["default"] * B(A(impulses))
-    found = iwlora.Penalty(model, {"0": 1.0}, alpha=1.0)
-    assert found().item() == pytest.approx(response.square().sum().item(), rel=1e-5)
+    term = iwlora.Penalty(model, {"0": 1.0}, alpha=1.0)
+    assert term().item() == pytest.approx(response.square().sum().item(), rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
@@ -92,9 +92,9 @@ def test_of_dora_it_is_the_low_rank_part() -> None:
     low_rank = adapted.scaling["default"] * (
         adapted.lora_B["default"].weight @ adapted.lora_A["default"].weight
     )
-    found = iwlora.Penalty(model, {"0": 1.0}, alpha=1.0)
-    assert found().item() == pytest.approx(low_rank.square().sum().item(), rel=1e-5)
-    assert not any("magnitude" in name for name in found.coefficients)
+    term = iwlora.Penalty(model, {"0": 1.0}, alpha=1.0)
+    assert term().item() == pytest.approx(low_rank.square().sum().item(), rel=1e-5)
+    assert not any("magnitude" in name for name in term.coefficients)
 
 
 def test_an_adapter_may_cover_a_part_of_what_was_measured_but_no_more() -> None:
@@ -121,8 +121,8 @@ def test_relative_to_the_frozen_weight() -> None:
     model, adapted = one_layer(nn.Linear(6, 5))
     weight = adapted.get_base_layer().weight
     expected = (adapted.get_delta_weight("default").norm() / weight.norm()) ** 2
-    found = iwlora.Penalty(model, {"0": 0.5}, alpha=1.0, relative=True)
-    assert found().item() == pytest.approx(0.5 * expected.item(), rel=1e-5)
+    term = iwlora.Penalty(model, {"0": 0.5}, alpha=1.0, relative=True)
+    assert term().item() == pytest.approx(0.5 * expected.item(), rel=1e-5)
     nn.init.zeros_(weight)
     with pytest.raises(IwloraError, match=r"‖W‖² of 0 is 0\.0"):
         iwlora.Penalty(model, {"0": 1.0}, relative=True)
@@ -143,8 +143,8 @@ def test_relative_to_a_quantised_weight(bits: int) -> None:
     quantised.load_state_dict(plain.state_dict())
     quantised.to("cpu")
     model, _ = one_layer(quantised)
-    found = iwlora.Penalty(model, {"0": 1.0}, relative=True)
-    assert found.coefficients["0"] == pytest.approx(plain.weight.norm().item() ** -2, rel=0.05)
+    term = iwlora.Penalty(model, {"0": 1.0}, relative=True)
+    assert term.coefficients["0"] == pytest.approx(plain.weight.norm().item() ** -2, rel=0.05)
 
 
 def test_bad_arguments() -> None:
@@ -163,7 +163,7 @@ def test_bad_arguments() -> None:
         iwlora.Penalty(model, dict.fromkeys(names, 1.0), schedule="cosine")  # type: ignore[arg-type]
     with pytest.raises(IwloraError, match="has no active LoRA layer"):
         iwlora.Penalty(nn.Linear(2, 2), {})
-    found, _ = of_model(model)
+    term, _ = of_model(model)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(IwloraError, match=r"unknown route 'gradients'; did you mean 'gradient'"):
-        found.attach(optimizer, route="gradients")
+        term.attach(optimizer, route="gradients")

@@ -71,18 +71,18 @@ def test_measuring_leaves_training_as_it_is_bit_for_bit(
 def test_it_counts_once_whatever_the_accumulation(
     route: str, measured: Sensitivity, tmp_path: Path
 ) -> None:
-    found = {}
+    outcome = {}
     for accumulate in (1, 2, 4, 8):
         callback = iwlora.IWLoraCallback(ALPHA, route=route, sensitivity=measured)
-        found[accumulate] = fit(
+        outcome[accumulate] = fit(
             tmp_path,
             [callback],
             gradient_accumulation_steps=accumulate,
             per_device_train_batch_size=8 // accumulate,
         )
     for accumulate in (2, 4, 8):
-        assert distance(found[1], found[accumulate]) < 1e-5
-    assert distance(found[1], fit(tmp_path, [])) > 2e-4
+        assert distance(outcome[1], outcome[accumulate]) < 1e-5
+    assert distance(outcome[1], fit(tmp_path, [])) > 2e-4
 
 
 class Counted(Trainer):
@@ -102,7 +102,7 @@ def with_term(measured: Sensitivity, model: Any, alpha: float) -> type[Trainer]:
 def test_the_comparison_sees_a_term_counted_once_per_micro_batch(
     measured: Sensitivity, tmp_path: Path
 ) -> None:
-    found = []
+    outcome = []
     for accumulate in (1, 4):
         model = make_model()
         options = {
@@ -110,8 +110,8 @@ def test_the_comparison_sees_a_term_counted_once_per_micro_batch(
             "per_device_train_batch_size": 8 // accumulate,
         }
         trainer_class = with_term(measured, model, ALPHA)
-        found.append(fit(tmp_path, [], model, trainer_class=trainer_class, **options))
-    assert distance(*found) > 1e-3
+        outcome.append(fit(tmp_path, [], model, trainer_class=trainer_class, **options))
+    assert distance(*outcome) > 1e-3
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 0.05])
@@ -126,24 +126,24 @@ def test_the_loss_route_is_a_term_of_the_loss_clipped_with_it(
         route: iwlora.IWLoraCallback(alpha=0.3, route=route, sensitivity=measured)
         for route in ("loss", "gradient")
     }
-    found = {r: fit(tmp_path / r, [callback], **options) for r, callback in callbacks.items()}
-    assert distance(found["loss"], expected) < 1e-5
-    assert (distance(found["gradient"], expected) < 1e-5) == (max_grad_norm == 0)
+    outcome = {r: fit(tmp_path / r, [callback], **options) for r, callback in callbacks.items()}
+    assert distance(outcome["loss"], expected) < 1e-5
+    assert (distance(outcome["gradient"], expected) < 1e-5) == (max_grad_norm == 0)
 
 
 def test_it_writes_what_the_penalty_does_beside_the_task(
     measured: Sensitivity, tmp_path: Path
 ) -> None:
-    found = {}
+    outcome = {}
     for route in ("loss", "gradient"):
         callback = iwlora.IWLoraCallback(alpha=0.3, route=route, sensitivity=measured)
         fit(tmp_path / route, [callback], max_grad_norm=0.05)
         lines = (tmp_path / route / "penalty.jsonl").read_text(encoding="utf-8").splitlines()
-        found[route] = [json.loads(line) for line in lines]
-        assert [record["step"] for record in found[route]] == [2, 4, 6]
-        assert [set(record["sites"]) for record in found[route]] == [set(measured.values)] * 3
-        assert all(site["norm"] >= 0 for site in found[route][-1]["sites"].values())
-        assert any(site["ratio"] > 0 for site in found[route][-1]["sites"].values())
+        outcome[route] = [json.loads(line) for line in lines]
+        assert [record["step"] for record in outcome[route]] == [2, 4, 6]
+        assert [set(record["sites"]) for record in outcome[route]] == [set(measured.values)] * 3
+        assert all(site["norm"] >= 0 for site in outcome[route][-1]["sites"].values())
+        assert any(site["ratio"] > 0 for site in outcome[route][-1]["sites"].values())
 
 
 def test_the_ratio_on_the_loss_route_is_that_before_clipping(
@@ -232,7 +232,7 @@ def test_bfloat16_autocast(measured: Sensitivity, tmp_path: Path) -> None:
 
 def test_the_loss_route_lies_under_scaled_gradients(measured: Sensitivity) -> None:
     """What accelerate's optimizer shows of a float16 loss scaler is its scale."""
-    found = []
+    outcome = []
     for scale in (1.0, 8.0):
         model = make_model()
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
@@ -243,9 +243,9 @@ def test_the_loss_route_lies_under_scaled_gradients(measured: Sensitivity) -> No
         control = TrainerControl()
         callback.on_train_begin(args, state, control, model=model, optimizer=optimizer)
         callback.on_step_begin(args, state, control, model=model, optimizer=optimizer)
-        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
-    assert found[0].keys() == found[1].keys()
-    assert all(torch.equal(8 * found[0][name], found[1][name]) for name in found[0])
+        outcome.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert outcome[0].keys() == outcome[1].keys()
+    assert all(torch.equal(8 * outcome[0][name], outcome[1][name]) for name in outcome[0])
 
 
 def test_a_stream_of_data_is_measured_in_flight() -> None:

@@ -33,8 +33,8 @@ def under_ddp(rank: int, folder: Path) -> None:
         options: Any = {"per_device_train_batch_size": 4, "ddp_backend": "gloo"}
         trained = fit(folder, [callback], make_model(), **options)
         assert callback.sensitivity is not None
-        found = {"values": callback.sensitivity.values, "batches": callback.sensitivity.batches}
-        torch.save({"weights": trained, **found}, folder / f"{estimator}-{rank}.pt")
+        outcome = {"values": callback.sensitivity.values, "batches": callback.sensitivity.batches}
+        torch.save({"weights": trained, **outcome}, folder / f"{estimator}-{rank}.pt")
 
 
 def test_ddp_measures_in_flight_alike_in_all_processes(tmp_path: Path) -> None:
@@ -57,17 +57,17 @@ def drive(model: Any, callback: iwlora.IWLoraCallback, rows: list[Any]) -> dict[
     args = TrainingArguments(report_to="none", use_cpu=True, max_grad_norm=0.0)
     state, control = TrainerState(max_steps=6, logging_steps=2), TrainerControl()
     loader = torch.utils.data.DataLoader(rows, collate_fn=default_data_collator)
-    told = {"model": model, "optimizer": optimizer}
-    callback.on_train_begin(args, state, control, train_dataloader=loader, **told)
+    messages = {"model": model, "optimizer": optimizer}
+    callback.on_train_begin(args, state, control, train_dataloader=loader, **messages)
     for _ in range(6):
-        callback.on_step_begin(args, state, control, **told)
+        callback.on_step_begin(args, state, control, **messages)
         model(**batch).loss.backward()
-        callback.on_pre_optimizer_step(args, state, control, **told)
+        callback.on_pre_optimizer_step(args, state, control, **messages)
         optimizer.step()
         optimizer.zero_grad()
         state.global_step += 1
-        callback.on_step_end(args, state, control, **told)
-    callback.on_train_end(args, state, control, **told)
+        callback.on_step_end(args, state, control, **messages)
+    callback.on_train_end(args, state, control, **messages)
     return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
 
@@ -88,8 +88,8 @@ def sharded(rank: int, folder: Path) -> None:
         trained = drive(model, callback, rows)
         assert callback.sensitivity is not None
         whole = {name: tensor.full_tensor() for name, tensor in trained.items()}  # type: ignore[attr-defined]
-        found = {"weights": whole, "values": callback.sensitivity.values}
-        torch.save(found, folder / f"{route}-{rank}.pt")
+        outcome = {"weights": whole, "values": callback.sensitivity.values}
+        torch.save(outcome, folder / f"{route}-{rank}.pt")
     with pytest.raises(iwlora.IwloraError, match=r"estimator='lora' .* sharded"):
         drive(model, in_flight(estimator="lora"), rows)
     distributed.barrier()

@@ -89,7 +89,7 @@ def test_trl_sft_trainer(alpha: float, tokenizer: Any, tmp_path: Path) -> None:
     trl = pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
     texts = [" ".join(WORDS[(row * 7 + k) % 30] for k in range(6)) for row in range(32)]
-    found = []
+    computed = []
     for callback in (None, iwlora.IWLoraCallback(alpha=alpha)):
         model = adapted(AutoModelForCausalLM, "llama")
         trainer = trl.SFTTrainer(
@@ -101,8 +101,8 @@ def test_trl_sft_trainer(alpha: float, tokenizer: Any, tmp_path: Path) -> None:
         if callback is not None:
             trainer.add_callback(callback)
         trainer.train()
-        found.append(sizes(model))
-    assert (found[0] == found[1]) == (alpha == 0)
+        computed.append(sizes(model))
+    assert (computed[0] == computed[1]) == (alpha == 0)
     if alpha:
         check(callback, tmp_path)
 

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:the penalty (had|dominates)")
 @torch.no_grad()
 def logits(model: Any) -> Tensor:
     ids = torch.stack([row["input_ids"] for row in make_rows(8)])
-    found: Tensor = model.eval()(input_ids=ids).logits
-    return found
+    computed: Tensor = model.eval()(input_ids=ids).logits
+    return computed
 
 
 ROUTES = ("loss", "gradient", "decoupled")

@@ -37,11 +37,11 @@ def test_value_and_gradient_equal_autograd_on_the_dense_product(
     expected = dense(pairs, coefficients)
     expected_gradients = torch.autograd.grad(3.0 * expected, parameters)
     value = penalty(pairs, coefficients)
-    found = torch.autograd.grad(3.0 * value, parameters)
+    computed = torch.autograd.grad(3.0 * value, parameters)
     direct = [g for pair in penalty_gradients(pairs, coefficients) for g in pair]
 
     assert value.item() == pytest.approx(expected.item(), rel=1e-12)
-    for ours, closed, truth in zip(found, direct, expected_gradients, strict=True):
+    for ours, closed, truth in zip(computed, direct, expected_gradients, strict=True):
         scale = max(float(truth.abs().max()), 1e-12)
         assert float((ours - truth).abs().max()) <= 1e-12 * scale
         assert float((3.0 * closed - truth).abs().max()) <= 1e-12 * scale

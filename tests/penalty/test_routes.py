@@ -18,15 +18,15 @@ from lora_models import dense, distance, lora_model, of_model, one_layer
 def trained(route: str | None, steps: int = 4, lr: float = 1e-2) -> dict[str, torch.Tensor]:
     """A short training of one model by AdamW, with the penalty applied by a route."""
     model = lora_model()
-    found, _ = of_model(model, alpha=0.05)
+    term, _ = of_model(model, alpha=0.05)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
-    handle = found.attach(optimizer, route=route) if route not in (None, "loss") else None
+    handle = term.attach(optimizer, route=route) if route not in (None, "loss") else None
     ids = torch.randint(5, 40, (4, 6), generator=torch.Generator().manual_seed(1))
     for _ in range(steps):
         optimizer.zero_grad()
         loss = model(input_ids=ids, labels=torch.tensor([0, 1, 0, 1])).loss
-        (loss + found() if route == "loss" else loss).backward()
+        (loss + term() if route == "loss" else loss).backward()
         optimizer.step()
     if handle is not None:
         handle.remove()
@@ -43,13 +43,13 @@ def test_loss_and_gradient_routes_agree_to_rounding() -> None:
 
 def test_decoupled_moves_the_parameters_by_lr_times_the_gradient() -> None:
     model = lora_model()
-    found, coefficients = of_model(model, alpha=0.05)
+    term, coefficients = of_model(model, alpha=0.05)
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.SGD(trainable.values(), lr=0.1)
     before = copy.deepcopy({n: p.detach() for n, p in trainable.items()})
-    value = 0.05 * dense(found.pairs, [coefficients[p.name] for p in found.pairs])
+    value = 0.05 * dense(term.pairs, [coefficients[p.name] for p in term.pairs])
     expected = torch.autograd.grad(value, list(trainable.values()))
-    found.attach(optimizer, route="decoupled")
+    term.attach(optimizer, route="decoupled")
     for parameter in trainable.values():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -60,16 +60,16 @@ def test_decoupled_moves_the_parameters_by_lr_times_the_gradient() -> None:
 def test_hooks_count_once_whatever_the_micro_batches() -> None:
     """Four backward passes, one step: the penalty's gradient is there once."""
     model = lora_model()
-    found, coefficients = of_model(model, alpha=0.05)
+    term, coefficients = of_model(model, alpha=0.05)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.0)
-    found.attach(optimizer)
+    term.attach(optimizer)
     ids = torch.randint(5, 40, (4, 6), generator=torch.Generator().manual_seed(1))
     for _ in range(4):
         (model(input_ids=ids, labels=torch.tensor([0, 1, 0, 1])).loss / 4).backward()
     task = [p.grad.clone() for p in parameters]
     optimizer.step()
-    value = 0.05 * dense(found.pairs, [coefficients[p.name] for p in found.pairs])
+    value = 0.05 * dense(term.pairs, [coefficients[p.name] for p in term.pairs])
     expected = torch.autograd.grad(value, parameters)
     for parameter, before, gradient in zip(parameters, task, expected, strict=True):
         torch.testing.assert_close(parameter.grad - before, gradient, rtol=1e-4, atol=1e-7)
@@ -78,7 +78,7 @@ def test_hooks_count_once_whatever_the_micro_batches() -> None:
 @pytest.mark.parametrize("route", ["gradient", "decoupled"])
 def test_a_closure_that_clears_gradients_does_not_clear_the_penalty(route: str) -> None:
     """Lightning gives forward and backward to the optimizer as a closure."""
-    found = []
+    term = []
     for closed in (False, True):
         model = lora_model()
         of = of_model(model, alpha=0.05)[0]
@@ -98,8 +98,8 @@ def test_a_closure_that_clears_gradients_does_not_clear_the_penalty(route: str) 
             closure()
             optimizer.step()
         assert of.step == 1
-        found.append({n: p.detach() for n, p in model.named_parameters() if p.requires_grad})
-    assert distance(*found) == 0
+        term.append({n: p.detach() for n, p in model.named_parameters() if p.requires_grad})
+    assert distance(*term) == 0
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -140,26 +140,26 @@ def test_a_loss_scaler_changes_nothing_and_skips_whole_steps(
 def test_the_schedule_follows_the_steps() -> None:
     model, _ = one_layer(nn.Linear(6, 5))
     full = iwlora.Penalty(model, {"0": 1.0}, alpha=1.0)().item()
-    found = iwlora.Penalty(model, {"0": 1.0}, alpha=1.0, schedule=cosine(8, warmup_steps=4))
+    term = iwlora.Penalty(model, {"0": 1.0}, alpha=1.0, schedule=cosine(8, warmup_steps=4))
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
-    found.attach(optimizer)
+    term.attach(optimizer)
     values = []
     for _ in range(9):
-        values.append(found().item() / full)
+        values.append(term().item() / full)
         optimizer.step()
     rise, fall = [0.0, 0.25, 0.5, 0.75], [1.0, 0.853553, 0.5, 0.146447, 0.0]
     assert values == pytest.approx(rise + fall, abs=1e-6)
-    assert found.step == 9
+    assert term.step == 9
 
 
 def test_effects_are_norms_and_ratios_of_autograd() -> None:
     model = lora_model()
-    found, coefficients = of_model(model, alpha=1e-5)
+    term, coefficients = of_model(model, alpha=1e-5)
     parameters = [p for p in model.parameters() if p.requires_grad]
     ids = torch.randint(5, 40, (4, 6), generator=torch.Generator().manual_seed(1))
     batch = {"input_ids": ids, "labels": torch.tensor([0, 1, 0, 1])}
-    loss, value = model(**batch).loss, found()
-    factors = [factor for pair in found.pairs for factor in (pair.A, pair.B)]
+    loss, value = model(**batch).loss, term()
+    factors = [factor for pair in term.pairs for factor in (pair.A, pair.B)]
     task = torch.autograd.grad(loss, factors)
     ours = torch.autograd.grad(value, factors)
 
@@ -167,42 +167,42 @@ def test_effects_are_norms_and_ratios_of_autograd() -> None:
         return torch.cat([g.flatten() for g in gradients[2 * k : 2 * k + 2]]).norm().item()
 
     expected = [of_site(ours, k) / of_site(task, k) for k in range(len(coefficients))]
-    norms = found.norms()
-    found.recording = True
+    norms = term.norms()
+    term.recording = True
     for route in ("gradient", "loss"):
         optimizer = torch.optim.SGD(parameters, lr=0.0)
-        handle = found.attach(optimizer, route)
+        handle = term.attach(optimizer, route)
         optimizer.zero_grad()
-        (model(**batch).loss + (found() if route == "loss" else 0.0)).backward()
+        (model(**batch).loss + (term() if route == "loss" else 0.0)).backward()
         if route == "loss":
             for parameter in parameters:
                 parameter.grad *= 0.5
         optimizer.step()
         handle.remove()
-        effects = found.effects
+        effects = term.effects
         if route == "loss":
             effects = {name: e.without_penalty(clip=0.5) for name, e in effects.items()}
         assert [e.ratio for e in effects.values()] == pytest.approx(expected, rel=1e-3)
         assert {name: e.norm for name, e in effects.items()} == pytest.approx(norms)
 
     optimizer = torch.optim.SGD(parameters, lr=100.0)  # a move that float32 sees
-    found.attach(optimizer, "decoupled")
+    term.attach(optimizer, "decoupled")
     optimizer.zero_grad()
     model(**batch).loss.backward()
     optimizer.step()  # of SGD, what the optimizer moved is −lr · gradient
-    ratios = [effect.ratio for effect in found.effects.values()]
+    ratios = [effect.ratio for effect in term.effects.values()]
     assert ratios == pytest.approx(expected, rel=1e-3)
 
 
 def test_optimizers_of_other_parameters_and_frozen_adapters_are_refused() -> None:
     model = lora_model()
-    found, _ = of_model(model)
-    half = [pair.A for pair in found.pairs]
+    term, _ = of_model(model)
+    half = [pair.A for pair in term.pairs]
     with pytest.raises(IwloraError, match="6 of 12 LoRA factors are not among the optimizer's"):
-        found.attach(torch.optim.SGD(half, lr=0.1))
+        term.attach(torch.optim.SGD(half, lr=0.1))
     optimizer = torch.optim.SGD(half, lr=0.1)
-    for pair in found.pairs:
+    for pair in term.pairs:
         pair.A.requires_grad_(False)
         pair.B.requires_grad_(False)
     with pytest.raises(IwloraError, match="no LoRA factor requires a gradient; load the adapter"):
-        found.attach(optimizer)
+        term.attach(optimizer)

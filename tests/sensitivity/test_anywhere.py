@@ -37,8 +37,8 @@ def test_language_models_with_ignored_labels(architecture: str) -> None:
     batch["labels"][1, 5:] = -100
     expected = {name: float(g.norm()) for name, g in gradients(model, batch).items()}
     for estimator in ("exact", "ghost", "auto"):
-        found = iwlora.measure(model, [batch], estimator).values
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-14)
+        measured = iwlora.measure(model, [batch], estimator).values
+        assert measured == pytest.approx(expected, rel=1e-9, abs=1e-14)
     other = {**batch, "labels": batch["labels"].clamp(min=5)}
     changed = iwlora.measure(model, [other]).values
     assert changed != pytest.approx(expected, rel=1e-3)
@@ -79,9 +79,9 @@ def rows() -> dict[str, Tensor]:
 def test_tied_layers_have_the_norm_of_the_sum_of_all_their_uses() -> None:
     model = Block(tied=True).double()
     expected = gradients(model, rows())
-    found = iwlora.measure(model, [rows()]).values
-    assert found["blocks.0"] == pytest.approx(float(expected["blocks.0"].norm()), rel=1e-12)
-    assert found["blocks.1"] == found["blocks.0"]
+    measured = iwlora.measure(model, [rows()]).values
+    assert measured["blocks.0"] == pytest.approx(float(expected["blocks.0"].norm()), rel=1e-12)
+    assert measured["blocks.1"] == measured["blocks.0"]
 
 
 def test_a_module_in_two_places_is_one_site() -> None:
@@ -99,8 +99,8 @@ def test_checkpointing_when_everything_is_frozen(reentrant: bool, statistic: str
     saving.load_state_dict(plain.state_dict())
     expected = iwlora.measure(plain, [rows()], statistic=statistic).values
     saving.requires_grad_(False)
-    found = iwlora.measure(saving, [rows()], statistic=statistic).values
-    assert found == pytest.approx(expected, rel=1e-12)
+    measured = iwlora.measure(saving, [rows()], statistic=statistic).values
+    assert measured == pytest.approx(expected, rel=1e-12)
     assert sum(expected.values()) > 0
     assert not any(m._forward_hooks for m in saving.modules())
 
@@ -180,9 +180,9 @@ def test_checkpointing_does_not_bring_dropout_back() -> None:
 def test_bfloat16_is_near_float64() -> None:
     model, data = classifier("bert"), batches(3)
     expected = oracle(model, data)
-    found = iwlora.measure(model.bfloat16(), data, tolerance=0).values
+    measured = iwlora.measure(model.bfloat16(), data, tolerance=0).values
     total = sum(expected.values())
-    assert sum(abs(found[name] - value) for name, value in expected.items()) < 0.03 * total
+    assert sum(abs(measured[name] - value) for name, value in expected.items()) < 0.03 * total
 
 
 def test_float16_gradients_neither_vanish_nor_overflow() -> None:
@@ -192,13 +192,13 @@ def test_float16_gradients_neither_vanish_nor_overflow() -> None:
     # ...a loss so small that its gradients are below float16, and one so large that they are
     # above it at the first loss scale.
     for factor in (1e-4, 1.0, 3e2):
-        found = iwlora.measure(
+        measured = iwlora.measure(
             copy.deepcopy(model).half(),
             data,
             tolerance=0,
             loss=lambda model, batch, f=factor: model(**batch).loss.float() * f,
         ).values
-        wrong = sum(abs(found[name] / factor - value) for name, value in expected.items())
+        wrong = sum(abs(measured[name] / factor - value) for name, value in expected.items())
         assert wrong < 0.03 * total, factor
 
 
@@ -244,5 +244,5 @@ def test_a_model_split_by_a_device_map(statistic: str, tmp_path: Path) -> None:
     }
     split = dispatch_model(model, places, main_device="cpu", offload_dir=str(tmp_path))
     assert split.bert.encoder.layer[1].output.dense.weight.is_meta
-    found = iwlora.measure(split, data, statistic=statistic).values
-    assert found == pytest.approx(expected, rel=1e-9)
+    measured = iwlora.measure(split, data, statistic=statistic).values
+    assert measured == pytest.approx(expected, rel=1e-9)

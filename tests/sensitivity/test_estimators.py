@@ -53,8 +53,8 @@ def test_all_estimators_are_exact_over_shapes(
     """The sketch too: below 64 inputs it has nothing to project."""
     x, delta = draw(*lead, d_in=d_in, d_out=d_out, seed=seed)
     for name, estimator in ESTIMATORS.items():
-        found = float(estimator(x, delta, "seed"))
-        assert found == pytest.approx(truth(x, delta), rel=1e-10, abs=1e-12), name
+        computed = float(estimator(x, delta, "seed"))
+        assert computed == pytest.approx(truth(x, delta), rel=1e-10, abs=1e-12), name
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,10 +85,10 @@ def test_unsupported_ranks_raise(estimator: str) -> None:
 def test_low_precision_is_accumulated_in_float32(dtype: torch.dtype) -> None:
     x, delta = torch.randn(64, 80).to(dtype), torch.randn(64, 8).to(dtype)
     for estimator in ESTIMATORS.values():
-        found = estimator(x, delta, "seed")
-        assert found.dtype == torch.float32
+        computed = estimator(x, delta, "seed")
+        assert computed.dtype == torch.float32
         wide = float(estimator(x.double(), delta.double(), "seed"))
-        assert float(found) == pytest.approx(wide, rel=1e-5)
+        assert float(computed) == pytest.approx(wide, rel=1e-5)
 
 
 def check_unbiased(estimate: Callable[[int], Tensor], square: float, spread: float) -> None:
@@ -126,7 +126,7 @@ def test_the_check_finds_a_biased_sketch() -> None:
 def test_loras_gradient_is_an_unbiased_sketch(init: str) -> None:
     x, delta = draw(9, d_in=40, d_out=5)
     G = delta.mT @ x
-    told, found = [], []
+    messages, computed = [], []
     for i in range(3000):
         generator = torch.Generator().manual_seed(i)
         A = torch.empty(8, 40, dtype=torch.float64)
@@ -135,11 +135,11 @@ def test_loras_gradient_is_an_unbiased_sketch(init: str) -> None:
         else:
             A.normal_(0, 2.0, generator=generator)
         square, error = lora_sketch(A, 1.5 * G @ A.mT, scaling=1.5)
-        found.append(float(square))
-        told.append(float(error))
-    square, spread = truth(x, delta) ** 2, float(np.std(found))
-    assert abs(np.mean(found) - square) < 5 * spread / math.sqrt(len(found))
-    assert np.sqrt(np.mean(np.square(told))) == pytest.approx(spread, rel=0.15)
+        computed.append(float(square))
+        messages.append(float(error))
+    square, spread = truth(x, delta) ** 2, float(np.std(computed))
+    assert abs(np.mean(computed) - square) < 5 * spread / math.sqrt(len(computed))
+    assert np.sqrt(np.mean(np.square(messages))) == pytest.approx(spread, rel=0.15)
 
 
 def test_autograd_gives_lora_the_gradient_that_the_sketch_reads() -> None:

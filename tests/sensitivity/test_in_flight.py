@@ -43,42 +43,42 @@ def test_reading_the_frozen_layers_equals_measuring_them(architecture: str) -> N
     model = adapted(architecture)
     data = batches(3)
     expected = iwlora.measure(model, data, tolerance=0)
-    found = in_flight(model, data, estimator="exact", tolerance=0).result()
-    assert found.values == pytest.approx(expected.values, rel=1e-10)
-    assert found.share_error == pytest.approx(expected.share_error)
+    measured = in_flight(model, data, estimator="exact", tolerance=0).result()
+    assert measured.values == pytest.approx(expected.values, rel=1e-10)
+    assert measured.share_error == pytest.approx(expected.share_error)
 
 
 def test_the_free_sketch_is_near_and_says_how_near() -> None:
     """Over many draws of A: unbiased squares, and errors as large as told."""
     data = batches(1)
     expected = iwlora.measure(adapted(), data).values
-    ratios, told = [], []
+    ratios, messages = [], []
     for seed in range(60):
-        found = in_flight(adapted(seed=seed), data * 4, tolerance=0, max_batches=4).result()
-        for site in found.sites:
+        measured = in_flight(adapted(seed=seed), data * 4, tolerance=0, max_batches=4).result()
+        for site in measured.sites:
             assert site.stderr is not None
             ratios.append(site.value / expected[site.name])
-            told.append(site.stderr / expected[site.name])
+            messages.append(site.stderr / expected[site.name])
     spread = torch.tensor(ratios).double()
     assert float(spread.square().mean()) == pytest.approx(1.0, abs=0.05)
-    rms = float(torch.tensor(told).double().square().mean().sqrt())
+    rms = float(torch.tensor(messages).double().square().mean().sqrt())
     assert rms == pytest.approx(float((spread - 1).square().mean().sqrt()), rel=0.25)
 
 
 def test_the_projections_error_is_part_of_what_is_told() -> None:
     model, data = adapted(), batches(1) * 12  # one batch again and again: its spread is 0
-    found = in_flight(model, data, tolerance=0.01).result()
-    assert found.batches == MIN_BATCHES
-    assert found.share_error is not None
-    assert found.share_bound is not None
-    assert 0.01 < found.share_error < found.share_bound
-    assert not found.converged
+    measured = in_flight(model, data, tolerance=0.01).result()
+    assert measured.batches == MIN_BATCHES
+    assert measured.share_error is not None
+    assert measured.share_bound is not None
+    assert 0.01 < measured.share_error < measured.share_bound
+    assert not measured.converged
     truth = iwlora.measure(model, data).values
     distance = 0.5 * sum(
-        abs(found.values[name] / sum(found.values.values()) - value / sum(truth.values()))
+        abs(measured.values[name] / sum(measured.values.values()) - value / sum(truth.values()))
         for name, value in truth.items()
     )
-    assert distance < found.share_bound
+    assert distance < measured.share_bound
 
 
 @pytest.mark.parametrize("estimator", ["lora", "exact"])
@@ -122,10 +122,10 @@ def test_it_goes_on_reading_while_b_moves() -> None:
         model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    found = in_flight(model, data, tolerance=0).result()
+    measured = in_flight(model, data, tolerance=0).result()
     merged = model.merge_and_unload()
     expected = iwlora.measure(merged, data, tolerance=0).values
-    ratios = torch.tensor([found.values[name] / value for name, value in expected.items()])
+    ratios = torch.tensor([measured.values[name] / value for name, value in expected.items()])
     assert float(ratios.square().mean()) == pytest.approx(1.0, abs=0.2)
 
 

@@ -30,8 +30,11 @@ ARCHITECTURES = ["bert", "roberta", "deberta-v2", "llama", "gpt2", "t5", "bart"]
 
 def oracle(model: nn.Module, data: list[dict[str, torch.Tensor]]) -> dict[str, float]:
     """mean_b ‖∂L_b/∂W‖_F by plain autograd on an unfrozen copy; obviously right, and slow."""
-    found = [gradients(model, batch) for batch in data]
-    return {name: sum(float(row[name].norm()) for row in found) / len(found) for name in found[0]}
+    computed = [gradients(model, batch) for batch in data]
+    return {
+        name: sum(float(row[name].norm()) for row in computed) / len(computed)
+        for name in computed[0]
+    }
 
 
 @pytest.mark.parametrize("estimator", ["exact", "ghost"])
@@ -50,12 +53,12 @@ def test_equals_autograd_in_float64(architecture: str, estimator: str) -> None:
 
 def test_the_oracle_would_catch_a_wrong_estimator() -> None:
     model, data = classifier("bert"), batches(2)
-    found, chosen = [], sites(model)
+    computed, chosen = [], sites(model)
     with capture(chosen, lambda _, x, delta: exact(x[:, :-1], delta[:, :-1])) as captured:
         for batch in data:
             model.eval().requires_grad_(False)(**batch).loss.backward()
-            found.append(captured.take())
-    wrong = {name: float(sum(row[name] for row in found)) / 2 for name in found[0]}
+            computed.append(captured.take())
+    wrong = {name: float(sum(row[name] for row in computed)) / 2 for name in computed[0]}
     assert any(wrong[name] != pytest.approx(v, rel=1e-3) for name, v in oracle(model, data).items())
 
 
@@ -97,8 +100,8 @@ def test_gradient_checkpointing_changes_nothing(reentrant: bool) -> None:
         for batch in data:
             model(**batch).loss.backward()
             rows.append(captured.take())
-    found = {name: float(sum(row[name] for row in rows)) / len(rows) for name in rows[0]}
-    assert found == pytest.approx(expected, rel=1e-10)
+    computed = {name: float(sum(row[name] for row in rows)) / len(rows) for name in rows[0]}
+    assert computed == pytest.approx(expected, rel=1e-10)
 
 
 def test_batches_are_averaged_and_padding_does_not_matter() -> None:
@@ -166,19 +169,19 @@ def test_share_error_is_the_expected_distance_of_the_shares() -> None:
     generator = np.random.default_rng(0)
     true = np.array([4.0, 2.0, 1.0, 1.0])
     shares = true / true.sum()
-    told, distance = [], []
+    messages, distance = [], []
     bounded = []
     for _ in range(600):
         norms = true * generator.lognormal(0.0, 0.2, size=(16, 4))
         error = share_error(norms)
         assert error is not None
-        told.append(error)
-        found = norms.sum(axis=0) / norms.sum()
-        distance.append(0.5 * np.abs(found - shares).sum())
+        messages.append(error)
+        computed = norms.sum(axis=0) / norms.sum()
+        distance.append(0.5 * np.abs(computed - shares).sum())
         deviations = share_deviations(norms)
         assert deviations is not None
         bounded.append(distance[-1] <= distance_bound(deviations, len(norms)))
-    assert np.mean(told) == pytest.approx(np.mean(distance), rel=0.06)
+    assert np.mean(messages) == pytest.approx(np.mean(distance), rel=0.06)
     assert np.mean(bounded) > 0.95
 
 
@@ -186,7 +189,7 @@ def test_the_rule_is_honest_about_when_it_stops() -> None:
     """Looking after every batch finds lucky moments; they must not make the promise hollow."""
     generator = np.random.default_rng(1)
     true = np.exp(generator.normal(size=36))
-    told, distance, bounded = [], [], []
+    messages, distance, bounded = [], [], []
     for _ in range(150):
         rows = (
             true * generator.lognormal(0, 0.35, (200, 36)) * generator.lognormal(0, 0.5, (200, 1))
@@ -194,11 +197,11 @@ def test_the_rule_is_honest_about_when_it_stops() -> None:
         count = next(n for n in range(MIN_BATCHES, 201) if (share_error(rows[:n]) or 1) <= 0.03)
         deviations = share_deviations(rows[:count])
         assert deviations is not None
-        found = rows[:count].sum(axis=0) / rows[:count].sum()
-        told.append(share_error(rows[:count]))
-        distance.append(0.5 * np.abs(found - true / true.sum()).sum())
+        computed = rows[:count].sum(axis=0) / rows[:count].sum()
+        messages.append(share_error(rows[:count]))
+        distance.append(0.5 * np.abs(computed - true / true.sum()).sum())
         bounded.append(distance[-1] <= distance_bound(deviations, count))
-    assert np.mean(distance) < 1.15 * np.mean(told)
+    assert np.mean(distance) < 1.15 * np.mean(messages)
     assert np.mean(bounded) > 0.95
 
 
@@ -268,8 +271,8 @@ def test_kinds_and_names_choose_what_is_measured() -> None:
     every = iwlora.measure(model, data).values
     query = [site for site in sites(model) if site.kind == "query"]
     for chosen in ("query", ["query"], [site.name for site in query], query):
-        found = iwlora.measure(model, data, sites=chosen).values
-        assert found == {site.name: pytest.approx(every[site.name]) for site in query}
+        computed = iwlora.measure(model, data, sites=chosen).values
+        assert computed == {site.name: pytest.approx(every[site.name]) for site in query}
 
 
 def test_it_measures_where_gradients_are_off() -> None:

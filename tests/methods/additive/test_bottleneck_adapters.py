@@ -27,13 +27,13 @@ def attached(name: str, architecture: str, **options: Any) -> tuple[Any, Attache
     """(the frozen model, the method on a copy of it, with every trained number drawn at random)."""
     frozen = tiny_model(architecture).double()
     model = copy.deepcopy(frozen)
-    found = METHODS[name](**options).sized(4).attach(model, sites(model), seed=0)
+    outcome = METHODS[name](**options).sized(4).attach(model, sites(model), seed=0)
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in found.adapter:
+        for parameter in outcome.adapter:
             tensor = model.get_parameter(parameter)
             tensor += 0.3 * torch.randn(tensor.shape, generator=random, dtype=tensor.dtype)
-    return frozen, found
+    return frozen, outcome
 
 
 def words(model: Any, rows: int = 5) -> Tensor:
@@ -118,30 +118,30 @@ def plain_bert(
 def test_forward_and_a_training_step_are_those_of_the_formula(
     kind: str, options: dict[str, Any], f: Callable[[Tensor], Tensor], scaling: float
 ) -> None:
-    frozen, found = attached(kind, "bert", **options)
+    frozen, outcome = attached(kind, "bert", **options)
     ids, labels = words(frozen), torch.tensor([0, 1, 2, 0, 1])
-    named = dict(found.model.named_parameters())
+    named = dict(outcome.model.named_parameters())
     ours = {name: named[name].detach().clone() for name in named}
-    for name in found.trainable:
+    for name in outcome.trainable:
         ours[name].requires_grad_()
     for name, parameter in frozen.named_parameters():  # what is frozen is the backbone itself
-        assert name in found.trainable or torch.equal(named[name], parameter)
+        assert name in outcome.trainable or torch.equal(named[name], parameter)
     for optimizer, forward in (
-        (torch.optim.AdamW([named[n] for n in found.trainable], 1e-2), None),
-        (torch.optim.AdamW([ours[n] for n in found.trainable], 1e-2), plain_bert),
+        (torch.optim.AdamW([named[n] for n in outcome.trainable], 1e-2), None),
+        (torch.optim.AdamW([ours[n] for n in outcome.trainable], 1e-2), plain_bert),
     ):
         if forward is None:
-            logits = found.model(ids).logits
+            logits = outcome.model(ids).logits
             before = logits.detach()
         else:
             logits = forward(ours, ids, kind, f, scaling)
             assert_close(logits, before, rtol=1e-10, atol=1e-12)
         nn.functional.cross_entropy(logits, labels).backward()
         optimizer.step()
-    for name in found.trainable:
+    for name in outcome.trainable:
         assert_close(ours[name].grad, named[name].grad, rtol=1e-8, atol=1e-12)
         assert_close(ours[name], named[name], rtol=1e-6, atol=1e-7)
-    after = found.model(ids).logits
+    after = outcome.model(ids).logits
     assert_close(plain_bert(ours, ids, kind, f, scaling), after, rtol=1e-6, atol=1e-6)
     assert (after - before).abs().max() > 1e-2
     with torch.no_grad():
@@ -183,10 +183,10 @@ def change(module: Any, how: Callable[[Tensor, Tensor], Tensor]) -> None:
 @pytest.mark.parametrize("architecture", FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_blocks_that_normalise_first(kind: str, architecture: str) -> None:
-    frozen, found = attached(kind, architecture, layer_norms=False)
+    frozen, outcome = attached(kind, architecture, layer_norms=False)
     ids, f = words(frozen), gelu if kind == "houlsby" else relu
-    p = {name: tensor.detach() for name, tensor in found.model.named_parameters()}
-    places = list(dict.fromkeys(name.split(".adapter.")[0] for name in found.adapter))
+    p = {name: tensor.detach() for name, tensor in outcome.model.named_parameters()}
+    places = list(dict.fromkeys(name.split(".adapter.")[0] for name in outcome.adapter))
     attention, feed_forward, end = FAMILIES[architecture]
     where = {"houlsby": (attention, feed_forward), "pfeiffer": (end,), "parallel": (feed_forward,)}
     changed = [
@@ -195,7 +195,7 @@ def test_in_blocks_that_normalise_first(kind: str, architecture: str) -> None:
         for path in where[kind]
         for frozen_module in [within(block, path) if path else block]
     ]
-    assert len(changed) == len(places) == len(found.adapter) / 4
+    assert len(changed) == len(places) == len(outcome.adapter) / 4
     for module, place in zip(changed, places, strict=True):
         if kind == "parallel":
             change(module, lambda x, y, place=place: y + 4 * adapter(p, place, f, x))
@@ -203,7 +203,7 @@ def test_in_blocks_that_normalise_first(kind: str, architecture: str) -> None:
             change(module, lambda x, y, place=place: y + adapter(p, place, f, y))
     with torch.no_grad():
         expected = frozen(ids).logits
-        assert_close(found.model(ids).logits, expected, rtol=1e-9, atol=1e-9)
+        assert_close(outcome.model(ids).logits, expected, rtol=1e-9, atol=1e-9)
 
 
 BEHIND = {  # inside a block
@@ -219,8 +219,8 @@ BEHIND = {  # inside a block
 @pytest.mark.parametrize("architecture", ["roberta", "electra", "deberta-v2", "bart"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_adapters_are_in_other_families(kind: str, architecture: str) -> None:
-    _, found = attached(kind, architecture, layer_norms=False)
-    places = [name.removesuffix(".adapter.down") for name in found.adapter[::4]]
+    _, outcome = attached(kind, architecture, layer_norms=False)
+    places = [name.removesuffix(".adapter.down") for name in outcome.adapter[::4]]
     inside = [re.sub(r".*\.layers?\.\d+\.", "", place) for place in places]
     blocks_of_it = 4 if architecture == "bart" else 2
     expected = BEHIND[kind]["bart" if architecture == "bart" else "bert"]
@@ -232,13 +232,13 @@ def test_where_adapters_are_in_other_families(kind: str, architecture: str) -> N
 def test_recomputed_activations_give_the_same_gradients(kind: str, architecture: str) -> None:
     gradients = []
     for recompute in (False, True):
-        _, found = attached(kind, architecture)
-        model: Any = found.model.train()
+        _, outcome = attached(kind, architecture)
+        model: Any = outcome.model.train()
         if recompute:
             old = "gradient_checkpointing_enable"
             getattr(model, "activation_checkpointing_enable", getattr(model, old))()
         model(words(model)).logits.square().sum().backward()
-        gradients.append([model.get_parameter(name).grad for name in found.adapter])
+        gradients.append([model.get_parameter(name).grad for name in outcome.adapter])
     for whole, recomputed in zip(*gradients, strict=True):
         assert_close(recomputed, whole, rtol=1e-10, atol=1e-12)
 
@@ -247,23 +247,23 @@ def test_recomputed_activations_give_the_same_gradients(kind: str, architecture:
 def test_on_a_backbone_in_half_precision_adapters_are_in_single(kind: str) -> None:
     model = tiny_model("bert").to(torch.bfloat16)
     expected = model(words(model)).logits
-    found = METHODS[kind](layer_norms=False).sized(4).attach(model, sites(model), seed=0)
-    assert {model.get_parameter(name).dtype for name in found.adapter} == {torch.float32}
+    outcome = METHODS[kind](layer_norms=False).sized(4).attach(model, sites(model), seed=0)
+    assert {model.get_parameter(name).dtype for name in outcome.adapter} == {torch.float32}
     logits = model(words(model)).logits
     assert torch.equal(logits, expected)
     logits.sum().backward()
-    assert all(model.get_parameter(name).grad is not None for name in found.adapter)
+    assert all(model.get_parameter(name).grad is not None for name in outcome.adapter)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_copy_is_a_model_of_its_own(kind: str) -> None:
-    _, found = attached(kind, "bert")
-    model: Any = found.model
+    _, outcome = attached(kind, "bert")
+    model: Any = outcome.model
     twin, ids = copy.deepcopy(model), words(model)
     expected = model(ids).logits
     assert torch.equal(twin(ids).logits, expected)
     with torch.no_grad():
-        model.get_parameter(found.adapter[2]).zero_()
+        model.get_parameter(outcome.adapter[2]).zero_()
     assert torch.equal(twin(ids).logits, expected)
     assert not torch.equal(model(ids).logits, expected)
 
@@ -271,9 +271,9 @@ def test_a_copy_is_a_model_of_its_own(kind: str) -> None:
 def test_targets_choose_among_the_places() -> None:
     model = tiny_model("bert")
     behind_attention = sites(model, ["attention_output"])
-    found = METHODS["houlsby"](layer_norms=False).sized(2).attach(model, behind_attention, seed=0)
-    assert len(found.adapter) == 2 * 4
-    assert all(".attention.output.dense.adapter." in name for name in found.adapter)
+    outcome = METHODS["houlsby"](layer_norms=False).sized(2).attach(model, behind_attention, seed=0)
+    assert len(outcome.adapter) == 2 * 4
+    assert all(".attention.output.dense.adapter." in name for name in outcome.adapter)
 
 
 def test_targets_without_a_place_are_refused() -> None:

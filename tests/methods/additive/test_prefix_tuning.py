@@ -113,11 +113,11 @@ def test_each_layer_attends_to_its_prefix() -> None:
     attached.model.double()
     ids, mask = batch()
     with torch.no_grad():
-        found = attached.model(input_ids=ids, attention_mask=mask).logits
+        outcome = attached.model(input_ids=ids, attention_mask=mask).logits
         by_hand = with_prefixes(plain, prefix.view(TOKENS, 4, 2, 8), ids, mask)
-        assert_close(found, by_hand, rtol=1e-8, atol=1e-8)
+        assert_close(outcome, by_hand, rtol=1e-8, atol=1e-8)
         other = with_prefixes(plain, -prefix.view(TOKENS, 4, 2, 8), ids, mask)
-    assert (other - found).abs().max() > 1e-5
+    assert (other - outcome).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize(

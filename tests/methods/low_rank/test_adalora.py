@@ -38,11 +38,11 @@ def classifier() -> Any:
 
 def batches(count: int) -> list[dict[str, Tensor]]:
     random = torch.Generator().manual_seed(1)
-    found = []
+    outcome = []
     for _ in range(count):
         ids = torch.randint(5, 50, (8, 10), generator=random)
-        found.append({"input_ids": ids, "labels": ids[:, 0] % 2})
-    return found
+        outcome.append({"input_ids": ids, "labels": ids[:, 0] % 2})
+    return outcome
 
 
 def adalora(method: AdaLora, dtype: torch.dtype = torch.float64) -> Attached:
@@ -254,19 +254,19 @@ def test_what_adalora_saves_is_its_pruned_update_as_plain_lora(tmp_path: Path) -
     loaded = PeftModel.from_pretrained(classifier(), str(tmp_path / "adapter"))
     ids = batches(1)[0]["input_ids"]
     with torch.no_grad():
-        found = loaded.eval()(ids).logits
-        assert_close(found, attached.model.eval()(ids).logits, rtol=1e-5, atol=1e-6)
-        assert (found - classifier()(ids).logits).abs().max() > 1e-3
+        outcome = loaded.eval()(ids).logits
+        assert_close(outcome, attached.model.eval()(ids).logits, rtol=1e-5, atol=1e-6)
+        assert (outcome - classifier()(ids).logits).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("targets", ["all", ["query", "ffn_up"]])
 def test_adaloras_parameters_are_about_what_is_foretold(targets: Any, tmp_path: Path) -> None:
     model = classifier()
-    found, method = find_sites(model, targets), AdaLora(rank=3)
-    foretold = method.parameters(model, found)
-    attached = method.attach(model, found, seed=0)
+    outcome, method = find_sites(model, targets), AdaLora(rank=3)
+    foretold = method.parameters(model, outcome)
+    attached = method.attach(model, outcome, seed=0)
     prune(attached, tmp_path)
-    sizes = [site.d_in + site.d_out for site in found]
+    sizes = [site.d_in + site.d_out for site in outcome]
     triplets = 3 * len(sizes)
     assert foretold == 3 * sum(sizes)
     assert triplets * min(sizes) <= attached.count() <= triplets * max(sizes)

@@ -59,8 +59,8 @@ class Paper(TrainerCallback):
 
     def budget(self, step: int) -> int:
         """b(t) of equation 12."""
-        found = [(name, len(p)) for _, (name, _), p in factors(self.model) if name == "Λ"]
-        start, target = sum(rank for _, rank in found), len(found) * self.method.rank
+        outcome = [(name, len(p)) for _, (name, _), p in factors(self.model) if name == "Λ"]
+        start, target = sum(rank for _, rank in outcome), len(outcome) * self.method.rank
         last = self.steps - self.final
         if step < self.first:
             return start

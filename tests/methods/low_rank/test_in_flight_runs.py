@@ -60,8 +60,8 @@ def test_a_run_killed_while_it_measures_ends_as_an_uninterrupted_one(
         monkeypatch.undo()
     pieces = train(wanted, tmp_path / "pieces")
     assert pieces["metrics"] == whole["metrics"]
-    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    expected, computed = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
+    assert all(torch.equal(computed[name], expected[name]) for name in expected)
     stored = [Sensitivity.load(tmp_path / run / "sensitivity.json") for run in ("whole", "pieces")]
     assert stored[0].batches == 10
     assert replace(stored[0], seconds=0.0) == replace(stored[1], seconds=0.0)

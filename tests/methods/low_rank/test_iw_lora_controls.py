@@ -53,8 +53,8 @@ def attach(method: IWLora | ImportanceRanks, sensitivity: Sensitivity, seed: int
 def weighed(method: IWLora, sensitivity: Sensitivity, seed: int = 0) -> dict[str, float]:
     """The coefficients that training uses: those of the callback."""
     (callback,) = attach(method, sensitivity, seed).callbacks
-    found: dict[str, float] = callback.weigh(sensitivity)  # type: ignore[attr-defined]
-    return found
+    computed: dict[str, float] = callback.weigh(sensitivity)  # type: ignore[attr-defined]
+    return computed
 
 
 def test_iw_lora_has_all_its_controls() -> None:
@@ -76,21 +76,21 @@ def test_the_penalty_is_as_strong_on_average_and_elsewhere(
     normalize: Any, beta: float, sensitivity: Sensitivity
 ) -> None:
     options: dict[str, Any] = {"rank": 3, "normalize": normalize, "beta": beta}
-    found = weighed(IWLora(**options), sensitivity)
-    mean = sum(found.values()) / len(found)
+    computed = weighed(IWLora(**options), sensitivity)
+    mean = sum(computed.values()) / len(computed)
 
     uniform = weighed(UniformPenalty(**options), sensitivity)
-    assert list(uniform) == list(found)
+    assert list(uniform) == list(computed)
     assert list(uniform.values()) == pytest.approx([mean] * 12, rel=1e-12)
 
     for control in (PermutedImportance, InvertedImportance):
         other = weighed(control(**options), sensitivity)
-        assert sorted(other.values()) == pytest.approx(sorted(found.values()), rel=1e-12)
-        assert other != found
+        assert sorted(other.values()) == pytest.approx(sorted(computed.values()), rel=1e-12)
+        assert other != computed
 
     inverted = weighed(InvertedImportance(**options), sensitivity)
-    by_importance = sorted(found, key=sensitivity.values.__getitem__)
-    values = [found[name] for name in by_importance]
+    by_importance = sorted(computed, key=sensitivity.values.__getitem__)
+    values = [computed[name] for name in by_importance]
     assert [inverted[name] for name in by_importance] == pytest.approx(values[::-1], rel=1e-12)
 
 
@@ -104,11 +104,11 @@ def test_the_permutation_is_the_runs_unless_it_is_given(sensitivity: Sensitivity
 
 @pytest.mark.parametrize("control", PENALISED)
 def test_only_the_penalty_differs_from_iw_lora(control: Any, sensitivity: Sensitivity) -> None:
-    plain, found = attach(IWLora(rank=3), sensitivity), attach(control(rank=3), sensitivity)
-    one, two = plain.model.state_dict(), found.model.state_dict()
+    plain, computed = attach(IWLora(rank=3), sensitivity), attach(control(rank=3), sensitivity)
+    one, two = plain.model.state_dict(), computed.model.state_dict()
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert plain.count() == found.count()
+    assert plain.count() == computed.count()
     assert control().calibration() == IWLora().calibration()
 
 

@@ -36,8 +36,8 @@ def test_the_factor_holds_along_the_whole_schedule(
     train(build(settings), tmp_path / "run")
     assert len(rates) == 3
     assert len(set(map(max, rates))) == 3  # it rises and falls
-    for found in rates[1:]:
-        assert max(found) == pytest.approx(4 * min(found))
+    for computed in rates[1:]:
+        assert max(computed) == pytest.approx(4 * min(computed))
 
 
 def test_evas_data_are_paid_for(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> None:

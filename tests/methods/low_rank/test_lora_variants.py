@@ -38,12 +38,12 @@ def classifier() -> Any:
 
 def batches(count: int) -> list[dict[str, Tensor]]:
     random = torch.Generator().manual_seed(1)
-    found = []
+    computed = []
     for _ in range(count):
         ids = torch.randint(5, 50, (8, 10), generator=random)
         mask = (torch.arange(10) < torch.randint(4, 11, (8, 1), generator=random)).long()
-        found.append({"input_ids": ids, "attention_mask": mask, "labels": ids[:, 0] % 2})
-    return found
+        computed.append({"input_ids": ids, "attention_mask": mask, "labels": ids[:, 0] % 2})
+    return computed
 
 
 def places() -> dict[str, Any]:
@@ -79,8 +79,8 @@ def descend(
         optimizer.zero_grad()
 
 
-def assert_equal(found: nn.Module, expected: nn.Module) -> None:
-    one, two = found.state_dict(), expected.state_dict()
+def assert_equal(computed: nn.Module, expected: nn.Module) -> None:
+    one, two = computed.state_dict(), expected.state_dict()
     assert one.keys() == two.keys()
     different = [name for name in one if not torch.equal(one[name], two[name])]
     assert different == []
@@ -97,16 +97,16 @@ OPTIONS: list[tuple[Method, dict[str, Any]]] = [
     ("method", "option"), OPTIONS, ids=lambda given: getattr(given, "name", "")
 )
 def test_the_options_train_as_pefts_own_do(method: Method, option: dict[str, Any]) -> None:
-    found = ours(method).model
+    computed = ours(method).model
     expected = pefts(LoraConfig(r=4, lora_alpha=16, **places(), **option))
-    assert_equal(found, expected)
-    for model in (found, expected):
+    assert_equal(computed, expected)
+    for model in (computed, expected):
         descend(model, adamw(model))
-    assert_equal(found, expected)
+    assert_equal(computed, expected)
     plain = pefts(LoraConfig(r=4, lora_alpha=16, **places()))
     descend(plain, adamw(plain))
     ids = batches(1)[0]["input_ids"]
-    assert not torch.equal(found(ids).logits, plain(ids).logits)
+    assert not torch.equal(computed(ids).logits, plain(ids).logits)
 
 
 def test_doras_magnitudes_are_counted_and_its_low_rank_part_is_declared() -> None:
@@ -200,11 +200,11 @@ def test_pissas_conversion_is_pefts(tmp_path: Path) -> None:
     peft_model.save_pretrained(
         str(tmp_path / "theirs"), path_initial_model_for_weight_conversion=str(tmp_path / "initial")
     )
-    found = load_file(tmp_path / "ours" / "adapter" / "adapter_model.safetensors")
+    computed = load_file(tmp_path / "ours" / "adapter" / "adapter_model.safetensors")
     expected = load_file(tmp_path / "theirs" / "adapter_model.safetensors")
     lora = [name for name in expected if ".lora_" in name]
     assert len(lora) == 24
-    assert all(torch.equal(found[name], expected[name]) for name in lora)
+    assert all(torch.equal(computed[name], expected[name]) for name in lora)
 
 
 # EVA

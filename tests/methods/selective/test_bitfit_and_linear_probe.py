@@ -63,9 +63,12 @@ def test_t5s_relative_attention_is_no_bias_term() -> None:
 
 
 def test_without_bias_terms_bitfit_is_refused() -> None:
-    told = refusals(BitFit())
-    assert {architecture for architecture in ARCHITECTURES if told[architecture]} == {"t5", "llama"}
-    assert told["llama"] == (
+    messages = refusals(BitFit())
+    assert {architecture for architecture in ARCHITECTURES if messages[architecture]} == {
+        "t5",
+        "llama",
+    }
+    assert messages["llama"] == (
         "bitfit trains bias terms, and the backbone of LlamaForSequenceClassification has none; "
         "take lora with a small rank"
     )
@@ -136,8 +139,8 @@ def deberta_v3_base() -> Any:
 def test_the_published_sizes_on_deberta_v3_base(
     deberta_v3_base: Any, method: Any, exact: int, published: float, within: float
 ) -> None:
-    found = method.parameters(deberta_v3_base, sites(deberta_v3_base))
-    assert found == exact == pytest.approx(published, rel=within)
+    outcome = method.parameters(deberta_v3_base, sites(deberta_v3_base))
+    assert outcome == exact == pytest.approx(published, rel=within)
 
 
 def test_what_cannot_go_on_deberta_is_known_without_weights(deberta_v3_base: Any) -> None:
