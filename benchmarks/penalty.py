@@ -183,7 +183,7 @@ def alone(forms: dict[str, Callable[[], object]], device: str) -> tuple[list[flo
     for _ in range(9):
         for name, form in forms.items():
             times[name].append(seconds(lambda form=form: form() and None, device))
-    return [1000 * median(penalty) for penalty in times.values()], kernels
+    return [1000 * median(seconds) for seconds in times.values()], kernels
 
 
 def growth(device: str) -> None:

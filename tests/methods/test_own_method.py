@@ -268,7 +268,7 @@ def test_a_row_can_be_added_by_hand(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "code", "told"),
+    ("entry", "code", "message"),
     [
         ("bad = bad_method:Bad", "import nowhere_to_be_found", "ModuleNotFoundError: No module"),
         ("bad = bad_method:Bad", "", "bad_method:Bad cannot be imported (AttributeError"),
@@ -287,7 +287,7 @@ def test_a_broken_package_is_named(
     tmp_path: Path,
     entry: str,
     code: str,
-    messages: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     install(tmp_path, entry, package="some-package", code=code)
@@ -297,23 +297,23 @@ def test_a_broken_package_is_named(
         sys.modules.pop("bad_method", None)
     assert listed.code == 2
     assert "error: the method 'bad' of the package some-package: " in listed.err
-    assert messages in listed.err
+    assert message in listed.err
     assert "Traceback" not in listed.err
     assert registry["lora"] is Lora  # what does not need it goes on
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "message"),
     [
         ("lora = good_method:Good", "iwlora has a method of this name; rename it"),
         ("a/b = good_method:Good", "a name can contain only letters, digits and _ . + = -"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(
-    registry: Registry, tmp_path: Path, entry: str, messages: str
+    registry: Registry, tmp_path: Path, entry: str, message: str
 ) -> None:
     install(tmp_path, entry, code=GOOD)
-    with pytest.raises(IwloraError, match=re.escape(messages)):
+    with pytest.raises(IwloraError, match=re.escape(message)):
         list(registry)
 
 
