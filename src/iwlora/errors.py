@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LONGEST = 500
@@ -34,18 +34,35 @@ def unknown(category: str, name: str, choices: Iterable[str]) -> IwloraError:
     return IwloraError(f"unknown {category} {name!r}{hint} (accepted: {', '.join(accepted)})")
 
 
-def shortened(text: str) -> str:
+def list_problems(problems: Sequence[str], most: int = 10) -> str:
+    """The first ``most`` problems, each on a line, and the number of the others.
+
+    >>> print(list_problems(["line 2: empty", "line 5: empty"], most=1))
+    line 2: empty
+    and 1 more like these
+    """
+    more = len(problems) - most
+    return "\n".join([*problems[:most], *([f"and {more} more like these"] if more > 0 else [])])
+
+
+def raise_all(problems: Sequence[str]) -> None:
+    """Raise one ``IwloraError`` that lists the problems, if there are any."""
+    if problems:
+        raise IwloraError(list_problems(problems))
+
+
+def truncate(text: str) -> str:
     """The text, or its beginning where it is longer than a message should be."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def shown(value: Any) -> str:
-    """A value as a message shows it: its ``repr``, with the middle left out where it is large.
+def short_repr(value: Any) -> str:
+    """The ``repr`` of a value for a message, with the middle left out where it is large.
 
-    >>> shown([1, "x" * 10_000])[:12], len(shown("x" * 10_000)) < 200
+    >>> short_repr([1, "x" * 10_000])[:12], len(short_repr("x" * 10_000)) < 200
     ("[1, 'xxxxxxx", True)
     """
-    return shortened(_Repr().repr(value))
+    return truncate(_Repr().repr(value))
 
 
 class _Repr(reprlib.Repr):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from commands import Command
-from iwlora.errors import IwloraError, shown
+from iwlora.errors import IwloraError, short_repr
 from iwlora.inputs.yaml_json import from_json, parse_yaml
 
 LAUGHS = "\n".join(
@@ -67,6 +67,6 @@ def test_sources_that_are_their_own(tmp_path: Path, refused: Command) -> None:
 
 
 def test_a_message_shows_a_part_of_a_large_value() -> None:
-    assert shown([1, "a"]) == "[1, 'a']"
-    assert len(shown({n: ["x" * 1000] * 1000 for n in range(1000)})) < 1000
-    assert shown(10**5000) == "a huge number"
+    assert short_repr([1, "a"]) == "[1, 'a']"
+    assert len(short_repr({n: ["x" * 1000] * 1000 for n in range(1000)})) < 1000
+    assert short_repr(10**5000) == "a huge number"

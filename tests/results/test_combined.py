@@ -73,8 +73,11 @@ def test_what_is_written_as_csv_reads_back_the_same(tmp_path: Path) -> None:
     [
         ("method,task,seed\na,b,0\n", "no column score"),
         ("method,task,seed,score\n", "has no rows"),
-        ("method,task,seed,score\na,b,x,0.5\n", "line 2: invalid literal"),
-        ("method,task,seed,score\na,b,0,high\n", "line 2: could not convert"),
+        ("method,task,seed,score\na,b,x,0.5\n", "line 2: seed: Input should be a valid integer"),
+        (
+            "method,task,seed,score\na,b,0,high\n",
+            "line 2: metrics.score: Input should be a valid number",
+        ),
         ("method,task,seed,score\na,b,0,0.5\na,b,0,0.6\n", "line 3: a, seed 0 comes twice"),
         ("method,task,seed,score\na/b,c,0,0.5\n", "line 2: label"),
         ("method,task,seed,score\n,c,0,0.5\n", "line 2: method"),
@@ -169,7 +172,7 @@ def test_sources_scored_differently_do_not_compare(
 ) -> None:
     comparison_in(tmp_path / "a", seeds=2)
     comparison_in(tmp_path / "b", seeds=2, evaluated_on="test")
-    with pytest.raises(IwloraError, match="evaluated_on is test and validation"):
+    with pytest.raises(IwloraError, match=r"its evaluated_on is 'test', that of .* 'validation'"):
         load_parts([tmp_path / "a", tmp_path / "b"])
 
 

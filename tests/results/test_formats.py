@@ -15,11 +15,10 @@ from iwlora import IwloraError
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.write import write_report
 from iwlora.results.combined import load_parts, save_sources
-from iwlora.results.comparison import Crash
+from iwlora.results.comparison import Crash, Search
 from iwlora.results.formats import VERSIONS, stamped, unstamped
 from iwlora.results.loading import load, load_comparison
 from iwlora.results.run import RunResult, load_run
-from iwlora.results.search import save_search
 from iwlora.training.recipe import build
 from iwlora.training.recipe import load as load_recipe
 from iwlora.training.run import train
@@ -49,7 +48,7 @@ def compared(
     plan = load_plan(str(recipe))
     train(plan.runs[0].recipe, plan.runs[0].folder(out))
     plan.record().save(out / "comparison.yaml")
-    save_search(out / "search.json", {})
+    Search().save(out / "search.json")
     crash = {"run": "iw-lora, seed 0", "label": "iw-lora", "seed": 0, "trial": False, "exit": 1}
     Crash(**crash, error="killed", tried_again=True).append(out / "failures.jsonl")
     save_sources(folder / "combined", [out])

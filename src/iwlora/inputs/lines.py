@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from iwlora.errors import IwloraError
@@ -59,18 +59,3 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 def read_text(path: str | Path) -> str:
     """The whole text of ``path``, with ``\\n`` between lines; raises as :func:`read_lines`."""
     return "\n".join(line for _, line in read_lines(path))
-
-
-def raise_all(problems: Sequence[str], shown: int = 10) -> None:
-    """Raise one ``IwloraError`` with the first ``shown`` problems and the number of the others.
-
-    >>> raise_all([])
-    >>> raise_all(["line 2: empty", "line 5: empty"], shown=1)
-    Traceback (most recent call last):
-    iwlora.errors.IwloraError: line 2: empty
-    and 1 more like these
-    """
-    if problems:
-        more = len(problems) - shown
-        rest = [f"and {more} more like these"] if more > 0 else []
-        raise IwloraError("\n".join([*problems[:shown], *rest]))

@@ -8,18 +8,19 @@ larger than the memory.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from iwlora.errors import IwloraError, unknown
-from iwlora.inputs.lines import raise_all, read_lines, readable_file
-from iwlora.inputs.yaml_json import from_json
+from iwlora.errors import IwloraError, raise_all, unknown
+from iwlora.inputs.lines import read_lines, readable_file
+from iwlora.inputs.yaml_json import from_json, parse_mapping
 
 # Python's own limit for a field, 128 KiB, is less than a long document.
 LONGEST_FIELD = 2**31 - 1
+BATCH_ROWS = 4096
 
 Records = Iterator[tuple[int, Sequence[Any]]]
 
@@ -36,28 +37,24 @@ def read_records(
     """
     if _is_folder(path):
         return _folder(path, columns, split)
-    return _reader(path)(path, columns, problems)
+    return READERS[_suffix(path)](path, columns, problems)
 
 
 def columns_of(path: str, split: str = "train") -> list[str]:
     """The names of a file's columns; in JSON Lines, those of the first row."""
     if _is_folder(path):
         return list(_loaded(path, split).column_names)
-    _reader(path)
-    suffix = Path(path).suffix.lower()
+    suffix = _suffix(path)
     if suffix == ".parquet":
-        from pyarrow import parquet
-
-        with _parquet_errors(path):
-            return list(parquet.read_schema(readable_file(path)).names)
+        with _parquet_file(path) as file:
+            return list(file.schema_arrow.names)
     if suffix in DELIMITED:
-        return next(_fields(path, *DELIMITED[suffix]), (1, []))[1]
+        return next(_fields(path), (1, []))[1]
     first = next((line for _, line in read_lines(path) if line.strip()), "{}")
     try:
-        row = from_json(first)
-    except ValueError:
+        return list(parse_mapping(first, path))
+    except IwloraError:
         return []
-    return list(row) if isinstance(row, dict) else []
 
 
 def record_location(path: str, number: int) -> str:
@@ -71,8 +68,7 @@ def splits_of(path: str) -> list[str]:
     listed = Path(path).expanduser() / "dataset_dict.json"
     if not listed.is_file():
         return []
-    splits: list[str] = from_json(listed.read_text(encoding="utf-8"))["splits"]
-    return splits
+    return list(from_json(listed.read_text(encoding="utf-8"))["splits"])
 
 
 def _is_folder(path: str) -> bool:
@@ -80,14 +76,15 @@ def _is_folder(path: str) -> bool:
     return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
-def _reader(path: str) -> Reader:
+def _suffix(path: str) -> str:
+    """The ending of a file, in lower case; ``IwloraError`` for an unknown one."""
     suffix = Path(path).suffix.lower()
     if suffix not in READERS:
         raise IwloraError(
             f"{path}: unknown file type {suffix!r} (accepted: {', '.join(READERS)}, and a folder "
             "that datasets' save_to_disk wrote)"
         )
-    return READERS[suffix]
+    return suffix
 
 
 def _positions(path: str, header: Sequence[str], columns: Sequence[str]) -> list[int]:
@@ -103,19 +100,8 @@ def _positions(path: str, header: Sequence[str], columns: Sequence[str]) -> list
     return [header.index(name) for name in columns]
 
 
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    before = csv.field_size_limit(LONGEST_FIELD)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _delimited(
-    path: str, columns: Sequence[str], problems: list[str], delimiter: str, quoting: int
-) -> Records:
-    records = _fields(path, delimiter, quoting)
+def _delimited(path: str, columns: Sequence[str], problems: list[str]) -> Records:
+    records = _fields(path)
     _, header = next(records, (1, []))
     positions = _positions(path, header, columns)
     for number, fields in records:
@@ -126,19 +112,22 @@ def _delimited(
             problems.append(f"{location}: {len(fields)} fields, the header has {len(header)}")
 
 
-def _fields(path: str, delimiter: str, quoting: Any) -> Iterator[tuple[int, list[str]]]:
+def _fields(path: str) -> Iterator[tuple[int, list[str]]]:
     """(the line where it starts, the fields) of each record; blank lines are passed over."""
+    delimiter, quoting = DELIMITED[_suffix(path)]
     lines = (f"{line}\n" for _, line in read_lines(path))
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         start = reader.line_num + 1
+        limit = csv.field_size_limit(LONGEST_FIELD)
         try:
-            with _long_fields():
-                fields = next(reader)
+            fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             raise IwloraError(f"{record_location(path, start)}: {error}") from error
+        finally:
+            csv.field_size_limit(limit)
         if fields:
             yield start, fields
 
@@ -163,61 +152,53 @@ def _json_lines(path: str, columns: Sequence[str], problems: list[str]) -> Recor
 
 
 def _parquet(path: str, columns: Sequence[str], problems: list[str]) -> Records:
-    from pyarrow import parquet
-
-    source = readable_file(path)
-    with _parquet_errors(path), parquet.ParquetFile(source) as file:
+    with _parquet_file(path) as file:
         _positions(path, file.schema_arrow.names, columns)
-        number = 0
-        for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
-            fields = (batch.column(name).to_pylist() for name in columns)
-            for values in zip(*fields, strict=True):
-                number += 1
-                yield number, values
+        batches = file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
+        yield from _numbered_rows(
+            [batch.column(name).to_pylist() for name in columns] for batch in batches
+        )
 
 
 @contextmanager
-def _parquet_errors(path: str) -> Iterator[None]:
-    import pyarrow
+def _parquet_file(path: str) -> Iterator[Any]:
+    """The ``ParquetFile`` at a path, open."""
+    from pyarrow import ArrowException, parquet
 
+    source = readable_file(path)
     try:
-        yield
-    except (pyarrow.ArrowException, OSError) as error:
+        with parquet.ParquetFile(source) as file:
+            yield file
+    except (ArrowException, OSError) as error:
         raise IwloraError(f"{path} is not a Parquet file that can be read: {error}") from error
 
 
 def _folder(path: str, columns: Sequence[str], split: str) -> Records:
-    import datasets
-
     rows = _loaded(path, split)
     _positions(path, rows.column_names, columns)
-    rows = rows.select_columns(list(columns))
-    inner = {name: getattr(feature, "feature", feature) for name, feature in rows.features.items()}
-    names = {
-        name: feature.names
-        for name, feature in inner.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    number = 0
-    for batch in rows.iter(4096):
-        fields = [_named(batch[name], names.get(name)) for name in columns]
-        for values in zip(*fields, strict=True):
-            number += 1
-            yield number, values
+    features = [rows.features[name] for name in columns]
+    # Of a list the feature is that of its items. Only classes have names.
+    class_names = [getattr(getattr(f, "feature", f), "names", None) for f in features]
+    batches = rows.select_columns(list(columns)).iter(BATCH_ROWS)
+    return _numbered_rows(
+        [
+            [_named(value, names) for value in batch[name]] if names else batch[name]
+            for name, names in zip(columns, class_names, strict=True)
+        ]
+        for batch in batches
+    )
 
 
-def _named(values: Sequence[Any], names: Sequence[str] | None) -> Sequence[Any]:
-    """Class names for ids, or for lists of them; an id below 0 is none."""
-    if names is None:
-        return values
-    return [
-        _named(value, names)
-        if isinstance(value, list)
-        else None
-        if value is None or value < 0
-        else names[value]
-        for value in values
-    ]
+def _numbered_rows(batches: Iterable[Sequence[Sequence[Any]]]) -> Records:
+    """The rows of batches of columns, numbered from 1."""
+    return enumerate(chain.from_iterable(zip(*batch, strict=True) for batch in batches), start=1)
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """The name of a class id, or a list of names for a list of ids; an id below 0 has no name."""
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    return None if value is None or value < 0 else names[value]
 
 
 def _loaded(path: str, split: str) -> Any:
@@ -234,15 +215,9 @@ def _loaded(path: str, split: str) -> Any:
     return dataset
 
 
-DELIMITED = {".csv": (",", csv.QUOTE_MINIMAL), ".tsv": ("\t", csv.QUOTE_NONE)}
-Reader = Callable[[str, Sequence[str], list[str]], Records]
-READERS: Mapping[str, Reader] = {
-    **{
-        suffix: partial(_delimited, delimiter=delimiter, quoting=quoting)
-        for suffix, (delimiter, quoting) in DELIMITED.items()
-    },
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_lines,
+DELIMITED: Mapping[str, Any] = {".csv": (",", csv.QUOTE_MINIMAL), ".tsv": ("\t", csv.QUOTE_NONE)}
+READERS: Mapping[str, Callable[[str, Sequence[str], list[str]], Records]] = {
+    **dict.fromkeys(DELIMITED, _delimited),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_lines),
     ".parquet": _parquet,
 }

@@ -1,16 +1,21 @@
-"""Parsing and writing JSON and YAML: a text of any size or depth gives a value or an error."""
+"""JSON and YAML, read and written: a text of any size or depth gives a value or an error."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate, chain
+from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from iwlora.errors import IwloraError, shortened
+from iwlora.errors import IwloraError, list_problems, truncate
 
 _MOST_NODES = 100_000
 _DEEPEST = 200  # brackets that wait for their end; the time to read more grows with their square
@@ -44,14 +49,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_SCALARS = {  # tag: (what a plain scalar of this type looks like, its first characters)
-    "null": (r"~|null|Null|NULL|", ("~", "n", "N", "")),
-    "bool": (r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),
-    "int": (r"[-+]?(0|[1-9]\d*)", tuple("-+0123456789")),
-    "float": (
-        r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        tuple("-+0123456789."),
-    ),
+_SCALARS = {  # tag: what a plain scalar of this type looks like
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9]\d*)",
+    "float": r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
 }
 
 
@@ -67,11 +70,10 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 _Loader.yaml_implicit_resolvers = {}
-for _tag, (_pattern, _first) in _SCALARS.items():
+for _tag, _pattern in _SCALARS.items():
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
-        )
+        _regex = re.compile(rf"(?:{_pattern})\Z")
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _regex, None)
 
 
 def parse_yaml(text: str, origin: str) -> Any:
@@ -83,7 +85,6 @@ def parse_yaml(text: str, origin: str) -> Any:
     >>> parse_yaml("{lr: 2e-4, label: no}", "an example")
     {'lr': 0.0002, 'label': 'no'}
     """
-    loader = None
     try:
         if _depth(text) > _DEEPEST:
             raise ValueError("nested too deeply")
@@ -95,11 +96,8 @@ def parse_yaml(text: str, origin: str) -> Any:
             raise ValueError(f"its aliases unfold into more than {_MOST_NODES:,} values")
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        reason = shortened(" ".join(str(error).split()))
-        raise IwloraError(f"{shortened(origin)} is not valid YAML: {reason}") from None
-    finally:
-        if loader is not None:
-            loader.dispose()
+        reason = truncate(" ".join(str(error).split()))
+        raise IwloraError(f"{truncate(origin)} is not valid YAML: {reason}") from None
 
 
 def _depth(text: str) -> int:
@@ -127,3 +125,59 @@ def to_yaml(value: Any) -> str:
     label: '2e-4'
     """
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def read_utf8(path: str | os.PathLike[str]) -> str:
+    """The text of a file. Raises ``IwloraError`` if it cannot be read or is not UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise IwloraError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise IwloraError(f"cannot read {path} ({error})") from None
+
+
+def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping in a JSON file, or in a YAML file if its name ends in ``.yaml`` or ``.yml``.
+
+    Raises ``IwloraError`` for a file that cannot be read, is damaged, or holds something else.
+    """
+    text = read_utf8(path)
+    if Path(path).suffix in (".yaml", ".yml"):
+        return _mapping(parse_yaml(text, str(path)), path)
+    return parse_mapping(text, path)
+
+
+def parse_mapping(text: str, origin: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping that a JSON text holds; ``origin`` names it in the ``IwloraError`` for any other.
+
+    >>> parse_mapping('{"step": 3}', "metrics.jsonl, line 1")
+    {'step': 3}
+    """
+    try:
+        value = from_json(text)
+    except ValueError as error:
+        raise IwloraError(f"{origin} is damaged or was cut short ({error})") from None
+    return _mapping(value, origin)
+
+
+def _mapping(value: Any, origin: str | os.PathLike[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise IwloraError(
+            f"{origin} holds a {type(value).__name__}; it must hold fields with names"
+        )
+    return value
+
+
+@contextmanager
+def validation_errors(origin: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise the ``ValidationError`` of the block as an ``IwloraError`` that names the fields."""
+    try:
+        yield
+    except ValidationError as invalid:
+        problems = [
+            f"{origin}: {'.'.join(map(str, error['loc'])) or 'fields'}: {error['msg']}"
+            + ("" if error["type"] == "missing" else f" (given: {error['input']!r:.80})")
+            for error in invalid.errors()
+        ]
+        raise IwloraError(list_problems(problems)) from None

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
+from itertools import product
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import ValidationError
-
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.paths import check_links, normalize_path
+from iwlora.inputs.yaml_json import validation_errors
 from iwlora.results import layout
 from iwlora.results.comparison import Comparison
 from iwlora.results.formats import Document
-from iwlora.results.loading import load, unequal_starts
+from iwlora.results.loading import load, unequal_scoring, unequal_starts
 from iwlora.results.run import Run, RunResult, load_run
 
 COLUMNS = ("method", "task", "seed", "score")
-COSTS = ("trainable_parameters", "adapter_parameters", "peak_memory_bytes")
-SECONDS = ("train_seconds", "measure_seconds")
-OPTIONAL = ("metric", "model", *COSTS, *SECONDS)
+OPTIONAL = (
+    *("metric", "model", "trainable_parameters", "adapter_parameters", "peak_memory_bytes"),
+    *("train_seconds", "measure_seconds"),
+)
+Item = TypeVar("Item")
 
 
 class Sources(Document):
@@ -50,9 +54,8 @@ def load_parts(
         IwloraError: A source cannot be read or holds no finished run, or runs on one task are
             scored differently.
     """
-    named: list[tuple[str, Comparison]] = []
-    for source in sources:
-        path = Path(source)
+    parts: list[Comparison] = []
+    for path in map(Path, sources):
         stored = _stored_sources(path)
         if stored is not None:
             if path.resolve() in combining:
@@ -60,16 +63,12 @@ def load_parts(
                     f"{path / layout.SOURCES} names its own folder as a source of itself"
                 )
             inner = load_parts(stored.sources, (*combining, path.resolve()))
-            parts = [replace(part, baseline=stored.baseline or part.baseline) for part in inner]
-            named += [(part.folder.name, part) for part in parts]
+            parts += [replace(part, baseline=stored.baseline or part.baseline) for part in inner]
         elif path.suffix == ".csv" and path.is_file():
-            named += [(path.stem, part) for part in read_scores(path)]
+            parts += read_scores(path)
         else:
-            named += [(path.name or str(path), part) for part in _read_folder(path)]
-    groups: dict[tuple[str, str], list[tuple[str, Comparison]]] = {}
-    for name, part in named:
-        groups.setdefault((part.task, part.model), []).append((name, part))
-    return tuple(_merged(group) for group in groups.values())
+            parts += _read_folder(path)
+    return tuple(map(_merged, _grouped(parts, attrgetter("task", "model"))))
 
 
 def save_sources(
@@ -99,41 +98,45 @@ def read_scores(path: Path) -> list[Comparison]:
 
     Columns: method, task, seed and score, and if known metric, model, trainable_parameters,
     adapter_parameters, peak_memory_bytes, train_seconds and measure_seconds. Raises
-    ``IwloraError`` with every line that cannot be read.
+    ``IwloraError`` with the first lines that cannot be read.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             rows = list(reader)
-            header = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise IwloraError(f"cannot read {path} ({error})") from None
-    absent = [name for name in COLUMNS if name not in header]
+    absent = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
     if absent:
         raise IwloraError(
             f"{path}: no column {', '.join(absent)}; required are {', '.join(COLUMNS)}, optional "
             f"{', '.join(OPTIONAL)}"
         )
     scores: dict[tuple[str, str, str, int], RunResult] = {}
-    problems = []
+    problems: list[str] = []
     for number, row in enumerate(rows, start=2):
+        origin = f"{path}, line {number}"
         try:
-            score = _score(row)
-        except (ValueError, TypeError) as error:
-            problems.append(f"{path}, line {number}: {_reason(error)}")
+            with validation_errors(origin):
+                score = _score(row)
+        except IwloraError as error:
+            problems.append(str(error))
             continue
         key = score.task, score.model, score.label, score.seed
         if key in scores:
-            problems.append(f"{path}, line {number}: {score.label}, seed {score.seed} comes twice")
+            problems.append(f"{origin}: {score.label}, seed {score.seed} comes twice")
         scores[key] = score
     if not rows:
         problems.append(f"{path} has no rows")
-    if problems:
-        raise IwloraError("\n".join(problems))
-    groups: dict[tuple[str, str], list[RunResult]] = {}
-    for (task, model, _, _), score in scores.items():
-        groups.setdefault((task, model), []).append(score)
-    return [_of_runs(path, [Run(None, score) for score in group]) for group in groups.values()]
+    raise_all(problems)
+    return _of_runs(path, [Run(None, score) for score in scores.values()])
+
+
+def _score(row: dict[str, Any]) -> RunResult:
+    """A row as a result; raises ``ValidationError`` for a wrong number or name."""
+    known: dict[str, Any] = {"metric": "score", "model": "any model"}
+    known |= {name: row[name] for name in OPTIONAL if row.get(name)}
+    return RunResult.from_score(**{name: row[name] for name in COLUMNS}, **known)
 
 
 def _stored_sources(folder: Path) -> Sources | None:
@@ -144,97 +147,79 @@ def _stored_sources(folder: Path) -> Sources | None:
 
 def _read_folder(path: Path) -> list[Comparison]:
     """The comparison in a folder, or its single run, or all finished runs below it."""
-    if (path / layout.COMPARISON).exists() or (path / layout.RESULT).exists():
-        return [load(path)]
     folders = layout.finished_runs(path)
-    if not folders:
-        return [load(path)]  # raises, with the reason
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in map(load_run, folders):
-        groups.setdefault((run.result.task, run.result.model), []).append(run)
-    return [_of_runs(path, group) for group in groups.values()]
+    if path in folders or (path / layout.COMPARISON).exists() or not folders:
+        return [load(path)]  # raises, with the reason, if there is nothing to load
+    return _of_runs(path, [load_run(folder) for folder in folders])
 
 
-def _of_runs(folder: Path, runs: Sequence[Run]) -> Comparison:
-    first = runs[0].result
-    arms = tuple(dict.fromkeys(run.result.label for run in runs))
-    seeds = tuple(sorted({run.result.seed for run in runs}))
-    present = {(run.result.label, run.result.seed) for run in runs}
-    if len(present) < len(runs):
+def _of_runs(folder: Path, runs: Iterable[Run]) -> list[Comparison]:
+    """The runs as comparisons, one for each task and model."""
+    groups = _grouped(runs, attrgetter("result.task", "result.model"))
+    return [_of_one_task(folder, group) for group in groups]
+
+
+def _of_one_task(folder: Path, group: Sequence[Run]) -> Comparison:
+    runs = {(run.result.label, run.result.seed): run for run in group}
+    if len(runs) < len(group):
         raise IwloraError(
             f"{folder} holds several runs of one label and seed; give each folder by itself, or "
             "set label in their recipes"
         )
-    absent = [(arm, s, "not there") for arm in arms for s in seeds if (arm, s) not in present]
-    scored = tuple(run for run in runs if run.result.score is not None)
-    bad = [(r.result.label, r.result.seed, "no finite score") for r in runs if r not in scored]
-    return Comparison(folder, first.model, first.task, arms, seeds, scored, (*absent, *bad))
+    arms = tuple(dict.fromkeys(label for label, _ in runs))
+    seeds = tuple(sorted({seed for _, seed in runs}))
+    scored = {key: run for key, run in runs.items() if run.result.score is not None}
+    missing = tuple(
+        (*key, "no finite score" if key in runs else "not there")
+        for key in product(arms, seeds)
+        if key not in scored
+    )
+    first = group[0].result
+    return Comparison(folder, first.model, first.task, arms, seeds, tuple(scored.values()), missing)
 
 
-def _merged(group: Sequence[tuple[str, Comparison]]) -> Comparison:
+def _merged(parts: Sequence[Comparison]) -> Comparison:
     """Comparisons on one task and model as one, with the arms of all."""
-    if len(group) == 1:
-        return group[0][1]
-    labels = [arm for _, part in group for arm in part.arms]
-    runs: list[Run] = []
-    arms: list[str] = []
-    missing: list[tuple[str, int, str]] = []
-    remarks: list[str] = []
-    baselines: set[str] = set()
-    for name, part in group:
-        renamed = {arm: f"{arm} ({name})" if labels.count(arm) > 1 else arm for arm in part.arms}
-        if set(renamed.values()) & set(arms):
-            raise IwloraError(f"two sources are named {name} and both have {', '.join(part.arms)}")
-        arms += renamed.values()
-        runs += [_relabelled(run, renamed[run.result.label]) for run in part.runs]
-        missing += [(renamed[label], seed, status) for label, seed, status in part.missing]
-        remarks += part.remarks
-        baselines |= {renamed[arm] for arm in part.arms if arm == part.baseline}
-    values_of = {
-        field: {str(getattr(run.result, field)) for run in runs}
-        for field in ("primary_metric", "evaluated_on", "selected_on")
-    }
-    problems = [
-        f"the sources do not compare: their {field} is {' and '.join(sorted(values))}"
-        for field, values in values_of.items()
-        if len(values) > 1
-    ]
-    if problems:
-        raise IwloraError("\n".join(problems))
-    first = group[0][1]
+    if len(parts) == 1:
+        return parts[0]
+    count = Counter(arm for part in parts for arm in part.arms)
+    parts = [_renamed(part, {arm for arm in part.arms if count[arm] > 1}) for part in parts]
+    arms = [arm for part in parts for arm in part.arms]
+    if len(set(arms)) < len(arms):
+        names = ", ".join(dict.fromkeys(str(part.folder) for part in parts))
+        raise IwloraError(f"two of the sources {names} have the same name and the same arms")
+    runs = [run for part in parts for run in part.runs]
+    raise_all(unequal_scoring(runs))
+    baselines = {part.baseline for part in parts if part.baseline}
     return Comparison(
-        first.folder,
-        first.model,
-        first.task,
+        parts[0].folder,
+        parts[0].model,
+        parts[0].task,
         tuple(arms),
-        tuple(sorted({seed for _, part in group for seed in part.seeds})),
+        tuple(sorted({seed for part in parts for seed in part.seeds})),
         tuple(runs),
-        tuple(missing),
-        remarks=(*remarks, *unequal_starts(runs)),
+        tuple(missing for part in parts for missing in part.missing),
+        remarks=(*(remark for part in parts for remark in part.remarks), *unequal_starts(runs)),
         baseline=baselines.pop() if len(baselines) == 1 else None,
     )
 
 
-def _relabelled(run: Run, label: str) -> Run:
-    return replace(run, result=run.result.model_copy(update={"label": label}))
-
-
-def _score(row: dict[str, Any]) -> RunResult:
-    """A row as a result; raises ``ValueError`` for a wrong number or name."""
-    known = {name: str(row[name]) for name in OPTIONAL if row.get(name)}
-    return RunResult.from_score(
-        method=row["method"],
-        task=row["task"],
-        seed=int(row["seed"]),
-        metric=known.get("metric", "score"),
-        score=float(row["score"]),
-        model=known.get("model", "any model"),
-        **{name: int(known[name]) for name in COSTS if name in known},
-        **{name: float(known[name]) for name in SECONDS if name in known},
+def _renamed(part: Comparison, arms: Collection[str]) -> Comparison:
+    """The comparison with the name of its source appended to the names of some arms."""
+    source = part.folder.name.removesuffix(".csv") or part.folder
+    names = {arm: f"{arm} ({source})" if arm in arms else arm for arm in part.arms}
+    return replace(
+        part,
+        arms=tuple(names.values()),
+        runs=tuple(run.relabelled(names[run.result.label]) for run in part.runs),
+        missing=tuple((names[label], seed, status) for label, seed, status in part.missing),
+        baseline=names.get(part.baseline or ""),
     )
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return str(error)
+def _grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """The items with the same key together, in the order in which the keys come first."""
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())

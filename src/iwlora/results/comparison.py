@@ -1,4 +1,4 @@
-"""A comparison: which runs there should be, which of them are finished, and what is missing."""
+"""A comparison: which runs there should be, what its search chose, and what has finished."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from iwlora.results.formats import VERSIONS, Document
-from iwlora.results.run import Count, Label, Name, Run
-from iwlora.results.search import LearningRateChoice
+from iwlora.results.formats import VERSIONS, Document, StoredModel
+from iwlora.results.run import Count, Label, Name, Run, RunResult
 
 
 def distinct(items: list[Any]) -> list[Any]:
@@ -81,6 +80,62 @@ class Crash(Document):
     def __str__(self) -> str:
         ending = "was tried again" if self.tried_again else "is not counted"
         return f"{self.run} crashed (exit {self.exit}) and {ending}"
+
+
+State = Literal["waiting", "running", "done", "failed", "diverged", "not begun"]
+"""How a run of a comparison stands."""
+
+
+class Trial(StoredModel):
+    """One trial: its learning rate and seed, its scores on the held-out rows, its cost.
+
+    ``state`` is "not begun" if the search ran out of time before this trial.
+    """
+
+    lr: float
+    seed: int
+    state: State
+    score: float | None = None
+    loss: float | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, lr: float, seed: int, result: RunResult | None, state: State) -> Trial:
+        """The trial that has this result; one whose score is not a finite number has failed."""
+        if result is None:
+            return cls(lr=lr, seed=seed, state=state)
+        seconds = (result.train_seconds or 0.0) + (result.measure_seconds or 0.0)
+        if result.score is None:
+            return cls(lr=lr, seed=seed, state="failed", seconds=seconds)
+        loss = result.metrics.get("loss")
+        return cls(lr=lr, seed=seed, state="done", score=result.score, loss=loss, seconds=seconds)
+
+
+class LearningRateChoice(StoredModel):
+    """The learning rate that the search of an arm chose; ``remark`` says why it is uncertain.
+
+    ``lr`` is None if no trial finished. ``inside`` is True if the best learning rate is neither
+    the smallest nor the largest that was tried, and no trial is missing.
+    """
+
+    lr: float | None
+    inside: bool
+    remark: str | None
+    metric: Name | None
+    trials: list[Trial]
+
+
+class Search(Document):
+    """``search.json`` of a comparison: {label: the learning rate chosen for this arm}."""
+
+    format_name: ClassVar[str] = "search"
+
+    arms: dict[Label, LearningRateChoice] = Field(default_factory=dict)
+
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
+        """Version 1 had the arms at the top."""
+        return {"arms": fields} if version == 1 else fields
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import Self
 
-from iwlora.errors import IwloraError, shown
-from iwlora.inputs.documents import check_against, read_mapping
-from iwlora.inputs.yaml_json import to_yaml
+from iwlora.errors import IwloraError, short_repr
+from iwlora.inputs.yaml_json import read_mapping, to_yaml, validation_errors
 from iwlora.results.writing import write_text
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 VERSIONS: Mapping[str, int] = {
     "recipe": 2,
@@ -67,29 +64,30 @@ iwlora-status/9, this version reads up to iwlora-status/2); upgrade iwlora
     """
     rest = dict(fields)
     stamp = rest.pop(FIELD, f"iwlora-{name}/1")
-    match = (
-        re.fullmatch(rf"iwlora-{name}/([1-9]\d{{0,8}})", stamp) if isinstance(stamp, str) else None
-    )
+    match = re.fullmatch(rf"iwlora-{name}/([1-9]\d{{0,8}})", str(stamp))
+    latest = f"iwlora-{name}/{VERSIONS[name]}"
     if match is None:
-        raise IwloraError(
-            f"{origin} has the format {shown(stamp)}; accepted is iwlora-{name}/{VERSIONS[name]}"
-        )
+        raise IwloraError(f"{origin} has the format {short_repr(stamp)}; accepted is {latest}")
     version = int(match[1])
     if version > VERSIONS[name]:
         raise IwloraError(
             f"{origin} was written by a newer iwlora (its format is {stamp}, this version reads "
-            f"up to iwlora-{name}/{VERSIONS[name]}); upgrade iwlora"
+            f"up to {latest}); upgrade iwlora"
         )
     return rest, version
 
 
-class Document(BaseModel):
-    """A mapping with a file of its own: JSON, or YAML where the file's name ends in ``.yaml``.
-
-    A subclass says the name of its format. Fields that it does not know are ignored.
-    """
+class StoredModel(BaseModel):
+    """Fields of a stored file, checked without converting their types; unknown ones are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class Document(StoredModel):
+    """A mapping with a file of its own: JSON, or YAML where the file's name ends in ``.yaml``.
+
+    A subclass says the name of its format.
+    """
 
     format_name: ClassVar[str]
 
@@ -102,7 +100,8 @@ class Document(BaseModel):
     def parse(cls, stored: Mapping[str, Any], origin: str | os.PathLike[str]) -> Self:
         """Check a mapping that was read from ``origin``, as :meth:`load` does."""
         fields, version = unstamped(cls.format_name, stored, origin)
-        return check_against(cls, cls.upgraded(fields, version), origin)
+        with validation_errors(origin):
+            return cls.model_validate(cls.upgraded(fields, version))
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:

@@ -95,7 +95,6 @@ WRITTEN_BEFORE_WORK = frozenset({LOCK, RECIPE, ENVIRONMENT, STATUS})
 
 _SEARCH_FOLDER = "search"
 _SUPERSEDED = "former"
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 def predictions_file(run: Path, split: str) -> Path:
@@ -114,7 +113,7 @@ def checkpoint_step(checkpoint: Path) -> int | None:
     >>> checkpoint_step(Path("runs/a/checkpoints/checkpoint-20")), checkpoint_step(Path("best"))
     (20, None)
     """
-    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    match = re.fullmatch(r"checkpoint-(\d+)", checkpoint.name)
     return int(match[1]) if match else None
 
 
@@ -138,7 +137,7 @@ def trial_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
     >>> trial_folder(Path("runs/a"), "lora", 1e-3, 7).as_posix()
     'runs/a/lora/search/lr-0.001/seed-7'
     """
-    return _trials(comparison, label, lr) / f"seed-{seed}"
+    return comparison / label / _SEARCH_FOLDER / f"lr-{lr:g}" / f"seed-{seed}"
 
 
 def superseded_run_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
@@ -147,7 +146,8 @@ def superseded_run_folder(comparison: Path, label: str, lr: float, seed: int) ->
     >>> superseded_run_folder(Path("runs/a"), "lora", 1e-3, 3).as_posix()
     'runs/a/lora/search/lr-0.001/former/seed-3'
     """
-    return _trials(comparison, label, lr) / _SUPERSEDED / f"seed-{seed}"
+    trial = trial_folder(comparison, label, lr, seed)
+    return trial.parent / _SUPERSEDED / trial.name
 
 
 def log_file(comparison: Path, run: Path) -> Path:
@@ -166,22 +166,11 @@ def finished_runs(folder: Path) -> list[Path]:
     A folder named ``search`` holds trials only if it belongs to an arm of a comparison: if it has
     the runs of that arm next to it, or the comparison's file above it.
     """
-    files = folder.rglob(RESULT)
-    return sorted(file.parent for file in files if not _is_trial(file.parent, folder))
+    runs = sorted(file.parent for file in folder.rglob(RESULT))
+    return [run for run in runs if not _is_trial(run.relative_to(folder), folder)]
 
 
 def _is_trial(run: Path, root: Path) -> bool:
-    inside = run.relative_to(root).parts
-    parents = [root.joinpath(*inside[:end]) for end in range(1, len(inside) + 1)]
-    return any(_holds_trials(parent) for parent in parents)
-
-
-def _holds_trials(folder: Path) -> bool:
-    arm = folder.parent
-    return folder.name == _SEARCH_FOLDER and (
-        any(arm.glob("seed-*")) or (arm.parent / COMPARISON).is_file()
-    )
-
-
-def _trials(comparison: Path, label: str, lr: float) -> Path:
-    return comparison / label / _SEARCH_FOLDER / f"lr-{lr:g}"
+    """Whether a run, whose path starts at ``root``, is below a folder of trials."""
+    arms = [root / inside.parent for inside in (run, *run.parents) if inside.name == _SEARCH_FOLDER]
+    return any(any(arm.glob("seed-*")) or (arm.parent / COMPARISON).is_file() for arm in arms)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
 
-from iwlora.errors import IwloraError
-from iwlora.inputs.documents import parse_mapping, read_utf8
+from iwlora.errors import IwloraError, raise_all
+from iwlora.inputs.yaml_json import parse_mapping, read_utf8
 from iwlora.results import layout
-from iwlora.results.comparison import Comparison, ComparisonRecord, Crash
-from iwlora.results.run import Run, load_run
-from iwlora.results.search import load_search
-from iwlora.results.status import describe_status
+from iwlora.results.comparison import Comparison, ComparisonRecord, Crash, Search
+from iwlora.results.run import Run, describe_status, load_run
 
 
 def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
@@ -32,28 +30,32 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
     runs: list[Run] = []
     missing: list[tuple[str, int, str]] = []
     problems: list[str] = []
-    for label in record.methods:
-        for seed in record.seeds:
-            run_folder = layout.run_folder(root, label, seed)
-            try:
-                if not (run_folder / layout.RESULT).exists():
-                    missing.append((label, seed, describe_status(run_folder)))
-                    continue
-                run = load_run(run_folder)
-            except IwloraError as error:
-                problems.append(str(error))
+    for label, seed in product(record.methods, record.seeds):
+        run_folder = layout.run_folder(root, label, seed)
+        try:
+            if not (run_folder / layout.RESULT).exists():
+                missing.append((label, seed, describe_status(run_folder)))
                 continue
-            expected = {"model": record.model, "task": record.task, "label": label, "seed": seed}
-            problems += _mismatches(run, run_folder, expected, runs[0] if runs else None)
-            if run.result.score is None:
-                metric = run.result.primary_metric
-                missing.append((label, seed, f"finished, but its {metric} is not a finite number"))
-            else:
-                runs.append(run)
+            run = load_run(run_folder)
+        except IwloraError as error:
+            problems.append(str(error))
+            continue
+        expected = {"model": record.model, "task": record.task, "label": label, "seed": seed}
+        problems += [
+            f"{run_folder / layout.RESULT} belongs to another comparison: its {field} is "
+            f"{getattr(run.result, field)!r}, {layout.COMPARISON} says {value!r}"
+            for field, value in expected.items()
+            if getattr(run.result, field) != value
+        ]
+        if run.result.score is None:
+            metric = run.result.primary_metric
+            missing.append((label, seed, f"finished, but its {metric} is not a finite number"))
+        else:
+            runs.append(run)
+    problems += unequal_scoring(runs)
     problems += [f"{root}: {line}" for line in unequal_starts(runs)]
-    if problems:
-        raise IwloraError("\n".join(problems))
-    search = load_search(root / layout.SEARCH)
+    raise_all(problems)
+    search = Search.load(root / layout.SEARCH).arms if (root / layout.SEARCH).exists() else {}
     uncertain = [choice.remark for choice in search.values() if choice.remark]
     return Comparison(
         root,
@@ -82,27 +84,15 @@ def _crashes(path: Path) -> list[str]:
     return [str(crash) for crash in crashes.values()]
 
 
-def _mismatches(
-    run: Run, folder: Path, expected: Mapping[str, Any], first: Run | None
-) -> list[str]:
-    """Why this run does not belong to its comparison, one line for each reason."""
-    path = folder / layout.RESULT
-    result = run.result.model_dump()
-    lines = [
-        f"{path} belongs to another comparison: its {field} is {result[field]!r}, "
-        f"{layout.COMPARISON} says {value!r}"
-        for field, value in expected.items()
-        if result[field] != value
+def unequal_scoring(runs: Sequence[Run]) -> list[str]:
+    """Which runs are not scored as the first one is, a line for each difference."""
+    fields = ("primary_metric", "evaluated_on", "selected_on")
+    return [
+        f"{run} does not compare: its {field} is {getattr(run.result, field)!r}, that of "
+        f"{runs[0]} is {getattr(runs[0].result, field)!r}"
+        for run, field in product(runs, fields)
+        if getattr(run.result, field) != getattr(runs[0].result, field)
     ]
-    if first is not None and first.folder:
-        alike = first.result.model_dump(include={"primary_metric", "evaluated_on", "selected_on"})
-        lines += [
-            f"{path} does not compare: its {field} is {result[field]!r}, that of "
-            f"{first.folder / layout.RESULT} is {value!r}"
-            for field, value in alike.items()
-            if result[field] != value
-        ]
-    return lines
 
 
 def unequal_starts(runs: Sequence[Run]) -> list[str]:

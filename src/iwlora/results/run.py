@@ -5,36 +5,28 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_serializer,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, model_validator
+from typing_extensions import Self
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.documents import parse_mapping, read_mapping, read_utf8
+from iwlora.inputs.yaml_json import parse_mapping, read_mapping, read_utf8
 from iwlora.results import layout
-from iwlora.results.formats import Document, unstamped
+from iwlora.results.formats import Document, StoredModel, unstamped
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.results.status import describe_status
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 def _printable(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("a name of printable characters is needed")
     return text
+
+
+def _null_as_nan(value: Any) -> Any:
+    return math.nan if value is None else value
 
 
 def _folder_name(label: str) -> str:
@@ -49,10 +41,8 @@ Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class SiteRank(BaseModel):
+class SiteRank(StoredModel):
     """The rank that a method ended with at one matrix."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
     name: Name
     kind: Name
@@ -105,7 +95,7 @@ class RunResult(Document):
     model: Name
     task: Name
     seed: int
-    metrics: dict[Name, float]
+    metrics: dict[Name, Annotated[float, BeforeValidator(_null_as_nan)]]
     primary_metric: Name
     evaluated_on: Name | None
     selected_on: Name | None
@@ -131,13 +121,6 @@ class RunResult(Document):
     task_metrics: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
-    @field_validator("metrics", mode="before")
-    @classmethod
-    def _null_as_nan(cls, metrics: Any) -> Any:
-        if not isinstance(metrics, Mapping):
-            return metrics
-        return {name: math.nan if value is None else value for name, value in metrics.items()}
-
     @model_validator(mode="after")
     def _keep_finite_metrics(self) -> Self:
         if self.primary_metric not in self.metrics:
@@ -148,10 +131,7 @@ class RunResult(Document):
 
     @field_serializer("metrics")
     def _with_primary_metric(self, metrics: dict[str, float]) -> dict[str, float | None]:
-        return {
-            **({} if self.primary_metric in metrics else {self.primary_metric: None}),
-            **metrics,
-        }
+        return {self.primary_metric: None, **metrics}
 
     @classmethod
     def from_score(
@@ -163,23 +143,48 @@ class RunResult(Document):
         0.7
         """
         required = (name for name, field in cls.model_fields.items() if field.is_required())
-        return cls.model_validate(
-            {
-                **dict.fromkeys(required),
-                "method": method,
-                "label": method,
-                "task": task,
-                "seed": seed,
-                "metrics": {metric: score},
-                "primary_metric": metric,
-                **known,
-            }
-        )
+        fields = {"method": method, "label": method, "task": task, "seed": seed}
+        fields |= {"metrics": {metric: score}, "primary_metric": metric, **known}
+        return cls.model_validate({**dict.fromkeys(required), **fields}, strict=False)
 
     @property
     def score(self) -> float | None:
         """The primary metric, or None if it is not a finite number."""
         return self.metrics.get(self.primary_metric)
+
+
+class Status(Document):
+    """How a run stands: ``state`` is "running", "failed", "diverged" or "done"."""
+
+    format_name: ClassVar[str] = "status"
+
+    state: str | None = None
+    error: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Without an error where there is none."""
+        return self.model_dump(exclude_none=True)
+
+
+def state_of(folder: Path) -> str | None:
+    """The state of the run in a folder; None if its file is missing or damaged."""
+    try:
+        return Status.load(folder / layout.STATUS).state
+    except IwloraError:
+        return None
+
+
+def describe_status(folder: Path) -> str:
+    """How the run in a folder stands that has no result, for a message.
+
+    Raises ``IwloraError`` for a damaged file.
+    """
+    path = folder / layout.STATUS
+    if not path.exists():
+        return "not started"
+    status = Status.load(path)
+    parts = (f"no {layout.RESULT}; state", status.state, status.error)
+    return ": ".join(" ".join(part.split()) for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,14 @@ class Run:
     folder: Path | None
     result: RunResult
 
-    def _file(self, name: str) -> Path | None:
+    def __str__(self) -> str:
+        return str(self.folder or f"{self.result.label}, seed {self.result.seed}")
+
+    def relabelled(self, label: str) -> Run:
+        """The run under another name."""
+        return replace(self, result=self.result.model_copy(update={"label": label}))
+
+    def _file(self, name: str | Path) -> Path | None:
         path = self.folder / name if self.folder else None
         return path if path and path.is_file() else None
 
@@ -225,12 +237,9 @@ class Run:
 
     def predictions(self) -> tuple[list[str], list[str]] | None:
         """(labels, predictions) of the scored rows; None if they were not kept as classes."""
-        if self.folder is None or self.result.evaluated_on is None:
-            return None
-        path = layout.predictions_file(self.folder, self.result.evaluated_on)
-        if not path.is_file():
-            return None
-        rows = list(csv.DictReader(read_utf8(path).splitlines()))
+        split = self.result.evaluated_on
+        path = self._file(layout.predictions_file(Path(), split)) if split else None
+        rows = list(csv.DictReader(read_utf8(path).splitlines())) if path else []
         if not rows or not {"label", "prediction"} <= set(rows[0]):
             return None
         return [row["label"] for row in rows], [row["prediction"] for row in rows]

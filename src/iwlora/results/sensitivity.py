@@ -6,13 +6,12 @@ import json
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.yaml_json import from_json
+from iwlora.inputs.yaml_json import parse_mapping, read_utf8, validation_errors
 from iwlora.results.formats import FIELD, stamped, unstamped
 from iwlora.results.writing import write_text
 
@@ -96,21 +95,16 @@ class Sensitivity:
     def load(cls, path: str | os.PathLike[str]) -> Sensitivity:
         """Read what :meth:`save` wrote; raises ``IwloraError`` for anything else."""
         fix = f"{path} is not a sensitivity file; make one with 'iwlora measure --out FILE'"
+        text = read_utf8(path)
         try:
-            stored = from_json(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise IwloraError(f"no such file: {path}") from None
-        except (OSError, ValueError) as error:
+            stored = parse_mapping(text, path)
+        except IwloraError as error:
             raise IwloraError(f"{fix} ({error})") from None
-        if not isinstance(stored, dict) or "sensitivity" not in str(stored.get(FIELD)):
+        if "sensitivity" not in str(stored.get(FIELD)):
             raise IwloraError(f"{fix} (it does not have the {FIELD} of one)")
         fields, _ = unstamped("sensitivity", stored, path)
-        try:
+        with validation_errors(fix):
             sensitivity = TypeAdapter(cls).validate_json(json.dumps(fields))
-        except ValidationError as invalid:
-            first = invalid.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise IwloraError(f"{fix} ({where}={first['input']!r:.80}: {first['msg']})") from None
         twice = [name for name, n in Counter(s.name for s in sensitivity.sites).items() if n > 1]
         if twice:
             raise IwloraError(f"{fix} (it holds {twice[0]} twice)")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from iwlora.errors import IwloraError
-from iwlora.inputs.lines import raise_all
+from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.tabular import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
 from iwlora.tasks.kinds import Kind

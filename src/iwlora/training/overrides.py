@@ -9,21 +9,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from iwlora.errors import IwloraError, shown
-from iwlora.inputs.yaml_json import parse_yaml
+from iwlora.errors import IwloraError, short_repr
+from iwlora.inputs.yaml_json import parse_yaml, read_utf8
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ``IwloraError`` for anything else."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise IwloraError(f"no such file: {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise IwloraError(f"cannot read {path}: {error}") from None
-    value = parse_yaml(text, str(path))
+    value = parse_yaml(read_utf8(path), str(path))
     if not isinstance(value, dict):
         raise IwloraError(f"{path} contains no recipe: expected lines like 'model: builtin/minilm'")
     return value
@@ -66,7 +60,9 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
 def validate(model: type[Model], values: Any, prefix: str = "") -> tuple[Model | None, list[str]]:
     """(the checked model, []) or (None, every problem as a sentence with its dotted field)."""
     if not isinstance(values, Mapping):
-        return None, [f"{prefix}={shown(values)}: accepted: a mapping with the fields of {prefix}"]
+        return None, [
+            f"{prefix}={short_repr(values)}: accepted: a mapping with the fields of {prefix}"
+        ]
     try:
         return model.model_validate(dict(values)), []
     except ValidationError as error:
@@ -86,7 +82,7 @@ def _describe(model: type[BaseModel], problem: Any, prefix: str) -> str:
     message: str = problem["msg"].removeprefix("Value error, ")
     if not parts:  # a rule over several fields, whose message names them
         return message if not prefix or prefix in message else f"{prefix}: {message}"
-    assignment = f"{name}={shown(problem['input'])}"
+    assignment = f"{name}={short_repr(problem['input'])}"
     if message.startswith(assignment):
         return message
     return f"{assignment}: {message[0].lower()}{message[1:]}"

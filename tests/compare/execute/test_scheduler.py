@@ -14,8 +14,8 @@ from iwlora.compare.report.content import build_content
 from iwlora.compare.report.write import write_content
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
+from iwlora.results.comparison import Search
 from iwlora.results.loading import load_comparison
-from iwlora.results.search import load_search
 from iwlora.training.state.run_folder import RunDir
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
@@ -116,7 +116,7 @@ def test_a_learning_rate_that_diverges_is_out_of_the_search(
     plan = make_plan(search={"lr": [1e-5, 1e-4, 1e-3]})
     failed, _ = simulate(plan, tmp_path / "out", executor)
     assert failed == []
-    search = load_search(tmp_path / "out" / "search.json")
+    search = Search.load(tmp_path / "out" / "search.json").arms
     for label in ("lora", "iw-lora"):
         states = {trial.lr: trial.state for trial in search[label].trials}
         assert states == {1e-5: "done", 1e-4: "done", 1e-3: "diverged"}

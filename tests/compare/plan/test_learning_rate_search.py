@@ -12,7 +12,7 @@ import pytest
 from iwlora.compare.plan.learning_rate_search import choose_learning_rate, trial_order
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
-from iwlora.results.search import Trial, load_search
+from iwlora.results.comparison import Search, Trial
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
 pytestmark = pytest.mark.quick
@@ -57,7 +57,7 @@ def test_every_arm_gets_the_same_trials_and_then_its_best_learning_rate(
     out = tmp_path / "out"
     failed, announced = simulate(plan, out, SimulatedExecutor(outcome, jobs=2))
     assert failed == []
-    choices = load_search(out / "search.json")
+    choices = Search.load(out / "search.json").arms
     assert {label: arm.lr for label, arm in choices.items()} == {"lora": 1e-3, "iw-lora": 1e-3}
     assert all(arm.inside and len(arm.trials) == 3 for arm in choices.values())
     for label in ("lora", "iw-lora"):
@@ -118,7 +118,7 @@ def test_every_arm_gets_the_same_seconds(search_plan: MakePlan, tmp_path: Path) 
     started = [folder for folder in executor.started if "search" in folder.parts]
     assert len(started) == 2 * 3, "three trials of 10 s an arm, those of the first seed"
     assert {folder.name for folder in started} == {"seed-5"}
-    choices = load_search(tmp_path / "out" / "search.json")
+    choices = Search.load(tmp_path / "out" / "search.json").arms
     for label in ("lora", "iw-lora"):
         states = [trial.state for trial in choices[label].trials]
         assert states.count("not begun") == 3

@@ -15,7 +15,7 @@ from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
-from iwlora.results.search import State
+from iwlora.results.comparison import State
 
 _MARKS = dict(zip(get_args(State), "·▶✓✗∞–", strict=True))
 

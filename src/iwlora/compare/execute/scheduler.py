@@ -11,9 +11,8 @@ from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.errors import IwloraError
 from iwlora.results import layout
-from iwlora.results.comparison import Crash
+from iwlora.results.comparison import Crash, LearningRateChoice, Search, State, Trial
 from iwlora.results.run import RunResult
-from iwlora.results.search import LearningRateChoice, State, Trial, save_search
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.state.run_folder import RunDir
 
@@ -120,7 +119,7 @@ class Scheduler:
         metric = next((result.primary_metric for result in results if result), None)
         choice = choose_learning_rate(label, self._trials(label), metric)
         self._choices[label] = choice
-        save_search(self._folder / layout.SEARCH, self._choices)
+        Search(arms=self._choices).save(self._folder / layout.SEARCH)
         if choice.lr is not None:
             self._announce(f"{label}: learning rate {choice.lr:g} of {len(planned)} trials")
         if choice.remark:

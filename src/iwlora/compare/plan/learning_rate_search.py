@@ -9,8 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from iwlora.results.comparison import distinct
-from iwlora.results.search import LearningRateChoice, Trial
+from iwlora.results.comparison import LearningRateChoice, Trial, distinct
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.documents import check_against, read_mapping
+from iwlora.inputs.yaml_json import read_mapping, validation_errors
 from iwlora.results import layout
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import Run
@@ -91,7 +91,8 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
     stored = read_mapping(config_file)
     if not _is_product(stored):
         return None
-    config = check_against(_LoraConfig, stored, config_file)
+    with validation_errors(config_file):
+        config = _LoraConfig.model_validate(stored)
     try:
         tensors = load_file(weights_file)
     except (OSError, ValueError, SafetensorError) as error:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from iwlora.errors import IwloraError
-from iwlora.inputs.lines import raise_all
+from iwlora.errors import IwloraError, raise_all
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind
 from iwlora.tasks.splits import dataset_from_rows

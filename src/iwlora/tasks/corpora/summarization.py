@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from iwlora.errors import IwloraError
-from iwlora.inputs.lines import raise_all, read_lines, read_text
+from iwlora.errors import IwloraError, raise_all
+from iwlora.inputs.lines import read_lines, read_text
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.corpora.corpus import TextPairCorpus
 from iwlora.tasks.kinds.generation.kind import Seq2Seq

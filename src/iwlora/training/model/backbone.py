@@ -8,7 +8,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from iwlora.errors import IwloraError, shown, unknown
+from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
 from iwlora.sites import head_modules, sites
 from iwlora.tasks.kinds import Kind
@@ -123,7 +123,7 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
     except Exception as error:
         raise IwloraError(f"cannot load the tokenizer in {path}: {short_reason(error)}") from error
     if not isinstance(tokenizer.model_max_length, (int, float)):
-        length = shown(tokenizer.model_max_length)
+        length = short_repr(tokenizer.model_max_length)
         raise IwloraError(f"the tokenizer in {path} has model_max_length={length}, not a number")
     files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
     needs_files = bool(tokenizer.vocab_files_names)  # tokenizers of bytes or characters do not

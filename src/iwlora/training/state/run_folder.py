@@ -10,13 +10,12 @@ from pathlib import Path
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
-from iwlora.inputs.documents import read_mapping
 from iwlora.inputs.paths import check_links, normalize_path
+from iwlora.inputs.yaml_json import read_mapping
 from iwlora.results import layout
 from iwlora.results.formats import VERSIONS, Document, stamped, unstamped
 from iwlora.results.locks import exclusive
-from iwlora.results.run import RunResult
-from iwlora.results.status import Status, state_of
+from iwlora.results.run import RunResult, Status, state_of
 from iwlora.results.writing import remove_parts, write_text
 from iwlora.training.recipe import Recipe, load
 from iwlora.training.state.environment import environment
