@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 _PERCENTAGES = (
-    *("accuracy", "f1", "matthews", "pearson", "spearman", "precision", "recall"),
-    *("exact_match", "rouge", "bleu"),
+    "accuracy f1 matthews pearson spearman precision recall exact_match rouge bleu".split()
 )
 
 
@@ -23,19 +22,30 @@ def format_score(metric: str, mean: float, sd: float | None = None) -> str:
     >>> format_score("f1", 0.8125, 0.01), format_score("loss", 0.5)
     ('81.25 ± 1.00', '0.5000')
     """
-    mean_text = f"{_rounded(metric, mean):.{_digits(metric)}f}"
-    if sd is None:
-        return mean_text
-    return f"{mean_text} ± {sd * display_scale(metric):.{_digits(metric)}f}"
+    text = _scaled(metric, mean)
+    return text if sd is None else f"{text} ± {_scaled(metric, sd)}"
 
 
-def format_difference(metric: str, difference: float) -> str:
-    """A difference of scores with its sign: × 100 with two digits, or of a loss with four.
+def format_difference(metric: str, difference: float, sd: float | None = None) -> str:
+    """Like :func:`format_score` for a difference of scores, which has a sign.
 
     >>> format_difference("f1", 0.0125), format_difference("loss", -0.5)
     ('+1.25', '-0.5000')
     """
-    return f"{_rounded(metric, difference):+.{_digits(metric)}f}"
+    text = _scaled(metric, difference, sign="+")
+    return text if sd is None else f"{text} ± {_scaled(metric, sd)}"
+
+
+def format_interval(metric: str, mean: float, low: float | None, high: float | None) -> str:
+    """A difference of scores with its unit and, if there is one, its interval.
+
+    >>> format_interval("f1", 0.0125, 0.002, 0.023), format_interval("loss", -0.5, None, None)
+    ('+1.25 points [+0.20, +2.30]', '-0.5000')
+    """
+    text = format_difference(metric, mean) + (" points" if display_scale(metric) > 1 else "")
+    if low is None or high is None:
+        return text
+    return f"{text} [{format_difference(metric, low)}, {format_difference(metric, high)}]"
 
 
 def format_duration(seconds: float) -> str:
@@ -70,9 +80,7 @@ def format_p_value(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _digits(metric: str) -> int:
-    return 2 if display_scale(metric) > 1 else 4
-
-
-def _rounded(metric: str, value: float) -> float:
-    return round(value * display_scale(metric), _digits(metric)) + 0.0  # + 0.0: never "-0.00"
+def _scaled(metric: str, value: float, sign: str = "") -> str:
+    digits = 2 if display_scale(metric) > 1 else 4
+    rounded = round(value * display_scale(metric), digits) + 0.0  # + 0.0: never "-0.00"
+    return f"{rounded:{sign}.{digits}f}"

@@ -39,12 +39,12 @@ def caveats(comparison: Comparison) -> list[str]:
     """Everything that weakens the comparison, one sentence each: the gravest first."""
     results = [run.result for run in comparison.runs]
     notes = dict.fromkeys(" ".join(note.split()) for result in results for note in result.notes)
-    resumed = [
-        f"{result.label}, seed {result.seed} was resumed at step {result.resumed_at_step}: "
-        "its training time is unknown and not counted"
-        for result in results
-        if result.resumed_at_step
-    ]
+    resumed = (
+        f"{r.label}, seed {r.seed} was resumed at step {r.resumed_at_step}: its training time is "
+        "unknown and not counted"
+        for r in results
+        if r.resumed_at_step
+    )
     return [
         *untuned_learning_rates(comparison),
         *constant_predictions(comparison),
@@ -58,9 +58,8 @@ def caveats(comparison: Comparison) -> list[str]:
 
 def untuned_learning_rates(comparison: Comparison) -> list[str]:
     """A caveat if the learning rates of several arms were set without a search."""
-    if comparison.searched is not False or len(comparison.arms) == 1:
-        return []
-    if any(run.result.learning_rate is None for run in comparison.runs):
+    unknown = any(run.result.learning_rate is None for run in comparison.runs)
+    if comparison.searched is not False or len(comparison.arms) == 1 or unknown:
         return []
     return [
         "The learning rates were set by hand, without a search: an arm may score lower only "
@@ -106,11 +105,10 @@ def undecided_searches(comparison: Comparison) -> list[str]:
 
     The scores of such arms may depend on the choice among these rates, not on the method.
     """
-    ties = {label: tied_learning_rates(comparison, label) for label in comparison.search}
     by_arm = [
-        f"{label} {_enumerate(rates)} (chosen {comparison.search[label].lr:g})"
-        for label, rates in ties.items()
-        if rates
+        f"{label} {_enumerate(rates)} (chosen {choice.lr:g})"
+        for label, choice in comparison.search.items()
+        if (rates := tied_learning_rates(comparison, label))
     ]
     if not by_arm:
         return []

@@ -100,21 +100,17 @@ def _section(task: TaskAnalysis) -> TaskSection:
 
 
 def _environment(comparison: Comparison) -> dict[str, list[str]]:
-    values: dict[str, dict[str, None]] = {}
-    for run in comparison.runs:
-        for name, value in run.environment().items():
-            if value is not None:
-                values.setdefault(name, {})[str(value)] = None
-    return {name: list(distinct) for name, distinct in values.items()}
+    values: dict[str, list[str]] = {}
+    for name, value in (item for run in comparison.runs for item in run.environment().items()):
+        if value is not None and str(value) not in values.setdefault(name, []):
+            values[name].append(str(value))
+    return values
 
 
 def _recipes(comparison: Comparison) -> list[tuple[str, str]]:
-    recipes = [
-        (f"{run.result.label}, seed {run.result.seed}", text)
-        for run in comparison.runs
-        if (text := run.recipe())
-    ]
     plan = comparison.folder / layout.COMPARISON
-    if plan.is_file():
-        recipes.insert(0, ("The comparison", plan.read_text(encoding="utf-8")))
+    recipes = [("The comparison", plan.read_text(encoding="utf-8"))] if plan.is_file() else []
+    for run in comparison.runs:
+        if text := run.recipe():
+            recipes.append((f"{run.result.label}, seed {run.result.seed}", text))
     return recipes

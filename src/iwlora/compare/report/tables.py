@@ -108,7 +108,7 @@ def difference_table(differences: Sequence[TaskDifference]) -> Table:
     columns = {
         "arm": [row.arm for row in differences],
         "paired seeds": [str(row.summary.n) for row in differences],
-        "mean ± sd": [_mean_and_sd(first.metric, row.summary) for row in differences],
+        "mean ± sd": [signed(row.summary.mean, row.summary.sd) for row in differences],
         "95% over seeds": [_range(signed, row.summary) for row in differences],
     }
     caption = (
@@ -172,8 +172,7 @@ def overall_table(analysis: Analysis) -> Table:
 
 def learning_rate_table(comparison: Comparison) -> Table:
     """The learning rate of each arm and how the search found it."""
-    metrics = (choice.metric for choice in comparison.search.values())
-    metric = next(filter(None, metrics), "score")
+    metric = next((c.metric for c in comparison.search.values() if c.metric), "score")
     rows = []
     for label, choice in comparison.search.items():
         scores: dict[float, list[float]] = {}
@@ -219,11 +218,6 @@ def run_table(comparison: Comparison) -> Table:
 
 def _known(text: Callable[[float], str], value: float | None) -> str:
     return EMPTY if value is None else text(value)
-
-
-def _mean_and_sd(metric: str, summary: Summary) -> str:
-    mean = format_difference(metric, summary.mean)
-    return mean if summary.sd is None else f"{mean} ± {format_score(metric, summary.sd)}"
 
 
 def _range(text: Callable[[float], str], interval: Summary | Interval | Aggregate) -> str:

@@ -127,8 +127,7 @@ def _recorded_positions(comparison: Comparison) -> dict[str, tuple[int, str]]:
     positions: dict[str, tuple[int, str]] = {}
     for run in comparison.runs:
         positions |= {site.name: (site.depth, site.kind) for site in run.result.ranks}
-        measured = run.sensitivity()
-        if measured:
+        if measured := run.sensitivity():
             return {site.name: (site.depth, site.kind) for site in measured.sites}
     return positions
 

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-from iwlora.compare.number_format import (
-    display_scale,
-    format_difference,
-    format_p_value,
-    format_score,
-)
+from iwlora.compare.number_format import format_interval, format_p_value, format_score
+from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference
-from iwlora.compare.statistics.bootstrap import Interval
-from iwlora.compare.statistics.paired_tests import (
-    MIN_SEEDS,
-    SIGNIFICANCE,
-    PairedDifference,
-    Summary,
-    min_seeds,
-    summarise,
-)
+from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, min_seeds
 from iwlora.results.comparison import Comparison
 
 _DECIDED = ("higher", "lower")
@@ -86,15 +73,15 @@ def describe_difference(pair: PairedDifference) -> str:
     summary = pair.summary
     if pair.outcome == "open":
         return f"{pair.arm}: no verdict yet, {_too_few_seeds(summary.n, pair.family)}"
-    numbers = f"{_difference_text(pair.metric, summary)}, {_p_text(pair.p_adjusted)}"
-    return f"{pair.arm}: {pair.outcome} ({numbers}, {_seeds_text(summary.n)})"
+    difference = format_interval(pair.metric, summary.mean, summary.low, summary.high)
+    numbers = f"{difference}, {_p_text(pair.p_adjusted)}, {_seeds_text(summary.n)}"
+    return f"{pair.arm}: {pair.outcome} ({numbers})"
 
 
 def describe_more_seeds(pairs: Sequence[PairedDifference]) -> str:
     """The sentence that says how many more seeds the undecided arms need; "" if none does."""
-    return _more_seeds_sentence(
-        [f"{more} for {pair.arm}" for pair in pairs if (more := more_seeds(pair))]
-    )
+    by_arm = [f"{more} for {pair.arm}" for pair in pairs if (more := more_seeds(pair))]
+    return _more_seeds_sentence(by_arm)
 
 
 def more_seeds(pair: PairedDifference) -> str:
@@ -119,7 +106,7 @@ def _verdict_of_one_arm(comparison: Comparison) -> str:
     scores = [*comparison.scores(arm).values()]
     if not scores:
         return f"{arm} finished, but its {metric} is not a finite number."
-    summary = summarise(scores)
+    summary = paired_tests.summarise(scores)
     spread = "" if summary.n > 1 else "; one seed says nothing about the spread between seeds"
     score = format_score(metric, summary.mean, summary.sd)
     return f"{arm}: {metric} {score} over {_seeds_text(summary.n)}{spread}."
@@ -168,25 +155,13 @@ def _verdict_by_task(analysis: Analysis) -> str:
 
 
 def _describe_overall(row: OverallDifference, metric: str) -> str:
-    result = outcome_text(row.outcome)
-    if row.difference is None or row.p_adjusted is None:
-        return f"{row.arm}: {result}"
+    result, interval = f"{row.arm}: {outcome_text(row.outcome)}", row.difference
+    if interval is None or row.p_adjusted is None:
+        return result
     if row.seeds < MIN_SEEDS:
-        return (
-            f"{row.arm}: {result}, {_seeds_text(row.seeds)} on a task; at least "
-            f"{MIN_SEEDS} are needed"
-        )
-    difference = _difference_text(metric, row.difference)
-    return f"{row.arm}: {result} ({difference}, {_p_text(row.p_adjusted)})"
-
-
-def _difference_text(metric: str, difference: Summary | Interval) -> str:
-    """A difference and its interval, such as ``+1.25 points [+0.20, +2.30]``."""
-    signed = partial(format_difference, metric)
-    text = signed(difference.mean) + (" points" if display_scale(metric) > 1 else "")
-    if difference.low is None or difference.high is None:
-        return text
-    return f"{text} [{signed(difference.low)}, {signed(difference.high)}]"
+        return f"{result}, {_seeds_text(row.seeds)} on a task; at least {MIN_SEEDS} are needed"
+    difference = format_interval(metric, interval.mean, interval.low, interval.high)
+    return f"{result} ({difference}, {_p_text(row.p_adjusted)})"
 
 
 def _p_text(p_value: float) -> str:
@@ -199,11 +174,12 @@ def _seeds_text(n: int) -> str:
 
 
 def _too_few_seeds(n: int, family: int) -> str:
+    level = f"p < {paired_tests.SIGNIFICANCE}"
     among = f" after correction for {family} comparisons" if family > 1 else ""
-    smallest = min(1.0, family * 2 / 2**n)
+    smallest = f"the smallest possible p is {min(1.0, family * 2 / 2**n):.2g}"
     return (
-        f"with {_seeds_text(n)} no test can reach p < {SIGNIFICANCE}{among} (the smallest possible "
-        f"p is {smallest:.2g}); at least {min_seeds(family)} seeds are needed"
+        f"with {_seeds_text(n)} no test can reach {level}{among} ({smallest}); at least "
+        f"{min_seeds(family)} seeds are needed"
     )
 
 

@@ -42,10 +42,10 @@ def write_content(content: ReportContent) -> Path:
             f"no run of {root} has finished yet: {missing}; continue with 'iwlora compare'"
         )
     check_writable(root / layout.REPORT, "the report")
-    images = []
-    for number, section in enumerate(content.sections, start=1):
-        folder = root / layout.FIGURES / (str(number) if content.several_tasks else "")
-        images.append(_write_figures(section, folder))
+    images = [
+        _write_figures(section, root / layout.FIGURES / (str(n) if content.several_tasks else ""))
+        for n, section in enumerate(content.sections, start=1)
+    ]
     write_text(root / layout.SUMMARY_JSON, summary_json(content))
     write_text(root / layout.SUMMARY_MARKDOWN, markdown(content))
     write_text(root / layout.SUMMARY_CSV, runs_csv(content))

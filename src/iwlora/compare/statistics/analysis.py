@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from iwlora.compare.number_format import display_scale
-from iwlora.compare.statistics.bootstrap import (
-    METRICS,
-    Aggregate,
-    Interval,
-    PairedPredictions,
-    interquartile_mean,
-    mean_over_tasks,
-    probability_of_improvement,
-    variance_of_mean,
-)
-from iwlora.compare.statistics.paired_tests import (
-    MIN_SEEDS,
-    PairedDifference,
-    Summary,
-    adjust,
-    default_baseline,
-    describe_outcome,
-    holm,
-    paired_difference,
-    seeds_needed,
-    sign_flip_p,
-    summarise,
-)
+from iwlora.compare.statistics import bootstrap, paired_tests
+from iwlora.compare.statistics.bootstrap import Aggregate, Interval, PairedPredictions
+from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, Summary
 from iwlora.errors import IwloraError, unknown
 from iwlora.results.comparison import Comparison
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskDifference(PairedDifference):
     """One arm against the baseline on one task.
 
     ``variance`` is that of the mean difference, ``interval`` covers seeds and examples.
     """
 
-    variance: float = field(kw_only=True)
-    interval: Interval = field(kw_only=True)
+    variance: float
+    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -79,15 +60,19 @@ class OverallDifference:
     by_seed: Summary | None = None
     """Of the mean over tasks of each seed that all tasks share."""
     family: int = 1
-    seeds_needed: int | None = None
-    """Seeds on every task for 80% power to detect a mean as large as that of ``by_seed``."""
 
     @property
     def outcome(self) -> str:
         """ "open" with fewer than 6 seeds on a task or with too few pairs, else as for a task."""
         if self.seeds < MIN_SEEDS or self.p_adjusted is None or self.difference is None:
             return "open"
-        return describe_outcome(self.pairs, self.difference.mean, self.p_adjusted, self.family)
+        mean = self.difference.mean
+        return paired_tests.describe_outcome(self.pairs, mean, self.p_adjusted, self.family)
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Seeds on every task for 80% power to detect a mean as large as that of ``by_seed``."""
+        return paired_tests.seeds_needed(self.by_seed, self.family) if self.by_seed else None
 
 
 @dataclass(frozen=True)
@@ -132,7 +117,7 @@ def analyse(
     base = _choose_baseline(comparisons, baseline)
     comparisons = [replace(comparison, baseline=base) for comparison in comparisons]
     differences = [_task_differences(c, base, number) for number, c in enumerate(comparisons)]
-    adjusted = iter(adjust([row for rows in differences for row in rows]))
+    adjusted = iter(paired_tests.adjust([row for rows in differences for row in rows]))
     tasks = tuple(
         TaskAnalysis(comparison, tuple(islice(adjusted, len(rows))))
         for comparison, rows in zip(comparisons, differences, strict=True)
@@ -157,7 +142,7 @@ def _choose_baseline(comparisons: Sequence[Comparison], requested: str | None) -
             f"the comparisons have different baselines, {' and '.join(named)}; "
             f"choose one, such as --baseline {named[0]}"
         )
-    return named[0] if named else default_baseline(arms)
+    return named[0] if named else paired_tests.default_baseline(arms)
 
 
 def _task_differences(comparison: Comparison, base: str, number: int) -> list[TaskDifference]:
@@ -165,12 +150,12 @@ def _task_differences(comparison: Comparison, base: str, number: int) -> list[Ta
     rows = []
     for label in [label for label in comparison.arms if label != base and comparison.runs]:
         scores, baseline = comparison.scores(label), comparison.scores(base)
-        pair = paired_difference(comparison.metrics[0], label, scores, base, baseline)
+        pair = paired_tests.paired_difference(comparison.metrics[0], label, scores, base, baseline)
         if pair:
             by_seed = [*pair.differences.values()]
             predictions = paired_predictions(comparison, pair)
-            variance = variance_of_mean(by_seed, predictions, seed=number)
-            interval = mean_over_tasks([by_seed], [variance], predictions is not None)
+            variance = bootstrap.variance_of_mean(by_seed, predictions, seed=number)
+            interval = bootstrap.mean_over_tasks([by_seed], [variance], predictions is not None)
             rows.append(TaskDifference(**vars(pair), variance=variance, interval=interval))
     return rows
 
@@ -180,7 +165,7 @@ def paired_predictions(comparison: Comparison, pair: PairedDifference) -> Paired
 
     The positive class of F1 is the one that reproduces the scores.
     """
-    if pair.metric not in METRICS:
+    if pair.metric not in bootstrap.METRICS:
         return None
     by_key = {(run.result.label, run.result.seed): run for run in comparison.runs}
     runs = [by_key[label, seed] for label in (pair.arm, pair.baseline) for seed in pair.differences]
@@ -203,14 +188,14 @@ def paired_predictions(comparison: Comparison, pair: PairedDifference) -> Paired
 def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> OverallDifference:
     scored = [task.comparison for task in tasks if task.comparison.scores(arm)]
     scores = [[*comparison.scores(arm).values()] for comparison in scored]
-    middle = interquartile_mean(scores) if _share_scale(scored) else None
+    middle = bootstrap.interquartile_mean(scores) if _share_scale(scored) else None
     shared = [
         (task.comparison, row) for task in tasks for row in task.differences if row.arm == arm
     ]
     if not shared:
         return OverallDifference(arm, len(scores), interquartile_mean=middle)
     by_task = [[*row.differences.values()] for _, row in shared]
-    difference = mean_over_tasks(
+    difference = bootstrap.mean_over_tasks(
         by_task,
         [row.variance for _, row in shared],
         all(row.interval.examples for _, row in shared),
@@ -221,9 +206,9 @@ def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> O
         pairs=sum(map(len, by_task)),
         seeds=min(map(len, by_task)),
         difference=difference if _share_scale([comparison for comparison, _ in shared]) else None,
-        p_value=sign_flip_p([value for values in by_task for value in values]),
+        p_value=paired_tests.sign_flip_p([value for values in by_task for value in values]),
         interquartile_mean=middle,
-        improvement=probability_of_improvement(
+        improvement=bootstrap.probability_of_improvement(
             [[*comparison.scores(arm).values()] for comparison, _ in shared],
             [[*comparison.scores(base).values()] for comparison, _ in shared],
         ),
@@ -238,20 +223,14 @@ def _share_scale(comparisons: Sequence[Comparison]) -> bool:
 def _adjust_overall(overall: Sequence[OverallDifference]) -> tuple[OverallDifference, ...]:
     """The same differences with Holm's correction for the number of tested arms."""
     tested = {row.arm: row.p_value for row in overall if row.p_value is not None}
-    adjusted = dict(zip(tested, holm([*tested.values()]), strict=True))
+    adjusted = dict(zip(tested, paired_tests.holm([*tested.values()]), strict=True))
     return tuple(
-        replace(
-            row,
-            p_adjusted=adjusted.get(row.arm),
-            family=len(tested),
-            seeds_needed=seeds_needed(row.by_seed, len(tested)) if row.by_seed else None,
-        )
-        for row in overall
+        replace(row, p_adjusted=adjusted.get(row.arm), family=len(tested)) for row in overall
     )
 
 
 def _summary_by_seed(tasks: Sequence[Mapping[int, float]]) -> Summary | None:
     """Of the means over tasks of the seeds that all tasks share."""
     shared = [seed for seed in tasks[0] if all(seed in task for task in tasks)]
-    means = [sum(task[seed] for task in tasks) / len(tasks) for seed in shared]
-    return summarise(means) if means else None
+    means = [fmean(task[seed] for task in tasks) for seed in shared]
+    return paired_tests.summarise(means) if means else None

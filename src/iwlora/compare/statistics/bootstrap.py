@@ -192,10 +192,7 @@ def interquartile_mean(values: Sequence[Sequence[float]]) -> Aggregate:
     """
     from scipy.stats import trim_mean
 
-    def statistic(samples: Sequence[Array]) -> Any:
-        return trim_mean(np.concatenate(samples, -1), 0.25, axis=-1)
-
-    return _stratified(values, statistic)
+    return _stratified(values, lambda groups: trim_mean(np.concatenate(groups, -1), 0.25, axis=-1))
 
 
 def probability_of_improvement(
@@ -214,19 +211,15 @@ def probability_of_improvement(
     """
 
     def statistic(samples: Sequence[Array]) -> Any:
-        half = len(samples) // 2
-        by_task = []
-        for x, y in zip(samples[:half], samples[half:], strict=True):
-            wins = (x[..., :, None] > y[..., None, :]).mean((-2, -1))
-            by_task.append(wins + 0.5 * (x[..., :, None] == y[..., None, :]).mean((-2, -1)))
-        return np.mean(by_task, 0)
+        tasks = zip(samples[: len(arm)], samples[len(arm) :], strict=True)
+        gains = (x[..., :, None] - y[..., None, :] for x, y in tasks)
+        return np.mean([np.heaviside(gain, 0.5).mean((-2, -1)) for gain in gains], 0)
 
     return _stratified([*arm, *baseline], statistic)
 
 
-def _stratified(
-    scores: Sequence[Sequence[float]], statistic: Callable[[Sequence[Array]], Any]
-) -> Aggregate:
+def _stratified(scores: Sequence[Sequence[float]], statistic: Callable[..., Any]) -> Aggregate:
+    """The statistic of ``scores[group][seed]``; the interval draws seeds within each group."""
     groups = [np.asarray(by_seed, dtype=float) for by_seed in scores]
     value = float(statistic(groups))
     if min(map(len, groups)) < 2:

@@ -32,7 +32,7 @@ def tied_learning_rates(comparison: Comparison, label: str) -> list[float]:
     if choice.lr is None or choice.metric is None:
         return []
     chosen = f"{choice.lr:g}"
-    trials = _trials(comparison, label, choice, choice.metric)
+    trials = _trials(comparison, label, choice.metric)
     ties = []
     for rate in [rate for rate in trials.arms if rate != chosen]:
         pair = paired_difference(
@@ -50,10 +50,9 @@ def tied_learning_rates(comparison: Comparison, label: str) -> list[float]:
     return ties
 
 
-def _trials(
-    comparison: Comparison, label: str, choice: LearningRateChoice, metric: str
-) -> Comparison:
+def _trials(comparison: Comparison, label: str, metric: str) -> Comparison:
     """The search of one arm as a comparison of its own, whose arms are learning rates."""
+    choice = comparison.search[label]
     failed = {trial.lr for trial in choice.trials if trial.state in ("failed", "diverged")}
     runs = tuple(
         Run(

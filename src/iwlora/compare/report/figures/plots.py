@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iwlora.compare.number_format import display_scale
-from iwlora.compare.report.figures.style import (
-    COLOURS,
-    INK,
-    MARKERS,
-    escape_dollars,
-    new_axes,
-    new_figure,
-)
+from iwlora.compare.report.figures import style
 from iwlora.compare.statistics.analysis import TaskDifference
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.paired_tests import Summary, summarise
@@ -39,11 +32,11 @@ def plot_scores(comparison: Comparison) -> Figure:
     The axis covers the points, so the very wide interval of two seeds may be cut off.
     """
     metric = comparison.metrics[0]
-    scores = {label: _scaled_scores(comparison, label) for label in comparison.arms}
-    scores = {label: values for label, values in scores.items() if values}
-    figure, axes = _figure_of_rows(list(scores), _metric_label(metric))
+    arms = [label for label in comparison.arms if comparison.scores(label)]
+    scores = {label: _scaled_scores(comparison, label) for label in arms}
+    figure, axes = _figure_of_rows(arms, _metric_label(metric))
     for row, (label, values) in enumerate(scores.items()):
-        colour, marker = _style(comparison, label)
+        colour, marker = _colour_and_marker(comparison, label)
         axes.scatter(values, [row + 0.16] * len(values), s=16, color=colour, alpha=0.55, lw=0)
         summary = summarise(values)
         _plot_interval(axes, summary, row - 0.12, color=colour, linewidth=2)
@@ -71,11 +64,11 @@ def plot_forest(differences: Sequence[TaskDifference]) -> Figure:
     figure, axes = _figure_of_rows(
         [arm.arm for arm in differences], _metric_label(metric, f", minus {baseline}")
     )
-    axes.axvline(0.0, color=INK, linewidth=1.0)
+    axes.axvline(0.0, color=style.INK, linewidth=1.0)
     for row, arm in enumerate(differences):
         for interval, width in ((arm.interval, 1.2), (arm.summary, 4.0)):
-            _plot_interval(axes, interval, row, scale, color=COLOURS[0], linewidth=width)
-        axes.plot(scale * arm.summary.mean, row, marker="o", color=COLOURS[1], markersize=8)
+            _plot_interval(axes, interval, row, scale, color=style.COLOURS[0], linewidth=width)
+        axes.plot(scale * arm.summary.mean, row, marker="o", color=style.COLOURS[1], markersize=8)
     return figure
 
 
@@ -96,14 +89,14 @@ def read_curves(comparison: Comparison) -> dict[str, Curves]:
 
 def plot_learning_curves(comparison: Comparison, panels: Mapping[str, Curves]) -> Figure:
     """Training loss and validation metric by step: a thin line per seed, a bold one their mean."""
-    figure = new_figure(7.0, 3.0 * len(panels))
+    figure = style.new_figure(7.0, 3.0 * len(panels))
     for index, (title, curves) in enumerate(panels.items(), start=1):
-        axes = new_axes(figure, len(panels), 1, index)
-        axes.set_title(title, color=INK, fontsize=10, loc="left")
+        axes = style.new_axes(figure, len(panels), 1, index)
+        axes.set_title(title, color=style.INK, fontsize=10, loc="left")
         _plot_curves(axes, comparison, curves)
         if index == 1:
-            axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    figure.axes[-1].set_xlabel("step", color=INK)
+            axes.legend(frameon=False, fontsize=9, labelcolor=style.INK)
+    figure.axes[-1].set_xlabel("step", color=style.INK)
     return figure
 
 
@@ -114,11 +107,9 @@ def _train_and_measure_seconds(result: RunResult) -> float | None:
 
 
 _COSTS: Mapping[str, Callable[[RunResult], float | None]] = {
-    "trainable parameters": lambda result: result.trainable_parameters,
+    "trainable parameters": lambda r: r.trainable_parameters,
     "training and measuring, s": _train_and_measure_seconds,
-    "peak memory, GiB": lambda result: (
-        result.peak_memory_bytes and result.peak_memory_bytes / 2**30
-    ),
+    "peak memory, GiB": lambda r: r.peak_memory_bytes and r.peak_memory_bytes / 2**30,
 }
 
 
@@ -141,27 +132,29 @@ def plot_scores_by_cost(
     comparison: Comparison, panels: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> Figure:
     """The primary metric against each cost: mean and 95% interval of each arm, Pareto front."""
-    figure = new_figure(7.0, 0.6 + 2.5 * len(panels))
+    figure = style.new_figure(7.0, 0.6 + 2.5 * len(panels))
     for index, (title, points) in enumerate(panels.items(), start=1):
-        axes = new_axes(figure, len(panels), 1, index)
+        axes = style.new_axes(figure, len(panels), 1, index)
         for label, (cost, score) in points.items():
-            colour, marker = _style(comparison, label)
+            colour, marker = _colour_and_marker(comparison, label)
             summary = summarise(_scaled_scores(comparison, label))
             if summary.low is not None and summary.high is not None:
                 axes.plot([cost] * 2, [summary.low, summary.high], color=colour, alpha=0.5)
             axes.plot(
                 cost, score, color=colour, marker=marker, markersize=7, linestyle="",
-                label=escape_dollars(label),
+                label=style.escape_dollars(label),
             )  # fmt: skip
         front = [points[label] for label in pareto_front(points)]
-        axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.8, linestyle=":", zorder=0)
+        axes.plot(
+            *zip(*front, strict=True), color=style.INK, linewidth=0.8, linestyle=":", zorder=0
+        )
         costs = [cost for cost, _ in points.values()]
         if min(costs) > 0 and max(costs) > 20 * min(costs):
             axes.set_xscale("log")
-        axes.set_xlabel(title, color=INK, fontsize=9)
-        axes.set_ylabel(_metric_label(comparison.metrics[0]), color=INK, fontsize=9)
+        axes.set_xlabel(title, color=style.INK, fontsize=9)
+        axes.set_ylabel(_metric_label(comparison.metrics[0]), color=style.INK, fontsize=9)
         if index == 1:
-            axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
+            axes.legend(frameon=False, fontsize=8, labelcolor=style.INK, loc="best")
     return figure
 
 
@@ -181,12 +174,12 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def _metric_label(metric: str, suffix: str = "") -> str:
     times = " (× 100)" if display_scale(metric) > 1 else ""
-    return escape_dollars(f"{metric}{times}{suffix}")
+    return style.escape_dollars(f"{metric}{times}{suffix}")
 
 
-def _style(comparison: Comparison, label: str) -> tuple[str, str]:
+def _colour_and_marker(comparison: Comparison, label: str) -> tuple[str, str]:
     index = comparison.arms.index(label)
-    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    return style.COLOURS[index % len(style.COLOURS)], style.MARKERS[index % len(style.MARKERS)]
 
 
 def _scaled_scores(comparison: Comparison, label: str) -> list[float]:
@@ -196,20 +189,20 @@ def _scaled_scores(comparison: Comparison, label: str) -> list[float]:
 
 def _figure_of_rows(labels: Sequence[str], x_label: str) -> tuple[Figure, Axes]:
     """An empty figure with a row for each arm."""
-    figure = new_figure(7.0, 1.2 + 0.55 * len(labels))
-    axes = new_axes(figure)
-    axes.set_yticks(range(len(labels)), [escape_dollars(label) for label in labels])
+    figure = style.new_figure(7.0, 1.2 + 0.55 * len(labels))
+    axes = style.new_axes(figure)
+    axes.set_yticks(range(len(labels)), [style.escape_dollars(label) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlabel(x_label, color=INK)
+    axes.set_xlabel(x_label, color=style.INK)
     return figure, axes
 
 
 def _plot_interval(
-    axes: Axes, interval: Summary | Interval, row: float, scale: float = 1.0, **style: Any
+    axes: Axes, interval: Summary | Interval, row: float, scale: float = 1.0, **line: Any
 ) -> None:
     if interval.low is not None and interval.high is not None:
         ends = [scale * interval.low, scale * interval.high]
-        axes.plot(ends, [row] * 2, solid_capstyle="butt", **style)
+        axes.plot(ends, [row] * 2, solid_capstyle="butt", **line)
 
 
 def _curve(run: Run, metric: str | None) -> dict[int, float]:
@@ -230,13 +223,13 @@ def _curve(run: Run, metric: str | None) -> dict[int, float]:
 
 def _plot_curves(axes: Axes, comparison: Comparison, curves: Curves) -> None:
     for label, by_seed in curves.items():
-        colour, marker = _style(comparison, label)
+        colour, marker = _colour_and_marker(comparison, label)
         for curve in by_seed if len(by_seed) > 1 else ():
             axes.plot(*_thin(curve), color=colour, alpha=0.35, linewidth=0.8)
         shared = sorted(set.intersection(*map(set, by_seed)))
         steps, values = _thin({step: fmean(curve[step] for curve in by_seed) for step in shared})
         axes.plot(
-            steps, values, color=colour, linewidth=1.8, label=escape_dollars(label),
+            steps, values, color=colour, linewidth=1.8, label=style.escape_dollars(label),
             marker=marker, markersize=5, markevery=max(1, len(steps) // 10),
         )  # fmt: skip
 

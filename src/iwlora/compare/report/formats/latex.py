@@ -10,17 +10,16 @@ from iwlora.compare.report.tables import Table
 
 def latex(content: ReportContent) -> str:
     """The tables as floats, each with its caption."""
-    tables: list[tuple[str, Table]] = []
+    floats = []
     if content.several_tasks and content.overall:
-        tables.append((content.overall.title, content.overall))
+        floats.append(_table(content.overall.title, content.overall))
     for section in content.sections:
         if section.scores:
-            tables.append((section.title, section.scores))
+            floats.append(_table(section.title, section.scores))
         if section.differences:
             title = f"{section.title}: {section.differences.title.lower()}"
-            tables.append((title, section.differences))
-    floats = "\n".join(_table(title, table) for title, table in tables)
-    return "% needs \\usepackage{booktabs}\n" + floats
+            floats.append(_table(title, section.differences))
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(floats)
 
 
 def _table(title: str, table: Table) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 from iwlora.compare.report.content import ReportContent, TaskSection
 from iwlora.compare.report.tables import COSTS
-from iwlora.compare.statistics.analysis import TaskDifference
+from iwlora.compare.statistics.analysis import OverallDifference, TaskDifference
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.paired_tests import summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.formats import stamped
+
+_SCORING = ("primary_metric", "evaluated_on", "selected_on")
 
 
 def summary_json(content: ReportContent) -> str:
@@ -24,15 +26,16 @@ def summary_json(content: ReportContent) -> str:
     fields = {
         "verdict": content.verdict,
         "baseline": content.analysis.baseline,
-        "overall": [
-            {**asdict(row), "outcome": row.outcome} if row.pairs else asdict(row)
-            for row in content.analysis.overall
-        ],
+        "overall": [_overall(row) for row in content.analysis.overall],
         **({"parts": tasks} if content.several_tasks else tasks[0]),
     }
-    return (
-        json.dumps(stamped("summary", fields), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    document = stamped("summary", fields)
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _overall(row: OverallDifference) -> dict[str, Any]:
+    outcome = {"outcome": row.outcome} if row.pairs else {}
+    return {**asdict(row), "seeds_needed": row.seeds_needed, **outcome}
 
 
 def _task(section: TaskSection) -> dict[str, Any]:
@@ -42,10 +45,8 @@ def _task(section: TaskSection) -> dict[str, Any]:
         "model": comparison.model,
         "task": comparison.task,
         "seeds": list(comparison.seeds),
-        "primary_metric": comparison.metrics[0] if first else None,
-        "evaluated_on": first.evaluated_on if first else None,
-        "selected_on": first.selected_on if first else None,
-        "arms": _arms(section),
+        **{field: getattr(first, field, None) for field in _SCORING},
+        "arms": [_arm(section, label) for label in comparison.arms],
         "differences": [_difference(row) for row in section.analysis.differences],
         "search": {
             label: choice.model_dump(exclude={"trials": {"__all__": {"loss"}}})
@@ -58,30 +59,21 @@ def _task(section: TaskSection) -> dict[str, Any]:
     }
 
 
-def _arms(section: TaskSection) -> list[dict[str, Any]]:
+def _arm(section: TaskSection, label: str) -> dict[str, Any]:
     comparison = section.analysis.comparison
-    ratios = budget_ratios(comparison)
-    arms = []
-    for label in comparison.arms:
-        results = [run.result for run in comparison.of(label)]
-        rates = {r.learning_rate for r in results if r.learning_rate is not None}
-        updates = section.updates.get(label, {})
-        arms.append(
-            {
-                "label": label,
-                "method": results[0].method if results else None,
-                "learning_rates": sorted(rates),
-                "metrics": _metrics(comparison, label),
-                **{cost.field: {str(r.seed): cost.of(r) for r in results} for cost in COSTS},
-                "budget_ratio": ratios.get(label),
-                "unequal_budget": is_unequal(ratios.get(label, 1.0)),
-                "updates": {
-                    name: {"norm": update.norm, "rank": update.rank}
-                    for name, update in updates.items()
-                },
-            }
-        )
-    return arms
+    results = [run.result for run in comparison.of(label)]
+    ratio = budget_ratios(comparison).get(label)
+    updates = section.updates.get(label, {})
+    return {
+        "label": label,
+        "method": results[0].method if results else None,
+        "learning_rates": sorted({r.learning_rate for r in results if r.learning_rate is not None}),
+        "metrics": _metrics(comparison, label),
+        **{cost.field: {r.seed: cost.of(r) for r in results} for cost in COSTS},
+        "budget_ratio": ratio,
+        "unequal_budget": ratio is not None and is_unequal(ratio),
+        "updates": {name: {"norm": u.norm, "rank": u.rank} for name, u in updates.items()},
+    }
 
 
 def _metrics(comparison: Comparison, label: str) -> dict[str, Any]:
