@@ -57,8 +57,7 @@ def average_table(folders: Sequence[str | Path]) -> str:
     arms = _load(folders)
     tasks = [task for task in METRICS if any(task in arm for arm in arms.values())]
     for label, arm in arms.items():
-        absent = [task for task in tasks if task not in arm]
-        if absent:
+        if absent := [task for task in tasks if task not in arm]:
             raise IwloraError(
                 f"{label} has no run of {', '.join(absent)}, so its average would be over other "
                 "tasks than those of the other arms"

@@ -74,9 +74,8 @@ COSTS = (
 
 def score_table(comparison: Comparison) -> Table:
     """Each arm's scores as mean ± standard deviation over seeds, and its costs if known."""
-    costs = [
-        cost for cost in COSTS if any(cost.of(run.result) is not None for run in comparison.runs)
-    ]
+    known = [run.result for run in comparison.runs]
+    costs = [cost for cost in COSTS if any(cost.of(result) is not None for result in known)]
     ratios = budget_ratios(comparison)
     rows = []
     for label in comparison.arms:

@@ -195,11 +195,9 @@ def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> O
     if not shared:
         return OverallDifference(arm, len(scores), interquartile_mean=middle)
     by_task = [[*row.differences.values()] for _, row in shared]
-    difference = bootstrap.mean_over_tasks(
-        by_task,
-        [row.variance for _, row in shared],
-        all(row.interval.examples for _, row in shared),
-    )
+    variances = [row.variance for _, row in shared]
+    examples = all(row.interval.examples for _, row in shared)
+    difference = bootstrap.mean_over_tasks(by_task, variances, examples)
     return OverallDifference(
         arm,
         len(shared),

@@ -33,11 +33,10 @@ def tied_learning_rates(comparison: Comparison, label: str) -> list[float]:
         return []
     chosen = f"{choice.lr:g}"
     trials = _trials(comparison, label, choice.metric)
+    best = trials.scores(chosen)
     ties = []
     for rate in [rate for rate in trials.arms if rate != chosen]:
-        pair = paired_difference(
-            choice.metric, chosen, trials.scores(chosen), rate, trials.scores(rate)
-        )
+        pair = paired_difference(choice.metric, chosen, best, rate, trials.scores(rate))
         predictions = pair and paired_predictions(trials, pair)
         if not pair or not predictions:
             continue

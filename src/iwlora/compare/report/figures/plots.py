@@ -61,9 +61,8 @@ def plot_forest(differences: Sequence[TaskDifference]) -> Figure:
     """
     metric, baseline = differences[0].metric, differences[0].baseline
     scale = display_scale(metric)
-    figure, axes = _figure_of_rows(
-        [arm.arm for arm in differences], _metric_label(metric, f", minus {baseline}")
-    )
+    x_label = _metric_label(metric, f", minus {baseline}")
+    figure, axes = _figure_of_rows([arm.arm for arm in differences], x_label)
     axes.axvline(0.0, color=style.INK, linewidth=1.0)
     for row, arm in enumerate(differences):
         for interval, width in ((arm.interval, 1.2), (arm.summary, 4.0)):
