@@ -7,7 +7,7 @@ import math
 from iwlora.compare.statistics.analysis import paired_predictions
 from iwlora.compare.statistics.bootstrap import bootstrap_differences, variance_of_mean
 from iwlora.compare.statistics.paired_tests import paired_difference
-from iwlora.results.comparison import Comparison, LearningRateChoice
+from iwlora.results.comparison import Comparison
 from iwlora.results.layout import trial_folder
 from iwlora.results.run import Run, RunResult
 
