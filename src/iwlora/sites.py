@@ -17,53 +17,29 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, unknown
 
-# The end of a module's path inside its block -> the kind of the matrix.
-_KINDS = (
-    # BERT, RoBERTa, ELECTRA, MiniLM, DeBERTa
-    (r"attention\.self\.(?:query|query_proj)", "query"),
-    (r"attention\.self\.(?:key|key_proj)", "key"),
-    (r"attention\.self\.(?:value|value_proj)", "value"),
-    (r"attention\.self\.(?:pos_key_proj|pos_proj)", "position_key"),
-    (r"attention\.self\.(?:pos_query_proj|pos_q_proj)", "position_query"),
-    (r"attention\.output\.dense", "attention_output"),
-    (r"intermediate\.dense", "ffn_up"),
-    (r"output\.dense", "ffn_down"),
-    # T5
-    (r"SelfAttention\.q", "query"),
-    (r"SelfAttention\.k", "key"),
-    (r"SelfAttention\.v", "value"),
-    (r"SelfAttention\.o", "attention_output"),
-    (r"EncDecAttention\.q", "cross_query"),
-    (r"EncDecAttention\.k", "cross_key"),
-    (r"EncDecAttention\.v", "cross_value"),
-    (r"EncDecAttention\.o", "cross_output"),
-    (r"DenseReluDense\.wi_0", "ffn_gate"),
-    (r"DenseReluDense\.wi(?:_1)?", "ffn_up"),
-    (r"DenseReluDense\.wo", "ffn_down"),
-    # BART, Llama and their relatives
-    (r"(?:self_attn|attn)\.q_proj", "query"),
-    (r"(?:self_attn|attn)\.k_proj", "key"),
-    (r"(?:self_attn|attn)\.v_proj", "value"),
-    (r"(?:self_attn|attn)\.(?:o_proj|out_proj)", "attention_output"),
-    (r"encoder_attn\.q_proj", "cross_query"),
-    (r"encoder_attn\.k_proj", "cross_key"),
-    (r"encoder_attn\.v_proj", "cross_value"),
-    (r"encoder_attn\.out_proj", "cross_output"),
-    (r"mlp\.gate_proj", "ffn_gate"),
-    (r"fc1|mlp\.up_proj", "ffn_up"),
-    (r"fc2|mlp\.down_proj", "ffn_down"),
-    # GPT-2
-    (r"crossattention\.q_attn", "cross_query"),
-    (r"crossattention\.c_attn", "cross_key_value"),
-    (r"crossattention\.c_proj", "cross_output"),
-    (r"attn\.c_attn", "query_key_value"),
-    (r"attn\.c_proj", "attention_output"),
-    (r"mlp\.c_fc", "ffn_up"),
-    (r"mlp\.c_proj", "ffn_down"),
-)
+# The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in
+# BART and Llama types, and in GPT-2. The first kind that matches is taken.
+_KINDS = {
+    "query": r"attention\.self\.query(_proj)?|SelfAttention\.q|(self_)?attn\.q_proj",
+    "key": r"attention\.self\.key(_proj)?|SelfAttention\.k|(self_)?attn\.k_proj",
+    "value": r"attention\.self\.value(_proj)?|SelfAttention\.v|(self_)?attn\.v_proj",
+    "position_key": r"attention\.self\.(pos_key_proj|pos_proj)",
+    "position_query": r"attention\.self\.(pos_query_proj|pos_q_proj)",
+    "query_key_value": r"attn\.c_attn",
+    "attention_output": r"attention\.output\.dense|SelfAttention\.o|"
+    r"(self_)?attn\.(o_proj|out_proj)|attn\.c_proj",
+    "cross_query": r"EncDecAttention\.q|encoder_attn\.q_proj|crossattention\.q_attn",
+    "cross_key": r"EncDecAttention\.k|encoder_attn\.k_proj",
+    "cross_value": r"EncDecAttention\.v|encoder_attn\.v_proj",
+    "cross_key_value": r"crossattention\.c_attn",
+    "cross_output": r"EncDecAttention\.o|encoder_attn\.out_proj|crossattention\.c_proj",
+    "ffn_gate": r"DenseReluDense\.wi_0|mlp\.gate_proj",
+    "ffn_up": r"intermediate\.dense|DenseReluDense\.wi(_1)?|fc1|mlp\.(up_proj|c_fc)",
+    "ffn_down": r"output\.dense|DenseReluDense\.wo|fc2|mlp\.(down_proj|c_proj)",
+}
+_KIND_PATTERNS = {kind: re.compile(rf"(.*\.)?({path})") for kind, path in _KINDS.items()}
 # Heads of models without a separate backbone module (T5).
 _HEADS_WITHOUT_BACKBONE = ("qa_outputs",)
-_KIND_PATTERNS = tuple((re.compile(rf"(?:.*\.)?(?:{path})"), kind) for path, kind in _KINDS)
 # The normalisation before the feed-forward network in T5, GPT-2 and Llama.
 _PRE_NORMS = ("layer_norm", "ln_2", "post_attention_layernorm")
 
@@ -111,7 +87,7 @@ def sites(model: nn.Module, targets: str | Sequence[str] = "all") -> list[Site]:
     every_site = list(_all_sites(model))
     if not every_site:
         raise IwloraError(
-            f"{type(_unwrap(model)).__name__} has no linear layer inside a repeated block "
+            f"{type(unwrap(model)).__name__} has no linear layer inside a repeated block "
             "(a torch.nn.ModuleList), so there is nothing to measure or adapt"
         )
     if targets == "all":
@@ -173,12 +149,12 @@ def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
         IwloraError: the block has another structure.
     """
     path = down.name.split(".")
-    parent: Any = _unwrap(model).get_submodule(".".join(path[:-1]))
+    parent: Any = unwrap(model).get_submodule(".".join(path[:-1]))
     if hasattr(parent, "LayerNorm"):
         return parent.LayerNorm, True
     if type(parent).__name__.startswith("Bart"):
         return parent.final_layer_norm, True
-    block = _unwrap(model).get_submodule(".".join(path[:-2]))
+    block = unwrap(model).get_submodule(".".join(path[:-2]))
     if any(hasattr(block, name) for name in _PRE_NORMS):
         return block, False
     raise IwloraError(f"{type(model).__name__} has blocks of an unknown structure ({down.name})")
@@ -230,18 +206,19 @@ def differentiable_weight(layer: nn.Module) -> Iterator[None]:
 def _all_sites(model: nn.Module) -> Iterator[Site]:
     encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
     seen: set[nn.Module] = set()  # a reused module is one site, under its first name
-    for name, depth, inside, layer in _linear_layers(_unwrap(model)):
+    for name, depth, inside, layer in _linear_layers(unwrap(model)):
         if layer in seen:
             continue
         seen.add(layer)
-        kind = next((kind for pattern, kind in _KIND_PATTERNS if pattern.fullmatch(inside)), inside)
+        matching = (kind for kind, path in _KIND_PATTERNS.items() if path.fullmatch(inside))
+        kind = next(matching, inside)
         if encoder_decoder and "decoder" in name.split("."):
             kind = f"decoder_{kind}"
         d_in, d_out = _shape(layer)
         yield Site(name, layer, kind, d_in, d_out, depth)
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """The model as it was loaded, without PEFT's wrapper."""
     from peft import PeftModel
 
@@ -261,12 +238,8 @@ def _linear_layers(
         start = len(child_path) if starts_block else block
         base: Any = child.get_base_layer() if isinstance(child, BaseTunerLayer) else child
         if start is not None and _is_linear(base):
-            yield (
-                ".".join(child_path),
-                int(child_path[start - 1]),
-                ".".join(child_path[start:]),
-                base,
-            )
+            inside = ".".join(child_path[start:])
+            yield ".".join(child_path), int(child_path[start - 1]), inside, base
         elif not isinstance(child, BaseTunerLayer):
             yield from _linear_layers(child, child_path, start)
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from iwlora.cli.arguments import Commands, add_command, add_overrides
 from iwlora.cli.library_logging import show_errors_only
 from iwlora.errors import IwloraError
 from iwlora.inputs.paths import normalize_path
+
+if TYPE_CHECKING:
+    from iwlora.training.dry_run.run_cost import RunCost
+    from iwlora.training.recipe import Recipe
 
 
 def add_parser(commands: Commands) -> None:
@@ -37,12 +42,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
     recipe = load(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
-        from iwlora.cli.dry_run_text import told
         from iwlora.training.dry_run.run_cost import estimate_run_cost
 
         cost = estimate_run_cost(recipe)
         if os.environ.get("RANK", "0") == "0":
-            print(told(recipe, cost))
+            print(_dry_run_text(recipe, cost))
         return
     from iwlora.results.run import load_run
     from iwlora.training.run import train
@@ -55,3 +59,40 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"note: {note}")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
     print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on})")
+
+
+def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:
+    """The budget, the time in its parts, and the memory with its arithmetic."""
+    from iwlora.compare.number_format import format_duration
+
+    memory = cost.memory
+    parts = (
+        f"{_mib(memory.before)} before (weights {_mib(memory.weights)})",
+        f"{_mib(memory.state)} of the optimizer's state",
+        f"{_mib(memory.activations)} of activations ({cost.rows} × {cost.tokens} tokens)",
+        f"{_mib(memory.gradients)} of gradients",
+        f"{_mib(memory.workspace)} of workspace",
+    )
+    sharing = "next to" if memory.accumulated else "instead of"
+    return "\n".join(
+        [
+            f"{recipe.label or recipe.method.name} on {recipe.task.title}: "
+            f"{cost.adapter_parameters:,} adapter parameters, "
+            f"{cost.trainable_parameters:,} train",
+            f"training:    {cost.steps:,} steps of {cost.step_seconds:.3f} s: "
+            f"{format_duration(cost.train_seconds)}",
+            f"measuring:   {format_duration(cost.measure_seconds)}",
+            f"scoring:     {format_duration(cost.score_seconds)}",
+            f"loading:     {format_duration(cost.prepare_seconds)}",
+            f"whole run:   about {format_duration(cost.seconds)}",
+            f"peak memory: about {_mib(memory.peak)}; the largest step needs "
+            f"{_mib(memory.tensors)}:",
+            *(f"             {part}" for part in parts),
+            f"             gradients are kept {sharing} activations; this dry run reached "
+            f"{_mib(memory.reached)}",
+        ]
+    )
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:,.0f} MiB"

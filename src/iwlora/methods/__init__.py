@@ -21,8 +21,9 @@ from iwlora.methods.low_rank.iw_lora_controls import (
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.low_rank.lora_variants import Dora, Eva, LoraPlus, Pissa, RsLora
 from iwlora.methods.low_rank.svd_lora import SvdLora
+from iwlora.methods.peft_models import save_peft_adapter
 from iwlora.methods.registry import Registry
-from iwlora.methods.saving import save_as_lora, save_parameters, save_peft_adapter
+from iwlora.methods.saving import save_as_lora, save_parameters
 from iwlora.methods.selective.bitfit import BitFit
 from iwlora.methods.selective.full_fine_tuning import Full
 from iwlora.methods.selective.linear_probe import Head

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from iwlora.methods.contract import Attached
+from iwlora.results import layout
 from iwlora.sites import Site, head_modules
 
 # The end of a model's class name -> PEFT's name of its task.
@@ -38,14 +42,27 @@ def target_arguments(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
     }
 
 
-def seeded_peft_model(model: Any, config: Any, seed: int) -> Any:
-    """``peft.get_peft_model`` with initial values that depend on the seed only."""
+def attach_peft(model: Any, config: Any, seed: int) -> Attached:
+    """Wrap a model by ``peft.get_peft_model``, with initial values that depend on the seed only."""
     import torch
     from peft import get_peft_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        peft_model = get_peft_model(model, config)
+    adapter, head = trainable_names(peft_model)
+    return Attached(
+        model=peft_model,
+        adapter=adapter,
+        head=head,
+        save=partial(save_peft_adapter, peft_model),
+        count=lambda: sum(peft_model.get_parameter(name).numel() for name in adapter),
+    )
+
+
+def save_peft_adapter(peft_model: Any, folder: Path) -> None:
+    """Write ``folder/adapter`` as PEFT writes any adapter."""
+    peft_model.save_pretrained(folder / layout.ADAPTER, save_embedding_layers=False)
 
 
 def trainable_names(peft_model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -55,6 +72,8 @@ def trainable_names(peft_model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     adapter: set[int] = set()
     head: set[int] = set()
+    for encoder in getattr(peft_model, "prompt_encoder", {}).values():
+        adapter.update(id(p) for p in encoder.parameters())
     for module in peft_model.modules():
         if isinstance(module, BaseTunerLayer):
             for attribute in module.adapter_layer_names:

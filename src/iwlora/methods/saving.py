@@ -56,11 +56,6 @@ def save_parameters(
     (target / OWN_FORMAT[0]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def save_peft_adapter(peft_model: Any, folder: Path) -> None:
-    """Write ``folder/adapter`` as PEFT writes any adapter."""
-    peft_model.save_pretrained(folder / layout.ADAPTER, save_embedding_layers=False)
-
-
 def save_as_lora(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) -> None:
     """Write ``folder/adapter`` as a plain LoRA adapter with these updates, and the task head."""
     from peft import LoraConfig

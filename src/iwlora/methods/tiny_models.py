@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,14 @@ if TYPE_CHECKING:
 
 WIDTH, INNER = 16, 24
 
-Config = Callable[[int, int], Any]  # (size of the vocabulary, number of blocks)
-
 
 def tiny_config(architecture: str, vocab_size: int = 64, blocks: int = 2) -> Any:
     """The configuration of a model with a few blocks of width 16, without dropout."""
-    return _CONFIGS[architecture](vocab_size, blocks)
+    from transformers import AutoConfig
+
+    block_fields, fields = _FIELDS[architecture]
+    counts = dict.fromkeys(block_fields, blocks)
+    return AutoConfig.for_model(architecture, vocab_size=vocab_size, **counts, **fields)
 
 
 def tiny_model(
@@ -66,91 +67,39 @@ def _unchanged_model(architecture: str) -> PreTrainedModel:
     return tiny_model(architecture)  # check_model does not change it
 
 
-def _encoder(name: str, **more: Any) -> Config:
-    """BERT, and models with the same configuration fields."""
-    return lambda vocab_size, blocks: _make(
-        name,
-        vocab_size=vocab_size,
-        hidden_size=WIDTH,
-        num_hidden_layers=blocks,
-        num_attention_heads=2,
-        intermediate_size=INNER,
-        max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        pad_token_id=0,
-        **more,
-    )
+_SIZES = {"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": INNER}
+_POSITIONS = {"max_position_embeddings": 64, "pad_token_id": 0}
+_ENCODER = _SIZES | _POSITIONS | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
-
-def _make(name: str, **options: Any) -> Any:
-    import transformers
-
-    return getattr(transformers, name)(**options)
-
-
-_CONFIGS: dict[str, Config] = {
-    "bert": _encoder("BertConfig"),
-    "roberta": _encoder("RobertaConfig"),
-    "electra": _encoder("ElectraConfig", embedding_size=8),
-    "deberta-v2": _encoder(
-        "DebertaV2Config",
-        relative_attention=True,
-        position_buckets=8,
-        pos_att_type=["p2c", "c2p"],
-        share_att_key=True,
-        norm_rel_ebd="layer_norm",
-        pooler_dropout=0.0,
-        pooler_hidden_size=WIDTH,
+# transformers' type of a model -> the fields with its number of blocks, the other fields
+_FIELDS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "bert": (["num_hidden_layers"], _ENCODER),
+    "roberta": (["num_hidden_layers"], _ENCODER),
+    "electra": (["num_hidden_layers"], _ENCODER | {"embedding_size": 8}),
+    "deberta-v2": (
+        ["num_hidden_layers"],
+        _ENCODER
+        | {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
+        | {"share_att_key": True, "norm_rel_ebd": "layer_norm"}
+        | {"pooler_dropout": 0.0, "pooler_hidden_size": WIDTH},
     ),
-    "t5": lambda vocab_size, blocks: _make(
-        "T5Config",
-        vocab_size=vocab_size,
-        d_model=WIDTH,
-        d_kv=8,
-        d_ff=INNER,
-        num_layers=blocks,
-        num_heads=2,
-        dropout_rate=0.0,
-        pad_token_id=0,
-        decoder_start_token_id=0,
+    "t5": (
+        ["num_layers"],
+        {"d_model": WIDTH, "d_kv": 8, "d_ff": INNER, "num_heads": 2, "dropout_rate": 0.0}
+        | {"pad_token_id": 0, "decoder_start_token_id": 0},
     ),
-    "bart": lambda vocab_size, blocks: _make(
-        "BartConfig",
-        vocab_size=vocab_size,
-        d_model=WIDTH,
-        encoder_layers=blocks,
-        decoder_layers=blocks,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=INNER,
-        decoder_ffn_dim=INNER,
-        max_position_embeddings=64,
-        dropout=0.0,
+    "bart": (
+        ["encoder_layers", "decoder_layers"],
+        {"d_model": WIDTH, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+        | {"encoder_ffn_dim": INNER, "decoder_ffn_dim": INNER}
+        | {"max_position_embeddings": 64, "dropout": 0.0},
     ),
-    "gpt2": lambda vocab_size, blocks: _make(
-        "GPT2Config",
-        vocab_size=vocab_size,
-        n_embd=WIDTH,
-        n_layer=blocks,
-        n_head=2,
-        n_positions=64,
-        attn_pdrop=0.0,
-        embd_pdrop=0.0,
-        resid_pdrop=0.0,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=None,
+    "gpt2": (
+        ["n_layer"],
+        {"n_embd": WIDTH, "n_head": 2, "n_positions": 64}
+        | {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+        | {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None},
     ),
-    "llama": lambda vocab_size, blocks: _make(
-        "LlamaConfig",
-        vocab_size=vocab_size,
-        hidden_size=WIDTH,
-        num_hidden_layers=blocks,
-        num_attention_heads=2,
-        intermediate_size=INNER,
-        max_position_embeddings=64,
-        pad_token_id=0,
-    ),
+    "llama": (["num_hidden_layers"], _SIZES | _POSITIONS),
 }
-ARCHITECTURES = tuple(_CONFIGS)
+ARCHITECTURES = tuple(_FIELDS)

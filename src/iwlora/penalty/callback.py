@@ -133,9 +133,8 @@ class IWLoraCallback(TrainerCallback):
                 "cannot change; train with DDP or FSDP2"
             )
         self._stop()
-        self.history = diagnostics_log.truncate(
-            _log_file(args), state.global_step, args.should_save
-        )
+        log = _log_file(args)
+        self.history = diagnostics_log.truncate(log, state.global_step, args.should_save)
         stored = _checkpoint(args, state) / layout.SENSITIVITY
         if state.global_step and stored.is_file():
             self.sensitivity = Sensitivity.load(stored)
@@ -157,17 +156,14 @@ class IWLoraCallback(TrainerCallback):
         if self.route == "loss":
             self.penalty.add_gradient(_loss_scale(kwargs["optimizer"]))
 
-    def on_substep_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Read a micro-batch if measuring in flight."""
-        self._read(kwargs["optimizer"])
-
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Read the last micro-batch of a step if measuring in flight."""
-        self._read(kwargs["optimizer"])
+        """Read the backward pass that has just run, if measuring in flight."""
+        if self._in_flight is not None:
+            self._measured = self._in_flight.step(_loss_scale(kwargs["optimizer"]))
+
+    on_substep_end = on_pre_optimizer_step  # after each micro-batch except the last one
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -205,9 +201,8 @@ class IWLoraCallback(TrainerCallback):
         if self.sensitivity is not None and args.should_save:
             self.sensitivity.save(folder / layout.SENSITIVITY)
         elif self._in_flight is not None and args.should_save:
-            write_text(
-                folder / layout.PARTIAL_SENSITIVITY, json.dumps(self._in_flight.state()) + "\n"
-            )
+            text = json.dumps(self._in_flight.state()) + "\n"
+            write_text(folder / layout.PARTIAL_SENSITIVITY, text)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -249,11 +244,6 @@ class IWLoraCallback(TrainerCallback):
             self.sensitivity = measure_before(
                 model, loader, size, seed, self.loss, **self.options.measure_arguments()
             )
-
-    def _read(self, optimizer: Any) -> None:
-        """Read the backward pass that has just run, if measuring in flight."""
-        if self._in_flight is not None:
-            self._measured = self._in_flight.step(_loss_scale(optimizer))
 
     def _start_penalty(
         self, sensitivity: Sensitivity, state: TrainerState, model: nn.Module, optimizer: Any

@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
 from iwlora.penalty.gram import LowRankPair
+from iwlora.sites import unwrap
 
 
 def lora_pairs(model: nn.Module) -> list[LowRankPair]:
@@ -32,10 +33,10 @@ def lora_pairs(model: nn.Module) -> list[LowRankPair]:
         >>> [(pair.name, tuple(pair.A.shape), tuple(pair.B.shape)) for pair in lora_pairs(model)]
         [('0', (2, 4), (6, 2))]
     """
-    pairs = [_pair(*layer) for layer in _lora_layers(_base_model(model))]
+    pairs = [_pair(*layer) for layer in _lora_layers(unwrap(model))]
     if not pairs:
         raise IwloraError(
-            f"{type(_base_model(model)).__name__} has no active LoRA layer; wrap it with "
+            f"{type(unwrap(model)).__name__} has no active LoRA layer; wrap it with "
             "peft.get_peft_model(model, LoraConfig(...)) first"
         )
     return pairs
@@ -49,15 +50,8 @@ def squared_weights(model: nn.Module) -> dict[str, float]:
     """
     return {
         name: _squared_weight(name, layer.get_base_layer())
-        for name, layer, _ in _lora_layers(_base_model(model))
+        for name, layer, _ in _lora_layers(unwrap(model))
     }
-
-
-def _base_model(model: nn.Module) -> nn.Module:
-    from peft import PeftModel
-
-    base: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base
 
 
 def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any, str]]:
@@ -73,8 +67,7 @@ def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any, str]]:
                 f"{name} has {len(active)} active adapters ({', '.join(active)}); "
                 "activate one with model.set_adapter(NAME)"
             )
-        for adapter in active:
-            yield name, layer, adapter
+        yield from ((name, layer, adapter) for adapter in active)
 
 
 def _pair(name: str, layer: Any, adapter: str) -> LowRankPair:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,13 +16,7 @@ from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.capture import Captured, capture
 from iwlora.sensitivity.estimators import ESTIMATORS, lora_sketch
 from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
-from iwlora.sensitivity.running_estimate import (
-    Matrix,
-    RunningEstimate,
-    distance_bound,
-    expected_distance,
-    share_deviations,
-)
+from iwlora.sensitivity.running_estimate import Matrix, RunningEstimate
 from iwlora.sites import Site
 
 
@@ -84,7 +76,7 @@ class InFlight:
         tolerance: float = DEFAULTS.tolerance,
     ) -> None:
         accepted = ["lora", *ESTIMATORS]
-        self._options = MeasureOptions.checked(estimator, max_batches, tolerance, accepted)
+        options = MeasureOptions.checked(estimator, max_batches, tolerance, accepted)
         pair_of = {pair.name: pair for pair in pairs}
         missing = [site.name for site in sites if site.name not in pair_of]
         if missing:
@@ -92,7 +84,7 @@ class InFlight:
                 f"{len(missing)} of {len(sites)} sites have no low-rank pair, the first is "
                 f"{missing[0]}; pass the sites that the adapter covers"
             )
-        self._running = RunningEstimate(sites, self._options)
+        self._running = RunningEstimate(sites, options)
         self._device = pair_of[sites[0].name].B.device
         self._started = time.perf_counter()
         self._hooks = ExitStack()
@@ -150,30 +142,8 @@ class InFlight:
         """
         self.close()
         seconds = time.perf_counter() - self._started
-        measured = self._running.result(self._options.estimator, "norm", seconds)
-        if not isinstance(self._source, _LoraGradients):
-            return measured
-        noise = self._source.relative_errors()
-        errors = noise * self._running.rows.mean(axis=0)
-        sites = [
-            replace(site, stderr=None if site.stderr is None else math.hypot(site.stderr, error))
-            for site, error in zip(measured.sites, errors, strict=True)
-        ]
-        deviations = share_deviations(self._running.rows)
-        if deviations is None:
-            return replace(measured, sites=tuple(sites))
-        shares = np.array([site.value for site in sites]) / math.fsum(measured.values.values())
-        # The delta method: a share grows with its own norm and falls with every other norm.
-        projection = shares**2 * ((1 - 2 * shares) * noise**2 + ((shares * noise) ** 2).sum())
-        deviations = np.sqrt(deviations**2 + projection)
-        share_error = expected_distance(deviations)
-        return replace(
-            measured,
-            sites=tuple(sites),
-            share_error=share_error,
-            share_bound=distance_bound(deviations, measured.batches),
-            converged=share_error <= self._options.tolerance,
-        )
+        noise = self._source.relative_errors() if isinstance(self._source, _LoraGradients) else None
+        return self._running.result("norm", seconds, noise=noise)
 
 
 class _LoraGradients:

@@ -110,7 +110,7 @@ def measure(
     if mean_gradients is not None:
         total = running.total_weight
         values = [mean_gradients.norm(site, total, device) for site in measured_sites]
-    return running.result(estimator, statistic, time.perf_counter() - started, values)
+    return running.result(statistic, time.perf_counter() - started, values)
 
 
 def _resolve_sites(

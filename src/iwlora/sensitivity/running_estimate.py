@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 
 from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
@@ -107,9 +107,19 @@ class RunningEstimate:
         return share_error(self.rows, np.array(self._weights))
 
     def result(
-        self, estimator: str, statistic: str, seconds: float, values: Sequence[float] | None = None
+        self,
+        statistic: str,
+        seconds: float,
+        values: Sequence[float] | None = None,
+        noise: Matrix | None = None,
     ) -> Sensitivity:
-        """The measurement; ``values`` replace the means of the rows.
+        """The measurement.
+
+        Args:
+            statistic: what the rows are.
+            seconds: how long it took.
+            values: replace the means of the rows.
+            noise: the relative standard error that is in all rows of a site alike.
 
         Raises:
             IwloraError: there are no rows, or all numbers are zero.
@@ -124,19 +134,23 @@ class RunningEstimate:
                 "depend on the model's output, and are there labels other than -100?"
             )
         deviations = share_deviations(rows, weights)
-        errors = [None] * len(self.sites)
-        if len(rows) > 1:
-            errors = standard_error(rows, weights).tolist()
+        errors = standard_error(rows, weights) if len(rows) > 1 else np.full(len(self.sites), None)
+        if noise is not None and deviations is not None:
+            errors, shares = np.hypot(errors, noise * means), means / means.sum()
+            # The delta method: a share grows with its own norm and falls with every other norm.
+            projection = shares**2 * ((1 - 2 * shares) * noise**2 + ((shares * noise) ** 2).sum())
+            deviations = np.sqrt(deviations**2 + projection)
+        error = None if deviations is None else expected_distance(deviations)
         return Sensitivity(
             tuple(
                 SiteSensitivity(s.name, s.kind, s.depth, s.d_in, s.d_out, value, error)
-                for s, value, error in zip(self.sites, means.tolist(), errors, strict=True)
+                for s, value, error in zip(self.sites, means.tolist(), errors.tolist(), strict=True)
             ),
-            estimator=estimator,
+            estimator=self._options.estimator,
             batches=len(rows),
-            share_error=self.share_error,
+            share_error=error,
             share_bound=None if deviations is None else distance_bound(deviations, len(rows)),
-            converged=self.converged,
+            converged=error is not None and error <= self._options.tolerance,
             seconds=seconds,
             statistic=statistic,
         )
@@ -191,35 +205,7 @@ def distance_bound(deviations: Matrix, batches: int) -> float:
 
     Each error is within Student's 97.5% quantile times its standard error.
     """
-    return float(0.5 * student_quantile(batches - 1) * deviations.sum())
-
-
-@cache
-def student_quantile(df: int) -> float:
-    """The 97.5% quantile of Student's t distribution with ``df`` degrees of freedom.
-
-    By bisection of P(|T| ≤ t) = 0.95, which is a finite sum in θ = arctan(t / √df).
-
-    >>> round(student_quantile(1), 3), round(student_quantile(10), 3)
-    (12.706, 2.228)
-
-    Source:
-        Abramowitz and Stegun 1964, equations 26.7.3 and 26.7.4.
-    """
-
-    def within(theta: float) -> float:
-        odd = df % 2
-        term, total = (math.cos(theta), 0.0) if odd else (1.0, 0.0)
-        for k in range(1 + odd, df, 2):
-            total += term
-            term *= math.cos(theta) ** 2 * k / (k + 1)
-        total *= math.sin(theta)
-        return 2 / math.pi * (theta + total) if odd else total
-
-    low, high = 0.0, math.pi / 2
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if within(middle) < 0.95 else (low, middle)
-    return math.sqrt(df) * math.tan(low)
+    return float(0.5 * stdtrit(batches - 1, 0.975) * deviations.sum())
 
 
 def standard_error(samples: Matrix, weights: Matrix) -> Matrix:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, relu, silu
 
 from iwlora.errors import IwloraError
-from iwlora.methods.contract import Attached, Method, split_head, train_only
-from iwlora.methods.saving import save_parameters
-from iwlora.results.sensitivity import Sensitivity
+from iwlora.methods.contract import split_head
+from iwlora.methods.named_parameters import NamedParameters
 from iwlora.sites import Site, end_of_block
 from iwlora.sites import sites as find_sites
 
@@ -52,7 +51,7 @@ class Bottleneck(nn.Module):
         return (self.scaling * linear(inner, self.up, self.up_bias)).to(x.dtype)
 
 
-class _Adapters(Method):
+class _Adapters(NamedParameters):
     """Base of the presets. With ``layer_norms`` the backbone's normalisations are trained too."""
 
     size_knob: ClassVar[str | None] = "bottleneck"
@@ -93,12 +92,8 @@ class _Adapters(Method):
                 f"{type(model).__name__} is one of these; take targets=all, or lora"
             )
 
-    def attach(
-        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
-    ) -> Attached:
+    def add_modules(self, model: Any, sites: Sequence[Site], seed: int) -> None:
         """Insert the adapters with forward hooks, each as the child ``adapter`` of a module."""
-        self.check_model(model, sites)
-        self.check(sites)
         first = next(p for p in model.parameters() if p.is_floating_point())
         dtype = torch.promote_types(first.dtype, torch.float32)  # half precision trains badly
         with torch.random.fork_rng(devices=[]):
@@ -106,18 +101,13 @@ class _Adapters(Method):
             for insert, width in list(self.insertions(model, sites)):
                 new = Bottleneck(width, self.bottleneck, self.activation, self.scaling)
                 insert(new.to(first.device, dtype))
+
+    def trained_names(self, model: nn.Module) -> tuple[str, ...]:
+        """The adapters' parameters, and those of the normalisations if they are trained."""
         modules = [module for module in model.modules() if isinstance(module, Bottleneck)]
         added = {id(parameter) for module in modules for parameter in module.parameters()}
         adapters = tuple(name for name, p in model.named_parameters() if id(p) in added)
-        adapter, (_, head) = adapters + self._norms(model), split_head(model)
-        train_only(model, adapter + head)
-        return Attached(
-            model=model,
-            adapter=adapter,
-            head=head,
-            save=partial(save_parameters, self, model, adapter + head, sites),
-            count=lambda: sum(model.get_parameter(name).numel() for name in adapter),
-        )
+        return adapters + self._norms(model)
 
     def _norms(self, model: nn.Module) -> tuple[str, ...]:
         """Names of the parameters of the backbone's normalisations, if they are trained."""

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.methods.contract import Attached, Method
-from iwlora.methods.peft_models import seeded_peft_model, task_type, trainable_names
-from iwlora.methods.saving import save_peft_adapter
+from iwlora.methods.peft_models import attach_peft, task_type
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 
@@ -78,17 +77,7 @@ class Prefix(Method):
             num_virtual_tokens=self.num_virtual_tokens, task_type=task_type(model)
         )
         _check_lengths(model, self.num_virtual_tokens)
-        peft_model = seeded_peft_model(model, config, seed)
-        prompt_encoder = peft_model.prompt_encoder
-        added = {id(parameter) for parameter in prompt_encoder.parameters()}
-        adapter = tuple(name for name, p in peft_model.named_parameters() if id(p) in added)
-        return Attached(
-            model=peft_model,
-            adapter=adapter,
-            head=trainable_names(peft_model)[1],
-            save=partial(save_peft_adapter, peft_model),
-            count=lambda: sum(parameter.numel() for parameter in prompt_encoder.parameters()),
-        )
+        return attach_peft(model, config, seed)
 
 
 def _check_lengths(model: Any, tokens: int) -> None:

@@ -143,12 +143,6 @@ def permute(sensitivity: Sensitivity, seed: int) -> Sensitivity:
 def reassign(sensitivity: Sensitivity, source: Mapping[str, str]) -> Sensitivity:
     """Each site gets the sensitivity of the site ``source[name]``."""
     measured = {site.name: site for site in sensitivity.sites}
-    sites = [
-        replace(
-            site,
-            value=measured[source[site.name]].value,
-            stderr=measured[source[site.name]].stderr,
-        )
-        for site in sensitivity.sites
-    ]
-    return replace(sensitivity, sites=tuple(sites))
+    pairs = [(site, measured[source[site.name]]) for site in sensitivity.sites]
+    sites = tuple(replace(site, value=m.value, stderr=m.stderr) for site, m in pairs)
+    return replace(sensitivity, sites=sites)

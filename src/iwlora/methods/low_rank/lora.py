@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.methods.contract import Attached, Method
-from iwlora.methods.peft_models import seeded_peft_model, target_arguments, trainable_names
-from iwlora.methods.saving import save_as_lora, save_peft_adapter
+from iwlora.methods.peft_models import attach_peft, save_peft_adapter, target_arguments
+from iwlora.methods.saving import save_as_lora
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 
@@ -61,16 +61,8 @@ class Lora(Method):
             **target_arguments(model, sites),
             **options,
         )
-        peft_model = seeded_peft_model(model, config, seed)
-        adapter, head = trainable_names(peft_model)
-        return Attached(
-            model=peft_model,
-            adapter=adapter,
-            head=head,
-            save=partial(save_peft_adapter, peft_model),
-            count=lambda: sum(peft_model.get_parameter(name).numel() for name in adapter),
-            pairs=tuple(lora_pairs(peft_model)),
-        )
+        attached = attach_peft(model, config, seed)
+        return replace(attached, pairs=tuple(lora_pairs(attached.model)))
 
 
 def check_rank(rank: int, sites: Sequence[Site], option: str) -> None:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from iwlora.methods.contract import Attached, Method
-from iwlora.methods.low_rank.lora import check_rank
-from iwlora.methods.peft_models import seeded_peft_model, target_arguments, trainable_names
+from iwlora.methods.contract import Attached
+from iwlora.methods.low_rank.lora import Lora, check_rank
+from iwlora.methods.peft_models import attach_peft, target_arguments
 from iwlora.methods.saving import save_as_lora
 from iwlora.penalty.gram import LowRankPair
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 _STEPS = 1_000_000  # PEFT requires the length of a pruning schedule; svd-lora does not prune
 
 
-class SvdLora(Method):
+class SvdLora(Lora):
     """AdaLoRA without allocation: every site keeps ``rank`` triplets.
 
     P has the shape (d_out, r), Λ is a diagonal of r numbers that start at 0, and Q has the shape
@@ -34,22 +35,13 @@ class SvdLora(Method):
     name: ClassVar[str] = "svd-lora"
     summary: ClassVar[str] = "LoRA in SVD form, with almost orthogonal factors"
     paper: ClassVar[str] = "Zhang et al. 2023, arXiv:2303.10512"
-    size_knob: ClassVar[str | None] = "rank"
-    not_quantizable: ClassVar[str | None] = None
 
-    rank: Annotated[int, Field(ge=1, strict=True)] = 8
-    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     orthogonality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
 
     @property
     def initial_rank(self) -> int:
         """The number of triplets of a site before training."""
         return self.rank
-
-    def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
-        """r Σ_k (d_in + d_out)."""
-        return self.rank * sum(site.d_in + site.d_out for site in sites)
 
     def check(self, sites: Sequence[Site]) -> None:
         """The initial rank must not be above the smaller side of any matrix."""
@@ -73,16 +65,14 @@ class SvdLora(Method):
             orth_reg_weight=self.orthogonality,
             **target_arguments(model, sites),
         )
-        peft_model = seeded_peft_model(model, config, seed)
-        adapter, head = trainable_names(peft_model)
+        attached = attach_peft(model, config, seed)
+        peft_model = attached.model
 
         def save(folder: Path) -> None:
             save_as_lora(peft_model, list(remaining_pairs(peft_model)), folder)
 
-        return Attached(
-            model=peft_model,
-            adapter=adapter,
-            head=head,
+        return replace(
+            attached,
             save=save,
             count=lambda: sum(p.A.numel() + p.B.numel() for p in remaining_pairs(peft_model)),
             regularizer=lambda: self.orthogonality * orthogonality(peft_model),

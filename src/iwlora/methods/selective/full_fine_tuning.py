@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from iwlora.methods.contract import Attached, Method, split_head
+from iwlora.methods.contract import Attached, split_head
+from iwlora.methods.named_parameters import NamedParameters
 from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 
 
-class Full(Method):
+class Full(NamedParameters):
     """All weights of the pretrained model and the task head are trained."""
 
     name: ClassVar[str] = "full"
@@ -20,25 +21,13 @@ class Full(Method):
     paper: ClassVar[str] = "Devlin et al. 2019, arXiv:1810.04805"
     not_quantizable: ClassVar[str | None] = "it trains all weights, and 4-bit weights cannot change"
 
-    def parameters(self, model: Any, sites: Sequence[Site]) -> int:
+    def trained_names(self, model: Any) -> tuple[str, ...]:
         """All parameters outside the task head."""
-        backbone, _ = split_head(model)
-        return sum(model.get_parameter(name).numel() for name in backbone)
+        return split_head(model)[0]
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
-        """Make every parameter trainable; nothing is added to the model."""
-        model.requires_grad_(True)
-        backbone, head = split_head(model)
-
-        def save(folder: Path) -> None:
-            model.save_pretrained(folder / layout.MODEL)
-
-        return Attached(
-            model=model,
-            adapter=backbone,
-            head=head,
-            save=save,
-            count=lambda: self.parameters(model, sites),
-        )
+        """Make every parameter trainable; the whole model is saved."""
+        attached = super().attach(model, sites, seed)
+        return replace(attached, save=lambda folder: model.save_pretrained(folder / layout.MODEL))
