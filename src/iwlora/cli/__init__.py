@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from iwlora import __version__
 from iwlora.cli import compare, export, measure, methods, predict, report, tasks, train
+from iwlora.cli.library_logging import show_errors_only
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int | None] = parsed.command
     try:
         with name_missing_extra():
+            if parsed.loads_models:
+                show_errors_only()
             code = command(parsed) or 0
         sys.stdout.flush()  # a closed pipe shows here, not after the end
         return code

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from iwlora.training.recipe import Recipe
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -13,9 +16,16 @@ BASELINE = "the arm that the others are compared with; default: lora, or else th
 
 
 def add_command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], int | None], text: str | None
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    text: str | None,
+    loads_models: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add a command; its help is a docstring: a sentence on what it does, then an example."""
+    """Add a command; its help is a docstring: a sentence on what it does, then an example.
+
+    While a command that loads models runs, the libraries print only errors.
+    """
     text = inspect.cleandoc(text or name)
     parser = commands.add_parser(
         name,
@@ -23,7 +33,7 @@ def add_command(
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, loads_models=loads_models)
     return parser
 
 
@@ -35,6 +45,15 @@ def add_overrides(parser: argparse.ArgumentParser, examples: str) -> None:
         metavar="key=value",
         help=f"recipe fields to set, for example {examples}",
     )
+
+
+def build_task_recipe(arguments: argparse.Namespace, method: Any) -> Recipe:
+    """The recipe of ``--model``, ``--task`` and the overrides, with a method."""
+    from iwlora.training.recipe import apply_overrides, build
+
+    task = {"name": arguments.task} if arguments.task else {}
+    settings = {"model": arguments.model, "task": task, "method": method}
+    return build(apply_overrides(settings, arguments.overrides))
 
 
 def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iwlora.cli.arguments import BASELINE, Commands, add_command
-from iwlora.cli.library_logging import show_errors_only
 from iwlora.cli.report import write_report
 from iwlora.errors import IwloraError
 from iwlora.inputs.paths import normalize_path
@@ -55,7 +54,6 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train what the recipes describe, or read existing results; then write the report."""
-    show_errors_only()
     sources, overrides = _split_overrides(arguments.sources)
     recipes = [
         source

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 
 from iwlora.cli.arguments import Commands, add_command, add_trust_remote_code
-from iwlora.cli.library_logging import show_errors_only
 
 
 def add_parser(commands: Commands) -> None:
@@ -25,7 +24,6 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Save a run as an adapter or a model, and print the folder."""
-    show_errors_only()
     from iwlora.training.state.artifacts import export
 
     print(export(arguments.run, arguments.to, arguments.merge, arguments.trust_remote_code))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from iwlora.cli.arguments import Commands, add_command, add_overrides
-from iwlora.cli.library_logging import show_errors_only
+from iwlora.cli.arguments import Commands, add_command, add_overrides, build_task_recipe
 from iwlora.errors import IwloraError
 from iwlora.results.writing import check_writable
 
@@ -50,7 +49,6 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, save and print the importance; or compare two measurements."""
-    show_errors_only()
     if arguments.compare:
         _compare(*arguments.compare)
         return
@@ -65,18 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
     from iwlora.compare.report.figures.style import save_figure
     from iwlora.sensitivity.text_tables import ranking
     from iwlora.training.measure_recipe import measure_recipe
-    from iwlora.training.recipe import apply_overrides, build
 
-    settings = {
-        "model": arguments.model,
-        "task": {"name": arguments.task} if arguments.task else {},
-        "method": {
-            "name": "iw-lora",
-            "max_batches": arguments.max_batches,
-            "tolerance": arguments.tolerance,
-        },
-    }
-    recipe = build(apply_overrides(settings, arguments.overrides))
+    limits = {"max_batches": arguments.max_batches, "tolerance": arguments.tolerance}
+    recipe = build_task_recipe(arguments, {"name": "iw-lora", **limits})
     sensitivity = measure_recipe(
         recipe, estimator=arguments.estimator, statistic=arguments.statistic
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 
 from iwlora.cli.arguments import Commands, add_command
-from iwlora.cli.library_logging import show_errors_only
 
 
 def add_parser(commands: Commands) -> None:
@@ -19,7 +18,6 @@ def add_parser(commands: Commands) -> None:
 
 def run(_arguments: argparse.Namespace) -> None:
     """Print each method with its options, then try each on a tiny model of each architecture."""
-    show_errors_only()
     from iwlora.methods import METHODS
     from iwlora.methods.architecture_support import support_table, try_methods
 

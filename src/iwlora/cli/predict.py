@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 
 from iwlora.cli.arguments import Commands, add_command, add_trust_remote_code
-from iwlora.cli.library_logging import show_errors_only
 
 
 def add_parser(commands: Commands) -> None:
@@ -27,7 +26,6 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the predictions, and print the file's name."""
-    show_errors_only()
     from iwlora.training.predict import predict
 
     trust = arguments.trust_remote_code

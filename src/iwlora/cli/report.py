@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora report``."""
-    parser = add_command(commands, "report", run, __doc__)
+    parser = add_command(commands, "report", run, __doc__, loads_models=False)
     parser.add_argument("folder", help="the folder of a run or a comparison")
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from iwlora.cli.arguments import Commands, add_command, add_overrides
+from iwlora.cli.arguments import Commands, add_command, add_overrides, build_task_recipe
 
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora tasks`` with its two subcommands."""
-    parser = add_command(commands, "tasks", run, __doc__)
+    parser = add_command(commands, "tasks", run, __doc__, loads_models=False)
     subcommands = parser.add_subparsers(metavar="show | average")
     show = add_command(subcommands, "show", _show, _show.__doc__)
     show.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
@@ -21,7 +21,7 @@ def add_parser(commands: Commands) -> None:
         "--model", default="builtin/minilm", help="the model whose tokenizer counts tokens"
     )
     add_overrides(show, "task.train=FILE task.max_train=1000 train.max_length=256")
-    average = add_command(subcommands, "average", _average, _average.__doc__)
+    average = add_command(subcommands, "average", _average, _average.__doc__, loads_models=False)
     average.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="folders of runs and comparisons"
     )
@@ -51,14 +51,8 @@ def _show(arguments: argparse.Namespace) -> None:
     from iwlora import tasks
     from iwlora.tasks.description import describe_task
     from iwlora.training.model.backbone import load_tokenizer, resolve_model_path
-    from iwlora.training.recipe import apply_overrides, build
 
-    settings = {
-        "model": arguments.model,
-        "task": {"name": arguments.task} if arguments.task else {},
-        "method": "full",
-    }
-    recipe = build(apply_overrides(settings, arguments.overrides))
+    recipe = build_task_recipe(arguments, "full")
     task = tasks.load(recipe.task, recipe.train.seed)
     path, trust = resolve_model_path(recipe.model), recipe.trust_remote_code
     tokenizer = load_tokenizer(path, trust)

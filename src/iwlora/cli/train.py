@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING
 
 from iwlora.cli.arguments import Commands, add_command, add_overrides
-from iwlora.cli.library_logging import show_errors_only
 from iwlora.errors import IwloraError
 from iwlora.inputs.paths import normalize_path
 
@@ -35,7 +34,6 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, and print the scores; with ``--dry-run`` print the estimate instead."""
-    show_errors_only()
     from iwlora.training.recipe import load
 
     if arguments.out is None and not arguments.dry_run:

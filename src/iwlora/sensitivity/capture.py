@@ -37,12 +37,6 @@ class Captured:
         self._calls.clear()
         return {site.name: value for key, value in readings.items() for site in self._sites[key]}
 
-    def forget(self) -> None:
-        """Drop the parts of an unfinished pass."""
-        self._parts.clear()
-        self._readings.clear()
-        self._calls.clear()
-
     def watch(self, key: int, x: Tensor, y: Tensor) -> Tensor:
         """Count one use of a layer; its output's gradient is read in the backward pass."""
         if not _in_backward():
