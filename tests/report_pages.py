@@ -10,7 +10,7 @@ from iwlora.compare.report.formats.html import html_page
 from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.terminal import terminal_text
 from iwlora.compare.statistics.analysis import analyse
-from iwlora.results.loading import load
+from iwlora.results.comparison import load
 
 
 def content_of(folder: Path) -> ReportContent:

@@ -101,7 +101,7 @@ LIGHT = (
     "iwlora.cli",
     "iwlora.errors",
     "iwlora.tasks",
-    "iwlora.results.loading",
+    "iwlora.results.comparison",
     "iwlora.results.combined",
     "iwlora.compare.statistics.analysis",
     "iwlora.compare.report.write",

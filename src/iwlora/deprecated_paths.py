@@ -19,7 +19,7 @@ MOVED = {
     _BENCH: "iwlora.compare",
     "iwlora.bench.grid": "iwlora.compare.execute.comparison",
     "iwlora.bench.plan": "iwlora.compare.plan.recipe",
-    "iwlora.bench.records": "iwlora.results.loading",
+    "iwlora.bench.records": "iwlora.results.comparison",
     "iwlora.bench.report": "iwlora.compare.report.write",
     "iwlora.bench.result": "iwlora.results.run",
     "iwlora.bench.sources": "iwlora.results.combined",
@@ -39,7 +39,6 @@ MOVED = {
 RENAMED = {
     "iwlora.bench.grid.compare": ("iwlora.compare.execute.comparison", "run_comparison"),
     "iwlora.bench.plan.Plan": ("iwlora.compare.plan.planned_runs", "Plan"),
-    "iwlora.bench.records.Comparison": ("iwlora.results.comparison", "Comparison"),
     "iwlora.bench.records.Run": ("iwlora.results.run", "Run"),
     "iwlora.bench.records.load_run": ("iwlora.results.run", "load_run"),
     "iwlora.bench.result.Result": ("iwlora.results.run", "RunResult"),

@@ -12,7 +12,7 @@ import torch
 
 from iwlora import train
 from iwlora.errors import IwloraError
-from iwlora.results.loading import load_comparison
+from iwlora.results.comparison import load_comparison
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.start_digests import head_digest
 from runs import recipe, with_options

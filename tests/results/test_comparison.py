@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from iwlora.errors import IwloraError
-from iwlora.results.loading import load, load_comparison
+from iwlora.results.comparison import load, load_comparison
 from iwlora.results.run import load_run
 
 

@@ -15,9 +15,8 @@ from iwlora import IwloraError
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.write import write_report
 from iwlora.results.combined import load_parts, save_sources
-from iwlora.results.comparison import Crash, Search
+from iwlora.results.comparison import Crash, Search, load, load_comparison
 from iwlora.results.formats import VERSIONS, stamped, unstamped
-from iwlora.results.loading import load, load_comparison
 from iwlora.results.run import RunResult, load_run
 from iwlora.training.recipe import build
 from iwlora.training.recipe import load as load_recipe

@@ -21,9 +21,8 @@ from iwlora.compare.plan.recipe import load_plan
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.results import layout
 from iwlora.results.combined import load_parts
-from iwlora.results.comparison import ComparisonRecord
+from iwlora.results.comparison import ComparisonRecord, load, load_comparison
 from iwlora.results.formats import VERSIONS
-from iwlora.results.loading import load, load_comparison
 from iwlora.results.run import load_run
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train

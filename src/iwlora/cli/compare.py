@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from iwlora.cli.arguments import BASELINE, Commands, add_command
 from iwlora.cli.report import write_report
 from iwlora.errors import IwloraError
-from iwlora.inputs.paths import normalize_path
+from iwlora.results.writing import normalize_path
 
 if TYPE_CHECKING:
     from iwlora.compare.plan.planned_runs import Plan
@@ -91,7 +91,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.report.figures.heatmaps import text_heatmap
     from iwlora.compare.report.formats.terminal import terminal_text
     from iwlora.compare.statistics.analysis import analyse
-    from iwlora.results.loading import load_comparison
+    from iwlora.results.comparison import load_comparison
 
     executor = RayExecutor if arguments.executor == "ray" else LocalExecutor
     view = TerminalProgress(plan) if sys.stderr.isatty() else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from iwlora.cli.arguments import Commands, add_command, add_overrides
 from iwlora.errors import IwloraError
-from iwlora.inputs.paths import normalize_path
+from iwlora.results.writing import normalize_path
 
 if TYPE_CHECKING:
     from iwlora.training.dry_run.run_cost import RunCost

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from iwlora.errors import IwloraError, raise_all
-from iwlora.inputs.paths import check_links, normalize_path
 from iwlora.inputs.yaml_json import validation_errors
 from iwlora.results import layout
-from iwlora.results.comparison import Comparison
+from iwlora.results.comparison import Comparison, load, unequal_scoring, unequal_starts
 from iwlora.results.formats import Document
-from iwlora.results.loading import load, unequal_scoring, unequal_starts
 from iwlora.results.run import Run, RunResult, load_run
+from iwlora.results.writing import output_folder
 
 COLUMNS = ("method", "task", "seed", "score")
 OPTIONAL = (
@@ -79,9 +78,7 @@ def save_sources(
     Raises ``IwloraError`` for a folder that holds anything but a comparison of some of them.
     """
     paths = [str(Path(source).resolve()) for source in sources]
-    folder = normalize_path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise IwloraError(f"{folder} is a file; give a folder for the comparison")
+    folder = output_folder(folder, "comparison")
     stored = _stored_sources(folder)
     if stored is None and folder.is_dir() and any(folder.iterdir()):
         raise IwloraError(
@@ -89,7 +86,6 @@ def save_sources(
         )
     if stored is not None and not set(stored.sources) <= set(paths):
         raise IwloraError(f"{folder} compares other results; choose another folder")
-    check_links(folder)
     Sources(sources=paths, baseline=baseline).save(folder / layout.SOURCES)
 
 

@@ -108,3 +108,42 @@ def check_output(path: str | os.PathLike[str], option: str) -> None:
             raise IwloraError(
                 f"{option} {path} belongs to the results in {folder}; choose another path"
             )
+
+
+def normalize_path(path: str | os.PathLike[str]) -> Path:
+    """The path without ``..``, which could lead elsewhere once a missing folder is made.
+
+    >>> normalize_path("/no/such/../place")
+    PosixPath('/no/place')
+    """
+    target = Path(path)
+    return target.resolve() if ".." in target.parts else target
+
+
+def check_links(folder: Path) -> None:
+    """Raise ``IwloraError`` for a symbolic link below ``folder`` that leads out of it.
+
+    Writing to such a link, or copying from it, would touch files of somebody else.
+    """
+    root = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            target = Path(os.path.realpath(path))
+            if path.is_symlink() and not target.is_relative_to(root):
+                raise IwloraError(
+                    f"{path} is a symbolic link that leads out of {folder}, to {target}; remove "
+                    "it, or replace it by a copy of what it leads to"
+                )
+
+
+def output_folder(path: str | os.PathLike[str], content: str) -> Path:
+    """The folder to write a run or a comparison into, as :func:`normalize_path` has it.
+
+    Raises ``IwloraError`` for a file, and for a folder with a symbolic link that leads out of it.
+    """
+    folder = normalize_path(path)
+    if folder.exists() and not folder.is_dir():
+        raise IwloraError(f"{path} is a file; give a folder for the {content}")
+    check_links(folder)
+    return folder

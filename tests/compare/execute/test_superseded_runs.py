@@ -11,7 +11,7 @@ import pytest
 
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
-from iwlora.results.loading import load_comparison
+from iwlora.results.comparison import load_comparison
 from iwlora.training.state.run_folder import RunDir
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 

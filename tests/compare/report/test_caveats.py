@@ -10,7 +10,7 @@ import pytest
 
 from iwlora.compare.report.caveats import constant_predictions
 from iwlora.compare.report.formats.summary_json import summary_json
-from iwlora.results.loading import load
+from iwlora.results.comparison import load
 from report_pages import all_texts, content_of
 
 pytestmark = pytest.mark.quick

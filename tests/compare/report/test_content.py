@@ -12,7 +12,7 @@ from iwlora.compare.report.formats.latex import escape, latex
 from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.formats.terminal import terminal_text
-from iwlora.results.loading import load
+from iwlora.results.comparison import load
 from report_pages import all_texts, content_of
 
 pytestmark = pytest.mark.quick

@@ -16,7 +16,7 @@ from torch import nn
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.update_norms import arm_updates, update_norms
 from iwlora.errors import IwloraError
-from iwlora.results.loading import load
+from iwlora.results.comparison import load
 from iwlora.results.run import Run, load_run
 from report_pages import content_of
 

@@ -17,10 +17,10 @@ from iwlora.compare.execute.scheduler import Scheduler
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_task
 from iwlora.errors import IwloraError
-from iwlora.inputs.paths import check_links, normalize_path
 from iwlora.results import layout
 from iwlora.results.comparison import ComparisonRecord
 from iwlora.results.locks import exclusive_with_children
+from iwlora.results.writing import output_folder
 
 
 def run_comparison(
@@ -49,7 +49,7 @@ def run_comparison(
     """
     check_budgets(plan)
     check_task(plan)
-    folder = normalize_path(out)
+    folder = output_folder(out, "comparison")
     plan = check_folder(plan, folder)
     with lock_folder(folder, announce) as lock:
         executor = make_executor(lock) if make_executor else LocalExecutor(1, lock)
@@ -76,7 +76,6 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
     Raises:
         IwloraError: The folder holds something else.
     """
-    check_links(folder)
     if (folder / layout.COMPARISON).is_file():
         record = ComparisonRecord.load(folder / layout.COMPARISON)
         for field, stored in (("methods", record.methods), ("seeds", record.seeds)):
@@ -103,11 +102,8 @@ def lock_folder(folder: Path, announce: Callable[[str], None]) -> Iterator[IO[st
     A run outlives a comparison that was killed. Since the runs keep the lock file open, the next
     start waits for them instead of writing into their folders.
     """
-    if folder.exists() and not folder.is_dir():
-        raise IwloraError(f"{folder} is a file; give a folder for the comparison")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        check_links(folder)
         (folder / layout.LOCK).touch()
     except OSError as error:
         raise IwloraError(f"cannot write into {folder}: {error.strerror}") from None

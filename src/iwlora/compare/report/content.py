@@ -11,9 +11,9 @@ from iwlora.compare.report.tables import Table
 from iwlora.compare.report.update_norms import Update, arm_updates
 from iwlora.compare.report.verdict import verdict
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
-from iwlora.inputs.paths import check_links
 from iwlora.results import layout
 from iwlora.results.comparison import Comparison
+from iwlora.results.writing import check_links
 
 
 @dataclass(frozen=True)

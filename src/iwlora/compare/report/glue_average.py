@@ -8,7 +8,7 @@ from statistics import fmean
 
 from iwlora.compare.report.text_columns import align
 from iwlora.errors import IwloraError
-from iwlora.results.loading import load
+from iwlora.results.comparison import load
 
 METRICS: Mapping[str, tuple[str, ...]] = {
     "glue/cola": ("matthews_correlation",),

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
-from iwlora.inputs.paths import normalize_path
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.loading import load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
-from iwlora.results.writing import write_errors
+from iwlora.results.writing import normalize_path, write_errors
 from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, short_reason
 from iwlora.training.model.quantization import quantization
 from iwlora.training.state.run_folder import RunDir

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
-from iwlora.inputs.paths import check_links, normalize_path
 from iwlora.inputs.yaml_json import read_mapping
 from iwlora.results import layout
 from iwlora.results.formats import VERSIONS, Document, stamped, unstamped
 from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
-from iwlora.results.writing import remove_parts, write_text
+from iwlora.results.writing import check_links, output_folder, remove_parts, write_text
 from iwlora.training.recipe import Recipe, load
 from iwlora.training.state.environment import environment
 
@@ -45,11 +44,8 @@ class RunDir:
             IwloraError: The folder holds another run or something else, or cannot be written.
                 Nothing in it is changed then.
         """
-        run = cls(normalize_path(path))
+        run = cls(output_folder(path, "run"))
         stored = run.path / layout.RECIPE
-        if run.path.exists() and not run.path.is_dir():
-            raise IwloraError(f"{path} is a file; give a folder for the run")
-        check_links(run.path)
         continues = stored.is_file() and run._follows(recipe)
         if continues:
             if run.result() is not None:

@@ -20,7 +20,7 @@ from iwlora.compare.report.figures.plots import (
 )
 from iwlora.compare.report.figures.report_figures import report_figures
 from iwlora.compare.statistics.analysis import analyse
-from iwlora.results.loading import load
+from iwlora.results.comparison import load
 
 pytestmark = pytest.mark.quick
 
