@@ -10,13 +10,11 @@ from pathlib import Path
 import torch
 from torch import multiprocessing
 
-# Imported once in a process from which all pairs are forked: each import takes seconds.
-IMPORTED = ["iwlora.training.run", "iwlora.penalty.callback", "transformers.trainer", "peft"]
+import warm_processes  # noqa: F401  # says what the fork server imports
 
 
 def run_in_two_processes(work: Callable[[int, Path], None], folder: Path) -> None:
     """Run ``work(rank, folder)`` in two processes that communicate over gloo."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

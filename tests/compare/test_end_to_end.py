@@ -30,6 +30,7 @@ from counted import (
     table,
 )
 from iwlora.cli import main
+from warm_processes import forked_runs
 
 ARMS = ("full", "lora", "adalora", "iw-lora")
 SEEDS = (0, 1)
@@ -52,7 +53,7 @@ def compared(
     folder = tmp_path_factory.mktemp("compare")
     recipe = write_recipe(folder / "plan.yaml", plan)
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with forked_runs(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(["compare", str(recipe), "--out", str(folder / "out")])
     return recipe, folder / "out", Outcome(code, out.getvalue(), err.getvalue())
 

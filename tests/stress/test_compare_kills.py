@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 
 import compare_kills
 from commands import TRAIN, call, execute_in_process, run_settings, write_recipe
+from warm_processes import started_comparison
 
 
 def test_a_killed_comparison_that_left_its_run_behind_goes_on(
@@ -29,16 +29,17 @@ def test_a_killed_comparison_that_left_its_run_behind_goes_on(
     recipe = write_recipe(tmp_path / "plan.yaml", settings)
     out = tmp_path / "killed"
     checkpoint = out / "lora" / "seed-0" / "checkpoints" / "checkpoint-2"
-    process = compare_kills.start(str(recipe), out, [])
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was killed while it ran"
-    assert checkpoint.exists()
+    with started_comparison(tmp_path / "log.txt", recipe, "--out", out) as process:
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() and process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it was killed while it ran"
+        assert checkpoint.exists()
 
-    started = execute_in_process(monkeypatch)
-    assert call(capsys, "compare", recipe, "--out", out).code == 0
+        started = execute_in_process(monkeypatch)
+        assert call(capsys, "compare", recipe, "--out", out).code == 0
     assert [Path(arguments[-1]).parent.name for arguments in started][-1:] == ["iw-lora"]
     assert call(capsys, "compare", recipe, "--out", tmp_path / "alone").code == 0
     assert compare_kills.read_summary(out) == compare_kills.read_summary(tmp_path / "alone")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +14,17 @@ import pytest
 import run_kills
 from iwlora.training.run import train
 from runs import recipe
+from warm_processes import run_script
 
 
-def test_a_kill_changes_nothing() -> None:
+def test_a_kill_changes_nothing(tmp_path: Path) -> None:
     name = "iw-lora, free sketch"  # the most state that a kill could lose
-    done = subprocess.run(
-        [sys.executable, str(run_kills.__file__), "--kills", "1", "--only", name],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("1 of 1 bit-identical\n")
-    assert f"\n{name:<24}" in done.stdout
+    log = tmp_path / "log.txt"
+    code = run_script(Path(run_kills.__file__), log, "--kills", "1", "--only", name)
+    printed = log.read_text(encoding="utf-8")
+    assert code == 0, printed
+    assert printed.endswith("1 of 1 bit-identical\n")
+    assert f"\n{name:<24}" in printed
 
 
 @pytest.fixture(scope="module")

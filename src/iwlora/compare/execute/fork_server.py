@@ -78,11 +78,12 @@ class ForkServer:
     """Starts the server process, and asks it to fork runs.
 
     Args:
-        lock: A file that the server and its runs keep open, and with it the lock on the folder.
+        lock: A file that the runs keep open, and with it the lock on the folder.
         modules: What the server imports.
     """
 
     def __init__(self, lock: IO[str] | None = None, modules: Sequence[str] = MODULES) -> None:
+        self._lock = lock
         self._requests, server_end = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with server_end:
             self._process = subprocess.Popen(
@@ -91,7 +92,6 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # if an import fails, each run says so in its own log
                 env={**os.environ, **_NO_THREADS},
-                pass_fds=[lock.fileno()] if lock else [],
             )
 
     def fork(
@@ -110,8 +110,9 @@ class ForkServer:
         read_end, write_end = os.pipe()
         status = io.FileIO(read_end)
         request = json.dumps({"arguments": [*arguments], "cores": cores}).encode()
+        kept_open = [self._lock.fileno()] if self._lock else []
         with suppress(BrokenPipeError, ConnectionResetError):  # the server has ended
-            socket.send_fds(self._requests, [request], [write_end, output.fileno()])
+            socket.send_fds(self._requests, [request], [write_end, output.fileno(), *kept_open])
         os.close(write_end)
         if pid := status.readline():
             return ForkedProcess(status, int(pid))
@@ -136,10 +137,10 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
     gc.freeze()  # the pages of what is imported stay shared
     while True:
-        data, fds, _, _ = socket.recv_fds(requests, 2**20, 2)
+        data, fds, _, _ = socket.recv_fds(requests, 2**20, 3)
         if not data:
             return None
-        status, output = fds
+        status, output = fds[:2]
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), requests.detach())  # an empty stdin
@@ -151,8 +152,8 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
                 request: dict[str, Any] = json.loads(data)
                 return request
             _watch(pid, status)
-        os.close(output)
-        os.close(status)
+        for fd in fds:
+            os.close(fd)
 
 
 def _watch(pid: int, status: int) -> None:
