@@ -61,7 +61,7 @@ class ForkServer(fork_server.ForkServer):
     """
 
     def __init__(self, requests: socket.socket, lock: IO[str] | None = None) -> None:
-        self._requests, self._lock = requests, lock
+        self._requests, self._locks = requests, [lock.fileno()] if lock else []
 
     def close(self) -> None:
         """It is closed by :func:`fork_server_requests`."""

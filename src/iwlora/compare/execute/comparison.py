@@ -89,8 +89,7 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
             return plan.with_former_defaults()
     elif folder.is_dir():
         accepted = {layout.LOCK, layout.LOGS, *plan.labels}
-        other = sorted(file.name for file in folder.iterdir() if file.name not in accepted)
-        if other:
+        if other := sorted(file.name for file in folder.iterdir() if file.name not in accepted):
             raise IwloraError(f"{folder} holds {other[0]} and no comparison; choose another folder")
     return plan
 

@@ -83,7 +83,7 @@ class ForkServer:
     """
 
     def __init__(self, lock: IO[str] | None = None, modules: Sequence[str] = MODULES) -> None:
-        self._lock = lock
+        self._locks = [lock.fileno()] if lock else []
         self._requests, server_end = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with server_end:
             self._process = subprocess.Popen(
@@ -110,9 +110,8 @@ class ForkServer:
         read_end, write_end = os.pipe()
         status = io.FileIO(read_end)
         request = json.dumps({"arguments": [*arguments], "cores": cores}).encode()
-        kept_open = [self._lock.fileno()] if self._lock else []
         with suppress(BrokenPipeError, ConnectionResetError):  # the server has ended
-            socket.send_fds(self._requests, [request], [write_end, output.fileno(), *kept_open])
+            socket.send_fds(self._requests, [request], [write_end, output.fileno(), *self._locks])
         os.close(write_end)
         if pid := status.readline():
             return ForkedProcess(status, int(pid))

@@ -52,8 +52,7 @@ class Scheduler:
         for run in self._plan.trials if self._plan.search else self._plan.runs:
             self._update_state(run, run)
         self._plan.record().save(self._folder / layout.COMPARISON)
-        done = sum(state == "done" for state in self.states.values())
-        if done:
+        if done := sum(state == "done" for state in self.states.values()):
             self._announce(f"{done} of {len(self.states)} runs are done already")
 
     def execute(self, view: TerminalProgress | None = None) -> list[PlannedRun]:
@@ -147,15 +146,14 @@ class Scheduler:
         return self.states[planned] in ("done", "diverged")
 
     def _handle_exit(self, planned: PlannedRun, run: PlannedRun, code: int) -> None:
-        folder = run.folder(self._folder)
         if self._update_state(planned, run):
             if self.states[planned] == "diverged":
-                self._announce(f"{run} diverged: {self._error(folder, code)}")
+                self._announce(f"{run} diverged: {self._error(run, code)}")
             return
         retry = planned not in self._retried
         self._retried.add(planned)
         self.states[planned] = "waiting" if retry else "failed"
-        error = self._error(folder, code)
+        error = self._error(run, code)
         Crash(
             run=str(run),
             label=run.label,
@@ -168,9 +166,9 @@ class Scheduler:
         consequence = "it is tried once more" if retry else "it is not counted"
         self._announce(f"{run} failed (exit {code}): {error}; {consequence}")
 
-    def _error(self, folder: Path, code: int) -> str:
+    def _error(self, run: PlannedRun, code: int) -> str:
         """The last line that the run printed."""
-        log = layout.log_file(self._folder, folder)
+        log = layout.log_file(self._folder, run.folder(self._folder))
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         lines = [line for line in text.splitlines() if line.strip()]
         if not lines:

@@ -38,8 +38,8 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     if problems := _structural_problems(settings):
         raise IwloraError("\n".join(problems))
     seeds = settings.get("seeds", [0])
-    search, problems = _search_settings(settings.get("search"), seeds)
     searched = settings.get("search") is not None
+    search, problems = _search_settings(settings["search"], seeds) if searched else (None, [])
     arms = [_mapping(entry) for entry in settings["methods"]]
     problems += [problem for arm in arms for problem in unfair_settings(arm, searched)]
     if settings.get("controls"):
@@ -87,10 +87,9 @@ def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Pla
     recipes: dict[str, Recipe] = {}
     for path in paths:
         run_settings = apply_overrides(read_yaml(path), for_runs)
-        if "methods" in run_settings:
-            problems.append(f"{path} is a comparison's recipe; give it alone, or recipes of runs")
-            continue
         try:
+            if "methods" in run_settings:
+                raise IwloraError("it is a comparison's recipe; give it alone, or recipes of runs")
             recipe = build(run_settings)
         except IwloraError as error:
             problems += [f"{path}: {line}" for line in str(error).splitlines()]
@@ -143,8 +142,6 @@ def _structural_problems(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _search_settings(search: Any, seeds: Sequence[int]) -> tuple[SearchSettings | None, list[str]]:
-    if search is None:
-        return None, []
     if isinstance(search, Mapping):
         search = {"seeds": [max(seeds) + 1], **search}
     return validate(SearchSettings, search, "search")

@@ -143,9 +143,8 @@ def estimate_run_cost(recipe: Recipe) -> RunCost:
     check_trackers(recipe.train.report_to)
     reset_peak_memory()
     with tempfile.TemporaryDirectory() as folder, restoring_determinism(recipe.train.deterministic):
-        run = RunDir.open(Path(folder) / "run", short)
         started = time.perf_counter()
-        prepared = prepare(short, run, progress=False)
+        prepared = prepare(short, RunDir.open(Path(folder) / "run", short), progress=False)
         prepare_seconds = time.perf_counter() - started - prepared.measure_seconds
         return _estimate(recipe, prepared, prepare_seconds)
 
@@ -236,8 +235,7 @@ def _score_seconds(recipe: Recipe, prepared: PreparedRun, evaluation_seconds: fl
     seconds = 0.0
     if task.monitored:
         seconds += evaluation_seconds * factors[task.monitored] * math.ceil(recipe.train.epochs)
-    first, *_ = task.reported
-    rows = encoded[first]
+    rows = encoded[task.reported[0]]
     chosen = _spread(rows["length"][:], min(SCORED_ROWS, len(rows)))
     started = time.perf_counter()
     prepared.trainer.final_outputs(rows.select(chosen))
