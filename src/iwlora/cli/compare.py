@@ -55,11 +55,7 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train what the recipes describe, or read existing results; then write the report."""
     sources, overrides = _split_overrides(arguments.sources)
-    recipes = [
-        source
-        for source in sources
-        if source.endswith((".yaml", ".yml")) or not Path(source).exists()
-    ]
+    recipes = [s for s in sources if s.endswith((".yaml", ".yml")) or not Path(s).exists()]
     if not recipes:
         return _compare_results(sources, overrides, arguments)
     if len(recipes) < len(sources):

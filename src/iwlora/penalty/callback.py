@@ -117,14 +117,7 @@ class IWLoraCallback(TrainerCallback):
         self._attachment: Attachment | None = None
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        train_dataloader: Any = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Load the measurement or make it, and start the penalty."""
         if getattr(args, "deepspeed", None):
@@ -139,9 +132,9 @@ class IWLoraCallback(TrainerCallback):
         if state.global_step and stored.is_file():
             self.sensitivity = Sensitivity.load(stored)
         if self.sensitivity is None:
-            self._start_measuring(args, state, model, train_dataloader)
+            self._start_measuring(args, state, kwargs["model"], kwargs.get("train_dataloader"))
         if self.sensitivity is not None:
-            self._start_penalty(self.sensitivity, state, model, optimizer)
+            self._start_penalty(self.sensitivity, state, kwargs["model"], kwargs["optimizer"])
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -175,19 +168,15 @@ class IWLoraCallback(TrainerCallback):
             self._start_penalty(self.sensitivity, state, kwargs["model"], kwargs["optimizer"])
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Log the penalty's effect at this step."""
-        if self.penalty is None or not self.penalty.effects or "loss" not in (logs or {}):
+        logs = kwargs["logs"]
+        if self.penalty is None or not self.penalty.effects or "loss" not in logs:
             return
         effects, self.penalty.effects = self.penalty.effects, {}
         if self.route == "loss":
-            clip = _clip_factor(args, (logs or {}).get("grad_norm"))
+            clip = _clip_factor(args, logs.get("grad_norm"))
             effects = {name: effect.without_penalty(clip) for name, effect in effects.items()}
         self.history.append({name: effect.ratio for name, effect in effects.items()})
         if args.should_save:

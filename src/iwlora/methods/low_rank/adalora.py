@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,9 +12,6 @@ from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.svd_lora import SvdLora, remaining_pairs
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def _fraction_or_steps(value: float) -> float:
@@ -44,6 +41,9 @@ class AdaLora(SvdLora):
 
     between ``t_init`` and T − ``t_final``. The selection is fixed for the last ``t_final`` steps.
     All three durations are fractions of training if below 1, otherwise steps.
+
+    The number of parameters, r Σ_k (d_in + d_out), is exact if all sites have one shape. Otherwise
+    it is approximate, because it depends on which triplets remain.
 
     Masks and moving averages are PEFT's. PEFT computes the importance after the optimizer's step,
     from the new weights and the old gradients, and its last selection uses the importance of the
@@ -76,13 +76,6 @@ class AdaLora(SvdLora):
     def initial_rank(self) -> int:
         """1.5 × ``rank``, and at least ``rank`` + 1."""
         return max(self.rank + 1, round(1.5 * self.rank))
-
-    def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
-        """r Σ_k (d_in + d_out): exact if all sites have one shape.
-
-        Otherwise it is approximate: the count depends on which triplets remain.
-        """
-        return super().parameters(model, sites)
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError
 from iwlora.methods.named_parameters import NamedParameters
 from iwlora.sites import Site, head_modules
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class Head(NamedParameters):
@@ -20,11 +17,11 @@ class Head(NamedParameters):
     summary: ClassVar[str] = "linear probe: only the task head is trained"
     paper: ClassVar[str] = "Alain and Bengio 2016, arXiv:1610.01644"
 
-    def trained_names(self, model: nn.Module) -> tuple[str, ...]:
+    def trained_names(self, model: Any) -> tuple[str, ...]:
         """None: only the task head is trained."""
         return ()
 
-    def check_model(self, model: nn.Module, sites: Sequence[Site]) -> None:
+    def check_model(self, model: Any, sites: Sequence[Site]) -> None:
         """The model must have a task head."""
         if not head_modules(model):
             raise IwloraError(
