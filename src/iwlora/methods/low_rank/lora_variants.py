@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -123,11 +124,7 @@ class Eva(Lora):
     ) -> Attached:
         """Attach LoRA; ``initialize`` then replaces every A."""
         attached = super().attach(model, sites, seed)
-
-        def initialize(batches: Iterable[Mapping[str, Tensor]]) -> None:
-            self._initialize(attached.model, batches)
-
-        return replace(attached, initialize=initialize)
+        return replace(attached, initialize=partial(self._initialize, attached.model))
 
     def _initialize(self, peft_model: Any, batches: Iterable[Mapping[str, Tensor]]) -> None:
         from itertools import islice
