@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,15 @@ def test_a_newer_recipe_is_refused_on_the_command_line(
 def test_another_format_is_refused(stamp: Any) -> None:
     with pytest.raises(IwloraError, match="accepted is iwlora-recipe"):
         unstamped("recipe", {"format": stamp}, "a file")
+
+
+@pytest.mark.quick
+def test_the_page_on_stored_files_lists_the_versions() -> None:
+    page = Path(__file__).parents[2] / "docs" / "stored-files.md"
+    rows = re.findall(
+        r"^\| .* \| `iwlora-(\w+)` \| (\d+) \|$", page.read_text("utf-8"), re.MULTILINE
+    )
+    assert {name: int(version) for name, version in rows} == VERSIONS
 
 
 @pytest.mark.quick

@@ -6,20 +6,20 @@ The folder of a run::
     environment.json          versions of the libraries, and the machine
     status.json               running, failed, diverged or done
     metrics.jsonl             what training logged, one record a line
-    penalty.jsonl             what the penalty did at each logging step, site by site
-    sensitivity.json          what was measured before training
+    penalty.jsonl             the effect of the penalty on each site at each logging step
+    sensitivity.json          the sensitivity of each weight matrix, measured before training
     checkpoints/              checkpoint-<step>/, each sealed by complete.json; best.safetensors
-    predictions/<split>.csv   what the trained model answers, row by row
-    adapter/ or model/        what was trained; tokenizer/ is next to it
+    predictions/<split>.csv   the prediction of the trained model for each row
+    adapter/ or model/        the trained parameters; tokenizer/ is next to it
     result.json               written last: a run with this file is finished
     .lock                     held by the process that works in the folder
 
 The folder of a comparison::
 
-    comparison.yaml                                   which runs there are, and the recipe
+    comparison.yaml                                   the planned runs, and the recipe
     <label>/seed-<seed>/                              a run that is reported
     <label>/search/lr-<lr>/seed-<seed>/               a trial of the search for a learning rate
-    <label>/search/lr-<lr>/former/seed-<seed>/        a run at a learning rate chosen before
+    <label>/search/lr-<lr>/former/seed-<seed>/        a run at a learning rate chosen earlier
     search.json                                       the learning rates that the search chose
     failures.jsonl                                    runs that crashed, one record a line
     logs/                                             what each run printed
@@ -27,11 +27,11 @@ The folder of a comparison::
     sources.yaml                                      in place of runs: which results are combined
     .lock                                             held by the comparison and its runs
 
-Every mapping in JSON or YAML has a field ``format``, and so has each record of a JSON Lines file:
-a log that is continued after an upgrade then holds records of both versions, each with its own.
-See :mod:`iwlora.results.formats`. CSV files have no version, since every program would take it
-for a row: readers go by the names of the columns, and ``result.json`` or ``summary.json`` of the
-same folder says which version wrote them.
+Every JSON and YAML file has a field ``format`` with the version of its format, and so has each
+record of a JSON Lines file: a log that is continued after an upgrade holds records of both
+versions. CSV files have no version, since every program would read it as a row: they are read by
+the names of their columns, and ``result.json`` or ``summary.json`` in the same folder has the
+version that wrote them. :mod:`iwlora.results.formats` has the numbers of the versions.
 """
 
 from __future__ import annotations
