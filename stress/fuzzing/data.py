@@ -179,7 +179,9 @@ def layouts(draw: st.DrawFn) -> Input:
         name = draw(st.sampled_from(sorted(SUPERGLUE)))
         task = SUPERGLUE[name]
         fields = task.fields or task.text
-        rows = [dict.fromkeys(fields, "a film") | {"label": code} for code in task.codes]
+        rows = [
+            dict.fromkeys(fields, "a film") | {"label": code} for code in task.codes or task.labels
+        ]
         for row in rows:
             row |= {field: draw(cells) for field in fields if draw(st.integers(0, 9)) == 0}
         good = {f"{task.folder}/{file}": json_lines(rows) for file in SUPERGLUE_FILES.values()}

@@ -11,10 +11,6 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.tabular import columns_of, read_records
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.kinds import KINDS, Kind
-from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.kinds.multi_label import MultiLabel
-from iwlora.tasks.kinds.regression import Regression
-from iwlora.tasks.kinds.token_labels import TokenLabels
 
 if TYPE_CHECKING:
     from iwlora.tasks.spec import TaskSpec
@@ -99,7 +95,7 @@ def _notes(
     inferred = [f"text={' + '.join(text)}"] if not spec.text else []
     inferred += [f"label={' + '.join(label)}"] if not spec.label and label else []
     # Where the columns are given, classification is what a user expects without being told.
-    if spec.kind_name is None and (inferred or kind.name != Classification.name):
+    if spec.kind_name is None and (inferred or kind.name != "classification"):
         inferred.append(f"kind={kind.name}")
     if not inferred:
         return ()
@@ -150,22 +146,21 @@ def _text_columns(names: Sequence[str], label: tuple[str, ...]) -> tuple[str, ..
 def _infer_kind(path: str, text: tuple[str, ...], label: tuple[str, ...]) -> str:
     """From the labels of the first rows: lists, numbers with a fraction, or classes."""
     if len(label) > 1:
-        return MultiLabel.name
+        return "multi-label"
     try:
-        rows = [
-            values for _, values in islice(read_records(path, [*text, *label], []), SAMPLE_ROWS)
-        ]
+        records = read_records(path, [*text, *label], [])
+        rows = [values for _, values in islice(records, SAMPLE_ROWS)]
     except IwloraError:  # reading the whole file reports it, with the problems of the other files
-        return Classification.name
+        return "classification"
     labels = [_parse_cell(values[-1]) for values in rows]
     if any(isinstance(value, list) for value in labels):
         first_text = _parse_cell(rows[0][0])
-        return TokenLabels.name if isinstance(first_text, list) else MultiLabel.name
+        return "token-labels" if isinstance(first_text, list) else "multi-label"
     if any(isinstance(value, float) and not value.is_integer() for value in labels) and all(
         isinstance(value, (int, float)) for value in labels
     ):
-        return Regression.name
-    return Classification.name
+        return "regression"
+    return "classification"
 
 
 def _parse_cell(value: Any) -> Any:

@@ -129,7 +129,5 @@ def _lengths(
 
 
 def _quantiles(sizes: Any) -> str:
-    minimum, median, q95, maximum = (
-        np.quantile(np.asarray(sizes), [0, 0.5, 0.95, 1]).round().astype(int)
-    )
+    minimum, median, q95, maximum = np.quantile(sizes, [0, 0.5, 0.95, 1]).round().astype(int)
     return f"{minimum} to {maximum}, median {median}, 95% at most {q95}"

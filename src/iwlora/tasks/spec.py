@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.registry import CORPORA
 
+Positive = Annotated[int, Field(gt=0)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -41,9 +34,9 @@ class TaskSpec(BaseModel):
     """One of ``iwlora tasks``."""
     data_dir: NonEmpty | None = None
     """The folder of the task's official files; None: the hub."""
-    max_train: PositiveInt | None = None
+    max_train: Positive | None = None
     """Training rows: the first ones of a shuffle seeded by ``train.seed``; None: all."""
-    max_validation: PositiveInt | None = None
+    max_validation: Positive | None = None
     """Rows of each validation split, the same for every seed; None: all."""
     holdout: Fraction | None = None
     """Fraction of the training rows to hold out and score instead of the reported splits, the same

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 # Rows tokenised at a time: a tokenizer's own records of them are large.
 CHUNK_ROWS = 4096
-# A million encoded rows stay in memory: no column has more bits than its values need.
-_INTEGER_TYPES = {"attention_mask": "int8", "token_type_ids": "int8"}
 
 
 def tokenize(
@@ -73,20 +71,29 @@ def encode_in_chunks(
     for start in range(0, rows, CHUNK_ROWS):
         columns = dict(encode(start, min(start + CHUNK_ROWS, rows)))
         columns["length"] = [len(ids) for ids in columns["input_ids"]]
-        compact = {name: compact_column(name, values) for name, values in columns.items()}
+        compact = {name: _compact_column(name, values) for name, values in columns.items()}
         chunks.append(datasets.Dataset.from_dict(compact))
     return datasets.concatenate_datasets(chunks)
 
 
-def compact_column(name: str, values: Sequence[Any]) -> Any:
-    """A column as Arrow should store it: lists of token ids in as few bits as they need."""
+def _compact_column(name: str, values: Sequence[Any]) -> Any:
+    """A column as Arrow should store it: a million encoded rows stay in memory, so token ids have
+    no more bits than they need."""
     import pyarrow
 
-    is_list = isinstance(values[0], (list, tuple))
-    if not is_list or (name == "labels" and any(isinstance(v, float) for v in values[0])):
+    if not isinstance(values[0], (list, tuple)):
         return values
-    integer = getattr(pyarrow, _INTEGER_TYPES.get(name, "int32"))()
-    return pyarrow.array(values, pyarrow.list_(integer))
+    is_byte = name in ("attention_mask", "token_type_ids")
+    return pyarrow.array(values, pyarrow.list_(pyarrow.int8() if is_byte else pyarrow.int32()))
+
+
+def check_fast(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ``IwloraError`` for a tokenizer that does not locate its tokens in the text."""
+    if not tokenizer.is_fast:
+        raise IwloraError(
+            f"{type(tokenizer).__name__} does not report the characters of its tokens, or the word "
+            "that a token belongs to; use a model with a fast tokenizer"
+        )
 
 
 def end_of_text_token(tokenizer: PreTrainedTokenizerBase) -> int | None:

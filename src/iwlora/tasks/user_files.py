@@ -59,29 +59,24 @@ def load_user_files(spec: TaskSpec) -> Task:
             problems.append(str(error))
     raise_all(problems)
     labels = _class_names(files["train"], columns)
-    splits, notes = {}, columns.notes
+    splits = {}
+    notes = columns.notes
     for split, file in files.items():
         splits[split] = _with_class_ids(file, columns.kind, labels, str(spec.train), problems)
     raise_all(problems)
     if "validation" not in splits:
-        total = len(splits["train"])
-        splits["train"], splits["validation"] = stratified_split(splits["train"], HELD_OUT)
-        held_out = len(splits["validation"])
-        if not held_out:
+        whole = splits.pop("train")
+        train, validation = stratified_split(whole, HELD_OUT)
+        if not len(validation):
             raise IwloraError(
                 f"{spec.train}: no class has {round(1 / HELD_OUT)} rows, so a tenth cannot be held "
                 "out for validation; give task.validation=FILE"
             )
-        notes = (*notes, f"validation: {held_out} of the {total} rows of {spec.train}, held out")
-    return Task(
-        name=str(spec.train),
-        text=columns.text,
-        labels=labels,
-        metrics=columns.kind.metrics_for(labels),
-        kind=columns.kind,
-        splits={name: splits[name] for name in ("train", "validation", "test") if name in splits},
-        notes=notes,
-    )
+        splits = {"train": train, "validation": validation, **splits}
+        rows = f"{len(validation)} of the {len(whole)} rows of {spec.train}"
+        notes = (*notes, f"validation: {rows}, held out")
+    schema = (str(spec.train), columns.text, labels, columns.kind.metrics_for(labels))
+    return Task(*schema, kind=columns.kind, splits=splits, notes=notes)
 
 
 def read_rows(path: str, text: Sequence[str], kind: Kind) -> datasets.Dataset:

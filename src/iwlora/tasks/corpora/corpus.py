@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -134,17 +134,6 @@ class TextPairCorpus(Corpus):
     splits: tuple[str, ...] = ("train", "validation", "test")
     target: str
     """What the hub calls the target."""
-
-    def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
-        """(source, target) of each row of a split, from the official files."""
-        raise NotImplementedError
-
-    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
-        """The pairs of a split."""
-        rows = list(self.pairs(folder, split))
-        if not rows:
-            raise IwloraError(f"task.data_dir={folder} holds no rows of {split}")
-        return rows
 
     def hub_rows(self, records: Any) -> Sequence[Row]:
         """The pairs of the hub's copy; translations are in a field of their own."""

@@ -25,6 +25,7 @@ class GlueCorpus(BenchmarkCorpus):
 
     benchmark = "GLUE"
     hub_id: str | None = "nyu-mll/glue"
+    text: tuple[str, ...] = ("sentence1", "sentence2")
     files: Mapping[str, str] = field(
         default_factory=lambda: {"train": "train.tsv", "validation": "dev.tsv"}
     )
@@ -97,7 +98,6 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/rte": GlueCorpus(
         summary="does the first sentence entail the second? 2,490 pairs",
         folder="RTE",
-        text=("sentence1", "sentence2"),
         labels=("entailment", "not_entailment"),
         codes=("entailment", "not_entailment"),
         metrics=("accuracy", "f1"),
@@ -112,7 +112,6 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/mrpc": GlueCorpus(
         summary="do the two sentences say the same? 3,668 pairs",
         folder="MRPC",
-        text=("sentence1", "sentence2"),
         file_columns=("#1 String", "#2 String"),
         label_column="Quality",
         labels=("not_equivalent", "equivalent"),
@@ -129,7 +128,6 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/stsb": GlueCorpus(
         summary="how alike are the two sentences, from 0 to 5? 5,749 pairs",
         folder="STS-B",
-        text=("sentence1", "sentence2"),
         label_column="score",
         kind=Regression(),
         metrics=("pearson", "spearman"),
@@ -154,7 +152,6 @@ TASKS: Mapping[str, GlueCorpus] = {
     "glue/wnli": GlueCorpus(
         summary="does the sentence with the pronoun filled in follow? 635 pairs",
         folder="WNLI",
-        text=("sentence1", "sentence2"),
         labels=("not_entailment", "entailment"),
     ),
     "glue/mnli": GlueCorpus(

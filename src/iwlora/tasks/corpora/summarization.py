@@ -6,33 +6,24 @@ The official files as they are unpacked, or the hub's copies.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iwlora.errors import IwloraError, raise_all
+from iwlora.errors import IwloraError
 from iwlora.inputs.lines import read_lines, read_text
 from iwlora.inputs.yaml_json import from_json
-from iwlora.tasks.corpora.corpus import TextPairCorpus
+from iwlora.tasks.corpora.corpus import Row, TextPairCorpus, parse_records
 from iwlora.tasks.kinds.generation.kind import Seq2Seq
 
 ROUGE = ("rougeL", "rouge1", "rouge2", "perplexity")
 XSUM_SPLIT = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"
 XSUM_FOLDER = "bbc-summary-data"
 # Lines that the web pages have around their articles.
-_WEB_PAGE_LINES = {
-    "Share this with",
-    "Email",
-    "Facebook",
-    "Messenger",
-    "Twitter",
-    "Pinterest",
-    "WhatsApp",
-    "LinkedIn",
-    "Linkedin",
-    "Copy this link",
-    "These are external links and will open in a new window",
-}
+_WEB_PAGE_LINES = (
+    "Share this with; Email; Facebook; Messenger; Twitter; Pinterest; WhatsApp; LinkedIn; "
+    "Linkedin; Copy this link; These are external links and will open in a new window"
+).split("; ")
 _URL_LISTS = {"train": "all_train.txt", "validation": "all_val.txt", "test": "all_test.txt"}
 _SENTENCE_ENDS = (".", "!", "?", "...", "'", "`", '"', "\u2019", "\u201d", ")")
 
@@ -44,19 +35,20 @@ class XSumCorpus(TextPairCorpus):
     layout = f"{XSUM_SPLIT} and {XSUM_FOLDER}/"
     """The list of the splits, and the folder of the articles."""
 
-    def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
+    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """(article, summary); ``IwloraError`` lists the files that are missing or lack a part."""
-        problems: list[str] = []
-        for identifier in _article_ids(folder / XSUM_SPLIT, split):
+
+        def parse(identifier: str) -> Row:
             file = folder / XSUM_FOLDER / f"{identifier}.summary"
+            parts = _parts(file)
             try:
-                parts = _parts(file)
-                yield parts["RESTBODY"], parts["FIRST-SENTENCE"]
-            except IwloraError as error:
-                problems.append(str(error))
+                return parts["RESTBODY"], parts["FIRST-SENTENCE"]
             except KeyError as error:
-                problems.append(f"{file}: no part [SN]{error.args[0]}[SN]")
-        raise_all(problems)
+                raise ValueError(f"{file}: no part [SN]{error.args[0]}[SN]") from None
+
+        path = folder / XSUM_SPLIT
+        identifiers = _article_ids(path, split)
+        return parse_records(path, "article", zip(identifiers, identifiers, strict=True), parse)
 
 
 def _article_ids(path: Path, split: str) -> list[str]:
@@ -90,29 +82,29 @@ class CnnDailyMailCorpus(TextPairCorpus):
     layout = "cnn/stories/, dailymail/stories/ and all_train.txt"
     """The folders of the stories, and the lists of their addresses."""
 
-    def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
+    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """(article, highlights, one per line) for each address in the split's list.
 
         Raises ``IwloraError`` for stories that are missing or have no highlights.
         """
-        problems: list[str] = []
-        addresses = folder / _URL_LISTS[split]
-        addresses = addresses if addresses.is_file() else folder / "url_lists" / _URL_LISTS[split]
-        for number, address in read_lines(addresses):
-            if not address.strip():
-                continue
-            name = f"{hashlib.sha1(address.strip().encode()).hexdigest()}.story"
+
+        def parse(line: str) -> Row | None:
+            address = line.strip()
+            if not address:
+                return None
+            name = f"{hashlib.sha1(address.encode()).hexdigest()}.story"
             candidates = [folder / site / "stories" / name for site in ("cnn", "dailymail")]
             file = next((path for path in candidates if path.is_file()), None)
             if file is None:
-                problems.append(f"{addresses}, line {number}: no story {name} of {address.strip()}")
-                continue
+                raise ValueError(f"no story {name} of {address}")
             article, highlights = _story(file)
-            if article and highlights:
-                yield article, highlights
-            else:
-                problems.append(f"{file}: no {'highlights' if article else 'article'}")
-        raise_all(problems)
+            if not article or not highlights:
+                raise ValueError(f"{file}: no {'highlights' if article else 'article'}")
+            return article, highlights
+
+        path = folder / _URL_LISTS[split]
+        path = path if path.is_file() else folder / "url_lists" / _URL_LISTS[split]
+        return parse_records(path, "line", read_lines(path), parse)
 
 
 def _story(path: Path) -> tuple[str, str]:

@@ -32,8 +32,9 @@ class SuperGlueCorpus(BenchmarkCorpus):
     """The fields that hold text, where they differ from ``text``."""
     make_texts: Callable[[Record], tuple[str, str]] | None = None
     """The pair of texts made of ``fields``; None: ``text`` as it is."""
-    codes: tuple[Any, ...]
-    """How the files write the classes, in the order of their ids."""
+    codes: tuple[Any, ...] = ()
+    """How the files write the classes, in the order of their ids, where they differ from
+    ``labels``."""
 
     def texts(self, record: Record) -> tuple[Any, ...]:
         """The texts of a record."""
@@ -55,12 +56,13 @@ class SuperGlueCorpus(BenchmarkCorpus):
         missing = [name for name in (*fields, "label") if name not in record]
         if missing:
             raise ValueError(f"no field {', '.join(map(repr, missing))}")
-        if record["label"] not in self.codes:
-            raise ValueError(f"unknown label {record['label']!r} (accepted: {self.codes})")
+        codes = self.codes or self.labels
+        if record["label"] not in codes:
+            raise ValueError(f"unknown label {record['label']!r} (accepted: {codes})")
         not_text = [name for name in fields if not isinstance(record[name], str)]
         if not_text:
             raise ValueError(f"no text in field {', '.join(map(repr, not_text))}")
-        return (*self.texts(record), self.codes.index(record["label"]))
+        return (*self.texts(record), codes.index(record["label"]))
 
     def hub_rows(self, records: Any) -> Sequence[Row]:
         """The rows of the hub's copy, which has the fields of the files."""
@@ -90,7 +92,6 @@ TASKS: Mapping[str, SuperGlueCorpus] = {
         folder="CB",
         text=("premise", "hypothesis"),
         labels=("entailment", "contradiction", "neutral"),
-        codes=("entailment", "contradiction", "neutral"),
         metrics=("accuracy", "macro_f1"),
     ),
     "superglue/copa": SuperGlueCorpus(
@@ -116,6 +117,5 @@ TASKS: Mapping[str, SuperGlueCorpus] = {
         folder="RTE",
         text=("premise", "hypothesis"),
         labels=("entailment", "not_entailment"),
-        codes=("entailment", "not_entailment"),
     ),
 }

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import read_lines, read_text
-from iwlora.tasks.corpora.corpus import TextPairCorpus
+from iwlora.tasks.corpora.corpus import Row, TextPairCorpus
 from iwlora.tasks.kinds.generation.kind import Seq2Seq
 
 _SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
@@ -31,7 +31,7 @@ class Wmt16Corpus(TextPairCorpus):
     layout = "*.ro-en.en, *.ro-en.ro and newstest2016-enro-src.en.sgm"
     """The files of English and Romanian."""
 
-    def pairs(self, folder: Path, split: str) -> Iterator[tuple[str, str]]:
+    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """(source, target) of each sentence; pairs with an empty side are left out.
 
         Raises ``IwloraError`` for missing files and for files of different lengths.
@@ -45,13 +45,17 @@ class Wmt16Corpus(TextPairCorpus):
         else:
             files = _training_files(folder, source, target)
             read = _lines
+        rows: list[Row] = []
         for source_file, target_file in files:
             sources, targets = read(source_file), read(target_file)
             if len(sources) != len(targets):
                 raise IwloraError(
                     f"{source_file} has {len(sources)} sentences, {target_file} has {len(targets)}"
                 )
-            yield from ((a, b) for a, b in zip(sources, targets, strict=True) if a and b)
+            rows += [pair for pair in zip(sources, targets, strict=True) if all(pair)]
+        if not rows:
+            raise IwloraError(f"task.data_dir={folder} holds no rows of {split}")
+        return rows
 
 
 def _training_files(folder: Path, source: str, target: str) -> list[tuple[Path, Path]]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from iwlora.tasks.kinds.contract import EncodingInput
+from iwlora.tasks.kinds.contract import Dataset, EncodingInput
 from iwlora.tasks.tokenization import encode_in_chunks
 
-if TYPE_CHECKING:
-    import datasets
 
-
-def encode_windows(data: EncodingInput, max_question: int, stride: int) -> datasets.Dataset:
+def encode_windows(data: EncodingInput, max_question: int, stride: int) -> Dataset:
     """Every window of ``max_length`` tokens over a question and its passage."""
     tokenizer, labels = data.tokenizer, data.labels
     questions, passages = data.texts
@@ -34,20 +31,20 @@ def encode_windows(data: EncodingInput, max_question: int, stride: int) -> datas
             return_offsets_mapping=True,
         )
         rows = [start + sample for sample in encoded.pop("overflow_to_sample_mapping")]
-        positions = [
-            _passage_positions(encoded.sequence_ids(window), offsets)
+        windows = [
+            _passage_spans(encoded.sequence_ids(window), offsets)
             for window, offsets in enumerate(encoded.pop("offset_mapping"))
         ]
         columns = {**encoded, "row": rows}
         if labels is not None:
-            part = labels[start:stop]
+            answers = labels[start:stop]
             columns["labels"] = [
-                _target_tokens(part[row - start], starts, ends)
-                for row, (starts, ends) in zip(rows, positions, strict=True)
+                _target_tokens(answers[row - start], spans)
+                for row, spans in zip(rows, windows, strict=True)
             ]
         if not data.training:
-            columns["starts"] = [starts for starts, _ in positions]
-            columns["ends"] = [ends for _, ends in positions]
+            columns["starts"] = [[start for start, _ in spans] for spans in windows]
+            columns["ends"] = [[end for _, end in spans] for spans in windows]
         return columns
 
     return encode_in_chunks(len(data.rows), encode_chunk)
@@ -63,37 +60,32 @@ def _truncated(question: str, tokenizer: Any, max_tokens: int) -> str:
     return question if len(ends) <= max_tokens else question[: ends[max_tokens - 1]]
 
 
-def _passage_positions(
+def _passage_spans(
     sequences: Sequence[int | None], offsets: Sequence[tuple[int, int]]
-) -> tuple[list[int], list[int]]:
-    """(starts, ends) of each passage token, in characters; -1 for other tokens."""
-    positions = [
-        offset if sequence == 1 else (-1, -1)
-        for sequence, offset in zip(sequences, offsets, strict=True)
-    ]
-    return [start for start, _ in positions], [end for _, end in positions]
+) -> list[tuple[int, int]]:
+    """(start, end) of each passage token, in characters; (-1, -1) for other tokens."""
+    pairs = zip(sequences, offsets, strict=True)
+    return [offset if sequence == 1 else (-1, -1) for sequence, offset in pairs]
 
 
-def _target_tokens(
-    label: Mapping[str, Any], starts: Sequence[int], ends: Sequence[int]
-) -> list[int]:
+def _target_tokens(label: Mapping[str, Any], spans: Sequence[tuple[int, int]]) -> list[int]:
     """The tokens where the first answer begins and ends; [0, 0] if it is not all in the window.
 
     >>> label = {"text": ["cat sat"], "answer_start": [4]}
-    >>> _target_tokens(label, [-1, 0, 3, 7, -1], [-1, 3, 7, 11, -1])
+    >>> _target_tokens(label, [(-1, -1), (0, 3), (3, 7), (7, 11), (-1, -1)])
     [2, 3]
-    >>> _target_tokens(label, [-1, 0, 3, -1], [-1, 3, 7, -1])
+    >>> _target_tokens(label, [(-1, -1), (0, 3), (3, 7), (-1, -1)])
     [0, 0]
     """
     if not label["text"]:
         return [0, 0]
     begin = label["answer_start"][0]
     last = begin + len(label["text"][0]) - 1
-    first_token = next((k for k, end in enumerate(ends) if starts[k] <= begin < end), None)
-    last_token = next((k for k, end in enumerate(ends) if starts[k] <= last < end), None)
-    if first_token is None or last_token is None:
-        return [0, 0]
-    return [first_token, last_token]
+    tokens = [
+        [token for token, (start, end) in enumerate(spans) if start <= character < end]
+        for character in (begin, last)
+    ]
+    return [first[0] for first in tokens] if all(tokens) else [0, 0]
 
 
 def best_span(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
-from iwlora.tasks.kinds.sequence_head import SequenceHead, class_columns
+from iwlora.tasks.kinds.heads import SequenceHead, class_columns
+from iwlora.tasks.metrics.classification import score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +23,6 @@ class Classification(SequenceHead):
 
     default_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     """Accuracy, and the mean over classes of F1."""
-
-    def parse_label(self, value: Any) -> str:
-        """The name of the class."""
-        return parse_text(value)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over rows."""
@@ -48,7 +44,5 @@ class Classification(SequenceHead):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """As :func:`iwlora.tasks.metrics.classification.score`."""
-        from iwlora.tasks.metrics.classification import score
-
         schema, logits = evaluation.schema, evaluation.outputs["logits"]
         return score(schema.metrics, evaluation.labels, logits, schema.positive)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import datasets
     from torch import Tensor
 
+Dataset: TypeAlias = "datasets.Dataset"
 Batch = Mapping[str, "Tensor"]
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, "Tensor"]]
 Prediction = dict[str, Any]
@@ -73,10 +74,9 @@ class Evaluation:
     tokenizer: Any
 
     @property
-    def labels(self) -> list[Any]:
+    def labels(self) -> Any:
         """The encoded label of each row."""
-        labels: list[Any] = self.rows["label"][:]
-        return labels
+        return self.rows["label"][:]
 
 
 class Kind(BaseModel):
@@ -136,7 +136,7 @@ class Kind(BaseModel):
 
     def parse_label(self, value: Any) -> Any:
         """The label in a cell of the label column, with class names; raises as ``parse_text``."""
-        raise NotImplementedError
+        return parse_text(value)
 
     def label_from_text(self, text: Any) -> Any:
         """The label of a file without a label column; ``ValueError`` where the kind needs one."""
@@ -213,9 +213,13 @@ class Kind(BaseModel):
         """The number of items over which the loss of a batch is averaged."""
         return labels.new_tensor(labels.numel())
 
+    def forward(self, model: Any, batch: Batch) -> Any:
+        """The output of the model for a batch."""
+        return model(**model_inputs(batch))
+
     def batch_loss(self, model: Any, batch: Batch) -> Tensor:
         """The mean loss of a batch: the function that ``iwlora.measure`` differentiates."""
-        outputs = model(**model_inputs(batch))
+        outputs = self.forward(model, batch)
         return self.loss(outputs, batch["labels"]) / self.count(batch["labels"])
 
     # Predictions and scores.
@@ -226,7 +230,7 @@ class Kind(BaseModel):
         Labels are not needed. ``final`` is False while training goes on: then slow outputs, such
         as generated texts, are left out.
         """
-        return {"logits": model(**model_inputs(batch)).logits.float()}
+        return {"logits": self.forward(model, batch).logits.float()}
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The columns of each row's prediction.

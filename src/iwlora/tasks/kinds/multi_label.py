@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
-from iwlora.tasks.kinds.sequence_head import SequenceHead, class_columns
+from iwlora.tasks.kinds.heads import SequenceHead, class_columns
+from iwlora.tasks.metrics.logits import finite_logits
 from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
@@ -71,10 +74,7 @@ class MultiLabel(SequenceHead):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """scikit-learn's scores, and the mean binary cross-entropy as ``loss``."""
-        import numpy as np
         from sklearn.metrics import accuracy_score, f1_score
-
-        from iwlora.tasks.metrics.logits import finite_logits
 
         logits = finite_logits(evaluation.outputs["logits"])
         targets = np.array(self.targets(evaluation.schema, evaluation.labels))

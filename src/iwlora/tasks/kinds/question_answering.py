@@ -7,22 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from iwlora.errors import IwloraError
 from iwlora.tasks.kinds.answer_spans import best_span, encode_windows
 from iwlora.tasks.kinds.cells import parse_text
-from iwlora.tasks.kinds.contract import (
-    Batch,
-    EncodingInput,
-    Evaluation,
-    Kind,
-    Prediction,
-    model_inputs,
-)
+from iwlora.tasks.kinds.contract import Batch, Dataset, EncodingInput, Evaluation, Kind, Prediction
+from iwlora.tasks.metrics.logits import finite_logits
+from iwlora.tasks.metrics.squad import squad_scores
 from iwlora.tasks.schema import TaskSchema
-from iwlora.tasks.tokenization import check_max_length
+from iwlora.tasks.tokenization import check_fast, check_max_length
 
 if TYPE_CHECKING:
-    import datasets
     from torch import Tensor
 
 _ANSWERS = {"text": list[str], "answer_start": list[int]}
@@ -82,9 +75,7 @@ class QuestionAnswering(Kind):
             raise ValueError("has no answer; task.kind.no_answer=true allows that")
         return {"text": [self.parse_text(text) for text in texts], "answer_start": list(starts)}
 
-    def complete_label(
-        self, texts: Sequence[Any], label: Mapping[str, Sequence[Any]]
-    ) -> dict[str, list[Any]]:
+    def complete_label(self, texts: Sequence[Any], label: Any) -> dict[str, list[Any]]:
         """The answers with the start of each: where it is not given, its first occurrence."""
         _, passage = texts
         starts = []
@@ -109,7 +100,7 @@ class QuestionAnswering(Kind):
         differs = getattr(head, "base_model_prefix", "") == "transformer"
         return {r"^model\.": "transformer."} if differs else None
 
-    def encode(self, data: EncodingInput) -> datasets.Dataset:
+    def encode(self, data: EncodingInput) -> Dataset:
         """The windows of all passages.
 
         ``row`` is the index of the question. ``starts`` and ``ends`` are the character positions
@@ -117,11 +108,7 @@ class QuestionAnswering(Kind):
         """
         tokenizer, max_length = data.tokenizer, data.max_length
         check_max_length(tokenizer, max_length, 2)
-        if not tokenizer.is_fast:
-            raise IwloraError(
-                f"{type(tokenizer).__name__} does not report the characters of its tokens; use a "
-                "model with a fast tokenizer"
-            )
+        check_fast(tokenizer)
         question = min(self.max_question, max_length // 2)
         passage = max_length - question - tokenizer.num_special_tokens_to_add(pair=True)
         stride = min(self.doc_stride, passage // 2)
@@ -140,7 +127,7 @@ class QuestionAnswering(Kind):
         """Start and end logits, and with labels the mean of the two losses of each window."""
         from torch.nn.functional import cross_entropy
 
-        output = model(**model_inputs(batch))
+        output = self.forward(model, batch)
         logits = {"start": output.start_logits.float(), "end": output.end_logits.float()}
         if "labels" not in batch:
             return logits
@@ -153,8 +140,6 @@ class QuestionAnswering(Kind):
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The best span of each question, its start + end logit, and by how much the score of
         "no answer" exceeds it."""
-        from iwlora.tasks.metrics.logits import finite_logits
-
         rows, encoded = evaluation.rows, evaluation.encoded
         starts, ends = (finite_logits(evaluation.outputs[name]) for name in ("start", "end"))
         best: list[tuple[float, str]] = [(float("-inf"), "")] * len(rows)
@@ -179,9 +164,6 @@ class QuestionAnswering(Kind):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """SQuAD's scores; ``loss`` is the mean over windows."""
-        from iwlora.tasks.metrics.logits import finite_logits
-        from iwlora.tasks.metrics.squad import squad_scores
-
         references = [label["text"] for label in evaluation.labels]
         scores = squad_scores([row["prediction"] for row in predictions], references)
         return scores | {"loss": float(finite_logits(evaluation.outputs["loss"]).mean())}

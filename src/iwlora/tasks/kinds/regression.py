@@ -6,9 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
-from iwlora.tasks.kinds.sequence_head import SequenceHead
+from iwlora.tasks.kinds.heads import SequenceHead
+from iwlora.tasks.metrics.logits import finite_logits
+from iwlora.tasks.metrics.regression import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,11 +55,6 @@ class Regression(SequenceHead):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The correlations, 0 where either side is constant; ``loss`` is the mean squared error."""
-        import numpy as np
-
-        from iwlora.tasks.metrics.logits import finite_logits
-        from iwlora.tasks.metrics.regression import METRICS
-
         predicted = finite_logits(evaluation.outputs["logits"])[:, 0]
         targets = np.array(evaluation.labels)
         scores = {name: METRICS[name](targets, predicted) for name in evaluation.schema.metrics}

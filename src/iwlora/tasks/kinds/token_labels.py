@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iwlora.errors import IwloraError
 from iwlora.tasks.collators import IGNORE_INDEX, PaddingCollator
 from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import Batch, Collator, EncodingInput, Evaluation, Prediction
-from iwlora.tasks.kinds.token_loss import TokenLoss
-from iwlora.tasks.tokenization import check_max_length, encode_in_chunks
+from iwlora.tasks.kinds.heads import TokenLoss
+from iwlora.tasks.metrics.logits import finite_logits
+from iwlora.tasks.metrics.token_labels import token_label_scores
+from iwlora.tasks.tokenization import check_fast, check_max_length, encode_in_chunks
 
 if TYPE_CHECKING:
     import datasets
@@ -69,11 +72,7 @@ class TokenLabels(TokenLoss):
         """
         tokenizer = data.tokenizer
         check_max_length(tokenizer, data.max_length, 1)
-        if not tokenizer.is_fast:
-            raise IwloraError(
-                f"{type(tokenizer).__name__} does not report which word a token belongs to; use a "
-                "model with a fast tokenizer"
-            )
+        check_fast(tokenizer)
         (words,), labels = data.texts, data.labels
 
         def encode_chunk(start: int, stop: int) -> dict[str, Any]:
@@ -107,8 +106,6 @@ class TokenLabels(TokenLoss):
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The class of each word, as a list."""
-        from iwlora.tasks.metrics.logits import finite_logits
-
         names = evaluation.schema.labels
         classes = finite_logits(evaluation.outputs["logits"]).argmax(axis=-1)
         cut_off = "O" if "O" in names else names[0]
@@ -119,8 +116,6 @@ class TokenLabels(TokenLoss):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """seqeval's scores of entities, scikit-learn's of words; ``loss`` over the words read."""
-        from iwlora.tasks.metrics.token_labels import token_label_scores
-
         schema = evaluation.schema
         references = [self.readable_label(schema, label) for label in evaluation.labels]
         predicted = [row["prediction"] for row in predictions]
@@ -136,18 +131,12 @@ def _first_tokens(words: Sequence[str], spans: Sequence[tuple[int, int]]) -> lis
     >>> _first_tokens(["It", "rains"], [(0, 0), (0, 2), (2, 6), (6, 8), (0, 0)])
     [1, 2]
     """
-    starts, position = [], 0
-    for word in words:
-        starts.append(position)
-        position += len(word) + 1
-    firsts, word_index = [-1] * len(words), 0
+    starts = list(accumulate((len(word) + 1 for word in words), initial=0))[:-1]
+    firsts = [-1] * len(words)
     for token, (begin, end) in enumerate(spans):
-        if end <= begin:
-            continue
-        while word_index + 1 < len(starts) and starts[word_index + 1] <= end - 1:
-            word_index += 1
-        if firsts[word_index] < 0 and starts[word_index] <= end - 1:
-            firsts[word_index] = token
+        word = bisect_left(starts, end) - 1
+        if end > begin and firsts[word] < 0:
+            firsts[word] = token
     return firsts
 
 

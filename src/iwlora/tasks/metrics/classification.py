@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,6 @@ from iwlora.errors import IwloraError
 from iwlora.tasks.metrics.logits import finite_logits
 
 Ids = npt.NDArray[np.int64]
-Metric = Callable[[Ids, Ids, int], float]
 
 
 def accuracy(labels: Ids, predictions: Ids, positive: int = 1) -> float:
@@ -60,12 +59,7 @@ def matthews_correlation(labels: Ids, predictions: Ids, positive: int = 1) -> fl
     return float(matthews_corrcoef(labels, predictions))
 
 
-METRICS: Mapping[str, Metric] = {
-    "accuracy": accuracy,
-    "f1": f1,
-    "macro_f1": macro_f1,
-    "matthews_correlation": matthews_correlation,
-}
+METRICS = {metric.__name__: metric for metric in (accuracy, f1, macro_f1, matthews_correlation)}
 
 
 def score(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,4 @@ def _correlation(function: Callable[..., Any], targets: Values, predictions: Val
     return float(function(targets, predictions).statistic)
 
 
-METRICS: Mapping[str, Callable[[Values, Values], float]] = {
-    "pearson": pearson,
-    "spearman": spearman,
-}
+METRICS = {"pearson": pearson, "spearman": spearman}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from iwlora.extras import name_missing_extra
 
@@ -16,6 +14,7 @@ SCORE_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+@name_missing_extra()
 def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L, in [0, 1], with stemming, by rouge-score.
 
@@ -26,12 +25,15 @@ def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, fl
     Source:
         Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries".
     """
+    from rouge_score.rouge_scorer import RougeScorer
+
     names = list(SCORE_NAMES["rouge"])
-    scorer = import_library("rouge_score.rouge_scorer").RougeScorer(names, use_stemmer=True)
+    scorer = RougeScorer(names, use_stemmer=True)
     rows = [scorer.score(ref, text) for text, ref in zip(predictions, references, strict=True)]
     return {name: sum(row[name].fmeasure for row in rows) / len(rows) for name in names}
 
 
+@name_missing_extra()
 def bleu(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """BLEU of the whole corpus, in [0, 1], with sacreBLEU's default settings.
 
@@ -42,7 +44,8 @@ def bleu(predictions: Sequence[str], references: Sequence[str]) -> dict[str, flo
     Source:
         Post 2018 (arXiv 1804.08771).
     """
-    sacrebleu = import_library("sacrebleu")
+    import sacrebleu
+
     score = sacrebleu.corpus_bleu(list(predictions), [list(references)]).score
     return {"bleu": round(score / 100, 12)}
 
@@ -57,14 +60,4 @@ def exact_match(predictions: Sequence[str], references: Sequence[str]) -> dict[s
     return {"exact_match": sum(text.strip() == ref.strip() for text, ref in pairs) / len(pairs)}
 
 
-TEXT_METRICS: Mapping[str, Callable[[Sequence[str], Sequence[str]], dict[str, float]]] = {
-    "rouge": rouge,
-    "bleu": bleu,
-    "exact_match": exact_match,
-}
-
-
-def import_library(module: str) -> Any:
-    """An optional library; ``IwloraError`` names the extra that installs it."""
-    with name_missing_extra():
-        return import_module(module)
+TEXT_METRICS = {"rouge": rouge, "bleu": bleu, "exact_match": exact_match}

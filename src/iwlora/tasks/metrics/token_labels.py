@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iwlora.tasks.metrics.text import import_library
+from iwlora.extras import name_missing_extra
 
 
+@name_missing_extra()
 def token_label_scores(
     references: Sequence[Sequence[str]],
     predictions: Sequence[Sequence[str]],
@@ -36,6 +37,8 @@ def token_label_scores(
         elif name == "macro_f1":
             scores[name] = float(f1_score(expected, predicted, average="macro", zero_division=0.0))
         else:
-            entity_score = getattr(import_library("seqeval.metrics"), f"{name}_score")
+            from seqeval import metrics as entity_metrics
+
+            entity_score = getattr(entity_metrics, f"{name}_score")
             scores[name] = float(entity_score(references, predictions, zero_division=0))
     return scores

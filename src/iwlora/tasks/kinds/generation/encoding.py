@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.tasks.collators import IGNORE_INDEX
-from iwlora.tasks.kinds.contract import EncodingInput
+from iwlora.tasks.kinds.contract import Dataset, EncodingInput
 from iwlora.tasks.kinds.generation.chat import Message, parse_messages, render_prompt, render_turns
 from iwlora.tasks.kinds.generation.sequence_packing import pack
-from iwlora.tasks.kinds.token_loss import TokenLoss
+from iwlora.tasks.kinds.heads import TokenLoss
 from iwlora.tasks.tokenization import check_max_length, encode_in_chunks, end_of_text_token
-
-if TYPE_CHECKING:
-    import datasets
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Texts = Sequence[str]
@@ -41,7 +38,7 @@ class SourceAndTarget(TokenLoss):
     packing: Annotated[bool, Field(strict=True)] = False
     """Decoders: several rows in one of ``train.max_length`` tokens; no row attends to another."""
 
-    def encode(self, data: EncodingInput) -> datasets.Dataset:
+    def encode(self, data: EncodingInput) -> Dataset:
         """``input_ids`` and ``labels``; for decoders, rows that are scored have ``prompt_ids``."""
         check_max_length(data.tokenizer, data.max_length, 1)
         encode: Callable[[Texts, Texts | None], dict[str, Any]] = _DecoderEncoder(self, data).encode

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.tasks.collators import DecoderCollator, EncoderDecoderCollator
-from iwlora.tasks.kinds.cells import parse_text
-from iwlora.tasks.kinds.contract import Batch, Collator, Evaluation, Prediction, model_inputs
+from iwlora.tasks.kinds.contract import Batch, Collator, Evaluation, Prediction
 from iwlora.tasks.kinds.generation.encoding import Count, SourceAndTarget
 from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
 from iwlora.tasks.metrics.text import SCORE_NAMES, TEXT_METRICS
@@ -48,10 +47,6 @@ class Generation(SourceAndTarget):
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the generated texts, then the perplexity of the targets."""
         return (*SCORE_NAMES[self.metric], "perplexity")
-
-    def parse_label(self, value: Any) -> str:
-        """The target."""
-        return parse_text(value)
 
     def target_lengths(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """The tokens of each target, of which ``max_target`` are learned."""
@@ -94,7 +89,7 @@ class Generation(SourceAndTarget):
         """With labels each row's loss and number of tokens; when ``final`` the generated ids."""
         outputs: dict[str, Tensor] = {}
         if "labels" in batch:
-            outputs = self.row_losses(model(**model_inputs(batch)).logits, batch["labels"])
+            outputs = self.row_losses(self.forward(model, batch).logits, batch["labels"])
         if final:
             outputs["generated"] = self._generate(model, tokenizer, batch)
         return outputs

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.kinds.contract import Collator, model_inputs
+from iwlora.tasks.kinds.contract import Collator, Dataset, model_inputs
 from iwlora.tasks.tokenization import encode_in_chunks
-
-if TYPE_CHECKING:
-    import datasets
 
 # The largest change of logits, relative to the largest logit, that the order of sums explains.
 _TOLERANCE = 1e-3
 
 
-def pack(rows: datasets.Dataset, max_length: int) -> datasets.Dataset:
+def pack(rows: Dataset, max_length: int) -> Dataset:
     """Whole rows joined into as few rows of ``max_length`` tokens as best-fit packing finds.
 
     ``position_ids`` restart at 0 with every row. From that transformers' decoders know where a row
@@ -37,19 +35,17 @@ def pack(rows: datasets.Dataset, max_length: int) -> datasets.Dataset:
         insort(free, (room - lengths[row], bin_index))
 
     def encode_chunk(start: int, stop: int) -> Mapping[str, Any]:
-        packs = [rows.select(members) for members in bins[start:stop]]
+        packs = [rows.select(members)[:] for members in bins[start:stop]]
         return {
-            **{
-                name: [[item for ids in members[name] for item in ids] for members in packs]
-                for name in ("input_ids", "labels")
-            },
+            "input_ids": [list(chain(*members["input_ids"])) for members in packs],
+            "labels": [list(chain(*members["labels"])) for members in packs],
             "position_ids": [[k for n in members["length"] for k in range(n)] for members in packs],
         }
 
     return encode_in_chunks(len(bins), encode_chunk)
 
 
-def check_isolation(model: Any, rows: datasets.Dataset, collate: Collator) -> None:
+def check_isolation(model: Any, rows: Dataset, collate: Collator) -> None:
     """Raise ``IwloraError`` where a packed row attends to the one before it.
 
     Two forward passes on one packed row: other tokens in its first part must not change the logits

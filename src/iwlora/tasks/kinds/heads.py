@@ -1,14 +1,44 @@
-"""The base class of the kinds whose loss is a mean over tokens."""
+"""The base classes of kinds: a head on the whole sequence, or a loss of each token."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy.typing as npt
 
 from iwlora.tasks.collators import IGNORE_INDEX
-from iwlora.tasks.kinds.contract import Evaluation, Kind
+from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, Kind
+from iwlora.tasks.schema import TaskSchema
+from iwlora.tasks.tokenization import tokenize
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class SequenceHead(Kind):
+    """What classification, multi-label classification and regression share."""
+
+    auto_class_name: ClassVar[str] = "AutoModelForSequenceClassification"
+
+    def encode(self, data: EncodingInput) -> Dataset:
+        """Texts as :func:`iwlora.tasks.tokenization.tokenize` returns them, and the labels."""
+        encoded = tokenize(data.texts, data.tokenizer, data.max_length)
+        if data.labels is None:
+            return encoded
+        return encoded.add_column("labels", self.targets(data.schema, data.labels[:]))
+
+    def targets(self, schema: TaskSchema, labels: Sequence[Any]) -> Sequence[Any]:
+        """The values with which the loss compares the logits."""
+        return labels
+
+
+def class_columns(
+    labels: Sequence[str], values: npt.NDArray[Any], probabilities: bool
+) -> dict[str, float]:
+    """One column ``logit_CLASS`` or ``probability_CLASS`` for each class of a row."""
+    prefix = "probability" if probabilities else "logit"
+    return {f"{prefix}_{name}": float(v) for name, v in zip(labels, values, strict=True)}
 
 
 class TokenLoss(Kind):
