@@ -112,7 +112,20 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     schema = pyarrow.schema(fields)
     line_numbers, batches = array("q"), []
     problems: list[str] = []
-    rows = _parsed_rows(path, columns, split, line_numbers, problems)
+
+    def well_formed_rows() -> Iterator[list[Any]]:
+        for number, values in read_records(path, [*columns.text, *columns.label], problems, split):
+            try:
+                row = _parse_row(columns, values)
+            except ValueError as error:
+                problems.append(f"{record_location(path, number)}: {error}")
+                if len(problems) >= MAX_PROBLEMS:
+                    return
+            else:
+                line_numbers.append(number)
+                yield row
+
+    rows = well_formed_rows()
     while chunk := list(islice(rows, CHUNK_ROWS)):
         values = [list(column) for column in zip(*chunk, strict=True)]
         batches.append(pyarrow.record_batch(values, schema=schema))
@@ -120,22 +133,6 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     if not line_numbers:
         raise IwloraError(f"{path} holds no rows")
     return ParsedFile(path, line_numbers, pyarrow.Table.from_batches(batches, schema))
-
-
-def _parsed_rows(
-    path: str, columns: Columns, split: str, line_numbers: array[int], problems: list[str]
-) -> Iterator[list[Any]]:
-    """The rows that are well formed, whose lines are appended; the others add to ``problems``."""
-    for number, values in read_records(path, [*columns.text, *columns.label], problems, split):
-        try:
-            row = _parse_row(columns, values)
-        except ValueError as error:
-            problems.append(f"{record_location(path, number)}: {error}")
-            if len(problems) >= MAX_PROBLEMS:
-                return
-        else:
-            line_numbers.append(number)
-            yield row
 
 
 def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:

@@ -143,10 +143,7 @@ class TextPairCorpus(Corpus):
 
 
 def parse_records(
-    path: Path,
-    unit: str,
-    records: Iterable[tuple[Any, Any]],
-    parse: Callable[[Any], Row | None],
+    path: Path, unit: str, records: Iterable[tuple[Any, Any]], parse: Callable[[Any], Row | None]
 ) -> list[Row]:
     """The rows that ``parse`` makes of (number, record); those that it returns None for are left
     out. ``IwloraError`` lists the records for which it raises a ``ValueError``."""

@@ -87,7 +87,8 @@ def generate(
     for number, (phenomenon, (_, _, scene)) in enumerate(PHENOMENA.items()):
         missing: dict[tuple[str, str], int] = {}
         for split, size in sizes.items():
-            counts = _apportion(_phenomenon_sizes(split, size)[number], [1, 1])
+            shares = [row[0] if split == "train" else row[1] for row in PHENOMENA.values()]
+            counts = _apportion(_apportion(size, shares)[number], [1, 1])
             missing |= {(split, label): n for label, n in zip(LABELS, counts, strict=True)}
         fruitless_draws = 0
         while any(missing.values()):
@@ -146,12 +147,6 @@ def _is_contested(premise: Sentence, hypothesis: Sentence) -> bool:
         for p in premise.meaning
         for h in hypothesis.meaning
     )
-
-
-def _phenomenon_sizes(split: str, size: int) -> list[int]:
-    """How many of a split's rows each phenomenon has."""
-    shares = [train if split == "train" else scored for train, scored, _ in PHENOMENA.values()]
-    return _apportion(size, shares)
 
 
 def _apportion(total: int, shares: Sequence[int]) -> list[int]:

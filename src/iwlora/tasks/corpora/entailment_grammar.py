@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import chain, permutations, product
 from random import Random
 
 from iwlora.tasks.corpora.entailment_inference import MONOTONE, Claim, Fact, Meaning, Quantified
@@ -52,96 +52,93 @@ def _negated(verb: str, agent: str, patient: str) -> Sentence:
 # A scene draws a lexicon (nouns and verbs), and lists the premises that use all of it and the
 # hypotheses that it allows. A sentence that is listed twice is drawn twice as often.
 Scene = tuple[frozenset[str], list[Sentence], list[Sentence]]
+Sentences = tuple[list[Sentence], list[Sentence]]  # premises and hypotheses
 
 
-def _word_order(rng: Random) -> Scene:
-    nouns, verb = rng.sample(NOUNS, 2), rng.choice(list(VERBS))
-    premises, hypotheses = [], []
-    for a, b in permutations(nouns):
-        fact = _claim(verb, a, b)
-        premises += [
-            _say(f"it was the {a} who {verb} the {b}", fact),
-            _say(f"it was the {b} that the {a} {verb}", fact),
-            _say(f"the {a} was the one who {verb} the {b}", fact),
-            _say(f"the one the {a} {verb} was the {b}", fact),
-            _say(f"what the {a} did was {VERBS[verb]} the {b}", fact),
-        ]
-        hypotheses.append(_active(verb, a, b))
-    return frozenset([*nouns, verb]), premises, hypotheses
+def _scene(
+    describe: Callable[..., Sentences], nouns: int, *word_lists: Iterable[str]
+) -> Callable[[Random], Scene]:
+    """What ``describe`` says with the first two of the drawn nouns in both orders."""
+
+    def draw(rng: Random) -> Scene:
+        first, second, *others = drawn = rng.sample(NOUNS, nouns)
+        words = [rng.choice(list(word_list)) for word_list in word_lists]
+        pairs = permutations((first, second))
+        sentences = [describe(*words, *pair, *others) for pair in pairs]
+        premises, hypotheses = (list(chain(*parts)) for parts in zip(*sentences, strict=True))
+        return frozenset([*drawn, *words]), premises, hypotheses
+
+    return draw
 
 
-def _passives(rng: Random) -> Scene:
-    nouns, verb = rng.sample(NOUNS, 2), rng.choice(list(VERBS))
-    premises, hypotheses = [], []
-    for a, b in permutations(nouns):
-        fact = _claim(verb, a, b)
-        premises += [
-            _passive(verb, a, b),
-            _say(f"it was the {b} who was {verb} by the {a}", fact),
-            _say(f"the {b} was the one who was {verb} by the {a}", fact),
-            _say(f"the one the {b} was {verb} by was the {a}", fact),
-        ]
-        hypotheses += [_active(verb, a, b), *[_passive(verb, a, b)] * 3]
-    return frozenset([*nouns, verb]), premises, hypotheses
+def _word_order(verb: str, a: str, b: str) -> Sentences:
+    fact = _claim(verb, a, b)
+    premises = [
+        _say(f"it was the {a} who {verb} the {b}", fact),
+        _say(f"it was the {b} that the {a} {verb}", fact),
+        _say(f"the {a} was the one who {verb} the {b}", fact),
+        _say(f"the one the {a} {verb} was the {b}", fact),
+        _say(f"what the {a} did was {VERBS[verb]} the {b}", fact),
+    ]
+    return premises, [_active(verb, a, b)]
 
 
-def _relative_clauses(rng: Random) -> Scene:
-    nouns, verb, does = rng.sample(NOUNS, 2), rng.choice(list(VERBS)), rng.choice(INTRANSITIVES)
-    premises, hypotheses = [], []
-    for a, b in permutations(nouns):
-        fact, a_does, b_does = _claim(verb, a, b), _claim(does, a), _claim(does, b)
-        premises += [
-            _say(f"the {a} who {verb} the {b} {does}", fact, a_does),
-            _say(f"the {a} who {does} {verb} the {b}", fact, a_does),
-            _say(f"the {b} whom the {a} {verb} {does}", fact, b_does),
-            _say(f"the {a} {verb} the {b} who {does}", fact, b_does),
-        ]
-        hypotheses += [_say(f"the {a} {does}", a_does), _active(verb, a, b)]
-    return frozenset([*nouns, verb, does]), premises, hypotheses
+def _passives(verb: str, a: str, b: str) -> Sentences:
+    fact = _claim(verb, a, b)
+    premises = [
+        _passive(verb, a, b),
+        _say(f"it was the {b} who was {verb} by the {a}", fact),
+        _say(f"the {b} was the one who was {verb} by the {a}", fact),
+        _say(f"the one the {b} was {verb} by was the {a}", fact),
+    ]
+    return premises, [_active(verb, a, b), *[_passive(verb, a, b)] * 3]
 
 
-def _conjunction(rng: Random) -> Scene:
-    (a, b, c), verb = rng.sample(NOUNS, 3), rng.choice(list(VERBS))
-    premises, hypotheses = [], []
-    for p, q in permutations([a, b]):
-        to_c = Fact(verb, p, c), Fact(verb, q, c)
-        by_c = Fact(verb, c, p), Fact(verb, c, q)
-        either = [
-            _say(f"the {p} or the {q} {verb} the {c}", frozenset(to_c)),
-            _say(f"the {c} {verb} the {p} or the {q}", frozenset(by_c)),
-        ]
-        both = [
-            _say(f"the {p} and the {q} {verb} the {c}", *[frozenset({f}) for f in to_c]),
-            _say(f"the {c} {verb} the {p} and the {q}", *[frozenset({f}) for f in by_c]),
-        ]
-        premises += [*either, *both, *both]
-        hypotheses += [*either, *[_active(verb, p, c), _active(verb, c, p)] * 2]
-    return frozenset([a, b, c, verb]), premises, hypotheses
+def _relative_clauses(verb: str, does: str, a: str, b: str) -> Sentences:
+    fact, a_does, b_does = _claim(verb, a, b), _claim(does, a), _claim(does, b)
+    premises = [
+        _say(f"the {a} who {verb} the {b} {does}", fact, a_does),
+        _say(f"the {a} who {does} {verb} the {b}", fact, a_does),
+        _say(f"the {b} whom the {a} {verb} {does}", fact, b_does),
+        _say(f"the {a} {verb} the {b} who {does}", fact, b_does),
+    ]
+    return premises, [_say(f"the {a} {does}", a_does), _active(verb, a, b)]
 
 
-def _negation(rng: Random) -> Scene:
-    (a, b, c), verb = rng.sample(NOUNS, 3), rng.choice(list(VERBS))
-    premises, hypotheses = [], []
-    for p, q in permutations([a, b]):
-        p_c, not_p_c = (_claim(verb, p, c, holds) for holds in (True, False))
-        q_c, not_q_c = (_claim(verb, q, c, holds) for holds in (True, False))
-        c_p, not_c_p = (_claim(verb, c, p, holds) for holds in (True, False))
-        c_q, not_c_q = (_claim(verb, c, q, holds) for holds in (True, False))
-        same_for_both = [
-            _say(f"the {p} and the {q} {verb} the {c}", p_c, q_c),
-            _say(f"neither the {p} nor the {q} {verb} the {c}", not_p_c, not_q_c),
-            _say(f"the {c} {verb} the {p} and the {q}", c_p, c_q),
-            _say(f"the {c} {verb} neither the {p} nor the {q}", not_c_p, not_c_q),
-        ]
-        premises += [
-            _say(f"the {p} but not the {q} {verb} the {c}", p_c, not_q_c),
-            _say(f"the {c} {verb} the {p} but not the {q}", c_p, not_c_q),
-            *same_for_both,
-            *same_for_both,
-        ]
-        for sentence in (_active, _negated):
-            hypotheses += [sentence(verb, p, c), sentence(verb, c, p)]
-    return frozenset([a, b, c, verb]), premises, hypotheses
+def _conjunction(verb: str, p: str, q: str, c: str) -> Sentences:
+    to_c = Fact(verb, p, c), Fact(verb, q, c)
+    by_c = Fact(verb, c, p), Fact(verb, c, q)
+    either = [
+        _say(f"the {p} or the {q} {verb} the {c}", frozenset(to_c)),
+        _say(f"the {c} {verb} the {p} or the {q}", frozenset(by_c)),
+    ]
+    both = [
+        _say(f"the {p} and the {q} {verb} the {c}", *[frozenset({f}) for f in to_c]),
+        _say(f"the {c} {verb} the {p} and the {q}", *[frozenset({f}) for f in by_c]),
+    ]
+    premises = [*either, *both, *both]
+    return premises, [*either, *[_active(verb, p, c), _active(verb, c, p)] * 2]
+
+
+def _negation(verb: str, p: str, q: str, c: str) -> Sentences:
+    p_c, not_p_c = (_claim(verb, p, c, holds) for holds in (True, False))
+    q_c, not_q_c = (_claim(verb, q, c, holds) for holds in (True, False))
+    c_p, not_c_p = (_claim(verb, c, p, holds) for holds in (True, False))
+    c_q, not_c_q = (_claim(verb, c, q, holds) for holds in (True, False))
+    same_for_both = [
+        _say(f"the {p} and the {q} {verb} the {c}", p_c, q_c),
+        _say(f"neither the {p} nor the {q} {verb} the {c}", not_p_c, not_q_c),
+        _say(f"the {c} {verb} the {p} and the {q}", c_p, c_q),
+        _say(f"the {c} {verb} neither the {p} nor the {q}", not_c_p, not_c_q),
+    ]
+    premises = [
+        _say(f"the {p} but not the {q} {verb} the {c}", p_c, not_q_c),
+        _say(f"the {c} {verb} the {p} but not the {q}", c_p, not_c_q),
+        *same_for_both,
+        *same_for_both,
+    ]
+    hypotheses = [say(verb, *pair) for say in (_active, _negated) for pair in ((p, c), (c, p))]
+    return premises, hypotheses
 
 
 def _quantifiers(rng: Random) -> Scene:
@@ -161,10 +158,10 @@ def _quantifiers(rng: Random) -> Scene:
 # (share in train, share in validation and test, scene) of each phenomenon. Who did what to whom is
 # what a linear probe does worst, so it has the largest share of the scored rows.
 PHENOMENA: dict[str, tuple[int, int, Callable[[Random], Scene]]] = {
-    "word order": (1, 5, _word_order),
-    "passive": (1, 5, _passives),
-    "relative clause": (1, 5, _relative_clauses),
-    "conjunction": (1, 2, _conjunction),
-    "negation": (1, 1, _negation),
+    "word order": (1, 5, _scene(_word_order, 2, VERBS)),
+    "passive": (1, 5, _scene(_passives, 2, VERBS)),
+    "relative clause": (1, 5, _scene(_relative_clauses, 2, VERBS, INTRANSITIVES)),
+    "conjunction": (1, 2, _scene(_conjunction, 3, VERBS)),
+    "negation": (1, 1, _scene(_negation, 3, VERBS)),
     "quantifier": (1, 1, _quantifiers),
 }

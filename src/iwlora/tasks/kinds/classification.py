@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from iwlora.tasks.kinds.contract import Evaluation, Prediction
-from iwlora.tasks.kinds.heads import SequenceHead, class_columns
+from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
+from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
 from iwlora.tasks.metrics.classification import score
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Classification(SequenceHead):
@@ -34,13 +31,11 @@ class Classification(SequenceHead):
         """The class with the largest logit, then a logit or a probability for each class."""
         from scipy.special import softmax
 
-        labels, values = evaluation.schema.labels, evaluation.outputs["logits"]
+        labels, logits = evaluation.schema.labels, evaluation.outputs["logits"]
+        predicted = [labels[index] for index in logits.argmax(axis=1)]
         if probabilities:
-            values = softmax(values, axis=1)
-        return [
-            {"prediction": labels[row.argmax()], **class_columns(labels, row, probabilities)}
-            for row in values
-        ]
+            return class_predictions(predicted, labels, softmax(logits, axis=1), "probability")
+        return class_predictions(predicted, labels, logits, "logit")
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """As :func:`iwlora.tasks.metrics.classification.score`."""

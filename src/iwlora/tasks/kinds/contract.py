@@ -14,11 +14,12 @@ from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
     import datasets
-    from torch import Tensor
+    import torch
 
 Dataset: TypeAlias = "datasets.Dataset"
-Batch = Mapping[str, "Tensor"]
-Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, "Tensor"]]
+Tensor: TypeAlias = "torch.Tensor"
+Batch = Mapping[str, Tensor]
+Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 Prediction = dict[str, Any]
 
 

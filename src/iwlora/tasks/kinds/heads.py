@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy.typing as npt
+from typing import Any, ClassVar
 
 from iwlora.tasks.collators import IGNORE_INDEX
-from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, Kind
+from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, Kind, Prediction, Tensor
 from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import tokenize
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class SequenceHead(Kind):
@@ -33,12 +28,15 @@ class SequenceHead(Kind):
         return labels
 
 
-def class_columns(
-    labels: Sequence[str], values: npt.NDArray[Any], probabilities: bool
-) -> dict[str, float]:
-    """One column ``logit_CLASS`` or ``probability_CLASS`` for each class of a row."""
-    prefix = "probability" if probabilities else "logit"
-    return {f"{prefix}_{name}": float(v) for name, v in zip(labels, values, strict=True)}
+def class_predictions(
+    predicted: Sequence[Any], labels: Sequence[str], values: Sequence[Any], prefix: str
+) -> list[Prediction]:
+    """What each row was predicted as, and a column ``PREFIX_CLASS`` of values for each class."""
+    names = [f"{prefix}_{label}" for label in labels]
+    return [
+        {"prediction": prediction, **dict(zip(names, map(float, row), strict=True))}
+        for prediction, row in zip(predicted, values, strict=True)
+    ]
 
 
 class TokenLoss(Kind):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from iwlora.tasks.kinds.cells import parse_list
-from iwlora.tasks.kinds.contract import Evaluation, Prediction
-from iwlora.tasks.kinds.heads import SequenceHead, class_columns
+from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
+from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
 from iwlora.tasks.metrics.logits import finite_logits
 from iwlora.tasks.schema import TaskSchema
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SEPARATOR = ";"
 _BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
@@ -62,15 +59,11 @@ class MultiLabel(SequenceHead):
         """The classes with a positive logit, then a logit or a probability for each class."""
         from scipy.special import expit
 
-        names, logits = evaluation.schema.labels, evaluation.outputs["logits"]
-        values = expit(logits) if probabilities else logits
-        return [
-            {
-                "prediction": [names[k] for k in (row_logits > 0).nonzero()[0]],
-                **class_columns(names, row_values, probabilities),
-            }
-            for row_logits, row_values in zip(logits, values, strict=True)
-        ]
+        labels, logits = evaluation.schema.labels, evaluation.outputs["logits"]
+        predicted = [[labels[index] for index in row.nonzero()[0]] for row in logits > 0]
+        if probabilities:
+            return class_predictions(predicted, labels, expit(logits), "probability")
+        return class_predictions(predicted, labels, logits, "logit")
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """scikit-learn's scores, and the mean binary cross-entropy as ``loss``."""

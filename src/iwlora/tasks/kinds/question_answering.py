@@ -116,26 +116,15 @@ class QuestionAnswering(Kind):
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Cross-entropy of starts and of ends in nats, summed over both."""
-        from torch.nn.functional import cross_entropy
-
-        starts, ends = outputs.start_logits.float(), outputs.end_logits.float()
-        return cross_entropy(starts, labels[:, 0], reduction="sum") + cross_entropy(
-            ends, labels[:, 1], reduction="sum"
-        )
+        return _losses(outputs, labels).sum()
 
     def outputs(self, model: Any, tokenizer: Any, batch: Batch, final: bool) -> dict[str, Tensor]:
         """Start and end logits, and with labels the mean of the two losses of each window."""
-        from torch.nn.functional import cross_entropy
-
         output = self.forward(model, batch)
-        logits = {"start": output.start_logits.float(), "end": output.end_logits.float()}
-        if "labels" not in batch:
-            return logits
-        losses = (
-            cross_entropy(values, batch["labels"][:, k], reduction="none")
-            for k, values in enumerate(logits.values())
-        )
-        return {**logits, "loss": sum(losses) / 2}
+        outputs = {"start": output.start_logits.float(), "end": output.end_logits.float()}
+        if "labels" in batch:
+            outputs["loss"] = _losses(output, batch["labels"]).mean(-1)
+        return outputs
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The best span of each question, its start + end logit, and by how much the score of
@@ -171,3 +160,11 @@ class QuestionAnswering(Kind):
     def readable_label(self, schema: TaskSchema, label: Any) -> Any:
         """The accepted answers."""
         return label["text"]
+
+
+def _losses(outputs: Any, labels: Tensor) -> Tensor:
+    """Cross-entropy of the start and of the end in each window, (windows, 2)."""
+    import torch
+
+    logits = torch.stack((outputs.start_logits, outputs.end_logits), dim=-1).float()
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from iwlora.tasks.kinds.cells import parse_text
-from iwlora.tasks.kinds.contract import Evaluation, Prediction
+from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead
 from iwlora.tasks.metrics.logits import finite_logits
 from iwlora.tasks.metrics.regression import METRICS
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Regression(SequenceHead):

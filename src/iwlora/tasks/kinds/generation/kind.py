@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.tasks.collators import DecoderCollator, EncoderDecoderCollator
-from iwlora.tasks.kinds.contract import Batch, Collator, Evaluation, Prediction
+from iwlora.tasks.kinds.contract import Batch, Collator, Dataset, Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.generation.encoding import Count, SourceAndTarget
 from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
 from iwlora.tasks.metrics.text import SCORE_NAMES, TEXT_METRICS
 from iwlora.tasks.tokenization import end_of_text_token
-
-if TYPE_CHECKING:
-    import datasets
-    from torch import Tensor
 
 Size = Annotated[int, Field(ge=0, strict=True)]
 
@@ -48,7 +44,7 @@ class Generation(SourceAndTarget):
         """The metrics of the generated texts, then the perplexity of the targets."""
         return (*SCORE_NAMES[self.metric], "perplexity")
 
-    def target_lengths(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
+    def target_lengths(self, rows: Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """The tokens of each target, of which ``max_target`` are learned."""
         if "label" not in rows.column_names:
             return (), 0
@@ -74,7 +70,7 @@ class Generation(SourceAndTarget):
         if self.packing:
             config.use_cache = False
 
-    def check_model(self, model: Any, rows: datasets.Dataset, collate: Collator) -> None:
+    def check_model(self, model: Any, rows: Dataset, collate: Collator) -> None:
         """Raise ``IwloraError`` where a packed row attends to another one."""
         if self.packing:
             check_isolation(model, rows, collate)
