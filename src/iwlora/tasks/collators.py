@@ -36,12 +36,8 @@ class PaddingCollator:
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **pad_values: int) -> PaddingCollator:
         """A collator for what a tokenizer returns, and for further fields with their padding."""
-        fields = {
-            "input_ids": tokenizer.pad_token_id,
-            "attention_mask": 0,
-            "token_type_ids": tokenizer.pad_token_type_id,
-            **pad_values,
-        }
+        ids, types = tokenizer.pad_token_id, tokenizer.pad_token_type_id
+        fields = {"input_ids": ids, "attention_mask": 0, "token_type_ids": types, **pad_values}
         return cls(fields, tokenizer.model_max_length)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

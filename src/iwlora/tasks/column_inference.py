@@ -156,9 +156,8 @@ def _infer_kind(path: str, text: tuple[str, ...], label: tuple[str, ...]) -> str
     if any(isinstance(value, list) for value in labels):
         first_text = _parse_cell(rows[0][0])
         return "token-labels" if isinstance(first_text, list) else "multi-label"
-    if any(isinstance(value, float) and not value.is_integer() for value in labels) and all(
-        isinstance(value, (int, float)) for value in labels
-    ):
+    has_fraction = any(isinstance(value, float) and not value.is_integer() for value in labels)
+    if has_fraction and all(isinstance(value, (int, float)) for value in labels):
         return "regression"
     return "classification"
 

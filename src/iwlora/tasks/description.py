@@ -6,15 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from iwlora.tasks.kinds.contract import EncodingInput
+from iwlora.tasks.kinds.contract import Dataset, EncodingInput
 from iwlora.tasks.task import Task
-
-if TYPE_CHECKING:
-    import datasets
 
 # The lengths of at most this many rows of a split are measured.
 MEASURED_ROWS = 20_000
@@ -70,7 +67,7 @@ def duplicates(task: Task) -> list[str]:
     return lines
 
 
-def _hashes(task: Task, split: datasets.Dataset) -> Iterator[tuple[bytes, bytes]]:
+def _hashes(task: Task, split: Dataset) -> Iterator[tuple[bytes, bytes]]:
     """(hash of the texts, hash of texts and label) of each row: hashes take less memory."""
     for batch in split.iter(4096):
         for *texts, label in zip(*(batch[name] for name in (*task.text, "label")), strict=True):
@@ -81,7 +78,7 @@ def _hash(value: Any) -> bytes:
     return hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
 
 
-def _balance(task: Task, split: datasets.Dataset) -> str:
+def _balance(task: Task, split: Dataset) -> str:
     """Rows of each class; the range of numbers; the lengths of texts."""
     stored = split.select_columns("label")["label"][:]  # without it the texts are read too
     labels = [task.kind.readable_label(task, label) for label in stored]
@@ -93,18 +90,14 @@ def _balance(task: Task, split: datasets.Dataset) -> str:
             counts = [len(answers) for answers in labels]
             return f"answers {_quantiles(counts)}; {counts.count(0):,} rows without one"
         return f"words of the target {_quantiles([len(text.split()) for text in labels])}"
-    rows = Counter(
-        name for label in labels for name in (label if isinstance(label, list) else [label])
-    )
+    rows = Counter(name for label in labels for name in task.kind.class_names(label))
     total = max(sum(rows.values()), 1)
     parts = [f"{k} {rows[k]:,} ({rows[k] / total:.1%})" for k in task.labels[:_LISTED_CLASSES]]
     more = len(task.labels) - _LISTED_CLASSES
     return ", ".join(parts) + (f" and {more} more classes" if more > 0 else "")
 
 
-def _lengths(
-    task: Task, split: datasets.Dataset, tokenizer: Any, max_length: int, config: Any
-) -> list[str]:
+def _lengths(task: Task, split: Dataset, tokenizer: Any, max_length: int, config: Any) -> list[str]:
     """Tokens of the rows without truncation, and what ``max_length`` cuts off."""
     rows = split.select(range(min(MEASURED_ROWS, len(split))))
     limit, tokenizer.model_max_length = tokenizer.model_max_length, 10**9

@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.kinds.contract import Kind
+from iwlora.tasks.kinds.contract import Dataset, Kind
 
 if TYPE_CHECKING:
-    import datasets
     import pyarrow
 
 
 def dataset_from_rows(
     text: Sequence[str], rows: Sequence[Sequence[Any]], kind: Kind | None = None
-) -> datasets.Dataset:
+) -> Dataset:
     """A split in memory from rows of texts and a label.
 
     Args:
@@ -51,7 +50,7 @@ def arrow_type(python_type: Any) -> pyarrow.DataType:
     return {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}[python_type]
 
 
-def in_memory(table: pyarrow.Table) -> datasets.Dataset:
+def in_memory(table: pyarrow.Table) -> Dataset:
     """An Arrow table as a split.
 
     The fingerprint is random: ``datasets`` would copy the whole table to compute one.
@@ -63,7 +62,7 @@ def in_memory(table: pyarrow.Table) -> datasets.Dataset:
     return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=fingerprint)
 
 
-def first_shuffled(split: datasets.Dataset, limit: int | None, seed: int) -> datasets.Dataset:
+def first_shuffled(split: Dataset, limit: int | None, seed: int) -> Dataset:
     """The first ``limit`` rows of ``split`` after a seeded shuffle; None: all rows, in order.
 
     A larger limit with the same seed only adds rows.
@@ -81,9 +80,7 @@ def first_shuffled(split: datasets.Dataset, limit: int | None, seed: int) -> dat
     return split.select(order[:limit])
 
 
-def stratified_split(
-    split: datasets.Dataset, fraction: float, seed: int = 0
-) -> tuple[datasets.Dataset, datasets.Dataset]:
+def stratified_split(split: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Divide a split into (the remaining rows, ``fraction`` of each class), chosen by ``seed``.
 
     Of a class with n rows, ⌊fraction · n⌋ are held out. A task without class ids counts as one

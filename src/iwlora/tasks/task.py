@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.kinds.contract import EncodingInput, Kind
+from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Kind
 from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
-    import datasets
     from transformers import PreTrainedTokenizerBase
 
 
@@ -37,7 +36,7 @@ class Task(TaskSchema):
     """
 
     kind: Kind = field(default_factory=Classification)
-    splits: Mapping[str, datasets.Dataset] = field(default_factory=dict)
+    splits: Mapping[str, Dataset] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -58,7 +57,7 @@ class Task(TaskSchema):
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, max_length: int, config: Any = None
-    ) -> dict[str, datasets.Dataset]:
+    ) -> dict[str, Dataset]:
         """Tokenise every split for a model.
 
         Args:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.tabular import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
-from iwlora.tasks.kinds import Kind
+from iwlora.tasks.kinds.contract import Dataset, Kind
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import arrow_type, in_memory, stratified_split
 from iwlora.tasks.task import Task
 
 if TYPE_CHECKING:
-    import datasets
     import pyarrow
 
 # Without a validation file this fraction of each class is held out. The seed of the choice is the
@@ -79,7 +78,7 @@ def load_user_files(spec: TaskSpec) -> Task:
     return Task(*schema, kind=columns.kind, splits=splits, notes=notes)
 
 
-def read_rows(path: str, text: Sequence[str], kind: Kind) -> datasets.Dataset:
+def read_rows(path: str, text: Sequence[str], kind: Kind) -> Dataset:
     """Read rows to predict, without labels.
 
     Args:
@@ -186,7 +185,7 @@ def _class_names(train: ParsedFile, columns: Columns) -> tuple[str, ...]:
 
 def _with_class_ids(
     file: ParsedFile, kind: Kind, labels: Sequence[str], train: str, problems: list[str]
-) -> datasets.Dataset:
+) -> Dataset:
     """The split with class ids for names; a class that train lacks adds to ``problems``."""
     import pyarrow
 

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import read_lines, read_text
@@ -39,10 +38,8 @@ class XSumCorpus(TextPairCorpus):
     def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """(article, summary); ``IwloraError`` lists the files that are missing or lack a part."""
 
-        def parse(name: Any) -> Row:
-            if not (isinstance(name, str) and name.isprintable() and name == Path(name).name):
-                raise ValueError(f"{name!r:.80} is not the name of a file")
-            file = folder / XSUM_FOLDER / f"{name}.summary"
+        def parse(identifier: str) -> Row:
+            file = folder / XSUM_FOLDER / f"{identifier}.summary"
             parts = _parts(file)
             try:
                 return parts["RESTBODY"], parts["FIRST-SENTENCE"]
@@ -50,12 +47,24 @@ class XSumCorpus(TextPairCorpus):
                 raise ValueError(f"{file}: no part [SN]{error.args[0]}[SN]") from None
 
         path = folder / XSUM_SPLIT
-        text = read_text(path)
-        try:
-            names = list(from_json(text)[split])
-        except (ValueError, KeyError, TypeError) as error:
-            raise IwloraError(f"{path} does not list the articles of {split} ({error!r})") from None
-        return parse_records(path, "article", enumerate(names, start=1), parse)
+        identifiers = _article_ids(path, split)
+        return parse_records(path, "article", zip(identifiers, identifiers, strict=True), parse)
+
+
+def _article_ids(path: Path, split: str) -> list[str]:
+    """The names of a split's articles; each must be the name of a file, not a path."""
+    problem = f"{path} does not list the articles of {split}"
+    text = read_text(path)
+    try:
+        names = from_json(text)[split]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IwloraError(f"{problem} ({error!r})") from None
+    if not isinstance(names, list):
+        raise IwloraError(f"{problem}: {names!r:.80} is not a list")
+    for name in names:
+        if not (isinstance(name, str) and name.isprintable() and name == Path(name).name):
+            raise IwloraError(f"{problem}: {name!r:.80} is not the name of a file")
+    return names
 
 
 def _parts(path: Path) -> dict[str, str]:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput
 from iwlora.tasks.tokenization import encode_in_chunks
 
+Spans = Sequence[tuple[int, int]]
+
 
 def encode_windows(data: EncodingInput, max_question: int, stride: int) -> Dataset:
     """Every window of ``max_length`` tokens over a question and its passage."""
@@ -37,11 +39,9 @@ def encode_windows(data: EncodingInput, max_question: int, stride: int) -> Datas
         ]
         columns = {**encoded, "row": rows}
         if labels is not None:
-            answers = labels[start:stop]
-            columns["labels"] = [
-                _target_tokens(answers[row - start], spans)
-                for row, spans in zip(rows, windows, strict=True)
-            ]
+            part = labels[start:stop]
+            pairs = zip(rows, windows, strict=True)
+            columns["labels"] = [_target_tokens(part[row - start], spans) for row, spans in pairs]
         if not data.training:
             columns["starts"] = [[start for start, _ in spans] for spans in windows]
             columns["ends"] = [[end for _, end in spans] for spans in windows]
@@ -60,15 +60,13 @@ def _truncated(question: str, tokenizer: Any, max_tokens: int) -> str:
     return question if len(ends) <= max_tokens else question[: ends[max_tokens - 1]]
 
 
-def _passage_spans(
-    sequences: Sequence[int | None], offsets: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def _passage_spans(sequences: Sequence[int | None], offsets: Spans) -> Spans:
     """(start, end) of each passage token, in characters; (-1, -1) for other tokens."""
     pairs = zip(sequences, offsets, strict=True)
     return [offset if sequence == 1 else (-1, -1) for sequence, offset in pairs]
 
 
-def _target_tokens(label: Mapping[str, Any], spans: Sequence[tuple[int, int]]) -> list[int]:
+def _target_tokens(label: Mapping[str, Any], spans: Spans) -> list[int]:
     """The tokens where the first answer begins and ends; [0, 0] if it is not all in the window.
 
     >>> label = {"text": ["cat sat"], "answer_start": [4]}

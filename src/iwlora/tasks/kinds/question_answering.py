@@ -92,11 +92,10 @@ class QuestionAnswering(Kind):
         """Checkpoints of decoders such as Llama store ``model.``; this head expects
         ``transformer.``."""
         import transformers
-        from transformers.models.auto.modeling_auto import (
-            MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES as NAMES,
-        )
+        from transformers.models.auto import modeling_auto
 
-        head = getattr(transformers, NAMES.get(config.model_type, ""), None)
+        names = modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES
+        head = getattr(transformers, names.get(config.model_type, ""), None)
         differs = getattr(head, "base_model_prefix", "") == "transformer"
         return {r"^model\.": "transformer."} if differs else None
 

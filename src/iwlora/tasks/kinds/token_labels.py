@@ -6,19 +6,22 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from iwlora.tasks.collators import IGNORE_INDEX, PaddingCollator
 from iwlora.tasks.kinds.cells import parse_list
-from iwlora.tasks.kinds.contract import Batch, Collator, EncodingInput, Evaluation, Prediction
+from iwlora.tasks.kinds.contract import (
+    Batch,
+    Dataset,
+    EncodingInput,
+    Evaluation,
+    Prediction,
+    Tensor,
+)
 from iwlora.tasks.kinds.heads import TokenLoss
 from iwlora.tasks.metrics.logits import finite_logits
 from iwlora.tasks.metrics.token_labels import token_label_scores
 from iwlora.tasks.tokenization import check_fast, check_max_length, encode_in_chunks
-
-if TYPE_CHECKING:
-    import datasets
-    from torch import Tensor
 
 _ENTITY_LABEL = re.compile(r"O|[BIESLU]-.+")
 
@@ -65,7 +68,7 @@ class TokenLabels(TokenLoss):
 
     auto_class_name: ClassVar[str] = "AutoModelForTokenClassification"
 
-    def encode(self, data: EncodingInput) -> datasets.Dataset:
+    def encode(self, data: EncodingInput) -> Dataset:
         """The words joined by spaces; ``first_tokens`` holds the index of each word's first token.
 
         Works with every fast tokenizer: only these report the characters of each token.
@@ -93,7 +96,7 @@ class TokenLabels(TokenLoss):
 
         return encode_in_chunks(len(data.rows), encode_chunk)
 
-    def collator(self, tokenizer: Any, model: Any) -> Collator:
+    def collator(self, tokenizer: Any, model: Any) -> PaddingCollator:
         """Pads token ids and labels."""
         return PaddingCollator.from_tokenizer(tokenizer, labels=IGNORE_INDEX)
 

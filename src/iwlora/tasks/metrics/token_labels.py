@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from iwlora.extras import name_missing_extra
 
+Rows = Sequence[Sequence[str]]
+
 
 @name_missing_extra()
 def token_label_scores(
-    references: Sequence[Sequence[str]],
-    predictions: Sequence[Sequence[str]],
-    metrics: Sequence[str],
+    references: Rows, predictions: Rows, metrics: Sequence[str]
 ) -> dict[str, float]:
     """Scores of word labels, in [0, 1].
 
