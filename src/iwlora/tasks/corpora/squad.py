@@ -27,13 +27,18 @@ class SquadCorpus(Corpus):
     version: str
 
     @property
+    def files(self) -> Mapping[str, str]:
+        """The official files."""
+        return {"train": f"train-v{self.version}.json", "validation": f"dev-v{self.version}.json"}
+
+    @property
     def layout(self) -> str:
         """The first file."""
-        return f"SQuAD's train-v{self.version}.json"
+        return f"SQuAD's {self.files['train']}"
 
     def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
         """The questions of a file; ``IwloraError`` lists those that are malformed."""
-        path = folder / f"{'train' if split == 'train' else 'dev'}-v{self.version}.json"
+        path = folder / self.files[split]
         text = read_text(path)
         try:
             questions = list(_questions(from_json(text)["data"]))
