@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import socket
 import sys
 import tempfile
 import warnings
@@ -26,11 +24,11 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
-from torch.multiprocessing.spawn import spawn
 from transformers.utils import logging
 
 import tiny_study
 from iwlora.methods import METHODS
+from iwlora.testing.processes import run_in_two_processes
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
 
@@ -147,18 +145,9 @@ def train_arms(arms: Sequence[Arm], root: Path) -> None:
         train(arm.recipe(root), root / arm.folder)
 
 
-def train_in_two_processes(rank: int, arms: Sequence[Arm], root: Path, port: int) -> None:
+def train_in_each(rank: int, arms_and_root: tuple[Sequence[Arm], Path]) -> None:
     """What each of the two processes does."""
-    torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    train_arms(arms, root)
-    torch.distributed.destroy_process_group()
+    train_arms(*arms_and_root)
 
 
 def difference(first: Path, second: Path) -> Difference:
@@ -245,10 +234,7 @@ def main() -> int:
         root = Path(folder)
         write_inputs(root)
         train_arms(list(in_one), root)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        spawn(train_in_two_processes, args=(in_two, root, port), nprocs=2)
+        run_in_two_processes(train_in_each, (in_two, root))
         for precision in arguments.precisions:
             failed |= print_differences(root, precision, arguments.methods)
     return 1 if failed else 0

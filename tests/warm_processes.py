@@ -18,11 +18,12 @@ import pytest
 
 from iwlora.cli import main
 from iwlora.compare.execute import fork_server, local
+from iwlora.testing.processes import PRELOADED
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [*fork_server.MODULES, "iwlora.compare.execute.comparison", "iwlora.penalty.callback", "peft"]
-)
+# One process forks for all tests, also for those that work in two processes.
+PRELOADED.extend([*fork_server.MODULES, "iwlora.compare.execute.comparison"])
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:

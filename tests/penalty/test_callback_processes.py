@@ -11,7 +11,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments, defaul
 
 import iwlora
 from iwlora.penalty.calibration import adapted_sites
-from process_pairs import run_in_two_processes
+from iwlora.testing.processes import run_in_two_processes
 from trainer_models import distance, fit, make_model, make_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:the penalty (had|dominates|never)")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import iwlora
-from process_pairs import run_in_two_processes
+from iwlora.testing.processes import run_in_two_processes
 
 Saved = dict[str, Any]
 

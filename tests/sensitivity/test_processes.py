@@ -11,7 +11,7 @@ from torch import distributed
 
 import iwlora
 from iwlora.errors import IwloraError
-from process_pairs import run_in_two_processes
+from iwlora.testing.processes import run_in_two_processes
 from sensitivity_models import batches, classifier
 
 # (options of measure, the number of batches of each process)

@@ -76,7 +76,7 @@ def test_a_torch_that_does_not_say_what_the_cpu_can_do_gets_fp32_and_one_warning
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    device_module._warn_unknown_cpu.cache_clear()
+    device_module.warn_once.cache_clear()
     assert [resolve_precision("auto", CPU) for _ in range(2)] == ["fp32", "fp32"]
     (record,) = caplog.records
     assert "train.precision=auto takes fp32" in record.message

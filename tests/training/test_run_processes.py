@@ -16,10 +16,10 @@ from torch import Tensor
 
 from interruptions import Killed, kill_at
 from iwlora.errors import IwloraError
+from iwlora.testing.processes import run_in_two_processes
 from iwlora.training.dry_run.run_cost import estimate_run_cost
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
-from process_pairs import run_in_two_processes
 from runs import evaluations, predictions, recipe, status, weights, with_options
 
 METHOD_OPTIONS: dict[str, dict[str, Any]] = {

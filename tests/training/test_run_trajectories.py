@@ -180,5 +180,5 @@ def test_a_regularizer_counted_in_every_micro_batch_would_be_noticed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(prepare_module, "task_loss", counted_in_every_micro_batch)
+    monkeypatch.setattr("iwlora.training.loop.trainer.task_loss", counted_in_every_micro_batch)
     assert deviation(tiny_bert, reviews, "adalora", tmp_path, [4], batch_size=20) > 1e-3

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +11,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModelForSequenceClassification, PrinterCallback, TrainingArguments
 from transformers import default_data_collator as collate
@@ -28,8 +24,9 @@ from iwlora.results import layout
 from iwlora.sensitivity.measure import measure
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
+from iwlora.testing.processes import run_in_two_processes
 from iwlora.training.loop.row_order import EpochSampler
-from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
+from iwlora.training.loop.trainer import FineTuningTrainer
 
 SIZE = 4
 STEPS = 6
@@ -126,15 +123,11 @@ class Case:
             **options,
         }
         trainer = FineTuningTrainer(
-            model=attached.model,
+            attached=attached,
             args=TrainingArguments(**settings),
             train_dataset=self.rows,
             data_collator=collate,
-            compute_loss_func=task_loss(attached.regularizer),
             sampler=EpochSampler(len(self.rows), BATCH, seed=0),
-            trainable=attached.trainable,
-            learning_rates=attached.learning_rates,
-            callbacks=list(attached.callbacks),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
@@ -208,22 +201,12 @@ def _record_steps(callback: Any) -> list[int]:
 
 def train_in_two_processes(cases: Sequence[Case]) -> None:
     """Train all cases in one pair of processes; writes each ``case.two_process_logits``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    untrained = [replace(case) for case in cases]
-    spawn(_train, args=(untrained, port), nprocs=2)  # type: ignore[no-untyped-call]
+    run_in_two_processes(_train, [replace(case) for case in cases])
 
 
-def _train(rank: int, cases: list[Case], port: int) -> None:
-    torch.set_num_threads(1)
-    gc.freeze()  # a Trainer collects garbage in every training; modules need not be scanned
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def _train(rank: int, cases: list[Case]) -> None:
     options: dict[str, Any] = {"per_device_train_batch_size": BATCH // 2, "ddp_backend": "gloo"}
     for case in cases:
         attached = case.attach()
         case.fit(attached, case.folder / "two-processes", **options)
         save_file({"logits": case.logits(attached.model)}, case.two_process_logits[rank])
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

@@ -36,17 +36,18 @@ def _cpu_multiplies_bf16() -> bool:
     # PyTorch has no public function for this in the versions that we support.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     if not all(hasattr(torch.cpu, check) for check in checks):
-        _warn_unknown_cpu()
+        warn_once(
+            f"torch {torch.__version__} does not say whether this CPU multiplies bfloat16 in "
+            "hardware: train.precision=auto takes fp32; give train.precision=bf16 if it does"
+        )
         return False
     return any(getattr(torch.cpu, check)() for check in checks)
 
 
 @cache
-def _warn_unknown_cpu() -> None:
-    logger.warning(
-        f"torch {torch.__version__} does not say whether this CPU multiplies bfloat16 in hardware: "
-        "train.precision=auto takes fp32; give train.precision=bf16 if it does"
-    )
+def warn_once(message: str) -> None:
+    """Log a warning, once in a process."""
+    logger.warning(message)
 
 
 def reset_peak_memory() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import set_seed as seed_everything
 
 from iwlora import distributed, tasks
-from iwlora.errors import Diverged
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
+from iwlora.tasks.kinds import Evaluation
+from iwlora.tasks.kinds.contract import Prediction
 from iwlora.training.device import run_device
-from iwlora.training.loop.divergence import list_rows
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
-from iwlora.training.model.quantization import quantization
+from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.recipe import Recipe
 
 
@@ -41,13 +40,8 @@ class LoadedRecipe:
 
     def training_batches(self) -> Iterator[Mapping[str, Tensor]]:
         """The batches of the first epoch as training will see them, alike in all processes."""
-        sampler = self.epoch_sampler()
-        yield from DataLoader(
-            self.encoded["train"],
-            batch_size=sampler.batch_size,
-            sampler=sampler,
-            collate_fn=self.collate,
-        )
+        rows, order = self.encoded["train"], self.epoch_sampler()
+        yield from DataLoader(rows, order.batch_size, sampler=order, collate_fn=self.collate)
 
     def epoch_sampler(self) -> EpochSampler:
         """The order of the training rows."""
@@ -55,18 +49,14 @@ class LoadedRecipe:
         lengths = rows["length"][:] if settings.group_by_length else None
         return EpochSampler(len(rows), settings.batch_size, settings.seed, lengths)
 
-    @contextmanager
-    def naming_rows(self) -> Iterator[None]:
-        """Add the rows of the batch to the ``Diverged`` of a measurement on the training split."""
-        try:
-            yield
-        except Diverged as error:
-            if error.batch is None:
-                raise
-            sampler = self.epoch_sampler()
-            start = error.batch * sampler.batch_size
-            rows = list(sampler)[start : start + sampler.batch_size]
-            raise Diverged(f"{error}; its rows {list_rows(rows)}", error.batch) from None
+    def score(
+        self, split: str, outputs: Mapping[str, Any]
+    ) -> tuple[list[Prediction], dict[str, float]]:
+        """(the predictions, their metrics) of a split from a model's outputs for its rows."""
+        kind, rows, encoded = self.task.kind, self.task.splits[split], self.encoded[split]
+        evaluation = Evaluation(self.task, rows, encoded, outputs, self.tokenizer)
+        predictions = kind.predictions(evaluation)
+        return predictions, kind.score(evaluation, predictions)
 
 
 def load(recipe: Recipe) -> LoadedRecipe:
@@ -87,9 +77,9 @@ def load(recipe: Recipe) -> LoadedRecipe:
     settings = recipe.train
     task = tasks.load(recipe.task, settings.seed)
     seed_everything(settings.seed)
-    model, tokenizer = load_backbone(
-        recipe.model, task.labels, task.kind, recipe.trust_remote_code, quantization(recipe)
-    )
+    trust = recipe.trust_remote_code
+    quantized = quantized_loading(recipe, task.kind, trust)
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, quantized)
     if not recipe.quantize and (not shards(recipe) or recipe.method.calibration()):
         model.to(run_device())  # type: ignore[arg-type]
     sites = find_sites(model, recipe.targets)

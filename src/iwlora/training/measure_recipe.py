@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from iwlora import distributed
-from iwlora.errors import IwloraError
+from iwlora.errors import Diverged, IwloraError
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.measure import measure
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe, load
+from iwlora.training.loop.divergence import list_rows
 from iwlora.training.recipe import Recipe
 
 
@@ -36,14 +37,16 @@ def measure_recipe(recipe: Recipe, **options: Any) -> Sensitivity:
 
 def measure_loaded(loaded: LoadedRecipe, **options: Any) -> Sensitivity:
     """Measure on the frozen model of a recipe that is loaded, with its precision and kernels."""
-    arguments = {
-        "sites": loaded.sites,
-        "loss": loaded.task.kind.batch_loss,
-        **(loaded.recipe.method.calibration() or {}),
-        **options,
-    }
-    settings, device = loaded.recipe.train, run_device()
+    method, loss = loaded.recipe.method, loaded.task.kind.batch_loss
+    options = {"sites": loaded.sites, "loss": loss, **(method.calibration() or {}), **options}
+    model, settings = loaded.model, loaded.recipe.train
     batches = distributed.split_between_processes(loaded.training_batches())
-    numerics = training_numerics(loaded.model, settings.fast_kernels, settings.precision, device)
-    with loaded.naming_rows(), numerics:
-        return measure(loaded.model, batches, **arguments)
+    try:
+        with training_numerics(model, settings.fast_kernels, settings.precision, run_device()):
+            return measure(model, batches, **options)
+    except Diverged as error:
+        if error.batch is None:
+            raise
+        order = loaded.epoch_sampler()
+        rows = list(order)[error.batch * order.batch_size :][: order.batch_size]
+        raise Diverged(f"{error}; its rows {list_rows(rows)}", error.batch) from None

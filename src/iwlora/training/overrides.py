@@ -37,8 +37,7 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
         >>> override({"task": "glue/rte"}, ["task.max_train=100"])
         {'task': {'name': 'glue/rte', 'max_train': 100}}
     """
-    result = _copy(settings)
-    problems = []
+    result, problems = dict(settings), []
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         path = key.split(".")
@@ -48,7 +47,9 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
         section = result
         for part in path[:-1]:
             inner = section.get(part)
-            if not isinstance(inner, dict):
+            if isinstance(inner, Mapping):
+                section[part] = dict(inner)
+            else:
                 section[part] = {"name": inner} if isinstance(inner, str) else {}
             section = section[part]
         section[path[-1]] = parse_yaml(text, assignment)
@@ -86,10 +87,3 @@ def _describe(model: type[BaseModel], problem: Any, prefix: str) -> str:
     if message.startswith(assignment):
         return message
     return f"{assignment}: {message[0].lower()}{message[1:]}"
-
-
-def _copy(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _copy(value) if isinstance(value, Mapping) else value
-        for key, value in settings.items()
-    }

@@ -22,9 +22,8 @@ from iwlora.training.kernels import training_numerics
 from iwlora.training.loop.row_order import LongestFirstSampler
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE
 from iwlora.training.scoring import as_table
-from iwlora.training.state.artifacts import load_trained
+from iwlora.training.state.artifacts import load_trained, stored_task
 from iwlora.training.state.run_folder import RunDir
-from iwlora.training.state.stored_task import stored_task
 
 
 @name_missing_extra()
@@ -86,18 +85,12 @@ def _outputs(
     precision = (result.precision if result else None) or settings.precision
     if not run.recipe().quantize:
         model.to(device)
-    sampler = LongestFirstSampler(encoded["length"][:])
-    loader: DataLoader[Any] = DataLoader(
-        encoded,
-        EVALUATION_BATCH_SIZE,
-        sampler=sampler,
-        collate_fn=task.kind.collator(tokenizer, model),
-    )
+    order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)
     collected: Any = None
     with torch.inference_mode(), training_numerics(model, settings.fast_kernels, precision, device):
-        for batch in loader:
+        for batch in DataLoader(encoded, EVALUATION_BATCH_SIZE, sampler=order, collate_fn=collate):
             on_device = {key: value.to(device) for key, value in batch.items()}
             raw = task.kind.outputs(model, tokenizer, on_device, True)
             outputs = nested_numpify(raw)  # type: ignore[no-untyped-call]
             collected = outputs if collected is None else nested_concat(collected, outputs)  # type: ignore[no-untyped-call]
-    return sampler.restore(dict(collected))
+    return order.restore(dict(collected))

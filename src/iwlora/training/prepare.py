@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
@@ -15,14 +14,12 @@ from iwlora.methods.budget import fit_to_budget
 from iwlora.methods.contract import Attached, Method
 from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.tasks.kinds import Evaluation
 from iwlora.training.device import resolve_precision, run_device
 from iwlora.training.load import LoadedRecipe, load, shards
 from iwlora.training.loop.best_epoch import KeepBestEpoch
 from iwlora.training.loop.callbacks import EvaluateEachEpoch, MetricsLog, ProgressBar
-from iwlora.training.loop.logged_loss import RestoreLoggedLoss
 from iwlora.training.loop.trackers import check_trackers
-from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
+from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.sharding import shard
@@ -35,19 +32,13 @@ EVALUATION_BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What a run has before its first step; ``initialize_seconds`` went into initial values."""
+    """What a run has before its first step; batches took ``measure_seconds`` until then."""
 
     loaded: LoadedRecipe
     size: int | None
-    sensitivity: Sensitivity | None
     attached: Attached
-    initialize_seconds: float
     trainer: FineTuningTrainer
-
-    @property
-    def measure_seconds(self) -> float:
-        """Time spent on batches before training."""
-        return self.initialize_seconds + (self.sensitivity.seconds if self.sensitivity else 0.0)
+    measure_seconds: float
 
 
 def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
@@ -70,15 +61,15 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     sensitivity = _sensitivity(loaded, run)
     attached = method.attach(model, sites, recipe.train.seed, sensitivity)
     loaded.task.kind.check_model(attached.model, rows, loaded.collate)
-    initialize_seconds = 0.0
+    measure_seconds = sensitivity.seconds if sensitivity else 0.0
     if attached.initialize is not None:
         started = time.perf_counter()
         attached.initialize(loaded.training_batches())
-        initialize_seconds = time.perf_counter() - started
+        measure_seconds += time.perf_counter() - started
     if shards(recipe):
         shard(attached.model, pretrained, run_device())
     trainer = make_trainer(loaded, run, attached, progress)
-    return PreparedRun(loaded, method.size, sensitivity, attached, initialize_seconds, trainer)
+    return PreparedRun(loaded, method.size, attached, trainer, measure_seconds)
 
 
 def _sized_method(loaded: LoadedRecipe) -> Method:
@@ -110,15 +101,14 @@ def make_trainer(
     """The Trainer of a run, with all its callbacks."""
     recipe, task, encoded = loaded.recipe, loaded.task, loaded.encoded
     settings, device, watched = recipe.train, run_device(), task.monitored
-
-    def scores(outputs: Mapping[str, Any]) -> dict[str, float]:
-        split = str(watched)
-        rows = task.splits[split]
-        evaluation = Evaluation(task, rows, encoded[split], outputs, loaded.tokenizer)
-        return task.kind.score(evaluation, task.kind.predictions(evaluation))
-
+    callbacks: list[TrainerCallback] = [MetricsLog(run.metrics, watched)]
+    if watched:
+        callbacks.insert(0, EvaluateEachEpoch())
+    if recipe.task.selection:
+        best = run.checkpoints / layout.BEST_EPOCH
+        callbacks.append(KeepBestEpoch(attached, task.metrics[0], best))
     trainer = FineTuningTrainer(
-        model=attached.model,
+        attached=attached,
         args=TrainingArguments(
             output_dir=str(run.checkpoints),
             per_device_train_batch_size=_micro_batch_size(settings),
@@ -148,34 +138,15 @@ def make_trainer(
         train_dataset=encoded["train"],
         eval_dataset=encoded[watched] if watched else None,
         data_collator=loaded.collate,
-        scores=scores if watched else None,
-        compute_loss_func=task_loss(attached.regularizer, task.kind),
+        scores=(lambda outputs: loaded.score(watched, outputs)[1]) if watched else None,
         sampler=loaded.epoch_sampler(),
-        trainable=attached.trainable,
-        learning_rates=attached.learning_rates,
         use_fast_kernels=settings.fast_kernels,
         kind=task.kind,
         tokenizer=loaded.tokenizer,
-        callbacks=[
-            *attached.callbacks,
-            *([EvaluateEachEpoch()] if watched else []),
-            MetricsLog(run.metrics, watched),
-        ],
+        callbacks=callbacks,
     )
-    if recipe.task.selection:
-        trainer.add_callback(
-            KeepBestEpoch(
-                attached.model,
-                attached.trainable,
-                task.metrics[0],
-                run.checkpoints / layout.BEST_EPOCH,
-                attached.settled,
-            )
-        )
-    trainer.add_callback(RestoreLoggedLoss(trainer))
     trainer.add_callback(SealCheckpoints(lambda: trainer.seconds, settings.keep_checkpoints))
-    for unwanted in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(unwanted)
+    trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
     if progress:
         trainer.add_callback(ProgressBar())
     return trainer

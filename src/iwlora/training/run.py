@@ -22,7 +22,7 @@ from iwlora.sites import Site
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.model.sharding import gathered
 from iwlora.training.prepare import prepare
-from iwlora.training.recipe import Recipe, TrainSettings
+from iwlora.training.recipe import Recipe
 from iwlora.training.scoring import score_splits
 from iwlora.training.start_digests import data_digest, head_digest
 from iwlora.training.state.checkpoints import last_sealed
@@ -80,9 +80,11 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     settings = recipe.train
     prepared = prepare(recipe, run, progress)
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
-    task, rows = loaded.task, len(loaded.task.splits["train"])
+    task, rows, part = loaded.task, len(loaded.task.splits["train"]), recipe.task.selection
     counts = count_parameters(attached)
-    run.reserve(_bytes_written(settings, counts["trainable_parameters"]))
+    checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
+    # The result, and checkpoints with Adam's two moments, of 4 bytes a parameter.
+    run.reserve(16_000_000 + 4 * counts["trainable_parameters"] * (1 + 3 * checkpoints))
     data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, settings.epochs)
     head = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
@@ -92,17 +94,16 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
             with write_errors("the trained parameters", run.path):
                 attached.save(run.path)
                 loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)
-
     return RunResult(
         method=recipe.method.name,
         label=recipe.label or recipe.method.name,
         model=recipe.model,
         task=task.name,
         seed=settings.seed,
-        metrics=score_splits(trainer, run, task, loaded.encoded, loaded.tokenizer),
+        metrics=score_splits(trainer, run, loaded),
         primary_metric=task.metrics[0],
         evaluated_on=task.reported[0],
-        selected_on=_selected_on(recipe),
+        selected_on=f"best epoch on {part:.0%} of train" if part else "last checkpoint",
         trainable_parameters=counts["trainable_parameters"],
         adapter_parameters=attached.count(),  # counted again: a method may have pruned
         head_parameters=counts["head_parameters"],
@@ -117,7 +118,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         precision=resolve_precision(settings.precision, run_device()),
         rank=prepared.size,
         ranks=_ranks(attached, loaded.sites),
-        resumed_at_step=_step(checkpoint),
+        resumed_at_step=(checkpoint and layout.checkpoint_step(checkpoint)) or 0,
         data_digest=data,
         head_digest=head,
         kind={"name": task.kind.name, **task.kind.model_dump()},
@@ -126,12 +127,6 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         task_metrics=list(task.metrics),
         notes=[*task.notes, *attached.notes()],
     )
-
-
-def _selected_on(recipe: Recipe) -> str:
-    """How the parameters that are scored were chosen."""
-    part = recipe.task.selection
-    return f"best epoch on {part:.0%} of train" if part else "last checkpoint"
 
 
 def _ranks(attached: Attached, sites: list[Site]) -> list[SiteRank]:
@@ -159,12 +154,6 @@ def _check_launcher() -> None:
             raise IwloraError(f"{variable} is set: {reason}")
 
 
-def _bytes_written(settings: TrainSettings, parameters: int) -> int:
-    """Most bytes that a run writes: its result, and checkpoints with Adam's two moments."""
-    checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
-    return 16_000_000 + 4 * parameters * (1 + 3 * checkpoints)
-
-
 @contextmanager
 def restoring_determinism(changed: bool) -> Iterator[None]:
     """Restore torch's choice of algorithms after the block, in which the Trainer may change it."""
@@ -174,7 +163,3 @@ def restoring_determinism(changed: bool) -> Iterator[None]:
     finally:
         if changed:
             torch.use_deterministic_algorithms(before)
-
-
-def _step(checkpoint: Path | None) -> int:
-    return (layout.checkpoint_step(checkpoint) if checkpoint else None) or 0

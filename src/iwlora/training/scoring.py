@@ -11,37 +11,29 @@ from typing import Any
 from iwlora import distributed
 from iwlora.results import layout
 from iwlora.results.writing import write_text
-from iwlora.tasks import Task
-from iwlora.tasks.kinds import Evaluation
+from iwlora.training.load import LoadedRecipe
 from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.state.run_folder import RunDir
 
 
-def score_splits(
-    trainer: FineTuningTrainer, run: RunDir, task: Task, encoded: Mapping[str, Any], tokenizer: Any
-) -> dict[str, float]:
+def score_splits(trainer: FineTuningTrainer, run: RunDir, loaded: LoadedRecipe) -> dict[str, float]:
     """Score every reported split once, and write its predictions.
 
     The metrics of the first split have plain names; names of another split end in what it adds to
     the first, such as ``accuracy_mismatched``. Raises ``Diverged`` for NaN among the outputs.
     """
-    first, *_ = task.reported
-    metrics: dict[str, float] = {}
+    task, metrics = loaded.task, dict[str, float]()
     for split in task.reported:
-        rows = task.splits[split]
-        outputs = trainer.final_outputs(encoded[split])
+        outputs = trainer.final_outputs(loaded.encoded[split])
         check_outputs(split, outputs)
-        evaluation = Evaluation(task, rows, encoded[split], outputs, tokenizer)
-        predictions = task.kind.predictions(evaluation)
-        suffix = split.removeprefix(first)
-        scores = task.kind.score(evaluation, predictions)
+        predictions, scores = loaded.score(split, outputs)
+        suffix = split.removeprefix(task.reported[0])
         metrics |= {f"{name}{suffix}": value for name, value in scores.items()}
+        labels = [task.kind.readable_label(task, label) for label in task.splits[split]["label"]]
         records = [
-            {"row": number, "label": task.kind.readable_label(task, label), **prediction}
-            for number, (label, prediction) in enumerate(
-                zip(rows["label"], predictions, strict=True)
-            )
+            {"row": number, "label": label, **prediction}
+            for number, (label, prediction) in enumerate(zip(labels, predictions, strict=True))
         ]
         if distributed.rank() == 0:
             write_text(layout.predictions_file(run.path, split), as_table(records))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,20 @@ def data_digest(rows: Any, order: EpochSampler, epochs: float) -> str:
 
     Of the rows it takes the length of each and the token ids of the first thousand.
     """
-    digest = hashlib.sha256()
     first = rows[: min(_ROWS_READ, len(rows))]["input_ids"]
-    for values in (rows["length"][:], *first):
-        digest.update(np.asarray(values, dtype=np.int64).tobytes())
-    for epoch in range(math.ceil(epochs)):
-        order.set_epoch(epoch)
-        digest.update(np.fromiter(order, dtype=np.int64).tobytes())
-    order.set_epoch(0)
-    return digest.hexdigest()[:16]
+    epochs_rows = map(order.epoch_rows, range(math.ceil(epochs)))
+    values = chain([rows["length"][:]], first, epochs_rows)
+    return _hash(np.asarray(numbers, dtype=np.int64) for numbers in values)
 
 
 def head_digest(attached: Attached) -> str | None:
     """A hash of the initial values of the new task head; None for a model without one."""
-    return _hash(attached.model, attached.head) if attached.head else None
+    initial = full_parameters(attached.model, attached.head).values()
+    return _hash(tensor.float().numpy() for tensor in initial) if attached.head else None
 
 
-def _hash(model: Any, names: Sequence[str]) -> str:
+def _hash(arrays: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for tensor in full_parameters(model, names).values():
-        digest.update(tensor.float().numpy().tobytes())
+    for array in arrays:
+        digest.update(array.tobytes())
     return digest.hexdigest()[:16]

@@ -16,9 +16,9 @@ from transformers import (
 
 from iwlora.methods.low_rank.adalora import AdaLora
 from iwlora.sites import sites as find_sites
+from iwlora.testing.processes import run_in_two_processes
 from iwlora.training.loop.row_order import EpochSampler
-from iwlora.training.loop.trainer import FineTuningTrainer, task_loss
-from process_pairs import run_in_two_processes
+from iwlora.training.loop.trainer import FineTuningTrainer
 
 STEPS, BATCH, ROWS = 12, 8, 48
 
@@ -46,7 +46,7 @@ def fit(folder: Path, per_device: int) -> dict[str, Any]:
     rows = [{"input_ids": row, "labels": row[0] % 2} for row in ids]
     masks = Masks(attached.model.peft_config["default"])
     trainer = FineTuningTrainer(
-        model=attached.model,
+        attached=attached,
         args=TrainingArguments(
             output_dir=str(folder / "trainer"),
             max_steps=STEPS,
@@ -62,10 +62,8 @@ def fit(folder: Path, per_device: int) -> dict[str, Any]:
         ),
         train_dataset=rows,
         data_collator=default_data_collator,
-        compute_loss_func=task_loss(attached.regularizer),
         sampler=EpochSampler(ROWS, BATCH, seed=0),
-        trainable=attached.trainable,
-        callbacks=[*attached.callbacks, masks],
+        callbacks=[masks],
     )
     trainer.train()
     assert attached.ranks is not None

@@ -131,7 +131,7 @@ def factors_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, 
 def test_lora_plus_trains_as_pefts_own_does(tmp_path: Path) -> None:
     attached = ours(LoraPlus(rank=4, ratio=8))
     trainer = FineTuningTrainer(
-        model=attached.model,
+        attached=attached,
         args=TrainingArguments(
             output_dir=str(tmp_path),
             learning_rate=LR,
@@ -140,8 +140,6 @@ def test_lora_plus_trains_as_pefts_own_does(tmp_path: Path) -> None:
             use_cpu=True,
         ),
         sampler=EpochSampler(8, 4, seed=0),
-        trainable=attached.trainable,
-        learning_rates=attached.learning_rates,
     )
     optimizer = trainer.create_optimizer()
     theirs = pefts(LoraConfig(r=4, lora_alpha=16, **places()))

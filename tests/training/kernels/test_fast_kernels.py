@@ -36,12 +36,12 @@ def test_a_run_takes_the_same_path_with_and_without(
 @pytest.fixture
 def fresh_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Kernels that are imported again, and warn again, in this test."""
-    kernels._warn_mismatch.cache_clear()
+    kernels.warn_once.cache_clear()
     for name in ("cpu", "deberta", "lora"):
         monkeypatch.delitem(sys.modules, f"iwlora.training.kernels.{name}", raising=False)
         monkeypatch.delattr(kernels, name, raising=False)
     yield
-    kernels._warn_mismatch.cache_clear()
+    kernels.warn_once.cache_clear()
 
 
 def with_lora(architecture: str = "bert") -> tuple[nn.Module, dict[str, Tensor]]:

@@ -27,12 +27,12 @@ def watch(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> list[dict[str,
 
     class Seeing(KeepBestEpoch):
         def on_evaluate(self, *args: Any, metrics: Any = None, **kwargs: Any) -> None:
-            seen.append(parameters(self._model, self._trainable))
+            seen.append(parameters(self._attached.model, self._attached.trainable))
             super().on_evaluate(*args, metrics={"eval_accuracy": next(scores)}, **kwargs)
 
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             super().on_train_end(*args, **kwargs)
-            seen.append(parameters(self._model, self._trainable))
+            seen.append(parameters(self._attached.model, self._attached.trainable))
 
     monkeypatch.setattr(prepare_module, "KeepBestEpoch", Seeing)
     return seen

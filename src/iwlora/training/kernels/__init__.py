@@ -8,18 +8,16 @@ once: the run then takes the library's own path.
 from __future__ import annotations
 
 import importlib
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import cache
 from importlib.metadata import version
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import nn
 
-from iwlora.training.device import resolve_precision
-
-logger = logging.getLogger("iwlora")
+from iwlora.training.device import resolve_precision, warn_once
 
 # file of the kernel -> where the layers are defined that it speeds up
 _LAYER_KERNELS = {"lora": "peft.tuners.lora", "deberta": "transformers.models.deberta_v2"}
@@ -69,15 +67,32 @@ def _kernel(name: str, package: str, model: nn.Module) -> AbstractContextManager
     try:
         kernel: AbstractContextManager[object]
         kernel = importlib.import_module(f"{__name__}.{name}").kernel(model)
+        return kernel
     except (KernelMismatch, ImportError, AttributeError, ValueError) as error:
-        _warn_mismatch(name, package, str(error))
+        warn_once(
+            f"the fast kernel {name} does not fit {package} {version(package)} ({error}): the run "
+            "takes the ordinary path, which is slower and computes the same"
+        )
         return nullcontext()
-    return kernel
 
 
-@cache
-def _warn_mismatch(name: str, package: str, reason: str) -> None:
-    logger.warning(
-        f"the fast kernel {name} does not fit {package} {version(package)} ({reason}): the run "
-        "takes the ordinary path, which is slower and computes the same"
-    )
+def check_arguments(function: Callable[..., Any], *names: str) -> None:
+    """Raise ``KernelMismatch`` if a library's function takes other arguments than these."""
+    arguments = list(signature(function).parameters)
+    if arguments != list(names):
+        raise KernelMismatch(f"{function.__qualname__} takes {', '.join(arguments)}")
+
+
+@contextmanager
+def replacing_class(
+    model: nn.Module, original: type[nn.Module], faster: type[nn.Module]
+) -> Iterator[None]:
+    """Inside the block, the layers of exactly the original class are of the faster one."""
+    layers = [module for module in model.modules() if type(module) is original]
+    for layer in layers:
+        layer.__class__ = faster
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__class__ = original

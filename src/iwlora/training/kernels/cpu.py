@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from inspect import signature
 from typing import Any
@@ -41,11 +41,7 @@ class FastCpuFunctions(TorchFunctionMode):
     """
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         """Call ``func``, or its replacement where that knows all arguments."""
         replacement, kwargs = _REPLACEMENTS.get(func), kwargs or {}
@@ -93,7 +89,7 @@ def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """``torch.nn.functional.dropout``: x ⊙ m / E m with m of zeros and ones."""
-    if not training or inplace or not _may_drop(input, p):
+    if not training or inplace or not (_is_supported(input) and 0 < p < 1):
         return functional.dropout(input, p, training, inplace)
     mask, kept = keep_mask(input.shape, p)
     result: Tensor = _Keep.apply(input, mask)  # type: ignore[no-untyped-call]
@@ -119,7 +115,8 @@ def attention(
     scores_each = query.shape[-2] * key.shape[-2]
     # In single precision and without dropout torch's fused kernel is faster.
     fused = dropout_p == 0 and (query.element_size() > 2 or scores_each > _MOST_SCORES)
-    if enable_gqa or fused or query.dtype != key.dtype or not _may_attend(query, dropout_p):
+    supported = query.dtype == key.dtype and _is_supported(query) and 0 <= dropout_p < 1
+    if enable_gqa or fused or not supported:
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
@@ -143,12 +140,8 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def _may_drop(x: Tensor, p: float) -> bool:
-    return x.device.type == "cpu" and x.is_floating_point() and 0 < p < 1
-
-
-def _may_attend(query: Tensor, p: float) -> bool:
-    return query.device.type == "cpu" and query.is_floating_point() and 0 <= p < 1
+def _is_supported(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.is_floating_point()
 
 
 def _autocast(x: Tensor) -> Tensor:
@@ -163,7 +156,4 @@ _REPLACEMENTS: dict[Any, Callable[..., Tensor]] = {
     functional.scaled_dot_product_attention: attention,
 }
 # A newer torch may have arguments that the replacements do not know: such calls go to torch.
-_ARGUMENTS = {
-    function: signature(replacement).parameters.keys()
-    for function, replacement in _REPLACEMENTS.items()
-}
+_ARGUMENTS = {old: signature(new).parameters.keys() for old, new in _REPLACEMENTS.items()}

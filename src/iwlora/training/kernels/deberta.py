@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from inspect import signature
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
-from iwlora.training.kernels import KernelMismatch
+from iwlora.training.kernels import check_arguments, replacing_class
 
-_ARGUMENTS = ["self", "query_layer", "key_layer", "relative_pos", "rel_embeddings", "scale_factor"]
+_ARGUMENTS = ("self", "query_layer", "key_layer", "relative_pos", "rel_embeddings", "scale_factor")
 
 
 def kernel(model: nn.Module) -> AbstractContextManager[object]:
     """Raises ``KernelMismatch`` where transformers' attention is another than we know."""
-    arguments = list(signature(DisentangledSelfAttention.disentangled_attention_bias).parameters)
-    if arguments != _ARGUMENTS:
-        raise KernelMismatch(f"disentangled_attention_bias takes {', '.join(arguments)}")
+    check_arguments(DisentangledSelfAttention.disentangled_attention_bias, *_ARGUMENTS)
     return near_positions(model)
 
 
-@contextmanager
-def near_positions(model: nn.Module) -> Iterator[None]:
+def near_positions(model: nn.Module) -> AbstractContextManager[object]:
     """Inside the block, DeBERTa-v2 and v3 project and score near positions only."""
-    layers = [m for m in model.modules() if type(m) is DisentangledSelfAttention]
-    for layer in layers:
-        layer.__class__ = NearAttention
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.__class__ = DisentangledSelfAttention
+    return replacing_class(model, DisentangledSelfAttention, NearAttention)
 
 
 class NearAttention(DisentangledSelfAttention):
@@ -55,9 +43,8 @@ class NearAttention(DisentangledSelfAttention):
         self.pos_ebd_size = reach = min(span, max(query_layer.size(-2), key_layer.size(-2)))
         near = table[span - reach : span + reach]
         try:
-            bias = super().disentangled_attention_bias(  # type: ignore[no-untyped-call]
+            return super().disentangled_attention_bias(  # type: ignore[no-untyped-call]
                 query_layer, key_layer, relative_pos, near, factor
             )
         finally:
             self.pos_ebd_size = span
-        return bias

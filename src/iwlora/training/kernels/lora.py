@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from inspect import signature
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
-from iwlora.training.kernels import KernelMismatch
+from iwlora.training.kernels import KernelMismatch, check_arguments, replacing_class
 
 _ATTRIBUTES = (
     *("base_layer", "active_adapters", "disable_adapters", "merged", "scaling"),
@@ -21,18 +19,15 @@ _ATTRIBUTES = (
 
 def kernel(model: nn.Module) -> AbstractContextManager[object]:
     """Raises ``KernelMismatch`` where PEFT's LoRA layer is another than we know."""
-    arguments = list(signature(LoraLinear.forward).parameters)
-    if arguments != ["self", "x", "args", "kwargs"]:
-        raise KernelMismatch(f"forward of a LoRA layer takes {', '.join(arguments)}")
-    for layer in _plain_layers(model):
-        missing = [name for name in _ATTRIBUTES if not hasattr(layer, name)]
-        if missing:
-            raise KernelMismatch(f"a LoRA layer has no {', '.join(missing)}")
+    check_arguments(LoraLinear.forward, "self", "x", "args", "kwargs")
+    layers = [module for module in model.modules() if type(module) is LoraLinear]
+    missing = [name for name in _ATTRIBUTES if not all(hasattr(layer, name) for layer in layers)]
+    if missing:
+        raise KernelMismatch(f"a LoRA layer has no {', '.join(missing)}")
     return fused_lora(model)
 
 
-@contextmanager
-def fused_lora(model: nn.Module) -> Iterator[None]:
+def fused_lora(model: nn.Module) -> AbstractContextManager[object]:
     """Inside the block, the plain LoRA layers of a model compute in one pass.
 
     >>> from peft import LoraConfig, get_peft_model
@@ -43,18 +38,7 @@ def fused_lora(model: nn.Module) -> Iterator[None]:
     >>> torch.allclose(one_pass, model(x))
     True
     """
-    layers = _plain_layers(model)
-    for layer in layers:
-        layer.__class__ = FusedLoraLinear
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.__class__ = LoraLinear
-
-
-def _plain_layers(model: nn.Module) -> list[nn.Module]:
-    return [module for module in model.modules() if type(module) is LoraLinear]
+    return replacing_class(model, LoraLinear, FusedLoraLinear)
 
 
 class FusedLoraLinear(LoraLinear):
@@ -67,13 +51,12 @@ class FusedLoraLinear(LoraLinear):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """y = x Wᵀ + b + scaling · (x Aᵀ) Bᵀ."""
         if args or kwargs or not self._is_plain():
-            result: Tensor = super().forward(x, *args, **kwargs)
-            return result
+            return super().forward(x, *args, **kwargs)
         base: nn.Linear = self.base_layer  # type: ignore[assignment]
         (name,) = self.active_adapters
         A, B = self.lora_A[name].weight, self.lora_B[name].weight
-        one_pass: Tensor = _OnePass.apply(x, base.weight, base.bias, A, B, self.scaling[name])  # type: ignore[no-untyped-call]
-        return one_pass
+        one_pass = _OnePass.apply(x, base.weight, base.bias, A, B, self.scaling[name])  # type: ignore[no-untyped-call]
+        return cast(Tensor, one_pass)
 
     def _is_plain(self) -> bool:
         base, names = self.base_layer, self.active_adapters

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback, TrainerState
 
 from iwlora import distributed
+from iwlora.methods.contract import Attached
 from iwlora.results.writing import replacing, write_errors
 from iwlora.training.model.sharding import full_parameters, set_parameters
 
@@ -25,59 +25,35 @@ class KeepBestEpoch(TrainerCallback):
     that resumes from a checkpoint repeats the epochs after it, so the stored epoch stays valid.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        trainable: Sequence[str],
-        metric: str,
-        file: Path,
-        settled: Callable[[], bool],
-    ) -> None:
-        self._model, self._trainable, self._metric, self._file = model, trainable, metric, file
-        self._settled = settled
-        self.epoch: float | None = None
+    def __init__(self, attached: Attached, metric: str, file: Path) -> None:
+        self._attached, self._metric, self._file = attached, metric, file
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Remove what an earlier attempt stored, unless this one resumes it."""
         if not state.global_step and state.is_world_process_zero:
             self._file.unlink(missing_ok=True)
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Store the parameters if their score is the best."""
-        if not self._settled():
+        if not self._attached.settled():
             return
-        scores = metrics or {}
+        scores: Mapping[str, float] = kwargs["metrics"]
         score = scores.get(f"eval_{self._metric}", -scores.get("eval_loss", float("inf")))
         if not distributed.run_on_main_process(lambda: self._is_best(score)):
             return
-        tensors = full_parameters(self._model, self._trainable)
+        tensors = full_parameters(self._attached.model, self._attached.trainable)
         if state.is_world_process_zero:
             metadata = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
             with write_errors("the best epoch", self._file.parent), replacing(self._file) as new:
                 save_file(tensors, new, metadata=metadata)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Restore the best parameters."""
         distributed.barrier()  # until it is written
-        self.epoch = float(self._stored()["epoch"])
-        with safe_open(self._file, framework="pt") as stored:
-            set_parameters(self._model, {name: stored.get_tensor(name) for name in self._trainable})
+        set_parameters(self._attached.model, load_file(self._file))
 
     def _is_best(self, score: float) -> bool:
-        return not self._file.is_file() or score > float(self._stored()["score"])
-
-    def _stored(self) -> dict[str, str]:
+        if not self._file.is_file():
+            return True
         with safe_open(self._file, framework="pt") as stored:
-            metadata: dict[str, str] = stored.metadata()
-        return metadata
+            return score > float(stored.metadata()["score"])

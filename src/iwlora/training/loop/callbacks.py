@@ -1,4 +1,4 @@
-"""Callbacks of a run: scoring at the end of each epoch, the log of metrics, the progress bar."""
+"""Callbacks of a run: scores at the end of each epoch, the log of metrics, the progress bar."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import (
     ProgressCallback,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -16,6 +17,7 @@ from transformers import (
 )
 
 from iwlora.inputs.yaml_json import from_json
+from iwlora.results import layout
 from iwlora.results.formats import stamped
 from iwlora.results.writing import write_text
 
@@ -42,11 +44,9 @@ class MetricsLog(TrainerCallback):
     def __init__(self, path: Path, split: str | None = None) -> None:
         self._path, self._split = path, split
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Start the file again; after a resume, keep what was logged up to the checkpoint."""
-        if not args.should_save:
+        if not state.is_world_process_zero:
             return
         kept = []
         if state.global_step and self._path.is_file():
@@ -54,23 +54,16 @@ class MetricsLog(TrainerCallback):
             kept = [line for line in lines if _step(line) <= state.global_step]
         write_text(self._path, "".join(f"{line}\n" for line in kept))
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Write one line: a training record, or the scores of an evaluation."""
-        logs = logs or {}
+        logs: dict[str, Any] = kwargs["logs"]
         record: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
         if "eval_loss" in logs:
             record |= {"evaluation": True, "split": self._split}
             record |= {key.removeprefix("eval_"): v for key, v in logs.items() if key != "epoch"}
         elif "loss" in logs:
             record |= logs
-        if len(record) == 2 or not args.should_save:
+        if len(record) == 2 or not state.is_world_process_zero:
             return
         finite = {key: _finite_or_none(value) for key, value in record.items()}
         with self._path.open("a", encoding="utf-8") as stream:
@@ -89,17 +82,38 @@ def _step(line: str) -> float:
         return math.inf
 
 
+class RestoreLoggedLoss(TrainerCallback):
+    """Stores with each checkpoint the losses that the Trainer has summed up and not yet logged.
+
+    The loss that is logged after a resume is the mean since the last record, not since the resume.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def on_save(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
+        """Store this process's sum, and the step of the last record."""
+        trainer = self._trainer
+        stored = {"sum": trainer._tr_loss.item(), "logged": trainer._globalstep_last_logged}
+        write_text(self._file(state), json.dumps(stored) + "\n")
+
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
+        """Continue with the sum in the checkpoint."""
+        if state.global_step:
+            stored = from_json(self._file(state).read_text(encoding="utf-8"))
+            self._trainer._tr_loss.fill_(stored["sum"])
+            self._trainer._globalstep_last_logged = stored["logged"]
+
+    def _file(self, state: TrainerState) -> Path:
+        args = self._trainer.args
+        checkpoint = layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)
+        return layout.unlogged_loss_file(checkpoint, args.process_index)
+
+
 class ProgressBar(ProgressCallback):
     """The progress bar, with the loss at its end instead of on lines of its own."""
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Show the loss."""
-        if state.is_world_process_zero and self.training_bar is not None and "loss" in (logs or {}):
-            self.training_bar.set_postfix(loss=f"{float((logs or {})['loss']):.3f}")
+        if self.training_bar is not None and "loss" in kwargs["logs"]:
+            self.training_bar.set_postfix(loss=f"{float(kwargs['logs']['loss']):.3f}")

@@ -51,19 +51,17 @@ class EpochSampler(Sampler[int]):
         """All rows in the order of an epoch."""
         random = np.random.default_rng([self._seed, epoch])
         order = random.permutation(self._size)
-        if self._lengths is None:
-            return [int(row) for row in order]
-        pool = self.batch_size * _BATCHES_SORTED_TOGETHER
-        batches = []
-        for start in range(0, self._size, pool):
-            part = order[start : start + pool]
-            part = part[np.argsort(self._lengths[part], kind="stable")]
-            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-        # A short batch stays last: this list is cut into batches of equal size.
-        full = [batch for batch in batches if len(batch) == self.batch_size]
-        short = [batch for batch in batches if len(batch) < self.batch_size]
-        shuffled = [full[index] for index in random.permutation(len(full))]
-        return [int(row) for batch in [*shuffled, *short] for row in batch]
+        if self._lengths is not None:
+            pool = self.batch_size * _BATCHES_SORTED_TOGETHER
+            for start in range(0, self._size, pool):
+                part = order[start : start + pool]
+                part[:] = part[np.argsort(self._lengths[part], kind="stable")]
+            # A short batch stays last: this list is cut into batches of equal size.
+            batches = order[: self._size - self._size % self.batch_size]
+            batches = batches.reshape(-1, self.batch_size)
+            batches[:] = batches[random.permutation(len(batches))]
+        rows: list[int] = order.tolist()
+        return rows
 
 
 class MicroBatchSampler(Sampler[list[int]]):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -15,25 +15,21 @@ from accelerate.data_loader import prepare_data_loader  # type: ignore[import-un
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
+from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.writing import write_errors
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.kernels import fast_kernels
+from iwlora.training.loop.callbacks import RestoreLoggedLoss
 from iwlora.training.loop.divergence import DivergenceCheck
 from iwlora.training.loop.row_order import EpochSampler, LongestFirstSampler, MicroBatchSampler
-from iwlora.training.model.sharding import (
-    full_optimizer_state,
-    full_parameters,
-    is_sharded,
-    set_parameters,
-    shard_optimizer_state,
-)
+from iwlora.training.model import sharding
 from iwlora.training.state.checkpoints import is_torn, seconds_until
 
 
@@ -43,11 +39,11 @@ class FineTuningTrainer(Trainer):
     It raises :class:`iwlora.errors.Diverged` when a loss or a gradient becomes NaN or infinite.
 
     Args:
+        attached: the method on its model, with its regularizer, callbacks and learning rates.
         sampler: the order of the training rows.
-        trainable: names of the parameters that train.
         kind: the kind of the task; classification if None.
         tokenizer: for kinds that generate text.
-        learning_rates: factors of the learning rate by parameter; 1 for the others.
+        callbacks: further callbacks, called after those of the method.
         scores: metrics of outputs (arrays, first axis the row) on the rows of ``eval_dataset``.
         use_fast_kernels: train and score with the kernels of :mod:`iwlora.training.kernels`.
         **kwargs: arguments of ``transformers.Trainer``.
@@ -56,11 +52,11 @@ class FineTuningTrainer(Trainer):
     def __init__(
         self,
         *,
+        attached: Attached,
         sampler: EpochSampler,
-        trainable: Sequence[str],
         kind: Kind | None = None,
         tokenizer: Any = None,
-        learning_rates: Mapping[str, float] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
         scores: Callable[[Mapping[str, Any]], dict[str, float]] | None = None,
         use_fast_kernels: bool = False,
         **kwargs: Any,
@@ -68,8 +64,13 @@ class FineTuningTrainer(Trainer):
         if scores is not None:
             rows = kwargs["eval_dataset"]
             kwargs["compute_metrics"] = lambda prediction: scores(_in_row_order(rows, prediction))
-        super().__init__(**kwargs)
-        model_is_sharded = is_sharded(kwargs["model"])
+        super().__init__(
+            model=attached.model,
+            compute_loss_func=task_loss(attached.regularizer, kind),
+            callbacks=[*attached.callbacks, *callbacks, RestoreLoggedLoss(self)],
+            **kwargs,
+        )
+        model_is_sharded = sharding.is_sharded(attached.model)
         if model_is_sharded and not hasattr(self, "is_distributed_loading_by_transformers"):
             raise IwloraError("train.shard=true needs transformers 5.23 or later; upgrade it")
         # With this the Trainer does not wrap the model, and averages gradients of whole parameters.
@@ -78,7 +79,8 @@ class FineTuningTrainer(Trainer):
         self._tokenizer = tokenizer
         self._final = False
         self._use_fast_kernels = use_fast_kernels
-        self._module: torch.nn.Module = kwargs["model"]
+        self._module, self._trainable = attached.model, attached.trainable
+        self._learning_rates = attached.learning_rates
         self.epoch_sampler = sampler
         self.micro_batch_sampler = MicroBatchSampler(
             sampler,
@@ -86,13 +88,10 @@ class FineTuningTrainer(Trainer):
             self.args.process_index,
             self.args.world_size,
         )
-        self._trainable = tuple(trainable)
-        self._learning_rates = dict(learning_rates or {})
         self._divergence = DivergenceCheck(
             self.micro_batch_sampler.step_rows, every=int(self.args.logging_steps)
         )
-        self._before = self._scoring = 0.0
-        self._started: float | None = None
+        self._before = self._started = self._scoring = 0.0
         self._ended: float | None = None
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -125,13 +124,7 @@ class FineTuningTrainer(Trainer):
             items = self.accelerator.gather(of_this_process).sum()
         return batches, items
 
-    def prediction_step(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> Any:
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **kwargs: Any) -> Any:
         """(no loss, the outputs that the kind of task needs, labels) of a batch."""
         batch = self._prepare_inputs(inputs)
         with torch.inference_mode(), self.compute_loss_context_manager():
@@ -156,10 +149,10 @@ class FineTuningTrainer(Trainer):
         is_new = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(*model)
         if is_new:
-            optimizer.register_load_state_dict_pre_hook(shard_optimizer_state)
+            optimizer.register_load_state_dict_pre_hook(sharding.shard_optimizer_state)
         if is_new and self._learning_rates:
-            module, named = self._module, self._learning_rates.items()
-            factors = {module.get_parameter(name): factor for name, factor in named}
+            named = self._learning_rates.items()
+            factors = {self._module.get_parameter(name): factor for name, factor in named}
             optimizer.param_groups[:] = [
                 {
                     **group,
@@ -175,7 +168,7 @@ class FineTuningTrainer(Trainer):
     def seconds(self) -> float:
         """Time spent training so far: with the time before a resume, without scoring."""
         now = self._ended or time.perf_counter()
-        return self._before + now - (self._started or now) - self._scoring
+        return self._before + now - self._started - self._scoring
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train, from the beginning or from a checkpoint."""
@@ -190,14 +183,13 @@ class FineTuningTrainer(Trainer):
                 "never loaded; remove it, and the run resumes from the checkpoint before it"
             ) from error
         except Exception as error:
-            folder = layout.checkpoint_folder(
-                Path(str(self.args.output_dir)), self.state.global_step
-            )
+            step, checkpoints = self.state.global_step, Path(str(self.args.output_dir))
+            folder = layout.checkpoint_folder(checkpoints, step)
             if not is_torn(folder):
                 raise
             # Free its disk space: the state of the run must still be written.
             shutil.rmtree(folder)
-            with write_errors(f"the checkpoint of step {self.state.global_step}", folder.parent):
+            with write_errors(f"the checkpoint of step {step}", checkpoints):
                 raise error
         self._divergence.check()
         self._ended = time.perf_counter()
@@ -222,7 +214,7 @@ class FineTuningTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
-        tensors = full_parameters(self._module, self._trainable)
+        tensors = sharding.full_parameters(self._module, self._trainable)
         if self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(tensors, folder / layout.TRAINABLE)
@@ -232,21 +224,20 @@ class FineTuningTrainer(Trainer):
             super()._save_optimizer_and_scheduler(output_dir)
             return
         optimizer, scheduler = cast(Any, self.optimizer), cast(Any, self.lr_scheduler)
-        state = full_optimizer_state(optimizer)
+        state = sharding.full_optimizer_state(optimizer)
         if self.args.should_save:
             torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
             torch.save(scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
-    @contextmanager
-    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+    def _defer_fsdp_gradient_reduction(self) -> Any:
         # Whole gradients, kept until the last micro-batch, would take the memory sharding saves.
-        yield
+        return nullcontext()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         tensors = load_file(Path(resume_from_checkpoint) / layout.TRAINABLE)
         if set(tensors) != set(self._trainable):
             raise IwloraError(f"{resume_from_checkpoint} is a checkpoint of another model")
-        set_parameters(self._module, tensors)
+        sharding.set_parameters(self._module, tensors)
 
 
 def _in_row_order(rows: Any, prediction: Any) -> dict[str, Any]:
@@ -271,9 +262,7 @@ def task_loss(
     """
     task_kind = kind or Classification()
 
-    def loss(
-        outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
+    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
         total, count = task_kind.loss(outputs, labels), task_kind.count(labels)
         if regularizer is not None and torch.is_grad_enabled():
             total = total + count * regularizer()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
 from iwlora.sites import head_modules, sites
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.training.model.quantization import Quantization
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger("iwlora")
 
@@ -50,7 +51,7 @@ def load_backbone(
     labels: Sequence[str] = (),
     kind: Kind | None = None,
     trust_remote_code: bool = False,
-    quantization: Quantization | None = None,
+    loading: Mapping[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model with the head for a kind of task, in float32, and its tokenizer.
 
@@ -61,7 +62,7 @@ def load_backbone(
         labels: the classes of the task.
         kind: the kind of the task; classification if None.
         trust_remote_code: run Python code that comes with the model, after a warning.
-        quantization: quantize the linear layers in the blocks; None keeps them in float32.
+        loading: further arguments of ``from_pretrained``, such as those that quantize.
 
     Returns:
         The model, on the CPU unless it is quantized, and its tokenizer.
@@ -70,17 +71,10 @@ def load_backbone(
         IwloraError: the model does not exist, lacks weights or vocabulary, cannot do such a task,
             or cannot be quantized.
     """
-    import torch
-    from transformers import AutoConfig
-
     path, kind = resolve_model_path(model), kind or Classification()
     if trust_remote_code:
         logger.warning(f"trust_remote_code: code that comes with {model} runs with all your rights")
-    quantized: dict[str, Any] = {}
-    if quantization is not None:
-        layers = meta_backbone(model, kind, trust_remote_code)
-        quantized = quantization.loading_arguments(layers)
-    try:
+    with loading_errors(partial(_loading_error, model)):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind.configure(config, labels)
         renamed = kind.checkpoint_key_mapping(config)
@@ -92,12 +86,8 @@ def load_backbone(
             key_mapping=renamed,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
-            **quantized,
+            **(loading or {}),
         )
-    except IwloraError:
-        raise
-    except Exception as error:  # a broken file makes the loaders raise nearly anything
-        raise IwloraError(_loading_error(model, error)) from error
     if renamed:  # else saving would restore names that the head's class does not know
         vars(loaded).pop("_weight_conversions", None)
     _check_weights(model, loaded, loading_info)
@@ -114,14 +104,10 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
     Raises:
         IwloraError: it cannot be loaded or has no vocabulary.
     """
-    from transformers import AutoTokenizer
-
-    try:
+    with loading_errors(lambda reason: f"cannot load the tokenizer in {path}: {reason}"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, trust_remote_code=trust_remote_code
         )
-    except Exception as error:
-        raise IwloraError(f"cannot load the tokenizer in {path}: {short_reason(error)}") from error
     if not isinstance(tokenizer.model_max_length, (int, float)):
         length = short_repr(tokenizer.model_max_length)
         raise IwloraError(f"the tokenizer in {path} has model_max_length={length}, not a number")
@@ -169,25 +155,31 @@ def meta_backbone(
     Raises:
         IwloraError: as :func:`load_backbone`.
     """
-    import torch
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(
-            resolve_model_path(model), trust_remote_code=trust_remote_code
-        )
+    path, trust = resolve_model_path(model), {"trust_remote_code": trust_remote_code}
+    with loading_errors(partial(_loading_error, model)):
+        config = AutoConfig.from_pretrained(path, **trust)
         head = (kind or Classification()).auto_class(config)
         with torch.device("meta"):
-            layers: PreTrainedModel = head.from_config(config, trust_remote_code=trust_remote_code)
-            return layers
+            layers: PreTrainedModel = head.from_config(config, **trust)
+    return layers
+
+
+@contextmanager
+def loading_errors(describe: Callable[[str], str]) -> Iterator[None]:
+    """Raise ``IwloraError`` for any error in the block: a broken file gives nearly any.
+
+    Args:
+        describe: the message for a reason in one line.
+    """
+    try:
+        yield
     except IwloraError:
         raise
     except Exception as error:
-        raise IwloraError(_loading_error(model, error)) from error
+        raise IwloraError(describe(_short_reason(error))) from error
 
 
-def _loading_error(model: str, error: Exception) -> str:
-    reason = short_reason(error)
+def _loading_error(model: str, reason: str) -> str:
     if "custom code" in reason:
         return (
             f"model={model} comes with Python code, which runs only with trust_remote_code=true "
@@ -202,7 +194,7 @@ def _loading_error(model: str, error: Exception) -> str:
     )
 
 
-def short_reason(error: Exception) -> str:
+def _short_reason(error: Exception) -> str:
     """Why a library could not load something, in one line."""
     if isinstance(error, UnpicklingError):  # its own text advises to load the file nevertheless
         return "a file in it contains pickled objects other than tensors, which are never loaded"

@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import BitsAndBytesConfig
 
 from iwlora.extras import locate_package
 from iwlora.sites import sites
+from iwlora.tasks.kinds import Kind
 from iwlora.training.device import resolve_precision, run_device
+from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Quantization:
-    """4-bit NormalFloat with double quantization: the scales are quantized too.
+def quantized_loading(recipe: Recipe, kind: Kind, trust_remote_code: bool) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` that quantize the sites and no other linear layers.
+
+    Weights become 4-bit NormalFloats with double quantization (the scales are quantized too) on
+    the device of this process, and are dequantized to the precision of training.
 
     Args:
-        compute_dtype: the type that weights are dequantized to.
-        device: where the model is loaded.
+        recipe: the recipe of the run; without ``quantize`` there are no arguments.
+        kind: the kind of the task, which decides the head of the model.
+        trust_remote_code: run Python code that comes with the model.
+
+    Raises:
+        IwloraError: bitsandbytes is not installed, or as ``load_backbone``.
 
     Source:
         Dettmers et al. 2023, arXiv:2305.14314.
     """
-
-    compute_dtype: torch.dtype
-    device: torch.device
-
-    def loading_arguments(self, model: nn.Module) -> dict[str, Any]:
-        """Arguments of ``from_pretrained`` that quantize the sites and no other linear layers.
-
-        Args:
-            model: the model's layers, without weights.
-
-        Raises:
-            IwloraError: bitsandbytes is not installed.
-        """
-        from transformers import BitsAndBytesConfig
-
-        locate_package("bitsandbytes", "quantize=4bit")
-        quantized = {site.name for site in sites(model)}
-        others = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and name not in quantized
-        ]
-        config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=self.compute_dtype,
-            llm_int8_skip_modules=others,
-        )
-        return {"quantization_config": config, "device_map": {"": self.device}}
-
-
-def quantization(recipe: Recipe) -> Quantization | None:
-    """How the frozen weights are quantized, if the recipe asks for it, for this process."""
     if recipe.quantize is None:
-        return None
-    bf16 = resolve_precision(recipe.train.precision, run_device()) == "bf16"
-    return Quantization(torch.bfloat16 if bf16 else torch.float32, run_device())
+        return {}
+    locate_package("bitsandbytes", "quantize=4bit")
+    layers, device = meta_backbone(recipe.model, kind, trust_remote_code), run_device()
+    bf16 = resolve_precision(recipe.train.precision, device) == "bf16"
+    linear = {name for name, layer in layers.named_modules() if isinstance(layer, nn.Linear)}
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float32,
+        llm_int8_skip_modules=sorted(linear - {site.name for site in sites(layers)}),
+    )
+    return {"quantization_config": config, "device_map": {"": device}}

@@ -7,7 +7,7 @@ and pruning see what they see in one process.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,22 +53,21 @@ def is_sharded(model: nn.Module) -> bool:
 @contextmanager
 def gathered(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
     """Make the named parameters whole in the first process inside the block; a collective call."""
-    sharded = [
-        parameter for name in names if isinstance(parameter := model.get_parameter(name), DTensor)
-    ]
+    full: dict[Any, nn.Parameter] = {}
+    for parameter in map(model.get_parameter, names):
+        if isinstance(parameter, DTensor):
+            tensor = full_tensor(parameter.detach())
+            if distributed.rank() == 0:
+                full[parameter] = nn.Parameter(tensor.cpu(), requires_grad=parameter.requires_grad)
     entries: list[tuple[dict[str, Any], str, Any]] = [
         (module._parameters, key, parameter)
         for module in model.modules()
         for key, parameter in module._parameters.items()
+        if parameter in full
     ]
-    full: dict[Any, nn.Parameter] = {}
-    for parameter in sharded:
-        tensor = full_tensor(parameter.detach())
-        if distributed.rank() == 0:
-            full[parameter] = nn.Parameter(tensor.cpu(), requires_grad=parameter.requires_grad)
     try:
         for owner, key, parameter in entries:
-            owner[key] = full.get(parameter, parameter)
+            owner[key] = full[parameter]
         yield
     finally:
         for owner, key, parameter in entries:
@@ -90,12 +89,7 @@ def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 def full_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The ``state_dict`` with whole tensors on the CPU; a collective call."""
-    state = optimizer.state_dict()
-    moments = {
-        key: {name: full_tensor(value).cpu() for name, value in values.items()}
-        for key, values in state["state"].items()
-    }
-    return {**state, "state": moments}
+    return _map_state(optimizer.state_dict(), lambda _, value: full_tensor(value).cpu())
 
 
 def shard_optimizer_state(
@@ -112,11 +106,17 @@ def shard_optimizer_state(
             f"{len(optimizer.param_groups)}; resume with as many processes as the run began with"
         )
     like = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def shard_moment(key: int, value: Tensor) -> Tensor:
+        return local_shard(value, like[key]) if value.shape == like[key].shape else value
+
+    return _map_state(state, shard_moment)
+
+
+def _map_state(state: dict[str, Any], change: Callable[[int, Tensor], Tensor]) -> dict[str, Any]:
+    """The state of an optimizer, each tensor changed; ``change`` takes the parameter's number."""
     moments = {
-        key: {
-            name: local_shard(value, like[key]) if value.shape == like[key].shape else value
-            for name, value in values.items()
-        }
+        key: {name: change(key, value) for name, value in values.items()}
         for key, values in state["state"].items()
     }
     return {**state, "state": moments}

@@ -6,9 +6,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
@@ -17,13 +21,11 @@ from iwlora.methods.loading import load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
 from iwlora.results.writing import normalize_path, write_errors
-from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, short_reason
-from iwlora.training.model.quantization import quantization
+from iwlora.tasks.kinds import KINDS
+from iwlora.tasks.task import Task
+from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, loading_errors
+from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.state.run_folder import RunDir
-from iwlora.training.state.stored_task import stored_task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @name_missing_extra()
@@ -43,38 +45,32 @@ def load_trained(
     >>> type(load_trained("runs/a", merge=True)[0]).__name__
     'BertForSequenceClassification'
     """
-    from transformers import AutoConfig
-
     run = RunDir.finished(path)
     saved, task = _saved(run), stored_task(run)
-    method = run.recipe().method
+    recipe = run.recipe()
+    method = recipe.method
     if merge and method.unmergeable:
         raise IwloraError(
             f"{method.name} cannot be merged: {method.unmergeable}; leave out --merge"
         )
     trust = {"trust_remote_code": trust_remote_code}
-    tokenizer = load_tokenizer(run.path / layout.TOKENIZER, **trust)
+    folder = run.path / layout.TOKENIZER
+    tokenizer = load_tokenizer(folder, **trust)
     if tokenizer.pad_token_id is None:
-        raise IwloraError(
-            f"{run.path / layout.TOKENIZER} is damaged: it names no token to pad with"
-        )
+        raise IwloraError(f"{folder} is damaged: it names no token to pad with")
     model: Any
-    try:
+    with loading_errors(lambda reason: f"what {path} saved cannot be loaded: {reason}"):
         if saved.name == layout.ADAPTER:
             # What is merged are the pretrained weights, not their quantized form.
-            quantized = None if merge else quantization(run.recipe())
+            loading = {} if merge else quantized_loading(recipe, task.kind, **trust)
             backbone, _ = load_backbone(
-                run.recipe().model, task.labels, task.kind, quantization=quantized, **trust
+                recipe.model, task.labels, task.kind, loading=loading, **trust
             )
             model = load_adapter(backbone, saved)
             model = merge_adapter(model) if merge else model
         else:
             head = task.kind.auto_class(AutoConfig.from_pretrained(saved, **trust))
             model = head.from_pretrained(saved, **trust)
-    except IwloraError:
-        raise
-    except Exception as error:  # a broken file makes the loaders raise nearly anything
-        raise IwloraError(f"what {path} saved cannot be loaded: {short_reason(error)}") from error
     return model.eval(), tokenizer
 
 
@@ -85,7 +81,7 @@ def export(
     """Write the result of a run where other tools expect it, and return the folder.
 
     The adapter as ``iwlora.load_adapter`` loads it, and PEFT where PEFT knows the method; or with
-    ``merge`` (and for full fine-tuning) a whole model. The tokenizer is beside it. Raises
+    ``merge`` (and for full fine-tuning) a whole model. The tokenizer is next to it. Raises
     ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
     broken, and where nothing can be merged. ``trust_remote_code`` as :func:`load_trained`.
 
@@ -99,7 +95,7 @@ def export(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
 
-    def fill(folder: Path) -> None:
+    with _whole_folder(target) as folder:
         if saved.name == layout.ADAPTER and not merge:
             for name in adapter_files(saved):
                 shutil.copyfile(saved / name, folder / name)
@@ -109,15 +105,31 @@ def export(
             model.save_pretrained(folder)
         load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
         shutil.copytree(run.path / layout.TOKENIZER, folder, dirs_exist_ok=True)
-
-    _whole_folder(target, fill)
     return target
+
+
+def stored_task(run: RunDir) -> Task:
+    """What the run learned: kind, columns, classes and metrics, without splits.
+
+    Raises ``IwloraError`` if its ``result.json`` does not say it.
+    """
+    path, result = run.path / layout.RESULT, run.result()
+    options = dict(result.kind or {}) if result else {}
+    kind = KINDS.get(str(options.pop("name", None)))
+    if result is None or kind is None or not result.text or not result.task_metrics:
+        raise IwloraError(
+            f"{path} does not say the kind of its task, its text columns and its metrics; was it "
+            "edited?"
+        )
+    text, labels, metrics = map(tuple, (result.text, result.labels, result.task_metrics))
+    try:
+        return Task(result.task, text, labels, metrics, kind=kind(**options))
+    except ValueError as error:
+        raise IwloraError(f"{path} has no valid 'kind' ({error}); was it edited?") from None
 
 
 def _saved(run: RunDir) -> Path:
     """The folder of the adapter, or else of the whole model, after a look at its files."""
-    from safetensors import SafetensorError, safe_open
-
     saved = run.path / (layout.ADAPTER if (run.path / layout.ADAPTER).is_dir() else layout.MODEL)
     config = saved / (adapter_files(saved)[0] if saved.name == layout.ADAPTER else "config.json")
     weights = sorted(saved.glob("*.safetensors"))
@@ -141,13 +153,14 @@ def _name_backbone(config: Path, model: str) -> None:
         config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _whole_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Make ``target`` with everything that ``fill`` writes, or not at all."""
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """A new folder that becomes ``target`` when the block ends, or is removed."""
     with write_errors(target.name, target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
-            fill(temporary)
+            yield temporary
             os.chmod(temporary, 0o755)
             os.replace(temporary, target)
         except BaseException:

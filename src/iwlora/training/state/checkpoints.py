@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
+from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.formats import Document
@@ -47,15 +48,10 @@ class SealCheckpoints(TrainerCallback):
     def __init__(self, seconds: Callable[[], float], keep: int) -> None:
         self._seconds, self._keep = seconds, keep
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Seal the checkpoint of this step."""
         folder = layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)
-        if args.parallel_mode.value == "distributed":
-            from torch import distributed
-
-            distributed.barrier()  # every process has files of its own in it
+        distributed.barrier()  # every process has files of its own in it
         if args.should_save:
             seal(folder, self._seconds())
             for old in _newest_first(folder.parent)[self._keep :]:
@@ -118,7 +114,5 @@ def _checksum(path: Path, sync: bool = False) -> list[int]:
 
 
 def _newest_first(checkpoints: Path) -> list[Path]:
-    steps = {path: layout.checkpoint_step(path) for path in checkpoints.glob("*")}
-    return sorted(
-        (path for path in steps if steps[path] is not None), key=lambda p: -(steps[p] or 0)
-    )
+    steps = ((layout.checkpoint_step(path), path) for path in checkpoints.glob("*"))
+    return [path for _, path in sorted((s for s in steps if s[0] is not None), reverse=True)]

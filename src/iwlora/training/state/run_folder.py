@@ -47,16 +47,14 @@ class RunDir:
         run = cls(output_folder(path, "run"))
         stored = run.path / layout.RECIPE
         continues = stored.is_file() and run._follows(recipe)
-        if continues:
-            if run.result() is not None:
-                return run
-        elif stored.is_file():
-            if not run._failed_at_once():
-                raise IwloraError(
-                    f"{path} belongs to another recipe ({stored}); choose another folder, or "
-                    "remove it if you do not need its run any more"
-                )
-        elif run._names() - {layout.LOCK}:
+        if continues and run.result() is not None:
+            return run
+        if stored.is_file() and not continues and not run._failed_at_once():
+            raise IwloraError(
+                f"{path} belongs to another recipe ({stored}); choose another folder, or remove it "
+                "if you do not need its run any more"
+            )
+        if not stored.is_file() and run._names() - {layout.LOCK}:
             raise IwloraError(f"{path} is not empty and holds no run; choose another folder")
         try:
             with run.alone():
@@ -137,11 +135,10 @@ class RunDir:
         """Whether the stored run is that of the recipe, with the defaults of its own version."""
         path = self.path / layout.RECIPE
         _, version = unstamped("recipe", read_mapping(path), path)
-        digest = self.recipe().digest()
-        if digest == recipe.digest():
-            return True
-        former = version < VERSIONS["recipe"]
-        return former and digest == recipe.with_former_defaults().digest()
+        accepted = {recipe.digest()}
+        if version < VERSIONS["recipe"]:
+            accepted.add(recipe.with_former_defaults().digest())
+        return self.recipe().digest() in accepted
 
     def _names(self) -> set[str]:
         """What is in the folder, except parts of files that a killed process was writing."""
