@@ -80,7 +80,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     settings = recipe.train
     prepared = prepare(recipe, run, progress)
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
-    task, rows, part = loaded.task, len(loaded.task.splits["train"]), recipe.task.selection
+    task, rows, selection = loaded.task, len(loaded.task.splits["train"]), recipe.task.selection
     counts = count_parameters(attached)
     checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
     # The result, and checkpoints with Adam's two moments, of 4 bytes a parameter.
@@ -103,7 +103,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         metrics=score_splits(trainer, run, loaded),
         primary_metric=task.metrics[0],
         evaluated_on=task.reported[0],
-        selected_on=f"best epoch on {part:.0%} of train" if part else "last checkpoint",
+        selected_on=f"best epoch on {selection:.0%} of train" if selection else "last checkpoint",
         trainable_parameters=counts["trainable_parameters"],
         adapter_parameters=attached.count(),  # counted again: a method may have pruned
         head_parameters=counts["head_parameters"],

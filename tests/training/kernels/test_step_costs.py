@@ -44,7 +44,7 @@ class Costs:
 BOUNDS = {
     ("lora", "fp32"): Costs(kernels=210, syncs=3, large=56),
     ("lora", "bf16"): Costs(kernels=361, syncs=3, large=28),
-    ("iw-lora", "fp32"): Costs(kernels=361, syncs=3, large=56),
+    ("iw-lora", "fp32"): Costs(kernels=262, syncs=3, large=56),
     ("adalora", "fp32"): Costs(kernels=1001, syncs=4, large=170),
 }
 

@@ -29,23 +29,23 @@ from sensitivity_models import batches, classifier
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the quantisers themselves
 
 
-def quantised_with_bitsandbytes(bits: int) -> Callable[[nn.Linear], nn.Linear]:
+def quantized_with_bitsandbytes(bits: int) -> Callable[[nn.Linear], nn.Linear]:
     bnb = pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
 
     def convert(linear: nn.Linear) -> nn.Linear:
         shape = (linear.in_features, linear.out_features)
-        packed: nn.Linear = (
+        quantized: nn.Linear = (
             bnb.nn.Linear4bit(*shape, compute_dtype=torch.float32, quant_type="nf4")
             if bits == 4
             else bnb.nn.Linear8bitLt(*shape, has_fp16_weights=False)
         )
-        packed.load_state_dict(linear.state_dict())
-        return packed.to("cpu")
+        quantized.load_state_dict(linear.state_dict())
+        return quantized.to("cpu")
 
     return convert
 
 
-def quantised_with_torchao(config: str) -> Callable[[nn.Linear], nn.Linear]:
+def quantized_with_torchao(config: str) -> Callable[[nn.Linear], nn.Linear]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantization = pytest.importorskip("torchao.quantization", reason="pip install torchao")
@@ -53,8 +53,8 @@ def quantised_with_torchao(config: str) -> Callable[[nn.Linear], nn.Linear]:
     def convert(linear: nn.Linear) -> nn.Linear:
         box = nn.Sequential(copy.deepcopy(linear))
         quantization.quantize_(box, getattr(quantization, config)())
-        packed: nn.Linear = box[0]
-        return packed
+        quantized: nn.Linear = box[0]
+        return quantized
 
     return convert
 
@@ -68,10 +68,10 @@ def replaced(model: nn.Module, convert: Callable[[nn.Linear], nn.Linear]) -> nn.
 
 
 @torch.no_grad()
-def dequantised(model: nn.Module, packed: nn.Module) -> nn.Module:
-    """The model with the weights that the packed ones stand for."""
+def dequantized(model: nn.Module, quantized: nn.Module) -> nn.Module:
+    """The model with the weights that the quantized ones stand for."""
     twin = copy.deepcopy(model)
-    for site in sites(packed):
+    for site in sites(quantized):
         twin.get_submodule(site.name).weight.copy_(dense_weight(site))  # type: ignore[operator, union-attr]
     return twin
 
@@ -79,42 +79,42 @@ def dequantised(model: nn.Module, packed: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "how", "precision"),
     [
-        (quantised_with_bitsandbytes, 4, 1e-4),
-        (quantised_with_bitsandbytes, 8, 0.05),  # its inputs are rounded to 8 bits as well
-        (quantised_with_torchao, "Int8WeightOnlyConfig", 1e-4),
-        (quantised_with_torchao, "IntxWeightOnlyConfig", 1e-4),
+        (quantized_with_bitsandbytes, 4, 1e-4),
+        (quantized_with_bitsandbytes, 8, 0.05),  # its inputs are rounded to 8 bits as well
+        (quantized_with_torchao, "Int8WeightOnlyConfig", 1e-4),
+        (quantized_with_torchao, "IntxWeightOnlyConfig", 1e-4),
     ],
 )
-def test_a_quantised_linear_equals_its_dequantised_twin(
+def test_a_quantized_linear_equals_its_dequantized_twin(
     make: Callable[[Any], Callable[[nn.Linear], nn.Linear]], how: Any, precision: float
 ) -> None:
     torch.manual_seed(0)
     convert = make(how)
     model = classifier("bert", hidden_size=64, intermediate_size=128).float()
     data = batches(2)
-    packed = replaced(model, convert)
+    quantized = replaced(model, convert)
 
-    twin = dequantised(model, packed)
+    twin = dequantized(model, quantized)
     for statistic in ("norm", "relative", "saliency"):
         expected = iwlora.measure(twin, data, statistic=statistic).values
-        quantized = iwlora.measure(packed, data, statistic=statistic).values
-        assert quantized == pytest.approx(expected, rel=precision)
+        measured = iwlora.measure(quantized, data, statistic=statistic).values
+        assert measured == pytest.approx(expected, rel=precision)
     plain = iwlora.measure(model, data).values
-    assert iwlora.measure(packed, data).values != pytest.approx(plain, rel=1e-4)
-    for site, before in zip(sites(packed), sites(model), strict=True):
+    assert iwlora.measure(quantized, data).values != pytest.approx(plain, rel=1e-4)
+    for site, before in zip(sites(quantized), sites(model), strict=True):
         assert (site.d_in, site.d_out) == (before.d_in, before.d_out)
 
 
 @pytest.mark.parametrize("evaluated", [False, True])
 def test_qlora_is_measured_before_and_in_flight(evaluated: bool) -> None:
-    """Evaluation may pack the weights for inference, in a form without backward."""
-    precision = 1e-2 if evaluated else 1e-4  # that packing rounds the scales of the blocks
-    convert = quantised_with_bitsandbytes(4)
+    """Evaluation may convert the weights to a form for inference, which has no backward."""
+    precision = 1e-2 if evaluated else 1e-4  # that conversion rounds the scales of the blocks
+    convert = quantized_with_bitsandbytes(4)
     model = classifier("bert", hidden_size=64, intermediate_size=128).float()
-    packed, data = replaced(model, convert), batches(2)
-    expected = iwlora.measure(dequantised(model, packed), data).values
-    targets = [site.name for site in sites(packed)]
-    adapted: Any = get_peft_model(packed, LoraConfig(r=4, target_modules=targets))  # type: ignore[arg-type]
+    quantized, data = replaced(model, convert), batches(2)
+    expected = iwlora.measure(dequantized(model, quantized), data).values
+    targets = [site.name for site in sites(quantized)]
+    adapted: Any = get_peft_model(quantized, LoraConfig(r=4, target_modules=targets))  # type: ignore[arg-type]
     if evaluated:
         with torch.no_grad():
             adapted.eval()(**data[0])
@@ -128,8 +128,8 @@ def test_qlora_is_measured_before_and_in_flight(evaluated: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def packable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny BERT of a width that bitsandbytes packs on a CPU."""
+def wide_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny BERT of a width that bitsandbytes quantizes on a CPU."""
     from transformers import AutoModel
 
     folder = save_tiny(tmp_path_factory.mktemp("models") / "wide", "bert")
@@ -141,16 +141,16 @@ def packable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("method", ["lora", "iw-lora", "adalora"])
-def test_a_recipe_trains_on_packed_weights(
-    method: str, packable: Path, reviews: dict[str, str], tmp_path: Path
+def test_a_recipe_trains_on_quantized_weights(
+    method: str, wide_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
     bnb = pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
-    settings = {**recipe(packable, reviews, method, epochs=4).settings(), "budget": "10%"}
-    packed, dense = (
+    settings = {**recipe(wide_bert, reviews, method, epochs=4).settings(), "budget": "10%"}
+    quantized, dense = (
         train(build({**settings, "quantize": how}), tmp_path / str(how)) for how in ("4bit", None)
     )
-    assert packed["rank"] == dense["rank"]  # 10% of the same weights
-    assert packed["metrics"]["accuracy"] > 0.7
+    assert quantized["rank"] == dense["rank"]  # 10% of the same weights
+    assert quantized["metrics"]["accuracy"] > 0.7
     model, _ = load_trained(tmp_path / "4bit")
     assert all(isinstance(site.layer, bnb.nn.Linear4bit) for site in sites(model))
     assert not isinstance(
