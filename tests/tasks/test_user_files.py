@@ -197,8 +197,16 @@ def test_the_problems_of_all_files_are_reported_at_once(tmp_path):
         ("a.csv", b"text,mood\nna\xefve,b\n", ", line 2: not UTF-8 (byte 0xef, number 3"),
         ("a.tsv", b"text\tmood\na\tb\xff\n", ", line 2: not UTF-8"),
         ("a.tsv", "text,mood\na,b\n", ": unknown column 'text'; did you mean 'text,mood'?"),
-        ("a.jsonl", '{"text": "a", "mood": 1}\n{"text": "b"\n', ", line 2: not a JSON object on"),
-        ("a.jsonl", '[{"text": "a", "mood": 1}]\n', ", line 1: a list instead of a JSON object"),
+        (
+            "a.jsonl",
+            '{"text": "a", "mood": 1}\n{"text": "b"\n',
+            ", line 2 is damaged or was cut",
+        ),
+        (
+            "a.jsonl",
+            '[{"text": "a", "mood": 1}]\n',
+            ", line 1 holds a list; it must hold fields with names; each line must be a",
+        ),
         (
             "a.jsonl",
             '{"text": "a", "moods": 1}',

@@ -16,7 +16,7 @@ from typing import Any
 
 from iwlora.errors import IwloraError, raise_all, unknown
 from iwlora.inputs.lines import read_lines, readable_file
-from iwlora.inputs.yaml_json import from_json, parse_mapping
+from iwlora.inputs.yaml_json import parse_mapping, read_mapping
 
 # Python's own limit for a field, 128 KiB, is less than a long document.
 LONGEST_FIELD = 2**31 - 1
@@ -68,7 +68,7 @@ def splits_of(path: str) -> list[str]:
     listed = Path(path).expanduser() / "dataset_dict.json"
     if not listed.is_file():
         return []
-    return list(from_json(listed.read_text(encoding="utf-8"))["splits"])
+    return list(read_mapping(listed)["splits"])
 
 
 def _is_folder(path: str) -> bool:
@@ -138,12 +138,9 @@ def _json_lines(path: str, columns: Sequence[str], problems: list[str]) -> Recor
             continue
         location = record_location(path, number)
         try:
-            record = from_json(line)
-        except ValueError as error:
-            problems.append(f"{location}: not a JSON object on one line ({error})")
-            continue
-        if not isinstance(record, dict):
-            problems.append(f"{location}: a {type(record).__name__} instead of a JSON object")
+            record = parse_mapping(line, location)
+        except IwloraError as error:
+            problems.append(f"{error}; each line must be a JSON object")
             continue
         absent = [name for name in columns if name not in record]
         problems += [f"{location}: {unknown('column', name, record)}" for name in absent]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import product
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.yaml_json import validation_errors
@@ -25,7 +24,6 @@ OPTIONAL = (
     *("metric", "model", "trainable_parameters", "adapter_parameters", "peak_memory_bytes"),
     *("train_seconds", "measure_seconds"),
 )
-Item = TypeVar("Item")
 
 
 class Sources(Document):
@@ -67,7 +65,8 @@ def load_parts(
             parts += read_scores(path)
         else:
             parts += _read_folder(path)
-    return tuple(map(_merged, _grouped(parts, attrgetter("task", "model"))))
+    tasks = dict.fromkeys((part.task, part.model) for part in parts)
+    return tuple(_merged([p for p in parts if (p.task, p.model) == task]) for task in tasks)
 
 
 def save_sources(
@@ -149,15 +148,16 @@ def _read_folder(path: Path) -> list[Comparison]:
     return _of_runs(path, [load_run(folder) for folder in folders])
 
 
-def _of_runs(folder: Path, runs: Iterable[Run]) -> list[Comparison]:
+def _of_runs(folder: Path, runs: Sequence[Run]) -> list[Comparison]:
     """The runs as comparisons, one for each task and model."""
-    groups = _grouped(runs, attrgetter("result.task", "result.model"))
-    return [_of_one_task(folder, group) for group in groups]
+    tasks = dict.fromkeys((run.result.task, run.result.model) for run in runs)
+    return [_of_one_task(folder, task, model, runs) for task, model in tasks]
 
 
-def _of_one_task(folder: Path, group: Sequence[Run]) -> Comparison:
-    runs = {(run.result.label, run.result.seed): run for run in group}
-    if len(runs) < len(group):
+def _of_one_task(folder: Path, task: str, model: str, all_runs: Sequence[Run]) -> Comparison:
+    results = [run for run in all_runs if (run.result.task, run.result.model) == (task, model)]
+    runs = {(run.result.label, run.result.seed): run for run in results}
+    if len(runs) < len(results):
         raise IwloraError(
             f"{folder} holds several runs of one label and seed; give each folder by itself, or "
             "set label in their recipes"
@@ -170,8 +170,7 @@ def _of_one_task(folder: Path, group: Sequence[Run]) -> Comparison:
         for key in product(arms, seeds)
         if key not in scored
     )
-    first = group[0].result
-    return Comparison(folder, first.model, first.task, arms, seeds, tuple(scored.values()), missing)
+    return Comparison(folder, model, task, arms, seeds, tuple(scored.values()), missing)
 
 
 def _merged(parts: Sequence[Comparison]) -> Comparison:
@@ -211,11 +210,3 @@ def _renamed(part: Comparison, arms: Collection[str]) -> Comparison:
         missing=tuple((names[label], seed, status) for label, seed, status in part.missing),
         baseline=names.get(part.baseline or ""),
     )
-
-
-def _grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
-    """The items with the same key together, in the order in which the keys come first."""
-    groups: dict[Hashable, list[Item]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return list(groups.values())
