@@ -5,7 +5,6 @@ What is missing is listed, and never counted as zero.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from iwlora.errors import IwloraError, raise_all
-from iwlora.inputs.yaml_json import parse_mapping, read_utf8
 from iwlora.results import layout
-from iwlora.results.formats import VERSIONS, Document, StoredModel
+from iwlora.results.formats import VERSIONS, Document, StoredModel, append_record, read_log
 from iwlora.results.run import Count, Label, Name, Run, RunResult, describe_status, load_run
 
 
@@ -82,8 +80,7 @@ class Crash(Document):
 
     def append(self, path: Path) -> None:
         """Add the record to a file."""
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(self.stored()) + "\n")
+        append_record(path, self.format_name, self.fields())
 
     def __str__(self) -> str:
         ending = "was tried again" if self.tried_again else "is not counted"
@@ -254,14 +251,9 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
 
 def _crashes(path: Path) -> list[str]:
     """Which runs crashed, one sentence for each; the last line may have been cut short."""
-    lines = read_utf8(path).splitlines() if path.exists() else []
-    crashes: dict[str, Crash] = {}
-    for number, line in enumerate(lines, start=1):
-        if number < len(lines) or line.endswith("}"):
-            origin = f"{path}, line {number}"
-            crash = Crash.parse(parse_mapping(line, origin), origin)
-            crashes[crash.run] = crash
-    return [str(crash) for crash in crashes.values()]
+    records = read_log(path, cut_short=True) if path.exists() else ()
+    crashes = (Crash.parse(record, origin) for origin, record in records)
+    return list({crash.run: str(crash) for crash in crashes}.values())
 
 
 def unequal_scoring(runs: Sequence[Run]) -> list[str]:

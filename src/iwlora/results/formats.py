@@ -1,11 +1,11 @@
-"""The versions of the stored formats, and the documents that carry them."""
+"""The versions of the stored formats, and the documents and logs that carry them."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
 
 from iwlora.errors import IwloraError, short_repr
-from iwlora.inputs.yaml_json import read_mapping, to_yaml, validation_errors
+from iwlora.inputs import yaml_json
 from iwlora.results.writing import write_text
 
 VERSIONS: Mapping[str, int] = {
@@ -94,13 +94,13 @@ class Document(StoredModel):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read and check a file. Raises ``IwloraError`` with everything that is wrong with it."""
-        return cls.parse(read_mapping(path), path)
+        return cls.parse(yaml_json.read_mapping(path), path)
 
     @classmethod
     def parse(cls, stored: Mapping[str, Any], origin: str | os.PathLike[str]) -> Self:
         """Check a mapping that was read from ``origin``, as :meth:`load` does."""
         fields, version = unstamped(cls.format_name, stored, origin)
-        with validation_errors(origin):
+        with yaml_json.validation_errors(origin):
             return cls.model_validate(cls.upgraded(fields, version))
 
     @classmethod
@@ -112,7 +112,9 @@ class Document(StoredModel):
         """Write to ``path``, atomically."""
         stored = self.stored()
         as_yaml = Path(path).suffix == ".yaml"
-        write_text(path, to_yaml(stored) if as_yaml else json.dumps(stored, indent=1) + "\n")
+        write_text(
+            path, yaml_json.to_yaml(stored) if as_yaml else json.dumps(stored, indent=1) + "\n"
+        )
 
     def stored(self) -> dict[str, Any]:
         """The mapping that the file holds: all fields and the format."""
@@ -121,3 +123,45 @@ class Document(StoredModel):
     def fields(self) -> dict[str, Any]:
         """All fields as plain values."""
         return self.model_dump(mode="json")
+
+
+def append_record(path: Path, name: str, fields: Mapping[str, Any]) -> None:
+    """Add a record of the format ``name`` to a log. Missing parent folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(stamped(name, fields)) + "\n")
+
+
+def read_log(path: Path, cut_short: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and line, record) of each line of a log that is not blank.
+
+    Raises ``IwloraError`` for a damaged line. With ``cut_short`` an incomplete last line, as a
+    killed process leaves it, is passed over.
+    """
+    lines = yaml_json.read_utf8(path).splitlines()
+    if cut_short and lines and not lines[-1].endswith("}"):
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            origin = f"{path}, line {number}"
+            yield origin, yaml_json.parse_mapping(line, origin)
+
+
+def truncate_log(path: Path, step: int, write: bool = True) -> list[dict[str, Any]]:
+    """The records up to ``step``, where training resumes; none without the file.
+
+    With ``write``, later and incomplete records are removed from the file.
+    """
+    kept, records = [], []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            record = yaml_json.from_json(line)
+            is_kept = record["step"] <= step
+        except (ValueError, KeyError, TypeError):
+            continue
+        if is_kept:
+            kept.append(line + "\n")
+            records.append(record)
+    if write and path.is_file():
+        write_text(path, "".join(kept))
+    return records

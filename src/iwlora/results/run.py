@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, m
 from typing_extensions import Self
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.yaml_json import parse_mapping, read_mapping, read_utf8
+from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
-from iwlora.results.formats import Document, StoredModel, unstamped
+from iwlora.results.formats import Document, StoredModel, read_log, unstamped
 from iwlora.results.sensitivity import Sensitivity
 
 
@@ -211,14 +211,8 @@ class Run:
         Raises ``IwloraError`` for a damaged line.
         """
         path = self._file(layout.METRICS)
-        if path is None:
-            return []
-        records = []
-        for number, line in enumerate(read_utf8(path).splitlines(), start=1):
-            if line.strip():
-                origin = f"{path}, line {number}"
-                records.append(unstamped("metrics", parse_mapping(line, origin), origin)[0])
-        return records
+        records = read_log(path) if path else ()
+        return [unstamped("metrics", record, origin)[0] for origin, record in records]
 
     def sensitivity(self) -> Sensitivity | None:
         """What the run measured before training; None for a method that measures nothing."""

@@ -18,7 +18,7 @@ from transformers import (
 
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
-from iwlora.results.formats import stamped
+from iwlora.results.formats import append_record, truncate_log
 from iwlora.results.writing import write_text
 
 
@@ -46,13 +46,8 @@ class MetricsLog(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Start the file again; after a resume, keep what was logged up to the checkpoint."""
-        if not state.is_world_process_zero:
-            return
-        kept = []
-        if state.global_step and self._path.is_file():
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step(line) <= state.global_step]
-        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        if state.is_world_process_zero:
+            truncate_log(self._path, state.global_step)
 
     def on_log(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Write one line: a training record, or the scores of an evaluation."""
@@ -66,20 +61,11 @@ class MetricsLog(TrainerCallback):
         if len(record) == 2 or not state.is_world_process_zero:
             return
         finite = {key: _finite_or_none(value) for key, value in record.items()}
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(stamped("metrics", finite)) + "\n")
+        append_record(self._path, "metrics", finite)
 
 
 def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _step(line: str) -> float:
-    """The step of a logged line; infinity for a line that a crash cut off, so that it goes."""
-    try:
-        return float(from_json(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
 
 
 class RestoreLoggedLoss(TrainerCallback):
