@@ -110,11 +110,9 @@ class Document(StoredModel):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to ``path``, atomically."""
-        stored = self.stored()
-        as_yaml = Path(path).suffix == ".yaml"
-        write_text(
-            path, yaml_json.to_yaml(stored) if as_yaml else json.dumps(stored, indent=1) + "\n"
-        )
+        stored, as_yaml = self.stored(), Path(path).suffix == ".yaml"
+        text = yaml_json.to_yaml(stored) if as_yaml else json.dumps(stored, indent=1) + "\n"
+        write_text(path, text)
 
     def stored(self) -> dict[str, Any]:
         """The mapping that the file holds: all fields and the format."""

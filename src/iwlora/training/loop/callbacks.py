@@ -48,6 +48,7 @@ class MetricsLog(TrainerCallback):
         """Start the file again; after a resume, keep what was logged up to the checkpoint."""
         if state.is_world_process_zero:
             truncate_log(self._path, state.global_step)
+            self._path.touch()
 
     def on_log(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Write one line: a training record, or the scores of an evaluation."""
