@@ -221,6 +221,29 @@ def test_a_subclass_of_a_built_in_method_can_call_it_with_a_size() -> None:
     assert all(torch.equal(a.A, b.A) for a, b in zip(attached.pairs, theirs, strict=True))
 
 
+class HalfUpdatedLora(Lora):
+    """LoRA with one signature of version 0.1.0 and one of today."""
+
+    name: ClassVar[str] = "half-updated-lora"
+
+    def parameters(self, model: Any, sites: Any, size: int | None) -> int:  # type: ignore[override]
+        return super().parameters(model, sites, size)  # type: ignore[call-arg]
+
+    def attach(self, model: Any, sites: Any, seed: int, sensitivity: Any = None) -> Attached:
+        return super().attach(model, sites, seed, sensitivity)
+
+
+def test_a_method_may_be_updated_one_signature_at_a_time() -> None:
+    with pytest.warns(DeprecationWarning, match=r"write parameters\(self, model, sites\)"):
+        method = current_class(HalfUpdatedLora)(rank=2)
+    model = tiny_model("bert")
+    sites = find_sites(model)
+    attached = method.attach(model, sites, 0)
+    assert (
+        attached.count() == method.parameters(model, sites) == Lora(rank=2).parameters(model, sites)
+    )
+
+
 def test_a_current_method_is_not_changed() -> None:
     assert current_class(Lora) is Lora
     method = Lora()
