@@ -285,10 +285,11 @@ MADE = {
     "runs/a": "runs/a",
     "runs/mine": "runs/a",
     "runs/theirs": "runs/a",
-    "runs/quickstart": "runs/quickstart",
-    "runs/study": "runs/quickstart",
-    "runs/rte": "runs/quickstart",
-    "runs/mrpc": "runs/quickstart",
+    "runs/eight-seeds": "runs/eight-seeds",
+    "runs/quickstart": "runs/eight-seeds",
+    "runs/study": "runs/eight-seeds",
+    "runs/rte": "runs/eight-seeds",
+    "runs/mrpc": "runs/eight-seeds",
     "importance.json": "importance.json",
     "other.json": "importance.json",
 }
@@ -348,7 +349,7 @@ def test_the_readme_and_then_every_page_run(
         ran = run_page(page, folder, tmp_path / "README", seen)
         if page == "README.md":
             assert ran == 5
-            assert (folder / "runs/quickstart/report.html").is_file()
+            assert (folder / "runs/eight-seeds/report.html").is_file()
             model = BUILTIN["builtin/minilm"][1]
             backbone = AutoModelForSequenceClassification.from_pretrained(model)
             adapter = PeftModel.from_pretrained(backbone, folder / "adapter")
