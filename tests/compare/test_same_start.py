@@ -14,7 +14,7 @@ from iwlora import train
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison
 from iwlora.training.loop.trainer import FineTuningTrainer
-from iwlora.training.start_digests import head_digest
+from iwlora.training.run import head_digest
 from runs import recipe, with_options
 
 

@@ -12,7 +12,7 @@ from commands import call, check_plain
 from iwlora import IwloraError
 from iwlora.results.layout import PART_SUFFIX
 from iwlora.results.writing import check_writable, replacing, write_errors, write_text
-from iwlora.training.loop import best_epoch
+from iwlora.training.loop import callbacks
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
 from runs import recipe
@@ -39,7 +39,7 @@ def test_the_best_epoch_is_replaced_by_a_whole_one(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[Path] = []
-    save = best_epoch.save_file
+    save = callbacks.save_file
 
     def break_off(tensors: Any, file: Path, **options: Any) -> None:
         saved.append(Path(file))
@@ -50,11 +50,11 @@ def test_the_best_epoch_is_replaced_by_a_whole_one(
 
     task = {**reviews, "selection": 0.25}
     score = iter([0.1, 0.2])
-    monkeypatch.setattr(best_epoch, "save_file", break_off)
+    monkeypatch.setattr(callbacks, "save_file", break_off)
     monkeypatch.setattr(
-        best_epoch.KeepBestEpoch,
+        callbacks.KeepBestEpoch,
         "on_evaluate",
-        _scored(best_epoch.KeepBestEpoch.on_evaluate, score),
+        _scored(callbacks.KeepBestEpoch.on_evaluate, score),
         raising=True,
     )
     with pytest.raises(IwloraError, match=r"cannot write the best epoch .*No space left"):

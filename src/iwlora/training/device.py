@@ -15,8 +15,7 @@ def run_device() -> torch.device:
     """This process's accelerator, or the CPU without one; joins the processes of a launcher."""
     from accelerate import PartialState  # type: ignore[import-untyped]
 
-    device: torch.device = PartialState().device
-    return device
+    return PartialState().device  # type: ignore[no-any-return]
 
 
 def resolve_precision(requested: str, device: torch.device) -> str:

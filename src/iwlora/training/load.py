@@ -14,8 +14,7 @@ from transformers import set_seed as seed_everything
 from iwlora import distributed, tasks
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
-from iwlora.tasks.kinds import Evaluation
-from iwlora.tasks.kinds.contract import Prediction
+from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.device import run_device
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone

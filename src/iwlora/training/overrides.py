@@ -61,9 +61,7 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
 def validate(model: type[Model], values: Any, prefix: str = "") -> tuple[Model | None, list[str]]:
     """(the checked model, []) or (None, every problem as a sentence with its dotted field)."""
     if not isinstance(values, Mapping):
-        return None, [
-            f"{prefix}={short_repr(values)}: accepted: a mapping with the fields of {prefix}"
-        ]
+        return None, [f"{prefix}={short_repr(values)}: accepted: a mapping with its fields"]
     try:
         return model.model_validate(dict(values)), []
     except ValidationError as error:

@@ -1,8 +1,11 @@
-"""Predictions of a finished run for new rows."""
+"""Predictions of a run: for the reported splits, with their scores, and for new rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +14,21 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import nested_concat, nested_numpify
 
+from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
+from iwlora.results import layout
 from iwlora.results.writing import check_output, check_writable, write_text
 from iwlora.tasks import Task
-from iwlora.tasks.kinds import EncodingInput, Evaluation
+from iwlora.tasks.kinds.contract import EncodingInput, Evaluation, Prediction
 from iwlora.tasks.user_files import read_rows
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
+from iwlora.training.load import LoadedRecipe
+from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.loop.row_order import LongestFirstSampler
+from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE
-from iwlora.training.scoring import as_table
 from iwlora.training.state.artifacts import load_trained, stored_task
 from iwlora.training.state.run_folder import RunDir
 
@@ -68,11 +75,7 @@ def predict(
     outputs = _outputs(run, task, model, tokenizer, encoded)
     evaluation = Evaluation(task, rows, encoded, outputs, tokenizer)
     predictions = task.kind.predictions(evaluation, probabilities=True)
-    records = [
-        {"row": number, **row, **prediction}
-        for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True))
-    ]
-    write_text(output, as_table(records, as_csv=Path(output).suffix == ".csv"))
+    write_text(output, prediction_table(rows, predictions, Path(output).suffix == ".csv"))
     return Path(output)
 
 
@@ -90,7 +93,55 @@ def _outputs(
     with torch.inference_mode(), training_numerics(model, settings.fast_kernels, precision, device):
         for batch in DataLoader(encoded, EVALUATION_BATCH_SIZE, sampler=order, collate_fn=collate):
             on_device = {key: value.to(device) for key, value in batch.items()}
-            raw = task.kind.outputs(model, tokenizer, on_device, True)
-            outputs = nested_numpify(raw)  # type: ignore[no-untyped-call]
+            outputs = nested_numpify(task.kind.outputs(model, tokenizer, on_device, True))  # type: ignore[no-untyped-call]
             collected = outputs if collected is None else nested_concat(collected, outputs)  # type: ignore[no-untyped-call]
     return order.restore(dict(collected))
+
+
+def score_splits(trainer: FineTuningTrainer, run: RunDir, loaded: LoadedRecipe) -> dict[str, float]:
+    """Score every reported split once, and write its predictions.
+
+    The metrics of the first split have plain names; names of another split end in what it adds to
+    the first, such as ``accuracy_mismatched``. Raises ``Diverged`` for NaN among the outputs.
+    """
+    task, metrics = loaded.task, dict[str, float]()
+    for split in task.reported:
+        outputs = trainer.final_outputs(loaded.encoded[split])
+        check_outputs(split, outputs)
+        predictions, scores = loaded.score(split, outputs)
+        suffix = split.removeprefix(task.reported[0])
+        metrics |= {f"{name}{suffix}": value for name, value in scores.items()}
+        labels = task.splits[split]["label"]
+        columns = [{"label": task.kind.readable_label(task, label)} for label in labels]
+        table = prediction_table(columns, predictions)
+        if distributed.rank() == 0:
+            write_text(layout.predictions_file(run.path, split), table)
+    return metrics
+
+
+def prediction_table(
+    columns: Iterable[Mapping[str, Any]], predictions: Iterable[Prediction], as_csv: bool = True
+) -> str:
+    """Numbered rows as CSV or as JSON Lines; in CSV a list is written as JSON.
+
+    Args:
+        columns: what stands before the prediction in each row.
+        predictions: of the same rows.
+        as_csv: whether to write CSV.
+    """
+    records = [
+        {"row": number, **row, **prediction}
+        for number, (row, prediction) in enumerate(zip(columns, predictions, strict=True))
+    ]
+    if not as_csv:
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    text = io.StringIO()
+    plain = [{key: _cell(value) for key, value in record.items()} for record in records]
+    writer = csv.DictWriter(text, list(plain[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value

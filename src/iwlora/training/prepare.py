@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +18,7 @@ from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.device import resolve_precision, run_device
 from iwlora.training.load import LoadedRecipe, load, shards
-from iwlora.training.loop.best_epoch import KeepBestEpoch
-from iwlora.training.loop.callbacks import EvaluateEachEpoch, MetricsLog, ProgressBar
-from iwlora.training.loop.trackers import check_trackers
+from iwlora.training.loop.callbacks import EvaluateEachEpoch, KeepBestEpoch, MetricsLog, ProgressBar
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
@@ -105,8 +105,8 @@ def make_trainer(
     if watched:
         callbacks.insert(0, EvaluateEachEpoch())
     if recipe.task.selection:
-        best = run.checkpoints / layout.BEST_EPOCH
-        callbacks.append(KeepBestEpoch(attached, task.metrics[0], best))
+        file = run.checkpoints / layout.BEST_EPOCH
+        callbacks.append(KeepBestEpoch(attached, task.metrics[0], file))
     trainer = FineTuningTrainer(
         attached=attached,
         args=TrainingArguments(
@@ -161,3 +161,13 @@ def _micro_batch_size(settings: TrainSettings) -> int:
             f"{distributed.world_size()} processes × train.accumulate={settings.accumulate}"
         )
     return settings.batch_size // micro_batches
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise ``IwloraError`` that names the packages to install for trackers that are missing."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise IwloraError(
+            f"train.report_to={list(names)}: {', '.join(missing)} is not installed; "
+            f"pip install {' '.join(missing)}, or remove it"
+        )

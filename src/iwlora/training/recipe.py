@@ -13,7 +13,7 @@ from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse_budget
-from iwlora.results.formats import FIELD, stamped, unstamped
+from iwlora.results.formats import stamped, unstamped
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
 
@@ -209,9 +209,7 @@ def build(settings: Mapping[str, Any]) -> Recipe:
         ...        "method": {"name": "lora", "rank": 4}}).method.size
         4
     """
-    values = dict(settings)
-    if FIELD in values:
-        values, _ = unstamped("recipe", values, "the recipe")
+    values, _ = unstamped("recipe", settings, "the recipe")
     method, problems = build_method(values.get("method"))
     train, train_problems = validate(TrainSettings, _part(values, "train"), "train")
     spec, task_problems = validate(TaskSpec, _part(values, "task"), "task")

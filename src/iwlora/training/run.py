@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from iwlora import distributed
@@ -20,13 +24,15 @@ from iwlora.results.run import RunResult, SiteRank
 from iwlora.results.writing import write_errors
 from iwlora.sites import Site
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
-from iwlora.training.model.sharding import gathered
+from iwlora.training.loop.row_order import EpochSampler
+from iwlora.training.model.sharding import full_parameters, gathered
+from iwlora.training.predict import score_splits
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe
-from iwlora.training.scoring import score_splits
-from iwlora.training.start_digests import data_digest, head_digest
 from iwlora.training.state.checkpoints import last_sealed
 from iwlora.training.state.run_folder import RunDir
+
+_HASHED_ROWS = 1000
 
 
 @name_missing_extra()
@@ -163,3 +169,27 @@ def restoring_determinism(changed: bool) -> Iterator[None]:
     finally:
         if changed:
             torch.use_deterministic_algorithms(before)
+
+
+def data_digest(rows: Any, order: EpochSampler, epochs: float) -> str:
+    """A hash of the encoded training rows and of the order in which all epochs read them.
+
+    Of the rows it takes the length of each and the token ids of the first thousand.
+    """
+    first = rows[: min(_HASHED_ROWS, len(rows))]["input_ids"]
+    epochs_rows = map(order.epoch_rows, range(math.ceil(epochs)))
+    values = chain([rows["length"][:]], first, epochs_rows)
+    return _hash(np.asarray(numbers, dtype=np.int64) for numbers in values)
+
+
+def head_digest(attached: Attached) -> str | None:
+    """A hash of the initial values of the new task head; None for a model without one."""
+    initial = full_parameters(attached.model, attached.head).values()
+    return _hash(tensor.float().numpy() for tensor in initial) if attached.head else None
+
+
+def _hash(arrays: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]

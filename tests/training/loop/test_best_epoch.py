@@ -12,7 +12,7 @@ from torch import Tensor
 from iwlora import train
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training import prepare as prepare_module
-from iwlora.training.loop.best_epoch import KeepBestEpoch
+from iwlora.training.loop.callbacks import KeepBestEpoch
 from runs import evaluations, recipe, weights, with_options
 
 

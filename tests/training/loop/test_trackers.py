@@ -11,7 +11,7 @@ import pytest
 from commands import call, check_plain, run_settings, write_recipe
 from iwlora.errors import IwloraError
 from iwlora.training.dry_run.run_cost import estimate_run_cost
-from iwlora.training.loop.trackers import check_trackers
+from iwlora.training.prepare import check_trackers
 from iwlora.training.run import train
 from runs import recipe
 
@@ -38,7 +38,7 @@ def test_a_tracker_that_is_not_installed_is_named(
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        "iwlora.training.loop.trackers.importlib.util.find_spec",
+        "importlib.util.find_spec",
         lambda package: None if package == name else find_spec(package),
     )
     with pytest.raises(IwloraError, match=f"{name} is not installed; pip install {name}"):
@@ -52,7 +52,7 @@ def test_a_run_reports_a_missing_tracker_before_it_loads_a_model(
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        "iwlora.training.loop.trackers.importlib.util.find_spec",
+        "importlib.util.find_spec",
         lambda name: None if name == "trackio" else find_spec(name),
     )
     settings = recipe(tmp_path / "no model", reviews, report_to=["trackio"])

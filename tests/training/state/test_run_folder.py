@@ -19,8 +19,7 @@ from iwlora.results.writing import write_text
 from iwlora.training.recipe import Recipe, build, load
 from iwlora.training.run import train
 from iwlora.training.state.checkpoints import last_sealed
-from iwlora.training.state.environment import environment
-from iwlora.training.state.run_folder import RunDir
+from iwlora.training.state.run_folder import RunDir, environment
 
 LAYOUT = {
     ".lock",

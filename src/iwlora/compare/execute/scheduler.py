@@ -12,7 +12,7 @@ from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.comparison import Crash, LearningRateChoice, Search, State, Trial
-from iwlora.results.run import RunResult
+from iwlora.results.run import RunResult, state_of
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.state.run_folder import RunDir
 
@@ -141,7 +141,7 @@ class Scheduler:
         if (result := folder.result()) is not None:
             self._peak_bytes.append(result.peak_memory_bytes or 0)
             self.states[planned] = "done"
-        elif folder.diverged():
+        elif state_of(folder.path) == "diverged":
             self.states[planned] = "diverged"
         return self.states[planned] in ("done", "diverged")
 

@@ -18,9 +18,8 @@ from iwlora import tasks
 from iwlora.methods.budget import count_parameters
 from iwlora.training.device import peak_memory, reset_peak_memory
 from iwlora.training.dry_run.step_profiler import StepProfiler
-from iwlora.training.loop.trackers import check_trackers
 from iwlora.training.loop.trainer import FineTuningTrainer
-from iwlora.training.prepare import EVALUATION_BATCH_SIZE, PreparedRun, prepare
+from iwlora.training.prepare import EVALUATION_BATCH_SIZE, PreparedRun, check_trackers, prepare
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import restoring_determinism
 from iwlora.training.state.run_folder import RunDir

@@ -113,11 +113,9 @@ class MicroBatchSampler(Sampler[list[int]]):
             yield from self._split(rows[step * size : (step + 1) * size])[self._rank]
 
     def _split(self, rows: Sequence[int]) -> list[list[list[int]]]:
-        parts = np.array_split(rows, self._micro_batch_count(len(rows)) * self._processes)
-        return [
-            [part.tolist() for part in parts[rank :: self._processes]]
-            for rank in range(self._processes)
-        ]
+        count = self._micro_batch_count(len(rows)) * self._processes
+        parts = [part.tolist() for part in np.array_split(rows, count)]
+        return [parts[rank :: self._processes] for rank in range(self._processes)]
 
     def _micro_batch_count(self, rows: int) -> int:
         """Micro-batches of a step in each process."""

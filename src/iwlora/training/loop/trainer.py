@@ -75,10 +75,8 @@ class FineTuningTrainer(Trainer):
             raise IwloraError("train.shard=true needs transformers 5.23 or later; upgrade it")
         # With this the Trainer does not wrap the model, and averages gradients of whole parameters.
         self.is_distributed_loading_by_transformers = model_is_sharded
-        self._kind = kind or Classification()
-        self._tokenizer = tokenizer
-        self._final = False
-        self._use_fast_kernels = use_fast_kernels
+        self._kind, self._tokenizer = kind or Classification(), tokenizer
+        self._final, self._use_fast_kernels = False, use_fast_kernels
         self._module, self._trainable = attached.model, attached.trainable
         self._learning_rates = attached.learning_rates
         self.epoch_sampler = sampler
@@ -103,14 +101,8 @@ class FineTuningTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
         # accelerate must move batches to the device only: they are split over processes already.
-        prepared: DataLoader[Any] = prepare_data_loader(
-            loader,
-            put_on_device=True,
-            device=self.accelerator.device,
-            num_processes=1,
-            process_index=0,
-        )
-        return prepared
+        options = {"device": self.accelerator.device, "num_processes": 1, "process_index": 0}
+        return prepare_data_loader(loader, put_on_device=True, **options)  # type: ignore[no-any-return]
 
     def _get_eval_sampler(self, eval_dataset: Any) -> LongestFirstSampler:
         return LongestFirstSampler(eval_dataset["length"][:])
@@ -151,8 +143,7 @@ class FineTuningTrainer(Trainer):
         if is_new:
             optimizer.register_load_state_dict_pre_hook(sharding.shard_optimizer_state)
         if is_new and self._learning_rates:
-            named = self._learning_rates.items()
-            factors = {self._module.get_parameter(name): factor for name, factor in named}
+            factors = {self._module.get_parameter(n): f for n, f in self._learning_rates.items()}
             optimizer.param_groups[:] = [
                 {
                     **group,

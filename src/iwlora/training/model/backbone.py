@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -74,7 +73,7 @@ def load_backbone(
     path, kind = resolve_model_path(model), kind or Classification()
     if trust_remote_code:
         logger.warning(f"trust_remote_code: code that comes with {model} runs with all your rights")
-    with loading_errors(partial(_loading_error, model)):
+    with loading_errors(lambda reason: _loading_error(model, reason)):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind.configure(config, labels)
         renamed = kind.checkpoint_key_mapping(config)
@@ -125,8 +124,8 @@ def _check_weights(model: str, loaded: PreTrainedModel, loading_info: dict[str, 
     head only.
     """
     for name, parameter in loaded.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            bad = int((~parameter.isfinite()).sum())
+        bad = int((~parameter.isfinite()).sum())
+        if bad:
             raise IwloraError(
                 f"model={model}: {bad} of {parameter.numel()} values of its {name} are NaN or "
                 "infinite; take another copy of the model"
@@ -156,7 +155,7 @@ def meta_backbone(
         IwloraError: as :func:`load_backbone`.
     """
     path, trust = resolve_model_path(model), {"trust_remote_code": trust_remote_code}
-    with loading_errors(partial(_loading_error, model)):
+    with loading_errors(lambda reason: _loading_error(model, reason)):
         config = AutoConfig.from_pretrained(path, **trust)
         head = (kind or Classification()).auto_class(config)
         with torch.device("meta"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import BitsAndBytesConfig
 
 from iwlora.extras import locate_package
@@ -38,7 +37,7 @@ def quantized_loading(recipe: Recipe, kind: Kind, trust_remote_code: bool) -> di
     locate_package("bitsandbytes", "quantize=4bit")
     layers, device = meta_backbone(recipe.model, kind, trust_remote_code), run_device()
     bf16 = resolve_precision(recipe.train.precision, device) == "bf16"
-    linear = {name for name, layer in layers.named_modules() if isinstance(layer, nn.Linear)}
+    linear = {name for name, layer in layers.named_modules() if isinstance(layer, torch.nn.Linear)}
     config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

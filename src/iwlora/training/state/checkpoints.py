@@ -60,9 +60,7 @@ class SealCheckpoints(TrainerCallback):
 
 def seal(folder: Path, seconds: float) -> None:
     """Store size and checksum of every file, after they are on the disk."""
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name != layout.SEAL
-    )
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != layout.SEAL]
     checksums = {str(path.relative_to(folder)): _checksum(path, sync=True) for path in files}
     Seal(seconds=seconds, files=checksums).save(folder / layout.SEAL)
 

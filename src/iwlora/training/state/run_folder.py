@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
@@ -17,7 +22,8 @@ from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
 from iwlora.results.writing import check_links, output_folder, remove_parts, write_text
 from iwlora.training.recipe import Recipe, load
-from iwlora.training.state.environment import environment
+
+_PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
 
 
 class RunDir:
@@ -122,10 +128,6 @@ class RunDir:
         """Write how the run stands: "running", "failed", "diverged" or "done"."""
         self._save(Status(state=state, error=error), layout.STATUS)
 
-    def diverged(self) -> bool:
-        """Whether its last attempt ended with NaN or infinite values, as a repetition would."""
-        return state_of(self.path) == "diverged"
-
     def _save(self, document: Document, name: str) -> None:
         """Write a file of the run, once if several processes work on it."""
         if distributed.rank() == 0:
@@ -134,9 +136,9 @@ class RunDir:
     def _follows(self, recipe: Recipe) -> bool:
         """Whether the stored run is that of the recipe, with the defaults of its own version."""
         path = self.path / layout.RECIPE
-        _, version = unstamped("recipe", read_mapping(path), path)
+        _, stored_version = unstamped("recipe", read_mapping(path), path)
         accepted = {recipe.digest()}
-        if version < VERSIONS["recipe"]:
+        if stored_version < VERSIONS["recipe"]:
             accepted.add(recipe.with_former_defaults().digest())
         return self.recipe().digest() in accepted
 
@@ -148,3 +150,31 @@ class RunDir:
     def _failed_at_once(self) -> bool:
         """Whether the run failed before any work, as for a mistake in its recipe."""
         return self._names() <= layout.WRITTEN_BEFORE_WORK and state_of(self.path) == "failed"
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware; no names of users or hosts, and no secrets."""
+    return {
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
