@@ -58,7 +58,7 @@ def weighed(method: IWLora, sensitivity: Sensitivity, seed: int = 0) -> dict[str
 
 
 def test_iw_lora_has_all_its_controls() -> None:
-    assert add_controls(["iw-lora"])[1:] == [
+    assert add_controls([{"name": "iw-lora"}])[1:] == [
         {"name": name, "label": name}
         for name in (
             "lora-uniform-penalty",
