@@ -113,6 +113,21 @@ def test_a_paper_recipe_without_a_network_names_the_way_out(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_hub_model_that_cannot_be_used_is_not_reported_as_missing(
+    tmp_path: Path, refused: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoConfig
+
+    def unsupported(*_: Any, **__: Any) -> None:
+        raise ValueError("Unrecognized model in some/model")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", unsupported)
+    out = tmp_path / "out"
+    outcome = refused("compare", PAPER, "model=some/model", "--out", out)
+    assert outcome.err == "error: cannot load model=some/model: Unrecognized model in some/model\n"
+    assert not out.exists()
+
+
 def test_glue_without_a_network_names_the_way_out(
     tiny_bert: Path, tmp_path: Path, refused: Command
 ) -> None:

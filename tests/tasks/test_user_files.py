@@ -155,6 +155,10 @@ def test_without_validation_a_tenth_of_each_class_is_held_out(tmp_path):
 def test_too_few_rows_to_hold_out(tmp_path):
     message = error_of(task_of, write(tmp_path / "a.csv", examples(10)))
     assert "give task.validation=FILE" in message
+    numbers = write(tmp_path / "numbers.csv", examples(3, labels=("0.5", "1.5", "2.5")))
+    message = error_of(task_of, numbers, kind={"name": "regression"})
+    assert "has 3 rows" in message
+    assert "10 are needed" in message
 
 
 def test_a_label_of_validation_or_test_that_train_lacks(tmp_path):

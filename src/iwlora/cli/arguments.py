@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-BASELINE = "the arm that the others are compared with; default: lora, or else the first arm"
+BASELINE = (
+    "the arm that the others are compared with; default: the recipe's baseline, else lora, else "
+    "the first arm"
+)
 
 
 def add_command(

@@ -39,7 +39,8 @@ def add_parser(commands: Commands) -> None:
         "--jobs",
         type=int,
         default=1,
-        help="how many runs at once, each on cores or a GPU of its own; default 1",
+        help="how many runs at once; each gets an equal share of the cores, and GPUs in turn; "
+        "default 1",
     )
     parser.add_argument(
         "--executor", choices=["local", "ray"], default="local", help="where the runs are trained"
@@ -48,7 +49,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the runs, their budgets and the estimated time; do not run anything",
+        help="train a few steps of each arm, print the runs, their budgets and the estimated "
+        "time, and keep nothing",
     )
 
 

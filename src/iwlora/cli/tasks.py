@@ -61,7 +61,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _average(arguments: argparse.Namespace) -> None:
-    """Print the GLUE average over runs, in both of its definitions.
+    """Print GLUE averages of runs: the mean of the tasks' means, and the mean of all scores.
 
     Example:
         iwlora tasks average runs/glue-*

@@ -34,12 +34,13 @@ Weigh = Callable[[Sensitivity], Mapping[str, float]]
 
 
 class IWLoraCallback(TrainerCallback):
-    """Measures which matrices matter and penalises the updates of the others, in any Trainer.
+    """Measures which matrices matter, and penalises the updates of the others more, in any Trainer.
 
     It adds α Σ_k c_k ‖Δ_k‖_F² to the training of a PEFT model with LoRA. The model is saved as a
-    plain LoRA adapter. A checkpoint has the measurement in ``sensitivity.json``, also an unfinished
-    one, and a resumed run continues from it. At each logging step, ``penalty.jsonl`` in the output
-    folder gets ‖Δ_k‖_F and the ratio of the penalty's to the task's gradient, for each site.
+    plain LoRA adapter. A checkpoint has the measurement in ``sensitivity.json``, or in
+    ``sensitivity-in-flight.json`` while it is unfinished, and a resumed run continues from it. At
+    each logging step, ``penalty.jsonl`` in the output folder gets ‖Δ_k‖_F and the ratio of the
+    penalty's to the task's gradient, for each site.
 
     Args:
         alpha: the strength α.

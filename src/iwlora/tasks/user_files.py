@@ -68,8 +68,9 @@ def load_user_files(spec: TaskSpec) -> Task:
         train, validation = stratified_split(whole, HELD_OUT)
         if not len(validation):
             raise IwloraError(
-                f"{spec.train}: no class has {round(1 / HELD_OUT)} rows, so a tenth cannot be held "
-                "out for validation; give task.validation=FILE"
+                f"{spec.train} has {len(whole)} rows; to hold out a tenth for validation, "
+                f"{round(1 / HELD_OUT)} are needed, of one class if there are classes; give "
+                "task.validation=FILE"
             )
         splits = {"train": train, "validation": validation, **splits}
         rows = f"{len(validation)} of the {len(whole)} rows of {spec.train}"

@@ -73,7 +73,7 @@ def load_backbone(
     path, kind = resolve_model_path(model), kind or Classification()
     if trust_remote_code:
         logger.warning(f"trust_remote_code: code that comes with {model} runs with all your rights")
-    with loading_errors(lambda reason: _loading_error(model, reason)):
+    with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind.configure(config, labels)
         renamed = kind.checkpoint_key_mapping(config)
@@ -103,7 +103,7 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
     Raises:
         IwloraError: it cannot be loaded or has no vocabulary.
     """
-    with loading_errors(lambda reason: f"cannot load the tokenizer in {path}: {reason}"):
+    with loading_errors(lambda reason, _: f"cannot load the tokenizer in {path}: {reason}"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, trust_remote_code=trust_remote_code
         )
@@ -155,7 +155,7 @@ def meta_backbone(
         IwloraError: as :func:`load_backbone`.
     """
     path, trust = resolve_model_path(model), {"trust_remote_code": trust_remote_code}
-    with loading_errors(lambda reason: _loading_error(model, reason)):
+    with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
         config = AutoConfig.from_pretrained(path, **trust)
         head = (kind or Classification()).auto_class(config)
         with torch.device("meta"):
@@ -164,28 +164,31 @@ def meta_backbone(
 
 
 @contextmanager
-def loading_errors(describe: Callable[[str], str]) -> Iterator[None]:
+def loading_errors(describe: Callable[[str, Exception], str]) -> Iterator[None]:
     """Raise ``IwloraError`` for any error in the block: a broken file gives nearly any.
 
     Args:
-        describe: the message for a reason in one line.
+        describe: the message for a reason in one line, and for the error that has it.
     """
     try:
         yield
     except IwloraError:
         raise
     except Exception as error:
-        raise IwloraError(describe(_short_reason(error))) from error
+        raise IwloraError(describe(_short_reason(error), error)) from error
 
 
-def _loading_error(model: str, reason: str) -> str:
+def _loading_error(model: str, reason: str, error: Exception) -> str:
     if "custom code" in reason:
         return (
             f"model={model} comes with Python code, which runs only with trust_remote_code=true "
-            "(for a finished run: --trust-remote-code); read the code first: it has all your rights"
+            "(for a finished run: --trust-remote-code); read the code first: it runs with all your "
+            "permissions"
         )
     if Path(model).is_dir() or model in BUILTIN:
         return f"cannot load the model in {model}: {reason}"
+    if not isinstance(error, OSError):  # the files were there
+        return f"cannot load model={model}: {reason}"
     return (
         f"cannot load model={model}: it is neither a folder nor in the local cache, and the hub "
         f"did not provide it ({reason}); without a network give model=FOLDER, and for GLUE "

@@ -59,7 +59,7 @@ def load_trained(
     if tokenizer.pad_token_id is None:
         raise IwloraError(f"{folder} is damaged: it names no token to pad with")
     model: Any
-    with loading_errors(lambda reason: f"what {path} saved cannot be loaded: {reason}"):
+    with loading_errors(lambda reason, _: f"what {path} saved cannot be loaded: {reason}"):
         if saved.name == layout.ADAPTER:
             # What is merged are the pretrained weights, not their quantized form.
             loading = {} if merge else quantized_loading(recipe, task.kind, **trust)
