@@ -115,6 +115,7 @@ class RestoreLoggedLoss(TrainerCallback):
     """Stores with each checkpoint the losses that the Trainer has summed up and not yet logged.
 
     The loss that is logged after a resume is the mean since the last record, not since the resume.
+    The first versions of transformers 5 give no access to the sum: there it is since the resume.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -123,12 +124,14 @@ class RestoreLoggedLoss(TrainerCallback):
     def on_save(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Store this process's sum, and the step of the last record."""
         trainer = self._trainer
+        if not hasattr(trainer, "_tr_loss"):
+            return
         stored = {"sum": trainer._tr_loss.item(), "logged": trainer._globalstep_last_logged}
         write_text(self._file(state), json.dumps(stored) + "\n")
 
     def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Continue with the sum in the checkpoint."""
-        if state.global_step:
+        if state.global_step and hasattr(self._trainer, "_tr_loss"):
             stored = from_json(self._file(state).read_text(encoding="utf-8"))
             self._trainer._tr_loss.fill_(stored["sum"])
             self._trainer._globalstep_last_logged = stored["logged"]
