@@ -111,7 +111,7 @@ def test_remainders_floors_and_caps() -> None:
     assert ranks([1.0, 1.0, 1e-9], 4, minimum=2) == [5, 5, 2]
     assert ranks([1e9, 1.0, 1.0], 8) == [16, 4, 4]  # the cap gives to the others
     for minimum in (-1, 5):
-        with pytest.raises(IwloraError, match="accepted are 0 to the rank, 4"):
+        with pytest.raises(IwloraError, match="a number from 0 to the rank, 4, got minimum="):
             ranks([1.0, 2.0], 4, minimum=minimum)
 
 
@@ -183,7 +183,7 @@ def test_peft_takes_the_pattern_at_the_cost_of_the_uniform_rank() -> None:
 
 @pytest.mark.parametrize("rank", [0, -1, 17, 4.5])
 def test_a_rank_that_the_matrices_do_not_have(rank: int) -> None:
-    with pytest.raises(IwloraError, match=f"rank {rank} was given; accepted are 1 to 16"):
+    with pytest.raises(IwloraError, match=f"a rank from 1 to 16, .* got {rank}"):
         iwlora.Importance(sensitivity([1.0, 2.0])).rank_pattern(rank)
 
 
@@ -196,7 +196,7 @@ def test_bad_arguments() -> None:
         iwlora.Importance(sensitivity([1.0, 0.0]), "mean")
     with pytest.raises(IwloraError, match="every sensitivity is 0"):
         iwlora.Importance(sensitivity([0.0, 0.0]))
-    with pytest.raises(IwloraError, match=r"a str was given as sensitivity; .*Sensitivity\.load"):
+    with pytest.raises(IwloraError, match=r"Sensitivity\.load.* as sensitivity, got a str"):
         iwlora.Importance("importance.json")  # type: ignore[arg-type]
     for beta in (-1.0, float("nan"), float("inf")):
         with pytest.raises(IwloraError, match="beta="):

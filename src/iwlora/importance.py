@@ -87,12 +87,12 @@ class Importance:
             raise unknown("normalisation", self.normalize, NORMALIZATIONS)
         if not isinstance(self.sensitivity, Sensitivity):
             raise IwloraError(
-                f"a {type(self.sensitivity).__name__} was given as sensitivity; accepted is the "
-                "result of iwlora.measure or of iwlora.Sensitivity.load(FILE)"
+                "expected the result of iwlora.measure or iwlora.Sensitivity.load(FILE) as "
+                f"sensitivity, got a {type(self.sensitivity).__name__}"
             )
         zero = [name for name, value in self.sensitivity.values.items() if value <= 0]
         if len(zero) == len(self.sensitivity.sites):
-            raise IwloraError("every sensitivity is 0, so all matrices are equally important")
+            raise IwloraError("every sensitivity is 0: the loss does not depend on these matrices")
         if self.normalize == "mean" and zero:
             raise IwloraError(
                 f"normalize='mean' divides by the sensitivity, which is 0 for {len(zero)} of "
@@ -146,7 +146,8 @@ class Importance:
 
         Raises:
             IwloraError: ``r`` is not a whole number from 1 to the smaller side of the smallest
-                matrix, ``minimum`` is not one from 0 to ``r``, or ``lora_alpha`` is not above 0.
+                matrix, ``minimum`` is not a whole number from 0 to ``r``, or ``lora_alpha`` is not
+                above 0.
 
         Example:
             >>> from iwlora.results.sensitivity import SiteSensitivity
@@ -160,14 +161,14 @@ class Importance:
         limit = {site.name: min(site.d_in, site.d_out) for site in sites}
         if not isinstance(r, Integral) or not 1 <= r <= min(limit.values()):
             raise IwloraError(
-                f"rank {r!r} was given; accepted are 1 to {min(limit.values())}, "
-                "the smaller side of the smallest matrix"
+                f"expected a rank from 1 to {min(limit.values())}, the smaller side of the "
+                f"smallest matrix, got {r!r}"
             )
         if not isinstance(minimum, Integral) or not 0 <= minimum <= r:
-            raise IwloraError(f"minimum={minimum} was given; accepted are 0 to the rank, {r}")
+            raise IwloraError(f"expected a number from 0 to the rank, {r}, got minimum={minimum}")
         lora_alpha = float(r) if lora_alpha is None else lora_alpha
         if not 0 < lora_alpha < math.inf:
-            raise IwloraError(f"lora_alpha={lora_alpha} was given; accepted is a number above 0")
+            raise IwloraError(f"expected a number above 0, got lora_alpha={lora_alpha}")
         cost = {site.name: site.d_in + site.d_out for site in sites}
         ranks = allocate_ranks(self.sensitivity.values, cost, limit, r, minimum)
         kept = {name: ranks[name] for name in sorted(ranks, key=len, reverse=True) if ranks[name]}
@@ -177,4 +178,4 @@ class Importance:
 def check_beta(beta: float) -> None:
     """Raise ``IwloraError`` for an exponent that is negative or not finite."""
     if not 0 <= beta < math.inf:
-        raise IwloraError(f"beta={beta} was given; accepted is a finite number of at least 0")
+        raise IwloraError(f"expected a finite number of at least 0, got beta={beta}")

@@ -20,7 +20,7 @@ from runs import recipe
 NOWHERE = Path("/proc/iwlora")  # where not even root makes a file or a folder
 
 
-def test_what_a_killed_process_was_writing_is_no_obstacle(
+def test_the_unfinished_file_of_a_killed_process_is_removed(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
     with replacing(tmp_path / "written.txt") as part:
@@ -35,7 +35,7 @@ def test_what_a_killed_process_was_writing_is_no_obstacle(
     RunDir.open(tmp_path, recipe(tiny_bert, reviews, "iw-lora"))  # as it failed at once
 
 
-def test_the_best_epoch_is_replaced_by_a_whole_one(
+def test_a_failed_write_keeps_the_previous_best_epoch(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[Path] = []
@@ -78,18 +78,18 @@ class Library(Exception):
     """An error that has nothing to do with writing."""
 
 
-def test_errors_of_other_kinds_pass(tmp_path: Path) -> None:
+def test_only_errors_of_writing_are_reworded(tmp_path: Path) -> None:
     with pytest.raises(Library), write_errors("x", tmp_path):
         raise Library
-    told = r"cannot write x into .*\(basic_ios: error\); "
-    with pytest.raises(IwloraError, match=told), write_errors("x", tmp_path):
+    message = r"cannot write x into .*\(basic_ios: error\); "
+    with pytest.raises(IwloraError, match=message), write_errors("x", tmp_path):
         raise RuntimeError("basic_ios: error\nException raised from ...")
-    told = rf"cannot write x into {NOWHERE} \(No such file or directory\)$"
-    with pytest.raises(IwloraError, match=told), write_errors("x", NOWHERE):
+    message = rf"cannot write x into {NOWHERE} \(No such file or directory\)$"
+    with pytest.raises(IwloraError, match=message), write_errors("x", NOWHERE):
         write_text(NOWHERE / "file", "text")
 
 
-def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+def test_check_writable_leaves_no_file(tmp_path: Path) -> None:
     check_writable(tmp_path / "deep" / "file.csv", "--output")
     assert [path.name for path in tmp_path.rglob("*")] == ["deep"]
     with pytest.raises(IwloraError, match=r"--output .* cannot be written: it is a folder"):
@@ -117,7 +117,7 @@ COMMANDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_place_that_cannot_be_written_is_told_before_the_work(
+def test_an_unwritable_output_is_reported_before_any_work_starts(
     finished: Path,
     tiny_bert: Path,
     reviews: dict[str, str],

@@ -14,7 +14,7 @@ from iwlora.cli.arguments import Commands, add_command, add_overrides, build_tas
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora tasks`` with its two subcommands."""
     parser = add_command(commands, "tasks", run, __doc__, loads_models=False)
-    subcommands = parser.add_subparsers(metavar="show | average")
+    subcommands = parser.add_subparsers(metavar="[show | average]")
     show = add_command(subcommands, "show", _show, _show.__doc__)
     show.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
     show.add_argument(

@@ -47,9 +47,10 @@ class IWLoraCallback(TrainerCallback):
         beta: the exponent β of ``iwlora.Importance.coefficients``.
         normalize: how sensitivities become weights, see ``iwlora.Importance``.
         route: ``gradient`` (default), ``loss`` or ``decoupled``, see ``iwlora.Penalty``.
-            ``gradient`` works in any Trainer, whatever it multiplies its loss by. Here, ``loss``
-            adds ∇R once per step to the gradients before the backward pass; this equals a term of
-            the loss. Without gradient clipping, ``gradient`` and ``loss`` give the same training.
+            ``gradient`` works in any Trainer, no matter how the Trainer scales its loss. With
+            ``loss``, the gradient of the penalty R is added once per step before the backward
+            pass, which has the same effect as adding R to the loss. Without gradient clipping,
+            ``gradient`` and ``loss`` give the same training.
         relative: use ‖Δ_k‖² / ‖W_k‖² in place of ‖Δ_k‖².
         schedule: ``constant``, ``warmup`` or ``cosine``: how α changes during training.
         warmup: the part of training in which ``warmup`` and ``cosine`` raise α from 0.

@@ -1,13 +1,15 @@
-"""The names of all files and folders that iwlora stores. Nothing else spells them.
+"""The names of all files and folders that iwlora stores. No other module
+hard-codes these names.
 
 The folder of a run::
 
     recipe.yaml               the settings, all of them: replays the run
     environment.json          versions of the libraries, and the machine
     status.json               running, failed, diverged or done
-    metrics.jsonl             what training logged, one record a line
+    metrics.jsonl             what training logged, one record per line
     penalty.jsonl             the effect of the penalty on each site at each logging step
-    sensitivity.json          the sensitivity of each weight matrix, measured before training
+    sensitivity.json          the sensitivity of each weight matrix, measured before training or
+                              during its first steps
     checkpoints/              checkpoint-<step>/, each sealed by complete.json; best.safetensors
     predictions/<split>.csv   the prediction of the trained model for each row
     adapter/ or model/        the trained parameters; tokenizer/ is next to it
@@ -19,9 +21,9 @@ The folder of a comparison::
     comparison.yaml                                   the planned runs, and the recipe
     <label>/seed-<seed>/                              a run that is reported
     <label>/search/lr-<lr>/seed-<seed>/               a trial of the search for a learning rate
-    <label>/search/lr-<lr>/former/seed-<seed>/        a run at a learning rate chosen earlier
+    <label>/search/lr-<lr>/former/seed-<seed>/        a run at an LR that was chosen earlier
     search.json                                       the learning rates that the search chose
-    failures.jsonl                                    runs that crashed, one record a line
+    failures.jsonl                                    runs that crashed, one record per line
     logs/                                             what each run printed
     summary.json, .md, .csv, .tex, report.html, figures/    the report
     sources.yaml                                      in place of runs: which results are combined
@@ -118,7 +120,7 @@ def checkpoint_step(checkpoint: Path) -> int | None:
 
 
 def unlogged_loss_file(checkpoint: Path, process: int) -> Path:
-    """Where a process keeps the losses that a checkpoint was reached with and no record has."""
+    """The losses since the last log record of a process, saved with a checkpoint."""
     return checkpoint / f"loss-{process}.json"
 
 
@@ -141,7 +143,7 @@ def trial_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
 
 
 def superseded_run_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
-    """``<comparison>/<label>/search/lr-<lr>/former/seed-<seed>``: of a choice since replaced.
+    """``<comparison>/<label>/search/lr-<lr>/former/seed-<seed>``: an LR that was chosen earlier.
 
     >>> superseded_run_folder(Path("runs/a"), "lora", 1e-3, 3).as_posix()
     'runs/a/lora/search/lr-0.001/former/seed-3'

@@ -63,7 +63,7 @@ def sketch(x: Tensor, delta: Tensor, seed: str, columns: int = COLUMNS) -> Tenso
 
 
 def auto(x: Tensor, delta: Tensor, seed: str) -> Tensor:
-    """The cheapest of :func:`exact` and :func:`ghost`, or :func:`sketch` at an eighth of its cost.
+    """The cheaper of :func:`exact` and :func:`ghost`; :func:`sketch` below an eighth of its cost.
 
     Costs are counted in products over the tokens that carry a gradient.
 

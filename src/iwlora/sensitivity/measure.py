@@ -40,20 +40,22 @@ def measure(
     loss: Loss | None = None,
     statistic: str = "norm",
 ) -> Sensitivity:
-    """Measure how sensitive the loss is to every weight matrix of a frozen model.
+    """Measure how sensitive the loss is to every weight matrix of a frozen or trainable model.
 
     With the default statistic, s_k = E‖∂L/∂W_k‖_F, where the expectation is over batches. Measuring
     ends after ``max_batches``, or after at least 8 batches when ``share_error`` is at most
     ``tolerance``; ``share_error`` is the part of the total importance that is expected to be on the
-    wrong matrices. Dropout is off. The modes, ``requires_grad`` flags and gradients of the model
-    and the global random state are as before when the function returns. If ``torch.distributed``
-    is initialised, every process measures its own batches, and all get the result of all batches.
+    wrong matrices (½ Σ |error of share|). Dropout is off. The modes, ``requires_grad`` flags and
+    gradients of the model and the global random state are restored when the function returns. If
+    ``torch.distributed`` is initialised, every process measures its own batches, and all get the
+    result of all batches.
 
     Args:
         model: a frozen or trainable model; adapters may be attached.
         batches: for instance a DataLoader. A batch is a mapping that the model accepts as keyword
             arguments, or whatever ``loss`` accepts. Tensors are moved to the model's device.
-        estimator: ``exact``, ``ghost``, ``sketch``, or ``auto``, the cheapest one for each site.
+        estimator: ``exact``, ``ghost``, ``sketch``, or ``auto``: for each site the cheaper of
+            ``exact`` and ``ghost``, or ``sketch`` if it costs less than an eighth of that.
         max_batches: the largest number of batches.
         tolerance: the accepted ``share_error``, from 0 to 1; 0 means that all batches are measured.
         sites: kinds of matrices (``["query", "value"]``) or their names; by default all, see

@@ -130,8 +130,8 @@ class RunningEstimate:
         means = np.average(rows, axis=0, weights=weights) if values is None else np.array(values)
         if not means.sum() > 0:
             raise IwloraError(
-                "every gradient is zero, so all matrices are equally important: does the loss "
-                "depend on the model's output, and are there labels other than -100?"
+                "every gradient is zero: does the loss depend on the model's output, and are there "
+                "labels other than -100?"
             )
         deviations = share_deviations(rows, weights)
         errors = standard_error(rows, weights) if len(rows) > 1 else np.full(len(self.sites), None)

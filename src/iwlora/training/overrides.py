@@ -29,7 +29,7 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
     A part given as plain text is the short form of its ``name``, which stays.
 
     Raises:
-        IwloraError: every assignment that is not of this form, one a line.
+        IwloraError: every assignment that is not of this form, one per line.
 
     Example:
         >>> override({"train": {"lr": 0.1}}, ["train.lr=2e-4", "task.name=glue/rte"])

@@ -20,7 +20,7 @@ from iwlora.training.overrides import override, read_yaml, validate
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
-_LARGE = 10**12  # parameters of a model so large that any sensible percentage is not 0
+_LARGE = 10**12  # parameters assumed to check a budget before the model is known: any % is > 0
 
 
 class TrainSettings(BaseModel):
@@ -35,7 +35,8 @@ class TrainSettings(BaseModel):
     batch_size: Count = 32
     """Examples per optimizer step."""
     accumulate: Count = 1
-    """Micro-batches that a batch is split into, to save memory; the result is the same."""
+    """Micro-batches that a batch is split into, to save memory; the result is the same up to
+    rounding."""
     max_length: Count = 128
     """Tokens; longer inputs are truncated."""
     warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.06
@@ -50,8 +51,8 @@ class TrainSettings(BaseModel):
     keep_checkpoints: Count = 2
     """Number of newest checkpoints that are kept."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of matrix products; parameters are always float32. auto: bf16 where the hardware
-    multiplies it."""
+    """Precision of matrix products; trained parameters are float32 (frozen ones may be quantized).
+    auto: bf16 if the hardware supports it."""
     fast_kernels: Annotated[bool, Field(strict=True)] = True
     """LoRA in one pass, fast dropout and attention on CPUs: equal results up to rounding."""
     shard: Annotated[bool, Field(strict=True)] = False
@@ -90,12 +91,16 @@ class Recipe(BaseModel):
     task: TaskSpec
     method: SerializeAsAny[Method]
     budget: str | Number | None = None
+    """The number of trained parameters without the head, such as 300K, 1.33M, or 0.5% of the
+    backbone's; it sets the size of the method (such as the rank). null: the method's own options
+    set it."""
     targets: Literal["all"] | list[str] = "all"
+    """The matrices to adapt: all, or a list of kinds (query, ffn_up, ...) or of full names."""
     quantize: Literal["4bit"] | None = None
     """How bitsandbytes quantizes the frozen matrices of the blocks: with LoRA this is QLoRA."""
     train: TrainSettings = TrainSettings()
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
-    """Run Python code that comes with the model, with all rights of the user."""
+    """Run Python code that comes with the model, with all permissions of the user."""
     label: Annotated[str, Field(pattern=r"^\w[\w.+=-]*$")] | None = None
     """The run's name in tables; null: the name of the method."""
 
@@ -151,8 +156,8 @@ class Recipe(BaseModel):
     def with_former_defaults(self) -> Recipe:
         """The recipe as version 0.1.0 read it: with its defaults for what the user did not set.
 
-        Runs that this version began have its defaults in their ``recipe.yaml``, and the same
-        command must continue them. A comparison whose ``comparison.yaml`` says so
+        Runs that 0.1.0 began have its defaults in their ``recipe.yaml``, and the same command must
+        continue them. A comparison whose ``comparison.yaml`` says so
         (``ComparisonRecord.follows_former_defaults``) begins its missing runs with them too.
         ``Method.former_defaults`` has the fields whose default has changed.
         """
@@ -170,7 +175,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
         overrides: ``key=value`` with dots in the key and YAML in the value.
 
     Raises:
-        IwloraError: every problem of the file and the overrides, one a line.
+        IwloraError: every problem of the file and the overrides, one per line.
 
     Example:
         >>> load("runs/a/recipe.yaml", ["train.lr=5e-4"]).train.lr
@@ -202,7 +207,7 @@ def build(settings: Mapping[str, Any]) -> Recipe:
             that are left out have their defaults.
 
     Raises:
-        IwloraError: every problem, one a line.
+        IwloraError: every problem, one per line.
 
     Example:
         >>> build({"model": "builtin/minilm", "task": "builtin/entailment",

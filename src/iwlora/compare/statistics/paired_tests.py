@@ -18,7 +18,7 @@ SIGNIFICANCE = 0.05
 POWER = 0.8
 """The power that :func:`seeds_needed` asks for."""
 MAX_EXACT_SEEDS = 16
-"""Up to this many differences all sign patterns are tried, above it ``2**16 - 1`` random ones."""
+"""With up to 16 differences, all sign patterns are tried; with more, ``2**16 - 1`` random ones."""
 MIN_SEEDS = 6
 """The smallest n whose smallest two-sided sign-flip p-value, 2 / 2**n, is below 0.05."""
 MAX_SEEDS = 10_000
@@ -186,7 +186,8 @@ class PairedDifference:
 
     @property
     def outcome(self) -> str:
-        """ "open" with too few seeds to decide, else "higher", "lower" or "no difference found".
+        """The outcome: ``open`` if there are too few seeds, ``higher``, ``lower``, or
+        ``no difference found``.
 
         >>> paired_difference("f1", "b", {0: 0.9}, "a", {0: 0.5}).outcome
         'open'

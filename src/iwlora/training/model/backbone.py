@@ -72,7 +72,7 @@ def load_backbone(
     """
     path, kind = resolve_model_path(model), kind or Classification()
     if trust_remote_code:
-        logger.warning(f"trust_remote_code: code that comes with {model} runs with all your rights")
+        logger.warning(f"trust_remote_code: code that comes with {model} has all your permissions")
     with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         kind.configure(config, labels)
