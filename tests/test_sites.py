@@ -61,7 +61,7 @@ def test_an_adapted_model_has_the_sites_of_the_model_that_was_loaded() -> None:
     assert [(site.name, site.layer) for site in sites(adapted)] == before
 
 
-def test_targets_choose_by_kind_or_name_and_unknown_ones_are_told() -> None:
+def test_targets_choose_by_kind_or_name_and_unknown_ones_are_reported() -> None:
     model = classifier("bert")
     assert {site.kind for site in sites(model, ["query", "ffn_up"])} == {"query", "ffn_up"}
     name = "bert.encoder.layer.1.output.dense"

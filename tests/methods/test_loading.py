@@ -133,7 +133,9 @@ def fresh(tiny_bert: Path, **options: Any) -> Any:
     return AutoModelForSequenceClassification.from_pretrained(tiny_bert, **options)
 
 
-def test_what_does_not_fit_is_told(runs: dict[str, Path], tiny_bert: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_does_not_fit_is_reported(
+    runs: dict[str, Path], tiny_bert: Path, tmp_path: Path
+) -> None:
     with pytest.raises(IwloraError, match=r"has no adapter: neither adapter_config.json nor"):
         load_adapter(fresh(tiny_bert), tmp_path)
     with pytest.raises(IwloraError, match=r"belongs to another model: 2 of .* classifier.bias$"):
@@ -150,7 +152,7 @@ def test_what_does_not_fit_is_told(runs: dict[str, Path], tiny_bert: Path, tmp_p
         load_adapter(fresh(tiny_bert), own)
 
 
-def test_a_damaged_record_is_told(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_damaged_record_is_reported(runs: dict[str, Path], tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs["houlsby"], tmp_path / "run"))
     record = run / "adapter" / "iwlora_adapter.json"
     record.write_text(record.read_text()[:40])

@@ -176,7 +176,7 @@ def test_sources_scored_differently_do_not_compare(
         load_parts([tmp_path / "a", tmp_path / "b"])
 
 
-def test_runs_that_did_not_start_alike_are_told(
+def test_runs_that_did_not_start_alike_are_reported(
     tmp_path: Path, comparison_in: Callable[..., Path]
 ) -> None:
     comparison_in(tmp_path / "a", arms=["lora"], seeds=1, head_digest="x", data_digest="d")

@@ -129,7 +129,7 @@ def test_inputs_are_kept_as_autograd_keeps_them() -> None:
     assert kept(checkpointed)[0] <= 1  # what the block begins with
 
 
-def test_an_input_that_was_changed_before_it_was_read_is_told() -> None:
+def test_an_input_that_was_changed_before_it_was_read_is_reported() -> None:
     layer = nn.Linear(3, 2).requires_grad_(False)
     x = torch.ones(4, 3)
     with capture([Site("w", layer, "w", 3, 2, 0)], lambda _, x, delta: exact(x, delta)):

@@ -65,7 +65,7 @@ def test_the_free_sketch_is_near_and_says_how_near() -> None:
     assert rms == pytest.approx(float((spread - 1).square().mean().sqrt()), rel=0.25)
 
 
-def test_the_projections_error_is_part_of_what_is_told() -> None:
+def test_the_standard_error_includes_that_of_the_projection() -> None:
     model, data = adapted(), batches(1) * 12  # one batch again and again: its spread is 0
     measured = in_flight(model, data, tolerance=0.01).result()
     assert measured.batches == MIN_BATCHES

@@ -147,9 +147,11 @@ def test_grouped_heads_have_fewer_parameters() -> None:
         pad_token_id=0,
     )
     model = LlamaForSequenceClassification(config)
-    foretold = Prefix(num_virtual_tokens=TOKENS).parameters(model, [])
-    assert foretold == TOKENS * 3 * 2 * 2 * 8
-    assert Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), seed=0).count() == foretold
+    predicted = Prefix(num_virtual_tokens=TOKENS).parameters(model, [])
+    assert predicted == TOKENS * 3 * 2 * 2 * 8
+    assert (
+        Prefix(num_virtual_tokens=TOKENS).attach(model, sites(model), seed=0).count() == predicted
+    )
 
 
 REFUSED = {
@@ -160,7 +162,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_where_it_cannot_go_is_told(architecture: str) -> None:
+def test_unsupported_architectures_are_reported(architecture: str) -> None:
     model = tiny_model(architecture)
     if architecture not in REFUSED:
         Prefix().check_model(model, sites(model))

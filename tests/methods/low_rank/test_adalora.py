@@ -260,13 +260,13 @@ def test_what_adalora_saves_is_its_pruned_update_as_plain_lora(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("targets", ["all", ["query", "ffn_up"]])
-def test_adaloras_parameters_are_about_what_is_foretold(targets: Any, tmp_path: Path) -> None:
+def test_adaloras_parameters_are_about_as_predicted(targets: Any, tmp_path: Path) -> None:
     model = classifier()
     outcome, method = find_sites(model, targets), AdaLora(rank=3)
-    foretold = method.parameters(model, outcome)
+    predicted = method.parameters(model, outcome)
     attached = method.attach(model, outcome, seed=0)
     prune(attached, tmp_path)
     sizes = [site.d_in + site.d_out for site in outcome]
     triplets = 3 * len(sizes)
-    assert foretold == 3 * sum(sizes)
+    assert predicted == 3 * sum(sizes)
     assert triplets * min(sizes) <= attached.count() <= triplets * max(sizes)

@@ -59,7 +59,7 @@ DAMAGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_one_is_passed_over_and_told(
+def test_a_damaged_checkpoint_is_skipped_and_reported(
     damage: Any, checkpoints: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage(checkpoints / "checkpoint-100")
