@@ -56,9 +56,9 @@ def accuracy(pairs: list[tuple[str, str]]) -> float:
 
 def f1(pairs: list[tuple[str, str]], positive: str) -> float:
     hits = sum(label == prediction == positive for label, prediction in pairs)
-    told = sum(prediction == positive for _, prediction in pairs)
-    there = sum(label == positive for label, _ in pairs)
-    return 2 * hits / (told + there) if hits else 0.0
+    predicted = sum(prediction == positive for _, prediction in pairs)
+    actual = sum(label == positive for label, _ in pairs)
+    return 2 * hits / (predicted + actual) if hits else 0.0
 
 
 def table(text: str) -> dict[str, dict[str, str]]:

@@ -128,6 +128,21 @@ def test_a_hub_model_that_cannot_be_used_is_not_reported_as_missing(
     assert not out.exists()
 
 
+def test_a_cached_model_without_its_weights_is_not_reported_as_missing(
+    tmp_path: Path, refused: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoConfig
+
+    reason = "some/model does not appear to have a file named model.safetensors"
+
+    def incomplete(*_: Any, **__: Any) -> None:
+        raise OSError(f"{reason}.")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", incomplete)
+    outcome = refused("compare", PAPER, "model=some/model", "--out", tmp_path / "out")
+    assert f"cannot load model=some/model from the hub or its local cache: {reason};" in outcome.err
+
+
 def test_glue_without_a_network_names_the_way_out(
     tiny_bert: Path, tmp_path: Path, refused: Command
 ) -> None:

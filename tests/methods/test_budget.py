@@ -6,10 +6,9 @@ from functools import cache
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForSequenceClassification, DebertaV2Config
+from transformers import AutoModelForSequenceClassification
 
 from conftest import tiny_config
 from iwlora.errors import IwloraError
@@ -28,27 +27,6 @@ SIZED = [name for name, row in METHODS.items() if row.size_knob]
 @pytest.fixture(scope="module")
 def tiny() -> Any:
     return AutoModelForSequenceClassification.from_config(tiny_config("bert"))
-
-
-@pytest.fixture(scope="module")
-def deberta_v3_base() -> Any:
-    """The shape of microsoft/deberta-v3-base, without its weights."""
-    config = DebertaV2Config(
-        vocab_size=128100,
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=3072,
-        relative_attention=True,
-        position_buckets=256,
-        pos_att_type=["p2c", "c2p"],
-        share_att_key=True,
-        norm_rel_ebd="layer_norm",
-        type_vocab_size=0,
-        position_biased_input=False,
-    )
-    with torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config)
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,9 @@ def test_the_pooled_answer_says_how_many_more_seeds_it_needs(tmp_path: Path) -> 
     expected = seeds_needed(summarise([*by_seed]), 2)
     assert expected is not None
     assert one.seeds_needed == expected > 8
-    told = verdict(found)
-    assert "More seeds needed on every task for 80% power to detect a difference as large" in told
-    assert f"about {expected - 8:,} for better" in told
+    text = verdict(found)
+    assert "More seeds needed on every task for 80% power to detect a difference as large" in text
+    assert f"about {expected - 8:,} for better" in text
 
 
 def test_two_folders_of_runs_are_two_arms(

@@ -1,4 +1,4 @@
-"""What is written is whole or not there, and a place that cannot be written is told first."""
+"""Files are written whole or not at all, and output paths are checked before any work starts."""
 
 from __future__ import annotations
 

@@ -176,6 +176,11 @@ def test_one_class_is_not_a_task(tmp_path):
     assert "column 'mood' holds one class only ('same')" in message
 
 
+def test_the_home_of_an_unknown_user_is_no_traceback():
+    message = error_of(task_of, "~nobody-of-this-name/a.csv")
+    assert message == "cannot read ~nobody-of-this-name/a.csv: No such file or directory"
+
+
 def test_the_problems_of_all_files_are_reported_at_once(tmp_path):
     path = write(tmp_path / "a.csv", examples(4))
     message = error_of(task_of, path, text="txt", validation="no.csv", test="b.xlsx").splitlines()

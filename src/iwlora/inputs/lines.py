@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from iwlora.errors import IwloraError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def user_path(path: str | Path) -> Path:
+    """``path`` with ``~`` expanded; the home of an unknown user stays as it is written.
+
+    >>> user_path("~nobody-of-this-name/a.csv").as_posix()
+    '~nobody-of-this-name/a.csv'
+    """
+    return Path(os.path.expanduser(path))
 
 
 def readable_file(path: str | Path) -> Path:
@@ -19,7 +29,7 @@ def readable_file(path: str | Path) -> Path:
     Traceback (most recent call last):
     iwlora.errors.IwloraError: cannot read no/such.csv: No such file or directory
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     try:
         with file.open("rb") as stream:
             empty = not stream.read(1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError, raise_all, unknown
-from iwlora.inputs.lines import read_lines, readable_file
+from iwlora.inputs.lines import read_lines, readable_file, user_path
 from iwlora.inputs.yaml_json import parse_mapping, read_mapping
 
 # Python's own limit for a field, 128 KiB, is less than a long document.
@@ -65,14 +65,14 @@ def record_location(path: str, number: int) -> str:
 
 def splits_of(path: str) -> list[str]:
     """The splits in a folder that ``DatasetDict.save_to_disk`` wrote; none of anything else."""
-    listed = Path(path).expanduser() / "dataset_dict.json"
+    listed = user_path(path) / "dataset_dict.json"
     if not listed.is_file():
         return []
     return list(read_mapping(listed)["splits"])
 
 
 def _is_folder(path: str) -> bool:
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
@@ -202,7 +202,7 @@ def _loaded(path: str, split: str) -> Any:
     import datasets
 
     try:
-        dataset = datasets.load_from_disk(str(Path(path).expanduser()))
+        dataset = datasets.load_from_disk(str(user_path(path)))
     except Exception as error:  # a damaged folder makes the loader raise nearly anything
         raise IwloraError(f"{path} is not a folder that datasets can load: {error}") from error
     if isinstance(dataset, datasets.DatasetDict):

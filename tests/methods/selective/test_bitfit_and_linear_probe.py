@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification, DebertaV2Config, LlamaConfig
+from transformers import AutoModelForSequenceClassification, LlamaConfig
 
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS
@@ -99,27 +98,6 @@ def test_the_probe_needs_a_head() -> None:
     bare = model.bert
     with pytest.raises(IwloraError, match="only the task head, and BertModel has none"):
         Head().attach(bare, sites(bare), seed=0)
-
-
-@pytest.fixture(scope="module")
-def deberta_v3_base() -> Any:
-    """The shape of microsoft/deberta-v3-base, without its weights."""
-    config = DebertaV2Config(
-        vocab_size=128100,
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=3072,
-        relative_attention=True,
-        position_buckets=256,
-        pos_att_type=["p2c", "c2p"],
-        share_att_key=True,
-        norm_rel_ebd="layer_norm",
-        type_vocab_size=0,
-        position_biased_input=False,
-    )
-    with torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config)
 
 
 @pytest.mark.parametrize(

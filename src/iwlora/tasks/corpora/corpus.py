@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError, raise_all
+from iwlora.inputs.lines import user_path
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind
 from iwlora.tasks.splits import dataset_from_rows
@@ -58,7 +59,7 @@ class Corpus:
                 self._check_class_order(name, records)
                 rows = self.hub_rows(records)
             else:
-                rows = self.file_rows(Path(data_dir).expanduser(), split, notes)
+                rows = self.file_rows(user_path(data_dir), split, notes)
             splits[split] = dataset_from_rows(self.text, rows, self.kind)
         if "f1" in self.metrics and self.labels:
             notes.append(f"f1 counts the class {self.labels[self.positive]!r} as positive")

@@ -190,9 +190,8 @@ def _loading_error(model: str, reason: str, error: Exception) -> str:
     if not isinstance(error, OSError):  # the files were there
         return f"cannot load model={model}: {reason}"
     return (
-        f"cannot load model={model}: it is neither a folder nor in the local cache, and the hub "
-        f"did not provide it ({reason}); without a network give model=FOLDER, and for GLUE "
-        "task.data_dir=FOLDER"
+        f"cannot load model={model} from the hub or its local cache: {reason}; without a network "
+        "give model=FOLDER, and for GLUE task.data_dir=FOLDER"
     )
 
 
