@@ -45,10 +45,10 @@ def measure(
     With the default statistic, s_k = E‖∂L/∂W_k‖_F, where the expectation is over batches. Measuring
     ends after ``max_batches``, or after at least 8 batches when ``share_error`` is at most
     ``tolerance``; ``share_error`` is the part of the total importance that is expected to be on the
-    wrong matrices (½ Σ |error of share|). Dropout is off. The modes, ``requires_grad`` flags and
-    gradients of the model and the global random state are restored when the function returns. If
-    ``torch.distributed`` is initialised, every process measures its own batches, and all get the
-    result of all batches.
+    wrong matrices: half the sum of the absolute errors of the shares. Dropout is off. The modes,
+    ``requires_grad`` flags and gradients of the model and the global random state are restored when
+    the function returns. If ``torch.distributed`` is initialised, every process measures its own
+    batches, and all get the result of all batches.
 
     Args:
         model: a frozen or trainable model; adapters may be attached.
