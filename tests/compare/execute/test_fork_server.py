@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -48,7 +49,11 @@ def blocked(server: ForkServer, tmp_path: Path, cores: list[int] | None = None) 
 
 
 def open_files(pid: int) -> list[str]:
-    return [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    names = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # the process has closed it since
+            names.append(os.readlink(descriptor))
+    return names
 
 
 @pytest.mark.quick
