@@ -56,20 +56,23 @@ class RayExecutor:
         done, _ = self._ray.wait([*self._running], num_returns=1, timeout=timeout)
         ended = []
         for task in done:
+            folder = self._running.pop(task)
             try:
                 code = int(self._ray.get(task))
             except FileNotFoundError as error:
                 raise IwloraError(str(error)) from None
             except self._ray.exceptions.RayError:
                 code = 1
-            ended.append((self._running.pop(task), code))
+            ended.append((folder, code))
         return ended
 
     def stop(self) -> None:
         """Cancel all runs, and leave the cluster."""
-        for task in self._running:
-            self._ray.cancel(task, force=True)
-        self._running.clear()
+        tasks, self._running = [*self._running], {}
+        if tasks:  # Ray ends this process if a task is cancelled that has already failed
+            _, running = self._ray.wait(tasks, num_returns=len(tasks), timeout=0)
+            for task in running:
+                self._ray.cancel(task, force=True)
         if self._started_cluster:
             self._ray.shutdown()
 
