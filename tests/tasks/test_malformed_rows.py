@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoTokenizer
 
 from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, load
-from kinds import TASKS, TEXTS, save_model, write_task
+from kinds import save_model
+from tiny_tasks import TASKS, TEXTS, write_task
 
 NAN = float("nan")
 BAD: list[tuple[str, dict[str, Any], str]] = [

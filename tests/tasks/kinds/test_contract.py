@@ -17,7 +17,8 @@ from iwlora.tasks import load
 from iwlora.tasks.kinds import KINDS
 from iwlora.training.measure_recipe import measure_recipe
 from iwlora.training.model.backbone import load_backbone
-from kinds import DECODERS, ENCODERS, TASKS, TEXTS, WRITERS, save_model, write_task
+from kinds import DECODERS, ENCODERS, WRITERS, save_model
+from tiny_tasks import TASKS, TEXTS, write_task
 
 ALL = (*ENCODERS, *WRITERS)
 # The whole pass. Kinds that share a head or an encoding need an encoder, an encoder-decoder and a

@@ -20,8 +20,9 @@ from iwlora.training.dry_run.run_cost import MemoryCost, estimate_run_cost
 from iwlora.training.dry_run.step_profiler import MemoryTracker
 from iwlora.training.recipe import build
 from iwlora.training.run import train
-from kinds import save_model, write_task
+from kinds import save_model
 from runs import recipe, with_options
+from tiny_tasks import write_task
 
 
 @pytest.mark.quick
