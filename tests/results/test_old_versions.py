@@ -24,7 +24,7 @@ from iwlora.results.combined import load_parts
 from iwlora.results.comparison import ComparisonRecord, load, load_comparison
 from iwlora.results.formats import VERSIONS
 from iwlora.results.run import load_run
-from iwlora.training.recipe import Recipe, build
+from iwlora.training.recipe import FORMER_DEFAULTS, Recipe, build
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
 from runs import logged, weights
@@ -168,10 +168,17 @@ def recipe_of(model: Path, task: dict[str, str], **method: Any) -> Recipe:
     return build({"model": str(model), "task": task, "method": options, "train": train})
 
 
-def begin_with_version_1(folder: Path, recipe: Recipe) -> None:
+def begin_with_version(version: int, folder: Path, recipe: Recipe) -> None:
+    """The folder of a run of an older version, whose recipe has no fields that came later."""
     RunDir.open(folder, recipe)
     stored = yaml.safe_load((folder / layout.RECIPE).read_text())
-    del stored["format"]
+    for last, parts in FORMER_DEFAULTS.items():
+        for part, fields in parts.items():
+            for field in fields if version <= last else ():
+                del stored[part][field]
+    stored["format"] = f"iwlora-recipe/{version}"
+    if version == 1:
+        del stored["format"]
     (folder / layout.RECIPE).write_text(yaml.safe_dump(stored))
 
 
@@ -179,7 +186,7 @@ def begin_with_version_1(folder: Path, recipe: Recipe) -> None:
 def test_an_old_run_continues_with_the_defaults_of_its_version(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
-    begin_with_version_1(tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
+    begin_with_version(1, tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
     given = recipe_of(tiny_bert, reviews)
     assert given.method.size == 8
     for _ in range(2):
@@ -192,9 +199,9 @@ def test_an_old_run_continues_with_the_defaults_of_its_version(
 def test_what_the_user_sets_is_no_default(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
-    begin_with_version_1(tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
+    begin_with_version(1, tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
     explicit = recipe_of(tiny_bert, reviews, rank=8)
-    assert explicit.with_former_defaults() is explicit
+    assert explicit.with_former_defaults().method is explicit.method
     with pytest.raises(iwlora.IwloraError, match="belongs to another recipe"):
         RunDir.open(tmp_path / "run", explicit)
 
@@ -207,6 +214,25 @@ def test_a_new_run_has_the_new_defaults_only(
     RunDir.open(tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
     with pytest.raises(iwlora.IwloraError, match="belongs to another recipe"):
         RunDir.open(tmp_path / "run", recipe_of(tiny_bert, reviews))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_keeps_the_defaults_of_its_format(
+    version: int, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    given, run = recipe_of(tiny_bert, reviews), tmp_path / "run"
+    begin_with_version(version, run, given)
+    continued = RunDir.open(run, given).recipe()
+    former = FORMER_DEFAULTS[2]["task"]
+    assert continued.task.model_dump(include=set(former)) == former
+    assert given.task.split != continued.task.split
+    replayed = iwlora.load_recipe(str(run / layout.RECIPE))
+    assert (replayed.digest() == continued.digest()) == (version == 2), "1 has no format"
+    assert RunDir.open(run, replayed).recipe().digest() == continued.digest()
+    explicit = build({**given.settings(), "task": {**reviews, "split": "grouped"}})
+    with pytest.raises(iwlora.IwloraError, match="belongs to another recipe"):
+        RunDir.open(run, explicit)
 
 
 @pytest.mark.usefixtures("new_default")

@@ -17,7 +17,7 @@ from iwlora.inputs import yaml_json
 from iwlora.results.writing import write_text
 
 VERSIONS: Mapping[str, int] = {
-    "recipe": 2,
+    "recipe": 3,
     "environment": 2,
     "status": 2,
     "metrics": 2,
@@ -32,7 +32,8 @@ VERSIONS: Mapping[str, int] = {
     "summary": 2,
 }
 """What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary, and
-named it only in sensitivities and summaries: a file without a ``format`` is of version 1."""
+named it only in sensitivities and summaries: a file without a ``format`` is of version 1. A recipe
+has a new version when a default changes."""
 
 FIELD = "format"
 

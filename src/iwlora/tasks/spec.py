@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -59,6 +59,14 @@ class TaskSpec(BaseModel):
     """Fraction of each class of the training rows to hold out, the same rows for every seed. The
     epoch with the best score on them is kept; None: the last checkpoint is kept."""
 
+    split: Literal["grouped", "by-class"] = "grouped"
+    """How training rows are held out for validation, selection and holdout. grouped: rows with
+    equal texts (or an equal ``group``) on one side, each class on both where possible; by-class: as
+    recipes of format 1 and 2 had it."""
+    former_kind_defaults: bool = False
+    """Whether the options of the kind have the defaults of recipe format 2. Runs that an older
+    version began have it set."""
+
     @property
     def kind_name(self) -> str | None:
         """The name of the kind, where the recipe gives one."""
@@ -77,7 +85,8 @@ class TaskSpec(BaseModel):
         problems = self._problems_of_kind(type(default))
         if problems:
             raise IwloraError("\n".join(problems))
-        return type(default)(**{**default.model_dump(), **self._kind_options})
+        former = type(default).former_defaults if self.former_kind_defaults else {}
+        return type(default)(**{**default.model_dump(), **former, **self._kind_options})
 
     def _problems_of_kind(self, kind: type[Kind]) -> list[str]:
         if self.kind_name not in (None, kind.name):

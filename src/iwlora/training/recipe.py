@@ -13,12 +13,17 @@ from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse_budget
-from iwlora.results.formats import stamped, unstamped
+from iwlora.results.formats import FIELD, stamped, unstamped
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+FORMER_DEFAULTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
+    2: {"task": {"split": "by-class", "former_kind_defaults": True}},
+}
+"""{version of the recipe's format: {part: {field: its default up to that version}}}."""
 
 _LARGE = 10**12  # parameters assumed to check a budget before the model is known: any % is > 0
 
@@ -153,18 +158,24 @@ class Recipe(BaseModel):
         """The recipe with other values of some fields of ``train``."""
         return self.model_copy(update={"train": self.train.model_copy(update=changes)})
 
-    def with_former_defaults(self) -> Recipe:
-        """The recipe as version 0.1.0 read it: with its defaults for what the user did not set.
+    def with_former_defaults(self, version: int = 1) -> Recipe:
+        """The recipe as format ``version`` was read: with its defaults for what is not set.
 
-        Runs that 0.1.0 began have its defaults in their ``recipe.yaml``, and the same command must
-        continue them. A comparison whose ``comparison.yaml`` says so
-        (``ComparisonRecord.follows_former_defaults``) begins its missing runs with them too.
-        ``Method.former_defaults`` has the fields whose default has changed.
+        A run's ``recipe.yaml`` says its format, and the same command must continue the run. A
+        comparison that an older version began (``ComparisonRecord.recipe_format``) begins its
+        missing runs with the former defaults too. They are in ``FORMER_DEFAULTS``, in
+        ``Method.former_defaults`` (format 1) and in ``Kind.former_defaults`` (formats 1 and 2).
         """
-        explicit = self.method.model_fields_set
-        former = {k: v for k, v in self.method.former_defaults.items() if k not in explicit}
-        method = self.method.model_copy(update=former)
-        return self.model_copy(update={"method": method}) if former else self
+        changes = [FORMER_DEFAULTS[last] for last in FORMER_DEFAULTS if version <= last]
+        former = {part: defaults for change in changes for part, defaults in change.items()}
+        if version == 1:
+            former["method"] = self.method.former_defaults
+        parts = {}
+        for name, defaults in former.items():
+            part = getattr(self, name)
+            update = {k: v for k, v in defaults.items() if k not in part.model_fields_set}
+            parts[name] = part.model_copy(update=update) if update else part
+        return self.model_copy(update=parts)
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -204,7 +215,8 @@ def build(settings: Mapping[str, Any]) -> Recipe:
     Args:
         settings: the fields of a recipe file: ``model``, ``task``, ``method``, ``train``,
             ``budget``, ``targets``, ``quantize``, ``trust_remote_code`` and ``label``. Fields
-            that are left out have their defaults.
+            that are left out have their defaults: those of the version in ``format``, if
+            iwlora wrote the recipe.
 
     Raises:
         IwloraError: every problem, one per line.
@@ -214,7 +226,7 @@ def build(settings: Mapping[str, Any]) -> Recipe:
         ...        "method": {"name": "lora", "rank": 4}}).method.size
         4
     """
-    values, _ = unstamped("recipe", settings, "the recipe")
+    values, version = unstamped("recipe", settings, "the recipe")
     method, problems = build_method(values.get("method"))
     train, train_problems = validate(TrainSettings, _part(values, "train"), "train")
     spec, task_problems = validate(TaskSpec, _part(values, "task"), "task")
@@ -229,7 +241,7 @@ def build(settings: Mapping[str, Any]) -> Recipe:
     problems += train_problems + task_problems + recipe_problems
     if recipe is None or problems:
         raise IwloraError("\n".join(problems))
-    return recipe
+    return recipe.with_former_defaults(version) if FIELD in settings else recipe
 
 
 def build_method(value: Any) -> tuple[Method | None, list[str]]:

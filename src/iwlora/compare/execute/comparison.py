@@ -86,7 +86,7 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
                     "which this one lacks; choose another folder"
                 )
         if record.follows_former_defaults:
-            return plan.with_former_defaults()
+            return plan.with_former_defaults(record.recipe_format)
     elif folder.is_dir():
         accepted = {layout.LOCK, layout.LOGS, *plan.labels}
         if other := sorted(file.name for file in folder.iterdir() if file.name not in accepted):

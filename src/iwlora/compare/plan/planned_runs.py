@@ -86,13 +86,15 @@ class Plan:
         """The seeds, in the order of the recipe."""
         return list(dict.fromkeys(run.seed for run in self.runs))
 
-    def with_former_defaults(self) -> Plan:
-        """The same plan as version 0.1.0 read it; see ``Recipe.with_former_defaults``."""
+    def with_former_defaults(self, recipe_format: int) -> Plan:
+        """The same plan with the defaults of a format; see ``Recipe.with_former_defaults``."""
         runs, trials = (
-            tuple(replace(run, recipe=run.recipe.with_former_defaults()) for run in group)
+            tuple(
+                replace(run, recipe=run.recipe.with_former_defaults(recipe_format)) for run in group
+            )
             for group in (self.runs, self.trials)
         )
-        return replace(self, runs=runs, trials=trials, recipe_format=1)
+        return replace(self, runs=runs, trials=trials, recipe_format=recipe_format)
 
     def record(self) -> ComparisonRecord:
         """Which runs there should be, and the recipe."""

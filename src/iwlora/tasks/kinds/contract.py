@@ -107,6 +107,9 @@ class Kind(BaseModel):
     auto_class_name: ClassVar[str] = ""
     """The Auto class of transformers that loads a model with this kind's head."""
 
+    former_defaults: ClassVar[Mapping[str, Any]] = {}
+    """{option: its default in recipes of format 1 and 2} of options whose default has changed."""
+
     @property
     def has_classes(self) -> bool:
         """Whether a label holds class names, which are encoded as class ids."""

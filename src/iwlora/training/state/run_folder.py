@@ -17,7 +17,7 @@ from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import read_mapping
 from iwlora.results import layout
-from iwlora.results.formats import VERSIONS, Document, stamped, unstamped
+from iwlora.results.formats import Document, stamped, unstamped
 from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
 from iwlora.results.writing import check_links, output_folder, remove_parts, write_text
@@ -111,8 +111,9 @@ class RunDir:
             )
 
     def recipe(self) -> Recipe:
-        """The recipe that the run follows."""
-        return load(str(self.path / layout.RECIPE))
+        """The recipe that the run follows, with the defaults of the version that began it."""
+        path = self.path / layout.RECIPE
+        return load(str(path)).with_former_defaults(self._recipe_format())
 
     def result(self) -> RunResult | None:
         """The result, or None while the run is not finished; ``IwloraError`` if it is damaged."""
@@ -135,12 +136,13 @@ class RunDir:
 
     def _follows(self, recipe: Recipe) -> bool:
         """Whether the stored run is that of the recipe, with the defaults of its own version."""
-        path = self.path / layout.RECIPE
-        _, stored_version = unstamped("recipe", read_mapping(path), path)
-        accepted = {recipe.digest()}
-        if stored_version < VERSIONS["recipe"]:
-            accepted.add(recipe.with_former_defaults().digest())
+        accepted = {recipe.digest(), recipe.with_former_defaults(self._recipe_format()).digest()}
         return self.recipe().digest() in accepted
+
+    def _recipe_format(self) -> int:
+        """The version of the format of the stored recipe."""
+        path = self.path / layout.RECIPE
+        return unstamped("recipe", read_mapping(path), path)[1]
 
     def _names(self) -> set[str]:
         """What is in the folder, except parts of files that a killed process was writing."""
