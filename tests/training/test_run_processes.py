@@ -176,28 +176,3 @@ def test_a_batch_that_does_not_divide_over_the_processes_is_refused(
             IwloraError, match=r"batch_size=20 does not divide .* 3 processes × tra"
         ):
             prepare_module._micro_batch_size(settings)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize(
-    ("variable", "message"),
-    [
-        ("ACCELERATE_USE_FSDP", r"asks for FSDP, .* with train\.shard=true"),
-        (
-            "ACCELERATE_USE_DEEPSPEED",
-            r"DeepSpeed, whose optimizers hold copies .* train\.shard=true",
-        ),
-    ],
-)
-def test_a_launcher_that_asks_for_fsdp_or_deepspeed_is_refused(
-    variable: str,
-    message: str,
-    tiny_bert: Path,
-    reviews: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv(variable, "true")
-    with pytest.raises(IwloraError, match=message):
-        train(case_recipe("full", tiny_bert, reviews), tmp_path / "run")
-    assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ from iwlora.errors import Diverged, IwloraError
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.measure import measure
 from iwlora.training.device import run_device
+from iwlora.training.external_settings import check_external_settings
 from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe, load
 from iwlora.training.loop.divergence import list_rows
@@ -26,10 +27,12 @@ def measure_recipe(recipe: Recipe, **options: Any) -> Sensitivity:
         The sensitivity of every site.
 
     Raises:
-        IwloraError: the method measures nothing, or as :func:`iwlora.measure`.
+        IwloraError: the method measures nothing; a variable of the environment would change the
+            numbers; or as :func:`iwlora.measure`.
     """
     if recipe.method.calibration() is None:
         raise IwloraError(f"{recipe.method.name} measures nothing; take method.name=iw-lora")
+    check_external_settings()
     loaded = load(recipe)
     loaded.task.kind.check_model(loaded.model, loaded.encoded["train"], loaded.collate)
     return measure_loaded(loaded, **options)

@@ -23,6 +23,7 @@ from iwlora.tasks import Task
 from iwlora.tasks.kinds.contract import EncodingInput, Evaluation, Prediction
 from iwlora.tasks.user_files import read_rows
 from iwlora.training.device import run_device
+from iwlora.training.external_settings import check_external_settings
 from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe
 from iwlora.training.loop.divergence import check_outputs
@@ -60,6 +61,7 @@ def predict(
         >>> head
         'row,premise,hypothesis,prediction,probability_entailment,probability_not_entailment'
     """
+    check_external_settings()
     run = RunDir.finished(path)
     if Path(output).suffix not in (".csv", ".jsonl"):
         raise IwloraError(f"--output {output}: accepted endings are .csv and .jsonl")

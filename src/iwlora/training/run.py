@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from iwlora import distributed
-from iwlora.errors import Diverged, IwloraError
+from iwlora.errors import Diverged
 from iwlora.extras import name_missing_extra
 from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
@@ -24,6 +22,7 @@ from iwlora.results.run import RunResult, SiteRank
 from iwlora.results.writing import write_errors
 from iwlora.sites import Site
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
+from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.sharding import full_parameters, gathered
 from iwlora.training.predict import score_splits
@@ -59,7 +58,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
         >>> result["adapter_parameters"], result["primary_metric"]
         (82944, 'accuracy')
     """
-    _check_launcher()
+    check_external_settings(recipe.train.report_to)
     run_device()  # joins the processes that a launcher started
     reset_peak_memory()
     run = distributed.run_on_main_process(lambda: RunDir.open(out, recipe))
@@ -143,32 +142,6 @@ def _ranks(attached: Attached, sites: list[Site]) -> list[SiteRank]:
         for site in sites
         if ranks
     ]
-
-
-def _check_launcher() -> None:
-    """Raise ``IwloraError`` where a launcher asks for FSDP, which recipes set, or for DeepSpeed."""
-    refused = {
-        "ACCELERATE_USE_FSDP": "the launcher asks for FSDP, which the recipe sets: start plain "
-        "processes (torchrun, or accelerate launch without FSDP) with train.shard=true",
-        "ACCELERATE_USE_DEEPSPEED": "the launcher asks for DeepSpeed, whose optimizers hold copies "
-        "of the parameters that penalties and pruning do not reach: start plain processes "
-        "(torchrun, or accelerate launch without DeepSpeed), with train.shard=true to shard the "
-        "model",
-    }
-    for variable, reason in refused.items():
-        if os.environ.get(variable, "false").lower() == "true":
-            raise IwloraError(f"{variable} is set: {reason}")
-
-
-@contextmanager
-def restoring_determinism(changed: bool) -> Iterator[None]:
-    """Restore torch's choice of algorithms after the block, in which the Trainer may change it."""
-    before = torch.are_deterministic_algorithms_enabled()
-    try:
-        yield
-    finally:
-        if changed:
-            torch.use_deterministic_algorithms(before)
 
 
 def data_digest(rows: Any, order: EpochSampler, epochs: float) -> str:

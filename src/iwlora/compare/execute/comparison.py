@@ -21,6 +21,7 @@ from iwlora.results import layout
 from iwlora.results.comparison import ComparisonRecord
 from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import output_folder
+from iwlora.training.external_settings import check_external_settings
 
 
 def run_comparison(
@@ -44,9 +45,10 @@ def run_comparison(
         The reported runs that failed twice or diverged.
 
     Raises:
-        IwloraError: Before any run: the budgets are unequal, the data cannot be read, or a folder
-            belongs to another recipe.
+        IwloraError: Before any run: a variable of the environment would change the runs, the
+            budgets are unequal, the data cannot be read, or a folder belongs to another recipe.
     """
+    check_external_settings([name for run in plan.runs for name in run.recipe.train.report_to])
     check_budgets(plan)
     check_task(plan)
     folder = output_folder(out, "comparison")

@@ -18,10 +18,10 @@ from iwlora import tasks
 from iwlora.methods.budget import count_parameters
 from iwlora.training.device import peak_memory, reset_peak_memory
 from iwlora.training.dry_run.step_profiler import StepProfiler
+from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE, PreparedRun, check_trackers, prepare
 from iwlora.training.recipe import Recipe
-from iwlora.training.run import restoring_determinism
 from iwlora.training.state.run_folder import RunDir
 
 MEMORY_ROWS = (2, 4)
@@ -139,6 +139,7 @@ def estimate_run_cost(recipe: Recipe) -> RunCost:
     rows = min(SCORED_ROWS, recipe.task.max_validation or SCORED_ROWS)
     few = recipe.task.model_copy(update={"max_validation": rows})
     short = recipe.with_train(save_steps=None, report_to=[]).model_copy(update={"task": few})
+    check_external_settings(recipe.train.report_to)
     check_trackers(recipe.train.report_to)
     reset_peak_memory()
     with tempfile.TemporaryDirectory() as folder, restoring_determinism(recipe.train.deterministic):
