@@ -30,11 +30,11 @@ class PaddingCollator:
         tensor([[5, 6, 0, 0, 0, 0, 0, 0]])
     """
 
-    pad_values: Mapping[str, int]
+    pad_values: Mapping[str, float]
     max_length: float = float("inf")
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: Any, **pad_values: int) -> PaddingCollator:
+    def from_tokenizer(cls, tokenizer: Any, **pad_values: float) -> PaddingCollator:
         """A collator for what a tokenizer returns, and for further fields with their padding."""
         ids, types = tokenizer.pad_token_id, tokenizer.pad_token_type_id
         fields = {"input_ids": ids, "attention_mask": 0, "token_type_ids": types, **pad_values}
@@ -53,7 +53,7 @@ class PaddingCollator:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
         return batch
 
-    def _padded(self, lists: Sequence[Sequence[int]], value: int) -> list[list[int]]:
+    def _padded(self, lists: Sequence[Sequence[float]], value: float) -> list[list[float]]:
         width = max(len(items) for items in lists)
         width = max(width, int(min(-(-width // PAD_MULTIPLE) * PAD_MULTIPLE, self.max_length)))
         return [[*items, *[value] * (width - len(items))] for items in lists]
@@ -77,18 +77,29 @@ class EncoderDecoderCollator:
 
 @dataclass(frozen=True)
 class DecoderCollator:
-    """Batches for decoders: labels are shifted to the next token; prompts are padded left."""
+    """Batches for decoders: labels are shifted to the next token; prompts are padded left.
+
+    Labels with weights have shape (rows, tokens, 2): the id and the weight of each.
+    """
 
     tokenizer: Any
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """The batch of these encoded rows."""
+        import torch
+
         masked = [{**row, **_with_mask(row["input_ids"])} for row in rows]
         if "labels" in rows[0]:
             masked = [{**row, "labels": [*row["labels"][1:], IGNORE_INDEX]} for row in masked]
-        padding = {"labels": IGNORE_INDEX, "position_ids": 0}
+        if "weights" in rows[0]:
+            masked = [{**row, "weights": [*row["weights"][1:], 0.0]} for row in masked]
+        padding = {"labels": IGNORE_INDEX, "weights": 0.0, "position_ids": 0}
         pad_right = PaddingCollator.from_tokenizer(self.tokenizer, **padding)
         batch = pad_right(masked)
+        if "weights" in batch:
+            # The loss is computed from labels alone. A float32 holds every id below 2**24.
+            weights = batch.pop("weights")
+            batch["labels"] = torch.stack([batch["labels"].to(weights.dtype), weights], -1)
         if "position_ids" in rows[0]:
             del batch["attention_mask"]  # it would hide where packed rows begin
         if "prompt_ids" in rows[0]:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 # Kinds whose columns have usual names: (kind, text columns, possible names of the label column).
 # Without a name for the label, the label is in the text.
 COLUMN_NAMES: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
+    ("instruction", ("messages", "tools"), ()),
     ("instruction", ("messages",), ()),
+    ("instruction", ("conversations", "tools"), ()),
+    ("instruction", ("conversations",), ()),
+    ("instruction", ("prompt", "tools"), ("completion", "response")),
     ("instruction", ("prompt",), ("completion", "response")),
     ("instruction", ("instruction", "input"), ("output", "response")),
     ("instruction", ("instruction",), ("output", "response")),

@@ -56,7 +56,11 @@ class Task(TaskSchema):
         return next((s for s in candidates if s in self.splits and s not in self.reported), None)
 
     def encode(
-        self, tokenizer: PreTrainedTokenizerBase, max_length: int, config: Any = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        config: Any = None,
+        notes: list[str] | None = None,
     ) -> dict[str, Dataset]:
         """Tokenise every split for a model.
 
@@ -65,13 +69,15 @@ class Task(TaskSchema):
             max_length: The longest encoded row, in tokens.
             config: The transformers configuration of the model; kinds with a head on the sequence
                 do not need it.
+            notes: Remarks about the encoded rows are added to it.
 
         Raises:
             IwloraError: The tokenizer or the model does not support ``max_length``.
         """
+        remarks = [] if notes is None else notes
         return {
             name: self.kind.encode(
-                EncodingInput(self, split, tokenizer, max_length, config, name == "train")
+                EncodingInput(self, split, tokenizer, max_length, config, name == "train", remarks)
             )
             for name, split in self.splits.items()
         }

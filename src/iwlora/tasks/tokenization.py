@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +72,12 @@ def encode_in_chunks(
     for start in range(0, rows, CHUNK_ROWS):
         columns = dict(encode(start, min(start + CHUNK_ROWS, rows)))
         columns["length"] = [len(ids) for ids in columns["input_ids"]]
+        if not columns["length"]:
+            continue
         compact = {name: _compact_column(name, values) for name, values in columns.items()}
         chunks.append(datasets.Dataset.from_dict(compact))
+    if not chunks:
+        raise IwloraError("no row is left: none of them has anything to learn")
     return datasets.concatenate_datasets(chunks)
 
 
@@ -83,8 +88,59 @@ def _compact_column(name: str, values: Sequence[Any]) -> Any:
 
     if not isinstance(values[0], (list, tuple)):
         return values
-    is_byte = name in ("attention_mask", "token_type_ids")
-    return pyarrow.array(values, pyarrow.list_(pyarrow.int8() if is_byte else pyarrow.int32()))
+    types = {
+        "attention_mask": pyarrow.int8(),
+        "token_type_ids": pyarrow.int8(),
+        "weights": pyarrow.float32(),
+    }
+    return pyarrow.array(values, pyarrow.list_(types.get(name, pyarrow.int32())))
+
+
+class TokenFinder:
+    """Finds characters of a text among its tokens, without special tokens around them."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(
+        self, text: str, spans: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """(token ids of a text, the tokens of each span of its characters).
+
+        Tokens ``first`` to ``stop - 1`` hold the characters ``start`` to ``end - 1``. A token on
+        the border of a span is in it.
+
+        Example:
+            >>> from transformers import BertTokenizerFast
+            >>> words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "rains"]
+            >>> tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
+            >>> TokenFinder(tokenizer).encode("it rains", [(3, 8)])
+            ([5, 6], [(1, 2)])
+        """
+        if not self._tokenizer.is_fast:
+            ids = self._ids(text)
+            before = [
+                tuple(shared_length(self._ids(text[:k]), ids) for k in span) for span in spans
+            ]
+            return ids, [(first, stop) for first, stop in before]
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        starts, ends = zip(*encoded["offset_mapping"], strict=True)
+        found = [(bisect_right(ends, start), bisect_left(starts, end)) for start, end in spans]
+        return encoded["input_ids"], found
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def shared_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """How many items two sequences begin with alike.
+
+    >>> shared_length("prefix", "present")
+    3
+    """
+    pairs = zip(first, second, strict=False)
+    return next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def check_fast(tokenizer: PreTrainedTokenizerBase) -> None:

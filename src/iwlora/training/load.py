@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +22,15 @@ from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.recipe import Recipe
 
+logger = logging.getLogger("iwlora")
+
 
 @dataclass(frozen=True)
 class LoadedRecipe:
     """A recipe's task, tokenizer, model and data, before any method changes the model.
 
-    ``encoded`` has the tokenized rows of each split, ``collate`` makes batches of them.
+    ``encoded`` has the tokenized rows of each split, ``collate`` makes batches of them, and
+    ``notes`` says what a user should know about them.
     """
 
     recipe: Recipe
@@ -36,6 +40,7 @@ class LoadedRecipe:
     sites: list[Site]
     encoded: Mapping[str, Any]
     collate: Any
+    notes: tuple[str, ...] = ()
 
     def training_batches(self) -> Iterator[Mapping[str, Tensor]]:
         """The batches of the first epoch as training will see them, alike in all processes."""
@@ -83,9 +88,13 @@ def load(recipe: Recipe) -> LoadedRecipe:
         model.to(run_device())  # type: ignore[arg-type]
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
-    encoded = task.encode(tokenizer, settings.max_length, model.config)
+    notes: list[str] = []
+    encoded = task.encode(tokenizer, settings.max_length, model.config, notes)
+    if distributed.rank() == 0:
+        for note in notes:
+            logger.warning(note)
     collate = task.kind.collator(tokenizer, model)
-    return LoadedRecipe(recipe, task, tokenizer, model, sites, encoded, collate)
+    return LoadedRecipe(recipe, task, tokenizer, model, sites, encoded, collate, tuple(notes))
 
 
 def shards(recipe: Recipe) -> bool:

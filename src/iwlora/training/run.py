@@ -130,7 +130,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         labels=list(task.labels),
         text=list(task.text),
         task_metrics=list(task.metrics),
-        notes=[*task.notes, *attached.notes()],
+        notes=[*task.notes, *loaded.notes, *attached.notes()],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -34,6 +34,7 @@ class EncodingInput:
         max_length: The longest encoded row, in tokens.
         config: The configuration of the model; kinds with a head on the sequence do not need it.
         training: Whether the rows are trained on; otherwise they are scored.
+        notes: Encoding adds to it what a user should know about the encoded rows.
     """
 
     schema: TaskSchema
@@ -42,6 +43,7 @@ class EncodingInput:
     max_length: int
     config: Any = None
     training: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def texts(self) -> list[Sequence[Any]]:
@@ -235,6 +237,15 @@ class Kind(BaseModel):
         as generated texts, are left out.
         """
         return {"logits": self.forward(model, batch).logits.float()}
+
+    def stop_tokens(self, tokenizer: Any, known: Any) -> list[int]:
+        """The ids of the tokens that end a generated text; none for kinds that generate none.
+
+        Args:
+            tokenizer: The tokenizer of the model.
+            known: ``eos_token_id`` of the model's generation configuration: an id, several or None.
+        """
+        return []
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The columns of each row's prediction.

@@ -40,15 +40,20 @@ def class_predictions(
 
 
 class TokenLoss(Kind):
-    """What token labels and generation share: cross-entropy of the tokens that have a label."""
+    """What token labels and generation share: cross-entropy of the tokens that have a label.
+
+    Labels are ids, or, where tokens have weights, pairs of an id and its weight. The mean loss of
+    a batch is the weighted one, sum(weight * loss) / sum(weight).
+    """
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Cross-entropy in nats, summed over the tokens that have a label."""
-        return _token_losses(outputs.logits, labels).sum()
+        """Cross-entropy in nats, times its weight, summed over the tokens that have a label."""
+        ids, weights = _ids_and_weights(outputs.logits, labels)
+        return (_token_losses(outputs.logits, ids) * weights).sum()
 
     def count(self, labels: Tensor) -> Tensor:
-        """The number of tokens that have a label."""
-        return (labels != IGNORE_INDEX).sum()
+        """The number of tokens that have a label; where they have weights, the sum of these."""
+        return (labels != IGNORE_INDEX).sum() if labels.dim() == 2 else labels[..., 1].sum()
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The ``loss`` of each row, summed over its tokens, and their ``count``."""
@@ -59,6 +64,13 @@ class TokenLoss(Kind):
         """The mean loss over all tokens of the outputs that ``row_losses`` gave."""
         outputs = evaluation.outputs
         return float(outputs["loss"].astype(float).sum() / max(outputs["count"].sum(), 1))
+
+
+def _ids_and_weights(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | float]:
+    """(ids, weights) of labels that are ids, (rows, tokens), or pairs, (rows, tokens, 2)."""
+    if labels.dim() < logits.dim():
+        return labels, 1.0
+    return labels[..., 0].long(), labels[..., 1]
 
 
 def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:

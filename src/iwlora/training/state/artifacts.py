@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
@@ -71,6 +71,9 @@ def load_trained(
         else:
             head = task.kind.auto_class(AutoConfig.from_pretrained(saved, **trust))
             model = head.from_pretrained(saved, **trust)
+    stops = task.kind.stop_tokens(tokenizer, _generation_stops(model))
+    if stops:
+        model.generation_config.eos_token_id = stops
     return model.eval(), tokenizer
 
 
@@ -100,12 +103,28 @@ def export(
             for name in adapter_files(saved):
                 shutil.copyfile(saved / name, folder / name)
             _name_backbone(folder / adapter_files(saved)[0], run.recipe().model)
+            _save_stops(folder, run, trust_remote_code)
         else:
             model, _ = load_trained(path, merge=True, trust_remote_code=trust_remote_code)
             model.save_pretrained(folder)
         load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
         shutil.copytree(run.path / layout.TOKENIZER, folder, dirs_exist_ok=True)
     return target
+
+
+def _generation_stops(model: Any) -> Any:
+    """``eos_token_id`` of the model's generation configuration, if it has one."""
+    return getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+
+
+def _save_stops(folder: Path, run: RunDir, trust_remote_code: bool) -> None:
+    """A ``generation_config.json`` next to an adapter that generates: where its texts end."""
+    tokenizer = load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
+    stops = stored_task(run).kind.stop_tokens(tokenizer, None)
+    if stops:
+        settings = {"eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id}
+        config = GenerationConfig.from_dict(settings)
+        config.save_pretrained(folder)
 
 
 def stored_task(run: RunDir) -> Task:

@@ -1,24 +1,42 @@
-"""Chats: messages with roles, rendered by the tokenizer's chat template."""
+"""Chats: messages with roles, in the forms that files hold them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iwlora.errors import IwloraError
+from iwlora.errors import short_repr
 from iwlora.inputs.yaml_json import from_json
 
-Message = dict[str, str]
+Message = dict[str, Any]
+
+# The roles of ShareGPT's {from, value}.
+_SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+}
 
 
 def parse_messages(value: Any) -> list[Message] | None:
     """The messages in a list, or in JSON that has roles; None for a plain text.
 
+    All fields of a message are kept, but for those that are null. ShareGPT's ``from`` and
+    ``value`` become ``role`` and ``content``, parts of text are joined, and what OpenAI's API
+    called ``function_call`` becomes ``tool_calls``, whose arguments are mappings.
+
     Raises:
-        ValueError: A message lacks its role or content.
+        ValueError: A message lacks its role or content, or has a field of another form.
 
     Example:
-        >>> parse_messages('[{"role": "user", "content": "Hi"}]')
+        >>> parse_messages('[{"from": "human", "value": "Hi"}]')
         [{'role': 'user', 'content': 'Hi'}]
         >>> parse_messages("Hi") is None
         True
@@ -28,80 +46,144 @@ def parse_messages(value: Any) -> list[Message] | None:
             value = from_json(value)
         except ValueError:
             return None
-        if not any(isinstance(item, dict) and "role" in item for item in value):
+        if not any(isinstance(item, dict) and {"role", "from"} & set(item) for item in value):
             return None
     if not isinstance(value, (list, tuple)):
         return None
-    for number, message in enumerate(value, start=1):
-        fields = message if isinstance(message, Mapping) else {}
-        if not all(isinstance(fields.get(name), str) for name in ("role", "content")):
-            raise ValueError(f"message {number} is no {{role: ..., content: ...}}")
     if not value:
         raise ValueError("is empty")
-    return [{"role": message["role"], "content": message["content"]} for message in value]
+    return [_parse_message(number, message) for number, message in enumerate(value, start=1)]
 
 
-def last_reply(messages: Sequence[Message]) -> str:
-    """The content of the last message; ``ValueError`` where it is not the assistant's."""
-    if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
-        raise ValueError("does not end with a message of the assistant")
-    return messages[-1]["content"].strip()
+def parse_tools(value: Any) -> str:
+    """The JSON of a list of tools, each a mapping; "" for an empty cell."""
+    tools = value
+    if isinstance(value, str):
+        try:
+            tools = from_json(value) if value.strip() else []
+        except ValueError:
+            raise ValueError("is no JSON list of tools") from None
+    if tools is None or (isinstance(tools, (list, tuple)) and not tools):
+        return ""
+    if not (isinstance(tools, (list, tuple)) and all(isinstance(t, Mapping) for t in tools)):
+        raise ValueError(f"holds {short_repr(tools)}; accepted: a list of tools as JSON schemas")
+    return json.dumps(_without_null(tools), ensure_ascii=False)
 
 
-def render_prompt(messages: list[Message], tokenizer: Any) -> str:
-    """The chat as text, up to the last reply of the assistant, which is left out."""
-    before = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-    return _render(before, tokenizer, prompt=True)
+def reply_label(message: Message) -> str:
+    """The label of a reply: its content, or JSON where it has more than that.
 
-
-def render_turns(
-    messages: list[Message], tokenizer: Any, every_turn: bool
-) -> list[tuple[str, bool]]:
-    """The rendered chat in pieces of (text, whether it is learned).
-
-    Learned is the last turn of the assistant, or with ``every_turn`` all of them, each from the
-    end of its prompt to the end of its message. Some templates render an earlier turn differently
-    once the chat goes on; such a turn is not learned.
+    Raises:
+        ValueError: The message is not the assistant's, or is empty.
     """
-    whole = _render(messages, tokenizer)
-    pieces: list[tuple[str, bool]] = []
-    position = 0
-    for number, message in enumerate(messages):
-        is_last = number == len(messages) - 1
-        if message["role"] != "assistant" or number == 0 or not (every_turn or is_last):
-            continue
-        prompt = _render(messages[:number], tokenizer, prompt=True)
-        turn = _render(messages[: number + 1], tokenizer)
-        is_prefix = whole.startswith(prompt) and whole.startswith(turn)
-        if not (is_prefix and len(turn) > len(prompt) >= position):
-            if is_last:
-                raise IwloraError(
-                    "the tokenizer's chat template does not render a reply as a continuation of "
-                    "its prompt, so the reply cannot be learned on its own"
-                )
-            continue
-        pieces += [(whole[position : len(prompt)], False), (whole[len(prompt) : len(turn)], True)]
-        position = len(turn)
-    return [*pieces, (whole[position:], False)] if position < len(whole) else pieces
+    if message["role"] != "assistant":
+        raise ValueError("does not end with a message of the assistant")
+    plain = set(message) == {"role", "content"}
+    label: str = message["content"].strip() if plain else json.dumps([message], ensure_ascii=False)
+    if not label:
+        raise ValueError("ends with an empty message of the assistant")
+    return label
 
 
-def _render(messages: list[Message], tokenizer: Any, prompt: bool = False) -> str:
-    if not tokenizer.chat_template:
-        raise IwloraError(
-            "the tokenizer has no chat template, so messages cannot be rendered; use a model "
-            "for chats, or give prompts and completions: task.text=prompt task.label=completion"
+def weight_of(message: Message, learned_roles: Sequence[str]) -> float:
+    """The weight of a message's tokens in the loss; 0 where its role is not learned."""
+    return float(message.get("weight", 1)) if message["role"] in learned_roles else 0.0
+
+
+def check_weights(messages: Sequence[Message], learned_roles: Sequence[str]) -> None:
+    """Raise ``ValueError`` for a weight on a message whose role is not learned."""
+    for number, message in enumerate(messages, start=1):
+        if message.get("weight") and message["role"] not in learned_roles:
+            raise ValueError(
+                f"gives message {number} a weight, but its role {message['role']!r} is not "
+                "learned; add it to task.kind.learned_roles, or remove the weight"
+            )
+
+
+def _parse_message(number: int, value: Any) -> Message:
+    message = _without_null(value) if isinstance(value, Mapping) else {}
+    if "from" in message and "role" not in message:
+        role = message.pop("from")
+        if role not in _SHAREGPT_ROLES:
+            raise ValueError(
+                f"message {number} is from {short_repr(role)} (accepted: "
+                f"{', '.join(_SHAREGPT_ROLES)})"
+            )
+        message = {"role": _SHAREGPT_ROLES[role], "content": message.pop("value", None), **message}
+    if "function_call" in message:
+        call = {"type": "function", "function": message.pop("function_call")}
+        message.setdefault("tool_calls", [call])
+    if message.get("role") == "function":
+        message["role"] = "tool"
+    if "tool_calls" in message:
+        message["tool_calls"] = [
+            _parse_tool_call(number, call) for call in _listed(message["tool_calls"])
+        ]
+    # An empty field says as little as a missing one; files with one schema have many of them.
+    message = {k: v for k, v in message.items() if k == "content" or v not in ([], "")}
+    if isinstance(message.get("content"), (list, tuple)):
+        message["content"] = _joined_parts(number, message["content"])
+    if "tool_calls" in message:
+        message.setdefault("content", "")
+    if not all(isinstance(message.get(name), str) for name in ("role", "content")):
+        raise ValueError(f"message {number} is no {{role: ..., content: ...}}")
+    weight = message.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
+        raise ValueError(
+            f"gives message {number} the weight {short_repr(weight)}; accepted: 0 to 1"
         )
-    if not messages:
-        raise IwloraError("a chat needs a message before the assistant's")
-    from jinja2 import TemplateError
-
-    try:
-        text: str = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=prompt
+    is_reply = message["role"] == "assistant" and weight
+    if is_reply and not message["content"].strip() and "tool_calls" not in message:
+        raise ValueError(
+            f"has nothing to learn in message {number}: the assistant's content is empty; remove "
+            "the message, or give it the weight 0"
         )
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise IwloraError(
-            f"the tokenizer's chat template refuses a chat of {roles}: {error}"
-        ) from error
-    return text
+    return message
+
+
+def _parse_tool_call(number: int, call: Any) -> Any:
+    """A tool call whose arguments are a mapping where they are one in JSON."""
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not (isinstance(function, Mapping) and isinstance(function.get("name"), str)):
+        raise ValueError(
+            f"message {number} has the tool call {short_repr(call)}; accepted: {{type: function, "
+            "function: {name: ..., arguments: {...}}}"
+        )
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = from_json(arguments)
+        except ValueError:
+            arguments = None
+    if not isinstance(arguments, Mapping):
+        raise ValueError(
+            f"message {number} calls {function['name']} with arguments that are no map"
+        )
+    parsed = {**function, "arguments": arguments}
+    return {**call, "function": parsed} if "function" in call else parsed
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _joined_parts(number: int, parts: Sequence[Any]) -> str:
+    """The text of a content in parts; ``ValueError`` for an image and the like."""
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(text, str) or (isinstance(part, Mapping) and part.get("type") != "text"):
+            name = part.get("type") if isinstance(part, Mapping) else None
+            raise ValueError(
+                f"message {number} has a part that is no text ({name or short_repr(part)}); only "
+                "text is learned"
+            )
+        texts.append(text)
+    return "".join(texts)
+
+
+def _without_null(value: Any) -> Any:
+    """The value without null fields, which Parquet adds to give all rows one schema."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_null(item) for key, item in value.items() if item is not None}
+    return [_without_null(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -10,16 +10,41 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput
-from iwlora.tasks.kinds.generation.chat import Message, parse_messages, render_prompt, render_turns
+from iwlora.tasks.kinds.generation.chat import Message, parse_messages, parse_tools
+from iwlora.tasks.kinds.generation.chat_rows import ChatEncoder
+from iwlora.tasks.kinds.generation.chat_template import Tools
 from iwlora.tasks.kinds.generation.sequence_packing import pack
 from iwlora.tasks.kinds.heads import TokenLoss
 from iwlora.tasks.tokenization import check_max_length, encode_in_chunks, end_of_text_token
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Texts = Sequence[str]
-IdsAndLabels = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a target answers: a text, or a chat with its tools."""
+
+    text: str
+    messages: list[Message] | None = None
+    tools: Tools = None
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """Token ids, and the weight of each of them in the loss."""
+
+    ids: list[int]
+    weights: list[float]
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids that have a weight; the others are ignored."""
+        pairs = zip(self.ids, self.weights, strict=True)
+        return [token if weight else IGNORE_INDEX for token, weight in pairs]
 
 
 class SourceAndTarget(TokenLoss):
@@ -38,22 +63,37 @@ class SourceAndTarget(TokenLoss):
     packing: Annotated[bool, Field(strict=True)] = False
     """Decoders: several rows in one of ``train.max_length`` tokens; no row attends to another."""
 
+    def chat_encoder(self, tokenizer: Any) -> ChatEncoder | None:
+        """Encodes sources that are chats; None for kinds whose sources are texts."""
+        return None
+
     def encode(self, data: EncodingInput) -> Dataset:
-        """``input_ids`` and ``labels``; for decoders, rows that are scored have ``prompt_ids``."""
+        """``input_ids`` and ``labels``; for decoders, rows that are scored have ``prompt_ids``.
+
+        Rows to learn from have ``weights`` where messages of chats have a weight between 0 and 1.
+        """
         check_max_length(data.tokenizer, data.max_length, 1)
-        encode: Callable[[Texts, Texts | None], dict[str, Any]] = _DecoderEncoder(self, data).encode
+        chats, columns, targets = self.chat_encoder(data.tokenizer), data.texts, data.labels
+        decoder = _DecoderEncoder(self, data, chats)
+        encode: Callable[..., dict[str, Any]] = decoder.encode
         if data.config.is_encoder_decoder:
-            encode = partial(self._encode_for_encoder_decoder, data)
-        sources, targets = _join_texts(data.texts), data.labels
+            encode = partial(self._encode_for_encoder_decoder, data, chats)
 
         def encode_chunk(start: int, stop: int) -> Mapping[str, Any]:
-            return encode(sources[start:stop], None if targets is None else targets[start:stop])
+            rows = zip(*(column[start:stop] for column in columns), strict=True)
+            sources = [_source(texts, chats is not None) for texts in rows]
+            return encode(sources, None if targets is None else targets[start:stop])
 
         encoded = encode_in_chunks(len(data.rows), encode_chunk)
+        data.notes.extend(decoder.notes())
         return pack(encoded, data.max_length) if self.packing and data.training else encoded
 
     def _encode_for_encoder_decoder(
-        self, data: EncodingInput, sources: Texts, targets: Texts | None
+        self,
+        data: EncodingInput,
+        chats: ChatEncoder | None,
+        sources: Sequence[Source],
+        targets: Texts | None,
     ) -> dict[str, Any]:
         """Sources of up to ``max_length`` tokens, and ``labels`` of up to ``max_target`` tokens."""
         if self.packing:
@@ -61,11 +101,12 @@ class SourceAndTarget(TokenLoss):
                 "task.kind.packing=true is for decoders, and this model is an encoder-decoder; "
                 "remove it"
             )
-        chats = map(parse_messages, sources)
-        texts = [
-            self.prefix + (render_prompt(messages, data.tokenizer) if messages else source)
-            for source, messages in zip(sources, chats, strict=True)
-        ]
+        texts = []
+        for source in sources:
+            text = source.text
+            if chats and source.messages:
+                text = chats.encoder_text(source.messages, source.tools)
+            texts.append(self.prefix + text)
         encoded = dict(data.tokenizer(texts, truncation=True, max_length=data.max_length))
         if targets is not None:
             encoded["labels"] = data.tokenizer(
@@ -84,8 +125,9 @@ class _DecoderEncoder:
 
     options: SourceAndTarget
     data: EncodingInput
+    chats: ChatEncoder | None
 
-    def encode(self, sources: Texts, targets: Texts | None) -> dict[str, Any]:
+    def encode(self, sources: Sequence[Source], targets: Texts | None) -> dict[str, Any]:
         """``input_ids`` and ``labels`` to learn from; rows to score have ``prompt_ids`` too."""
         if self.options.max_target >= self.data.max_length:
             raise IwloraError(
@@ -94,43 +136,60 @@ class _DecoderEncoder:
             )
         columns: dict[str, Any] = {}
         if targets is not None:
-            encoded = map(self._source_and_target, sources, targets)
-            columns["input_ids"], columns["labels"] = zip(*encoded, strict=True)
+            pairs = zip(sources, targets, strict=True)
+            rows = [row for source, target in pairs for row in self._rows(source, target)]
+            columns = {"input_ids": [row.ids for row in rows], "labels": [r.labels for r in rows]}
+            if self._has_weights:
+                columns["weights"] = [row.weights for row in rows]
         if not self.data.training:
             prompts = [self._prompt(source) for source in sources]
-            columns = {"input_ids": prompts, **columns, "prompt_ids": prompts}
+            is_chat = [source.messages is not None for source in sources]
+            columns = {"input_ids": prompts, **columns, "prompt_ids": prompts, "is_chat": is_chat}
         return columns
 
-    def _prompt(self, source: str) -> list[int]:
-        """The tokens before a generated text, with room left for ``max_target`` tokens."""
-        messages = parse_messages(source)
-        room = self.data.max_length - self.options.max_target
-        if messages is None:
-            return self._source(source, room)
-        return self._ids(render_prompt(messages, self.data.tokenizer))[-room:]
+    def notes(self) -> list[str]:
+        """What a user should know about the encoded rows."""
+        return self.chats.notes() if self.chats and self.data.training else []
 
-    def _source_and_target(self, source: str, target: str) -> IdsAndLabels:
-        """(token ids, labels): target tokens are their own labels, all others are ignored."""
-        messages = parse_messages(source)
-        if messages is not None:
-            if messages[-1]["role"] != "assistant":
-                messages.append({"role": "assistant", "content": target})
-            return self._chat(messages)
+    @cached_property
+    def _has_weights(self) -> bool:
+        """Whether a message has a weight between 0 and 1; weights of 0 and 1 are in the labels."""
+        if not (self.chats and self.data.training):
+            return False
+        cells = [*self.data.texts, self.data.labels]
+        chats = (parse_messages(c) for column in cells for c in column[:] if '"weight"' in c)
+        return any(0 < message.get("weight", 1) < 1 for chat in chats for message in chat or ())
+
+    def _prompt(self, source: Source) -> list[int]:
+        """The tokens before a generated text, with room left for ``max_target`` tokens."""
+        room = self.data.max_length - self.options.max_target
+        if self.chats is None or source.messages is None:
+            return self._source(source.text, room)
+        return self._ids(self.chats.prompt(source.messages, source.tools))[-room:]
+
+    def _rows(self, source: Source, target: str) -> list[EncodedRow]:
+        """The rows that teach, or score, the target: several for some chats, or none."""
+        if self.chats is not None and source.messages is not None:
+            return self._chat_rows(self.chats, source, target)
         end = end_of_text_token(self.data.tokenizer)
         target_ids = [*self._ids(target), *([] if end is None else [end])]
         target_ids = target_ids[: self.options.max_target]
-        prompt = self._source(source, self.data.max_length - len(target_ids))
-        return _ignore_first([*prompt, *target_ids], [IGNORE_INDEX] * len(prompt) + target_ids)
+        prompt = self._source(source.text, self.data.max_length - len(target_ids))
+        weights = [0.0] * len(prompt) + [1.0] * len(target_ids)
+        return [_first_unlearned([*prompt, *target_ids], weights)]
 
-    def _chat(self, messages: list[Message]) -> IdsAndLabels:
-        ids: list[int] = []
-        labels: list[int] = []
-        tokenizer, max_length = self.data.tokenizer, self.data.max_length
-        for text, learned in render_turns(messages, tokenizer, every_turn=self.data.training):
-            piece = self._ids(text)
-            ids += piece
-            labels += piece if learned else [IGNORE_INDEX] * len(piece)
-        return _ignore_first(ids[-max_length:], labels[-max_length:])
+    def _chat_rows(self, chats: ChatEncoder, source: Source, target: str) -> list[EncodedRow]:
+        messages = list(source.messages or ())
+        if messages[-1]["role"] != "assistant":
+            reply = {"role": "assistant", "content": target}
+            messages += parse_messages(target) or [reply]
+        if not self.data.training:
+            rows = [chats.last_reply(messages, source.tools)]
+        else:
+            rows = list(chats.rows(messages, source.tools))
+        length = self.data.max_length
+        encoded = [_first_unlearned(ids[-length:], weights[-length:]) for ids, weights in rows]
+        return [row for row in encoded if any(row.weights) or not self.data.training]
 
     def _source(self, source: str, room: int) -> list[int]:
         """The begin-of-text token, if any, and the last tokens of a source that have room."""
@@ -150,13 +209,18 @@ class _DecoderEncoder:
         return ids
 
 
-def _ignore_first(ids: list[int], labels: list[int]) -> IdsAndLabels:
+def _first_unlearned(ids: list[int], weights: list[float]) -> EncodedRow:
     """No token stands before the first one, so nothing can predict it."""
-    return ids, [IGNORE_INDEX, *labels[1:]]
+    return EncodedRow(ids, [0.0, *weights[1:]])
 
 
-def _join_texts(columns: Sequence[Texts]) -> Texts:
-    """The texts of each row, with an empty line between two of them."""
-    if len(columns) == 1:
-        return columns[0]
-    return ["\n\n".join(filter(None, texts)) for texts in zip(*columns, strict=True)]
+def _source(texts: Texts, may_be_chat: bool) -> Source:
+    """The source in the text columns of a row: an empty line is between two texts."""
+    messages = parse_messages(texts[0]) if may_be_chat else None
+    if messages is None:
+        return Source("\n\n".join(filter(None, texts)) if len(texts) > 1 else texts[0])
+    try:
+        tools = parse_tools(texts[1] if len(texts) > 1 else None)
+    except ValueError as error:
+        raise IwloraError(f"the column with the tools of a chat {error}") from None
+    return Source("", messages, from_json(tools) if tools else None)

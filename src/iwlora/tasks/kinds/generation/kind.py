@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.collators import DecoderCollator, EncoderDecoderCollator
+from iwlora.tasks.collators import IGNORE_INDEX, DecoderCollator, EncoderDecoderCollator
 from iwlora.tasks.kinds.contract import Batch, Collator, Dataset, Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.generation.encoding import Count, SourceAndTarget
 from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
@@ -81,6 +81,11 @@ class Generation(SourceAndTarget):
             return EncoderDecoderCollator(tokenizer, model)
         return DecoderCollator(tokenizer)
 
+    def stop_tokens(self, tokenizer: Any, known: Any) -> list[int]:
+        """The end of the text, and what ends the model's texts anyway."""
+        ends = [end_of_text_token(tokenizer), *(known if isinstance(known, list) else [known])]
+        return [token for token in dict.fromkeys(ends) if token is not None]
+
     def outputs(self, model: Any, tokenizer: Any, batch: Batch, final: bool) -> dict[str, Tensor]:
         """With labels each row's loss and number of tokens; when ``final`` the generated ids."""
         outputs: dict[str, Tensor] = {}
@@ -96,8 +101,6 @@ class Generation(SourceAndTarget):
         The decoding is greedy or a beam search, without sampling.
         """
         config = deepcopy(model.generation_config)
-        stops = config.eos_token_id
-        stops = stops if isinstance(stops, list) else [stops]
         config.update(
             max_length=None,
             max_new_tokens=self.max_target,
@@ -113,7 +116,7 @@ class Generation(SourceAndTarget):
             top_p=None,
             top_k=None,
             pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=sorted({*stops, end_of_text_token(tokenizer)} - {None}),
+            eos_token_id=self.stop_tokens(tokenizer, config.eos_token_id),
         )
         prompt = batch.get("prompt_ids", batch["input_ids"])
         mask = batch["prompt_mask"] if "prompt_ids" in batch else batch["attention_mask"]
@@ -133,8 +136,19 @@ class Generation(SourceAndTarget):
             return []
         generated = evaluation.outputs["generated"].tolist()
         ids = [[token for token in row if token >= 0] for row in generated]
-        texts = evaluation.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [{"prediction": text.strip()} for text in texts]
+        return [{"prediction": text} for text in self._texts(evaluation, ids)]
+
+    def _texts(self, evaluation: Evaluation, rows: Sequence[list[int]]) -> list[str]:
+        """Token ids as texts, without special tokens; of replies in chats their content.
+
+        The content of a reply lies between what the chat template opens and ends every reply with.
+        """
+        tokenizer, encoded = evaluation.tokenizer, evaluation.encoded
+        chats = self.chat_encoder(tokenizer)
+        if chats and "is_chat" in encoded.column_names:
+            pairs = zip(rows, encoded["is_chat"][:], strict=True)
+            rows = [chats.template.content(ids) if is_chat else ids for ids, is_chat in pairs]
+        return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The scores of the generated texts, if any; ``loss`` is the mean over target tokens."""
@@ -145,7 +159,17 @@ class Generation(SourceAndTarget):
         if not predictions:
             return scores
         texts = [row["prediction"] for row in predictions]
-        return {**TEXT_METRICS[self.metric](texts, evaluation.labels), **scores}
+        return {**TEXT_METRICS[self.metric](texts, self._references(evaluation)), **scores}
+
+    def _references(self, evaluation: Evaluation) -> list[str]:
+        """The texts that predictions are compared with: replies in chats as the template has them,
+        with their reasoning and tool calls."""
+        labels, encoded = list(evaluation.labels), evaluation.encoded
+        if "is_chat" not in encoded.column_names or not any(encoded["is_chat"][:]):
+            return labels
+        ids = [[token for token in row if token != IGNORE_INDEX] for row in encoded["labels"][:]]
+        replies = zip(self._texts(evaluation, ids), labels, encoded["is_chat"][:], strict=True)
+        return [reply if is_chat else label for reply, label, is_chat in replies]
 
 
 class Seq2Seq(Generation):

@@ -36,9 +36,9 @@ def pack(rows: Dataset, max_length: int) -> Dataset:
 
     def encode_chunk(start: int, stop: int) -> Mapping[str, Any]:
         packs = [rows.select(members)[:] for members in bins[start:stop]]
+        names = [name for name in ("input_ids", "labels", "weights") if name in rows.column_names]
         return {
-            "input_ids": [list(chain(*members["input_ids"])) for members in packs],
-            "labels": [list(chain(*members["labels"])) for members in packs],
+            **{name: [list(chain(*members[name])) for members in packs] for name in names},
             "position_ids": [[k for n in members["length"] for k in range(n)] for members in packs],
         }
 
