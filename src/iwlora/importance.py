@@ -90,23 +90,27 @@ class Importance:
                 "expected the result of iwlora.measure or iwlora.Sensitivity.load(FILE) as "
                 f"sensitivity, got a {type(self.sensitivity).__name__}"
             )
-        zero = [name for name, value in self.sensitivity.values.items() if value <= 0]
-        if len(zero) == len(self.sensitivity.sites):
+        zero = [site.name for site in self.sensitivity.included if site.value <= 0]
+        if len(zero) == len(self.sensitivity.included):
             raise IwloraError("every sensitivity is 0: the loss does not depend on these matrices")
         if self.normalize == "mean" and zero:
             raise IwloraError(
                 f"normalize='mean' divides by the sensitivity, which is 0 for {len(zero)} of "
-                f"{len(self.sensitivity.sites)} sites, the first is {zero[0]}; take "
+                f"{len(self.sensitivity.included)} sites, the first is {zero[0]}; take "
                 "normalize='rank', 'max' or 'sum'"
             )
 
     @property
     def weights(self) -> dict[str, float]:
-        """{site name: w_k}, see the table above."""
-        return NORMALIZATIONS[self.normalize](self.sensitivity.values)
+        """{site name: w_k}, see the table above; 0 for the excluded sites."""
+        included = {site.name: site.value for site in self.sensitivity.included}
+        weights = NORMALIZATIONS[self.normalize](included)
+        return {site.name: weights.get(site.name, 0.0) for site in self.sensitivity.sites}
 
     def coefficients(self, beta: float = 1.0) -> dict[str, float]:
         """{site name: c_k}, the factor of each site in the penalty; see the table above.
+
+        It is 0 for the excluded sites, where no adapter has an effect.
 
         Args:
             beta: the exponent β; 0 gives a uniform penalty.
@@ -115,13 +119,16 @@ class Importance:
             IwloraError: β is negative or not finite.
         """
         check_beta(beta)
-        weights = self.weights
+        excluded = set(self.sensitivity.excluded)
+        weights = {name: w for name, w in self.weights.items() if name not in excluded}
         if self.normalize != "mean":
-            return {name: (1.0 - weight) ** beta for name, weight in weights.items()}
-        least = min(weights.values())  # its coefficient is the largest and must stay finite
-        inverse = {name: (least / weight) ** beta for name, weight in weights.items()}
-        mean = sum(inverse.values()) / len(inverse)
-        return {name: value / mean for name, value in inverse.items()}
+            coefficients = {name: (1.0 - weight) ** beta for name, weight in weights.items()}
+        else:
+            least = min(weights.values())  # its coefficient is the largest and must stay finite
+            inverse = {name: (least / weight) ** beta for name, weight in weights.items()}
+            mean = sum(inverse.values()) / len(inverse)
+            coefficients = {name: value / mean for name, value in inverse.items()}
+        return coefficients | dict.fromkeys(excluded, 0.0)
 
     def rank_pattern(
         self, r: int = 8, lora_alpha: float | None = None, minimum: int = 1
@@ -140,7 +147,7 @@ class Importance:
                 ``target_modules`` too.
 
         Returns:
-            ({site name: rank}, {site name: alpha}). A name that ends with another site's name
+            ({site name: rank}, {site name: alpha}), without the excluded sites. A name that ends with another site's name
             comes before it, because PEFT uses the first entry that matches the end of a module's
             name.
 
@@ -157,7 +164,7 @@ class Importance:
             >>> importance.rank_pattern(r=4, lora_alpha=8)
             ({'a': 2, 'b': 6}, {'a': 4.0, 'b': 12.0})
         """
-        sites = self.sensitivity.sites
+        sites = self.sensitivity.included
         limit = {site.name: min(site.d_in, site.d_out) for site in sites}
         if not isinstance(r, Integral) or not 1 <= r <= min(limit.values()):
             raise IwloraError(
@@ -170,7 +177,8 @@ class Importance:
         if not 0 < lora_alpha < math.inf:
             raise IwloraError(f"expected a number above 0, got lora_alpha={lora_alpha}")
         cost = {site.name: site.d_in + site.d_out for site in sites}
-        ranks = allocate_ranks(self.sensitivity.values, cost, limit, r, minimum)
+        values = {site.name: site.value for site in sites}
+        ranks = allocate_ranks(values, cost, limit, r, minimum)
         kept = {name: ranks[name] for name in sorted(ranks, key=len, reverse=True) if ranks[name]}
         return kept, {name: lora_alpha / r * rank for name, rank in kept.items()}
 

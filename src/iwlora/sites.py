@@ -7,7 +7,8 @@ the model's repeated blocks; embeddings, poolers and task heads are not sites.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,20 @@ def sites(model: nn.Module, targets: str | Sequence[str] = "all") -> list[Site]:
     return [site for site in every_site if site.kind in chosen or site.name in chosen]
 
 
+def abbreviate_names(names: Collection[str]) -> str:
+    """Names of modules for a message: those that differ in numbers only become one pattern.
+
+    >>> abbreviate_names(["layers.0.q_proj", "layers.1.q_proj", "norm"])
+    'layers.*.q_proj (2), norm'
+    """
+    patterns = Counter(re.sub(r"\b\d+\b", "*", name) for name in names)
+    single = {re.sub(r"\b\d+\b", "*", name): name for name in names}
+    return ", ".join(
+        f"{pattern} ({count})" if count > 1 else single[pattern]
+        for pattern, count in sorted(patterns.items())
+    )
+
+
 def head_modules(model: nn.Module) -> list[str]:
     """Names of the task head's modules: children with parameters outside the pretrained backbone.
 
@@ -160,6 +175,13 @@ def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
     raise IwloraError(f"{type(model).__name__} has blocks of an unknown structure ({down.name})")
 
 
+def plain_weight(site: Site) -> nn.Parameter | None:
+    """The parameter with the site's weight; None if it is quantized, offloaded or sharded."""
+    weight = getattr(site.layer, "weight", None)
+    plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
+    return weight if plain and weight.numel() == site.d_in * site.d_out else None
+
+
 @torch.no_grad()
 def dense_weight(site: Site) -> Tensor:
     """The site's weight as a dense (d_out, d_in) tensor.
@@ -172,8 +194,7 @@ def dense_weight(site: Site) -> Tensor:
     """
     layer: Any = site.layer
     weight = layer.weight
-    plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
-    if plain and weight.numel() == site.d_in * site.d_out:
+    if plain_weight(site) is not None:
         dense: Tensor = weight.detach() if isinstance(layer, nn.Linear) else weight.detach().mT
         return dense
     like = next((p for p in (layer.bias, weight) if p is not None and p.is_floating_point()), None)

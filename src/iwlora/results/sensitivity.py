@@ -59,7 +59,8 @@ class Sensitivity:
     ``share_error`` the expected part of the total importance that still sits on the wrong
     matrices (see ``iwlora.measure``; None after a single batch), ``share_bound`` what that part
     does not exceed with 95% confidence, ``converged`` whether the expectation fell to the
-    tolerance asked for, ``seconds`` the wall time.
+    tolerance asked for, ``seconds`` the wall time. ``excluded`` names the matrices that get no
+    importance: the forward pass did not use them, or an adapter has no effect on them.
 
     >>> site = SiteSensitivity("layer.0.query", "query", 0, 4, 4, value=0.5, stderr=0.1)
     >>> Sensitivity((site,), "exact", 8, 0.01, True, 1.5).values
@@ -76,6 +77,12 @@ class Sensitivity:
     seconds: _NoLess
     statistic: str = "norm"
     share_bound: _NoLess | None = None
+    excluded: tuple[str, ...] = ()
+
+    @property
+    def included(self) -> tuple[SiteSensitivity, ...]:
+        """The sites that get importance: all except the excluded ones."""
+        return tuple(site for site in self.sites if site.name not in set(self.excluded))
 
     @property
     def values(self) -> dict[str, float]:

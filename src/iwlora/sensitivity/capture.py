@@ -1,4 +1,9 @@
-"""Reading the inputs and output gradients of frozen layers in a backward pass, with hooks."""
+"""Reading the gradients of frozen weights in a backward pass, with hooks.
+
+A layer that is called gives its inputs and output gradients. Autograd gives the gradient of a
+weight that the model uses directly, without calling its layer, as ``nn.MultiheadAttention`` uses
+that of ``out_proj``: the weight requires a gradient, except while its own layer computes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iwlora.sites import Site
+from iwlora.sites import Site, plain_weight
 
 Read = Callable[[Site, Tensor, Tensor], Tensor]
 
@@ -28,17 +33,44 @@ class Captured:
         self._sites: dict[int, list[Site]] = defaultdict(list)
         for site in sites:
             self._sites[_weight(site)].append(site)
+        self._direct_gradients: dict[int, Tensor] = {}
+        self._called: set[int] = set()
+        self._used_directly: set[int] = set()
 
-    def take(self) -> dict[str, Tensor]:
-        """{site name: reading} since the last call; a site without a gradient has no entry."""
+    @property
+    def called(self) -> set[str]:
+        """Names of the sites whose layer was called so far."""
+        return {site.name for key in self._called for site in self._sites[key]}
+
+    @property
+    def used_directly(self) -> set[str]:
+        """Names of the sites whose weight had a gradient without a call of its layer so far."""
+        return {site.name for key in self._used_directly for site in self._sites[key]}
+
+    def take(self) -> dict[str, Tensor] | None:
+        """{site name: reading} since the last call; a site without a gradient has no entry.
+
+        None if the pass was not read completely: the model used a weight directly for the first
+        time, and called its layer too. Later passes are read completely.
+        """
+        complete = self._direct_gradients.keys().isdisjoint({*self._readings, *self._parts})
         for key in [key for key, parts in self._parts.items() if parts]:
             self._finish(key)  # some outputs of the layer did not reach the loss
+        for key, gradient in self._direct_gradients.items():
+            # With the unit vectors as tokens, G = Σ_i (the i-th column of G) e_iᵀ.
+            unit = torch.eye(gradient.shape[1], dtype=gradient.dtype, device=gradient.device)
+            self._read_tokens(key, unit, gradient.mT)
         readings, self._readings = self._readings, {}
+        self._direct_gradients.clear()
         self._calls.clear()
-        return {site.name: value for key, value in readings.items() for site in self._sites[key]}
+        by_name = {site.name: v for key, v in readings.items() for site in self._sites[key]}
+        return by_name if complete else None
 
     def watch(self, key: int, x: Tensor, y: Tensor) -> Tensor:
         """Count one use of a layer; its output's gradient is read in the backward pass."""
+        self._called.add(key)
+        if key in self._used_directly:
+            return y  # autograd has the gradient of all uses
         if not _in_backward():
             self._calls[key] += 1
         if not torch.is_grad_enabled():
@@ -46,6 +78,34 @@ class Captured:
         start = torch.empty(0, requires_grad=True)  # starts the graph if nothing below is trained
         watched: Tensor = _Watched.apply(y, x, start, partial(self._receive, key))  # type: ignore[no-untyped-call]
         return watched
+
+    @contextmanager
+    def watching_direct_uses(self, site: Site, weight: nn.Parameter) -> Iterator[None]:
+        """Read the gradient of a frozen weight from its uses other than by calling its layer."""
+        key, former = _weight(site), weight.grad
+
+        def begin(_layer: nn.Module, _inputs: object) -> None:
+            weight.requires_grad = key in self._used_directly
+
+        def end(_layer: nn.Module, _inputs: object, _output: object) -> None:
+            weight.requires_grad = True
+
+        def receive(weight: Tensor) -> None:
+            self._used_directly.add(key)
+            G = weight.grad if isinstance(site.layer, nn.Linear) else weight.grad.mT
+            so_far = self._direct_gradients.get(key)  # of other checkpointed blocks
+            self._direct_gradients[key] = G if so_far is None else so_far + G
+            weight.grad = None
+
+        weight.grad, weight.requires_grad = None, True
+        with ExitStack() as hooks:
+            for layer in {site.layer for site in self._sites[key]}:
+                hooks.callback(layer.register_forward_pre_hook(begin).remove)
+                hooks.callback(layer.register_forward_hook(end, always_call=True).remove)
+            hooks.callback(weight.register_post_accumulate_grad_hook(receive).remove)
+            hooks.callback(setattr, weight, "requires_grad", False)
+            hooks.callback(setattr, weight, "grad", former)
+            yield
 
     def _receive(self, key: int, x: Tensor, delta: Tensor) -> None:
         # The gradient of a weight that is used several times is the sum over its uses, so the
@@ -57,7 +117,9 @@ class Captured:
     def _finish(self, key: int) -> None:
         parts = self._parts.pop(key)
         self._calls.pop(key, None)
-        x, delta = parts[0] if len(parts) == 1 else _joined(parts)
+        self._read_tokens(key, *(parts[0] if len(parts) == 1 else _joined(parts)))
+
+    def _read_tokens(self, key: int, x: Tensor, delta: Tensor) -> None:
         # Autocast is for the model; the readings are computed in full precision.
         with torch.autocast(delta.device.type, enabled=False):
             self._readings[key] = self._read(self._sites[key][0], x, delta)
@@ -87,15 +149,16 @@ class _Watched(torch.autograd.Function):
 
 @contextmanager
 def capture(sites: Sequence[Site], read: Read) -> Iterator[Captured]:
-    """Read the inputs and output gradients of every site in each backward pass inside the block.
+    """Read the weight gradient of every site in each backward pass inside the block.
 
-    Weights can stay frozen. It works with padding, reused layers and both kinds of gradient
-    checkpointing. All hooks are removed when the block ends, also by an exception.
+    Weights can stay frozen. It works with padding, reused layers, both kinds of gradient
+    checkpointing, and frozen weights that are used without calling their layer. All hooks are
+    removed when the block ends, also by an exception.
 
     Args:
         sites: the sites to read.
         read: ``read(site, x, delta)`` is called once per backward pass for each weight, with the
-            inputs x and output gradients delta of all its uses.
+            inputs x and output gradients delta of all its uses. The gradient is deltaᵀ x.
 
     Example:
         >>> from iwlora.sensitivity.estimators import exact
@@ -110,6 +173,10 @@ def capture(sites: Sequence[Site], read: Read) -> Iterator[Captured]:
     with ExitStack() as hooks:
         for site in sites:
             hooks.callback(site.layer.register_forward_hook(_hook(captured, _weight(site))).remove)
+        for site in {_weight(site): site for site in sites}.values():
+            weight = plain_weight(site)
+            if weight is not None and not weight.requires_grad:
+                hooks.enter_context(captured.watching_direct_uses(site, weight))
         yield captured
 
 

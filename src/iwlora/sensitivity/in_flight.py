@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,7 +18,9 @@ from iwlora.sensitivity.capture import Captured, capture
 from iwlora.sensitivity.estimators import ESTIMATORS, lora_sketch
 from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
 from iwlora.sensitivity.running_estimate import Matrix, RunningEstimate
-from iwlora.sites import Site
+from iwlora.sites import Site, abbreviate_names
+
+logger = logging.getLogger("iwlora")
 
 
 class LowRank(Protocol):
@@ -35,6 +38,9 @@ class LowRank(Protocol):
 
 class InFlight:
     """Measures s_k = E‖∂L/∂W_k‖_F in the first backward passes of LoRA training.
+
+    LoRA has no effect on a layer that the model does not call. Such sites get no importance; a
+    warning and ``Sensitivity.excluded`` name them.
 
     Call :meth:`step` after each backward pass, before gradients are clipped or cleared, in every
     process. When it returns True, take :meth:`result`; then the penalty can start.
@@ -109,9 +115,11 @@ class InFlight:
             Whether the measurement is finished.
         """
         if not self._running.finished:
-            readings = self._source.take()
-            row = [float(readings.get(name, 0.0)) / scale for name in self._running.names]
-            self._running.add(row if np.isfinite(row).all() else None, 1.0, self._device)
+            readings, row = self._source.take(), None
+            if readings is not None:
+                row = [float(readings.get(name, 0.0)) / scale for name in self._running.names]
+            is_read = row is not None and bool(np.isfinite(row).all())
+            self._running.add(row if is_read else None, 1.0, self._device)
         if self._running.finished:
             self.close()
         return self._running.finished
@@ -143,7 +151,16 @@ class InFlight:
         self.close()
         seconds = time.perf_counter() - self._started
         noise = self._source.relative_errors() if isinstance(self._source, _LoraGradients) else None
-        return self._running.result("norm", seconds, noise=noise)
+        # LoRA computes when its layer is called. Without a call it has no effect.
+        used_otherwise = self._running.without_gradient | self._source.used_directly
+        no_effect = used_otherwise - self._source.called
+        if no_effect:
+            logger.warning(
+                f"{len(no_effect)} of {len(self._running.names)} adapted layers were not called, "
+                "so LoRA has no effect there, and they get no importance; remove them from "
+                f"target_modules: {abbreviate_names(no_effect)}"
+            )
+        return self._running.result("norm", seconds, noise=noise, excluded=no_effect)
 
 
 class _LoraGradients:
@@ -157,12 +174,15 @@ class _LoraGradients:
             )
         self._pairs = {pair.name: pair for pair in pairs}
         self._gradients: dict[str, Tensor] = {}
+        self.called: set[str] = set()
+        self.used_directly: set[str] = set()  # unknown from B
         self.sums = {pair.name: np.zeros(2) for pair in pairs}  # Σ square, Σ standard error
         for pair in pairs:
             handle = pair.B.register_hook(partial(self._add, pair.name))  # type: ignore[no-untyped-call]
             hooks.callback(handle.remove)
 
     def _add(self, name: str, gradient: Tensor) -> None:
+        self.called.add(name)
         # The gradient of a layer in several checkpointed blocks arrives in several parts.
         so_far = self._gradients.get(name)
         self._gradients[name] = gradient if so_far is None else so_far + gradient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,8 +21,10 @@ from iwlora.sensitivity.estimators import ESTIMATORS
 from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
 from iwlora.sensitivity.running_estimate import RunningEstimate
 from iwlora.sensitivity.statistics import MeanGradients, choose_statistic
-from iwlora.sites import Site, differentiable_weight
+from iwlora.sites import Site, abbreviate_names, differentiable_weight
 from iwlora.sites import sites as find_sites
+
+logger = logging.getLogger("iwlora")
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
@@ -49,6 +52,9 @@ def measure(
     ``requires_grad`` flags and gradients of the model and the global random state are restored when
     the function returns. If ``torch.distributed`` is initialised, every process measures its own
     batches, and all get the result of all batches.
+
+    The sensitivity of a matrix that no batch used is 0, and ``iwlora.Importance`` leaves it out; a
+    warning and ``Sensitivity.excluded`` name it.
 
     Args:
         model: a frozen or trainable model; adapters may be attached.
@@ -112,7 +118,14 @@ def measure(
     if mean_gradients is not None:
         total = running.total_weight
         values = [mean_gradients.norm(site, total, device) for site in measured_sites]
-    return running.result(statistic, time.perf_counter() - started, values)
+    unused = running.without_gradient - captured.called - captured.used_directly
+    if unused:
+        logger.warning(
+            f"{len(unused)} of {len(measured_sites)} matrices are not used in the forward pass, so "
+            f"they have no gradient and get no importance: {abbreviate_names(unused)}"
+        )
+    seconds = time.perf_counter() - started
+    return running.result(statistic, seconds, values, excluded=unused)
 
 
 def _resolve_sites(
@@ -138,7 +151,10 @@ def _batch_iterator(batches: Iterable[Any]) -> Iterator[Any]:
 def _backward(
     model: nn.Module, batch: Any, loss: Loss, captured: Captured, loss_scales: list[float]
 ) -> dict[str, Tensor]:
-    """Forward and backward; a loss scale that overflows is removed, and the next one is used."""
+    """Forward and backward, again if the pass was not read completely.
+
+    A loss scale that overflows is removed, and the next one is used.
+    """
     while True:
         value = loss(model, batch)
         if not isinstance(value, Tensor) or value.numel() != 1:
@@ -150,7 +166,10 @@ def _backward(
             return {}  # the loss depends on no site
         scale = loss_scales[0]
         value.backward(torch.full_like(value, scale))  # type: ignore[no-untyped-call]
-        readings = {name: reading / scale for name, reading in captured.take().items()}
+        taken = captured.take()
+        if taken is None:
+            continue
+        readings = {name: reading / scale for name, reading in taken.items()}
         finite = all(bool(reading.isfinite().all()) for reading in readings.values())
         if finite or len(loss_scales) == 1:
             return readings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,12 @@ class RunningEstimate:
         self._weights = list(state["weights"])
 
     @property
+    def without_gradient(self) -> set[str]:
+        """Names of the sites with a number of 0 in every row."""
+        zero = ~self.rows.any(axis=0) if self._rows else np.zeros(len(self.names), bool)
+        return {name for name, is_zero in zip(self.names, zero, strict=True) if is_zero}
+
+    @property
     def total_weight(self) -> float:
         """The sum of the weights of all rows."""
         return math.fsum(self._weights)
@@ -112,6 +118,7 @@ class RunningEstimate:
         seconds: float,
         values: Sequence[float] | None = None,
         noise: Matrix | None = None,
+        excluded: Collection[str] = (),
     ) -> Sensitivity:
         """The measurement.
 
@@ -120,6 +127,7 @@ class RunningEstimate:
             seconds: how long it took.
             values: replace the means of the rows.
             noise: the relative standard error that is in all rows of a site alike.
+            excluded: names of sites that must not get importance.
 
         Raises:
             IwloraError: there are no rows, or all numbers are zero.
@@ -133,10 +141,12 @@ class RunningEstimate:
                 "every gradient is zero: does the loss depend on the model's output, and are there "
                 "labels other than -100?"
             )
-        deviations = share_deviations(rows, weights)
+        included = np.array([name not in excluded for name in self.names])
+        deviations = share_deviations(rows * included, weights)
         errors = standard_error(rows, weights) if len(rows) > 1 else np.full(len(self.sites), None)
         if noise is not None and deviations is not None:
-            errors, shares = np.hypot(errors, noise * means), means / means.sum()
+            errors, shares = np.hypot(errors, noise * means), means / means[included].sum()
+            shares *= included
             # The delta method: a share grows with its own norm and falls with every other norm.
             projection = shares**2 * ((1 - 2 * shares) * noise**2 + ((shares * noise) ** 2).sum())
             deviations = np.sqrt(deviations**2 + projection)
@@ -153,6 +163,7 @@ class RunningEstimate:
             converged=error is not None and error <= self._options.tolerance,
             seconds=seconds,
             statistic=statistic,
+            excluded=tuple(name for name in self.names if name in excluded),
         )
 
 

@@ -76,7 +76,8 @@ def example_norms(estimator: str) -> Read:
         if x.dim() < 3:
             raise IwloraError(
                 f"{site.name} has inputs of shape {tuple(x.shape)}, without a dimension of "
-                "examples; take another statistic, or leave the site out with sites="
+                "examples, or its weight is used without calling the layer; take another "
+                "statistic, or leave the site out with sites="
             )
         norms = [estimate(x[i], delta[i], f"{seed}/{i}") for i in range(len(x))]
         return torch.stack(norms).sum()

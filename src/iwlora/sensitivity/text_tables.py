@@ -9,19 +9,21 @@ from iwlora.sensitivity.agreement import Agreement
 
 
 def ranking(sensitivity: Sensitivity) -> str:
-    """Every matrix with its share, s_k and standard error, the largest first; then the accuracy.
+    """Every included matrix with its share, s_k and standard error, the largest first; then the accuracy.
 
     >>> from iwlora.results.sensitivity import SiteSensitivity
     >>> sites = tuple(SiteSensitivity(n, n, 0, 2, 2, v, 0.1) for n, v in (("q", 1.0), ("k", 3.0)))
     >>> print(ranking(Sensitivity(sites, "exact", 8, 0.01, True, 1.0)).splitlines()[1])
      75.00%           3         0.1  k
     """
-    ordered = sorted(sensitivity.sites, key=lambda site: -site.value)
+    ordered = sorted(sensitivity.included, key=lambda site: -site.value)
     total = math.fsum(site.value for site in ordered)
     lines = [f"{'share':>7}  {'s_k':>10}  {'± se':>10}  matrix"]
     for site in ordered:
         error = "-" if site.stderr is None else f"{site.stderr:.2g}"
         lines.append(f"{site.value / total:>7.2%}  {site.value:>10.4g}  {error:>10}  {site.name}")
+    if sensitivity.excluded:
+        lines.append(f"without importance: {', '.join(sensitivity.excluded)}")
     lines += [
         top_share(sensitivity),
         f"s_k = {FORMULAS[sensitivity.statistic]}, {sensitivity.estimator}, "
@@ -33,7 +35,7 @@ def ranking(sensitivity: Sensitivity) -> str:
 
 def top_share(sensitivity: Sensitivity) -> str:
     """The share of the top 10% of the matrices in the total sensitivity."""
-    values = sorted((site.value for site in sensitivity.sites), reverse=True)
+    values = sorted((site.value for site in sensitivity.included), reverse=True)
     top = max(1, round(len(values) / 10))
     share = math.fsum(values[:top]) / (math.fsum(values) or 1.0)
     return f"the top {top} of {len(values)} matrices hold {share:.1%}"

@@ -34,7 +34,8 @@ class UniformPenalty(IWLora):
     def coefficients(self, sensitivity: Sensitivity) -> dict[str, float]:
         """{site name: mean of IW-LoRA's c_k}."""
         weighted = super().coefficients(sensitivity)
-        return dict.fromkeys(weighted, sum(weighted.values()) / len(weighted))
+        mean = sum(weighted.values()) / len(sensitivity.included)
+        return {name: 0.0 if name in sensitivity.excluded else mean for name in weighted}
 
 
 class PermutedImportance(IWLora):
@@ -75,7 +76,8 @@ class InvertedImportance(IWLora):
 
     def coefficients(self, sensitivity: Sensitivity) -> dict[str, float]:
         """{site name: the c_k of the site at the opposite rank}."""
-        ascending = sorted(sensitivity.values, key=sensitivity.values.__getitem__)
+        names = [site.name for site in sensitivity.included]
+        ascending = sorted(names, key=sensitivity.values.__getitem__)
         opposite = dict(zip(ascending, reversed(ascending), strict=True))
         return super().coefficients(reassign(sensitivity, opposite))
 
@@ -111,7 +113,8 @@ class ImportanceRanks(MeasureOptions, Lora):
         self.check(sites)
         importance = Importance(self.rank_weights(sensitivity, seed))
         ranks, alphas = importance.rank_pattern(self.rank, self.lora_alpha)
-        attached = self._attach(model, sites, seed, rank_pattern=ranks, alpha_pattern=alphas)
+        included = [site for site in sites if site.name in ranks]
+        attached = self._attach(model, included, seed, rank_pattern=ranks, alpha_pattern=alphas)
         effective = {pair.name: pair.A.shape[0] for pair in attached.pairs}
         return replace(attached, ranks=lambda: effective)
 
@@ -134,15 +137,15 @@ class RandomRanks(ImportanceRanks):
 
 
 def permute(sensitivity: Sensitivity, seed: int) -> Sensitivity:
-    """Each site gets the sensitivity of a random site; each one is used once."""
-    names = list(sensitivity.values)
+    """Each included site gets the sensitivity of a random one; each one is used once."""
+    names = [site.name for site in sensitivity.included]
     shuffled = random.Random(seed).sample(names, len(names))
     return reassign(sensitivity, dict(zip(names, shuffled, strict=True)))
 
 
 def reassign(sensitivity: Sensitivity, source: Mapping[str, str]) -> Sensitivity:
-    """Each site gets the sensitivity of the site ``source[name]``."""
+    """Each site gets the sensitivity of the site ``source[name]``, or keeps its own."""
     measured = {site.name: site for site in sensitivity.sites}
-    pairs = [(site, measured[source[site.name]]) for site in sensitivity.sites]
+    pairs = [(site, measured[source.get(site.name, site.name)]) for site in sensitivity.sites]
     sites = tuple(replace(site, value=m.value, stderr=m.stderr) for site, m in pairs)
     return replace(sensitivity, sites=sites)
