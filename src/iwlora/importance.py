@@ -147,9 +147,9 @@ class Importance:
                 ``target_modules`` too.
 
         Returns:
-            ({site name: rank}, {site name: alpha}), without the excluded sites. A name that ends with another site's name
-            comes before it, because PEFT uses the first entry that matches the end of a module's
-            name.
+            ({site name: rank}, {site name: alpha}), without the excluded sites. A name that ends
+            with another site's name comes before it, because PEFT uses the first entry that
+            matches the end of a module's name.
 
         Raises:
             IwloraError: ``r`` is not a whole number from 1 to the smaller side of the smallest

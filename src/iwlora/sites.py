@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from iwlora.errors import IwloraError, unknown
 
 # The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in
-# BART and Llama types, and in GPT-2. The first kind that matches is taken.
+# BART and Llama types, in Phi-3, and in GPT-2. The first kind that matches is taken.
 _KINDS = {
     "query": r"attention\.self\.query(_proj)?|SelfAttention\.q|(self_)?attn\.q_proj",
     "key": r"attention\.self\.key(_proj)?|SelfAttention\.k|(self_)?attn\.k_proj",
     "value": r"attention\.self\.value(_proj)?|SelfAttention\.v|(self_)?attn\.v_proj",
     "position_key": r"attention\.self\.(pos_key_proj|pos_proj)",
     "position_query": r"attention\.self\.(pos_query_proj|pos_q_proj)",
-    "query_key_value": r"attn\.c_attn",
+    "query_key_value": r"attn\.c_attn|self_attn\.qkv_proj",
     "attention_output": r"attention\.output\.dense|SelfAttention\.o|"
     r"(self_)?attn\.(o_proj|out_proj)|attn\.c_proj",
     "cross_query": r"EncDecAttention\.q|encoder_attn\.q_proj|crossattention\.q_attn",
@@ -34,6 +34,7 @@ _KINDS = {
     "cross_value": r"EncDecAttention\.v|encoder_attn\.v_proj",
     "cross_key_value": r"crossattention\.c_attn",
     "cross_output": r"EncDecAttention\.o|encoder_attn\.out_proj|crossattention\.c_proj",
+    "ffn_gate_up": r"mlp\.gate_up_proj",
     "ffn_gate": r"DenseReluDense\.wi_0|mlp\.gate_proj",
     "ffn_up": r"intermediate\.dense|DenseReluDense\.wi(_1)?|fc1|mlp\.(up_proj|c_fc)",
     "ffn_down": r"output\.dense|DenseReluDense\.wo|fc2|mlp\.(down_proj|c_proj)",
@@ -56,6 +57,7 @@ class Site:
         d_in: the size of the input.
         d_out: the size of the output.
         depth: the index of the block, from 0.
+        block: the path of the block.
     """
 
     name: str
@@ -64,18 +66,25 @@ class Site:
     d_in: int
     d_out: int
     depth: int
+    block: str = ""
 
 
-def sites(model: nn.Module, targets: str | Sequence[str] = "all") -> list[Site]:
+def sites(
+    model: nn.Module, targets: str | Sequence[str] = "all", exclude: str | Sequence[str] = ()
+) -> list[Site]:
     """List the sites of a model, in the order of its modules.
 
     Args:
         model: a transformers model, or any model with ``torch.nn.ModuleList`` blocks; adapters
             may already be attached.
-        targets: ``"all"``, or kinds of matrices (``["query", "value"]``), or site names.
+        targets: ``"all"``; or a list of kinds of matrices (``["query", "value"]``), of names, and
+            of the last parts of names (``["q_proj", "mlp.up_proj"]``); or one of these; or a
+            regular expression that matches the whole name, as in ``peft.LoraConfig``.
+        exclude: the sites to leave out, in the same forms.
 
     Raises:
-        IwloraError: a target matches nothing, or the model has no linear layer in a block.
+        IwloraError: a target matches nothing, everything is excluded, or the model has no linear
+            layer in a block.
 
     Example:
         >>> from transformers import BertConfig, BertModel
@@ -84,6 +93,8 @@ def sites(model: nn.Module, targets: str | Sequence[str] = "all") -> list[Site]:
         >>> chosen = sites(BertModel(config), targets=["query", "ffn_up"])
         >>> [(site.kind, site.d_in, site.d_out) for site in chosen]
         [('query', 8, 8), ('ffn_up', 8, 16)]
+        >>> len(sites(BertModel(config), targets=".*attention.*", exclude=["self.value"]))
+        3
     """
     every_site = list(_all_sites(model))
     if not every_site:
@@ -91,15 +102,52 @@ def sites(model: nn.Module, targets: str | Sequence[str] = "all") -> list[Site]:
             f"{type(unwrap(model)).__name__} has no linear layer inside a repeated block "
             "(a torch.nn.ModuleList), so there is nothing to measure or adapt"
         )
-    if targets == "all":
-        return every_site
-    chosen = [targets] if isinstance(targets, str) else list(targets)
-    kinds = list(dict.fromkeys(site.kind for site in every_site))
-    names = {site.name for site in every_site}
-    for target in chosen:
-        if target not in kinds and target not in names:
-            raise unknown("target", target, ["all", *kinds])
-    return [site for site in every_site if site.kind in chosen or site.name in chosen]
+    chosen = every_site if targets == "all" else _matching(every_site, targets, "target")
+    excluded = {site.name for site in _matching(every_site, exclude, "exclude")}
+    remaining = [site for site in chosen if site.name not in excluded]
+    if not remaining:
+        raise IwloraError(f"exclude={exclude} leaves none of the {len(chosen)} matrices to adapt")
+    return remaining
+
+
+def _matching(every_site: Sequence[Site], patterns: str | Sequence[str], option: str) -> list[Site]:
+    """The sites that a list of kinds, names and ends of names chooses, or a regular expression."""
+    chosen: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        names = {site.name for site in every_site if pattern in (site.kind, site.name)}
+        names = names or {s.name for s in every_site if s.name.endswith(f".{pattern}")}
+        if not names and isinstance(patterns, str):
+            names = {s.name for s in every_site if re.fullmatch(pattern, s.name)}
+        if not names:
+            kinds = dict.fromkeys(site.kind for site in every_site)
+            raise unknown(option, pattern, ["all", *kinds] if option == "target" else kinds)
+        chosen |= names
+    return [site for site in every_site if site.name in chosen]
+
+
+def coverage(model: nn.Module, sites: Sequence[Site]) -> float:
+    """The share of the matrix parameters of a model's blocks that the sites have, from 0 to 1.
+
+    Matrix parameters are the parameters with at least two dimensions inside the repeated blocks,
+    such as linear layers, convolutions and the tensors of experts; not biases and normalisations.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> config = BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+    ...                     intermediate_size=16, vocab_size=10)
+    >>> model = BertModel(config)
+    >>> coverage(model, sites(model)), coverage(model, sites(model, ["ffn_up", "ffn_down"]))
+    (1.0, 0.5)
+    """
+    covered = {id(site.layer.weight): site.d_in * site.d_out for site in sites}
+    sizes = {id(s.layer.weight): s.d_in * s.d_out for s in _all_sites(model)}  # if quantized too
+    for block in blocks(unwrap(model)):
+        for name, parameter in block.named_parameters():
+            # T5 has its biases of relative positions in an embedding.
+            is_bias = any("bias" in part for part in name.split(".")[-2:])
+            is_norm = any("norm" in part.lower() for part in name.split(".")[-2:])
+            if parameter.dim() > 1 and not (is_bias or is_norm):
+                sizes.setdefault(id(parameter), parameter.numel())
+    return sum(covered.values()) / sum(sizes.values())
 
 
 def abbreviate_names(names: Collection[str]) -> str:
@@ -178,8 +226,9 @@ def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
 def plain_weight(site: Site) -> nn.Parameter | None:
     """The parameter with the site's weight; None if it is quantized, offloaded or sharded."""
     weight = getattr(site.layer, "weight", None)
-    plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
-    return weight if plain and weight.numel() == site.d_in * site.d_out else None
+    if type(weight) is not nn.Parameter or not weight.is_floating_point() or weight.is_meta:
+        return None
+    return weight if weight.numel() == site.d_in * site.d_out else None
 
 
 @torch.no_grad()
@@ -227,16 +276,18 @@ def differentiable_weight(layer: nn.Module) -> Iterator[None]:
 def _all_sites(model: nn.Module) -> Iterator[Site]:
     encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
     seen: set[nn.Module] = set()  # a reused module is one site, under its first name
-    for name, depth, inside, layer in _linear_layers(unwrap(model)):
+    for path, start, layer in _linear_layers(unwrap(model)):
         if layer in seen:
             continue
         seen.add(layer)
+        inside = ".".join(path[start:])
         matching = (kind for kind, path in _KIND_PATTERNS.items() if path.fullmatch(inside))
         kind = next(matching, inside)
-        if encoder_decoder and "decoder" in name.split("."):
+        if encoder_decoder and "decoder" in path:
             kind = f"decoder_{kind}"
         d_in, d_out = _shape(layer)
-        yield Site(name, layer, kind, d_in, d_out, depth)
+        name, block = ".".join(path), ".".join(path[:start])
+        yield Site(name, layer, kind, d_in, d_out, int(path[start - 1]), block)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -249,8 +300,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _linear_layers(
     module: nn.Module, path: tuple[str, ...] = (), block: int | None = None
-) -> Iterator[tuple[str, int, str, nn.Module]]:
-    """Yield (name, depth, path inside the block, layer); of an adapted layer, its base layer."""
+) -> Iterator[tuple[tuple[str, ...], int, nn.Module]]:
+    """Yield (path, length of the block's path, layer); of an adapted layer, its base layer."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, child in module.named_children():
@@ -259,8 +310,7 @@ def _linear_layers(
         start = len(child_path) if starts_block else block
         base: Any = child.get_base_layer() if isinstance(child, BaseTunerLayer) else child
         if start is not None and _is_linear(base):
-            inside = ".".join(child_path[start:])
-            yield ".".join(child_path), int(child_path[start - 1]), inside, base
+            yield child_path, start, base
         elif not isinstance(child, BaseTunerLayer):
             yield from _linear_layers(child, child_path, start)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -34,12 +35,23 @@ def target_arguments(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
 
     task = task_type(model)
     return {
-        "target_modules": [site.name for site in sites],
+        "target_modules": _target_modules(model, [site.name for site in sites]),
         "modules_to_save": head_modules(model) or None,
         # PEFT's model for question answering does not pass token_type_ids on.
         "task_type": None if task == "QUESTION_ANS" else task,
         "fan_in_fan_out": any(isinstance(site.layer, Conv1D) for site in sites),
     }
+
+
+def _target_modules(model: Any, names: list[str]) -> list[str] | str:
+    """The names; or, where PEFT would also adapt modules whose names end in one, a pattern."""
+    chosen = set(names)
+    for name, _ in model.named_modules():
+        parts = name.split(".")
+        ends = (".".join(parts[start:]) for start in range(1, len(parts)))
+        if name not in chosen and any(end in chosen for end in ends):
+            return "|".join(map(re.escape, names))
+    return names
 
 
 def attach_peft(model: Any, config: Any, seed: int) -> Attached:

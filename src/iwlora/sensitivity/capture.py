@@ -90,7 +90,7 @@ class Captured:
         def end(_layer: nn.Module, _inputs: object, _output: object) -> None:
             weight.requires_grad = True
 
-        def receive(weight: Tensor) -> None:
+        def receive(weight: Any) -> None:
             self._used_directly.add(key)
             G = weight.grad if isinstance(site.layer, nn.Linear) else weight.grad.mT
             so_far = self._direct_gradients.get(key)  # of other checkpointed blocks
@@ -102,7 +102,7 @@ class Captured:
             for layer in {site.layer for site in self._sites[key]}:
                 hooks.callback(layer.register_forward_pre_hook(begin).remove)
                 hooks.callback(layer.register_forward_hook(end, always_call=True).remove)
-            hooks.callback(weight.register_post_accumulate_grad_hook(receive).remove)
+            hooks.callback(weight.register_post_accumulate_grad_hook(receive).remove)  # type: ignore[no-untyped-call]
             hooks.callback(setattr, weight, "requires_grad", False)
             hooks.callback(setattr, weight, "grad", former)
             yield

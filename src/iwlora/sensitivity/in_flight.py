@@ -154,13 +154,14 @@ class InFlight:
         # LoRA computes when its layer is called. Without a call it has no effect.
         used_otherwise = self._running.without_gradient | self._source.used_directly
         no_effect = used_otherwise - self._source.called
+        measured = self._running.result("norm", seconds, noise=noise, excluded=no_effect)
         if no_effect:
             logger.warning(
                 f"{len(no_effect)} of {len(self._running.names)} adapted layers were not called, "
                 "so LoRA has no effect there, and they get no importance; remove them from "
                 f"target_modules: {abbreviate_names(no_effect)}"
             )
-        return self._running.result("norm", seconds, noise=noise, excluded=no_effect)
+        return measured
 
 
 class _LoraGradients:

@@ -119,13 +119,14 @@ def measure(
         total = running.total_weight
         values = [mean_gradients.norm(site, total, device) for site in measured_sites]
     unused = running.without_gradient - captured.called - captured.used_directly
+    seconds = time.perf_counter() - started
+    sensitivity = running.result(statistic, seconds, values, excluded=unused)
     if unused:
         logger.warning(
             f"{len(unused)} of {len(measured_sites)} matrices are not used in the forward pass, so "
             f"they have no gradient and get no importance: {abbreviate_names(unused)}"
         )
-    seconds = time.perf_counter() - started
-    return running.result(statistic, seconds, values, excluded=unused)
+    return sensitivity
 
 
 def _resolve_sites(

@@ -94,8 +94,7 @@ class RunningEstimate:
     @property
     def without_gradient(self) -> set[str]:
         """Names of the sites with a number of 0 in every row."""
-        zero = ~self.rows.any(axis=0) if self._rows else np.zeros(len(self.names), bool)
-        return {name for name, is_zero in zip(self.names, zero, strict=True) if is_zero}
+        return {n for i, n in enumerate(self.names) if not any(row[i] for row in self._rows)}
 
     @property
     def total_weight(self) -> float:

@@ -9,7 +9,7 @@ from iwlora.sensitivity.agreement import Agreement
 
 
 def ranking(sensitivity: Sensitivity) -> str:
-    """Every included matrix with its share, s_k and standard error, the largest first; then the accuracy.
+    """Every matrix with its share, s_k and standard error, the largest first; then the accuracy.
 
     >>> from iwlora.results.sensitivity import SiteSensitivity
     >>> sites = tuple(SiteSensitivity(n, n, 0, 2, 2, v, 0.1) for n, v in (("q", 1.0), ("k", 3.0)))
