@@ -105,6 +105,11 @@ class Kind(BaseModel):
     overflow: ClassVar[str] = "are cut off"
     """What happens to the tokens of a row after ``train.max_length``."""
 
+    macro_average: ClassVar[str] = (
+        "macro_f1 is the mean over the classes that occur among its labels or predictions"
+    )
+    """How a class without a row counts in the mean over classes."""
+
     default_metrics: ClassVar[tuple[str, ...]] = ()
     auto_class_name: ClassVar[str] = ""
     """The Auto class of transformers that loads a model with this kind's head."""
@@ -159,6 +164,20 @@ class Kind(BaseModel):
     def encode_label(self, label: Any, ids: Mapping[str, int]) -> Any:
         """A parsed label with class ids in place of class names."""
         return ids[label] if isinstance(label, str) else [ids[name] for name in label]
+
+    def strata(self, labels: Sequence[Any], most: int) -> Sequence[Sequence[int]]:
+        """The classes of each row, which rows that are held out must represent.
+
+        Args:
+            labels: The encoded label of each row.
+            most: The largest number of classes, for kinds that choose it.
+
+        Returns:
+            The class ids of each row, -1 for no class; 0 for all rows of a kind without classes.
+        """
+        if not self.has_classes:
+            return [(0,)] * len(labels)
+        return [(row,) if isinstance(row, int) else sorted(set(row)) or (-1,) for row in labels]
 
     def target_lengths(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """(tokens of each target, how many of them are learned), where targets are texts."""
