@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.held_out.remarks import absent_classes, shared_rows
+from iwlora.tasks.held_out.remarks import absent_classes, equal_numbers, shared_rows
 from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.kinds.contract import Dataset
 from iwlora.tasks.registry import CORPORA
@@ -53,8 +53,10 @@ def load(spec: TaskSpec, seed: int) -> Task:
             splits[name] = first_shuffled(split, spec.max_train, seed)
         elif name.startswith("validation") or name == "selection":
             splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
-    task = replace(task, splits=splits)
-    return replace(task, notes=(*notes, *absent_classes(task)))
+    limited = replace(task, splits=splits)
+    notes = (*notes, *absent_classes(limited), *equal_numbers(limited))
+    kind = task.kind.fitted(splits["train"].select_columns("label")["label"][:])
+    return replace(limited, kind=kind, notes=notes)
 
 
 def _with_kind(task: Task, spec: TaskSpec) -> Task:

@@ -94,10 +94,16 @@ class TaskSpec(BaseModel):
     def _problems_of_kind(self, kind: type[Kind]) -> list[str]:
         if self.kind_name not in (None, kind.name):
             return [f"task.kind.name={self.kind_name}: {self.title} is of kind {kind.name}"]
+        fitted = [name for name in kind.fitted_options if name in self._kind_options]
+        if fitted:
+            return [
+                f"task.kind.{name} follows from the training rows; remove it" for name in fitted
+            ]
         try:
             kind(**self._kind_options)
         except ValidationError as invalid:
-            accepted = ", ".join(kind.model_fields) or "none"
+            options = [name for name in kind.model_fields if name not in kind.fitted_options]
+            accepted = ", ".join(options) or "none"
             return [
                 f"task.kind.{option}: unknown option of {kind.name} (accepted: {accepted})"
                 if error["type"] == "extra_forbidden"

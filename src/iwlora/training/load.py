@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +20,7 @@ from iwlora.training.device import run_device
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.quantization import quantized_loading
+from iwlora.training.model.target_units import scale_for_head
 from iwlora.training.recipe import Recipe
 
 logger = logging.getLogger("iwlora")
@@ -86,6 +87,7 @@ def load(recipe: Recipe) -> LoadedRecipe:
     model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, quantized)
     if not recipe.quantize and (not shards(recipe) or recipe.method.calibration()):
         model.to(run_device())  # type: ignore[arg-type]
+    task = _for_head(task, model)
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
     notes: list[str] = []
@@ -95,6 +97,19 @@ def load(recipe: Recipe) -> LoadedRecipe:
             logger.warning(note)
     collate = task.kind.collator(tokenizer, model)
     return LoadedRecipe(recipe, task, tokenizer, model, sites, encoded, collate, tuple(notes))
+
+
+def _for_head(task: tasks.Task, model: PreTrainedModel) -> tasks.Task:
+    """The task whose kind, and whose notes, say whether the head can return numbers in units."""
+    if task.kind.scaling is None:
+        return task
+    scale = scale_for_head(task.kind.scaling, model)
+    note = (
+        f"the trained model cannot be exported, because it returns its targets on another scale: "
+        f"{scale.not_in_head}; `iwlora predict` returns them in their units"
+    )
+    notes = (*task.notes, note) if scale.not_in_head else task.notes
+    return replace(task, kind=task.kind.with_scaling(scale), notes=notes)
 
 
 def shards(recipe: Recipe) -> bool:

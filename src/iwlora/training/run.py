@@ -25,6 +25,7 @@ from iwlora.training.device import peak_memory, reset_peak_memory, resolve_preci
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.sharding import full_parameters, gathered
+from iwlora.training.model.target_units import head_in_target_units
 from iwlora.training.predict import score_splits
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe
@@ -96,7 +97,8 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     trainer.fit(checkpoint)
     with gathered(attached.model, attached.trainable):
         if distributed.rank() == 0:
-            with write_errors("the trained parameters", run.path):
+            in_units = head_in_target_units(attached.model, task.kind.scaling)
+            with in_units, write_errors("the trained parameters", run.path):
                 attached.save(run.path)
                 loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)
     return RunResult(
@@ -126,7 +128,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         resumed_at_step=(checkpoint and layout.checkpoint_step(checkpoint)) or 0,
         data_digest=data,
         head_digest=head,
-        kind={"name": task.kind.name, **task.kind.model_dump()},
+        kind={"name": task.kind.name, **task.kind.model_dump(mode="json")},
         labels=list(task.labels),
         text=list(task.text),
         task_metrics=list(task.metrics),

@@ -121,3 +121,11 @@ def test_equal_rows_are_one_group(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"source": "same", "target": "t"}] * 20)
     with pytest.raises(IwloraError, match="20 rows, and no two of them differ in texts"):
         load(TaskSpec(train=path), seed=0)
+
+
+def test_constant_numbers_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"text": f"t {i}", "score": 2.5} for i in range(20)])
+    assert notes(load(TaskSpec(train=path), seed=0))[1:] == [
+        "train: the number of every row is 2.5, so nothing can be learned",
+        "validation: the number of every row is 2.5, so no correlation can be computed",
+    ]

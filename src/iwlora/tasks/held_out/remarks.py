@@ -1,4 +1,4 @@
-"""What a reader of scores must know about the split that they were computed on."""
+"""What a reader of scores must know about the rows that they were computed on."""
 
 from __future__ import annotations
 
@@ -36,6 +36,27 @@ def absent_classes(task: Task) -> tuple[str, ...]:
             if "macro_f1" in task.metrics:
                 note += f"; {task.kind.macro_average}"
         notes.append(note)
+    return tuple(notes)
+
+
+def equal_numbers(task: Task) -> tuple[str, ...]:
+    """A note for each split of a regression in which all rows have the same number.
+
+    Example:
+        >>> from iwlora.tasks.kinds.regression import Regression
+        >>> from iwlora.tasks.splits import dataset_from_rows
+        >>> rows = dataset_from_rows(["text"], [("a", 3.0), ("b", 3.0)], Regression())
+        >>> equal_numbers(Task("t", ("text",), (), ("pearson",), splits={"train": rows}))
+        ('train: the number of every row is 3, so nothing can be learned',)
+    """
+    notes = []
+    for name, split in task.splits.items():
+        labels = split.select_columns("label")["label"][:]
+        if labels and isinstance(labels[0], float) and min(labels) == max(labels):
+            effect = (
+                "nothing can be learned" if name == "train" else "no correlation can be computed"
+            )
+            notes.append(f"{name}: the number of every row is {labels[0]:g}, so {effect}")
     return tuple(notes)
 
 

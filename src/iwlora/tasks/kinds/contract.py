@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import Self
 
 from iwlora.tasks.collators import PaddingCollator
 from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.kinds.target_scale import TargetScale
 from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
@@ -117,6 +119,9 @@ class Kind(BaseModel):
     former_defaults: ClassVar[Mapping[str, Any]] = {}
     """{option: its default in recipes of format 1 and 2} of options whose default has changed."""
 
+    fitted_options: ClassVar[tuple[str, ...]] = ()
+    """Fields that :meth:`fitted` sets, which no recipe may set."""
+
     @property
     def has_classes(self) -> bool:
         """Whether a label holds class names, which are encoded as class ids."""
@@ -182,6 +187,22 @@ class Kind(BaseModel):
     def target_lengths(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """(tokens of each target, how many of them are learned), where targets are texts."""
         return (), 0
+
+    def fitted(self, labels: Sequence[Any]) -> Self:
+        """The kind with what it takes from the encoded labels of the rows that are trained on.
+
+        The result of a run stores it, so that the run's predictions use the same.
+        """
+        return self
+
+    @property
+    def scaling(self) -> TargetScale | None:
+        """The scale on which numbers are learned; None where the logits are what is predicted."""
+        return None
+
+    def with_scaling(self, scale: TargetScale) -> Self:
+        """The kind with this scale in place of its own."""
+        return self
 
     # The model.
 

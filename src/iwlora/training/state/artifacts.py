@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -27,6 +28,8 @@ from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenize
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.state.run_folder import RunDir
 
+logger = logging.getLogger("iwlora")
+
 
 @name_missing_extra()
 def load_trained(
@@ -37,7 +40,8 @@ def load_trained(
     With ``merge`` the adapter's update is in the weights and the adapter is gone. Code that comes
     with the backbone is run only with ``trust_remote_code``, whatever the run's recipe says: the
     run may be another's. Raises ``IwloraError`` for a folder that is not a finished run, and
-    where nothing can be merged.
+    where nothing can be merged. A warning says so where a regression's model returns its targets
+    on another scale, which ``iwlora predict`` undoes.
 
     >>> model, tokenizer = load_trained("runs/a")
     >>> type(model).__name__
@@ -45,6 +49,16 @@ def load_trained(
     >>> type(load_trained("runs/a", merge=True)[0]).__name__
     'BertForSequenceClassification'
     """
+    scale = stored_task(RunDir.finished(path)).kind.scaling
+    if scale and scale.not_in_head:
+        logger.warning(f"{path}: the model returns its targets on another scale: {scale}")
+    return load_saved(path, merge, trust_remote_code)
+
+
+def load_saved(
+    path: str | Path, merge: bool = False, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """As :func:`load_trained`, without its warning."""
     run = RunDir.finished(path)
     saved, task = _saved(run), stored_task(run)
     recipe = run.recipe()
@@ -86,7 +100,8 @@ def export(
     The adapter as ``iwlora.load_adapter`` loads it, and PEFT where PEFT knows the method; or with
     ``merge`` (and for full fine-tuning) a whole model. The tokenizer is next to it. Raises
     ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
-    broken, and where nothing can be merged. ``trust_remote_code`` as :func:`load_trained`.
+    broken, where nothing can be merged, and for a regression whose head cannot return its targets
+    in their units. ``trust_remote_code`` as :func:`load_trained`.
 
     >>> adapter = export("runs/a", "runs/a-adapter")
     >>> (adapter / "adapter_model.safetensors").is_file()
@@ -97,6 +112,13 @@ def export(
     target = normalize_path(to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
+    scale = stored_task(run).kind.scaling
+    if scale and scale.not_in_head:
+        raise IwloraError(
+            f"{path} cannot be exported, because its model returns the targets on another scale: "
+            f"{scale.not_in_head}; `iwlora predict` returns them in their units, and a run with "
+            "task.kind.standardize=false and without task.kind.transform can be exported"
+        )
 
     with _whole_folder(target) as folder:
         if saved.name == layout.ADAPTER and not merge:
@@ -105,7 +127,7 @@ def export(
             _name_backbone(folder / adapter_files(saved)[0], run.recipe().model)
             _save_stops(folder, run, trust_remote_code)
         else:
-            model, _ = load_trained(path, merge=True, trust_remote_code=trust_remote_code)
+            model, _ = load_saved(path, merge=True, trust_remote_code=trust_remote_code)
             model.save_pretrained(folder)
         load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
         shutil.copytree(run.path / layout.TOKENIZER, folder, dirs_exist_ok=True)
