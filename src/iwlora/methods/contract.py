@@ -91,6 +91,8 @@ class Method(BaseModel):
         "transformers trains quantized models with PEFT adapters only, and this is none"
     )
     """Why the method cannot train a model with 4-bit weights; None if it can."""
+    not_checkpointable: ClassVar[str | None] = None
+    """Why the method cannot train with gradient checkpointing; None if it can."""
     control_of: ClassVar[str | None] = None
     """The method that this one is a control arm of; ``controls: true`` adds it to a comparison."""
     former_defaults: ClassVar[Mapping[str, Any]] = {}

@@ -19,6 +19,7 @@ from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.device import run_device
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
+from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpointing
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.model.target_units import scale_for_head
 from iwlora.training.recipe import Recipe
@@ -88,6 +89,8 @@ def load(recipe: Recipe) -> LoadedRecipe:
     if not recipe.quantize and (not shards(recipe) or recipe.method.calibration()):
         model.to(run_device())  # type: ignore[arg-type]
     task = _for_head(task, model)
+    if settings.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
     notes: list[str] = []

@@ -91,10 +91,13 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
     # The result, and checkpoints with Adam's two moments, of 4 bytes a parameter.
     run.reserve(16_000_000 + 4 * counts["trainable_parameters"] * (1 + 3 * checkpoints))
-    data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, settings.epochs)
+    steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
+    planned_epochs = math.ceil(settings.count_steps(steps_per_epoch) / steps_per_epoch)
+    data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, planned_epochs)
     head = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
+    epochs = trainer.state.global_step / steps_per_epoch
     with gathered(attached.model, attached.trainable):
         if distributed.rank() == 0:
             in_units = head_in_target_units(attached.model, task.kind.scaling)
@@ -117,10 +120,10 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         train_seconds=trainer.seconds,
         measure_seconds=prepared.measure_seconds,
         # The time of a resumed run has the steps after the checkpoint twice, or a second start.
-        examples_per_second=None if checkpoint else rows * settings.epochs / trainer.seconds,
+        examples_per_second=None if checkpoint else rows * epochs / trainer.seconds,
         peak_memory_bytes=peak_memory(),
         train_examples=rows,
-        epochs=settings.epochs,
+        epochs=epochs,
         learning_rate=settings.lr,
         precision=resolve_precision(settings.precision, run_device()),
         rank=prepared.size,
@@ -146,13 +149,13 @@ def _ranks(attached: Attached, sites: list[Site]) -> list[SiteRank]:
     ]
 
 
-def data_digest(rows: Any, order: EpochSampler, epochs: float) -> str:
+def data_digest(rows: Any, order: EpochSampler, epochs: int) -> str:
     """A hash of the encoded training rows and of the order in which all epochs read them.
 
     Of the rows it takes the length of each and the token ids of the first thousand.
     """
     first = rows[: min(_HASHED_ROWS, len(rows))]["input_ids"]
-    epochs_rows = map(order.epoch_rows, range(math.ceil(epochs)))
+    epochs_rows = map(order.epoch_rows, range(epochs))
     values = chain([rows["length"][:]], first, epochs_rows)
     return _hash(np.asarray(numbers, dtype=np.int64) for numbers in values)
 

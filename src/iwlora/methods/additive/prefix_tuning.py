@@ -34,6 +34,10 @@ class Prefix(Method):
     not_quantizable: ClassVar[str | None] = None
     unmergeable: ClassVar[str | None] = "its keys and values are not part of a weight"
 
+    not_checkpointable: ClassVar[str | None] = (
+        "a block that is computed again does not get the trained keys and values"
+    )
+
     num_virtual_tokens: Annotated[int, Field(ge=1, strict=True)] = 16
 
     def parameters(self, model: Any, sites: Sequence[Site]) -> int:
