@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import set_seed as seed_everything
 
 from iwlora import distributed, tasks
+from iwlora.head import head_modules
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
@@ -20,6 +21,7 @@ from iwlora.training.device import run_device
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpointing
+from iwlora.training.model.new_weights import new_weights_notes
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.model.target_units import scale_for_head
 from iwlora.training.recipe import Recipe
@@ -31,8 +33,9 @@ logger = logging.getLogger("iwlora")
 class LoadedRecipe:
     """A recipe's task, tokenizer, model and data, before any method changes the model.
 
-    ``encoded`` has the tokenized rows of each split, ``collate`` makes batches of them, and
-    ``notes`` says what a user should know about them.
+    ``encoded`` has the tokenized rows of each split, ``collate`` makes batches of them, ``head``
+    has the modules that every method trains beside its adapter, and ``notes`` says what a user
+    should know about the model and the rows.
     """
 
     recipe: Recipe
@@ -42,6 +45,7 @@ class LoadedRecipe:
     sites: list[Site]
     encoded: Mapping[str, Any]
     collate: Any
+    head: Sequence[str] = ()
     notes: tuple[str, ...] = ()
 
     def training_batches(self) -> Iterator[Mapping[str, Tensor]]:
@@ -99,7 +103,10 @@ def load(recipe: Recipe) -> LoadedRecipe:
         for note in notes:
             logger.warning(note)
     collate = task.kind.collator(tokenizer, model)
-    return LoadedRecipe(recipe, task, tokenizer, model, sites, encoded, collate, tuple(notes))
+    notes += new_weights_notes(recipe.model, model)
+    return LoadedRecipe(
+        recipe, task, tokenizer, model, sites, encoded, collate, head_modules(model), tuple(notes)
+    )
 
 
 def _for_head(task: tasks.Task, model: PreTrainedModel) -> tasks.Task:

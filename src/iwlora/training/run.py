@@ -94,7 +94,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
     planned_epochs = math.ceil(settings.count_steps(steps_per_epoch) / steps_per_epoch)
     data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, planned_epochs)
-    head = head_digest(attached)
+    digest = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
     epochs = trainer.state.global_step / steps_per_epoch
@@ -130,7 +130,8 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         ranks=_ranks(attached, loaded.sites),
         resumed_at_step=(checkpoint and layout.checkpoint_step(checkpoint)) or 0,
         data_digest=data,
-        head_digest=head,
+        head_digest=digest,
+        head_modules=list(loaded.head),
         kind={"name": task.kind.name, **task.kind.model_dump(mode="json")},
         labels=list(task.labels),
         text=list(task.text),
@@ -161,7 +162,7 @@ def data_digest(rows: Any, order: EpochSampler, epochs: int) -> str:
 
 
 def head_digest(attached: Attached) -> str | None:
-    """A hash of the initial values of the new task head; None for a model without one."""
+    """A hash of the initial values of the head; None for a model without one."""
     initial = full_parameters(attached.model, attached.head).values()
     return _hash(tensor.float().numpy() for tensor in initial) if attached.head else None
 

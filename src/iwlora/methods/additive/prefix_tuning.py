@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from iwlora.errors import IwloraError
+from iwlora.head import head_modules
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.peft_models import attach_peft, task_type
 from iwlora.results.sensitivity import Sensitivity
@@ -78,7 +79,9 @@ class Prefix(Method):
 
         self.check_model(model, sites)
         config = PrefixTuningConfig(
-            num_virtual_tokens=self.num_virtual_tokens, task_type=task_type(model)
+            num_virtual_tokens=self.num_virtual_tokens,
+            task_type=task_type(model),
+            modules_to_save=head_modules(model) or None,
         )
         _check_lengths(model, self.num_virtual_tokens)
         return attach_peft(model, config, seed)
