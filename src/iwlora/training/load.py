@@ -24,6 +24,7 @@ from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpo
 from iwlora.training.model.new_weights import new_weights_notes
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.model.target_units import scale_for_head
+from iwlora.training.model.vocabulary import check_generated_length, check_token_ids
 from iwlora.training.recipe import Recipe
 
 logger = logging.getLogger("iwlora")
@@ -97,8 +98,10 @@ def load(recipe: Recipe) -> LoadedRecipe:
         enable_gradient_checkpointing(model)
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
+    check_generated_length(model, task.kind.generated_tokens)
     notes: list[str] = []
     encoded = task.encode(tokenizer, settings.max_length, model.config, notes)
+    check_token_ids(model, tokenizer, encoded.values())
     if distributed.rank() == 0:
         for note in notes:
             logger.warning(note)

@@ -30,6 +30,7 @@ from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.loop.row_order import LongestFirstSampler
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.model.target_units import undo_target_units
+from iwlora.training.model.vocabulary import check_token_ids
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE
 from iwlora.training.state.artifacts import load_saved, stored_task
 from iwlora.training.state.run_folder import RunDir
@@ -76,6 +77,7 @@ def predict(
     undo_target_units(model, task.kind.scaling)
     length = run.recipe().train.max_length
     encoded = task.kind.encode(EncodingInput(task, rows, tokenizer, length, model.config))
+    check_token_ids(model, tokenizer, [encoded])
     outputs = _outputs(run, task, model, tokenizer, encoded)
     evaluation = Evaluation(task, rows, encoded, outputs, tokenizer)
     predictions = task.kind.predictions(evaluation, probabilities=True)

@@ -13,6 +13,7 @@ from iwlora.errors import IwloraError
 from iwlora.head import head_modules
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.peft_models import attach_peft, task_type
+from iwlora.positions import position_limit
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 
@@ -89,11 +90,10 @@ class Prefix(Method):
 
 def _check_lengths(model: Any, tokens: int) -> None:
     """Raise ``IwloraError`` in a forward pass with more tokens than the model has positions."""
-    for name, table in model.named_modules():
-        if name.endswith(("position_embeddings", "wpe")):
-            first = 0 if table.padding_idx is None else table.padding_idx + 1
-            check = partial(_check_length, tokens, table.num_embeddings - first)
-            model.base_model.register_forward_pre_hook(check, with_kwargs=True)
+    positions = position_limit(model)
+    if positions is not None:
+        check = partial(_check_length, tokens, positions)
+        model.base_model.register_forward_pre_hook(check, with_kwargs=True)
 
 
 def _check_length(

@@ -128,6 +128,11 @@ class Kind(BaseModel):
         return bool(self.column_types[1] != self.column_types[2])
 
     @property
+    def generated_tokens(self) -> int:
+        """The largest number of tokens that the model generates for a row; 0 for most kinds."""
+        return 0
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of a task in the user's own files, the primary one first."""
         return self.default_metrics

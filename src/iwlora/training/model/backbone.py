@@ -17,6 +17,7 @@ from iwlora.extras import locate_package
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.model.new_weights import check_weights, new_weights_notes
+from iwlora.training.model.vocabulary import fit_tokenizer
 
 logger = logging.getLogger("iwlora")
 
@@ -77,10 +78,7 @@ def load_backbone(
     for note in new_weights_notes(model, loaded):
         logger.warning(note)
     tokenizer = load_tokenizer(resolve_model_path(model), trust_remote_code)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    loaded.config.pad_token_id = tokenizer.pad_token_id
-    return loaded, tokenizer
+    return loaded, fit_tokenizer(model, loaded, tokenizer)
 
 
 def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

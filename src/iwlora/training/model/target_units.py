@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from iwlora.sites import head_modules, unwrap
+from iwlora.head import head_modules
+from iwlora.sites import unwrap
 from iwlora.tasks.kinds.target_scale import TargetScale
 
 # Float32 has 24 bits: with a larger mean, less than 7 of them would be left for a deviation.
