@@ -5,6 +5,7 @@
 # make lines:     lines of code in src
 # make docs:      the documentation as a site in docs/_build; prints its path
 # make oldest:    the fast tests with the oldest accepted versions of the dependencies
+# make families:  a tiny model of every family of transformers through the whole tool
 # make wheel:     the built wheel in a clean environment
 # make browser:   Chromium for the report's tests, if apt-get may install it; else they are skipped
 # make quantised: the tests of 4-bit and 8-bit weights, whose packages slow down every other import
@@ -13,7 +14,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo quick test lint lines docs oldest wheel browser quantised clean
+.PHONY: demo quick test lint lines docs oldest families wheel browser quantised clean
 
 demo: $(VENV)/.demo
 	$(BIN)/iwlora compare recipes/compare/quickstart.yaml --out runs/quickstart
@@ -41,6 +42,9 @@ lines:
 
 oldest: $(VENV)/.oldest
 	$(VENV)/oldest/bin/$(PYTEST) -m quick -W ignore
+
+families: $(VENV)/.dev
+	$(BIN)/python stress/architectures.py
 
 wheel:
 	.ci/wheel $(PYTHON)

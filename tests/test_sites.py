@@ -10,8 +10,7 @@ from torch import nn
 
 from conftest import tiny_config
 from iwlora.errors import IwloraError
-from iwlora.head import head_modules
-from iwlora.sites import sites
+from iwlora.sites import head_modules, sites
 
 pytestmark = pytest.mark.quick
 

@@ -61,10 +61,7 @@ def test_the_result_is_written_and_describes_the_run(
         "resumed_at_step": 0,
         "labels": ["neg", "pos"],
         "text": ["text"],
-        "notes": [
-            "validation: 32 of 32 rows have the texts of a training row, 0 of them with another "
-            "label"
-        ],
+        "notes": [],
         "head_parameters": HEAD,
     }
     assert {key: result[key] for key in expected} == expected

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from iwlora.errors import IwloraError, unknown
-from iwlora.head import add_to_head, head_buffers
+from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods import METHODS
 from iwlora.methods.saving import OWN_FORMAT, PEFT_FORMAT, adapter_files
 from iwlora.sites import sites as find_sites
+
+# What PEFT's warning says about tensors of the model that the file does not have.
+_MISSING = "missing adapter keys"
 
 
 def load_adapter(model: Any, folder: str | Path) -> nn.Module:
@@ -47,10 +50,7 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
         )
     if config == OWN_FORMAT[0]:
         return _load_parameters(model, saved)
-    from peft import PeftModel
-
-    peft_model: nn.Module = PeftModel.from_pretrained(model, str(saved))
-    return peft_model
+    return _load_peft_adapter(model, saved)
 
 
 def merge_adapter(model: nn.Module) -> nn.Module:
@@ -61,6 +61,36 @@ def merge_adapter(model: nn.Module) -> nn.Module:
         return model
     plain: nn.Module = model.merge_and_unload()
     return plain
+
+
+def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:
+    """As PEFT loads it, and all of it.
+
+    PEFT renames tensors for adapters of older versions of transformers. For some types, such as
+    Laguna, it renames those of current ones too; it warns, and leaves the adapter as it begins.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        peft_model: Any = PeftModel.from_pretrained(model, str(saved))
+    missing = [str(warning.message) for warning in caught if _MISSING in str(warning.message)]
+    for warning in caught:
+        if _MISSING not in str(warning.message):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    if missing:
+        tensors = load_file(saved / PEFT_FORMAT[1])
+        loaded = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
+        if loaded.keys() != tensors.keys():
+            raise IwloraError(
+                f"the adapter in {saved} does not fit its model: {short_repr(missing[0])}"
+            )
+        for name, value in loaded.items():
+            value.copy_(tensors[name])
+    return peft_model  # type: ignore[no-any-return]
 
 
 def _load_parameters(model: Any, saved: Path) -> nn.Module:
@@ -74,21 +104,19 @@ def _load_parameters(model: Any, saved: Path) -> nn.Module:
     method = METHODS[name](**options)
     if record["size"] is not None:  # which a budget had set in version 0.1.0
         method = method.sized(record["size"])
-    add_to_head(model, record.get("head", ()))  # version 0.1.0 did not write it
     attached = method.attach(model, find_sites(model, record["sites"]), seed=0)
     tensors = load_file(saved / OWN_FORMAT[1])
-    state: dict[str, Tensor] = {
-        name: attached.model.get_parameter(name) for name in attached.trainable
+    parameters = {name: attached.model.get_parameter(name) for name in attached.trainable}
+    misfits = set(tensors) ^ set(parameters)
+    misfits |= {
+        name for name in set(tensors) - misfits if tensors[name].shape != parameters[name].shape
     }
-    state |= head_buffers(attached.model)
-    misfits = set(tensors) ^ set(state)
-    misfits |= {name for name in set(tensors) - misfits if tensors[name].shape != state[name].shape}
     if misfits:
         raise IwloraError(
             f"the adapter in {saved} belongs to another model: {len(misfits)} of its parameters do "
             f"not fit, such as {min(misfits)}"
         )
     with torch.no_grad():
-        for name, value in state.items():
-            value.copy_(tensors[name])
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
     return attached.model

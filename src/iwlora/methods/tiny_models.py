@@ -6,9 +6,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.head import head_modules
 from iwlora.methods.contract import Method
-from iwlora.sites import sites
+from iwlora.sites import head_modules, sites
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

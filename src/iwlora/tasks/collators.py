@@ -70,9 +70,19 @@ class EncoderDecoderCollator:
         """The batch of these encoded rows."""
         batch = PaddingCollator.from_tokenizer(self.tokenizer, labels=IGNORE_INDEX)(rows)
         if "labels" in batch:
-            shifted = self.model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
-            batch["decoder_input_ids"] = shifted
+            batch["decoder_input_ids"] = _decoder_inputs(self.model, batch["labels"])
         return batch
+
+
+def _decoder_inputs(model: Any, labels: Tensor) -> Tensor:
+    """The labels shifted to the next token, as the model's ``forward`` does with labels."""
+    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if shift is not None:  # Blenderbot and M2M-100 types have none
+        shifted: Tensor = shift(labels=labels)
+        return shifted
+    shifted = labels.roll(1, dims=1)
+    shifted[:, 0] = model.config.decoder_start_token_id
+    return shifted.masked_fill(shifted == IGNORE_INDEX, model.config.pad_token_id)
 
 
 @dataclass(frozen=True)

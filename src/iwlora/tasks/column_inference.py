@@ -55,7 +55,6 @@ class Columns:
     """The kind of the task, and its columns; ``notes`` say what was inferred.
 
     Without label columns the label is in the text (the last turn of a chat), unless ``unlabelled``.
-    Rows with an equal value of ``group`` stay together where training rows are held out.
     """
 
     kind: Kind
@@ -63,7 +62,6 @@ class Columns:
     label: tuple[str, ...]
     notes: tuple[str, ...] = ()
     unlabelled: bool = False
-    group: str | None = None
 
 
 def infer_columns(spec: TaskSpec) -> Columns:
@@ -91,8 +89,7 @@ def infer_columns(spec: TaskSpec) -> Columns:
         )
     kind = spec.build_kind(KINDS[kind_name or _infer_kind(path, text, label)]())
     _check_count(kind, text, label)
-    notes = _notes(spec, kind, text, label, names)
-    return Columns(kind, text, label, notes, group=spec.group)
+    return Columns(kind, text, label, _notes(spec, kind, text, label, names))
 
 
 def _notes(
@@ -106,7 +103,7 @@ def _notes(
         inferred.append(f"kind={kind.name}")
     if not inferred:
         return ()
-    unread = [name for name in names if name not in (*text, *label, spec.group)]
+    unread = [name for name in names if name not in (*text, *label)]
     rest = f"; not read: {', '.join(unread)}" if unread else ""
     return (f"inferred from {spec.train}: {', '.join(inferred)}{rest}",)
 

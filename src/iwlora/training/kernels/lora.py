@@ -56,7 +56,8 @@ class FusedLoraLinear(LoraLinear):
         (name,) = self.active_adapters
         A, B = self.lora_A[name].weight, self.lora_B[name].weight
         one_pass = _OnePass.apply(x, base.weight, base.bias, A, B, self.scaling[name])  # type: ignore[no-untyped-call]
-        return cast(Tensor, one_pass)
+        # Here, not in the function: what follows may change a view of autograd's in place only.
+        return cast(Tensor, one_pass).view(*x.shape[:-1], -1)
 
     def _is_plain(self) -> bool:
         base, names = self.base_layer, self.active_adapters
@@ -74,7 +75,7 @@ class FusedLoraLinear(LoraLinear):
 
 
 class _OnePass(torch.autograd.Function):
-    """The formula of ``FusedLoraLinear`` and its gradient, for a frozen W and b.
+    """The formula of ``FusedLoraLinear`` and its gradient, for a frozen W and b; y is 2-D.
 
     With g = ∂L/∂y:  ∂L/∂x = g W + s (g B) A,  ∂L/∂A = s (g B)ᵀ x,  ∂L/∂B = s gᵀ (x Aᵀ).
     """
@@ -93,14 +94,13 @@ class _OnePass(torch.autograd.Function):
         inner = x @ A.t()
         y.addmm_(inner, scaled.t())
         ctx.save_for_backward(x, W, A, scaled, inner)
-        return y.view(*ctx.shape[:-1], -1)
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, W, A, scaled, inner = ctx.saved_tensors
         of_x, of_a, of_b = ctx.dtypes
-        g = g.reshape(-1, g.shape[-1])
         narrow = g @ scaled
         dx = dA = dB = None
         if ctx.needs_input_grad[0]:

@@ -1,0 +1,1 @@
+"""Every model family of the installed transformers, tiny, through the whole tool."""

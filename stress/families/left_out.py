@@ -1,0 +1,66 @@
+"""The families that are left out, each with its reason, and failures that are known."""
+
+from __future__ import annotations
+
+from families.outcomes import LeftOut
+
+_INCOMPLETE = "transformers builds no model from the default configuration of its class"
+_SIZES = "its sizes depend on each other in a way that names of fields do not show"
+_INPUTS = "transformers computes nothing from texts alone"
+
+
+def _transformers(families: str, message: str, reason: str) -> LeftOut:
+    return LeftOut(families, message, reason, result="not computed")
+
+
+LEFT_OUT: tuple[LeftOut, ...] = (
+    _transformers("layoutlmv2", "requires the detectron2 library", "needs the package detectron2"),
+    _transformers("gemma3n", "requires the timm library", "needs the package timm"),
+    _transformers("cohere_compass_text", "KeyError: 'full_attention'", _INCOMPLETE),
+    _transformers("blt", "'BltConfig' object has no attribute", _INCOMPLETE),
+    _transformers("dbrx", "'DbrxAttentionConfig' object has no attribute", _INCOMPLETE),
+    _transformers("lfm2_moe", "'NoneType' object is not subscriptable", _INCOMPLETE),
+    _transformers("qwen4_exp(_text)?", "'NoneType' and 'NoneType'", _INCOMPLETE),
+    _transformers("gemma4_assistant", "hidden_size_per_layer_input must be 0", _INCOMPLETE),
+    _transformers("musicgen(_melody)?", "object has no attribute 'dropout'", _INCOMPLETE),
+    _transformers("emu3", "Unrecognized configuration class", _INCOMPLETE),
+    _transformers("gemma4_unified_assistant", "layer types producing a cache", _INCOMPLETE),
+    _transformers("dots3_note(_text)?", "SWA head_dim must equal", _SIZES),
+    _transformers("xlstm", "matC_old has wrong shape", _SIZES),
+    _transformers("zamba", "issue with your definition of `tie_weights_keys`", _SIZES),
+    _transformers("reformer", "config.axial_pos_embds factors", _SIZES),
+    _transformers("layoutlmv3", "must match the size of tensor b", _SIZES),
+    _transformers("xmod", "Input language unknown", _INPUTS),
+    _transformers("git", "Expected input batch_size", _INPUTS),
+    _transformers("voxtral_realtime", "input_features or encoder_inputs_embeds", _INPUTS),
+    _transformers("bros", "You have to specify bbox", _INPUTS),
+    _transformers("lxmert", "`visual_feats` cannot be `None`", _INPUTS),
+    _transformers("tapas", "too many indices for tensor", _INPUTS),
+    LeftOut(
+        "ibert|squeezebert",
+        "has no linear layer inside a repeated block",
+        "its matrices are layers of its own: integer arithmetic, convolutions",
+    ),
+    LeftOut(
+        "laguna",
+        "of the exported adapter in PEFT",
+        "PEFT renames tensors of the shared experts, warns, and does not load them",
+        result="wrong",
+    ),
+)
+KNOWN_FAILURES: tuple[LeftOut, ...] = (
+    LeftOut(
+        ".*",
+        "sensitivities are 0|adapter parameters changed|^the sensitivity of|parts of the head",
+        "matrices without a gradient",
+        "wrong",
+    ),
+    LeftOut(
+        "albert|gte|mobilebert|nomic_bert|rembert|perceiver|t5gemma2|bert-generation|bert|.*",
+        "of load_trained|of iwlora predict|iwlora predict gives|exported adapter|merged model",
+        "random weights",
+        "wrong",
+    ),
+    LeftOut(".*", "4 updates in one|the smaller side of", "experts"),
+    LeftOut(".*", "", "not yet a message", "traceback"),
+)
