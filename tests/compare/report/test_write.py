@@ -73,7 +73,8 @@ def test_the_summary_keeps_the_fields_of_version_0_1_0(written: Path) -> None:
     summary = json.loads((written / "summary.json").read_text())
     assert set(summary) == {
         *("format", "verdict", "baseline", "overall", "model", "task", "seeds", "primary_metric"),
-        *("evaluated_on", "selected_on", "arms", "differences", "search", "remarks", "missing"),
+        *("evaluated_on", "selected_on", "lower_is_better", "arms", "differences", "search"),
+        *("remarks", "missing"),
     }
     assert set(summary["arms"][0]) == {
         *("label", "method", "learning_rates", "metrics", "trainable_parameters"),
@@ -109,6 +110,7 @@ def test_a_comparison_of_version_0_1_0_gives_the_same_numbers(tmp_path: Path) ->
     for summary in (before, now):
         assert len(summary["remarks"]) == 4
         del summary["verdict"], summary["remarks"]
+    assert now.pop("lower_is_better") is False
     assert now == before
     assert runs_csv(content) == (folder / "summary.csv").read_text()
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from iwlora.results.comparison import LearningRateChoice, Trial, distinct
+from iwlora.results.metric_direction import oriented
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
@@ -60,7 +61,7 @@ def trial_order(learning_rates: Sequence[float], seeds: Sequence[int]) -> list[t
 def choose_learning_rate(
     label: str, trials: Iterable[Trial], metric: str | None = None
 ) -> LearningRateChoice:
-    """Choose the learning rate with the highest mean score; of equals, that with the lowest loss.
+    """Choose the learning rate with the best mean score; of equals, that with the lowest loss.
 
     Scores and losses are averaged over the seeds of the trials that are done. A learning rate that
     failed or diverged with any seed is out. The arm is marked (``inside`` is False, ``remark``
@@ -70,7 +71,8 @@ def choose_learning_rate(
     Args:
         label: The arm.
         trials: All of its trials.
-        metric: The name of the score.
+        metric: The name of the score, which says whether a higher or a lower one is better; None:
+            a higher one.
 
     Example:
         >>> scores = ((1e-4, 0.6), (1e-3, 0.8), (1e-2, 0.7))
@@ -82,9 +84,10 @@ def choose_learning_rate(
     failed = {trial.lr for trial in ordered if trial.state in ("failed", "diverged")}
     ranks: dict[float, tuple[float, float, float]] = {}
     for lr in sorted({trial.lr for trial in ordered if trial.state == "done"} - failed):
-        done = [trial for trial in ordered if trial.lr == lr and trial.score is not None]
+        done = [trial for trial in ordered if trial.lr == lr]
+        score = fmean(trial.score for trial in done if trial.score is not None)
         loss = fmean(math.inf if trial.loss is None else trial.loss for trial in done)
-        ranks[lr] = (fmean(trial.score or 0.0 for trial in done), -loss, -lr)
+        ranks[lr] = (oriented(metric or "", score), -loss, -lr)
     best = max(ranks, key=ranks.__getitem__, default=None)
     tried = sorted({trial.lr for trial in ordered if trial.state != "not begun"})
     not_begun = sum(trial.state == "not begun" for trial in ordered)

@@ -8,6 +8,7 @@ from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.learning_rate_ties import tied_learning_rates
 from iwlora.results.comparison import Comparison
+from iwlora.results.metric_direction import lower_is_better
 
 
 def describe_scoring(comparison: Comparison) -> str:
@@ -15,6 +16,8 @@ def describe_scoring(comparison: Comparison) -> str:
     first = comparison.runs[0].result
     points = [metric for metric in comparison.metrics if display_scale(metric) > 1]
     unit = f"; {', '.join(points)} × 100" if points else ""
+    primary = comparison.metrics[0]
+    unit += f"; of {primary}, lower is better" if lower_is_better(primary) else ""
     data = f"Scored on {first.evaluated_on}" if first.evaluated_on else "Scores as given"
     checkpoint = f" with the {first.selected_on}" if first.selected_on else ""
     return f"{data}{checkpoint}; mean ± standard deviation over seeds{unit}."

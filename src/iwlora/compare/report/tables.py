@@ -21,6 +21,7 @@ from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
+from iwlora.results.metric_direction import with_direction
 from iwlora.results.run import RunResult
 
 EMPTY = "–"
@@ -111,8 +112,8 @@ def difference_table(differences: Sequence[TaskDifference]) -> Table:
         "95% over seeds": [_range(signed, row.summary) for row in differences],
     }
     caption = (
-        f"Each arm's {first.metric} minus that of {first.baseline}, paired by seed, with its 95% t "
-        "interval over seeds"
+        f"Each arm's {with_direction(first.metric)} minus that of {first.baseline}, paired by "
+        "seed, with its 95% t interval over seeds"
     )
     saved = [row.interval.examples for row in differences]  # whether predictions were saved
     if any(saved):
@@ -147,7 +148,7 @@ def overall_table(analysis: Analysis) -> Table:
         f"{scope}: the mean difference from {analysis.baseline} with a 95% interval over "
         f"{resampled}; the p-value of a sign-flip test over all pairs, corrected by Holm for the "
         "number of arms; the interquartile mean of the scores; and the chance that a run of the "
-        f"arm scores higher than a run of {analysis.baseline}. The last two have 95% bootstrap "
+        f"arm scores better than a run of {analysis.baseline}. The last two have 95% bootstrap "
         "intervals over seeds."
     )
     head = ["arm", "tasks", "pairs", f"difference from {analysis.baseline}", "p (Holm)", "verdict"]

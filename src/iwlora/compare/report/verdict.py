@@ -9,6 +9,7 @@ from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, min_seeds
 from iwlora.results.comparison import Comparison
+from iwlora.results.metric_direction import lower_is_better, with_direction
 
 _DECIDED = ("higher", "lower")
 
@@ -56,8 +57,8 @@ def verdict_on_task(baseline: str, pairs: Sequence[PairedDifference]) -> str:
         null = f"No difference from {baseline} was found for {tested}."
     return _join(
         null,
-        f"Compared with {baseline} by {pairs[0].metric}, paired by seed, with 95% intervals: "
-        f"{arms}{correction}.",
+        f"Compared with {baseline} by {with_direction(pairs[0].metric)}, paired by seed, "
+        f"with 95% intervals: {arms}{correction}.",
     )
 
 
@@ -135,9 +136,16 @@ def _verdict_over_tasks(analysis: Analysis) -> str:
     return _join(
         summary,
         f"Over {scope}, compared with {analysis.baseline}: {arms}.",
+        _direction_sentence(analysis),
         _more_seeds_sentence(more, " on every task"),
         _verdict_by_task(analysis),
     )
+
+
+def _direction_sentence(analysis: Analysis) -> str:
+    metrics = dict.fromkeys(row.metric for task in analysis.tasks for row in task.differences)
+    lower = [metric for metric in metrics if lower_is_better(metric)]
+    return f"Lower is better for {', '.join(lower)}." if lower else ""
 
 
 def _verdict_by_task(analysis: Analysis) -> str:

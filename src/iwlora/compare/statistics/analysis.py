@@ -16,6 +16,7 @@ from iwlora.compare.statistics.bootstrap import Aggregate, Interval, PairedPredi
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, Summary
 from iwlora.errors import IwloraError, unknown
 from iwlora.results.comparison import Comparison
+from iwlora.results.metric_direction import lower_is_better, oriented
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,10 @@ class OverallDifference:
     """One arm against the baseline over all tasks on which the two share seeds.
 
     ``difference`` is the mean over tasks of the mean over seeds; None if the metrics of the tasks
-    have different scales. ``p_value`` belongs to the sign-flip test over all (task, seed) pairs,
-    ``p_adjusted`` is corrected by Holm for the ``family`` arms that are compared.
-    ``interquartile_mean`` and ``improvement`` follow Agarwal et al. 2021.
+    have different scales, or if higher is better on one task and lower on another. ``p_value``
+    belongs to the sign-flip test over all (task, seed) pairs, ``p_adjusted`` is corrected by Holm
+    for the ``family`` arms that are compared. ``interquartile_mean`` and ``improvement``, the
+    chance of a better score, follow Agarwal et al. 2021.
     """
 
     arm: str
@@ -58,7 +60,7 @@ class OverallDifference:
     interquartile_mean: Aggregate | None = None
     improvement: Aggregate | None = None
     by_seed: Summary | None = None
-    """Of the mean over tasks of each seed that all tasks share."""
+    """Of the mean over tasks of each seed that all tasks share; None for different scales."""
     family: int = 1
 
     @property
@@ -194,6 +196,8 @@ def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> O
     ]
     if not shared:
         return OverallDifference(arm, len(scores), interquartile_mean=middle)
+    comparisons = [comparison for comparison, _ in shared]
+    one_scale = _share_scale(comparisons)
     by_task = [[*row.differences.values()] for _, row in shared]
     variances = [row.variance for _, row in shared]
     examples = all(row.interval.examples for _, row in shared)
@@ -203,19 +207,28 @@ def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> O
         len(shared),
         pairs=sum(map(len, by_task)),
         seeds=min(map(len, by_task)),
-        difference=difference if _share_scale([comparison for comparison, _ in shared]) else None,
-        p_value=paired_tests.sign_flip_p([value for values in by_task for value in values]),
+        difference=difference if one_scale else None,
+        p_value=paired_tests.sign_flip_p(
+            [oriented(row.metric, value) for _, row in shared for value in row.differences.values()]
+        ),
         interquartile_mean=middle,
         improvement=bootstrap.probability_of_improvement(
-            [[*comparison.scores(arm).values()] for comparison, _ in shared],
-            [[*comparison.scores(base).values()] for comparison, _ in shared],
+            [_oriented_scores(comparison, arm) for comparison in comparisons],
+            [_oriented_scores(comparison, base) for comparison in comparisons],
         ),
-        by_seed=_summary_by_seed([row.differences for _, row in shared]),
+        by_seed=_summary_by_seed([row.differences for _, row in shared]) if one_scale else None,
     )
 
 
 def _share_scale(comparisons: Sequence[Comparison]) -> bool:
-    return len({display_scale(comparison.metrics[0]) for comparison in comparisons}) == 1
+    metrics = {comparison.metrics[0] for comparison in comparisons}
+    return len({(display_scale(metric), lower_is_better(metric)) for metric in metrics}) == 1
+
+
+def _oriented_scores(comparison: Comparison, label: str) -> list[float]:
+    """The scores of an arm with the sign that makes larger ones better."""
+    metric = comparison.metrics[0] if comparison.metrics else ""
+    return [oriented(metric, score) for score in comparison.scores(label).values()]
 
 
 def _adjust_overall(overall: Sequence[OverallDifference]) -> tuple[OverallDifference, ...]:

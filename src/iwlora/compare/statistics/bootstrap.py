@@ -201,6 +201,7 @@ def probability_of_improvement(
     """The chance that a run of the arm scores higher than one of the baseline on the same task.
 
     It is the mean over tasks of the Mann-Whitney statistic U / (n m); a tie counts as one half.
+    Scores of which lower ones are better must be negated before.
 
     Example:
         >>> probability_of_improvement([[0.7, 0.9]], [[0.6, 0.8]]).value

@@ -9,6 +9,7 @@ from iwlora.compare.statistics.bootstrap import bootstrap_differences, variance_
 from iwlora.compare.statistics.paired_tests import paired_difference
 from iwlora.results.comparison import Comparison
 from iwlora.results.layout import trial_folder
+from iwlora.results.metric_direction import oriented
 from iwlora.results.run import Run, RunResult
 
 REPLICATES = 400
@@ -19,10 +20,10 @@ HELD_OUT = "validation"
 def tied_learning_rates(comparison: Comparison, label: str) -> list[float]:
     """The learning rates of an arm that score within one standard error of the chosen one.
 
-    With d the mean over trial seeds of score(chosen) - score(rate) on the held-out rows, these
-    are the rates with d ≤ √Var d. The variance comes from a bootstrap over trial seeds and rows,
-    or over the rows alone if there is one trial seed. Rates with a failed trial and rates whose
-    trials saved no predictions are left out.
+    With d the mean over trial seeds of score(chosen) - score(rate) on the held-out rows (of the
+    negated scores where lower is better), these are the rates with d ≤ √Var d. The variance comes
+    from a bootstrap over trial seeds and rows, or over the rows alone if there is one trial seed.
+    Rates with a failed trial and rates whose trials saved no predictions are left out.
 
     Source:
         The one-standard-error rule of Breiman et al., Classification and Regression Trees (1984),
@@ -44,7 +45,7 @@ def tied_learning_rates(comparison: Comparison, label: str) -> list[float]:
             variance = variance_of_mean([*pair.differences.values()], predictions)
         else:
             variance = float(bootstrap_differences(predictions, REPLICATES).var(ddof=1))
-        if pair.summary.mean <= math.sqrt(variance):
+        if oriented(choice.metric, pair.summary.mean) <= math.sqrt(variance):
             ties.append(float(rate))
     return ties
 

@@ -17,6 +17,7 @@ from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.formats import append_record, truncate_log
+from iwlora.results.metric_direction import oriented
 from iwlora.results.writing import replacing, write_errors, write_text
 from iwlora.training.model.sharding import full_parameters, set_parameters
 
@@ -40,10 +41,11 @@ class EvaluateEachEpoch(TrainerCallback):
 class KeepBestEpoch(TrainerCallback):
     """Stores the trainable parameters of the best epoch so far, and restores them at the end.
 
-    The best epoch has the largest ``metric``, or the smallest loss where ``metric`` is not among
-    the scores (no text is generated during training). An equal score does not replace an earlier
-    epoch. Epochs before the method has its final size (``settled()`` is false) do not count. A run
-    that resumes from a checkpoint repeats the epochs after it, so the stored epoch stays valid.
+    The best epoch has the best ``metric`` (the smallest perplexity, the largest accuracy), or the
+    smallest loss where ``metric`` is not among the scores (no text is generated during training).
+    An equal score does not replace an earlier epoch. Epochs before the method has its final size
+    (``settled()`` is false) do not count. A run that resumes from a checkpoint repeats the epochs
+    after it, so the stored epoch stays valid.
     """
 
     def __init__(self, attached: Attached, metric: str, file: Path) -> None:
@@ -58,8 +60,7 @@ class KeepBestEpoch(TrainerCallback):
         """Store the parameters if their score is the best."""
         if not self._attached.settled():
             return
-        scores: Mapping[str, float] = kwargs["metrics"]
-        score = scores.get(f"eval_{self._metric}", -scores.get("eval_loss", float("inf")))
+        score = selection_score(self._metric, kwargs["metrics"])
         if not distributed.run_on_main_process(lambda: self._is_best(score)):
             return
         tensors = full_parameters(self._attached.model, self._attached.trainable)
@@ -78,6 +79,24 @@ class KeepBestEpoch(TrainerCallback):
             return True
         with safe_open(self._file, framework="pt") as stored:
             return score > float(stored.metadata()["score"])
+
+
+def selection_score(metric: str, scores: Mapping[str, float]) -> float:
+    """The score by which epochs are compared; larger is better.
+
+    Args:
+        metric: the primary metric of the task.
+        scores: ``eval_NAME`` of an evaluation; the loss stands in for a metric that is not there.
+
+    Example:
+        >>> selection_score("perplexity", {"eval_perplexity": 7.0, "eval_loss": 2.0})
+        -7.0
+        >>> selection_score("rougeL", {"eval_loss": 2.0})
+        -2.0
+    """
+    if f"eval_{metric}" in scores:
+        return oriented(metric, scores[f"eval_{metric}"])
+    return -scores.get("eval_loss", math.inf)
 
 
 class MetricsLog(TrainerCallback):

@@ -14,6 +14,7 @@ from iwlora.compare.statistics.analysis import TaskDifference
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
+from iwlora.results.metric_direction import oriented, with_direction
 from iwlora.results.run import Run, RunResult
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def plot_scores_by_cost(
     comparison: Comparison, panels: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> Figure:
     """The primary metric against each cost: mean and 95% interval of each arm, Pareto front."""
+    metric = comparison.metrics[0]
     figure = style.new_figure(7.0, 0.6 + 2.5 * len(panels))
     for index, (title, points) in enumerate(panels.items(), start=1):
         axes = style.new_axes(figure, len(panels), 1, index)
@@ -143,7 +145,8 @@ def plot_scores_by_cost(
                 cost, score, color=colour, marker=marker, markersize=7, linestyle="",
                 label=style.escape_dollars(label),
             )  # fmt: skip
-        front = [points[label] for label in pareto_front(points)]
+        gains = {k: (cost, oriented(metric, score)) for k, (cost, score) in points.items()}
+        front = [points[label] for label in pareto_front(gains)]
         axes.plot(
             *zip(*front, strict=True), color=style.INK, linewidth=0.8, linestyle=":", zorder=0
         )
@@ -151,7 +154,7 @@ def plot_scores_by_cost(
         if min(costs) > 0 and max(costs) > 20 * min(costs):
             axes.set_xscale("log")
         axes.set_xlabel(title, color=style.INK, fontsize=9)
-        axes.set_ylabel(_metric_label(comparison.metrics[0]), color=style.INK, fontsize=9)
+        axes.set_ylabel(_metric_label(metric), color=style.INK, fontsize=9)
         if index == 1:
             axes.legend(frameon=False, fontsize=8, labelcolor=style.INK, loc="best")
     return figure
@@ -159,6 +162,8 @@ def plot_scores_by_cost(
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """The names of the (cost, score) points that no other point beats at the same or less cost.
+
+    A higher score is better.
 
     >>> pareto_front({"a": (1, 0.5), "b": (2, 0.6), "c": (3, 0.55)})
     ['a', 'b']
@@ -173,7 +178,7 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def _metric_label(metric: str, suffix: str = "") -> str:
     times = " (× 100)" if display_scale(metric) > 1 else ""
-    return style.escape_dollars(f"{metric}{times}{suffix}")
+    return style.escape_dollars(f"{with_direction(metric)}{times}{suffix}")
 
 
 def _colour_and_marker(comparison: Comparison, label: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from iwlora.compare.report.tables import score_text
 from iwlora.compare.report.update_norms import Update
 from iwlora.compare.statistics.analysis import TaskAnalysis
 from iwlora.results.comparison import Comparison
+from iwlora.results.metric_direction import with_direction
 from iwlora.results.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -49,13 +50,14 @@ def report_figures(task: TaskAnalysis, updates: Updates) -> list[ReportFigure]:
 def _scores_and_costs(task: TaskAnalysis) -> Iterator[ReportFigure]:
     comparison, differences = task.comparison, task.differences
     metric = comparison.metrics[0]
+    title = with_direction(metric)
     scores = "; ".join(
         f"{label} {score_text(comparison, label, metric)}" for label in comparison.arms
     )
     if len(comparison.runs) > 1:
         yield ReportFigure(
             "metric",
-            f"Scores by arm ({metric}): one dot per seed; above the dots, their mean and its 95% t "
+            f"Scores by arm ({title}): one dot per seed; above the dots, their mean and its 95% t "
             "interval.",
             f"{metric} by arm: {scores}",
             partial(plots.plot_scores, comparison),
@@ -67,7 +69,7 @@ def _scores_and_costs(task: TaskAnalysis) -> Iterator[ReportFigure]:
         )
         yield ReportFigure(
             "differences",
-            f"Each arm's {metric} minus that of {baseline}, paired by seed: the mean, its 95% t "
+            f"Each arm's {title} minus that of {baseline}, paired by seed: the mean, its 95% t "
             "interval over seeds (thick), and the 95% interval over seeds and examples (thin). An "
             "interval that contains zero is compatible with no difference.",
             f"Differences from {baseline} in {metric}: {means}",
@@ -76,7 +78,7 @@ def _scores_and_costs(task: TaskAnalysis) -> Iterator[ReportFigure]:
     if costs := plots.scores_by_cost(comparison):
         yield ReportFigure(
             "costs",
-            f"Score against cost ({metric}): mean and 95% interval of each arm. The dotted line "
+            f"Score against cost ({title}): mean and 95% interval of each arm. The dotted line "
             "joins the arms that no other arm beats at the same or a lower cost.",
             f"{metric} against {', '.join(costs)}: {scores}; the costs are in the table",
             partial(plots.plot_scores_by_cost, comparison, costs),

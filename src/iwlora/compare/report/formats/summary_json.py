@@ -13,6 +13,7 @@ from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.paired_tests import summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.formats import stamped
+from iwlora.results.metric_direction import lower_is_better
 
 _SCORING = ("primary_metric", "evaluated_on", "selected_on")
 
@@ -46,6 +47,7 @@ def _task(section: TaskSection) -> dict[str, Any]:
         "task": comparison.task,
         "seeds": list(comparison.seeds),
         **{field: getattr(first, field, None) for field in _SCORING},
+        "lower_is_better": first is not None and lower_is_better(first.primary_metric),
         "arms": [_arm(section, label) for label in comparison.arms],
         "differences": [_difference(row) for row in section.analysis.differences],
         "search": {
