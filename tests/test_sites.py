@@ -10,7 +10,8 @@ from torch import nn
 
 from conftest import tiny_config
 from iwlora.errors import IwloraError
-from iwlora.sites import head_modules, sites
+from iwlora.head import head_modules
+from iwlora.sites import sites
 
 pytestmark = pytest.mark.quick
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.head import head_modules, in_modules
 
 # The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in
 # BART and Llama types, in Phi-3, and in GPT-2. The first kind that matches is taken.
@@ -40,8 +41,6 @@ _KINDS = {
     "ffn_down": r"output\.dense|DenseReluDense\.wo|fc2|mlp\.(down_proj|c_proj)",
 }
 _KIND_PATTERNS = {kind: re.compile(rf"(.*\.)?({path})") for kind, path in _KINDS.items()}
-# Heads of models without a separate backbone module (T5).
-_HEADS_WITHOUT_BACKBONE = ("qa_outputs",)
 # The normalisation before the feed-forward network in T5, GPT-2 and Llama.
 _PRE_NORMS = ("layer_norm", "ln_2", "post_attention_layernorm")
 
@@ -164,25 +163,6 @@ def abbreviate_names(names: Collection[str]) -> str:
     )
 
 
-def head_modules(model: nn.Module) -> list[str]:
-    """Names of the task head's modules: children with parameters outside the pretrained backbone.
-
-    They are new for each task, and every method trains them. A backbone alone has none. A language
-    model has none either: its output embeddings are pretrained.
-    """
-    backbone = getattr(model, "base_model_prefix", "")
-    if not backbone or not hasattr(model, backbone):
-        return [name for name in _HEADS_WITHOUT_BACKBONE if hasattr(model, name)]
-    output_embeddings = getattr(model, "get_output_embeddings", lambda: None)()
-    return [
-        name
-        for name, child in model.named_children()
-        if name != backbone
-        and child is not output_embeddings
-        and any(True for _ in child.parameters())
-    ]
-
-
 def blocks(model: nn.Module) -> list[nn.Module]:
     """The repeated blocks of a model, in order: the members of its outermost ``ModuleList``s.
 
@@ -276,8 +256,9 @@ def differentiable_weight(layer: nn.Module) -> Iterator[None]:
 def _all_sites(model: nn.Module) -> Iterator[Site]:
     encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
     seen: set[nn.Module] = set()  # a reused module is one site, under its first name
+    head = head_modules(unwrap(model))
     for path, start, layer in _linear_layers(unwrap(model)):
-        if layer in seen:
+        if layer in seen or in_modules(".".join(path), head):
             continue
         seen.add(layer)
         inside = ".".join(path[start:])

@@ -44,7 +44,7 @@ def _rename_weights(folder: Path) -> None:
         (lambda m: _edit_config(m, intermediate_size=20), "6 have another shape"),
         (lambda m: (m / "model.safetensors").unlink(), "model.safetensors"),
         (lambda m: _cut(m / "model.safetensors"), "cannot load the model in"),
-        (_rename_weights, "24 are missing"),
+        (_rename_weights, "25 are missing"),
         (lambda m: _cut(m / "tokenizer.json"), "cannot load the tokenizer"),
         (lambda m: [f.unlink() for f in m.glob("[tv]o[kc]*")], "has no tokenizer"),
     ],

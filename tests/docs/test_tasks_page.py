@@ -43,7 +43,7 @@ def test_every_name_kind_and_option_is_documented() -> None:
     assert set(names()) <= code_spans
     assert set(KINDS) <= code_spans
     for kind in KINDS.values():
-        assert set(kind.model_fields) <= code_spans
+        assert set(kind.model_fields) - set(kind.fitted_options) <= code_spans
     for name, task in CORPORA.items():
         (row,) = [line for line in PAGE.splitlines() if f"`{name}`" in line and "|" in line]
         for metric in task.metrics:

@@ -147,6 +147,36 @@ def test_relative_to_a_quantised_weight(bits: int) -> None:
     assert term.coefficients["0"] == pytest.approx(plain.weight.norm().item() ** -2, rel=0.05)
 
 
+@pytest.mark.quick
+def test_the_decoupled_route_takes_the_step_that_adafactor_takes() -> None:
+    """First -lr·∇R, then Adafactor's own step; rates that Adafactor chooses are refused."""
+    from transformers.optimization import Adafactor
+
+    def train(route: str | None) -> dict[str, torch.Tensor]:
+        model, _ = one_layer(nn.Linear(6, 5))
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = Adafactor(parameters, lr=0.1, relative_step=False, scale_parameter=False)
+        term = iwlora.Penalty(model, {"0": 1.0}, alpha=0.5)
+        gradients = torch.autograd.grad(term(), parameters)
+        if route:
+            term.attach(optimizer, route)
+        else:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.data -= 0.1 * gradient
+        for number, parameter in enumerate(parameters):
+            parameter.grad = torch.linspace(-1, 1 + number, parameter.numel()).view_as(parameter)
+        optimizer.step()
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    expected, decoupled = train(None), train("decoupled")
+    for name, value in expected.items():
+        torch.testing.assert_close(decoupled[name], value)
+    model, _ = one_layer(nn.Linear(6, 5))
+    term = iwlora.Penalty(model, {"0": 1.0})
+    with pytest.raises(IwloraError, match="Adafactor with relative_step, scale_parameter chooses"):
+        term.attach(Adafactor(p for p in model.parameters() if p.requires_grad), "decoupled")
+
+
 def test_bad_arguments() -> None:
     model = lora_model()
     with pytest.raises(IwloraError, match="no coefficient for 6 of 6 adapted sites"):

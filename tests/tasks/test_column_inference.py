@@ -90,7 +90,8 @@ def test_what_is_inferred(
 ) -> None:
     task = task_of(tmp_path, row, **spec)
     assert (task.kind.name, task.text) == (kind, text)
-    (note,) = task.notes
+    note, copies, *_ = task.notes
+    assert "have the texts of a training row" in copies
     assert note.startswith(f"inferred from {tmp_path / 'train.jsonl'}: ")
     assert inferred in note
     if not spec.get("text"):

@@ -97,26 +97,41 @@ def test_held_out_rows_are_the_same_for_every_seed_and_few_for_a_small_training(
     assert rows(first, "train") != rows(second, "train")
 
 
-@pytest.mark.parametrize(("holdout", "rest"), [(0.001, "score"), (0.999, "train on")])
+@pytest.mark.parametrize(("holdout", "rest"), [(0.001, "score"), (0.9999, "train on")])
 def test_a_holdout_that_leaves_nothing(numbered: dict[str, str], holdout: float, rest: str) -> None:
     with pytest.raises(IwloraError, match=f"leaves nothing to {rest}"):
         load(TaskSpec(**numbered, holdout=holdout), seed=0)
 
 
-def test_the_rows_for_selection_are_a_fraction_of_each_class(reviews: dict[str, str]) -> None:
-    whole = load(TaskSpec(**reviews), seed=0)
-    task, other_seed = (load(TaskSpec(**reviews, selection=0.25), seed=seed) for seed in (0, 1))
+def test_the_rows_for_selection_are_a_fraction_of_each_class(numbered: dict[str, str]) -> None:
+    whole = load(TaskSpec(**numbered), seed=0)
+    task, other = (load(TaskSpec(**numbered, selection=0.25), seed=seed) for seed in (0, 1))
     assert sorted(texts(task, "train") + texts(task, "selection")) == sorted(texts(whole, "train"))
-    assert sorted(task.splits["selection"]["label"]) == [0] * 12 + [1] * 12
+    assert sorted(task.splits["selection"]["label"]) in (
+        [0] * 12 + [1] * 13,
+        [0] * 13 + [1] * 12,
+    )
     assert texts(task, "validation") == texts(whole, "validation")
     assert (task.reported, task.monitored) == (("validation",), "selection")
-    assert texts(other_seed, "selection") == texts(task, "selection")
+    assert texts(other, "selection") == texts(task, "selection")
 
 
-def test_a_selection_that_leaves_nothing(reviews: dict[str, str]) -> None:
+def test_a_selection_keeps_each_class_on_both_sides(numbered: dict[str, str]) -> None:
+    for fraction, split in ((0.001, "selection"), (0.9999999, "train")):
+        task = load(TaskSpec(**numbered, selection=fraction), seed=0)
+        assert sorted(task.splits[split]["label"]) == [0, 1]
+
+
+def test_runs_of_former_recipes_keep_their_rows(reviews: dict[str, str]) -> None:
+    former = {**reviews, "split": "by-class"}
+    task = load(TaskSpec(**former, selection=0.25), seed=0)
+    assert sorted(task.splits["selection"]["label"]) == [0] * 12 + [1] * 12
+    chosen = ["it is a good film man", "it is a awful film seen by"]
+    assert list(task.splits["selection"]["text"][:2]) == chosen
+    held_out = load(TaskSpec(**former, holdout=0.25), seed=0).splits["validation"]
+    assert (len(held_out), *held_out["text"][:2]) == (24, *chosen)
     with pytest.raises(IwloraError, match=r"task\.selection=.* leaves nothing to select on"):
-        load(TaskSpec(**reviews, selection=0.001), seed=0)
-    assert len(load(TaskSpec(**reviews, selection=0.9999999), seed=0).splits["train"]) == 2
+        load(TaskSpec(**former, selection=0.001), seed=0)
 
 
 def test_the_import_is_cheap() -> None:

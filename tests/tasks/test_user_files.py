@@ -94,7 +94,11 @@ def test_a_task_from_each_format(tmp_path, suffix):
         "test": 2,
     }
     assert list(task.splits["train"])[3] == {"text": "text 3", "label": 1}
-    assert (task.reported, task.name, task.notes) == (("test",), files["train"], ())
+    assert (task.reported, task.name) == (("test",), files["train"])
+    assert [note.split(" have ")[0] for note in task.notes] == [
+        "validation: 4 of 4 rows",
+        "test: 2 of 2 rows",
+    ]
 
 
 @settings(max_examples=25, deadline=None)
@@ -153,12 +157,14 @@ def test_without_validation_a_tenth_of_each_class_is_held_out(tmp_path):
 
 
 def test_too_few_rows_to_hold_out(tmp_path):
-    message = error_of(task_of, write(tmp_path / "a.csv", examples(10)))
+    path = write(tmp_path / "a.csv", examples(1, labels=("0.5",)))
+    message = error_of(task_of, path, kind={"name": "regression"})
+    assert "has 1 rows, and no two of them differ in texts" in message
     assert "give task.validation=FILE" in message
-    numbers = write(tmp_path / "numbers.csv", examples(3, labels=("0.5", "1.5", "2.5")))
-    message = error_of(task_of, numbers, kind={"name": "regression"})
-    assert "has 3 rows" in message
-    assert "10 are needed" in message
+    ten = write(tmp_path / "b.csv", examples(10))
+    assert len(task_of(ten).splits["validation"]) == 2
+    message = error_of(task_of, ten, split="by-class")
+    assert "10 are needed, of one class if there are classes; give task.validation" in message
 
 
 def test_a_label_of_validation_or_test_that_train_lacks(tmp_path):

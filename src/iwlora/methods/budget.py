@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.methods.contract import Attached, Method
-from iwlora.sites import Site, head_modules
+from iwlora.methods.contract import Attached, Method, split_head
+from iwlora.sites import Site
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
@@ -17,8 +17,8 @@ def count_parameters(attached: Attached) -> dict[str, int]:
     """Count the parameters that a method trains.
 
     Returns:
-        ``adapter_parameters`` that the trained method needs, ``head_parameters`` of the new task
-        head, and ``trainable_parameters``, all that train.
+        ``adapter_parameters`` that the trained method needs, ``head_parameters`` of the
+        head (:mod:`iwlora.head`), and ``trainable_parameters``, all that train.
 
     Raises:
         IwloraError: the parameters with ``requires_grad`` are not those that the method declares.
@@ -69,9 +69,8 @@ def parse_budget(budget: str | float, backbone: int) -> int:
 
 
 def backbone_parameters(model: Any) -> int:
-    """The number of parameters of the pretrained model, without the new task head."""
-    heads = head_modules(model)
-    return sum(p.numel() for name, p in model.named_parameters() if name.split(".")[0] not in heads)
+    """The number of parameters of the pretrained model, without the head."""
+    return sum(model.get_parameter(name).numel() for name in split_head(model)[0])
 
 
 def fit_to_budget(method: Method, model: Any, sites: Sequence[Site], budget: str | float) -> Method:

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
 
 from iwlora.errors import IwloraError
+from iwlora.head import head_modules, in_modules
 from iwlora.penalty.gram import LowRankPair
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.sites import Site, head_modules
+from iwlora.sites import Site
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Attached:
     Args:
         model: the model to train.
         adapter: names of the adapter's parameters, as in ``model.named_parameters()``.
-        head: names of the parameters of the new task head, which every method trains.
+        head: names of the parameters of the head (:mod:`iwlora.head`), which every method trains.
             No other parameter may change.
         save: ``save(folder)`` writes the trained parameters to ``folder/adapter`` or, for a
             whole model, to ``folder/model``.
@@ -91,6 +92,8 @@ class Method(BaseModel):
         "transformers trains quantized models with PEFT adapters only, and this is none"
     )
     """Why the method cannot train a model with 4-bit weights; None if it can."""
+    not_checkpointable: ClassVar[str | None] = None
+    """Why the method cannot train with gradient checkpointing; None if it can."""
     control_of: ClassVar[str | None] = None
     """The method that this one is a control arm of; ``controls: true`` adds it to a comparison."""
     former_defaults: ClassVar[Mapping[str, Any]] = {}
@@ -158,10 +161,10 @@ class Method(BaseModel):
 
 
 def split_head(model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(names of the backbone's parameters, names of the task head's parameters)."""
+    """(names of the backbone's parameters, names of the head's parameters)."""
     heads = head_modules(model)
     names = [name for name, _ in model.named_parameters()]
-    head = tuple(name for name in names if name.split(".")[0] in heads)
+    head = tuple(name for name in names if in_modules(name, heads))
     return tuple(name for name in names if name not in set(head)), head
 
 

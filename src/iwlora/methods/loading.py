@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, short_repr, unknown
+from iwlora.head import add_to_head, head_buffers
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods import METHODS
 from iwlora.methods.saving import OWN_FORMAT, PEFT_FORMAT, adapter_files
@@ -104,19 +105,21 @@ def _load_parameters(model: Any, saved: Path) -> nn.Module:
     method = METHODS[name](**options)
     if record["size"] is not None:  # which a budget had set in version 0.1.0
         method = method.sized(record["size"])
+    add_to_head(model, record.get("head", ()))  # version 0.1.0 did not write it
     attached = method.attach(model, find_sites(model, record["sites"]), seed=0)
     tensors = load_file(saved / OWN_FORMAT[1])
-    parameters = {name: attached.model.get_parameter(name) for name in attached.trainable}
-    misfits = set(tensors) ^ set(parameters)
-    misfits |= {
-        name for name in set(tensors) - misfits if tensors[name].shape != parameters[name].shape
+    state: dict[str, Tensor] = {
+        name: attached.model.get_parameter(name) for name in attached.trainable
     }
+    state |= head_buffers(attached.model)
+    misfits = set(tensors) ^ set(state)
+    misfits |= {name for name in set(tensors) - misfits if tensors[name].shape != state[name].shape}
     if misfits:
         raise IwloraError(
             f"the adapter in {saved} belongs to another model: {len(misfits)} of its parameters do "
             f"not fit, such as {min(misfits)}"
         )
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+        for name, value in state.items():
+            value.copy_(tensors[name])
     return attached.model

@@ -13,17 +13,17 @@ from iwlora.sites import Site
 
 
 class NamedParameters(Method):
-    """Base of methods that train the task head and some parameters of the model, by their names."""
+    """Base of methods that train the head and some parameters of the model, by their names."""
 
     def trained_names(self, model: Any) -> tuple[str, ...]:
-        """Names of the trained parameters outside the task head."""
+        """Names of the trained parameters outside the head."""
         raise NotImplementedError
 
     def add_modules(self, model: Any, sites: Sequence[Site], seed: int) -> None:
         """Add new modules to the model; by default none."""
 
     def parameters(self, model: Any, sites: Sequence[Site]) -> int:
-        """The sum of the sizes of the trained parameters outside the task head."""
+        """The sum of the sizes of the trained parameters outside the head."""
         return sum(model.get_parameter(name).numel() for name in self.trained_names(model))
 
     def attach(
@@ -32,8 +32,9 @@ class NamedParameters(Method):
         """Add the new modules, and freeze everything except the trained parameters and the head."""
         self.check_model(model, sites)
         self.check(sites)
+        _, head = split_head(model)  # new modules inside it are not part of it
         self.add_modules(model, sites, seed)
-        adapter, (_, head) = self.trained_names(model), split_head(model)
+        adapter = self.trained_names(model)
         train_only(model, adapter + head)
         return Attached(
             model=model,

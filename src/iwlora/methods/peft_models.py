@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from iwlora.errors import IwloraError
+from iwlora.head import head_modules
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
-from iwlora.sites import Site, head_modules
+from iwlora.sites import Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The end of a model's class name -> PEFT's name of its task.
 _TASK_TYPES = {
@@ -30,7 +35,7 @@ def task_type(model: Any) -> str | None:
 
 
 def target_arguments(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
-    """The arguments of a PEFT configuration for these sites, the task head and the task."""
+    """The arguments of a PEFT configuration for these sites, the head and the task."""
     from transformers.pytorch_utils import Conv1D
 
     task = task_type(model)
@@ -59,9 +64,17 @@ def attach_peft(model: Any, config: Any, seed: int) -> Attached:
     import torch
     from peft import get_peft_model
 
+    expected = set(head_modules(model))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft_model = get_peft_model(model, config)
+    copied = {name for name, module in _copied_modules(peft_model)}
+    if others := sorted(copied - expected):
+        raise IwloraError(
+            f"PEFT knows a module of the head by the end of its path, and in "
+            f"{type(model).__name__} another module ends like it: {', '.join(others)}; take a "
+            "method that is not PEFT's, such as full"
+        )
     adapter, head = trainable_names(peft_model)
     return Attached(
         model=peft_model,
@@ -77,21 +90,37 @@ def save_peft_adapter(peft_model: Any, folder: Path) -> None:
     peft_model.save_pretrained(folder / layout.ADAPTER, save_embedding_layers=False)
 
 
+def head_state(peft_model: Any) -> dict[str, Tensor]:
+    """{name in an adapter's file: value} of the parameters and buffers of the head."""
+    return {
+        f"base_model.model.{path}.{name}": value
+        for path, module in _copied_modules(peft_model)
+        for name, value in module.modules_to_save["default"].state_dict().items()
+    }
+
+
+def _copied_modules(peft_model: Any) -> Iterator[tuple[str, Any]]:
+    """(path in the model, PEFT's wrapper) of each module that PEFT copied to train it as whole."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in peft_model.get_base_model().named_modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            yield name, module
+
+
 def trainable_names(peft_model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(adapter, head): names of the trainable parameters, as PEFT's layers declare them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils import ModulesToSaveWrapper
 
     adapter: set[int] = set()
-    head: set[int] = set()
+    copied = (module.modules_to_save for _, module in _copied_modules(peft_model))
+    head = {id(p) for module in copied for p in module.parameters()}
     for encoder in getattr(peft_model, "prompt_encoder", {}).values():
         adapter.update(id(p) for p in encoder.parameters())
     for module in peft_model.modules():
         if isinstance(module, BaseTunerLayer):
             for attribute in module.adapter_layer_names:
                 adapter.update(id(p) for p in getattr(module, attribute).parameters())
-        elif isinstance(module, ModulesToSaveWrapper):
-            head.update(id(p) for p in module.modules_to_save.parameters())
     parameters = [(name, id(parameter)) for name, parameter in peft_model.named_parameters()]
     return (
         tuple(name for name, identity in parameters if identity in adapter),

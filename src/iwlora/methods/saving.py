@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iwlora.head import declared_modules, head_buffers
 from iwlora.methods.contract import Method
-from iwlora.methods.peft_models import trainable_names
+from iwlora.methods.peft_models import head_state
 from iwlora.penalty.gram import LowRankPair
 from iwlora.results import layout
 from iwlora.sites import Site
@@ -37,7 +38,7 @@ def save_parameters(
     Args:
         method: the method, with the size that was attached.
         model: the trained model.
-        names: the parameters to save, the task head's included.
+        names: the parameters to save, the head's included.
         sites: the adapted matrices.
         folder: the parent of the folder ``adapter``.
     """
@@ -50,14 +51,16 @@ def save_parameters(
         "method": {"name": method.name, **method.model_dump(mode="json")},
         "size": method.size,
         "sites": [site.name for site in sites],
+        "head": declared_modules(model),
     }
-    tensors = {name: model.get_parameter(name).detach().cpu().contiguous() for name in names}
-    save_file(tensors, target / OWN_FORMAT[1], metadata={"format": "pt"})
+    tensors = {name: model.get_parameter(name) for name in names} | head_buffers(model)
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(on_cpu, target / OWN_FORMAT[1], metadata={"format": "pt"})
     (target / OWN_FORMAT[0]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def save_as_lora(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) -> None:
-    """Write ``folder/adapter`` as a plain LoRA adapter with these updates, and the task head."""
+    """Write ``folder/adapter`` as a plain LoRA adapter with these updates, and the head."""
     from peft import LoraConfig
     from safetensors.torch import save_file
 
@@ -81,8 +84,7 @@ def save_as_lora(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) ->
     )
     tensors = {f"base_model.model.{pair.name}.lora_A.weight": pair.A for pair in pairs}
     tensors |= {f"base_model.model.{pair.name}.lora_B.weight": pair.B for pair in pairs}
-    for name in trainable_names(peft_model)[1]:
-        tensors[name.replace(".modules_to_save.default", "")] = peft_model.get_parameter(name)
+    tensors |= head_state(peft_model)
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     target = folder / layout.ADAPTER
     target.mkdir(parents=True, exist_ok=True)

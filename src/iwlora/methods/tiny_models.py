@@ -6,8 +6,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.head import head_modules
 from iwlora.methods.contract import Method
-from iwlora.sites import head_modules, sites
+from iwlora.sites import sites
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -138,7 +138,8 @@ class Penalty:
             An object whose ``remove()`` ends the penalty.
 
         Raises:
-            IwloraError: the route is unknown, or the optimizer has other parameters.
+            IwloraError: the route is unknown, the optimizer has other parameters, or ``decoupled``
+                is used with an optimizer that chooses learning rates of its own.
 
         Source:
             Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2, for ``decoupled``.
@@ -146,6 +147,8 @@ class Penalty:
         if route not in ROUTES:
             raise unknown("route", route, ROUTES)
         self._check_parameters(optimizer)
+        if route == "decoupled":
+            _check_learning_rates(optimizer)
 
         def apply(optimizer: torch.optim.Optimizer) -> None:
             # A fused optimizer divides by the loss scale in its own kernel. Its step is called
@@ -249,6 +252,18 @@ class Penalty:
                 f"parameters, the first at {missing[0]}; create the penalty after preparing or "
                 "sharding the model (DeepSpeed is not supported: its optimizers have copies)"
             )
+
+
+def _check_learning_rates(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ``IwloraError`` for an optimizer whose steps have another size than its ``lr``."""
+    own = ("relative_step", "scale_parameter", "d")  # of Adafactor; of Prodigy and D-Adaptation
+    names = [key for key in own if any(group.get(key) for group in optimizer.param_groups)]
+    if names:
+        raise IwloraError(
+            f"route=decoupled takes steps of the optimizer's lr, and {type(optimizer).__name__} "
+            f"with {', '.join(names)} chooses its own; take route=gradient, or Adafactor with "
+            "relative_step=False, scale_parameter=False and an lr"
+        )
 
 
 def check_alpha(alpha: float) -> None:

@@ -66,7 +66,8 @@ class RunResult(Document):
         primary_metric: The metric that runs are compared by.
         evaluated_on: The split that is scored.
         selected_on: What chose the parameters that are scored, such as "last checkpoint".
-        trainable_parameters: All that trained, ``head_parameters`` of them in the new task head.
+        trainable_parameters: All that trained, ``head_parameters`` of them in the head: the new
+            task head and other modules that every method trains beside its adapter.
         adapter_parameters: Those of the adapter that is saved, after pruning.
         train_seconds: Wall time of the training steps; of a run that was resumed at step n > 0
             (``resumed_at_step``) only that of the steps after n.
@@ -80,7 +81,9 @@ class RunResult(Document):
         precision: "fp32" or "bf16".
         ranks: The final rank of each matrix, if the method gives them different ones.
         data_digest: A hash of the training rows and their order.
-        head_digest: A hash of the initial values of the task head.
+        head_digest: A hash of the initial values of the head.
+        head_modules: Paths of the modules that trained and were saved beside the adapter; None in
+            runs of version 0.1.0.
         kind: The kind of the task: its ``name`` and its options.
         labels: The classes.
         text: The text columns.
@@ -115,6 +118,7 @@ class RunResult(Document):
     resumed_at_step: Count = 0
     data_digest: Name | None = None
     head_digest: Name | None = None
+    head_modules: list[Name] | None = None
     kind: dict[str, Any] | None = None
     labels: list[str] = Field(default_factory=list)
     text: list[str] = Field(default_factory=list)

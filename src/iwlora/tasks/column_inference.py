@@ -55,6 +55,7 @@ class Columns:
     """The kind of the task, and its columns; ``notes`` say what was inferred.
 
     Without label columns the label is in the text (the last turn of a chat), unless ``unlabelled``.
+    Rows with an equal value of ``group`` stay together where training rows are held out.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Columns:
     label: tuple[str, ...]
     notes: tuple[str, ...] = ()
     unlabelled: bool = False
+    group: str | None = None
 
 
 def infer_columns(spec: TaskSpec) -> Columns:
@@ -89,7 +91,8 @@ def infer_columns(spec: TaskSpec) -> Columns:
         )
     kind = spec.build_kind(KINDS[kind_name or _infer_kind(path, text, label)]())
     _check_count(kind, text, label)
-    return Columns(kind, text, label, _notes(spec, kind, text, label, names))
+    notes = _notes(spec, kind, text, label, names)
+    return Columns(kind, text, label, notes, group=spec.group)
 
 
 def _notes(
@@ -103,7 +106,7 @@ def _notes(
         inferred.append(f"kind={kind.name}")
     if not inferred:
         return ()
-    unread = [name for name in names if name not in (*text, *label)]
+    unread = [name for name in names if name not in (*text, *label, spec.group)]
     rest = f"; not read: {', '.join(unread)}" if unread else ""
     return (f"inferred from {spec.train}: {', '.join(inferred)}{rest}",)
 

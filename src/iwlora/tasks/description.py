@@ -48,28 +48,31 @@ def duplicates(task: Task) -> list[str]:
         >>> duplicates(Task("t", ("text",), ("x", "y"), ("accuracy",), splits=splits))[1]
         'test: 1 of 1 rows have the texts of a training row, 0 of them with another label'
     """
-    train_texts: set[bytes] = set()
-    train_rows: set[bytes] = set()
-    repeated = 0
-    for texts, row in _hashes(task, task.splits["train"]):
-        repeated += texts in train_texts
-        train_texts.add(texts)
-        train_rows.add(row)
+    repeated = len(task.splits["train"]) - len({texts for texts, _ in _hashes(task, "train")})
     lines = [f"train: {repeated} rows repeat the texts of an earlier row"]
-    for name, split in task.splits.items():
-        if name != "train":
-            copies = [row for texts, row in _hashes(task, split) if texts in train_texts]
-            relabelled = sum(row not in train_rows for row in copies)
-            lines.append(
-                f"{name}: {len(copies)} of {len(split):,} rows have the texts of a training row, "
-                f"{relabelled} of them with another label"
-            )
+    for name, (copies, relabelled) in count_copies(task).items():
+        lines.append(
+            f"{name}: {copies} of {len(task.splits[name]):,} rows have the texts of a training "
+            f"row, {relabelled} of them with another label"
+        )
     return lines
 
 
-def _hashes(task: Task, split: Dataset) -> Iterator[tuple[bytes, bytes]]:
+def count_copies(task: Task) -> dict[str, tuple[int, int]]:
+    """{split: (rows with the texts of a training row, those of them with another label)}."""
+    train = list(_hashes(task, "train"))
+    train_texts, train_rows = {texts for texts, _ in train}, {row for _, row in train}
+    counts = {}
+    for name in task.splits:
+        if name != "train":
+            copies = [row for texts, row in _hashes(task, name) if texts in train_texts]
+            counts[name] = (len(copies), sum(row not in train_rows for row in copies))
+    return counts
+
+
+def _hashes(task: Task, split: str) -> Iterator[tuple[bytes, bytes]]:
     """(hash of the texts, hash of texts and label) of each row: hashes take less memory."""
-    for batch in split.iter(4096):
+    for batch in task.splits[split].iter(4096):
         for *texts, label in zip(*(batch[name] for name in (*task.text, "label")), strict=True):
             yield _hash(texts), _hash([texts, label])
 

@@ -6,6 +6,9 @@ import random
 from dataclasses import replace
 
 from iwlora.errors import IwloraError
+from iwlora.tasks.held_out.remarks import absent_classes, equal_numbers, shared_rows
+from iwlora.tasks.held_out.stratified_groups import grouped_split
+from iwlora.tasks.kinds.contract import Dataset
 from iwlora.tasks.registry import CORPORA
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import first_shuffled, stratified_split
@@ -36,17 +39,24 @@ def load(spec: TaskSpec, seed: int) -> Task:
     else:
         name = str(spec.name)
         task = _with_kind(CORPORA[name].load(name, spec.data_dir), spec)
+    held_out = ["validation"] if spec.train and not spec.validation else []
     if spec.holdout is not None:
-        task = _with_holdout(task, spec.holdout, spec.max_train)
+        task = _with_holdout(task, spec)
+        held_out = ["validation"]
     if spec.selection is not None:
-        task = _with_selection(task, spec.selection)
+        task = _with_selection(task, spec)
+        held_out.append("selection")
+    notes = (*task.notes, *shared_rows(task, held_out))
     splits = dict(task.splits)
     for name, split in task.splits.items():
         if name == "train":
             splits[name] = first_shuffled(split, spec.max_train, seed)
         elif name.startswith("validation") or name == "selection":
             splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
-    return replace(task, splits=splits)
+    limited = replace(task, splits=splits)
+    notes = (*notes, *absent_classes(limited), *equal_numbers(limited))
+    kind = task.kind.fitted(splits["train"].select_columns("label")["label"][:])
+    return replace(limited, kind=kind, notes=notes)
 
 
 def _with_kind(task: Task, spec: TaskSpec) -> Task:
@@ -56,31 +66,42 @@ def _with_kind(task: Task, spec: TaskSpec) -> Task:
     return replace(task, kind=kind, metrics=metrics)
 
 
-def _with_holdout(task: Task, fraction: float, max_train: int | None) -> Task:
-    """The task that is scored on ``fraction`` of its training rows, and trained on the others.
+def _with_holdout(task: Task, spec: TaskSpec) -> Task:
+    """The task that is scored on a part of its training rows, and trained on the others.
 
     The fraction counts from the rows that training would use, at most ``max_train``.
     """
-    rows = task.splits["train"]
-    count = round(fraction * min(max_train or len(rows), len(rows)))
-    if not 0 < count < len(rows):
+    rows, fraction = task.splits["train"], float(spec.holdout or 0)
+    count = round(fraction * min(spec.max_train or len(rows), len(rows)))
+    if spec.split == "grouped":
+        train, held_out = _grouped_split(task, spec, count / len(rows))
+    else:
+        order = list(range(len(rows)))
+        random.Random(VALIDATION_SEED).shuffle(order)
+        train, held_out = rows.select(sorted(order[count:])), rows.select(sorted(order[:count]))
+    if not 0 < count < len(rows) or not len(train) or not len(held_out):
         raise IwloraError(
             f"task.holdout={fraction} of {len(rows)} training rows leaves nothing to "
             f"{'train on' if count else 'score'}"
         )
-    order = list(range(len(rows)))
-    random.Random(VALIDATION_SEED).shuffle(order)
-    parts = {"train": sorted(order[count:]), "validation": sorted(order[:count])}
-    return replace(task, splits={name: rows.select(index) for name, index in parts.items()})
+    return replace(task, splits={"train": train, "validation": held_out})
 
 
-def _with_selection(task: Task, fraction: float) -> Task:
-    """The task with ``fraction`` of each class of its training rows in a split ``selection``."""
-    rows = task.splits["train"]
-    train, selection = stratified_split(rows, fraction, VALIDATION_SEED)
+def _with_selection(task: Task, spec: TaskSpec) -> Task:
+    """The task with a part of its training rows in a split ``selection``."""
+    rows, fraction = task.splits["train"], float(spec.selection or 0)
+    if spec.split == "grouped":
+        train, selection = _grouped_split(task, spec, fraction)
+    else:
+        train, selection = stratified_split(rows, fraction, VALIDATION_SEED)
     if not len(train) or not len(selection):
         raise IwloraError(
             f"task.selection={fraction} of {len(rows)} training rows leaves nothing to "
             f"{'select on' if len(train) else 'train on'}"
         )
     return replace(task, splits={**task.splits, "train": train, "selection": selection})
+
+
+def _grouped_split(task: Task, spec: TaskSpec, fraction: float) -> tuple[Dataset, Dataset]:
+    rows, seed = task.splits["train"], VALIDATION_SEED
+    return grouped_split(rows, task.text, task.kind, fraction, seed, spec.group)

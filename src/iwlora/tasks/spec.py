@@ -45,7 +45,7 @@ class TaskSpec(BaseModel):
     """The user's file: CSV, TSV, JSON Lines or Parquet, by its ending; or a folder that
     ``datasets`` saved."""
     validation: NonEmpty | None = None
-    """None: a tenth of each class of ``train`` is held out."""
+    """None: a tenth of ``train`` is held out, as ``split`` says."""
     test: NonEmpty | None = None
     """A labelled file that is scored instead of ``validation``; None: there is none."""
     text: list[NonEmpty] | None = None
@@ -56,8 +56,11 @@ class TaskSpec(BaseModel):
     kind: dict[str, Any] | None = None
     """The kind of task: a name in ``KINDS`` and its options; None: inferred from the data."""
     selection: Fraction | None = None
-    """Fraction of each class of the training rows to hold out, the same rows for every seed. The
-    epoch with the best score on them is kept; None: the last checkpoint is kept."""
+    """Fraction of the training rows to hold out, the same rows for every seed. The epoch with the
+    best score on them is kept; None: the last checkpoint is kept."""
+    group: NonEmpty | None = None
+    """A column, such as the patient or the author of a text: rows with an equal value stay together
+    where training rows are held out; None: only rows with equal texts do."""
 
     split: Literal["grouped", "by-class"] = "grouped"
     """How training rows are held out for validation, selection and holdout. grouped: rows with
@@ -91,10 +94,16 @@ class TaskSpec(BaseModel):
     def _problems_of_kind(self, kind: type[Kind]) -> list[str]:
         if self.kind_name not in (None, kind.name):
             return [f"task.kind.name={self.kind_name}: {self.title} is of kind {kind.name}"]
+        fitted = [name for name in kind.fitted_options if name in self._kind_options]
+        if fitted:
+            return [
+                f"task.kind.{name} follows from the training rows; remove it" for name in fitted
+            ]
         try:
             kind(**self._kind_options)
         except ValidationError as invalid:
-            accepted = ", ".join(kind.model_fields) or "none"
+            options = [name for name in kind.model_fields if name not in kind.fitted_options]
+            accepted = ", ".join(options) or "none"
             return [
                 f"task.kind.{option}: unknown option of {kind.name} (accepted: {accepted})"
                 if error["type"] == "extra_forbidden"
@@ -145,6 +154,9 @@ class TaskSpec(BaseModel):
             for field in ("train", "validation", "test", "text", "label")
             if getattr(self, field) is not None
         ]
+        if self.group is not None and self.group not in corpus.text:
+            accepted = " or ".join(corpus.text)
+            problems.append(f"task.group={self.group}: {self.name} has no such column ({accepted})")
         if self.data_dir is not None and corpus.hub_id is None:
             problems.append(f"task.data_dir: {self.name} reads no files; remove it")
         return problems + self._problems_of_kind(type(corpus.kind))
@@ -168,6 +180,12 @@ class TaskSpec(BaseModel):
         if len(set(text)) < len(text):
             problems.append(f"task.text names a column twice: {text}")
         labels = [self.label] if isinstance(self.label, str) else self.label or []
+        if self.group is not None and self.group in (*labels, "label"):
+            problems.append(
+                f"task.group={self.group} is the label, or has its name; give another column"
+            )
+        if self.group is not None and self.split == "by-class":
+            problems.append("task.group is for task.split=grouped; remove one of the two")
         if set(labels) & set(text):
             problems.append(f"task.label={self.label} is a text column too")
         elif len(set(labels)) < len(labels):

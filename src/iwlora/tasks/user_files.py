@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.tabular import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
+from iwlora.tasks.held_out.stratified_groups import grouped_split
+from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import Dataset, Kind
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import arrow_type, in_memory, stratified_split
@@ -20,7 +22,7 @@ from iwlora.tasks.task import Task
 if TYPE_CHECKING:
     import pyarrow
 
-# Without a validation file this fraction of each class is held out. The seed of the choice is the
+# Without a validation file this fraction of the rows is held out. The seed of the choice is the
 # same for all runs, so that their scores are comparable.
 HELD_OUT = 0.1
 # Rows that are Python objects at a time, before Arrow stores them.
@@ -42,8 +44,8 @@ def load_user_files(spec: TaskSpec) -> Task:
     """The task in the user's files.
 
     Class ids follow the sorted class names, numbers by value. Columns and kind that ``spec`` leaves
-    open are inferred; ``notes`` say so. Without a validation file a tenth of each class of train is
-    held out, the same rows for every seed.
+    open are inferred; ``notes`` say so. Without a validation file a tenth of train is held out, the
+    same rows for every seed.
 
     Raises:
         IwloraError: Lists what is wrong with the files.
@@ -65,18 +67,42 @@ def load_user_files(spec: TaskSpec) -> Task:
     raise_all(problems)
     if "validation" not in splits:
         whole = splits.pop("train")
-        train, validation = stratified_split(whole, HELD_OUT)
-        if not len(validation):
-            raise IwloraError(
-                f"{spec.train} has {len(whole)} rows; to hold out a tenth for validation, "
-                f"{round(1 / HELD_OUT)} are needed, of one class if there are classes; give "
-                "task.validation=FILE"
+        if spec.split == "by-class":
+            train, validation = stratified_split(whole, HELD_OUT)
+        else:
+            train, validation = grouped_split(
+                whole, columns.text, columns.kind, HELD_OUT, group=columns.group
             )
+        if not len(validation):
+            raise IwloraError(_nothing_held_out(spec, columns, len(whole), len(labels)))
         splits = {"train": train, "validation": validation, **splits}
         rows = f"{len(validation)} of the {len(whole)} rows of {spec.train}"
         notes = (*notes, f"validation: {rows}, held out")
     schema = (str(spec.train), columns.text, labels, columns.kind.metrics_for(labels))
     return Task(*schema, kind=columns.kind, splits=splits, notes=notes)
+
+
+def _nothing_held_out(spec: TaskSpec, columns: Columns, rows: int, classes: int) -> str:
+    """Why no row can be held out, and what to do."""
+    if spec.split == "by-class":
+        return (
+            f"{spec.train} has {rows} rows; to hold out a tenth for validation, "
+            f"{round(1 / HELD_OUT)} are needed, of one class if there are classes; give "
+            "task.validation=FILE"
+        )
+    give = "give task.validation=FILE"
+    together = "texts" if columns.group is None else f"texts or {columns.group}"
+    if not classes:
+        return (
+            f"{spec.train} has {rows} rows, and no two of them differ in {together}; to hold out a "
+            f"part for validation, two are needed: {give}"
+        )
+    return (
+        f"{spec.train} has {rows} rows of {classes} classes in column {columns.label[0]!r}, and no "
+        f"class has two rows that differ in {together}, so none can be held out for validation: "
+        f"if the column holds numbers, give task.kind=regression; if it holds texts to generate, "
+        f"task.kind=seq2seq; else {give}"
+    )
 
 
 def read_rows(path: str, text: Sequence[str], kind: Kind) -> Dataset:
@@ -109,14 +135,20 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     text_type, label_type, _ = map(arrow_type, columns.kind.column_types)
     fields = [(name, text_type) for name in columns.text]
     fields += [] if columns.unlabelled else [("label", label_type)]
+    group = [columns.group] if columns.group and columns.group not in columns.text else []
+    if split != "train":  # only training rows are held out
+        group = []
+    fields += [(name, pyarrow.string()) for name in group]
     schema = pyarrow.schema(fields)
     line_numbers, batches = array("q"), []
     problems: list[str] = []
 
     def well_formed_rows() -> Iterator[list[Any]]:
-        for number, values in read_records(path, [*columns.text, *columns.label], problems, split):
+        names = [*columns.text, *columns.label, *group]
+        for number, values in read_records(path, names, problems, split):
             try:
-                row = _parse_row(columns, values)
+                row = _parse_row(columns, values[: len(names) - len(group)])
+                row += [_parse_cell(name, values[-1], parse_text) for name in group]
             except ValueError as error:
                 problems.append(f"{record_location(path, number)}: {error}")
                 if len(problems) >= MAX_PROBLEMS:

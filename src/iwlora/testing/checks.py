@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from iwlora.errors import IwloraError
+from iwlora.head import head_modules, in_modules
 from iwlora.methods.budget import count_parameters, fit_to_budget
 from iwlora.methods.contract import Attached
 from iwlora.methods.loading import merge_adapter
 from iwlora.methods.tiny_models import tiny_model
 from iwlora.results import layout
-from iwlora.sites import head_modules
 from iwlora.sites import sites as find_sites
 from iwlora.testing.case import SIZE, STEPS, Case, snapshot, train_in_two_processes
 
@@ -198,7 +198,7 @@ def _saved_parameters(case: Case) -> int:
         for file in sorted(case.trained.saved.rglob("*.safetensors"))
         for name, tensor in load_file(file).items()
     ]
-    return sum(tensor.numel() for name, tensor in tensors if name.split(".")[0] not in heads)
+    return sum(tensor.numel() for name, tensor in tensors if not in_modules(name, heads))
 
 
 def _different(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> set[str]:

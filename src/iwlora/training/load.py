@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -13,13 +13,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import set_seed as seed_everything
 
 from iwlora import distributed, tasks
+from iwlora.head import head_modules
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.device import run_device
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
+from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpointing
+from iwlora.training.model.new_weights import new_weights_notes
 from iwlora.training.model.quantization import quantized_loading
+from iwlora.training.model.target_units import scale_for_head
+from iwlora.training.model.vocabulary import check_generated_length, check_token_ids
 from iwlora.training.recipe import Recipe
 
 logger = logging.getLogger("iwlora")
@@ -29,8 +34,9 @@ logger = logging.getLogger("iwlora")
 class LoadedRecipe:
     """A recipe's task, tokenizer, model and data, before any method changes the model.
 
-    ``encoded`` has the tokenized rows of each split, ``collate`` makes batches of them, and
-    ``notes`` says what a user should know about them.
+    ``encoded`` has the tokenized rows of each split, ``collate`` makes batches of them, ``head``
+    has the modules that every method trains beside its adapter, and ``notes`` says what a user
+    should know about the model and the rows.
     """
 
     recipe: Recipe
@@ -40,6 +46,7 @@ class LoadedRecipe:
     sites: list[Site]
     encoded: Mapping[str, Any]
     collate: Any
+    head: Sequence[str] = ()
     notes: tuple[str, ...] = ()
 
     def training_batches(self) -> Iterator[Mapping[str, Tensor]]:
@@ -86,15 +93,36 @@ def load(recipe: Recipe) -> LoadedRecipe:
     model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, quantized)
     if not recipe.quantize and (not shards(recipe) or recipe.method.calibration()):
         model.to(run_device())  # type: ignore[arg-type]
+    task = _for_head(task, model)
+    if settings.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
     sites = find_sites(model, recipe.targets)
     recipe.method.check_model(model, sites)
+    check_generated_length(model, task.kind.generated_tokens)
     notes: list[str] = []
     encoded = task.encode(tokenizer, settings.max_length, model.config, notes)
+    check_token_ids(model, tokenizer, encoded.values())
     if distributed.rank() == 0:
         for note in notes:
             logger.warning(note)
     collate = task.kind.collator(tokenizer, model)
-    return LoadedRecipe(recipe, task, tokenizer, model, sites, encoded, collate, tuple(notes))
+    notes += new_weights_notes(recipe.model, model)
+    return LoadedRecipe(
+        recipe, task, tokenizer, model, sites, encoded, collate, head_modules(model), tuple(notes)
+    )
+
+
+def _for_head(task: tasks.Task, model: PreTrainedModel) -> tasks.Task:
+    """The task whose kind, and whose notes, say whether the head can return numbers in units."""
+    if task.kind.scaling is None:
+        return task
+    scale = scale_for_head(task.kind.scaling, model)
+    note = (
+        f"the trained model cannot be exported, because it returns its targets on another scale: "
+        f"{scale.not_in_head}; `iwlora predict` returns them in their units"
+    )
+    notes = (*task.notes, note) if scale.not_in_head else task.notes
+    return replace(task, kind=task.kind.with_scaling(scale), notes=notes)
 
 
 def shards(recipe: Recipe) -> bool:

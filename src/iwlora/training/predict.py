@@ -29,8 +29,10 @@ from iwlora.training.load import LoadedRecipe
 from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.loop.row_order import LongestFirstSampler
 from iwlora.training.loop.trainer import FineTuningTrainer
+from iwlora.training.model.target_units import undo_target_units
+from iwlora.training.model.vocabulary import check_token_ids
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE
-from iwlora.training.state.artifacts import load_trained, stored_task
+from iwlora.training.state.artifacts import load_saved, stored_task
 from iwlora.training.state.run_folder import RunDir
 
 
@@ -71,9 +73,11 @@ def predict(
     if Path(output).exists() and Path(output).samefile(source):
         raise IwloraError(f"--output {output} is the input file; choose another one")
     check_writable(output, "--output")
-    model, tokenizer = load_trained(path, trust_remote_code=trust_remote_code)
+    model, tokenizer = load_saved(path, trust_remote_code=trust_remote_code)
+    undo_target_units(model, task.kind.scaling)
     length = run.recipe().train.max_length
     encoded = task.kind.encode(EncodingInput(task, rows, tokenizer, length, model.config))
+    check_token_ids(model, tokenizer, [encoded])
     outputs = _outputs(run, task, model, tokenizer, encoded)
     evaluation = Evaluation(task, rows, encoded, outputs, tokenizer)
     predictions = task.kind.predictions(evaluation, probabilities=True)

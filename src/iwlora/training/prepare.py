@@ -12,6 +12,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
+from iwlora.extras import locate_package
 from iwlora.methods.budget import fit_to_budget
 from iwlora.methods.contract import Attached, Method
 from iwlora.results import layout
@@ -23,11 +24,20 @@ from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.sharding import shard
-from iwlora.training.recipe import Recipe, TrainSettings
+from iwlora.training.recipe import Recipe
 from iwlora.training.state.checkpoints import SealCheckpoints
 from iwlora.training.state.run_folder import RunDir
+from iwlora.training.train_settings import TrainSettings
 
 EVALUATION_BATCH_SIZE = 64
+
+# Names in a recipe -> names of transformers. Its "constant" has no warm-up.
+_OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "adafactor": "adafactor",
+}
+_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,8 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
         IwloraError: for everything that ``iwlora.train`` refuses.
     """
     check_trackers(recipe.train.report_to)
+    if recipe.train.optimizer == "adamw_8bit":
+        locate_package("bitsandbytes", "train.optimizer=adamw_8bit")
     loaded = load(recipe)
     model, sites, rows = loaded.model, loaded.sites, loaded.encoded["train"]
     pretrained = set(map(id, model.parameters()))
@@ -115,8 +127,10 @@ def make_trainer(
             gradient_accumulation_steps=settings.accumulate,
             per_device_eval_batch_size=EVALUATION_BATCH_SIZE,
             num_train_epochs=settings.epochs,
+            max_steps=settings.max_steps or -1,
             learning_rate=settings.lr,
-            lr_scheduler_type="linear",
+            optim=_OPTIMIZERS[settings.optimizer],
+            lr_scheduler_type=_SCHEDULERS[settings.scheduler],
             warmup_steps=settings.warmup,
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,

@@ -16,9 +16,7 @@ from iwlora.methods.budget import parse_budget
 from iwlora.results.formats import FIELD, stamped, unstamped
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
-
-Count = Annotated[int, Field(ge=1, strict=True)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+from iwlora.training.train_settings import Number, TrainSettings
 
 FORMER_DEFAULTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
     2: {"task": {"split": "by-class", "former_kind_defaults": True}},
@@ -26,58 +24,6 @@ FORMER_DEFAULTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
 """{version of the recipe's format: {part: {field: its default up to that version}}}."""
 
 _LARGE = 10**12  # parameters assumed to check a budget before the model is known: any % is > 0
-
-
-class TrainSettings(BaseModel):
-    """Length, learning rate, batch size and numerics of the training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: Annotated[Number, Field(gt=0, le=100_000)] = 3.0
-    """Passes over the training split; fractions are allowed."""
-    lr: Annotated[Number, Field(gt=0)] = 2e-4
-    """Peak learning rate of AdamW; linear decay to 0 after the warm-up."""
-    batch_size: Count = 32
-    """Examples per optimizer step."""
-    accumulate: Count = 1
-    """Micro-batches that a batch is split into, to save memory; the result is the same up to
-    rounding."""
-    max_length: Count = 128
-    """Tokens; longer inputs are truncated."""
-    warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.06
-    """Fraction of all steps in which the learning rate rises from 0."""
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[Number, Field(ge=0)] = 1.0
-    """Gradients are clipped to this norm; 0 turns clipping off."""
-    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
-    """Seed of the task head, the adapter, the order of the rows, and dropout."""
-    save_steps: Count | None = None
-    """Optimizer steps between checkpoints; null: no checkpoints."""
-    keep_checkpoints: Count = 2
-    """Number of newest checkpoints that are kept."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of matrix products; trained parameters are float32 (frozen ones may be quantized).
-    auto: bf16 if the hardware supports it."""
-    fast_kernels: Annotated[bool, Field(strict=True)] = True
-    """LoRA in one pass, fast dropout and attention on CPUs: equal results up to rounding."""
-    shard: Annotated[bool, Field(strict=True)] = False
-    """With several processes, each holds a shard of the model (FSDP2) instead of a copy; the result
-    is the same."""
-    group_by_length: Annotated[bool, Field(strict=True)] = True
-    """Batches of rows of similar length: less padding; equal for all methods at equal seed."""
-    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
-    """Experiment trackers that also get the logged metrics; each needs its own package."""
-    deterministic: Annotated[bool, Field(strict=True)] = False
-    """Use deterministic algorithms only: repeats are bit-identical, and slower on a GPU."""
-
-    @model_validator(mode="after")
-    def _check_micro_batches(self) -> TrainSettings:
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"train.batch_size={self.batch_size} does not divide into "
-                f"train.accumulate={self.accumulate} equal micro-batches"
-            )
-        return self
 
 
 class Recipe(BaseModel):
@@ -123,6 +69,15 @@ class Recipe(BaseModel):
         if value != "all" and not names:
             raise ValueError("accepted: all, or a list of kinds of matrices or of their names")
         return value
+
+    @model_validator(mode="after")
+    def _check_gradient_checkpointing(self) -> Recipe:
+        if self.train.gradient_checkpointing and self.method.not_checkpointable:
+            raise ValueError(
+                f"train.gradient_checkpointing=true was given, and {self.method.name} cannot train "
+                f"with it: {self.method.not_checkpointable}; take false, or lora"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_quantization(self) -> Recipe:

@@ -25,6 +25,7 @@ from iwlora.training.device import peak_memory, reset_peak_memory, resolve_preci
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.sharding import full_parameters, gathered
+from iwlora.training.model.target_units import head_in_target_units
 from iwlora.training.predict import score_splits
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe
@@ -90,13 +91,17 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
     # The result, and checkpoints with Adam's two moments, of 4 bytes a parameter.
     run.reserve(16_000_000 + 4 * counts["trainable_parameters"] * (1 + 3 * checkpoints))
-    data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, settings.epochs)
-    head = head_digest(attached)
+    steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
+    planned_epochs = math.ceil(settings.count_steps(steps_per_epoch) / steps_per_epoch)
+    data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, planned_epochs)
+    digest = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
+    epochs = trainer.state.global_step / steps_per_epoch
     with gathered(attached.model, attached.trainable):
         if distributed.rank() == 0:
-            with write_errors("the trained parameters", run.path):
+            in_units = head_in_target_units(attached.model, task.kind.scaling)
+            with in_units, write_errors("the trained parameters", run.path):
                 attached.save(run.path)
                 loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)
     return RunResult(
@@ -115,18 +120,19 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         train_seconds=trainer.seconds,
         measure_seconds=prepared.measure_seconds,
         # The time of a resumed run has the steps after the checkpoint twice, or a second start.
-        examples_per_second=None if checkpoint else rows * settings.epochs / trainer.seconds,
+        examples_per_second=None if checkpoint else rows * epochs / trainer.seconds,
         peak_memory_bytes=peak_memory(),
         train_examples=rows,
-        epochs=settings.epochs,
+        epochs=epochs,
         learning_rate=settings.lr,
         precision=resolve_precision(settings.precision, run_device()),
         rank=prepared.size,
         ranks=_ranks(attached, loaded.sites),
         resumed_at_step=(checkpoint and layout.checkpoint_step(checkpoint)) or 0,
         data_digest=data,
-        head_digest=head,
-        kind={"name": task.kind.name, **task.kind.model_dump()},
+        head_digest=digest,
+        head_modules=list(loaded.head),
+        kind={"name": task.kind.name, **task.kind.model_dump(mode="json")},
         labels=list(task.labels),
         text=list(task.text),
         task_metrics=list(task.metrics),
@@ -144,19 +150,19 @@ def _ranks(attached: Attached, sites: list[Site]) -> list[SiteRank]:
     ]
 
 
-def data_digest(rows: Any, order: EpochSampler, epochs: float) -> str:
+def data_digest(rows: Any, order: EpochSampler, epochs: int) -> str:
     """A hash of the encoded training rows and of the order in which all epochs read them.
 
     Of the rows it takes the length of each and the token ids of the first thousand.
     """
     first = rows[: min(_HASHED_ROWS, len(rows))]["input_ids"]
-    epochs_rows = map(order.epoch_rows, range(math.ceil(epochs)))
+    epochs_rows = map(order.epoch_rows, range(epochs))
     values = chain([rows["length"][:]], first, epochs_rows)
     return _hash(np.asarray(numbers, dtype=np.int64) for numbers in values)
 
 
 def head_digest(attached: Attached) -> str | None:
-    """A hash of the initial values of the new task head; None for a model without one."""
+    """A hash of the initial values of the head; None for a model without one."""
     initial = full_parameters(attached.model, attached.head).values()
     return _hash(tensor.float().numpy() for tensor in initial) if attached.head else None
 

@@ -74,6 +74,8 @@ def test_train_evaluate_predict_export(
     kind: str, architecture: str, models: dict[str, Path], tmp_path: Path
 ) -> None:
     task, rows = write_task(tmp_path, kind)
+    if kind == "regression" and architecture in DECODERS:  # whose head cannot hold a mean
+        task["kind"]["standardize"] = False
     trained_recipe = recipe(models[architecture], task)
     result = iwlora.train(trained_recipe, tmp_path / "run")
     assert result["primary_metric"] == next(iter(result["metrics"]))
@@ -87,7 +89,11 @@ def test_train_evaluate_predict_export(
     new.write_text("".join(json.dumps({k: row[k] for k in result["text"]}) + "\n" for row in rows))
     predicted = iwlora.predict(tmp_path / "run", new, tmp_path / "predicted.csv")
     with predicted.open(newline="", encoding="utf-8") as stream:
-        assert [row["prediction"] for row in csv.DictReader(stream)] == scored
+        again = [row["prediction"] for row in csv.DictReader(stream)]
+    if kind == "regression":  # the saved head is in the units of the targets, the trained one not
+        assert list(map(float, again)) == pytest.approx(list(map(float, scored)), rel=1e-5)
+    else:
+        assert again == scored
 
     # The exported adapter and the merged model are the trained model.
     adapter = iwlora.export(tmp_path / "run", tmp_path / "adapter")

@@ -88,6 +88,9 @@ def trained_fraction(run: PlannedRun, folder: Path) -> float | None:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - 2000))
             last_line = stream.read().splitlines()[-1]
-        return min(1.0, float(from_json(last_line)["epoch"]) / run.recipe.train.epochs)
+        record, train = from_json(last_line), run.recipe.train
+        if train.max_steps is not None:
+            return min(1.0, float(record["step"]) / train.max_steps)
+        return min(1.0, float(record["epoch"]) / train.epochs)
     except (OSError, IndexError, ValueError, KeyError, TypeError):  # no log yet, or half a line
         return None

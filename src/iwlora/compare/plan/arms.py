@@ -13,6 +13,9 @@ _CHECKPOINTS = "writing checkpoints takes time that the other arms do not spend"
 
 SHARED_TRAIN_SETTINGS = {
     "epochs": "an arm that sees the data more often is trained more",
+    "max_steps": "an arm that takes more steps is trained more",
+    "optimizer": _OPTIMIZER,
+    "scheduler": _OPTIMIZER,
     "batch_size": "it changes the number of optimizer steps and the order of the data",
     "accumulate": _COMPUTING,
     "max_length": "an arm that reads more of each text has other data",
@@ -20,6 +23,7 @@ SHARED_TRAIN_SETTINGS = {
     "weight_decay": _OPTIMIZER,
     "max_grad_norm": _OPTIMIZER,
     "precision": _COMPUTING,
+    "gradient_checkpointing": _COMPUTING,
     "fast_kernels": _COMPUTING,
     "shard": _COMPUTING,
     "deterministic": _COMPUTING,

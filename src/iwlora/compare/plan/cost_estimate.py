@@ -60,4 +60,5 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
 def _seconds(run: PlannedRun, rows: int, cost: RunCost) -> float:
     train = run.recipe.train
     train_rows = rows * (1 - (run.recipe.task.holdout or 0.0))
-    return cost.rest + math.ceil(train_rows / train.batch_size) * train.epochs * cost.step_seconds
+    steps = train.count_steps(math.ceil(train_rows / train.batch_size))
+    return cost.rest + steps * cost.step_seconds

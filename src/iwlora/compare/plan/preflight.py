@@ -10,6 +10,7 @@ from iwlora.methods.budget import fit_to_budget
 from iwlora.sites import sites
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path
+from iwlora.training.model.vocabulary import fit_tokenizer
 
 
 def check_budgets(plan: Plan) -> dict[str, int]:
@@ -55,6 +56,8 @@ def check_task(plan: Plan) -> None:
     """
     first = plan.runs[0].recipe
     task = tasks.load(first.task, first.train.seed)
+    model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
     tokenizer = load_tokenizer(resolve_model_path(first.model), first.trust_remote_code)
+    fit_tokenizer(first.model, model, tokenizer)
     for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
         tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)

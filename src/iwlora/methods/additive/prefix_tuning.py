@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from iwlora.errors import IwloraError
+from iwlora.head import head_modules
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.peft_models import attach_peft, task_type
+from iwlora.positions import position_limit
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 
@@ -33,6 +35,10 @@ class Prefix(Method):
     identity_at_init: ClassVar[bool] = False
     not_quantizable: ClassVar[str | None] = None
     unmergeable: ClassVar[str | None] = "its keys and values are not part of a weight"
+
+    not_checkpointable: ClassVar[str | None] = (
+        "a block that is computed again does not get the trained keys and values"
+    )
 
     num_virtual_tokens: Annotated[int, Field(ge=1, strict=True)] = 16
 
@@ -74,7 +80,9 @@ class Prefix(Method):
 
         self.check_model(model, sites)
         config = PrefixTuningConfig(
-            num_virtual_tokens=self.num_virtual_tokens, task_type=task_type(model)
+            num_virtual_tokens=self.num_virtual_tokens,
+            task_type=task_type(model),
+            modules_to_save=head_modules(model) or None,
         )
         _check_lengths(model, self.num_virtual_tokens)
         return attach_peft(model, config, seed)
@@ -82,11 +90,10 @@ class Prefix(Method):
 
 def _check_lengths(model: Any, tokens: int) -> None:
     """Raise ``IwloraError`` in a forward pass with more tokens than the model has positions."""
-    for name, table in model.named_modules():
-        if name.endswith(("position_embeddings", "wpe")):
-            first = 0 if table.padding_idx is None else table.padding_idx + 1
-            check = partial(_check_length, tokens, table.num_embeddings - first)
-            model.base_model.register_forward_pre_hook(check, with_kwargs=True)
+    positions = position_limit(model)
+    if positions is not None:
+        check = partial(_check_length, tokens, positions)
+        model.base_model.register_forward_pre_hook(check, with_kwargs=True)
 
 
 def _check_length(

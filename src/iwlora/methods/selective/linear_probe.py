@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError
+from iwlora.head import head_modules
 from iwlora.methods.named_parameters import NamedParameters
-from iwlora.sites import Site, head_modules
+from iwlora.sites import Site
 
 
 class Head(NamedParameters):

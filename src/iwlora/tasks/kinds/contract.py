@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import Self
 
 from iwlora.tasks.collators import PaddingCollator
 from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.kinds.target_scale import TargetScale
 from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
@@ -105,6 +107,11 @@ class Kind(BaseModel):
     overflow: ClassVar[str] = "are cut off"
     """What happens to the tokens of a row after ``train.max_length``."""
 
+    macro_average: ClassVar[str] = (
+        "macro_f1 is the mean over the classes that occur among its labels or predictions"
+    )
+    """How a class without a row counts in the mean over classes."""
+
     default_metrics: ClassVar[tuple[str, ...]] = ()
     auto_class_name: ClassVar[str] = ""
     """The Auto class of transformers that loads a model with this kind's head."""
@@ -112,10 +119,18 @@ class Kind(BaseModel):
     former_defaults: ClassVar[Mapping[str, Any]] = {}
     """{option: its default in recipes of format 1 and 2} of options whose default has changed."""
 
+    fitted_options: ClassVar[tuple[str, ...]] = ()
+    """Fields that :meth:`fitted` sets, which no recipe may set."""
+
     @property
     def has_classes(self) -> bool:
         """Whether a label holds class names, which are encoded as class ids."""
         return bool(self.column_types[1] != self.column_types[2])
+
+    @property
+    def generated_tokens(self) -> int:
+        """The largest number of tokens that the model generates for a row; 0 for most kinds."""
+        return 0
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -160,9 +175,39 @@ class Kind(BaseModel):
         """A parsed label with class ids in place of class names."""
         return ids[label] if isinstance(label, str) else [ids[name] for name in label]
 
+    def strata(self, labels: Sequence[Any], most: int) -> Sequence[Sequence[int]]:
+        """The classes of each row, which rows that are held out must represent.
+
+        Args:
+            labels: The encoded label of each row.
+            most: The largest number of classes, for kinds that choose it.
+
+        Returns:
+            The class ids of each row, -1 for no class; 0 for all rows of a kind without classes.
+        """
+        if not self.has_classes:
+            return [(0,)] * len(labels)
+        return [(row,) if isinstance(row, int) else sorted(set(row)) or (-1,) for row in labels]
+
     def target_lengths(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """(tokens of each target, how many of them are learned), where targets are texts."""
         return (), 0
+
+    def fitted(self, labels: Sequence[Any]) -> Self:
+        """The kind with what it takes from the encoded labels of the rows that are trained on.
+
+        The result of a run stores it, so that the run's predictions use the same.
+        """
+        return self
+
+    @property
+    def scaling(self) -> TargetScale | None:
+        """The scale on which numbers are learned; None where the logits are what is predicted."""
+        return None
+
+    def with_scaling(self, scale: TargetScale) -> Self:
+        """The kind with this scale in place of its own."""
+        return self
 
     # The model.
 

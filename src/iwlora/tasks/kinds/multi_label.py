@@ -24,6 +24,7 @@ class MultiLabel(SequenceHead):
     summary: ClassVar[str] = "any number of classes for a text or a pair of texts"
     column_types: ClassVar[tuple[Any, Any, Any]] = (str, list[str], list[int])
     several_label_columns: ClassVar[bool] = True
+    macro_average: ClassVar[str] = "macro_f1 is the mean over all classes, and such a class adds 0"
 
     default_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
     """F1 over all decisions, mean over classes of F1, fraction of rows without a mistake."""

@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
+from typing_extensions import Self
 
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead
+from iwlora.tasks.kinds.target_scale import TargetScale, Transform
 from iwlora.tasks.metrics.logits import finite_logits
 from iwlora.tasks.metrics.regression import METRICS
+from iwlora.tasks.schema import TaskSchema
 
 
 class Regression(SequenceHead):
-    """Squared error of one logit."""
+    """Squared or Huber's error of one logit, which is the target on the scale of the training rows.
+
+    Predictions and scores are in the units of the targets.
+    """
 
     name: ClassVar[str] = "regression"
     summary: ClassVar[str] = "a number for a text or a pair of texts"
     column_types: ClassVar[tuple[Any, Any, Any]] = (str, float, float)
+    former_defaults: ClassVar[Mapping[str, Any]] = {"standardize": False}
+    fitted_options: ClassVar[tuple[str, ...]] = ("target_scale",)
 
-    default_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
-    """Pearson's and Spearman's correlation."""
+    default_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse", "mae")
+    """Pearson's and Spearman's correlation, root mean squared error and mean absolute error."""
+
+    standardize: bool = True
+    """Learn (target - mean) / standard deviation, with both from the rows that are trained on."""
+    transform: Transform | None = None
+    """What is learned of heavy-tailed targets: their log, the log of 1 + target, or their rank."""
+    loss_function: Literal["mse", "huber"] = "mse"
+    """huber: the error counts linearly, not squared, where it is larger than ``huber_delta``."""
+    huber_delta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """In standard deviations of what is learned; without ``standardize`` in its units."""
+    target_scale: TargetScale | None = None
+
+    @property
+    def scaling(self) -> TargetScale | None:
+        """The scale that the targets are learned on; None for the targets as they are."""
+        return self.target_scale
+
+    def with_scaling(self, scale: TargetScale) -> Self:
+        """The kind with this scale."""
+        return self.model_copy(update={"target_scale": scale})
+
+    def fitted(self, labels: Sequence[float]) -> Self:
+        """The kind with the scale of the training targets, unless they are learned as they are."""
+        if not self.standardize and self.transform is None:
+            return self
+        return self.with_scaling(TargetScale.fit(labels, self.transform, self.standardize))
 
     def parse_label(self, value: Any) -> float:
         """A finite number."""
@@ -36,23 +70,50 @@ class Regression(SequenceHead):
             raise ValueError(f"holds {text}, not a finite number")
         return number
 
+    def strata(self, labels: Sequence[float], most: int) -> Sequence[Sequence[int]]:
+        """The tenth of the sorted targets that each row is in; fewer parts where ``most`` is."""
+        from scipy.stats import rankdata
+
+        parts = min(10, most)
+        ranks = rankdata(labels, method="ordinal") - 1
+        return [(int(rank * parts // len(labels)),) for rank in ranks]
+
     def configure(self, config: Any, labels: Sequence[str]) -> None:
         """One logit."""
         config.num_labels = 1
         config.problem_type = "regression"
 
+    def targets(self, schema: TaskSchema, labels: Sequence[float]) -> Sequence[float]:
+        """The targets on the scale that they are learned on."""
+        return labels if self.target_scale is None else self.target_scale.to_z(labels).tolist()
+
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """(logit − target)², summed over rows."""
+        """(logit - target)² or Huber's error, summed over rows; the target is on its scale.
+
+        Huber's error of e is e²/2 up to δ, and δ·(|e| - δ/2) beyond.
+        """
+        from torch.nn.functional import huber_loss
+
         logits: Tensor = outputs.logits.float().squeeze(-1)
+        if self.loss_function == "huber":
+            return huber_loss(logits, labels.float(), reduction="sum", delta=self.huber_delta)
         return (logits - labels.float()).square().sum()
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
-        """The logit, unchanged."""
-        return [{"prediction": float(value)} for value in evaluation.outputs["logits"][:, 0]]
+        """The logit, in the units of the targets."""
+        return [{"prediction": float(value)} for value in self._predicted(evaluation)]
+
+    def _predicted(self, evaluation: Evaluation) -> Any:
+        logits = evaluation.outputs["logits"][:, 0]
+        return logits if self.target_scale is None else self.target_scale.to_targets(logits)
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
-        """The correlations, 0 where either side is constant; ``loss`` is the mean squared error."""
-        predicted = finite_logits(evaluation.outputs["logits"])[:, 0]
+        """The metrics in the units of the targets, correlations 0 where either side is constant.
+
+        ``loss`` is the mean squared error, whatever was minimised.
+        """
+        predicted = finite_logits(self._predicted(evaluation))
         targets = np.array(evaluation.labels)
         scores = {name: METRICS[name](targets, predicted) for name in evaluation.schema.metrics}
-        return scores | {"loss": float(np.square(predicted - targets).mean())}
+        with np.errstate(over="ignore"):
+            return scores | {"loss": float(np.square(predicted - targets).mean())}

@@ -1,4 +1,4 @@
-"""Metrics of regression: correlations, computed by SciPy."""
+"""Metrics of regression: correlations, computed by SciPy, and errors."""
 
 from __future__ import annotations
 
@@ -39,4 +39,24 @@ def _correlation(function: Callable[..., Any], targets: Values, predictions: Val
     return float(function(targets, predictions).statistic)
 
 
-METRICS = {"pearson": pearson, "spearman": spearman}
+def rmse(targets: Values, predictions: Values) -> float:
+    """Root mean squared error, in the units of the targets.
+
+    >>> rmse(np.array([1.0, 2.0]), np.array([4.0, 6.0]))
+    3.5355339059327378
+    """
+    error = predictions - targets
+    largest = float(np.abs(error).max(initial=0.0))
+    return largest * float(np.sqrt(np.square(error / largest).mean())) if largest else 0.0
+
+
+def mae(targets: Values, predictions: Values) -> float:
+    """Mean absolute error, in the units of the targets.
+
+    >>> mae(np.array([1.0, 2.0]), np.array([4.0, 6.0]))
+    3.5
+    """
+    return float(np.abs(predictions - targets).mean())
+
+
+METRICS = {metric.__name__: metric for metric in (pearson, spearman, rmse, mae)}

@@ -162,12 +162,13 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
     rows = sorted(largest, key=lambda row: -lengths[row])
     small = [rows[:number] for number in MEMORY_ROWS]
     timed = _spread(sizes, TIMED_SIZES)
-    total = math.ceil(len(epoch) * recipe.train.epochs)
+    total = recipe.train.count_steps(len(epoch))
     profiler = StepProfiler(memory_steps=len(small))
     steps = [[part] * recipe.train.accumulate for part in small]
     steps += [epoch[step] for step in timed] * REPEATS
     evaluation_seconds = _train_steps(trainer, profiler, steps, total)
-    score_seconds = _score_seconds(recipe, prepared, evaluation_seconds)
+    evaluations = math.ceil(total / len(epoch))
+    score_seconds = _score_seconds(recipe, prepared, evaluations * evaluation_seconds)
 
     seconds = np.median(np.reshape(profiler.seconds, (REPEATS, len(timed))), axis=0)
     gradients = sum(attached.model.get_parameter(name).nbytes for name in attached.trainable)
@@ -228,13 +229,13 @@ def _train_steps(
 
 
 def _score_seconds(recipe: Recipe, prepared: PreparedRun, evaluation_seconds: float) -> float:
-    """Seconds of all scoring, from those of one evaluation during training."""
+    """Seconds of all scoring, from those of the evaluations during training on the few rows."""
     task, encoded = prepared.loaded.task, prepared.loaded.encoded
     whole, short = tasks.load(recipe.task, recipe.train.seed).splits, task.splits
     factors = {name: len(whole[name]) / len(short[name]) for name in short}
     seconds = 0.0
     if task.monitored:
-        seconds += evaluation_seconds * factors[task.monitored] * math.ceil(recipe.train.epochs)
+        seconds += evaluation_seconds * factors[task.monitored]
     rows = encoded[task.reported[0]]
     chosen = _spread(rows["length"][:], min(SCORED_ROWS, len(rows)))
     started = time.perf_counter()

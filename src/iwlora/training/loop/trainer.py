@@ -227,7 +227,12 @@ class FineTuningTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         tensors = load_file(Path(resume_from_checkpoint) / layout.TRAINABLE)
         if set(tensors) != set(self._trainable):
-            raise IwloraError(f"{resume_from_checkpoint} is a checkpoint of another model")
+            raise IwloraError(
+                f"{resume_from_checkpoint} is a checkpoint of another model, or of a version of "
+                "iwlora that trained other parameters: "
+                f"{min(set(tensors) ^ set(self._trainable))} is in one of the two only; remove "
+                "the checkpoints to begin again"
+            )
         sharding.set_parameters(self._module, tensors)
 
 

@@ -14,9 +14,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
-from iwlora.sites import head_modules, sites
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
+from iwlora.training.model.new_weights import check_weights, new_weights_notes
+from iwlora.training.model.vocabulary import fit_tokenizer
 
 logger = logging.getLogger("iwlora")
 
@@ -70,31 +71,14 @@ def load_backbone(
         IwloraError: the model does not exist, lacks weights or vocabulary, cannot do such a task,
             or cannot be quantized.
     """
-    path, kind = resolve_model_path(model), kind or Classification()
+    kind = kind or Classification()
     if trust_remote_code:
         logger.warning(f"trust_remote_code: code that comes with {model} has all your permissions")
-    with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        kind.configure(config, labels)
-        renamed = kind.checkpoint_key_mapping(config)
-        loaded, loading_info = kind.auto_class(config).from_pretrained(
-            path,
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            key_mapping=renamed,
-            output_loading_info=True,
-            trust_remote_code=trust_remote_code,
-            **(loading or {}),
-        )
-    if renamed:  # else saving would restore names that the head's class does not know
-        vars(loaded).pop("_weight_conversions", None)
-    _check_weights(model, loaded, loading_info)
-    tokenizer = load_tokenizer(path, trust_remote_code)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    loaded.config.pad_token_id = tokenizer.pad_token_id
-    return loaded, tokenizer
+    loaded = _load_model(model, labels, kind, trust_remote_code, loading or {})
+    for note in new_weights_notes(model, loaded):
+        logger.warning(note)
+    tokenizer = load_tokenizer(resolve_model_path(model), trust_remote_code)
+    return loaded, fit_tokenizer(model, loaded, tokenizer)
 
 
 def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -117,50 +101,50 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
     return tokenizer
 
 
-def _check_weights(model: str, loaded: PreTrainedModel, loading_info: dict[str, Any]) -> None:
-    """Refuse NaN, infinite and missing weights.
-
-    transformers initialises weights that it does not find at random, which is right for a new
-    head only.
-    """
-    for name, parameter in loaded.named_parameters():
-        bad = int((~parameter.isfinite()).sum())
-        if bad:
-            raise IwloraError(
-                f"model={model}: {bad} of {parameter.numel()} values of its {name} are NaN or "
-                "infinite; take another copy of the model"
-            )
-    heads = head_modules(loaded)
-    # A language model without the layer from its states to tokens would generate at random.
-    output = loaded.get_output_embeddings()  # type: ignore[no-untyped-call]
-    matrices = {site.name for site in sites(loaded)}
-    matrices |= {name for name, module in loaded.named_modules() if module is output}
-    mismatched = loading_info["mismatched_keys"]
-    reshaped = [key for key, *_ in mismatched if key.split(".")[0] not in heads]
-    missing = [key for key in loading_info["missing_keys"] if key.rpartition(".")[0] in matrices]
-    if reshaped or missing:
-        example = min(reshaped or missing)
-        raise IwloraError(
-            f"the weights of model={model} do not belong to its config.json: "
-            f"{len(reshaped)} have another shape, {len(missing)} are missing, such as {example}"
-        )
-
-
 def meta_backbone(
     model: str, kind: Kind | None = None, trust_remote_code: bool = False
 ) -> PreTrainedModel:
     """The model's layers on the meta device, without weights: enough to count parameters.
 
+    Of the files with weights only the names and shapes are read. They say which weights are new
+    and so belong to the head.
+
     Raises:
         IwloraError: as :func:`load_backbone`.
     """
-    path, trust = resolve_model_path(model), {"trust_remote_code": trust_remote_code}
+    return _load_model(
+        model, (), kind or Classification(), trust_remote_code, {"device_map": "meta"}
+    )
+
+
+def _load_model(
+    model: str,
+    labels: Sequence[str],
+    kind: Kind,
+    trust_remote_code: bool,
+    loading: Mapping[str, Any],
+) -> PreTrainedModel:
+    """The checked model; of its head, :mod:`iwlora.head` knows the weights that the file lacks."""
+    path = resolve_model_path(model)
     with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
-        config = AutoConfig.from_pretrained(path, **trust)
-        head = (kind or Classification()).auto_class(config)
-        with torch.device("meta"):
-            layers: PreTrainedModel = head.from_config(config, **trust)
-    return layers
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        kind.configure(config, labels)
+        renamed = kind.checkpoint_key_mapping(config)
+        loaded: PreTrainedModel
+        loaded, loading_info = kind.auto_class(config).from_pretrained(
+            path,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            key_mapping=renamed,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+            **loading,
+        )
+    if renamed:  # else saving would restore names that the head's class does not know
+        vars(loaded).pop("_weight_conversions", None)
+    check_weights(model, loaded, loading_info)
+    return loaded
 
 
 @contextmanager

@@ -116,7 +116,10 @@ def shard_optimizer_state(
 def _map_state(state: dict[str, Any], change: Callable[[int, Tensor], Tensor]) -> dict[str, Any]:
     """The state of an optimizer, each tensor changed; ``change`` takes the parameter's number."""
     moments = {
-        key: {name: change(key, value) for name, value in values.items()}
+        key: {
+            name: change(key, value) if isinstance(value, Tensor) else value
+            for name, value in values.items()
+        }
         for key, values in state["state"].items()
     }
     return {**state, "state": moments}

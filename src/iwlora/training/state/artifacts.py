@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrain
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
+from iwlora.head import declared_modules, in_modules
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.loading import load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
@@ -23,9 +25,17 @@ from iwlora.results import layout
 from iwlora.results.writing import normalize_path, write_errors
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
-from iwlora.training.model.backbone import BUILTIN, load_backbone, load_tokenizer, loading_errors
+from iwlora.training.model.backbone import (
+    BUILTIN,
+    load_backbone,
+    load_tokenizer,
+    loading_errors,
+    meta_backbone,
+)
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.state.run_folder import RunDir
+
+logger = logging.getLogger("iwlora")
 
 
 @name_missing_extra()
@@ -36,8 +46,10 @@ def load_trained(
 
     With ``merge`` the adapter's update is in the weights and the adapter is gone. Code that comes
     with the backbone is run only with ``trust_remote_code``, whatever the run's recipe says: the
-    run may be another's. Raises ``IwloraError`` for a folder that is not a finished run, and
-    where nothing can be merged.
+    run may be another's. Raises ``IwloraError`` for a folder that is not a finished run, where
+    nothing can be merged, and where random weights of the training were not saved. A warning says
+    so where a regression's model returns its targets on another scale, which ``iwlora predict``
+    undoes.
 
     >>> model, tokenizer = load_trained("runs/a")
     >>> type(model).__name__
@@ -45,6 +57,16 @@ def load_trained(
     >>> type(load_trained("runs/a", merge=True)[0]).__name__
     'BertForSequenceClassification'
     """
+    scale = stored_task(RunDir.finished(path)).kind.scaling
+    if scale and scale.not_in_head:
+        logger.warning(f"{path}: the model returns its targets on another scale: {scale}")
+    return load_saved(path, merge, trust_remote_code)
+
+
+def load_saved(
+    path: str | Path, merge: bool = False, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """As :func:`load_trained`, without its warning."""
     run = RunDir.finished(path)
     saved, task = _saved(run), stored_task(run)
     recipe = run.recipe()
@@ -66,6 +88,7 @@ def load_trained(
             backbone, _ = load_backbone(
                 recipe.model, task.labels, task.kind, loading=loading, **trust
             )
+            _check_saved_head(run, backbone, saved)
             model = load_adapter(backbone, saved)
             model = merge_adapter(model) if merge else model
         else:
@@ -86,7 +109,8 @@ def export(
     The adapter as ``iwlora.load_adapter`` loads it, and PEFT where PEFT knows the method; or with
     ``merge`` (and for full fine-tuning) a whole model. The tokenizer is next to it. Raises
     ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
-    broken, and where nothing can be merged. ``trust_remote_code`` as :func:`load_trained`.
+    broken, where nothing can be merged, and for a regression whose head cannot return its targets
+    in their units. ``trust_remote_code`` as :func:`load_trained`.
 
     >>> adapter = export("runs/a", "runs/a-adapter")
     >>> (adapter / "adapter_model.safetensors").is_file()
@@ -97,15 +121,23 @@ def export(
     target = normalize_path(to)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
+    scale = stored_task(run).kind.scaling
+    if scale and scale.not_in_head:
+        raise IwloraError(
+            f"{path} cannot be exported, because its model returns the targets on another scale: "
+            f"{scale.not_in_head}; `iwlora predict` returns them in their units, and a run with "
+            "task.kind.standardize=false and without task.kind.transform can be exported"
+        )
 
     with _whole_folder(target) as folder:
         if saved.name == layout.ADAPTER and not merge:
+            _check_copied_head(run, saved, trust_remote_code)
             for name in adapter_files(saved):
                 shutil.copyfile(saved / name, folder / name)
             _name_backbone(folder / adapter_files(saved)[0], run.recipe().model)
             _save_stops(folder, run, trust_remote_code)
         else:
-            model, _ = load_trained(path, merge=True, trust_remote_code=trust_remote_code)
+            model, _ = load_saved(path, merge=True, trust_remote_code=trust_remote_code)
             model.save_pretrained(folder)
         load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
         shutil.copytree(run.path / layout.TOKENIZER, folder, dirs_exist_ok=True)
@@ -162,6 +194,36 @@ def _saved(run: RunDir) -> Path:
     except (OSError, ValueError, SafetensorError) as error:
         raise IwloraError(f"{saved} is damaged: a file in it was cut short ({error})") from error
     return saved
+
+
+def _check_saved_head(run: RunDir, backbone: PreTrainedModel, adapter: Path) -> None:
+    """Raise ``IwloraError`` if weights that were drawn at random in training were not saved."""
+    with safe_open(adapter / adapter_files(adapter)[1], framework="np") as file:
+        saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118
+    unsaved = [
+        path for path in declared_modules(backbone) if not any(in_modules(n, [path]) for n in saved)
+    ]
+    if unsaved:
+        raise IwloraError(
+            f"the predictions of the run in {run.path} cannot be reproduced: the pretrained model "
+            f"has no weights for {', '.join(unsaved)}; the version of iwlora that trained the run "
+            "drew them at random and did not save them; train it again in another folder"
+        )
+
+
+def _check_copied_head(run: RunDir, adapter: Path, trust_remote_code: bool) -> None:
+    """As :func:`_check_saved_head`, for an adapter that is copied without its backbone."""
+    result = run.result()
+    if result is None or result.head_modules is not None:
+        return  # the version of iwlora that trained it saves all of the head
+    try:
+        backbone = meta_backbone(run.recipe().model, stored_task(run).kind, trust_remote_code)
+    except IwloraError as error:
+        logger.warning(
+            f"cannot check whether {adapter} has all weights that training used: {error}"
+        )
+        return
+    _check_saved_head(run, backbone, adapter)
 
 
 def _name_backbone(config: Path, model: str) -> None:

@@ -14,7 +14,7 @@ from iwlora.tasks.tokenization import TokenFinder
 
 # The names that templates have for what a reply begins with.
 _REASONING = ("reasoning_content", "reasoning", "thinking")
-_TAGS = re.compile(r"</?think(?:ing)?>")
+_TAGS = re.compile(r"(</?think(?:ing)?>)")
 
 
 @dataclass
@@ -198,9 +198,9 @@ class ChatEncoder:
         fields = [name for name in message if name not in ("role", "content", "weight")]
         usual = message["role"] in ("user", "assistant")
         content = message["content"]
-        pieces = filter(None, map(str.strip, _TAGS.split(content)))
-        missing = [piece for piece in pieces if not usual or piece not in whole]
-        if not fields and not missing:
+        parts = _TAGS.split(content)
+        doubtful = range(len(parts)) if not usual or len(parts) > 1 or content not in whole else ()
+        if not fields and not doubtful:
             return
         text = self._rendered(messages, tools)
 
@@ -215,8 +215,11 @@ class ChatEncoder:
         for name in fields:
             if is_same({key: value for key, value in message.items() if key != name}):
                 yield name
-        if any(is_same({**message, "content": content.replace(p, p + "x")}) for p in missing):
-            yield "content"
+        for part in doubtful:
+            if parts[part].strip() and not _TAGS.fullmatch(parts[part]):
+                other = "".join([*parts[:part], f"{parts[part].rstrip()}x", *parts[part + 1 :]])
+                if is_same({**message, "content": other}):
+                    yield "content"
 
     def _rendered(self, messages: Sequence[Message], tools: Tools) -> str:
         return self.template.render(messages, tools, prompt=messages[-1]["role"] != "assistant")

@@ -113,7 +113,9 @@ class ChatTemplate:
         stop = next((k for k, token in enumerate(ids) if token in self.stops), len(ids))
         opening = self._ids(self.opening.rstrip())
         start = len(opening) if opening and ids[: len(opening)] == opening else 0
-        return ids[start:stop]
+        closing = self._closing
+        is_closed = closing and ids[stop - len(closing) : stop] == closing
+        return ids[start : stop - len(closing)] if is_closed else ids[start:stop]
 
     @cached_property
     def left_out(self) -> str:
@@ -152,6 +154,13 @@ class ChatTemplate:
         for mark in self._marks.finditer(prompt):  # no token is cut in two
             shared = mark.start() if mark.start() < shared < mark.end() else shared
         return prompt[shared:], turn[shared : turn.index(_WORD)]
+
+    @cached_property
+    def _closing(self) -> list[int]:
+        """The tokens between the content of a plain reply and the token that ends the turn."""
+        last = self._try([_QUESTION, _ANSWER]) or ""
+        after = self._ids(last.partition(_WORD)[2])
+        return after[: after.index(self.end)] if self.end in after else after
 
     @cached_property
     def _end(self) -> tuple[int | None, bool]:

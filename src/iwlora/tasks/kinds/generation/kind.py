@@ -70,6 +70,11 @@ class Generation(SourceAndTarget):
         if self.packing:
             config.use_cache = False
 
+    @property
+    def generated_tokens(self) -> int:
+        """``max_target``, since no longer target is learned."""
+        return self.max_target
+
     def check_model(self, model: Any, rows: Dataset, collate: Collator) -> None:
         """Raise ``IwloraError`` where a packed row attends to another one."""
         if self.packing:

@@ -1,0 +1,92 @@
+"""The ``train:`` part of a recipe: length, learning rate, batches and numerics of the training."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class TrainSettings(BaseModel):
+    """Length, learning rate, batch size and numerics of the training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: Annotated[Number, Field(gt=0, le=100_000)] = 3.0
+    """Passes over the training split; fractions are allowed."""
+    max_steps: Count | None = None
+    """Optimizer steps, in place of ``epochs``; null: as many as ``epochs`` need."""
+    lr: Annotated[Number, Field(gt=0)] = 2e-4
+    """Peak learning rate, after the warm-up."""
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
+    """adamw: PyTorch's fused AdamW. adamw_8bit: AdamW of bitsandbytes, whose moments take 2 bytes a
+    parameter instead of 8. adafactor: that of transformers with this ``lr`` and without momentum,
+    whose moments take one number a row and one a column."""
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate changes after the warm-up: it falls to 0 at the last step, along a line
+    or half a cosine, or it stays."""
+    batch_size: Count = 32
+    """Examples per optimizer step."""
+    accumulate: Count = 1
+    """Micro-batches that a batch is split into, to save memory; the result is the same up to
+    rounding."""
+    max_length: Count = 128
+    """Tokens; longer inputs are truncated."""
+    warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.06
+    """Fraction of all steps in which the learning rate rises from 0."""
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[Number, Field(ge=0)] = 1.0
+    """Gradients are clipped to this norm; 0 turns clipping off."""
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
+    """Seed of the task head, the adapter, the order of the rows, and dropout."""
+    save_steps: Count | None = None
+    """Optimizer steps between checkpoints; null: no checkpoints."""
+    keep_checkpoints: Count = 2
+    """Number of newest checkpoints that are kept."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of matrix products; trained parameters are float32 (frozen ones may be quantized).
+    auto: bf16 if the hardware supports it."""
+    gradient_checkpointing: Annotated[bool, Field(strict=True)] = False
+    """Keep only the inputs of each block and compute the block again in the backward pass: less
+    memory, about a third more time, the same result."""
+    fast_kernels: Annotated[bool, Field(strict=True)] = True
+    """LoRA in one pass, fast dropout and attention on CPUs: equal results up to rounding."""
+    shard: Annotated[bool, Field(strict=True)] = False
+    """With several processes, each holds a shard of the model (FSDP2) instead of a copy; the result
+    is the same."""
+    group_by_length: Annotated[bool, Field(strict=True)] = True
+    """Batches of rows of similar length: less padding; equal for all methods at equal seed."""
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
+    """Experiment trackers that also get the logged metrics; each needs its own package."""
+    deterministic: Annotated[bool, Field(strict=True)] = False
+    """Use deterministic algorithms only: repeats are bit-identical, and slower on a GPU."""
+
+    @model_validator(mode="after")
+    def _check_micro_batches(self) -> TrainSettings:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} does not divide into "
+                f"train.accumulate={self.accumulate} equal micro-batches"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_sharded_optimizer(self) -> TrainSettings:
+        if self.shard and self.optimizer != "adamw":
+            raise ValueError(
+                f"train.optimizer={self.optimizer} was given with train.shard=true, and its state "
+                "cannot be sharded; take train.optimizer=adamw, whose moments are sharded too"
+            )
+        return self
+
+    def count_steps(self, steps_per_epoch: int) -> int:
+        """The optimizer steps of the training.
+
+        >>> TrainSettings(epochs=1.5).count_steps(7), TrainSettings(max_steps=3).count_steps(7)
+        (11, 3)
+        """
+        return self.max_steps or math.ceil(self.epochs * steps_per_epoch)
