@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from textwrap import fill
@@ -60,25 +59,24 @@ def duplicates(task: Task) -> list[str]:
 
 def count_copies(task: Task) -> dict[str, tuple[int, int]]:
     """{split: (rows with the texts of a training row, those of them with another label)}."""
-    train = list(_hashes(task, "train"))
-    train_texts, train_rows = {texts for texts, _ in train}, {row for _, row in train}
+    scored = {name: list(_hashes(task, name)) for name in task.splits if name != "train"}
+    scored_texts = {texts for rows in scored.values() for texts, _ in rows}
+    # Of the training rows, which may be many, only those that are needed are kept.
+    trained = {row for row in _hashes(task, "train") if row[0] in scored_texts}
+    trained_texts = {texts for texts, _ in trained}
     counts = {}
-    for name in task.splits:
-        if name != "train":
-            copies = [row for texts, row in _hashes(task, name) if texts in train_texts]
-            counts[name] = (len(copies), sum(row not in train_rows for row in copies))
+    for name, rows in scored.items():
+        copies = [row for row in rows if row[0] in trained_texts]
+        counts[name] = (len(copies), sum(row not in trained for row in copies))
     return counts
 
 
-def _hashes(task: Task, split: str) -> Iterator[tuple[bytes, bytes]]:
+def _hashes(task: Task, split: str) -> Iterator[tuple[int, int]]:
     """(hash of the texts, hash of texts and label) of each row: hashes take less memory."""
     for batch in task.splits[split].iter(4096):
         for *texts, label in zip(*(batch[name] for name in (*task.text, "label")), strict=True):
-            yield _hash(texts), _hash([texts, label])
-
-
-def _hash(value: Any) -> bytes:
-    return hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
+            text = repr(texts)
+            yield hash(text), hash((text, repr(label)))
 
 
 def _balance(task: Task, split: Dataset) -> str:

@@ -6,7 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -71,29 +71,28 @@ def hold_out(
         >>> hold_out([[0], [0], [0], [1], [1], [2]], range(6), 0.3, seed=0).tolist()
         [False, False, True, False, True, False]
     """
-    classes: dict[int, Counter[int]] = {}
-    sizes = Counter(map(int, groups))
-    for group, row_classes in zip(groups, strata, strict=True):
-        classes.setdefault(int(group), Counter()).update(row_classes)
-    order = list(classes)
+    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sizes = np.bincount(numbers).tolist()
+    contents = _contents(strata, numbers, sizes)
+    order = list(range(len(sizes)))
     random.Random(seed).shuffle(order)
     rows_of: Counter[int] = Counter()
     groups_with: dict[int, list[int]] = {}
     for group in order:
-        rows_of.update(classes[group])
-        for k in classes[group]:
+        for k, count in contents[group]:
+            rows_of[k] += count
             groups_with.setdefault(k, []).append(group)
     remaining = {k: len(members) for k, members in groups_with.items()}
-    taken: set[int] = set()
+    taken = np.zeros(len(sizes), dtype=bool)
     held: Counter[int] = Counter()
 
     def can_take(group: int) -> bool:
-        return group not in taken and all(remaining[k] > 1 for k in classes[group])
+        return not taken[group] and all(remaining[k] > 1 for k, _ in contents[group])
 
     def take(group: int) -> None:
-        taken.add(group)
-        held.update(classes[group])
-        for k in classes[group]:
+        taken[group] = True
+        for k, count in contents[group]:
+            held[k] += count
             remaining[k] -= 1
 
     for k in sorted(groups_with, key=lambda k: (len(groups_with[k]), k)):
@@ -102,18 +101,33 @@ def hold_out(
             wanted = max(1.0, fraction * rows_of[k])
             take(min(candidates, key=lambda group: max(0.0, sizes[group] - wanted)))
     limit = max(1, round(fraction * len(strata)))
-    total = sum(sizes[group] for group in taken)
+    total = sum(sizes[group] for group in np.flatnonzero(taken))
     quotas: Sequence[Callable[[float], float]] = (_floor, math.ceil, lambda _: math.inf)
     for quota in quotas:
-        for group in order if total < limit else ():
+        for group in order:
+            if total >= limit:
+                break
             fits = total + sizes[group] <= limit and all(
-                held[k] + count <= quota(fraction * rows_of[k])
-                for k, count in classes[group].items()
+                held[k] + count <= quota(fraction * rows_of[k]) for k, count in contents[group]
             )
             if fits and can_take(group):
                 take(group)
                 total += sizes[group]
-    return np.array([int(group) in taken for group in groups], dtype=bool)
+    return np.asarray(taken[numbers], dtype=bool)
+
+
+def _contents(
+    strata: Sequence[Sequence[int]], groups: Ids, sizes: Sequence[int]
+) -> list[tuple[tuple[int, int], ...]]:
+    """((class, its rows), ...) of each group; equal ones are one object, to save memory."""
+    by_group = iter(np.argsort(groups, kind="stable").tolist())
+    distinct: dict[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]] = {}
+    contents = []
+    for size in sizes:
+        rows = islice(by_group, size)
+        counts = tuple(Counter(chain.from_iterable(strata[row] for row in rows)).items())
+        contents.append(distinct.setdefault(counts, counts))
+    return contents
 
 
 def _floor(value: float) -> int:
@@ -148,9 +162,9 @@ def row_groups(rows: Dataset, text: Sequence[str], group: str | None = None) -> 
 
 def _numbers(rows: Dataset, columns: Sequence[str]) -> Ids:
     """A number for the values of each row in some columns, equal for equal values."""
-    numbers: dict[Any, int] = {}
+    numbers: dict[int, int] = {}  # by hashes, which take less memory than texts
     values = (
-        numbers.setdefault(key if isinstance(key, str) else repr(key), len(numbers))
+        numbers.setdefault(hash(repr(key)), len(numbers))
         for batch in rows.select_columns(list(columns)).iter(4096)
         for key in zip(*(batch[name] for name in columns), strict=True)
     )
