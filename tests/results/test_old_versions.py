@@ -16,7 +16,7 @@ import yaml
 
 import iwlora
 from commands import call, execute_in_process, snapshot
-from iwlora.compare.execute.comparison import run_comparison
+from iwlora.compare.execute.comparison import check_folder, run_comparison
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.results import layout
@@ -266,3 +266,21 @@ def test_an_old_comparison_keeps_the_defaults_of_its_version(
         ranks = {run.result.label: run.result.rank for run in load_comparison(out).runs}
         assert ranks == {"lora": rank, "four": 4}
         assert ComparisonRecord.load(out / layout.COMPARISON).recipe_format == version
+
+
+@pytest.mark.quick
+def test_a_comparison_keeps_the_splits_of_its_format(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    recipe, out = tmp_path / "comparison.yaml", tmp_path / "out"
+    search = {"lr": [1e-3, 2e-3]}
+    settings = {"model": str(tiny_bert), "task": reviews, "methods": ["lora"], "search": search}
+    recipe.write_text(yaml.safe_dump(settings))
+    out.mkdir()
+    for version in (2, VERSIONS["recipe"]):
+        record = load_plan(str(recipe)).record().model_copy(update={"recipe_format": version})
+        record.save(out / layout.COMPARISON)
+        plan = check_folder(load_plan(str(recipe)), out)
+        assert plan.record().recipe_format == version
+        splits = {run.recipe.task.split for run in (*plan.runs, *plan.trials)}
+        assert splits == {"by-class" if version == 2 else "grouped"}

@@ -58,6 +58,13 @@ def test_the_learned_targets_and_their_loss() -> None:
     assert huber.loss(outputs, labels).item() == pytest.approx(0.125 + 2.0 * (2.5 - 1.0))
 
 
+def test_what_is_learned_depends_on_no_unit() -> None:
+    """So importance, learning rates and penalties mean the same for years and for 0 to 5."""
+    other = [1e6 + 1e3 * year for year in TARGETS]
+    learned, expected = (Regression().fitted(y).targets(SCHEMA, y) for y in (other, TARGETS))
+    assert learned == pytest.approx(expected)
+
+
 def test_targets_as_they_are() -> None:
     kind = Regression(standardize=False).fitted(TARGETS)
     assert kind.scaling is None
