@@ -36,7 +36,9 @@ def test_train(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     outcome = call(capsys, "train", recipe, "--out", out)
     assert outcome.code == 0
     metrics = result(out)["metrics"]
+    (note,) = result(out)["notes"]
     assert outcome.out == (
+        f"note: {note}\n"
         f"lora, seed 0: accuracy {metrics['accuracy']:.4f}, macro_f1 {metrics['macro_f1']:.4f}, "
         f"loss {metrics['loss']:.4f} (validation)\n"
     )
@@ -50,7 +52,7 @@ def test_overrides_may_stand_before_and_after_the_options(
     after = ["method.rank=2", "label=small", "task.max_train=16"]
     outcome = call(capsys, "train", recipe, *before, "--out", out, *after)
     assert outcome.code == 0, outcome
-    assert outcome.out.startswith("small, seed 3: ")
+    assert "\nsmall, seed 3: " in outcome.out
     found = result(out)
     assert (found["learning_rate"], found["seed"], found["rank"]) == (2e-3, 3, 2)
     assert (found["label"], found["train_examples"]) == ("small", 16)
@@ -111,7 +113,7 @@ def test_a_finished_run_is_not_repeated(
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     outcome = call(capsys, "train", recipe, "--out", finished)
     assert outcome.code == 0
-    assert outcome.out.startswith("lora, seed 0: accuracy")
+    assert "\nlora, seed 0: accuracy" in outcome.out
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
@@ -181,7 +183,7 @@ def test_an_interrupted_process_continues_from_its_last_checkpoint(
 
     resumed = spawn(*given)
     assert resumed.code == 0, resumed.err
-    assert resumed.out.startswith("lora, seed 0: accuracy ")
+    assert "\nlora, seed 0: accuracy " in resumed.out
     assert "Writing model shards" not in resumed.err
     assert result(out)["resumed_at_step"] == 6
     straight = tmp_path / "straight"

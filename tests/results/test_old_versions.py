@@ -273,7 +273,7 @@ def test_a_comparison_keeps_the_splits_of_its_format(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
     recipe, out = tmp_path / "comparison.yaml", tmp_path / "out"
-    search = {"lr": [1e-3, 2e-3]}
+    search = {"lr": [1e-4, 1e-3, 1e-2], "seeds": [1]}
     settings = {"model": str(tiny_bert), "task": reviews, "methods": ["lora"], "search": search}
     recipe.write_text(yaml.safe_dump(settings))
     out.mkdir()

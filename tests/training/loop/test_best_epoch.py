@@ -82,7 +82,7 @@ def test_a_reported_split_is_read_once(
 
     monkeypatch.setattr(Classification, "score", counted)
     train(recipe(tiny_bert, {**reviews, "selection": 0.25}, epochs=2), tmp_path / "run")
-    assert sizes == [24, 24, 32]
+    assert sizes == [22, 22, 32], "rows with equal texts are not divided"
     sizes.clear()
     train(recipe(tiny_bert, reviews, epochs=2), tmp_path / "last")
     assert sizes == [32]
