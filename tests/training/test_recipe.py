@@ -66,6 +66,7 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
         st.sampled_from(["tensorboard", "wandb", "mlflow", "trackio"]), unique=True
     ),
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
+    "frozen_dtype": st.sampled_from(["float32", "bfloat16"]),
     "gradient_checkpointing": st.booleans(),
     "fast_kernels": st.booleans(),
     "shard": st.booleans(),
@@ -128,6 +129,10 @@ def _is_consistent(drawn: dict[str, Any]) -> bool:
     return (
         train.get("batch_size", 32) % train.get("accumulate", 1) == 0
         and not (train.get("shard") and train.get("optimizer", "adamw") != "adamw")
+        and not (
+            train.get("frozen_dtype") == "bfloat16"
+            and (train.get("precision") == "fp32" or train.get("shard") or drawn["quantize"])
+        )
         and not (train.get("gradient_checkpointing") and method.not_checkpointable)
     )
 

@@ -20,6 +20,7 @@ from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.device import run_device
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
+from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpointing
 from iwlora.training.model.new_weights import new_weights_notes
 from iwlora.training.model.quantization import quantized_loading
@@ -89,8 +90,8 @@ def load(recipe: Recipe) -> LoadedRecipe:
     task = tasks.load(recipe.task, settings.seed)
     seed_everything(settings.seed)
     trust = recipe.trust_remote_code
-    quantized = quantized_loading(recipe, task.kind, trust)
-    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, quantized)
+    loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, trust)
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
     if not recipe.quantize and (not shards(recipe) or recipe.method.calibration()):
         model.to(run_device())  # type: ignore[arg-type]
     task = _for_head(task, model)

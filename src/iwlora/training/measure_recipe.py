@@ -45,7 +45,9 @@ def measure_loaded(loaded: LoadedRecipe, **options: Any) -> Sensitivity:
     model, settings = loaded.model, loaded.recipe.train
     batches = distributed.split_between_processes(loaded.training_batches())
     try:
-        with training_numerics(model, settings.fast_kernels, settings.precision, run_device()):
+        with training_numerics(
+            model, settings.fast_kernels, settings.requested_precision, run_device()
+        ):
             return measure(model, batches, **options)
     except Diverged as error:
         if error.batch is None:

@@ -91,7 +91,7 @@ def _outputs(
     """The model's outputs for the encoded rows as arrays, computed as the run was scored."""
     settings, device = run.recipe().train, run_device()
     result = run.result()
-    precision = (result.precision if result else None) or settings.precision
+    precision = (result.precision if result else None) or settings.requested_precision
     if not run.recipe().quantize:
         model.to(device)
     order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)

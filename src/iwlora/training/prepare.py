@@ -23,6 +23,7 @@ from iwlora.training.loop.callbacks import EvaluateEachEpoch, KeepBestEpoch, Met
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
+from iwlora.training.model.frozen_dtype import check_trained_in_float32
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.checkpoints import SealCheckpoints
@@ -72,6 +73,8 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     method.check(sites)
     sensitivity = _sensitivity(loaded, run)
     attached = method.attach(model, sites, recipe.train.seed, sensitivity)
+    if recipe.train.frozen_dtype != "float32":
+        check_trained_in_float32(attached, method.name)
     loaded.task.kind.check_model(attached.model, rows, loaded.collate)
     measure_seconds = sensitivity.seconds if sensitivity else 0.0
     if attached.initialize is not None:
@@ -134,7 +137,7 @@ def make_trainer(
             warmup_steps=settings.warmup,
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
-            bf16=resolve_precision(settings.precision, device) == "bf16",
+            bf16=resolve_precision(settings.requested_precision, device) == "bf16",
             save_strategy="steps" if settings.save_steps else "no",
             save_steps=settings.save_steps or 500,
             logging_steps=10,

@@ -87,6 +87,11 @@ class Recipe(BaseModel):
                 f"quantized weights: {self.method.not_quantizable}; take lora or iw-lora, or "
                 "quantize=null"
             )
+        if self.quantize and self.train.frozen_dtype != "float32":
+            raise ValueError(
+                f"quantize={self.quantize} was given with train.frozen_dtype="
+                f"{self.train.frozen_dtype}: both set the type of the frozen weights; take one"
+            )
         if self.quantize and self.train.shard:
             raise ValueError(
                 f"quantize={self.quantize} was given with train.shard=true, which needs weights of "

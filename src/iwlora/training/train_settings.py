@@ -50,6 +50,9 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of matrix products; trained parameters are float32 (frozen ones may be quantized).
     auto: bf16 if the hardware supports it."""
+    frozen_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the frozen weights. bfloat16: half their memory, also while they are loaded; what
+    trains stays float32, and matrix products are bf16."""
     gradient_checkpointing: Annotated[bool, Field(strict=True)] = False
     """Keep only the inputs of each block and compute the block again in the backward pass: less
     memory, about a third more time, the same result."""
@@ -75,6 +78,20 @@ class TrainSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_frozen_dtype(self) -> TrainSettings:
+        if self.frozen_dtype == "bfloat16" and self.precision == "fp32":
+            raise ValueError(
+                "train.frozen_dtype=bfloat16 was given with train.precision=fp32, and products of "
+                "bfloat16 weights are bf16; take train.precision=bf16 or auto"
+            )
+        if self.frozen_dtype == "bfloat16" and self.shard:
+            raise ValueError(
+                "train.frozen_dtype=bfloat16 was given with train.shard=true, which needs weights "
+                "of one type; take train.frozen_dtype=float32, or train.shard=false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_sharded_optimizer(self) -> TrainSettings:
         if self.shard and self.optimizer != "adamw":
             raise ValueError(
@@ -82,6 +99,11 @@ class TrainSettings(BaseModel):
                 "cannot be sharded; take train.optimizer=adamw, whose moments are sharded too"
             )
         return self
+
+    @property
+    def requested_precision(self) -> str:
+        """``precision``, or bf16 where frozen weights in bfloat16 decide it."""
+        return "bf16" if self.frozen_dtype == "bfloat16" else self.precision
 
     def count_steps(self, steps_per_epoch: int) -> int:
         """The optimizer steps of the training.

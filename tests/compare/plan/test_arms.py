@@ -24,6 +24,7 @@ VALID_VALUES = {
     "optimizer": "adafactor",
     "scheduler": "cosine",
     "gradient_checkpointing": True,
+    "frozen_dtype": "bfloat16",
     "warmup": 0.1,
     "report_to": [],
     "group_by_length": False,

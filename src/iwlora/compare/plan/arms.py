@@ -23,6 +23,7 @@ SHARED_TRAIN_SETTINGS = {
     "weight_decay": _OPTIMIZER,
     "max_grad_norm": _OPTIMIZER,
     "precision": _COMPUTING,
+    "frozen_dtype": "the arms would start from other weights",
     "gradient_checkpointing": _COMPUTING,
     "fast_kernels": _COMPUTING,
     "shard": _COMPUTING,

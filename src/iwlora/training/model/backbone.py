@@ -16,6 +16,7 @@ from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
+from iwlora.training.model.frozen_dtype import keep_head_in_float32
 from iwlora.training.model.new_weights import check_weights, new_weights_notes
 from iwlora.training.model.vocabulary import fit_tokenizer
 
@@ -53,7 +54,7 @@ def load_backbone(
     trust_remote_code: bool = False,
     loading: Mapping[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model with the head for a kind of task, in float32, and its tokenizer.
+    """Load a model with the head for a kind of task, and its tokenizer.
 
     A new head is initialised from torch's global random state.
 
@@ -62,7 +63,8 @@ def load_backbone(
         labels: the classes of the task.
         kind: the kind of the task; classification if None.
         trust_remote_code: run Python code that comes with the model, after a warning.
-        loading: further arguments of ``from_pretrained``, such as those that quantize.
+        loading: further arguments of ``from_pretrained``, such as those that quantize; the
+            default ``dtype`` is float32, which the head has always.
 
     Returns:
         The model, on the CPU unless it is quantized, and its tokenizer.
@@ -134,16 +136,17 @@ def _load_model(
         loaded, loading_info = kind.auto_class(config).from_pretrained(
             path,
             config=config,
-            dtype=torch.float32,
             ignore_mismatched_sizes=True,
             key_mapping=renamed,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
-            **loading,
+            **{"dtype": torch.float32, **loading},
         )
     if renamed:  # else saving would restore names that the head's class does not know
         vars(loaded).pop("_weight_conversions", None)
     check_weights(model, loaded, loading_info)
+    if loaded.dtype != torch.float32:
+        keep_head_in_float32(loaded)
     return loaded
 
 

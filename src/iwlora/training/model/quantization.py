@@ -36,7 +36,7 @@ def quantized_loading(recipe: Recipe, kind: Kind, trust_remote_code: bool) -> di
         return {}
     locate_package("bitsandbytes", "quantize=4bit")
     layers, device = meta_backbone(recipe.model, kind, trust_remote_code), run_device()
-    bf16 = resolve_precision(recipe.train.precision, device) == "bf16"
+    bf16 = resolve_precision(recipe.train.requested_precision, device) == "bf16"
     linear = {name for name, layer in layers.named_modules() if isinstance(layer, torch.nn.Linear)}
     config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,

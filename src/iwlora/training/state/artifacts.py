@@ -32,6 +32,7 @@ from iwlora.training.model.backbone import (
     loading_errors,
     meta_backbone,
 )
+from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.state.run_folder import RunDir
 
@@ -83,8 +84,10 @@ def load_saved(
     model: Any
     with loading_errors(lambda reason, _: f"what {path} saved cannot be loaded: {reason}"):
         if saved.name == layout.ADAPTER:
-            # What is merged are the pretrained weights, not their quantized form.
-            loading = {} if merge else quantized_loading(recipe, task.kind, **trust)
+            # What is merged are the pretrained weights in float32, not their smaller form.
+            loading: dict[str, Any] = {}
+            if not merge:
+                loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, **trust)
             backbone, _ = load_backbone(
                 recipe.model, task.labels, task.kind, loading=loading, **trust
             )
