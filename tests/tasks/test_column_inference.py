@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,79 @@ def test_an_error_names_the_row_of_a_folder(tmp_path: Path) -> None:
     path = str(tmp_path / "bad")
     with pytest.raises(IwloraError, match=r"bad, row 3: column 'label' is empty"):
         load(TaskSpec(train=path, validation=path), seed=0)
+
+
+def written(folder: Path, labels: list[str], **spec: Any) -> Task:
+    """A task whose rows have these labels, written in a CSV file."""
+    file = folder / "train.csv"
+    rows = [(f"text {number}", label) for number, label in enumerate(labels)]
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("text", "mood"), *rows])
+    return load(TaskSpec(train=str(file), validation=str(file), label="mood", **spec), seed=0)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "|", ", "])
+def test_cells_with_several_classes_are_divided_where_their_parts_stand_alone(
+    mark: str, tmp_path: Path
+) -> None:
+    task = written(tmp_path, [mark.join(("comedy", "drama")), "comedy", "drama", ""])
+    assert (task.kind.name, task.labels) == ("multi-label", ("comedy", "drama"))
+    assert task.splits["train"]["label"][:] == [[0, 1], [0], [1], []]
+    assert any(f"{mark.strip()!r} separates the classes of a cell" in note for note in task.notes)
+
+
+def test_a_comma_within_names_divides_nothing(tmp_path: Path) -> None:
+    task = written(tmp_path, ["New York, NY", "Buffalo, NY", "Boston, MA"])
+    assert (task.kind.name, len(task.labels)) == ("classification", 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ({"name": "multi-label", "separator": "/"}, ["a/b,c", "a"]),
+        ("multi-label", ["a|b,c", "a"]),
+        ("multi-label", ["['a', 'b,c']", "['a']"]),
+        (None, ["['a', 'b,c']", '["a"]']),
+    ],
+)
+def test_the_separator_may_be_given_and_lists_need_none(
+    kind: Any, labels: list[str], tmp_path: Path
+) -> None:
+    task = written(tmp_path, labels, kind=kind)
+    assert (task.kind.name, task.labels) == ("multi-label", ("a", "b,c"))
+
+
+def test_a_run_of_an_older_version_keeps_its_classes(tmp_path: Path) -> None:
+    task = written(tmp_path, ["a,b", "a", "b"], former_kind_defaults=True)
+    assert task.labels == ("a", "a,b", "b")
+
+
+def test_numbers_with_a_decimal_comma_or_a_percent_sign(tmp_path: Path) -> None:
+    task = written(tmp_path, ["1,5", "80%", "2", "-0.25"])
+    assert task.kind.name == "regression"
+    assert task.splits["train"]["label"][:] == [1.5, 0.8, 2.0, -0.25]
+    with pytest.raises(IwloraError, match=r"'1,500', which may be 1.500 or 1500; write a decimal"):
+        written(tmp_path, ["1,500", "2"], kind="regression")
+
+
+def test_words_that_other_tools_read_as_missing_stay_classes(tmp_path: Path) -> None:
+    names = ["N/A", "NA", "None", "nan", "null"]
+    task = written(tmp_path, names)
+    assert (task.kind.name, task.labels) == ("classification", tuple(names))
+    with pytest.raises(IwloraError, match="line 3: column 'mood' is empty"):
+        written(tmp_path, ["a", "", "b"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (["re\u0301sume\u0301", "r\u00e9sum\u00e9"], r"'re\\u0301sume\\u0301', 'r\\xe9sum\\xe9'"),
+        (["1", "1.0", "2"], "'1', '1.0'"),
+        (["a b", "a  b"], "'a  b', 'a b'"),
+    ],
+)
+def test_classes_that_look_the_same_are_refused(
+    labels: list[str], named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(IwloraError, match=f"classes that look the same: {named}; write them"):
+        written(tmp_path, labels)

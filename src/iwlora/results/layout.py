@@ -139,7 +139,17 @@ def trial_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
     >>> trial_folder(Path("runs/a"), "lora", 1e-3, 7).as_posix()
     'runs/a/lora/search/lr-0.001/seed-7'
     """
-    return comparison / label / _SEARCH_FOLDER / f"lr-{lr:g}" / f"seed-{seed}"
+    name = f"lr-{learning_rate_text(lr)}"
+    return comparison / label / _SEARCH_FOLDER / name / f"seed-{seed}"
+
+
+def learning_rate_text(lr: float) -> str:
+    """A learning rate as text: short, and different for different learning rates.
+
+    >>> learning_rate_text(1e-3), learning_rate_text(0.00012345678)
+    ('0.001', '0.00012345678')
+    """
+    return f"{lr:g}" if float(f"{lr:g}") == lr else repr(lr)
 
 
 def superseded_run_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:

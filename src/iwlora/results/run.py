@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from dataclasses import dataclass, replace
@@ -237,7 +238,7 @@ class Run:
         """(labels, predictions) of the scored rows; None if they were not kept as classes."""
         split = self.result.evaluated_on
         path = self._file(layout.predictions_file(Path(), split)) if split else None
-        rows = list(csv.DictReader(read_utf8(path).splitlines())) if path else []
+        rows = list(csv.DictReader(io.StringIO(read_utf8(path), newline=""))) if path else []
         if not rows or not {"label", "prediction"} <= set(rows[0]):
             return None
         return [row["label"] for row in rows], [row["prediction"] for row in rows]

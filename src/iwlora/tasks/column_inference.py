@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.tabular import columns_of, read_records
-from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.kinds import KINDS, Kind
+from iwlora.tasks.kinds.cells import parse_number, written_list
+from iwlora.tasks.kinds.label_separator import guess_separator, likely_separator
+from iwlora.tasks.kinds.multi_label import MultiLabel
 
 if TYPE_CHECKING:
     from iwlora.tasks.spec import TaskSpec
@@ -48,6 +51,8 @@ SINGLE_TEXTS = ("text", "sentence", "review", "content", "comment", "tweet", "qu
 LABELS = ("label", "labels", "class", "category", "target", "score", "rating", "sentiment")
 # The kind is inferred from this many rows.
 SAMPLE_ROWS = 200
+_HOW = "if it does not, give task.kind={name: multi-label, separator: '...'}, or another kind"
+_WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,17 @@ def infer_columns(spec: TaskSpec) -> Columns:
             f"{path}: it is not clear which column holds the {unclear}; give "
             f"task.{unclear}=COLUMN (columns: {', '.join(names) or 'none'})"
         )
-    kind = spec.build_kind(KINDS[kind_name or _infer_kind(path, text, label)]())
+    sample = _first_rows(path, text, label)
+    kind_name = kind_name or _infer_kind(sample, label, not spec.former_kind_defaults)
+    kind = spec.build_kind(KINDS[kind_name]())
     _check_count(kind, text, label)
     notes = _notes(spec, kind, text, label, names)
+    if isinstance(kind, MultiLabel) and kind.separator is None and len(label) == 1:
+        cells = [row[-1] for row in sample if isinstance(row[-1], str)]
+        separator = likely_separator(cells)
+        kind = kind.model_copy(update={"separator": separator})
+        if any(separator in cell for cell in cells if written_list(cell) is None):
+            notes = (*notes, f"{separator!r} separates the classes of a cell; {_HOW}")
     return Columns(kind, text, label, notes, group=spec.group)
 
 
@@ -150,15 +163,28 @@ def _text_columns(names: Sequence[str], label: tuple[str, ...]) -> tuple[str, ..
     return single or (tuple(candidates) if len(candidates) == 1 and label else ())
 
 
-def _infer_kind(path: str, text: tuple[str, ...], label: tuple[str, ...]) -> str:
-    """From the labels of the first rows: lists, numbers with a fraction, or classes."""
-    if len(label) > 1:
-        return "multi-label"
+def _first_rows(path: str, text: Sequence[str], label: Sequence[str]) -> list[Sequence[Any]]:
+    """The cells of the first rows; none of a file that cannot be read.
+
+    Reading the whole file reports what is wrong with it, with the problems of the other files.
+    """
     try:
         records = read_records(path, [*text, *label], [])
-        rows = [values for _, values in islice(records, SAMPLE_ROWS)]
-    except IwloraError:  # reading the whole file reports it, with the problems of the other files
-        return "classification"
+        return [values for _, values in islice(records, SAMPLE_ROWS)]
+    except IwloraError:
+        return []
+
+
+def _infer_kind(rows: Sequence[Sequence[Any]], label: Sequence[str], several: bool) -> str:
+    """From the labels of the first rows: lists, numbers with a fraction, or classes.
+
+    Args:
+        rows: The cells of the first rows.
+        label: The label columns.
+        several: Whether a cell of text may hold several classes with a separator between.
+    """
+    if len(label) > 1:
+        return "multi-label"
     labels = [_parse_cell(values[-1]) for values in rows]
     if any(isinstance(value, list) for value in labels):
         first_text = _parse_cell(rows[0][0])
@@ -166,15 +192,19 @@ def _infer_kind(path: str, text: tuple[str, ...], label: tuple[str, ...]) -> str
     has_fraction = any(isinstance(value, float) and not value.is_integer() for value in labels)
     if has_fraction and all(isinstance(value, (int, float)) for value in labels):
         return "regression"
+    if several and guess_separator(value for value in labels if isinstance(value, str)):
+        return "multi-label"
     return "classification"
 
 
 def _parse_cell(value: Any) -> Any:
-    """The number or list in a cell of text, where it is one in JSON."""
+    """The number or list in a cell of text, where it is one."""
     if not isinstance(value, str):
         return value
+    listed = written_list(value)
+    if listed is not None:
+        return listed
     try:
-        parsed = from_json(value)
+        return int(value) if _WHOLE_NUMBER.fullmatch(value.strip()) else parse_number(value)
     except ValueError:
         return value
-    return parsed if isinstance(parsed, (int, float, list)) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.tabular import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
 from iwlora.tasks.held_out.stratified_groups import grouped_split
-from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.kinds.cells import looks, parse_text
 from iwlora.tasks.kinds.contract import Dataset, Kind
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import arrow_type, in_memory, stratified_split
@@ -211,9 +211,24 @@ def _class_names(train: ParsedFile, columns: Columns) -> tuple[str, ...]:
             f"{train.path}: column {columns.label[0]!r} holds one class only ({names.pop()!r}); "
             f"at least {kind.min_classes} are needed"
         )
+    _check_distinct(names, f"{train.path}: column {columns.label[0]!r}")
     if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
+
+
+def _check_distinct(names: Iterable[str], column: str) -> None:
+    """Refuse class names that a reader cannot tell apart: one class, written in two ways."""
+    written: dict[str, list[str]] = {}
+    for name in sorted(names):
+        written.setdefault(looks(name), []).append(name)
+    problems = [
+        f"{column} holds classes that look the same: {', '.join(map(ascii, same))}; write them in "
+        "one way"
+        for same in written.values()
+        if len(same) > 1
+    ]
+    raise_all(problems)
 
 
 def _with_class_ids(

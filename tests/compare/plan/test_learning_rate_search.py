@@ -13,6 +13,7 @@ from iwlora.compare.plan.learning_rate_search import choose_learning_rate, trial
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import Search, Trial
+from iwlora.results.layout import trial_folder
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
 pytestmark = pytest.mark.quick
@@ -100,6 +101,18 @@ def test_the_loss_decides_between_equal_scores_and_seeds_are_averaged() -> None:
     assert choose_learning_rate("lora", [*tied, *second_seed]).lr == 1e-2
     one_failed = [*tied, *trials({1e-4: 0.7, 1e-3: 0.7, 1e-2: None}, seed=8)]
     assert choose_learning_rate("lora", one_failed).lr == 1e-3
+
+
+def test_the_lowest_perplexity_is_the_best() -> None:
+    scores: dict[float, float | None] = {1e-4: 20.0, 1e-3: 9.0, 1e-2: 30.0}
+    assert choose_learning_rate("lora", trials(scores), "perplexity").lr == 1e-3
+    assert choose_learning_rate("lora", trials(scores), "accuracy").lr == 1e-2
+
+
+def test_learning_rates_that_agree_to_six_digits_have_their_own_folders() -> None:
+    near, other = (trial_folder(Path("c"), "lora", lr, 7) for lr in (0.00012345678, 0.00012345679))
+    assert near != other
+    assert trial_folder(Path("c"), "lora", 2e-4, 7) == Path("c/lora/search/lr-0.0002/seed-7")
 
 
 def test_trials_that_did_not_start_are_reported() -> None:

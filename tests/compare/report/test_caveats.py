@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from iwlora.compare.report.caveats import constant_predictions
+from iwlora.compare.report.caveats import constant_predictions, uncertain_importance
 from iwlora.compare.report.formats.summary_json import summary_json
+from iwlora.results import layout
 from iwlora.results.comparison import load
+from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 from report_pages import all_texts, content_of
 
 pytestmark = pytest.mark.quick
@@ -54,3 +56,23 @@ def test_varied_or_correct_predictions_are_not_counted(
 
 def test_without_predictions_there_is_no_caveat(folder: Path) -> None:
     assert constant_predictions(load(folder)) == []
+
+
+def test_a_line_separator_in_a_label_does_not_end_the_row(folder: Path) -> None:
+    save_predictions(folder, "lora", 0, ["a\u2028b", "c"], "ab")
+    saved = load(folder).of("lora")[0].predictions()
+    assert saved == (["a", "b"], ["a\u2028b", "c"])
+
+
+def test_a_measurement_above_its_tolerance_is_named(folder: Path) -> None:
+    site = SiteSensitivity("0.query", "query", 0, 4, 4, value=1.0, stderr=0.1)
+    for seed, converged in enumerate((False, True)):
+        measured = Sensitivity((site,), "exact", 8, 0.07, converged, 1.0)
+        measured.save(folder / "iw-lora" / f"seed-{seed}" / layout.SENSITIVITY)
+    (caveat,) = uncertain_importance(load(folder))
+    assert caveat == (
+        "iw-lora: 1 of 3 measurements of the importance ended before they reached their tolerance; "
+        "about 7% of the importance is expected to be on the wrong matrices. Raise "
+        "method.max_batches"
+    )
+    assert all(caveat.partition(":")[2] in text for text in all_texts(content_of(folder)).values())

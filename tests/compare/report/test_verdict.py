@@ -78,4 +78,12 @@ def test_an_undecided_arm_says_how_many_more_seeds_it_needs() -> None:
 
 def test_points_are_for_scores_and_not_for_losses() -> None:
     losses = [0.4 + 0.001 * seed for seed in range(6)]
-    assert "lower (-0.0975 [" in describe_difference(pair_of(losses, [0.5] * 6, metric="loss"))
+    lower = describe_difference(pair_of(losses, [0.5] * 6, metric="loss"))
+    assert "lower (-0.0975 [" in lower
+
+
+def test_equal_scores_ask_for_no_more_seeds() -> None:
+    for n in (2, 6):
+        pair = pair_of([0.5] * n, [0.5] * n)
+        assert more_seeds(pair) == ""
+        assert describe_difference(pair) == f"new: exactly the same score with {n} seeds"

@@ -120,7 +120,8 @@ class Scheduler:
         self._choices[label] = choice
         Search(arms=self._choices).save(self._folder / layout.SEARCH)
         if choice.lr is not None:
-            self._announce(f"{label}: learning rate {choice.lr:g} of {len(planned)} trials")
+            lr = layout.learning_rate_text(choice.lr)
+            self._announce(f"{label}: learning rate {lr} of {len(planned)} trials")
         if choice.remark:
             self._announce(choice.remark)
         return choice

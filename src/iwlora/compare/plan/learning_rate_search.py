@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from iwlora.results.comparison import LearningRateChoice, Trial, distinct
+from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import oriented
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -97,8 +98,8 @@ def choose_learning_rate(
     elif best in (tried[0], tried[-1]):
         end = "smallest" if best == tried[0] else "largest"
         remark = (
-            f"{label}: its best learning rate {best:g} is the {end} that was tried, so the best "
-            "may lie outside; widen search.lr"
+            f"{label}: its best learning rate {learning_rate_text(best)} is the {end} that was "
+            "tried, so the best may lie outside; widen search.lr"
         )
     elif not_begun:
         remark = (

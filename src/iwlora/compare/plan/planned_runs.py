@@ -44,7 +44,9 @@ class PlannedRun:
         return replace(self, recipe=self.recipe.with_train(lr=lr))
 
     def __str__(self) -> str:
-        trial = f", trial of lr {self.recipe.train.lr:g}" if self.trial else ""
+        trial = (
+            f", trial of lr {layout.learning_rate_text(self.recipe.train.lr)}" if self.trial else ""
+        )
         return f"{self.label}, seed {self.seed}{trial}"
 
 

@@ -8,6 +8,7 @@ from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.learning_rate_ties import tied_learning_rates
 from iwlora.results.comparison import Comparison
+from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import lower_is_better
 
 
@@ -52,6 +53,7 @@ def caveats(comparison: Comparison) -> list[str]:
         *untuned_learning_rates(comparison),
         *constant_predictions(comparison),
         *unequal_budgets(comparison),
+        *uncertain_importance(comparison),
         *comparison.remarks,
         *undecided_searches(comparison),
         *notes,
@@ -103,15 +105,32 @@ def unequal_budgets(comparison: Comparison) -> list[str]:
     ]
 
 
+def uncertain_importance(comparison: Comparison) -> list[str]:
+    """A caveat for each arm some of whose measurements ended above their tolerance."""
+    texts = []
+    for label in comparison.arms:
+        measured = [s for run in comparison.of(label) if (s := run.sensitivity())]
+        uncertain = [s for s in measured if not s.converged]
+        if uncertain:
+            errors = [s.share_error for s in uncertain if s.share_error is not None]
+            error = f"about {max(errors):.0%}" if errors else "an unknown part"
+            texts.append(
+                f"{label}: {len(uncertain)} of {len(measured)} measurements of the importance "
+                f"ended before they reached their tolerance; {error} of the importance is expected "
+                "to be on the wrong matrices. Raise method.max_batches"
+            )
+    return texts
+
+
 def undecided_searches(comparison: Comparison) -> list[str]:
     """A caveat that names the learning rates that a search cannot tell from the chosen one.
 
     The scores of such arms may depend on the choice among these rates, not on the method.
     """
     by_arm = [
-        f"{label} {_enumerate(rates)} (chosen {choice.lr:g})"
+        f"{label} {_enumerate(rates)} (chosen {learning_rate_text(choice.lr)})"
         for label, choice in comparison.search.items()
-        if (rates := tied_learning_rates(comparison, label))
+        if choice.lr is not None and (rates := tied_learning_rates(comparison, label))
     ]
     if not by_arm:
         return []
@@ -123,5 +142,5 @@ def undecided_searches(comparison: Comparison) -> list[str]:
 
 
 def _enumerate(rates: Sequence[float]) -> str:
-    *before, last = [f"{rate:g}" for rate in rates]
+    *before, last = [learning_rate_text(rate) for rate in rates]
     return f"{', '.join(before)} and {last}" if before else last

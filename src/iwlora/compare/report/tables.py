@@ -21,6 +21,7 @@ from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
+from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import with_direction
 from iwlora.results.run import RunResult
 
@@ -179,11 +180,14 @@ def learning_rate_table(comparison: Comparison) -> Table:
         for trial in choice.trials:
             if trial.state == "done":
                 scores.setdefault(trial.lr, []).append(trial.score or 0.0)
-        means = (f"{lr:g}: {format_score(metric, fmean(each))}" for lr, each in scores.items())
+        means = (
+            f"{learning_rate_text(lr)}: {format_score(metric, fmean(each))}"
+            for lr, each in scores.items()
+        )
         rows.append(
             [
                 label,
-                _known("{:g}".format, choice.lr),
+                _known(learning_rate_text, choice.lr),
                 "inside the grid" if choice.inside else "not bracketed",
                 f"{sum(map(len, scores.values()))} of {len(choice.trials)}",
                 format_duration(sum(trial.seconds or 0.0 for trial in choice.trials)),
@@ -209,8 +213,8 @@ def run_table(comparison: Comparison) -> Table:
         row = [result.label, str(result.seed)]
         for metric in comparison.metrics:
             row.append(_known(partial(format_score, metric), result.metrics.get(metric)))
-        for setting in (result.learning_rate, result.rank, result.epochs):
-            row.append(_known("{:g}".format, setting))
+        row.append(_known(learning_rate_text, result.learning_rate))
+        row += [_known("{:g}".format, setting) for setting in (result.rank, result.epochs)]
         row += [_known(_count, result.train_examples), train_time.mean([result])]
         rows.append(row)
     return Table("Runs", "Every finished run.", head, rows)

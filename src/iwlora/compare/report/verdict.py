@@ -72,6 +72,8 @@ def describe_difference(pair: PairedDifference) -> str:
     b: no verdict yet, with 3 seeds no test can reach p < 0.05
     """
     summary = pair.summary
+    if not any(pair.differences.values()):
+        return f"{pair.arm}: exactly the same score with {_seeds_text(summary.n)}"
     if pair.outcome == "open":
         return f"{pair.arm}: no verdict yet, {_too_few_seeds(summary.n, pair.family)}"
     difference = format_interval(pair.metric, summary.mean, summary.low, summary.high)
@@ -88,7 +90,8 @@ def describe_more_seeds(pairs: Sequence[PairedDifference]) -> str:
 def more_seeds(pair: PairedDifference) -> str:
     """How many more seeds an undecided arm needs; "" if it is decided.
 
-    They give 80% power to detect a difference as large as the observed one.
+    They give 80% power to detect a difference as large as the observed one. If all scores are
+    equal, no number of seeds is known that would decide.
 
     >>> from iwlora.compare.statistics.paired_tests import paired_difference
     >>> scores = {0: 0.61, 1: 0.59, 2: 0.62}
@@ -97,7 +100,7 @@ def more_seeds(pair: PairedDifference) -> str:
     """
     total = pair.seeds_needed
     missing = (total or min_seeds(pair.family)) - pair.summary.n
-    if pair.outcome in _DECIDED or missing <= 0:
+    if pair.outcome in _DECIDED or missing <= 0 or not any(pair.differences.values()):
         return ""
     return f"about {missing:,}" if total else f"at least {missing}"
 

@@ -8,7 +8,7 @@ from iwlora.compare.statistics.analysis import paired_predictions
 from iwlora.compare.statistics.bootstrap import bootstrap_differences, variance_of_mean
 from iwlora.compare.statistics.paired_tests import paired_difference
 from iwlora.results.comparison import Comparison
-from iwlora.results.layout import trial_folder
+from iwlora.results.layout import learning_rate_text, trial_folder
 from iwlora.results.metric_direction import oriented
 from iwlora.results.run import Run, RunResult
 
@@ -32,7 +32,7 @@ def tied_learning_rates(comparison: Comparison, label: str) -> list[float]:
     choice = comparison.search[label]
     if choice.lr is None or choice.metric is None:
         return []
-    chosen = f"{choice.lr:g}"
+    chosen = learning_rate_text(choice.lr)
     trials = _trials(comparison, label, choice.metric)
     best = trials.scores(chosen)
     ties = []
@@ -63,7 +63,7 @@ def _trials(comparison: Comparison, label: str, metric: str) -> Comparison:
                 seed=trial.seed,
                 metric=metric,
                 score=trial.score,
-                label=f"{trial.lr:g}",
+                label=learning_rate_text(trial.lr),
                 model=comparison.model,
                 evaluated_on=HELD_OUT,
             ),

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import re
+import unicodedata
 from typing import Any
 
 from iwlora.inputs.yaml_json import from_json
+
+# Python parses longer literals slowly; JSON has no such limit.
+_LONGEST_LITERAL = 10_000
+# A decimal comma: "1,500" is refused, since it is 1.5 for one reader and 1500 for another.
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,(\d+)")
 
 
 def parse_text(value: Any) -> str:
@@ -27,10 +35,52 @@ def parse_text(value: Any) -> str:
     return text
 
 
-def parse_list(value: Any, separator: str | None) -> list[str]:
-    """The texts in a cell: a list, a JSON list, or text with ``separator`` (None: spaces) between.
+def parse_number(value: Any) -> float:
+    """The finite number in a cell; a decimal comma and a percent sign are understood.
 
-    >>> parse_list("a; b", ";"), parse_list('["a", "b"]', ";"), parse_list("a b", None)
+    >>> parse_number("1,5"), parse_number("80%"), parse_number(" 2e3 ")
+    (1.5, 0.8, 2000.0)
+    """
+    text = parse_text(value)
+    digits, percent = text.removesuffix("%").rstrip(), text.endswith("%")
+    comma = _DECIMAL_COMMA.fullmatch(digits)
+    if comma and len(comma[1]) == 3:
+        readings = f"{digits.replace(',', '.')} or {digits.replace(',', '')}"
+        raise ValueError(
+            f"holds {text!r}, which may be {readings}; write a decimal point, or no comma"
+        )
+    try:
+        number = float(digits.replace(",", ".") if comma else digits)
+    except ValueError:
+        raise ValueError(f"holds {text!r}, not a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"holds {text}, not a finite number")
+    return number / 100 if percent else number
+
+
+def looks(name: str) -> str:
+    """How a class name looks to a reader: equal for names that only a computer tells apart.
+
+    Letters composed in two ways, characters without width, runs of spaces, and the writing of
+    numbers do not count.
+
+    >>> looks("re\u0301sume\u0301") == looks("r\u00e9sum\u00e9"), looks("1") == looks("1.0")
+    (True, True)
+    """
+    visible = "".join(
+        c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf"
+    )
+    if re.fullmatch(r"[+-]?\d+(\.\d*)?", visible):
+        return repr(float(visible))
+    return " ".join(visible.split())
+
+
+def parse_list(value: Any, separator: str | None) -> list[str]:
+    """The texts in a cell: a list, or text with ``separator`` (None: spaces) between.
+
+    A text may be a list as JSON or Python writes it.
+
+    >>> parse_list("a; b", ";"), parse_list('["a", "b"]', ";"), parse_list("['a', 'b']", None)
     (['a', 'b'], ['a', 'b'], ['a', 'b'])
     """
     if isinstance(value, str):
@@ -42,10 +92,24 @@ def parse_list(value: Any, separator: str | None) -> list[str]:
     return [parse_text(item) for item in value]
 
 
+def written_list(text: str) -> list[Any] | None:
+    """The list that a text holds in the notation of JSON or Python; None for any other text.
+
+    >>> written_list("['a', 'b']"), written_list("[CLS] a")
+    (['a', 'b'], None)
+    """
+    try:
+        value = from_json(text)
+    except ValueError:
+        try:
+            value = ast.literal_eval(text.strip()) if len(text) <= _LONGEST_LITERAL else None
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+    return value if isinstance(value, list) else None
+
+
 def _split(text: str, separator: str | None) -> Any:
     if text.lstrip().startswith("["):
-        try:
-            return from_json(text)
-        except ValueError:
-            return text.split(separator)
+        listed = written_list(text)
+        return text.split(separator) if listed is None else listed
     return [part for part in text.split(separator) if part.strip()]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
+from iwlora.tasks.kinds.label_separator import SEPARATORS
 from iwlora.tasks.metrics.logits import finite_logits
 from iwlora.tasks.schema import TaskSchema
 
-SEPARATOR = ";"
 _BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
@@ -26,16 +27,21 @@ class MultiLabel(SequenceHead):
     several_label_columns: ClassVar[bool] = True
     macro_average: ClassVar[str] = "macro_f1 is the mean over all classes, and such a class adds 0"
 
+    former_defaults: ClassVar[Mapping[str, Any]] = {"separator": ";"}
+
     default_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
     """F1 over all decisions, mean over classes of F1, fraction of rows without a mistake."""
 
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between the classes in a cell of text, such as ``;``; None: inferred."""
+
     def parse_label(self, value: Any) -> list[str]:
-        """Class names: a list, JSON, text with ``;`` between, or {column: 0 or 1}."""
+        """Class names: a list, text with the separator between, or {column: 0 or 1}."""
         if isinstance(value, Mapping):
             return [name for name, cell in value.items() if _is_true(name, cell)]
         if isinstance(value, str) and not value.strip():
             return []
-        return list(dict.fromkeys(parse_list(value, SEPARATOR)))
+        return list(dict.fromkeys(parse_list(value, self.separator or SEPARATORS[0])))
 
     def encode_label(self, label: list[str], ids: Mapping[str, int]) -> list[int]:
         """The class ids, sorted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import Self
 
-from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.kinds.cells import parse_number
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead
 from iwlora.tasks.kinds.target_scale import TargetScale, Transform
@@ -60,15 +59,8 @@ class Regression(SequenceHead):
         return self.with_scaling(TargetScale.fit(labels, self.transform, self.standardize))
 
     def parse_label(self, value: Any) -> float:
-        """A finite number."""
-        text = parse_text(value)
-        try:
-            number = float(text)
-        except ValueError:
-            raise ValueError(f"holds {text!r}, not a number") from None
-        if not math.isfinite(number):
-            raise ValueError(f"holds {text}, not a finite number")
-        return number
+        """A finite number; "1,5" is 1.5, and "80%" is 0.8."""
+        return parse_number(value)
 
     def strata(self, labels: Sequence[float], most: int) -> Sequence[Sequence[int]]:
         """The tenth of the sorted targets that each row is in; fewer parts where ``most`` is."""
