@@ -41,6 +41,7 @@ _KINDS = {
     "ffn_down": r"output\.dense|DenseReluDense\.wo|fc2|mlp\.(down_proj|c_proj)",
 }
 _KIND_PATTERNS = {kind: re.compile(rf"(.*\.)?({path})") for kind, path in _KINDS.items()}
+_MAMBA_TYPES = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 # The normalisation before the feed-forward network in T5, GPT-2 and Llama.
 _PRE_NORMS = ("layer_norm", "ln_2", "post_attention_layernorm")
 
@@ -138,15 +139,27 @@ def coverage(model: nn.Module, sites: Sequence[Site]) -> float:
     (1.0, 0.5)
     """
     covered = {id(site.layer.weight): site.d_in * site.d_out for site in sites}
-    sizes = {id(s.layer.weight): s.d_in * s.d_out for s in _all_sites(model)}  # if quantized too
+    of_layers = {id(s.layer.weight): s.d_in * s.d_out for s in _all_sites(model)}
+    sizes = of_layers | covered  # quantized weights have other shapes
     for block in blocks(unwrap(model)):
-        for name, parameter in block.named_parameters():
+        for name, parameter in _pretrained_parameters(block):
             # T5 has its biases of relative positions in an embedding.
             is_bias = any("bias" in part for part in name.split(".")[-2:])
             is_norm = any("norm" in part.lower() for part in name.split(".")[-2:])
             if parameter.dim() > 1 and not (is_bias or is_norm):
                 sizes.setdefault(id(parameter), parameter.numel())
     return sum(covered.values()) / sum(sizes.values())
+
+
+def _pretrained_parameters(block: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of a block, without those of adapters."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = [f"{n}." for n, m in block.named_modules() if isinstance(m, BaseTunerLayer)]
+    for name, parameter in block.named_parameters():
+        inside = (name.removeprefix(prefix) for prefix in adapted if name.startswith(prefix))
+        if all(part.startswith("base_layer.") for part in inside):
+            yield name, parameter
 
 
 def abbreviate_names(names: Collection[str]) -> str:
@@ -161,6 +174,15 @@ def abbreviate_names(names: Collection[str]) -> str:
         f"{pattern} ({count})" if count > 1 else single[pattern]
         for pattern, count in sorted(patterns.items())
     )
+
+
+def used_by_kernels(model: nn.Module, site: Site) -> bool:
+    """Whether the CUDA kernels of the model's type use the site's weight without its layer.
+
+    PEFT refuses adapters on these layers, since their effect would depend on the kernels installed.
+    """
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    return model_type in _MAMBA_TYPES and site.name.endswith(".out_proj")
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

@@ -74,6 +74,7 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "deterministic": st.booleans(),
 }
 name = st.text(min_size=1) | tricky.filter(bool)
+PATTERNS = st.sampled_from([r".*\.layers\.[0-3]\..*", "query"])
 LABELS = st.from_regex(re.compile(r"\A\w[\w.+=-]*\Z", re.ASCII)) | st.sampled_from(
     ["2e-4", "größe"]
 )
@@ -91,7 +92,8 @@ def test_every_field_is_covered() -> None:
     """A field that is added must be added to these strategies."""
     assert set(OPTIONS) >= {field for method in METHODS.values() for field in method.model_fields}
     assert set(TRAIN) == set(TrainSettings.model_fields)
-    parts = {"model", "task", "method", "budget", "targets", "quantize", "train", "label"}
+    parts = {"model", "task", "method", "budget", "targets", "exclude"}
+    parts |= {"quantize", "train", "label"}
     assert parts | {"trust_remote_code"} == set(Recipe.model_fields)
 
 
@@ -107,7 +109,8 @@ def recipes(draw: st.DrawFn, method: str) -> dict[str, Any]:
         "train": train,
         "quantize": draw(st.sampled_from([None, "4bit"] if quantizable else [None])),
         "budget": draw(st.none() | st.sampled_from(["0.5%", "1.33M", 300_000, 1.5e6, "7"])),
-        "targets": draw(st.just("all") | st.lists(name, min_size=1)),
+        "targets": draw(st.just("all") | PATTERNS | st.lists(name, min_size=1)),
+        "exclude": draw(PATTERNS | st.lists(name)),
         "label": draw(st.none() | LABELS),
         "trust_remote_code": draw(st.booleans()),
     }

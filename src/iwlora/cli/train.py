@@ -77,6 +77,7 @@ def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:
             f"{recipe.label or recipe.method.name} on {recipe.task.title}: "
             f"{cost.adapter_parameters:,} adapter parameters, "
             f"{cost.trainable_parameters:,} train",
+            *_coverage(cost),
             f"training:    {cost.steps:,} steps of {cost.step_seconds:.3f} s: "
             f"{format_duration(cost.train_seconds)}",
             f"measuring:   {format_duration(cost.measure_seconds)}",
@@ -90,6 +91,12 @@ def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:
             f"{_mib(memory.reached)}",
         ]
     )
+
+
+def _coverage(cost: RunCost) -> list[str]:
+    if cost.coverage is None:
+        return []
+    return [f"adapted:     {cost.coverage:.1%} of the matrix parameters of the model's blocks"]
 
 
 def _mib(size: float) -> str:

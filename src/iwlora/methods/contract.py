@@ -84,6 +84,8 @@ class Method(BaseModel):
     paper: ClassVar[str]
     size_knob: ClassVar[str | None] = None
     """The field that sets the method's size, such as ``rank``; None if there is none."""
+    adapts_sites: ClassVar[bool] = True
+    """Whether the method adapts the sites that it gets, so that ``targets`` have an effect."""
     identity_at_init: ClassVar[bool] = True
     """Whether the attached model computes exactly what the frozen model does, before training."""
     unmergeable: ClassVar[str | None] = None

@@ -67,7 +67,10 @@ def attach_peft(model: Any, config: Any, seed: int) -> Attached:
     expected = set(head_modules(model))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        peft_model = get_peft_model(model, config)
+        try:
+            peft_model = get_peft_model(model, config)
+        except ValueError as error:
+            raise IwloraError(f"PEFT cannot adapt these layers: {error}") from error
     copied = {name for name, module in _copied_modules(peft_model)}
     if others := sorted(copied - expected):
         raise IwloraError(

@@ -22,7 +22,7 @@ VERSIONS: Mapping[str, int] = {
     "status": 2,
     "metrics": 2,
     "penalty": 2,
-    "sensitivity": 1,
+    "sensitivity": 2,
     "run": 2,
     "checkpoint": 2,
     "comparison": 2,

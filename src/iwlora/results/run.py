@@ -80,6 +80,8 @@ class RunResult(Document):
         learning_rate: The largest of the schedule.
         rank: The value of the method's size field.
         precision: "fp32" or "bf16".
+        coverage: The share of the matrix parameters of the model's blocks that the adapted
+            matrices have, from 0 to 1; None for a method that does not adapt single matrices.
         ranks: The final rank of each matrix, if the method gives them different ones.
         data_digest: A hash of the training rows and their order.
         head_digest: A hash of the initial values of the head.
@@ -114,6 +116,7 @@ class RunResult(Document):
     epochs: Amount | None
     learning_rate: Amount | None
     precision: Name | None = None
+    coverage: Amount | None = None
     rank: Count | None
     ranks: list[SiteRank] = Field(default_factory=list)
     resumed_at_step: Count = 0
@@ -151,6 +154,11 @@ class RunResult(Document):
         fields = {"method": method, "label": method, "task": task, "seed": seed}
         fields |= {"metrics": {metric: score}, "primary_metric": metric, **known}
         return cls.model_validate({**dict.fromkeys(required), **fields}, strict=False)
+
+    def fields(self) -> dict[str, Any]:
+        """All fields, without the coverage where it is unknown, as in runs of older versions."""
+        unknown = {"coverage"} if self.coverage is None else set()
+        return self.model_dump(mode="json", exclude=unknown)
 
     @property
     def score(self) -> float | None:

@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 from torch import nn
 
-from iwlora.sites import Site, differentiable_weight
+from iwlora.sites import Site, differentiable_weight, used_by_kernels
 
 
 @torch.no_grad()
@@ -26,7 +26,8 @@ def uncalled_sites(
     PEFT's adapters compute when their layer is called. Where the model does not use a layer, or
     uses its weight without calling it, an adapter has no effect. The passes are made as for
     predictions, in evaluation mode and without gradients. They end when every layer was called. A
-    layer of which there are several, one of which was called, such as an expert, counts as called.
+    layer of which there are several, one of which was called, such as an expert, counts as called;
+    one whose weight the model's CUDA kernels use without calling it does not.
 
     Args:
         model: the model, before an adapter is attached.
@@ -59,7 +60,11 @@ def uncalled_sites(
             if called == layers:
                 break
     roles = {_role(site) for site in sites if site.layer in called}
-    return [site for site in sites if site.layer not in called and _role(site) not in roles]
+    return [
+        site
+        for site in sites
+        if used_by_kernels(model, site) or not (site.layer in called or _role(site) in roles)
+    ]
 
 
 def _role(site: Site) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from iwlora.sensitivity.estimators import ESTIMATORS
 from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
 from iwlora.sensitivity.running_estimate import RunningEstimate
 from iwlora.sensitivity.statistics import MeanGradients, choose_statistic
-from iwlora.sites import Site, abbreviate_names, differentiable_weight
+from iwlora.sites import Site, abbreviate_names, coverage, differentiable_weight
 from iwlora.sites import sites as find_sites
 
 logger = logging.getLogger("iwlora")
@@ -121,6 +122,7 @@ def measure(
     unused = running.without_gradient - captured.called - captured.used_directly
     seconds = time.perf_counter() - started
     sensitivity = running.result(statistic, seconds, values, excluded=unused)
+    sensitivity = replace(sensitivity, coverage=coverage(model, measured_sites))
     if unused:
         logger.warning(
             f"{len(unused)} of {len(measured_sites)} matrices are not used in the forward pass, so "

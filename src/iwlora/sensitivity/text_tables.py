@@ -24,6 +24,9 @@ def ranking(sensitivity: Sensitivity) -> str:
         lines.append(f"{site.value / total:>7.2%}  {site.value:>10.4g}  {error:>10}  {site.name}")
     if sensitivity.excluded:
         lines.append(f"without importance: {', '.join(sensitivity.excluded)}")
+    if sensitivity.coverage is not None:
+        share = f"{sensitivity.coverage:.1%}"
+        lines.append(f"the measured matrices have {share} of the matrix parameters of the blocks")
     lines += [
         top_share(sensitivity),
         f"s_k = {FORMULAS[sensitivity.statistic]}, {sensitivity.estimator}, "

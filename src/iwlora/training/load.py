@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -13,8 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import set_seed as seed_everything
 
 from iwlora import distributed, tasks
+from iwlora.errors import IwloraError
 from iwlora.head import head_modules
-from iwlora.sites import Site
+from iwlora.sensitivity.called_sites import uncalled_sites
+from iwlora.sites import Site, abbreviate_names, coverage
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.device import run_device
@@ -30,6 +33,9 @@ from iwlora.training.recipe import Recipe
 
 logger = logging.getLogger("iwlora")
 
+_ROWS_OF_A_PASS, _MOST_PASSES = 2, 8  # to see which layers are called; one pass mostly suffices
+_WHOLE = 0.995  # a share of the parameters above which nothing is missing that matters
+
 
 @dataclass(frozen=True)
 class LoadedRecipe:
@@ -37,7 +43,8 @@ class LoadedRecipe:
 
     ``encoded`` has the tokenized rows of each split, ``collate`` makes batches of them, ``head``
     has the modules that every method trains beside its adapter, and ``notes`` says what a user
-    should know about the model and the rows.
+    should know about the model, the sites and the rows. ``sites`` are the chosen matrices, except
+    the ``uncalled`` ones, whose layers the task's forward pass does not call.
     """
 
     recipe: Recipe
@@ -49,6 +56,15 @@ class LoadedRecipe:
     collate: Any
     head: Sequence[str] = ()
     notes: tuple[str, ...] = ()
+    uncalled: tuple[Site, ...] = ()
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of the matrix parameters of the model's blocks that the sites have.
+
+        None for a method that does not adapt sites.
+        """
+        return coverage(self.model, self.sites) if self.recipe.method.adapts_sites else None
 
     def training_batches(self) -> Iterator[Mapping[str, Tensor]]:
         """The batches of the first epoch as training will see them, alike in all processes."""
@@ -97,20 +113,61 @@ def load(recipe: Recipe) -> LoadedRecipe:
     task = _for_head(task, model)
     if settings.gradient_checkpointing:
         enable_gradient_checkpointing(model)
-    sites = find_sites(model, recipe.targets)
-    recipe.method.check_model(model, sites)
-    check_generated_length(model, task.kind.generated_tokens)
+    chosen = find_sites(model, recipe.targets, recipe.exclude)
     notes: list[str] = []
+    check_generated_length(model, task.kind.generated_tokens)
     encoded = task.encode(tokenizer, settings.max_length, model.config, notes)
     check_token_ids(model, tokenizer, encoded.values())
+    collate = task.kind.collator(tokenizer, model)
+    uncalled: list[Site] = []
+    if recipe.method.adapts_sites:
+        few_rows = DataLoader(encoded["train"], _ROWS_OF_A_PASS, collate_fn=collate)
+        passes = islice(few_rows, _MOST_PASSES)
+        uncalled = uncalled_sites(model, chosen, passes, task.kind.batch_loss)
+        notes += _notes_on_sites(recipe, model, chosen, uncalled)
     if distributed.rank() == 0:
         for note in notes:
             logger.warning(note)
-    collate = task.kind.collator(tokenizer, model)
+    sites = [site for site in chosen if site not in uncalled]
+    recipe.method.check_model(model, sites)
     notes += new_weights_notes(recipe.model, model)
     return LoadedRecipe(
-        recipe, task, tokenizer, model, sites, encoded, collate, head_modules(model), tuple(notes)
+        recipe=recipe,
+        task=task,
+        tokenizer=tokenizer,
+        model=model,
+        sites=sites,
+        encoded=encoded,
+        collate=collate,
+        head=head_modules(model),
+        notes=tuple(notes),
+        uncalled=tuple(uncalled),
     )
+
+
+def _notes_on_sites(
+    recipe: Recipe, model: Any, chosen: list[Site], uncalled: list[Site]
+) -> Iterator[str]:
+    """What is not adapted although ``targets`` asks for it; ``IwloraError`` if nothing is left."""
+    sites = [site for site in chosen if site not in uncalled]
+    names = abbreviate_names([site.name for site in uncalled])
+    if not sites:
+        raise IwloraError(
+            f"targets={recipe.targets} and exclude={recipe.exclude} choose {len(chosen)} matrices, "
+            "and the task's forward pass calls the layer of none of them, so adapters would have "
+            f"no effect: {names}"
+        )
+    if uncalled:
+        yield (
+            f"{len(uncalled)} of {len(chosen)} matrices are not adapted, because the task's "
+            f"forward pass does not call their layers, so an adapter has no effect: {names}"
+        )
+    share = coverage(model, sites)
+    if recipe.targets == "all" and not recipe.exclude and share < _WHOLE:
+        yield (
+            f"the {len(sites)} adapted matrices have {share:.1%} of the matrix parameters of the "
+            "model's blocks"
+        )
 
 
 def _for_head(task: tasks.Task, model: PreTrainedModel) -> tasks.Task:

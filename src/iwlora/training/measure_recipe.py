@@ -8,6 +8,7 @@ from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.measure import measure
+from iwlora.sites import sites as find_sites
 from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
 from iwlora.training.kernels import training_numerics
@@ -17,7 +18,9 @@ from iwlora.training.recipe import Recipe
 
 
 def measure_recipe(recipe: Recipe, **options: Any) -> Sensitivity:
-    """Measure what a run of the recipe would measure before it trains.
+    """Measure all matrices that a recipe chooses, as a run would before it trains.
+
+    These are also the ones that a run does not adapt because their layers are not called.
 
     Args:
         recipe: a recipe whose method uses a measured sensitivity.
@@ -35,7 +38,8 @@ def measure_recipe(recipe: Recipe, **options: Any) -> Sensitivity:
     check_external_settings()
     loaded = load(recipe)
     loaded.task.kind.check_model(loaded.model, loaded.encoded["train"], loaded.collate)
-    return measure_loaded(loaded, **options)
+    chosen = find_sites(loaded.model, recipe.targets, recipe.exclude)
+    return measure_loaded(loaded, **{"sites": chosen, **options})
 
 
 def measure_loaded(loaded: LoadedRecipe, **options: Any) -> Sensitivity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from iwlora.training.state.checkpoints import SealCheckpoints
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.train_settings import TrainSettings
 
+logger = logging.getLogger("iwlora")
+
 EVALUATION_BATCH_SIZE = 64
 
 # Names in a recipe -> names of transformers. Its "constant" has no warm-up.
@@ -43,13 +46,17 @@ _SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_wit
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What a run has before its first step; batches took ``measure_seconds`` until then."""
+    """What a run has before its first step; batches took ``measure_seconds`` until then.
+
+    ``coverage`` is that of :class:`LoadedRecipe`, before the method changed the model.
+    """
 
     loaded: LoadedRecipe
     size: int | None
     attached: Attached
     trainer: FineTuningTrainer
     measure_seconds: float
+    coverage: float | None
 
 
 def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
@@ -71,6 +78,9 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     pretrained = set(map(id, model.parameters()))
     method = _sized_method(loaded)
     method.check(sites)
+    share = loaded.coverage
+    if share is not None:
+        logger.info(f"adapting {len(sites)} matrices: {share:.1%} of the blocks' matrix parameters")
     sensitivity = _sensitivity(loaded, run)
     attached = method.attach(model, sites, recipe.train.seed, sensitivity)
     if recipe.train.frozen_dtype != "float32":
@@ -84,7 +94,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     if shards(recipe):
         shard(attached.model, pretrained, run_device())
     trainer = make_trainer(loaded, run, attached, progress)
-    return PreparedRun(loaded, method.size, attached, trainer, measure_seconds)
+    return PreparedRun(loaded, method.size, attached, trainer, measure_seconds, share)
 
 
 def _sized_method(loaded: LoadedRecipe) -> Method:

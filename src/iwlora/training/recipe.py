@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.yaml_json import to_yaml
@@ -45,8 +54,11 @@ class Recipe(BaseModel):
     """The number of trained parameters without the head, such as 300K, 1.33M, or 0.5% of the
     backbone's; it sets the size of the method (such as the rank). null: the method's own options
     set it."""
-    targets: Literal["all"] | list[str] = "all"
-    """The matrices to adapt: all, or a list of kinds (query, ffn_up, ...) or of full names."""
+    targets: str | list[str] = "all"
+    """The matrices to adapt: all; or a list of kinds (query, ffn_up, ...), of names, and of ends of
+    names (q_proj, mlp.up_proj); or a regular expression for whole names, as in PEFT."""
+    exclude: str | list[str] = []
+    """The matrices to leave out, in the same forms."""
     quantize: Literal["4bit"] | None = None
     """How bitsandbytes quantizes the frozen matrices of the blocks: with LoRA this is QLoRA."""
     train: TrainSettings = TrainSettings()
@@ -62,12 +74,21 @@ class Recipe(BaseModel):
             parse_budget(value, backbone=_LARGE)
         return value
 
-    @field_validator("targets", mode="before")
+    @field_validator("targets", "exclude", mode="before")
     @classmethod
-    def _check_targets(cls, value: Any) -> Any:
-        names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
-        if value != "all" and not names:
-            raise ValueError("accepted: all, or a list of kinds of matrices or of their names")
+    def _check_targets(cls, value: Any, info: ValidationInfo) -> Any:
+        is_targets = info.field_name == "targets"
+        is_list = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        if not (isinstance(value, str) or is_list) or (is_targets and not value):
+            raise ValueError(
+                f"accepted: {'all, or ' if is_targets else ''}a list of kinds of matrices, of "
+                "their names or of the ends of names, or a regular expression"
+            )
+        if isinstance(value, str):
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"{value!r} is no regular expression: {error}") from None
         return value
 
     @model_validator(mode="after")
@@ -174,9 +195,9 @@ def build(settings: Mapping[str, Any]) -> Recipe:
 
     Args:
         settings: the fields of a recipe file: ``model``, ``task``, ``method``, ``train``,
-            ``budget``, ``targets``, ``quantize``, ``trust_remote_code`` and ``label``. Fields
-            that are left out have their defaults: those of the version in ``format``, if
-            iwlora wrote the recipe.
+            ``budget``, ``targets``, ``exclude``, ``quantize``, ``trust_remote_code`` and
+            ``label``. Fields that are left out have their defaults: those of the version in
+            ``format``, if iwlora wrote the recipe.
 
     Raises:
         IwloraError: every problem, one per line.

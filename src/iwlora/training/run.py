@@ -126,6 +126,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         epochs=epochs,
         learning_rate=settings.lr,
         precision=resolve_precision(settings.requested_precision, run_device()),
+        coverage=prepared.coverage,
         rank=prepared.size,
         ranks=_ranks(attached, loaded.sites),
         resumed_at_step=(checkpoint and layout.checkpoint_step(checkpoint)) or 0,

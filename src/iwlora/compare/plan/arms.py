@@ -41,6 +41,7 @@ SHARED_SETTINGS = {
     "task": "the arms would have other data",
     "budget": "an arm with more parameters would have more room",
     "targets": "the arms would adapt other matrices",
+    "exclude": "the arms would adapt other matrices",
     "quantize": "the arms would start from other weights",
     "seeds": "differences are paired by seed, so all arms have the same",
 }

@@ -29,7 +29,7 @@ def check_budgets(plan: Plan) -> dict[str, int]:
     model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
     budgets: dict[str, int] = {}
     for run in plan.first_runs:
-        method, targets = run.recipe.method, sites(model, run.recipe.targets)
+        method, targets = run.recipe.method, sites(model, run.recipe.targets, run.recipe.exclude)
         method.check_model(model, targets)
         if method.size_knob is None:
             continue

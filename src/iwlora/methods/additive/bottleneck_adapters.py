@@ -55,6 +55,8 @@ class _Adapters(NamedParameters):
     """Base of the presets. With ``layer_norms`` the backbone's normalisations are trained too."""
 
     size_knob: ClassVar[str | None] = "bottleneck"
+    positions: ClassVar[tuple[str, ...]] = ("ffn_down",)
+    """Kinds of the matrices that the adapters follow."""
     unmergeable: ClassVar[str | None] = (
         "its modules are not linear, so they cannot be part of a weight"
     )
@@ -76,8 +78,8 @@ class _Adapters(NamedParameters):
         return adapters + norms
 
     def check(self, sites: Sequence[Site]) -> None:
-        """The bottleneck must not be wider than the hidden states."""
-        width = min(site.d_out for site in sites)
+        """The bottleneck must not be wider than the hidden states at any of its positions."""
+        width = min((site.d_out for site in _of_kind(sites, *self.positions)), default=0)
         if not 1 <= self.bottleneck <= width:
             raise IwloraError(
                 f"method.bottleneck={self.bottleneck} was given; accepted are 1 to {width}, the "
@@ -85,11 +87,27 @@ class _Adapters(NamedParameters):
             )
 
     def check_model(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        """The model must have known blocks, and their last matrices must be among the sites."""
+        """Each block with sites must have a known structure and an adapter at each position."""
+        positions, name = " and ".join(self.positions), type(model).__name__
         if not list(self.insertions(model, sites)):
             raise IwloraError(
-                f"{self.name} adds adapters after attention_output and ffn_down, and no target in "
-                f"{type(model).__name__} is one of these; take targets=all, or lora"
+                f"{self.name} adds adapters after {positions}, and no target in {name} is one of "
+                "these; take targets=all, or lora"
+            )
+        if {_kind(site) for site in sites} <= set(self.positions):
+            return  # the user chose the positions
+        by_block: dict[str, set[str]] = {site.block: set() for site in sites}
+        for site in sites:
+            by_block[site.block].add(_kind(site))
+        without = {b: [p for p in self.positions if p not in by_block[b]] for b in by_block}
+        incomplete = {block: missing for block, missing in without.items() if missing}
+        if incomplete:
+            block, missing = next(iter(incomplete.items()))
+            raise IwloraError(
+                f"{self.name} adds adapters after {positions} in each block, and "
+                f"{len(incomplete)} of {len(by_block)} blocks of {name} have no {missing[0]} that "
+                f"it knows, such as {block}; take lora, or choose positions that exist with "
+                f"targets={sorted(set(self.positions) - set(missing)) or ['...']}"
             )
 
     def add_modules(self, model: Any, sites: Sequence[Site], seed: int) -> None:
@@ -129,13 +147,15 @@ class Houlsby(_Adapters):
     summary: ClassVar[str] = "adapters after attention and after the feed-forward network"
     paper: ClassVar[str] = "Houlsby et al. 2019, arXiv:1902.00751"
 
+    positions: ClassVar[tuple[str, ...]] = ("attention_output", "ffn_down")
+
     bottleneck: Annotated[int, Field(ge=1, strict=True)] = 32
     activation: Literal["relu", "gelu", "swish"] = "gelu"
     layer_norms: bool = True
 
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
         """After the last matrix of attention and of the feed-forward network, in each block."""
-        for site in _of_kind(sites, "attention_output", "ffn_down"):
+        for site in _of_kind(sites, *self.positions):
             yield partial(_insert, site.layer, _add_to_output), site.d_out
 
 
@@ -175,17 +195,24 @@ class Parallel(_Adapters):
 
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
         """From the input of each network's first matrix to the output of its last matrix."""
-        up = {
-            (site.depth, site.kind.replace("ffn_up", "ffn_down")): site
-            for site in _of_kind(find_sites(model), "ffn_up")
-        }
+        first = {site.block: site for site in _of_kind(find_sites(model), "ffn_up", "ffn_gate_up")}
         for down in _of_kind(sites, "ffn_down"):
-            site = up[down.depth, down.kind]
-            yield partial(_insert_parallel, site.layer, down.layer), site.d_in
+            if down.block not in first:
+                raise IwloraError(
+                    f"{self.name} reads the input of a feed-forward network, and {down.block} of "
+                    f"{type(model).__name__} has no first matrix that it knows; take pfeiffer or "
+                    "lora"
+                )
+            up = first[down.block]
+            yield partial(_insert_parallel, up.layer, down.layer), up.d_in
 
 
 def _of_kind(sites: Sequence[Site], *kinds: str) -> list[Site]:
-    return [site for site in sites if site.kind.removeprefix("decoder_") in kinds]
+    return [site for site in sites if _kind(site) in kinds]
+
+
+def _kind(site: Site) -> str:
+    return site.kind.removeprefix("decoder_")
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -31,6 +31,7 @@ class Prefix(Method):
     name: ClassVar[str] = "prefix"
     summary: ClassVar[str] = "trained keys and values before those of each attention layer"
     paper: ClassVar[str] = "Li and Liang 2021, arXiv:2101.00190"
+    adapts_sites: ClassVar[bool] = False
     size_knob: ClassVar[str | None] = "num_virtual_tokens"
     identity_at_init: ClassVar[bool] = False
     not_quantizable: ClassVar[str | None] = None

@@ -19,6 +19,7 @@ class Full(NamedParameters):
     name: ClassVar[str] = "full"
     summary: ClassVar[str] = "full fine-tuning: every parameter is trained"
     paper: ClassVar[str] = "Devlin et al. 2019, arXiv:1810.04805"
+    adapts_sites: ClassVar[bool] = False
     not_quantizable: ClassVar[str | None] = "it trains all weights, and 4-bit weights cannot change"
 
     def trained_names(self, model: Any) -> tuple[str, ...]:

@@ -82,6 +82,8 @@ class RunCost:
     Args:
         adapter_parameters: that the method adds.
         trainable_parameters: that train, with the task head.
+        coverage: the share of the matrix parameters of the model's blocks that the adapted
+            matrices have; None for a method that does not adapt single matrices.
         steps: optimizer steps.
         step_seconds: mean time of a step.
         prepare_seconds: loading, encoding and attaching.
@@ -95,6 +97,7 @@ class RunCost:
 
     adapter_parameters: int
     trainable_parameters: int
+    coverage: float | None
     steps: int
     step_seconds: float
     prepare_seconds: float
@@ -189,6 +192,7 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
     return RunCost(
         adapter_parameters=counts["adapter_parameters"],
         trainable_parameters=counts["trainable_parameters"],
+        coverage=prepared.coverage,
         steps=total,
         step_seconds=float(np.mean(np.interp(sizes, np.take(sizes, timed), seconds))),
         prepare_seconds=prepare_seconds,
