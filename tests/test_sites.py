@@ -71,6 +71,43 @@ def test_targets_choose_by_kind_or_name_and_unknown_ones_are_reported() -> None:
         sites(model, ["querry"])
 
 
+@pytest.mark.parametrize(
+    ("targets", "exclude"),
+    [
+        (r".*layer\.1\..*(query|value)", []),
+        (["self.query", "value"], []),
+        (["query", "dense"], ["layer.0.attention.self.query", "attention.output.dense"]),
+        (r".*\.self\..*", r".*\.0\..*"),
+    ],
+)
+def test_patterns_and_ends_of_names_choose_what_they_choose_in_peft(
+    targets: str | list[str], exclude: str | list[str]
+) -> None:
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    model = classifier("bert")
+    config = LoraConfig(target_modules=targets, exclude_modules=exclude or None)
+    every_name = [site.name for site in sites(model)]
+    expected = [name for name in every_name if check_target_module_exists(config, name)]
+    assert [site.name for site in sites(model, targets, exclude)] == expected
+    assert 0 < len(expected) < len(every_name)
+
+
+def test_exclude_takes_kinds_and_must_leave_something() -> None:
+    model = classifier("bert")
+    assert {site.kind for site in sites(model, exclude=["query", "value"])} == ENCODER - {
+        "query",
+        "value",
+    }
+    with pytest.raises(IwloraError, match="leaves none of the 2 matrices"):
+        sites(model, ["query"], exclude="query")
+    with pytest.raises(IwloraError, match=r"unknown exclude 'querry'; did you mean 'query'"):
+        sites(model, exclude=["querry"])
+    with pytest.raises(IwloraError, match=r"unknown target '\.\*nothing'"):
+        sites(model, ".*nothing")
+
+
 def test_a_model_without_blocks_is_refused() -> None:
     with pytest.raises(IwloraError, match="no linear layer inside a repeated block"):
         sites(nn.Sequential(nn.Linear(2, 2)))

@@ -159,8 +159,9 @@ def _notes_on_sites(
         )
     if uncalled:
         yield (
-            f"{len(uncalled)} of {len(chosen)} matrices are not adapted, because the task's "
-            f"forward pass does not call their layers, so an adapter has no effect: {names}"
+            f"{len(uncalled)} of {len(chosen)} matrices are not adapted, because an adapter has no "
+            "effect there: the task's forward pass does not use them, or uses their weights "
+            f"without calling their layers: {names}"
         )
     share = coverage(model, sites)
     if recipe.targets == "all" and not recipe.exclude and share < _WHOLE:
