@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 # The names of the tables of learned or fixed positions, with one row for each position.
@@ -28,8 +30,15 @@ def position_limit(model: Any, of_decoder: bool = False) -> int | None:
     limits = []
     for path, table in model.named_modules():
         *parents, name = path.split(".")
-        in_decoder = has_decoder and "decoder" in parents
-        if name in _TABLES and isinstance(table, nn.Embedding) and in_decoder == of_decoder:
+        if name not in _TABLES or not isinstance(table, nn.Embedding) or _of_images(model, parents):
+            continue
+        if (has_decoder and "decoder" in parents) == of_decoder:
             padding = -1 if table.padding_idx is None else table.padding_idx
             limits.append(table.num_embeddings - getattr(table, "offset", padding + 1))
     return min(limits, default=None)
+
+
+def _of_images(model: Any, path: Sequence[str]) -> bool:
+    """Whether a module is part of the tower of a multimodal model that reads images or sound."""
+    ancestors = (model.get_submodule(".".join(path[:end])) for end in range(1, len(path) + 1))
+    return any(re.search("Vision|Image|Audio|Speech", type(m).__name__) for m in ancestors)

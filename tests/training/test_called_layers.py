@@ -120,3 +120,16 @@ def test_a_measurement_has_all_matrices_and_a_method_without_sites_leaves_none_o
     full = build({**settings(gemma3, task), "method": "head"})
     assert load(full).uncalled == ()
     assert load(full).coverage is None
+
+
+def test_a_model_of_images_is_refused_with_the_reason(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    from iwlora.training.load import load
+
+    ViTForImageClassification(ViTConfig(**SIZES, image_size=16, patch_size=4)).save_pretrained(
+        tmp_path
+    )
+    recipe = build(settings(tmp_path, {"name": "builtin/entailment"}))
+    with pytest.raises(IwloraError, match=r"type vit, .*; it reads pixel_values, and tasks have"):
+        load(recipe)

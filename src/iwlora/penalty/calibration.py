@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,15 @@ from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.penalty.lora_pairs import lora_pairs
 from iwlora.results.sensitivity import Sensitivity
+from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sensitivity.measure import Loss, measure
-from iwlora.sites import Site
+from iwlora.sites import Site, abbreviate_names
 from iwlora.sites import sites as find_sites
+
+logger = logging.getLogger("iwlora")
+
+_MOST_PASSES = 8  # to see which layers are called; mostly one is enough
 
 
 def measure_before(
@@ -30,6 +38,9 @@ def measure_before(
     The batches come from another loader over the same dataset, with its own order. Stopping an
     iteration over the Trainer's loader would leave it registered in accelerate's gradient state
     and change its random order. The random states of Python, numpy and torch are restored.
+
+    Layers where LoRA has no effect, because the model does not call them, get no importance; a
+    warning names them.
     """
     shuffled = RandomSampler(loader.dataset, generator=torch.Generator().manual_seed(seed))
     order = BatchSampler(shuffled, batch_size, drop_last=False)
@@ -40,7 +51,21 @@ def measure_before(
     )
     with _same_random_state():
         sites = adapted_sites(model)
-        return measure(model, map(_tensors, batches), sites=sites, loss=loss, **options)
+        first = map(_tensors, islice(batches, _MOST_PASSES))
+        no_effect = {site.name for site in uncalled_sites(model, sites, first, loss or _forward)}
+        measured = measure(model, map(_tensors, batches), sites=sites, loss=loss, **options)
+    if no_effect:
+        logger.warning(
+            f"{len(no_effect)} of {len(sites)} adapted layers are not called in a forward pass, so "
+            "LoRA has no effect there, and they get no importance; remove them from "
+            f"target_modules: {abbreviate_names(no_effect)}"
+        )
+    excluded = no_effect.union(measured.excluded)
+    return replace(measured, excluded=tuple(n for n in measured.values if n in excluded))
+
+
+def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> Any:
+    return model(**batch)
 
 
 def obstacle_before(model: nn.Module, loader: Any, loss: Loss | None) -> str | None:

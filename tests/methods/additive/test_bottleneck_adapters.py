@@ -293,6 +293,60 @@ def test_blocks_of_an_unknown_kind_are_refused() -> None:
             METHODS[kind]().check_model(model, sites(model))
 
 
+def fused_or_grouped(model_type: str, **fields: Any) -> Any:
+    """A tiny decoder with a fused first matrix of its network, or with grouped queries."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 24, "vocab_size": 64, "pad_token_id": 0}
+    config = AutoConfig.for_model(model_type, num_key_value_heads=1, **sizes, **fields)
+    return AutoModelForCausalLM.from_config(config).double().eval()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields"), [("phi3", {}), ("glm4", {"head_dim": 4}), ("qwen2", {})]
+)
+def test_parallel_beside_fused_matrices(model_type: str, fields: dict[str, Any]) -> None:
+    model = fused_or_grouped(model_type, **fields)
+    frozen = copy.deepcopy(model)
+    METHODS["parallel"](bottleneck=16).attach(model, sites(model), seed=0)
+    p = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    for name, tensor in p.items():
+        if ".adapter.up" in name:
+            torch.nn.init.normal_(tensor, std=0.1)
+    for block in range(2):
+        at = f"model.layers.{block}.mlp"
+        mlp = frozen.get_submodule(at)
+        place = f"{at}.down_proj"
+        change(mlp, lambda x, y, place=place: y + 4 * adapter(p, place, relu, x))
+    ids = words(model)
+    assert_close(model(ids).logits, frozen(ids).logits, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.quick
+def test_the_largest_bottleneck_is_the_width_where_the_adapter_is() -> None:
+    """Keys and values of grouped queries are narrower."""
+    chosen = sites(fused_or_grouped("qwen2"))
+    assert min(site.d_out for site in chosen) == 4
+    for kind in KINDS:
+        METHODS[kind](bottleneck=16).check(chosen)
+        with pytest.raises(IwloraError, match=r"bottleneck=17 was given; accepted are 1 to 16"):
+            METHODS[kind](bottleneck=17).check(chosen)
+
+
+@pytest.mark.quick
+def test_blocks_without_a_position_are_named() -> None:
+    """Mixtral's feed-forward networks are experts; its attention has a position of houlsby."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = MixtralConfig(**sizes, intermediate_size=24, vocab_size=64, num_local_experts=2)
+    model = MixtralForCausalLM(config)
+    with pytest.raises(IwloraError, match=r"2 of 2 blocks .* no ffn_down .* model\.layers\.0"):
+        METHODS["houlsby"]().check_model(model, sites(model))
+    METHODS["houlsby"]().check_model(model, sites(model, ["attention_output"]))
+
+
 def test_a_bottleneck_wider_than_the_hidden_states_is_refused() -> None:
     model = tiny_model("bert")
     with pytest.raises(IwloraError, match=r"bottleneck=17 was given; accepted are 1 to 16"):

@@ -10,7 +10,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
@@ -83,6 +89,21 @@ def load_backbone(
     return loaded, fit_tokenizer(model, loaded, tokenizer)
 
 
+def _check_model_type(model: str, config: Any, kind: Kind) -> None:
+    """Raise ``IwloraError`` if transformers has no model of this type for the kind of task."""
+    auto_class = kind.auto_class(config)
+    types = getattr(auto_class, "_model_mapping", None)
+    if types is None or type(config) in types or hasattr(config, "auto_map"):
+        return
+    reads = getattr(MODEL_MAPPING.get(type(config), None), "main_input_name", "input_ids")
+    inputs = "; it reads " + reads + ", and tasks have texts" if reads != "input_ids" else ""
+    raise IwloraError(
+        f"model={model} is of the type {config.model_type}, and transformers has no "
+        f"{auto_class.__name__} of this type, which the kind of task {kind.name} needs{inputs}; "
+        "take another model or kind of task"
+    )
+
+
 def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder or of a hub id.
 
@@ -130,6 +151,7 @@ def _load_model(
     path = resolve_model_path(model)
     with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        _check_model_type(model, config, kind)
         kind.configure(config, labels)
         renamed = kind.checkpoint_key_mapping(config)
         loaded: PreTrainedModel
