@@ -140,3 +140,32 @@ def test_coverage_ignores_adapters() -> None:
 def test_names_that_differ_in_numbers_are_one_pattern() -> None:
     names = ["a.0.b.10", "a.1.b.2", "q4_proj"]
     assert abbreviate_names(names) == "a.*.b.* (2), q4_proj"
+
+
+def test_a_trainer_gives_no_importance_to_lora_without_an_effect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """PEFT wraps ``out_proj`` of attention, whose weight torch uses without calling the layer."""
+    from peft import LoraConfig, get_peft_model
+    from torch.utils.data import DataLoader
+
+    from iwlora.penalty.calibration import measure_before
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            block = nn.ModuleDict({"attn": nn.MultiheadAttention(WIDTH, 2), "fc": nn.Linear(8, 8)})
+            self.layers = nn.ModuleList([block])
+
+        def forward(self, x: Tensor, labels: Tensor) -> Any:
+            y = self.layers[0]["fc"](self.layers[0]["attn"](x, x, x)[0])
+            return type("Output", (), {"loss": ((y - labels) ** 2).mean()})
+
+    config = LoraConfig(target_modules=["layers.0.attn.out_proj", "layers.0.fc"])
+    model = get_peft_model(Attention(), config)
+    rows = [{"x": torch.randn(3, WIDTH), "labels": torch.randn(3, WIDTH)} for _ in range(4)]
+    measured = measure_before(model, DataLoader(rows), 2, 0, None)
+    assert measured.batches == 2
+    assert measured.excluded == ("layers.0.attn.out_proj",)
+    assert measured.values["layers.0.attn.out_proj"] > 0
+    assert "LoRA has no effect there" in caplog.text

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, tee
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,12 @@ def measure_before(
     )
     with _same_random_state():
         sites = adapted_sites(model)
-        first = map(_tensors, islice(batches, _MOST_PASSES))
-        no_effect = {site.name for site in uncalled_sites(model, sites, first, loss or _forward)}
-        measured = measure(model, map(_tensors, batches), sites=sites, loss=loss, **options)
+        # Two iterators over the same batches, which can be read once.
+        stream, first = tee(map(_tensors, batches))
+        passes = islice(first, _MOST_PASSES)
+        no_effect = {site.name for site in uncalled_sites(model, sites, passes, loss or _forward)}
+        del first, passes  # so that the other iterator keeps no batches
+        measured = measure(model, stream, sites=sites, loss=loss, **options)
     if no_effect:
         logger.warning(
             f"{len(no_effect)} of {len(sites)} adapted layers are not called in a forward pass, so "
