@@ -21,6 +21,7 @@ from iwlora.sites import Site, abbreviate_names, coverage
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.device import run_device
+from iwlora.training.kernels import training_numerics
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.frozen_dtype import frozen_loading
@@ -123,7 +124,11 @@ def load(recipe: Recipe) -> LoadedRecipe:
     if recipe.method.adapts_sites:
         few_rows = DataLoader(encoded["train"], _ROWS_OF_A_PASS, collate_fn=collate)
         passes = islice(few_rows, _MOST_PASSES)
-        uncalled = uncalled_sites(model, chosen, passes, task.kind.batch_loss)
+        # Without autocast where that is possible: torch's fast path, which calls fewer layers, is
+        # not taken under it. Frozen weights in bfloat16 need it beside a head in float32.
+        precision = "bf16" if settings.frozen_dtype == "bfloat16" else "fp32"
+        with training_numerics(model, False, precision, run_device()):
+            uncalled = uncalled_sites(model, chosen, passes, task.kind.batch_loss)
         notes += _notes_on_sites(recipe, model, chosen, uncalled)
     if distributed.rank() == 0:
         for note in notes:
