@@ -33,7 +33,7 @@ def groups_with(strata: Any, groups: Any) -> dict[int, set[int]]:
     return members
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(classes=st.lists(st.integers(0, 5), min_size=1, max_size=60), fraction=fractions, seed=seeds)
 def test_rows_of_one_class_each(classes: list[int], fraction: float, seed: int) -> None:
     strata = [(k,) for k in classes]
@@ -52,7 +52,7 @@ def test_rows_of_one_class_each(classes: list[int], fraction: float, seed: int) 
         assert count < share + len(set(classes)), "no class pays for the others"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.lists(st.integers(0, 4), max_size=3, unique=True), st.integers(0, 12)),

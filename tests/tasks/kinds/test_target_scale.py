@@ -17,7 +17,7 @@ LARGE = 1e200  # whose square is infinite
 numbers = st.floats(-LARGE, LARGE) | st.floats(-10, 10) | st.integers(1990, 2020).map(float)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(targets=st.lists(numbers, min_size=1, max_size=30))
 def test_there_and_back(targets: list[float]) -> None:
     scale = TargetScale.fit(targets)
