@@ -135,10 +135,11 @@ class Importance:
     ) -> tuple[dict[str, int], dict[str, float]]:
         """(rank_pattern, alpha_pattern) for ``peft.LoraConfig``: ranks in proportion to s_k.
 
-        The number of parameters, Σ_k r_k (d_in + d_out), is exactly that of the uniform rank ``r``.
-        Each r_k is between ``minimum`` and min(d_in, d_out). Of all such ranks, the result has the
-        smallest sum of squared distances from the proportional ranks. If all matrices have the
-        same d_in + d_out, this is the method of largest remainders.
+        The number of parameters, Σ_k r_k (d_in + d_out), is exactly that of the uniform rank ``r``,
+        limited to the smaller side of each router. The matrices of all experts of a block have one
+        rank. Each r_k is between ``minimum`` and min(d_in, d_out). Of all such ranks, the result
+        has the smallest sum of squared distances from the proportional ranks. If all matrices have
+        the same d_in + d_out, this is the method of largest remainders.
 
         Args:
             r: the uniform rank that gives the number of parameters.
@@ -165,10 +166,12 @@ class Importance:
             ({'a': 2, 'b': 6}, {'a': 4.0, 'b': 12.0})
         """
         sites = self.sensitivity.included
-        limit = {site.name: min(site.d_in, site.d_out) for site in sites}
-        if not isinstance(r, Integral) or not 1 <= r <= min(limit.values()):
+        limit = {site.name: site.largest_rank for site in sites}
+        # A router has one row for each expert; its rank is limited, and not that of all others.
+        narrow = [limit[site.name] for site in sites if not site.is_router] or limit.values()
+        if not isinstance(r, Integral) or not 1 <= r <= min(narrow):
             raise IwloraError(
-                f"expected a rank from 1 to {min(limit.values())}, the smaller side of the "
+                f"expected a rank from 1 to {min(narrow)}, the smaller side of the "
                 f"smallest matrix, got {r!r}"
             )
         if not isinstance(minimum, Integral) or not 0 <= minimum <= r:
@@ -176,7 +179,7 @@ class Importance:
         lora_alpha = float(r) if lora_alpha is None else lora_alpha
         if not 0 < lora_alpha < math.inf:
             raise IwloraError(f"expected a number above 0, got lora_alpha={lora_alpha}")
-        cost = {site.name: site.d_in + site.d_out for site in sites}
+        cost = {site.name: site.parameters_per_rank for site in sites}
         values = {site.name: site.value for site in sites}
         ranks = allocate_ranks(values, cost, limit, r, minimum)
         kept = {name: ranks[name] for name in sorted(ranks, key=len, reverse=True) if ranks[name]}

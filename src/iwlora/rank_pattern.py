@@ -17,7 +17,7 @@ def allocate_ranks(
     r: int,
     minimum: int = 1,
 ) -> dict[str, int]:
-    """{name: rank} with Σ_k cost_k · rank_k exactly as for the uniform rank ``r``.
+    """{name: rank} with Σ_k cost_k · rank_k exactly as for the rank ``r``, or limit_k if lower.
 
     The ideal ranks are λ · value_k, limited to [minimum, limit_k], and not whole numbers. The
     result are the whole ranks of this cost with the smallest Σ_k (rank_k − ideal_k)². With equal
@@ -27,15 +27,15 @@ def allocate_ranks(
         values: the importance of each name, at least 0.
         cost: the cost of one rank.
         limit: the largest rank.
-        r: the uniform rank; it must be in [minimum, limit_k] for all names.
-        minimum: the smallest rank.
+        r: the uniform rank, at least the minimum.
+        minimum: the smallest rank, where the limit is not lower.
 
     Example:
         >>> cost, limit = dict.fromkeys("abc", 10), dict.fromkeys("abc", 9)
         >>> allocate_ranks({"a": 4.3, "b": 2.4, "c": 2.3}, cost, limit, r=3)
         {'a': 4, 'b': 3, 'c': 2}
     """
-    budget = r * sum(cost.values())
+    budget = sum(min(r, limit[name]) * cost[name] for name in cost)
     ideal = _ideal(values, cost, limit, minimum, budget)
     reach = 1
     while True:
@@ -95,7 +95,8 @@ def _nearest(
         moved, aim = round(exact) - aim, round(exact)
         whole = math.floor(ideal[name])
         after, choice = np.full_like(best, np.inf), np.zeros(len(best), dtype=np.int64)
-        for rank in range(max(minimum, whole + 1 - reach), min(limit[name], whole + reach) + 1):
+        lowest = max(min(minimum, limit[name]), whole + 1 - reach)
+        for rank in range(lowest, min(limit[name], whole + reach) + 1):
             shift = cost[name] // step * rank - moved
             to = slice(max(shift, 0), len(best) + min(shift, 0))
             come = best[max(-shift, 0) : len(best) - max(shift, 0)]

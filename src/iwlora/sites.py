@@ -1,14 +1,15 @@
 """The sites of a model: the weight matrices that can be adapted.
 
-This is the only module that knows model families. A *site* is one weight matrix inside one of
-the model's repeated blocks; embeddings, poolers and task heads are not sites.
+This module and ``iwlora.mixture_of_experts`` alone know model families. A *site* is one weight
+matrix inside one of the model's repeated blocks, or the stacked matrices of all experts of a block;
+embeddings, poolers and task heads are not sites.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.head import head_modules, in_modules
+from iwlora.mixture_of_experts import expert_weights, is_transposed, routers
 
 # The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in
 # BART and Llama types, in Phi-3, and in GPT-2. The first kind that matches is taken.
@@ -39,6 +41,10 @@ _KINDS = {
     "ffn_gate": r"DenseReluDense\.wi_0|mlp\.gate_proj",
     "ffn_up": r"intermediate\.dense|DenseReluDense\.wi(_1)?|fc1|mlp\.(up_proj|c_fc)",
     "ffn_down": r"output\.dense|DenseReluDense\.wo|fc2|mlp\.(down_proj|c_proj)",
+    "expert_gate_up": r"experts\.gate_up_proj",
+    "expert_gate": r"experts\.gate_proj",
+    "expert_up": r"experts\.up_proj",
+    "expert_down": r"experts\.down_proj",
 }
 _KIND_PATTERNS = {kind: re.compile(rf"(.*\.)?({path})") for kind, path in _KINDS.items()}
 _MAMBA_TYPES = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
@@ -50,14 +56,21 @@ _PRE_NORMS = ("layer_norm", "ln_2", "post_attention_layernorm")
 class Site:
     """One weight matrix W of shape (d_out, d_in) that can be adapted; it computes x Wᵀ.
 
+    Or the matrices of all experts of a block, which are one parameter of the model.
+
     Args:
-        name: the path of the module in the model as it was loaded, before an adapter wrapped it.
+        name: the path of the layer in the model as it was loaded, before an adapter wrapped it; of
+            a weight in another module than a linear layer, the path of the weight.
         layer: the module.
-        kind: the role of the matrix in its block, such as ``query`` or ``ffn_up``.
+        kind: the role of the matrix in its block, such as ``query``, ``ffn_up`` or ``router``.
         d_in: the size of the input.
         d_out: the size of the output.
         depth: the index of the block, from 0.
         block: the path of the block.
+        parameter: the name of the weight in its module, if it is measured and adapted as a
+            parameter: of experts, of routers, and of layers whose names PEFT takes for experts of
+            transformers 4. None for all other layers.
+        experts: the number of matrices.
     """
 
     name: str
@@ -67,6 +80,28 @@ class Site:
     d_out: int
     depth: int
     block: str = ""
+    parameter: str | None = None
+    experts: int = 1
+
+    @property
+    def is_router(self) -> bool:
+        """Whether the matrix chooses experts, or weighs a shared expert."""
+        return self.kind.removeprefix("decoder_") == "router"
+
+    @property
+    def size(self) -> int:
+        """The number of entries, over all experts."""
+        return self.experts * self.d_in * self.d_out
+
+    @property
+    def largest_rank(self) -> int:
+        """The smaller side of the matrix."""
+        return min(self.d_in, self.d_out)
+
+    @property
+    def parameters_per_rank(self) -> int:
+        """The number of parameters of a low-rank update of rank 1, over all experts."""
+        return self.experts * (self.d_in + self.d_out)
 
 
 def sites(
@@ -118,6 +153,11 @@ def _matching(every_site: Sequence[Site], patterns: str | Sequence[str], option:
         names = names or {s.name for s in every_site if s.name.endswith(f".{pattern}")}
         if not names and isinstance(patterns, str):
             names = {s.name for s in every_site if re.fullmatch(pattern, s.name)}
+        if not names and any(pattern.startswith(f"{s.name}.") for s in every_site if s.experts > 1):
+            raise IwloraError(
+                f"the {option} {pattern} is a single expert, and PEFT has one rank for all experts "
+                f"of a block; take {pattern.rpartition('.')[0]}"
+            )
         if not names:
             kinds = dict.fromkeys(site.kind for site in every_site)
             raise unknown(option, pattern, ["all", *kinds] if option == "target" else kinds)
@@ -138,9 +178,9 @@ def coverage(model: nn.Module, sites: Sequence[Site]) -> float:
     >>> coverage(model, sites(model)), coverage(model, sites(model, ["ffn_up", "ffn_down"]))
     (1.0, 0.5)
     """
-    covered = {id(site.layer.weight): site.d_in * site.d_out for site in sites}
-    of_layers = {id(s.layer.weight): s.d_in * s.d_out for s in _all_sites(model)}
-    sizes = of_layers | covered  # quantized weights have other shapes
+    covered = {id(_stored_weight(site)): site.size for site in sites}
+    of_sites = {id(_stored_weight(site)): site.size for site in _all_sites(model)}
+    sizes = of_sites | covered  # quantized weights have other shapes
     for block in blocks(unwrap(model)):
         for name, parameter in _pretrained_parameters(block):
             # T5 has its biases of relative positions in an embedding.
@@ -227,15 +267,27 @@ def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
 
 def plain_weight(site: Site) -> nn.Parameter | None:
     """The parameter with the site's weight; None if it is quantized, offloaded or sharded."""
-    weight = getattr(site.layer, "weight", None)
+    weight = _stored_weight(site)
     if type(weight) is not nn.Parameter or not weight.is_floating_point() or weight.is_meta:
         return None
-    return weight if weight.numel() == site.d_in * site.d_out else None
+    return weight if weight.numel() == site.size else None
+
+
+def _stored_weight(site: Site) -> Any:
+    """What the module keeps as its weight; another shape or type if it is quantized."""
+    return getattr(site.layer, site.parameter or "weight", None)
+
+
+def outputs_first(site: Site, weight: Tensor) -> Tensor:
+    """A tensor in the shape of the site's parameter as (..., d_out, d_in)."""
+    stacked = weight.dim() == 3
+    inputs_first = is_transposed(site.layer) if stacked else _is_conv1d(site.layer)
+    return weight.mT if inputs_first else weight
 
 
 @torch.no_grad()
 def dense_weight(site: Site) -> Tensor:
-    """The site's weight as a dense (d_out, d_in) tensor.
+    """The site's weight as a dense (d_out, d_in) tensor, or (experts, d_out, d_in).
 
     A quantized or offloaded weight is computed from the layer's outputs for the unit vectors. So
     it is the weight that the model computes with, to the precision of these outputs.
@@ -244,10 +296,10 @@ def dense_weight(site: Site) -> Tensor:
     torch.Size([2, 3])
     """
     layer: Any = site.layer
+    plain = plain_weight(site)
+    if plain is not None:
+        return outputs_first(site, plain.detach())
     weight = layer.weight
-    if plain_weight(site) is not None:
-        dense: Tensor = weight.detach() if isinstance(layer, nn.Linear) else weight.detach().mT
-        return dense
     like = next((p for p in (layer.bias, weight) if p is not None and p.is_floating_point()), None)
     dtype = torch.float32 if like is None else like.dtype
     device = torch.device("cpu") if weight.is_meta else weight.device
@@ -276,21 +328,28 @@ def differentiable_weight(layer: nn.Module) -> Iterator[None]:
 
 
 def _all_sites(model: nn.Module) -> Iterator[Site]:
+    plain = unwrap(model)
     encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    choosing = routers(plain)
+    renamed = _renamed_by_peft(plain) if choosing else frozenset()
     seen: set[nn.Module] = set()  # a reused module is one site, under its first name
-    head = head_modules(unwrap(model))
-    for path, start, layer in _linear_layers(unwrap(model)):
+    head = head_modules(plain)
+    for path, start, layer in _modules_with_weights(plain, choosing):
         if layer in seen or in_modules(".".join(path), head):
             continue
         seen.add(layer)
-        inside = ".".join(path[start:])
-        matching = (kind for kind, path in _KIND_PATTERNS.items() if path.fullmatch(inside))
-        kind = next(matching, inside)
-        if encoder_decoder and "decoder" in path:
-            kind = f"decoder_{kind}"
-        d_in, d_out = _shape(layer)
-        name, block = ".".join(path), ".".join(path[:start])
-        yield Site(name, layer, kind, d_in, d_out, int(path[start - 1]), block)
+        as_parameter = layer in choosing or ".".join(path) in renamed
+        for parameter in _weights(layer, as_parameter):
+            whole = path if is_linear(layer) else (*path, str(parameter))
+            inside = ".".join(whole[start:])
+            matching = (kind for kind, end in _KIND_PATTERNS.items() if end.fullmatch(inside))
+            kind = "router" if layer in choosing else next(matching, inside)
+            if encoder_decoder and "decoder" in path:
+                kind = f"decoder_{kind}"
+            experts, d_in, d_out = _shape(layer, parameter)
+            depth, block = int(path[start - 1]), ".".join(path[:start])
+            name = ".".join(whole)
+            yield Site(name, layer, kind, d_in, d_out, depth, block, parameter, experts)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -301,10 +360,13 @@ def unwrap(model: nn.Module) -> nn.Module:
     return base
 
 
-def _linear_layers(
-    module: nn.Module, path: tuple[str, ...] = (), block: int | None = None
+def _modules_with_weights(
+    module: nn.Module,
+    choosing: Set[nn.Module],
+    path: tuple[str, ...] = (),
+    block: int | None = None,
 ) -> Iterator[tuple[tuple[str, ...], int, nn.Module]]:
-    """Yield (path, length of the block's path, layer); of an adapted layer, its base layer."""
+    """Yield (path, length of the block's path, module); of an adapted module, its base."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, child in module.named_children():
@@ -312,20 +374,54 @@ def _linear_layers(
         starts_block = block is None and isinstance(module, nn.ModuleList)
         start = len(child_path) if starts_block else block
         base: Any = child.get_base_layer() if isinstance(child, BaseTunerLayer) else child
-        if start is not None and _is_linear(base):
+        if start is not None and (is_linear(base) or base in choosing or expert_weights(base)):
             yield child_path, start, base
         elif not isinstance(child, BaseTunerLayer):
-            yield from _linear_layers(child, child_path, start)
+            yield from _modules_with_weights(child, choosing, child_path, start)
 
 
-def _is_linear(layer: nn.Module) -> bool:
+def _weights(layer: nn.Module, as_parameter: bool) -> Sequence[str | None]:
+    """Names of the weights of a module that are sites; None for that of a layer that is called."""
+    return expert_weights(layer) or ["weight" if as_parameter else None]
+
+
+def _renamed_by_peft(model: nn.Module) -> Set[str]:
+    """Names of the linear layers that PEFT takes for experts in the naming of transformers 4.
+
+    As target modules they would become target parameters of all experts.
+    """
+    from peft import LoraConfig
+
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    except ImportError:  # PEFT before 0.19 renames nothing
+        return frozenset()
+    names = {name for name, layer in model.named_modules() if is_linear(layer)}
+    # PEFT accepts the projections of a gate only together.
+    together = {f"iwlora.{name}" for name in ("w1", "w3", "gate_proj", "up_proj")}
+    config = LoraConfig(target_modules=[*names, *together])
+    convert_peft_config_for_transformers(config, model, None)
+    return names - set(config.target_modules or [])
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether the module is a linear layer: ``nn.Linear``, quantized or not, or ``Conv1D``."""
+    return isinstance(layer, nn.Linear) or _is_conv1d(layer)
+
+
+def _is_conv1d(layer: nn.Module) -> bool:
     from transformers.pytorch_utils import Conv1D
 
-    return isinstance(layer, (nn.Linear, Conv1D))
+    return isinstance(layer, Conv1D)
 
 
-def _shape(layer: Any) -> tuple[int, int]:
-    """(d_in, d_out) from the layer's fields: quantized weights have another shape."""
+def _shape(layer: Any, parameter: str | None) -> tuple[int, int, int]:
+    """(experts, d_in, d_out) from the layer's fields: quantized weights have another shape."""
     if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    return layer.nx, layer.nf
+        return 1, layer.in_features, layer.out_features
+    if parameter is None:
+        return 1, layer.nx, layer.nf
+    *experts, rows, columns = layer.get_parameter(parameter).shape
+    if experts and is_transposed(layer):
+        return experts[0], rows, columns
+    return experts[0] if experts else 1, columns, rows

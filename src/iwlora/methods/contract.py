@@ -14,7 +14,7 @@ from iwlora.errors import IwloraError
 from iwlora.head import head_modules, in_modules
 from iwlora.penalty.gram import LowRankPair
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.sites import Site
+from iwlora.sites import Site, abbreviate_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,6 +96,9 @@ class Method(BaseModel):
     """Why the method cannot train a model with 4-bit weights; None if it can."""
     not_checkpointable: ClassVar[str | None] = None
     """Why the method cannot train with gradient checkpointing; None if it can."""
+    not_for_parameters: ClassVar[str | None] = "it adapts linear layers only"
+    """Why the method leaves out the weights of experts and routers, which are adapted as parameters
+    of their modules; None if it adapts them."""
     control_of: ClassVar[str | None] = None
     """The method that this one is a control arm of; ``controls: true`` adds it to a comparison."""
     former_defaults: ClassVar[Mapping[str, Any]] = {}
@@ -120,6 +123,27 @@ class Method(BaseModel):
         if self.size_knob is None:
             raise IwloraError(f"{self.name} has no size, and size {size} was given")
         return self.model_copy(update={self.size_knob: size})
+
+    def adaptable(self, sites: Sequence[Site], targets: str | Sequence[str]) -> list[Site]:
+        """The sites that the method adapts: without the weights of experts if it cannot.
+
+        Args:
+            sites: the sites that ``targets`` chooses.
+            targets: the targets of the recipe.
+
+        Raises:
+            IwloraError: none remain, or the targets name one that the method does not adapt.
+        """
+        parameters = [site.name for site in sites if site.parameter is not None]
+        if not self.adapts_sites or self.not_for_parameters is None or not parameters:
+            return list(sites)
+        if targets != "all" or len(parameters) == len(sites):
+            raise IwloraError(
+                f"targets={targets} has experts and routers, which {self.name} does not adapt: "
+                f"{self.not_for_parameters} ({abbreviate_names(parameters)}); take lora or "
+                "iw-lora, or other targets"
+            )
+        return [site for site in sites if site.parameter is None]
 
     def calibration(self) -> dict[str, Any] | None:
         """The arguments of ``iwlora.measure`` if :meth:`attach` needs a sensitivity, else None."""

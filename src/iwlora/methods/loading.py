@@ -13,6 +13,7 @@ from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.head import add_to_head, head_buffers
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods import METHODS
+from iwlora.methods.peft_models import patterns_of_parameters
 from iwlora.methods.saving import OWN_FORMAT, PEFT_FORMAT, adapter_files
 from iwlora.sites import sites as find_sites
 
@@ -51,7 +52,8 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
         )
     if config == OWN_FORMAT[0]:
         return _load_parameters(model, saved)
-    return _load_peft_adapter(model, saved)
+    with patterns_of_parameters():
+        return _load_peft_adapter(model, saved)
 
 
 def merge_adapter(model: nn.Module) -> nn.Module:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from iwlora.errors import IwloraError
 from iwlora.head import head_modules
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
-from iwlora.sites import Site
+from iwlora.sites import Site, is_linear
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,13 +36,22 @@ def task_type(model: Any) -> str | None:
     return next((task for end, task in _TASK_TYPES.items() if name.endswith(end)), None)
 
 
+def target_name(site: Site) -> str:
+    """The name of a site in PEFT's configurations: a module's, or a parameter's."""
+    if site.parameter is None or not is_linear(site.layer):
+        return site.name
+    return f"{site.name}.{site.parameter}"
+
+
 def target_arguments(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
     """The arguments of a PEFT configuration for these sites, the head and the task."""
     from transformers.pytorch_utils import Conv1D
 
     task = task_type(model)
+    parameters = [target_name(site) for site in sites if site.parameter is not None]
     return {
-        "target_modules": _target_modules(model, [site.name for site in sites]),
+        "target_modules": _target_modules(model, [s.name for s in sites if not s.parameter]),
+        **({"target_parameters": parameters} if parameters else {}),
         "modules_to_save": head_modules(model) or None,
         # PEFT's model for question answering does not pass token_type_ids on.
         "task_type": None if task == "QUESTION_ANS" else task,
@@ -59,13 +70,26 @@ def _target_modules(model: Any, names: list[str]) -> list[str] | str:
     return names
 
 
+@contextmanager
+def patterns_of_parameters() -> Iterator[None]:
+    """Inside the block, PEFT does not warn of patterns of ranks that name parameters.
+
+    It uses them, but looks for their names among the modules only.
+    """
+    with warnings.catch_warnings():
+        unmatched = r"The following (rank|alpha)_pattern keys"
+        warnings.filterwarnings("ignore", unmatched, RuntimeWarning)
+        yield
+
+
 def attach_peft(model: Any, config: Any, seed: int) -> Attached:
     """Wrap a model by ``peft.get_peft_model``, with initial values that depend on the seed only."""
     import torch
     from peft import get_peft_model
 
+    parameters = getattr(config, "target_parameters", None)
     expected = set(head_modules(model))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), patterns_of_parameters():
         torch.manual_seed(seed)
         try:
             peft_model = get_peft_model(model, config)
@@ -78,6 +102,8 @@ def attach_peft(model: Any, config: Any, seed: int) -> Attached:
             f"{type(model).__name__} another module ends like it: {', '.join(others)}; take a "
             "method that is not PEFT's, such as full"
         )
+    if parameters is not None:
+        config.target_parameters = parameters  # PEFT may have made it a set, without an order
     adapter, head = trainable_names(peft_model)
     return Attached(
         model=peft_model,

@@ -25,6 +25,8 @@ class LowRankPair:
 
     A layer may keep its factors in other shapes, as a convolution does. Then ``shape_A`` and
     ``shape_B`` are the shapes of the matrices; gradients have the shapes of the layer's factors.
+    The update of ``experts`` matrices is kept as PEFT keeps it: A is (experts · r, d_in), ordered
+    by expert, and B is (d_out, r · experts), ordered by rank.
     """
 
     name: str
@@ -33,12 +35,37 @@ class LowRankPair:
     scaling: float = 1.0
     shape_A: tuple[int, ...] | None = None
     shape_B: tuple[int, ...] | None = None
+    experts: int = 1
+
+    @property
+    def rank(self) -> int:
+        """r, of each expert."""
+        return self.matrices()[0].shape[-2]
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """(A, B) in the shapes of a matrix product; views, so gradients reach the parameters."""
+        if self.experts > 1:
+            return self.A.reshape(self.experts, -1, self.A.shape[-1]), self.matrix_B(self.B)
         A = self.A if self.shape_A is None else self.A.reshape(self.shape_A)
-        B = self.B if self.shape_B is None else self.B.reshape(self.shape_B)
-        return A, B
+        return A, self.matrix_B(self.B)
+
+    def matrix_B(self, B: Tensor) -> Tensor:
+        """A tensor in the shape of the layer's B as (..., d_out, r)."""
+        if self.experts > 1:
+            return B.reshape(len(B), -1, self.experts).movedim(-1, 0)
+        return B if self.shape_B is None else B.reshape(self.shape_B)
+
+    def layer_factors(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+        """(A, B) in the shapes of :meth:`matrices` in the shapes of the layer's factors.
+
+        >>> A, B = torch.arange(12.0).view(4, 3), torch.arange(20.0).view(5, 4)
+        >>> pair = LowRankPair("w", A, B, experts=2)
+        >>> [torch.equal(*same) for same in zip(pair.layer_factors(*pair.matrices()), (A, B))]
+        [True, True]
+        """
+        if self.experts > 1:
+            B = B.movedim(0, -1)
+        return A.reshape(self.A.shape), B.reshape(self.B.shape)
 
 
 def squared_norms(A: Tensor, B: Tensor) -> Tensor:
@@ -79,10 +106,7 @@ def penalty_gradients(
     with torch.no_grad():
         factors = [pair.matrices() for pair in pairs]
         both = _gradients(factors, _strengths(pairs, coefficients))
-        return [
-            (dA.reshape(pair.A.shape), dB.reshape(pair.B.shape))
-            for pair, (dA, dB) in zip(pairs, both, strict=True)
-        ]
+        return [pair.layer_factors(dA, dB) for pair, (dA, dB) in zip(pairs, both, strict=True)]
 
 
 class _Penalty(torch.autograd.Function):

@@ -6,21 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
 from iwlora.penalty.gram import LowRankPair
-from iwlora.sites import unwrap
+from iwlora.sites import is_linear, unwrap
 
 
 def lora_pairs(model: nn.Module) -> list[LowRankPair]:
     """The (A, B, scaling) of the active adapter of every LoRA layer.
 
-    Linear, embedding and convolution layers are supported. The pair of a DoRA layer is its
-    low-rank part, without the magnitude. The factors of a convolution are read as matrices of
-    shape (r, d_in · kernel) and (d_out, r), a block for each group.
+    Linear, embedding and convolution layers are supported, and parameters such as the weights of
+    experts (PEFT's ``target_parameters``). The pair of a DoRA layer is its low-rank part, without
+    the magnitude. The factors of a convolution are read as matrices of shape (r, d_in · kernel)
+    and (d_out, r), a block for each group; those of experts as a matrix for each expert.
 
     Raises:
         IwloraError: the model has no LoRA layer or one of an unsupported type, FSDP1 or DeepSpeed
@@ -48,19 +50,21 @@ def squared_weights(model: nn.Module) -> dict[str, float]:
     Quantized weights are dequantized one at a time. Raises ``IwloraError`` for a weight that is
     zero or cannot be dequantized.
     """
-    return {
-        name: _squared_weight(name, layer.get_base_layer())
-        for name, layer, _ in _lora_layers(unwrap(model))
-    }
+    return {name: _squared_weight(name, layer) for name, layer, _ in _lora_layers(unwrap(model))}
 
 
 def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any, str]]:
     """(site name, LoRA layer, its active adapter)."""
     from peft.tuners.lora import LoraLayer
 
-    for name, layer in model.named_modules():
+    for path, layer in model.named_modules():
         if not isinstance(layer, LoraLayer):
             continue
+        name = path
+        if isinstance(layer, ParamWrapper):  # the parameters of a module have nested wrappers
+            name = path.removesuffix(".base_layer" * path.count(".base_layer"))
+            if not is_linear(layer.get_base_layer()):
+                name = f"{name}.{layer.parameter_name}"
         active = [key for key in layer.active_adapters if key in layer.scaling]
         if len(active) > 1:
             raise IwloraError(
@@ -72,6 +76,8 @@ def _lora_layers(model: nn.Module) -> Iterator[tuple[str, Any, str]]:
 
 def _pair(name: str, layer: Any, adapter: str) -> LowRankPair:
     A, B = _factors(layer, adapter)
+    if isinstance(layer, ParamWrapper):
+        return LowRankPair(name, A, B, float(layer.scaling[adapter]), experts=layer.num_experts)
     base, scaling, rank = layer.get_base_layer(), float(layer.scaling[adapter]), layer.r[adapter]
     if isinstance(base, _ConvNd):
         blocks = (base.groups,) if base.groups > 1 else ()  # group g is B_g A_g
@@ -103,10 +109,15 @@ def _factors(layer: Any, adapter: str) -> tuple[Tensor, Tensor]:
     return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
 
 
-def _squared_weight(name: str, base: Any) -> float:
+def _squared_weight(name: str, layer: Any) -> float:
     from peft.utils.integrations import dequantize_module_weight
 
-    weight = full_tensor(dequantize_module_weight(base).detach())
+    base = layer.get_base_layer()
+    if isinstance(layer, ParamWrapper):
+        whole: Tensor = base.get_parameter(layer.parameter_name)
+    else:
+        whole = dequantize_module_weight(base)
+    weight = full_tensor(whole.detach())
     if not weight.is_floating_point():
         raise IwloraError(
             f"{name} is a {type(base).__name__} whose weights ({weight.dtype}) cannot be "

@@ -32,11 +32,14 @@ _STRICT = ConfigDict(strict=True, extra="forbid")  # for what is read from a fil
 
 @dataclass(frozen=True)
 class SiteSensitivity:
-    """The sensitivity of one weight matrix of shape (d_out, d_in).
+    """The sensitivity of one weight matrix of shape (d_out, d_in), or of one for each expert.
 
     ``value`` is s_k (for ``norm`` in units of loss per unit of weight); ``stderr`` is its
     standard error over calibration batches, None after a single one; ``depth`` is the index of
-    the block that holds the matrix.
+    the block that holds the matrix. In a mixture of experts, ``value`` is that of all matrices
+    together, and ``expert_values`` and ``expert_tokens`` are, for each expert, the value of its
+    matrix and the number of tokens that the expert got while measuring, with padding; None where
+    there is only one matrix, or tokens were not counted.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -48,6 +51,28 @@ class SiteSensitivity:
     d_out: _Count
     value: _NoLess
     stderr: _NoLess | None
+    expert_values: tuple[_NoLess, ...] | None = None
+    expert_tokens: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+
+    @property
+    def experts(self) -> int:
+        """The number of matrices."""
+        return len(self.expert_values or (self.value,))
+
+    @property
+    def is_router(self) -> bool:
+        """Whether the matrix chooses experts, or weighs a shared expert."""
+        return self.kind.removeprefix("decoder_") == "router"
+
+    @property
+    def largest_rank(self) -> int:
+        """The smaller side of the matrix."""
+        return min(self.d_in, self.d_out)
+
+    @property
+    def parameters_per_rank(self) -> int:
+        """The number of parameters of a low-rank update of rank 1, over all experts."""
+        return self.experts * (self.d_in + self.d_out)
 
 
 @dataclass(frozen=True)
@@ -99,7 +124,12 @@ class Sensitivity:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, atomically."""
-        write_text(path, json.dumps(stamped("sensitivity", asdict(self)), indent=1) + "\n")
+        fields = asdict(self)
+        fields["sites"] = [
+            {key: value for key, value in site.items() if value is not None or key == "stderr"}
+            for site in fields["sites"]
+        ]
+        write_text(path, json.dumps(stamped("sensitivity", fields), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sensitivity:

@@ -2,7 +2,8 @@
 
 A layer that is called gives its inputs and output gradients. Autograd gives the gradient of a
 weight that the model uses directly, without calling its layer, as ``nn.MultiheadAttention`` uses
-that of ``out_proj``: the weight requires a gradient, except while its own layer computes.
+that of ``out_proj``: the weight requires a gradient, except while its own layer computes. The
+gradients of experts and routers are read by ``iwlora.sensitivity.parameter_gradients``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iwlora.sensitivity.estimators import gradient_norms
+from iwlora.sensitivity.parameter_gradients import ParameterGradients, ReadGradient, in_backward
 from iwlora.sites import Site, plain_weight
 
 Read = Callable[[Site, Tensor, Tensor], Tensor]
@@ -24,8 +27,9 @@ Read = Callable[[Site, Tensor, Tensor], Tensor]
 class Captured:
     """The readings of the backward passes so far inside one :func:`capture`."""
 
-    def __init__(self, sites: Sequence[Site], read: Read) -> None:
+    def __init__(self, sites: Sequence[Site], read: Read, parameters: ParameterGradients) -> None:
         self._read = read
+        self._parameters = parameters
         self._calls: dict[int, int] = defaultdict(int)
         self._parts: dict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         self._readings: dict[int, Tensor] = {}
@@ -45,7 +49,13 @@ class Captured:
     @property
     def used_directly(self) -> set[str]:
         """Names of the sites whose weight had a gradient without a call of its layer so far."""
-        return {site.name for key in self._used_directly for site in self._sites[key]}
+        direct = {site.name for key in self._used_directly for site in self._sites[key]}
+        return direct | self._parameters.used
+
+    @property
+    def routed_tokens(self) -> dict[str, Tensor]:
+        """{site name: how many tokens each expert got} in the pass that was taken last."""
+        return self._parameters.routed_tokens
 
     def take(self) -> dict[str, Tensor] | None:
         """{site name: reading} since the last call; a site without a gradient has no entry.
@@ -64,6 +74,7 @@ class Captured:
         self._direct_gradients.clear()
         self._calls.clear()
         by_name = {site.name: v for key, v in readings.items() for site in self._sites[key]}
+        by_name |= self._parameters.take()
         return by_name if complete else None
 
     def watch(self, key: int, x: Tensor, y: Tensor) -> Tensor:
@@ -71,7 +82,7 @@ class Captured:
         self._called.add(key)
         if key in self._used_directly:
             return y  # autograd has the gradient of all uses
-        if not _in_backward():
+        if not in_backward():
             self._calls[key] += 1
         if not torch.is_grad_enabled():
             return y  # re-entrant checkpointing runs each block once more, with gradients
@@ -148,7 +159,11 @@ class _Watched(torch.autograd.Function):
 
 
 @contextmanager
-def capture(sites: Sequence[Site], read: Read) -> Iterator[Captured]:
+def capture(
+    sites: Sequence[Site],
+    read: Read,
+    read_gradient: ReadGradient = lambda _site, G: gradient_norms(G),
+) -> Iterator[Captured]:
     """Read the weight gradient of every site in each backward pass inside the block.
 
     Weights can stay frozen. It works with padding, reused layers, both kinds of gradient
@@ -159,6 +174,9 @@ def capture(sites: Sequence[Site], read: Read) -> Iterator[Captured]:
         sites: the sites to read.
         read: ``read(site, x, delta)`` is called once per backward pass for each weight, with the
             inputs x and output gradients delta of all its uses. The gradient is deltaᵀ x.
+        read_gradient: ``read_gradient(site, G)`` is called instead for the sites with a
+            ``parameter``; G is the gradient, (d_out, d_in) or (experts, d_out, d_in). By default
+            it is ‖G‖_F, of each expert.
 
     Example:
         >>> from iwlora.sensitivity.estimators import exact
@@ -169,11 +187,14 @@ def capture(sites: Sequence[Site], read: Read) -> Iterator[Captured]:
         ...     captured.take()
         {'w': tensor(5.)}
     """
-    captured = Captured(sites, read)
+    layers = [site for site in sites if site.parameter is None]
+    parameters = ParameterGradients([site for site in sites if site.parameter], read_gradient)
+    captured = Captured(layers, read, parameters)
     with ExitStack() as hooks:
-        for site in sites:
+        hooks.enter_context(parameters)
+        for site in layers:
             hooks.callback(site.layer.register_forward_hook(_hook(captured, _weight(site))).remove)
-        for site in {_weight(site): site for site in sites}.values():
+        for site in {_weight(site): site for site in layers}.values():
             weight = plain_weight(site)
             if weight is not None and not weight.requires_grad:
                 hooks.enter_context(captured.watching_direct_uses(site, weight))
@@ -197,8 +218,3 @@ def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         return x, torch.cat([delta.flatten(1, -2) for _, delta in parts], dim=1)
     x = torch.cat([x.flatten(0, -2) for x, _ in parts])
     return x, torch.cat([delta.flatten(0, -2) for _, delta in parts])
-
-
-def _in_backward() -> bool:
-    """Whether autograd runs now; a forward pass is then a checkpointed block that is recomputed."""
-    return bool(torch._C._current_graph_task_id() != -1)

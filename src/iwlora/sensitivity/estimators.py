@@ -86,22 +86,38 @@ def lora_sketch(A: Tensor, grad_B: Tensor, scaling: float) -> tuple[Tensor, Tens
     of A are drawn alike, independent and symmetric about 0, as LoRA draws them, and G does not
     depend on A, as at B = 0, then d_in ‖∂L/∂B‖² / (scaling² ‖A‖²) is unbiased, whatever their
     scale. The r columns of ∂L/∂B are r such estimates; the error comes from their spread (NaN
-    for r = 1). It stays the same from step to step, as A does.
+    for r = 1). It stays the same from step to step, as A does. Leading dimensions, as of stacked
+    experts, are those of the results.
+
+    Leading dimensions, as of stacked experts, are those of the results.
 
     >>> A, G = torch.tensor([[1.0, -1.0]]), torch.tensor([[3.0, 0.0]])
     >>> lora_sketch(A, 2.0 * G @ A.mT, scaling=2.0)[0].item()
     9.0
     """
-    if A.dim() != 2 or grad_B.dim() != 2 or len(A) != grad_B.shape[-1]:
+    stacked_alike = A.dim() >= 2 and A.shape[:-2] == grad_B.shape[:-2]
+    if not stacked_alike or A.dim() != grad_B.dim() or A.shape[-2] != grad_B.shape[-1]:
         raise IwloraError(
             f"cannot read a sketch from A of shape {tuple(A.shape)} and a gradient of B of shape "
-            f"{tuple(grad_B.shape)}: accepted are (r, d_in) and (d_out, r)"
+            f"{tuple(grad_B.shape)}: accepted are (..., r, d_in) and (..., d_out, r)"
         )
     wide = torch.promote_types(torch.promote_types(A.dtype, grad_B.dtype), torch.float32)
-    columns = (grad_B.to(wide) / scaling).square().sum(dim=0)
-    rank, d_in = A.shape
-    squares = columns * rank * d_in / A.to(wide).square().sum()
-    return squares.mean(), squares.std() / math.sqrt(rank) if rank > 1 else squares[0] * math.nan
+    columns = (grad_B.to(wide) / scaling).square().sum(dim=-2)  # (..., r)
+    rank, d_in = A.shape[-2:]
+    squares = columns * rank * d_in / A.to(wide).square().sum(dim=(-2, -1)).unsqueeze(-1)
+    errors = squares.std(dim=-1) / math.sqrt(rank) if rank > 1 else squares[..., 0] * math.nan
+    return squares.mean(dim=-1), errors
+
+
+def gradient_norms(G: Tensor) -> Tensor:
+    """‖G_e‖_F of each of the stacked gradients (..., d_out, d_in); returns (...,).
+
+    >>> gradient_norms(torch.tensor([[[3.0, 4.0]], [[0.0, 1.0]]]))
+    tensor([5., 1.])
+    """
+    wide = torch.promote_types(G.dtype, torch.float32)
+    norms: Tensor = torch.linalg.vector_norm(G, dim=(-2, -1), dtype=wide)
+    return norms
 
 
 def gradient(x: Tensor, delta: Tensor) -> Tensor:

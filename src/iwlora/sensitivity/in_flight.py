@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
@@ -24,16 +24,20 @@ logger = logging.getLogger("iwlora")
 
 
 class LowRank(Protocol):
-    """The update scaling · B A of the site ``name``; A is (r, d_in) and B is (d_out, r)."""
+    """The update scaling · B A of the site ``name``.
+
+    ``matrices()`` are A of shape (..., r, d_in) and B (..., d_out, r). ``matrix_B`` gives a tensor
+    in the shape of the parameter ``B`` the shape of that matrix.
+    """
 
     @property
     def name(self) -> str: ...
     @property
-    def A(self) -> Tensor: ...
-    @property
     def B(self) -> Tensor: ...
     @property
     def scaling(self) -> float: ...
+    def matrices(self) -> tuple[Tensor, Tensor]: ...
+    def matrix_B(self, B: Tensor) -> Tensor: ...
 
 
 class InFlight:
@@ -117,7 +121,9 @@ class InFlight:
         if not self._running.finished:
             readings, row = self._source.take(), None
             if readings is not None:
-                row = [float(readings.get(name, 0.0)) / scale for name in self._running.names]
+                row = [_norm(readings.get(name)) / scale for name in self._running.names]
+                of_experts = {name: value / scale for name, value in readings.items()}
+                row += self._running.experts.row(of_experts, self._source.routed_tokens)
             is_read = row is not None and bool(np.isfinite(row).all())
             self._running.add(row if is_read else None, 1.0, self._device)
         if self._running.finished:
@@ -164,11 +170,20 @@ class InFlight:
         return measured
 
 
+def _norm(reading: Tensor | None) -> float:
+    """The norm of a site from that of each of its matrices; 0 without a gradient."""
+    if reading is None:
+        return 0.0
+    return float(reading.norm() if reading.dim() else reading)
+
+
 class _LoraGradients:
     """‖∂L/∂W‖ estimated from the gradients of LoRA's B, for each backward pass."""
 
+    routed_tokens: Mapping[str, Tensor] = {}  # not counted
+
     def __init__(self, pairs: Sequence[LowRank], hooks: ExitStack) -> None:
-        if any(len(pair.A) == 1 for pair in pairs):
+        if any(pair.matrices()[0].shape[-2] == 1 for pair in pairs):
             raise IwloraError(
                 "estimator='lora' was given for LoRA of rank 1, which does not show the error of "
                 "the projection; accepted are ranks of at least 2, or estimator='exact'"
@@ -193,10 +208,11 @@ class _LoraGradients:
         readings = {}
         for name, gradient in self._gradients.items():
             pair = self._pairs[name]
-            square, error = lora_sketch(pair.A.detach(), gradient, pair.scaling)
+            A = pair.matrices()[0].detach()
+            square, error = lora_sketch(A, pair.matrix_B(gradient), pair.scaling)
             readings[name] = square.sqrt()
-            if bool(square.isfinite()):
-                self.sums[name] += float(square), float(error)
+            if bool(square.isfinite().all()):
+                self.sums[name] += float(square.sum()), _norm(error)
         self._gradients.clear()
         return readings
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -93,7 +94,8 @@ def measure(
     chosen = choose_statistic(statistic, estimator)
     measured_sites = _resolve_sites(model, sites)
     running = RunningEstimate(measured_sites, options)
-    running.scale[:] = [chosen.scale(site) for site in measured_sites]
+    running.scale[:] = [chosen.scale(site, None) for site in measured_sites]
+    running.expert_scale = chosen.scale
     read = chosen.reader(estimator)
     mean_gradients = MeanGradients(estimator) if statistic == "mean" else None
     device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
@@ -102,8 +104,9 @@ def measure(
     def read_site(site: Site, x: Tensor, delta: Tensor) -> Tensor:
         return read(site, x, delta, f"{site.name}/{number}")
 
+    read_gradient = partial(chosen.read_gradient, estimator)
     source, loss_scales = _batch_iterator(batches), list(_LOSS_SCALES)
-    with _frozen(model), capture(measured_sites, read_site) as captured:
+    with _frozen(model), capture(measured_sites, read_site, read_gradient) as captured:
         while not running.finished:
             row, weight = None, 0.0
             batch = next(source, None)
@@ -111,17 +114,27 @@ def measure(
                 inputs = send_to_device(batch, device)
                 weight = float(find_batch_size(inputs)) if chosen.per_example else 1.0
                 readings = _backward(model, inputs, loss or _model_loss, captured, loss_scales)
-                row = _row(readings, measured_sites, mean_gradients, weight)
+                if mean_gradients is None:
+                    row = _row(readings, measured_sites, chosen.order)
+                    of_experts: Mapping[str, Tensor] = readings
+                else:
+                    row = mean_gradients.row(readings, measured_sites, weight)
+                    of_experts = {}
+                row += running.experts.row(of_experts, captured.routed_tokens)
             if not running.add(row, weight, device):
                 break
             number += distributed.world_size()
-    values = None
+    values = expert_values = None
     if mean_gradients is not None:
         total = running.total_weight
-        values = [mean_gradients.norm(site, total, device) for site in measured_sites]
+        norms = {s.name: mean_gradients.norms(s, total, device) for s in measured_sites}
+        values = [float(norm if norm.dim() == 0 else norm.norm()) for norm in norms.values()]
+        expert_values = {name: tuple(norm.tolist()) for name, norm in norms.items() if norm.dim()}
     unused = running.without_gradient - captured.called - captured.used_directly
     seconds = time.perf_counter() - started
-    sensitivity = running.result(statistic, seconds, values, excluded=unused)
+    sensitivity = running.result(
+        statistic, seconds, values, excluded=unused, expert_values=expert_values
+    )
     sensitivity = replace(sensitivity, coverage=coverage(model, measured_sites))
     if unused:
         logger.warning(
@@ -179,20 +192,13 @@ def _backward(
         loss_scales.pop(0)
 
 
-def _row(
-    readings: Mapping[str, Tensor],
-    sites: Sequence[Site],
-    mean_gradients: MeanGradients | None,
-    weight: float,
-) -> list[float]:
+def _row(readings: Mapping[str, Tensor], sites: Sequence[Site], order: int) -> list[float]:
     """One number for each site; 0 if the loss does not depend on it."""
-    if mean_gradients is not None:
-        lengths = {name: mean_gradients.add(name, g, weight) for name, g in readings.items()}
-        return [lengths.get(site.name, 0.0) for site in sites]
     device = next(iter(readings.values())).device if readings else torch.device("cpu")
     zero = torch.zeros((), device=device)
     row = [readings.get(site.name, zero).to(device).double() for site in sites]
-    return [float(value) for value in torch.stack(row).cpu()]
+    whole = [value if value.dim() == 0 else value.norm(p=order) for value in row]
+    return [float(value) for value in torch.stack(whole).cpu()]
 
 
 def _model_loss(model: nn.Module, batch: Any) -> Tensor:

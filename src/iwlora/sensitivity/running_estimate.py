@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import stdtrit
+from torch import Tensor
 
 from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
@@ -21,17 +22,81 @@ MIN_BATCHES = 8  # with fewer, a rule that is tested after every batch stops too
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 
+class ExpertColumns:
+    """The columns that a row has after those of the sites.
+
+    For every site with several experts, first the number of each expert, then of all these sites
+    the number of tokens that each expert got.
+
+    >>> from torch import nn
+    >>> columns = ExpertColumns([Site("w", nn.Linear(2, 2), "expert_up", 2, 2, 0, "w", experts=2)])
+    >>> columns.names
+    ['expert 0 of w', 'expert 1 of w']
+    """
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        self.sites = [site for site in sites if site.experts > 1]
+        self.names = [
+            f"expert {e} of {site.name}" for site in self.sites for e in range(site.experts)
+        ]
+
+    def __len__(self) -> int:
+        return 2 * len(self.names)
+
+    def row(self, values: Mapping[str, Tensor], tokens: Mapping[str, Tensor]) -> list[float]:
+        """The columns of one batch.
+
+        Args:
+            values: {site name: the number of each expert}; 0 for sites without an entry.
+            tokens: {site name: the tokens of each expert}; 0 for sites without an entry.
+        """
+        return [
+            number
+            for source in (values, tokens)
+            for site in self.sites
+            for number in (
+                source[site.name].double().tolist() if site.name in source else [0.0] * site.experts
+            )
+        ]
+
+    def values(
+        self, rows: Matrix, weights: Matrix, scale: Callable[[Site, int], float]
+    ) -> dict[str, tuple[float, ...]]:
+        """{site name: the scaled mean of each expert} from all rows of these columns."""
+        means = np.average(rows[:, : len(self.names)], axis=0, weights=weights).tolist()
+        return {
+            site.name: tuple(scale(site, e) * mean for e, mean in enumerate(part))
+            for site, part in self._parts(means)
+        }
+
+    def tokens(self, rows: Matrix) -> dict[str, tuple[int, ...]]:
+        """{site name: the tokens of each expert in all rows}, where tokens were counted."""
+        sums = rows[:, len(self.names) :].sum(axis=0).tolist()
+        return {site.name: tuple(map(int, part)) for site, part in self._parts(sums) if any(part)}
+
+    def _parts(self, numbers: Sequence[float]) -> list[tuple[Site, Sequence[float]]]:
+        ends = np.cumsum([site.experts for site in self.sites]).tolist()
+        return [
+            (site, numbers[end - site.experts : end])
+            for site, end in zip(self.sites, ends, strict=True)
+        ]
+
+
 class RunningEstimate:
     """The statistics of all sites by batch, over all processes; each process has all of them.
 
-    A *row* has one number for each site, from one batch. ``scale`` multiplies the numbers of each
-    site. The weight of a row in the mean is 1, or the number of examples in the batch.
+    A *row* has one number for each site, from one batch; then follow those of single experts, in
+    the columns ``experts``. ``scale`` multiplies the numbers of each site, and
+    ``expert_scale(site, e)`` those of its expert e. The weight of a row in the mean is 1, or the
+    number of examples in the batch.
     """
 
     def __init__(self, sites: Sequence[Site], options: MeasureOptions) -> None:
         self.sites = list(sites)
         self.names = [site.name for site in sites]
         self.scale: Matrix = np.ones(len(self.sites))
+        self.experts = ExpertColumns(self.sites)
+        self.expert_scale: Callable[[Site, int], float] = lambda _site, _expert: 1.0
         self._options = options
         self._rows: list[list[float]] = []
         self._weights: list[float] = []
@@ -55,9 +120,10 @@ class RunningEstimate:
             Diverged: in all processes, if a number is infinite or NaN.
         """
         weighted = None if row is None else [weight, *row]
-        gathered = distributed.gather_rows(weighted, 1 + len(self.names), device)
+        names = [*self.names, *self.experts.names, *self.experts.names]
+        gathered = distributed.gather_rows(weighted, 1 + len(names), device)
         for weight, *values in gathered:
-            for name, value in zip(self.names, values, strict=True):
+            for name, value in zip(names, values, strict=True):
                 if not math.isfinite(value):
                     raise Diverged(
                         f"the gradient of {name} is not finite in calibration batch "
@@ -104,7 +170,7 @@ class RunningEstimate:
     @property
     def rows(self) -> Matrix:
         """The scaled numbers, of shape (batches, sites)."""
-        return np.array(self._rows) * self.scale
+        return np.array(self._rows)[:, : len(self.names)] * self.scale
 
     @property
     def share_error(self) -> float | None:
@@ -118,6 +184,7 @@ class RunningEstimate:
         values: Sequence[float] | None = None,
         noise: Matrix | None = None,
         excluded: Collection[str] = (),
+        expert_values: Mapping[str, tuple[float, ...]] | None = None,
     ) -> Sensitivity:
         """The measurement.
 
@@ -127,6 +194,7 @@ class RunningEstimate:
             values: replace the means of the rows.
             noise: the relative standard error that is in all rows of a site alike.
             excluded: names of sites that must not get importance.
+            expert_values: replace the means of the experts' columns.
 
         Raises:
             IwloraError: there are no rows, or all numbers are zero.
@@ -150,9 +218,17 @@ class RunningEstimate:
             projection = shares**2 * ((1 - 2 * shares) * noise**2 + ((shares * noise) ** 2).sum())
             deviations = np.sqrt(deviations**2 + projection)
         error = None if deviations is None else expected_distance(deviations)
+        columns = np.array(self._rows)[:, len(self.names) :]
+        if expert_values is None:
+            expert_values = self.experts.values(columns, weights, self.expert_scale)
+        tokens = self.experts.tokens(columns)
         return Sensitivity(
             tuple(
-                SiteSensitivity(s.name, s.kind, s.depth, s.d_in, s.d_out, value, error)
+                SiteSensitivity(
+                    *(s.name, s.kind, s.depth, s.d_in, s.d_out, value, error),
+                    expert_values=expert_values.get(s.name),
+                    expert_tokens=tokens.get(s.name),
+                )
                 for s, value, error in zip(self.sites, means.tolist(), errors.tolist(), strict=True)
             ),
             estimator=self._options.estimator,

@@ -8,7 +8,7 @@ because the norm of a mean needs one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +21,16 @@ from iwlora.sensitivity.estimators import (
     ESTIMATORS,
     Estimator,
     gradient,
+    gradient_norms,
     projected_gradient,
+    projection,
 )
 from iwlora.sites import Site, dense_weight
 
 Read = Callable[[Site, Tensor, Tensor, str], Tensor]
 """(site, its inputs, the gradients of its outputs, a seed) -> the scalar of one batch."""
+ReadGradient = Callable[[Site, Tensor], Tensor]
+"""(site, its gradient (..., d_out, d_in)) -> the scalar of one batch, for each expert."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,35 @@ class Statistic:
     Args:
         source: where the statistic is from.
         reader: ``reader(estimator)`` is the function that reads the scalar of one batch.
-        scale: ``scale(site)`` multiplies the mean of the scalars.
+        scale: ``scale(site, expert)`` multiplies the mean of the scalars, of the whole site if
+            ``expert`` is None.
         estimators: the estimators that can compute it.
         per_example: whether a batch is weighted by its number of examples.
+        gradient_reader: ``gradient_reader(estimator)`` reads the scalars of one batch from a
+            gradient, for experts and routers. None if the statistic needs more than the gradient.
+        order: the scalar of a site is the norm of this order of those of its experts.
     """
 
     source: str
     reader: Callable[[str], Read]
-    scale: Callable[[Site], float] = lambda _site: 1.0
+    scale: Callable[[Site, int | None], float] = lambda _site, _expert: 1.0
     estimators: tuple[str, ...] = tuple(ESTIMATORS)
     per_example: bool = False
+    gradient_reader: Callable[[str], ReadGradient] | None = lambda _: lambda _, G: gradient_norms(G)
+    order: int = 2
+
+    def read_gradient(self, estimator: str, site: Site, G: Tensor) -> Tensor:
+        """The scalars of one batch from the gradient of a parameter.
+
+        Raises:
+            IwloraError: the statistic needs more than the gradient.
+        """
+        if self.gradient_reader is None:
+            raise IwloraError(
+                f"{site.name} is measured by the gradient of the batch, and this statistic needs "
+                "that of each example; take another statistic, or leave the site out with sites="
+            )
+        return self.gradient_reader(estimator)(site, G)
 
 
 def norm(estimator: str) -> Read:
@@ -95,6 +118,22 @@ def mean_gradient(estimator: str) -> Read:
     return lambda site, x, delta, _seed: projected_gradient(x, delta, site.name, COLUMNS)
 
 
+def saliency_of_gradient(_estimator: str) -> ReadGradient:
+    """Σ_ij |W_ij G_ij| for each expert."""
+    return lambda site, G: (G * dense_weight(site).to(G)).abs().sum(dim=(-2, -1))
+
+
+def mean_of_gradient(estimator: str) -> ReadGradient:
+    """G_b, or G_b P as in :func:`mean_gradient`."""
+
+    def read(site: Site, G: Tensor) -> Tensor:
+        if estimator == "exact" or site.d_in <= COLUMNS:
+            return G
+        return G @ projection(site.name, site.d_in, COLUMNS).to(G)
+
+    return read
+
+
 def choose_statistic(statistic: str, estimator: str) -> Statistic:
     """The statistic; raises ``IwloraError`` if it is unknown or the estimator does not fit it."""
     if statistic not in STATISTICS:
@@ -110,16 +149,21 @@ def choose_statistic(statistic: str, estimator: str) -> Statistic:
     return chosen
 
 
-def _per_entry(site: Site) -> float:
-    return 1 / (site.d_in * site.d_out)
+def _entries(site: Site, expert: int | None) -> int:
+    return site.d_in * site.d_out * (site.experts if expert is None else 1)
 
 
-def _per_root_entry(site: Site) -> float:
-    return 1 / math.sqrt(site.d_in * site.d_out)
+def _per_entry(site: Site, expert: int | None) -> float:
+    return 1 / _entries(site, expert)
 
 
-def _per_weight(site: Site) -> float:
-    size = float(torch.linalg.vector_norm(dense_weight(site).double()))
+def _per_root_entry(site: Site, expert: int | None) -> float:
+    return 1 / math.sqrt(_entries(site, expert))
+
+
+def _per_weight(site: Site, expert: int | None) -> float:
+    weight = dense_weight(site) if expert is None else dense_weight(site)[expert]
+    size = float(torch.linalg.vector_norm(weight.double()))
     if not size > 0:
         raise IwloraError(f"the weight of {site.name} has the norm {size}; take another statistic")
     return 1 / size
@@ -135,17 +179,21 @@ STATISTICS = {
         saliency,
         _per_entry,
         ("exact", "auto"),
+        gradient_reader=saliency_of_gradient,
+        order=1,
     ),
     "mean": Statistic(
         "the gradient of the expected loss",
         mean_gradient,
         estimators=("exact", "sketch", "auto"),
         per_example=True,
+        gradient_reader=mean_of_gradient,
     ),
     "example": Statistic(
         "Katharopoulos & Fleuret 2018, arXiv:1803.00942",
         example_norms,
         per_example=True,
+        gradient_reader=None,
     ),
 }
 
@@ -176,9 +224,19 @@ class MeanGradients:
         total.add_(value, alpha=weight)
         return float(along)
 
-    def norm(self, site: Site, total: float, device: torch.device) -> float:
-        """‖Σ_b weight_b G_b‖_F / total over the batches of all processes."""
-        shape = (site.d_out, int(min(site.d_in, self._columns)))
+    def row(
+        self, gradients: Mapping[str, Tensor], sites: Sequence[Site], weight: float
+    ) -> list[float]:
+        """Add a batch of all sites; returns the length of each; 0 for a site without a gradient."""
+        lengths = {name: self.add(name, G, weight) for name, G in gradients.items()}
+        return [lengths.get(site.name, 0.0) for site in sites]
+
+    def norms(self, site: Site, total: float, device: torch.device) -> Tensor:
+        """‖Σ_b weight_b G_b‖_F / total over the batches of all processes, of each expert."""
+        stack = (site.experts,) if site.experts > 1 else ()
+        shape = (*stack, site.d_out, int(min(site.d_in, self._columns)))
         local = self._sums.get(site.name, torch.zeros(shape)).double()
         total_sum = distributed.sum_over_processes(local, device)
-        return float(torch.linalg.vector_norm(total_sum)) / total
+        whole = torch.linalg.vector_norm
+        norms: Tensor = gradient_norms(total_sum) if site.experts > 1 else whole(total_sum)
+        return norms / total

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
-from iwlora.results.sensitivity import FORMULAS, Sensitivity
+from iwlora.results.sensitivity import FORMULAS, Sensitivity, SiteSensitivity
 from iwlora.sensitivity.agreement import Agreement
+
+_LISTED_EXPERTS = 8
 
 
 def ranking(sensitivity: Sensitivity) -> str:
@@ -27,6 +29,7 @@ def ranking(sensitivity: Sensitivity) -> str:
     if sensitivity.coverage is not None:
         share = f"{sensitivity.coverage:.1%}"
         lines.append(f"the measured matrices have {share} of the matrix parameters of the blocks")
+    lines += [_experts(site) for site in ordered if site.expert_values]
     lines += [
         top_share(sensitivity),
         f"s_k = {FORMULAS[sensitivity.statistic]}, {sensitivity.estimator}, "
@@ -34,6 +37,27 @@ def ranking(sensitivity: Sensitivity) -> str:
         _accuracy(sensitivity),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _experts(site: SiteSensitivity) -> str:
+    """How the sensitivity of a site is distributed over its experts.
+
+    >>> print(_experts(SiteSensitivity("up", "up", 0, 2, 2, 5.0, None, (3.0, 1.0), (8, 0))))
+    experts of up: 0 has 75.0% (8 tokens), 1 has 25.0% (0 tokens)
+    """
+    values = site.expert_values or ()
+    total = math.fsum(values) or 1.0
+    ordered = sorted(range(len(values)), key=lambda expert: -values[expert])
+    parts = []
+    for expert in ordered[:_LISTED_EXPERTS]:
+        tokens = f" ({site.expert_tokens[expert]} tokens)" if site.expert_tokens else ""
+        parts.append(f"{expert} has {values[expert] / total:.1%}{tokens}")
+    rest = ordered[_LISTED_EXPERTS:]
+    if rest:
+        idle = sum(site.expert_tokens[expert] == 0 for expert in rest) if site.expert_tokens else 0
+        part = math.fsum(values[expert] for expert in rest) / total
+        parts.append(f"{len(rest)} more have {part:.1%}, {idle} of them no token")
+    return f"experts of {site.name}: {', '.join(parts)}"
 
 
 def top_share(sensitivity: Sensitivity) -> str:

@@ -16,6 +16,7 @@ from transformers import set_seed as seed_everything
 from iwlora import distributed, tasks
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules
+from iwlora.methods.contract import Method
 from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sites import Site, abbreviate_names, coverage
 from iwlora.sites import sites as find_sites
@@ -114,8 +115,9 @@ def load(recipe: Recipe) -> LoadedRecipe:
     task = _for_head(task, model)
     if settings.gradient_checkpointing:
         enable_gradient_checkpointing(model)
-    chosen = find_sites(model, recipe.targets, recipe.exclude)
-    notes: list[str] = []
+    every_target = find_sites(model, recipe.targets, recipe.exclude)
+    chosen = recipe.method.adaptable(every_target, recipe.targets)
+    notes = _left_out(recipe.method, every_target, chosen)
     check_generated_length(model, task.kind.generated_tokens)
     encoded = task.encode(tokenizer, settings.max_length, model.config, notes)
     check_token_ids(model, tokenizer, encoded.values())
@@ -187,6 +189,18 @@ def _for_head(task: tasks.Task, model: PreTrainedModel) -> tasks.Task:
     )
     notes = (*task.notes, note) if scale.not_in_head else task.notes
     return replace(task, kind=task.kind.with_scaling(scale), notes=notes)
+
+
+def _left_out(method: Method, targets: Sequence[Site], chosen: Sequence[Site]) -> list[str]:
+    """A remark on the weights of experts and routers that a method does not adapt."""
+    adapted = {site.name for site in chosen}
+    left_out = [site.name for site in targets if site.name not in adapted]
+    if not left_out:
+        return []
+    return [
+        f"{method.name} leaves out {len(left_out)} of {len(targets)} matrices, those of experts "
+        f"and routers: {method.not_for_parameters} ({abbreviate_names(left_out)})"
+    ]
 
 
 def shards(recipe: Recipe) -> bool:

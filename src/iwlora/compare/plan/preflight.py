@@ -29,7 +29,9 @@ def check_budgets(plan: Plan) -> dict[str, int]:
     model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
     budgets: dict[str, int] = {}
     for run in plan.first_runs:
-        method, targets = run.recipe.method, sites(model, run.recipe.targets, run.recipe.exclude)
+        method = run.recipe.method
+        every_target = sites(model, run.recipe.targets, run.recipe.exclude)
+        targets = method.adaptable(every_target, run.recipe.targets)
         method.check_model(model, targets)
         if method.size_knob is None:
             continue

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,6 +38,14 @@ class Update:
     rank: float
 
 
+_Number = TypeVar("_Number", int, float)
+
+
+def _matching(pattern: Mapping[str, _Number] | None, name: str, default: _Number) -> _Number:
+    matches = (v for end, v in (pattern or {}).items() if f".{name}".endswith(f".{end}"))
+    return next(matches, default)
+
+
 class _LoraConfig(BaseModel):
     """The fields of ``adapter_config.json`` that define the scaling."""
 
@@ -45,16 +53,29 @@ class _LoraConfig(BaseModel):
 
     lora_alpha: Alpha
     alpha_pattern: dict[str, Alpha] | None = None
+    r: Annotated[int, Field(ge=1)] = 8
+    rank_pattern: dict[str, Annotated[int, Field(ge=1)]] | None = None
     use_rslora: bool = False
+    target_parameters: list[str] | None = None
 
     def alpha(self, name: str) -> float:
         """The alpha of a matrix; a pattern is its name or the end of its name after a dot."""
-        matches = (
-            alpha
-            for suffix, alpha in (self.alpha_pattern or {}).items()
-            if f".{name}".endswith(f".{suffix}")
-        )
-        return next(matches, self.lora_alpha)
+        return _matching(self.alpha_pattern, name, self.lora_alpha)
+
+    def rank(self, name: str) -> int:
+        """The rank of a matrix, as its alpha."""
+        return _matching(self.rank_pattern, name, self.r)
+
+    def parameter(self, path: str) -> str | None:
+        """The adapted parameter of a path in the adapter's file; None if it is a layer's.
+
+        The parameters of a module are wrapped in the order of the list, so that the path of the
+        last one is the module's, and that of the one before it ends in ``base_layer``.
+        """
+        module = path.replace(".base_layer", "")
+        names = [n for n in self.target_parameters or () if n.rpartition(".")[0] == module]
+        depth = path.count(".base_layer")
+        return names[-1 - depth] if depth < len(names) else None
 
 
 def arm_updates(comparison: Comparison, label: str) -> dict[str, Update]:
@@ -76,7 +97,9 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
     """{site name: (‖scaling · B A‖_F, rank)} of a run's adapter; None if it has no such adapter.
 
     It computes ‖BA‖_F² = tr((BᵀB)(AAᵀ)), with PEFT's scaling: alpha / r, or alpha / √r for rsLoRA.
-    The keys of ``alpha_pattern`` are read as names of matrices, not as regular expressions.
+    The updates of all experts of a block are one; their number follows from their ranks. The keys
+    of ``alpha_pattern`` and ``rank_pattern`` are read as names of matrices, not as regular
+    expressions.
 
     Raises:
         IwloraError: The adapter cannot be read.
@@ -104,15 +127,27 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
         elif "lora_" in key:  # a variant whose update is more than a product
             return None
     updates = {}
-    for name, pair in factors.items():
-        A, B = pair.get("A"), pair.get("B")  # (r, d_in), (d_out, r)
+    for path, pair in factors.items():
+        A, B = pair.get("A"), pair.get("B")  # (experts r, d_in), (d_out, r experts)
         if A is None or B is None or not (A.ndim == B.ndim == 2 and len(A) == B.shape[1] > 0):
             continue
-        rank, alpha = len(A), config.alpha(name)
+        target = config.parameter(path)
+        name = target or path
+        rank = config.rank(name) if target else len(A)
+        if len(A) % rank:
+            raise IwloraError(f"{folder} is damaged (the rank of {name} is {rank}, not {len(A)})")
+        alpha = config.alpha(name)
         scaling = alpha / (math.sqrt(rank) if config.use_rslora else rank)
-        squared = float(np.sum((B.T @ B) * (A @ A.T)))
-        updates[name] = scaling * math.sqrt(max(squared, 0.0)), float(rank)
+        A = A.reshape(-1, rank, A.shape[1])  # (experts, r, d_in)
+        B = B.reshape(len(B), rank, -1).transpose(2, 0, 1)  # (experts, d_out, r)
+        squared = float(np.sum((B.transpose(0, 2, 1) @ B) * (A @ A.transpose(0, 2, 1))))
+        updates[_site_name(name)] = scaling * math.sqrt(max(squared, 0.0)), float(rank)
     return updates or None
+
+
+def _site_name(name: str) -> str:
+    """The path of a matrix; that of a layer's or router's is the path of its module."""
+    return name.removesuffix(".weight")
 
 
 def _is_product(config: Mapping[str, Any]) -> bool:
@@ -126,9 +161,9 @@ def _recorded_positions(comparison: Comparison) -> dict[str, tuple[int, str]]:
     """{site name: (block, matrix type)} as the runs recorded them."""
     positions: dict[str, tuple[int, str]] = {}
     for run in comparison.runs:
-        positions |= {site.name: (site.depth, site.kind) for site in run.result.ranks}
+        positions |= {_site_name(s.name): (s.depth, s.kind) for s in run.result.ranks}
         if measured := run.sensitivity():
-            return {site.name: (site.depth, site.kind) for site in measured.sites}
+            return {_site_name(s.name): (s.depth, s.kind) for s in measured.sites}
     return positions
 
 

@@ -61,6 +61,8 @@ class _Adapters(NamedParameters):
         "its modules are not linear, so they cannot be part of a weight"
     )
 
+    not_for_parameters: ClassVar[str | None] = None  # check_model refuses mixtures of experts
+
     bottleneck: Annotated[int, Field(ge=1, strict=True)] = 64
     activation: Literal["relu", "gelu", "swish"] = "relu"
     scaling: Annotated[float, Field(allow_inf_nan=False)] = 1.0

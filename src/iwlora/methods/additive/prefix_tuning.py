@@ -60,6 +60,11 @@ class Prefix(Method):
                 f"prefix cannot separate question and text in {name}: PEFT's model for question "
                 f"answering does not pass token_type_ids on; {alternative}"
             )
+        if getattr(model.config, "kv_lora_rank", None):
+            raise IwloraError(
+                f"prefix does not support {name}, which compresses its keys and values (multi-head "
+                f"latent attention); {alternative}"
+            )
         if "past_key_values" in _arguments(model):
             return
         if "past_key_values" not in _arguments(getattr(model, model.base_model_prefix, model)):

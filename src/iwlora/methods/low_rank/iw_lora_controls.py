@@ -17,6 +17,7 @@ from iwlora.importance import Importance
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.iw_lora import IWLora
 from iwlora.methods.low_rank.lora import Lora
+from iwlora.methods.peft_models import target_name
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
 from iwlora.sites import Site
@@ -114,8 +115,14 @@ class ImportanceRanks(MeasureOptions, Lora):
         importance = Importance(self.rank_weights(sensitivity, seed))
         ranks, alphas = importance.rank_pattern(self.rank, self.lora_alpha)
         included = [site for site in sites if site.name in ranks]
-        attached = self._attach(model, included, seed, rank_pattern=ranks, alpha_pattern=alphas)
-        effective = {pair.name: pair.A.shape[0] for pair in attached.pairs}
+        # A name that ends with another one stays before it, as in ``ranks``.
+        targets = {site.name: target_name(site) for site in included}
+        patterns = {
+            "rank_pattern": {targets[name]: rank for name, rank in ranks.items()},
+            "alpha_pattern": {targets[name]: alpha for name, alpha in alphas.items()},
+        }
+        attached = self._attach(model, included, seed, **patterns)
+        effective = {pair.name: pair.rank for pair in attached.pairs}
         return replace(attached, ranks=lambda: effective)
 
 

@@ -10,10 +10,15 @@ from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.methods.contract import Attached, Method
-from iwlora.methods.peft_models import attach_peft, save_peft_adapter, target_arguments
+from iwlora.methods.peft_models import (
+    attach_peft,
+    save_peft_adapter,
+    target_arguments,
+    target_name,
+)
 from iwlora.methods.saving import save_as_lora
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.sites import Site
+from iwlora.sites import Site, abbreviate_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +30,7 @@ class Lora(Method):
     name: ClassVar[str] = "lora"
     summary: ClassVar[str] = "low-rank adaptation with one rank for every matrix"
     paper: ClassVar[str] = "Hu et al. 2021, arXiv:2106.09685"
+    not_for_parameters: ClassVar[str | None] = None
     size_knob: ClassVar[str | None] = "rank"
     not_quantizable: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
@@ -35,12 +41,23 @@ class Lora(Method):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
-        """r Σ_k (d_in + d_out)."""
-        return self.rank * sum(site.d_in + site.d_out for site in sites)
+        """Σ_k r (d_in + d_out), over all experts; a router's r is limited to its smaller side."""
+        return sum(site_rank(self.rank, site) * site.parameters_per_rank for site in sites)
 
     def check(self, sites: Sequence[Site]) -> None:
-        """The rank must not be above the smaller side of any matrix."""
+        """The rank must not be above the smaller side of any matrix except a router.
+
+        Dropout must be 0 where the weights of experts are adapted.
+        """
         check_rank(self.rank, sites, "method.rank")
+        parameters = [site.name for site in sites if site.parameter is not None]
+        if self.dropout and parameters:
+            raise IwloraError(
+                f"method.dropout={self.dropout} was given, and PEFT has no dropout for "
+                f"{len(parameters)} of the {len(sites)} sites, which it adapts as parameters: "
+                f"{abbreviate_names(parameters)}; set method.dropout=0, or leave these out of "
+                "targets"
+            )
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
@@ -54,21 +71,53 @@ class Lora(Method):
         from iwlora.penalty.lora_pairs import lora_pairs
 
         self.check(sites)
+        arguments = {**self._limited_patterns(sites), **options, **target_arguments(model, sites)}
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.lora_alpha,  # type: ignore[arg-type]  # PEFT accepts fractions
             lora_dropout=self.dropout,
-            **target_arguments(model, sites),
-            **options,
+            **arguments,
         )
         attached = attach_peft(model, config, seed)
-        return replace(attached, pairs=tuple(lora_pairs(attached.model)))
+        pairs = tuple(lora_pairs(attached.model))
+        different = {site.name for site in sites} ^ {pair.name for pair in pairs}
+        if different:
+            raise IwloraError(
+                f"PEFT adapts other matrices of {type(model).__name__} than the {len(sites)} "
+                f"sites; {len(different)} differ: {abbreviate_names(different)}; give other targets"
+            )
+        return replace(attached, pairs=pairs)
+
+    def _limited_patterns(self, sites: Sequence[Site]) -> dict[str, dict[str, float]]:
+        """PEFT's patterns for the routers whose rank is limited; the scaling stays the same."""
+        limited = {
+            target_name(site): rank
+            for site in sites
+            if (rank := site_rank(self.rank, site)) < self.rank
+        }
+        exponent = 0.5 if self.options.get("use_rslora") else 1.0
+        return {
+            "rank_pattern": limited,
+            "alpha_pattern": {
+                name: self.lora_alpha * (rank / self.rank) ** exponent
+                for name, rank in limited.items()
+            },
+        }
+
+
+def site_rank(rank: int, site: Site) -> int:
+    """The rank of a site: a router has at most the rank of its matrix."""
+    return min(rank, site.largest_rank) if site.is_router else rank
 
 
 def check_rank(rank: int, sites: Sequence[Site], option: str) -> None:
-    """Raise ``IwloraError`` for a rank above the smaller side of the smallest matrix."""
-    smallest = min(sites, key=lambda site: min(site.d_in, site.d_out))
-    limit = min(smallest.d_in, smallest.d_out)
+    """Raise ``IwloraError`` for a rank above the smaller side of the smallest matrix.
+
+    The rank of a router is limited instead, see :func:`site_rank`.
+    """
+    limiting = [site for site in sites if not site.is_router] or sites
+    smallest = min(limiting, key=lambda site: site.largest_rank)
+    limit = smallest.largest_rank
     if not 1 <= rank <= limit:
         raise IwloraError(
             f"{option}={rank} was given; accepted are 1 to {limit}, the smaller side of "

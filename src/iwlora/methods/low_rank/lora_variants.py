@@ -34,6 +34,7 @@ class Dora(Lora):
     name: ClassVar[str] = "dora"
     summary: ClassVar[str] = "LoRA for the direction of each row, and a trained magnitude"
     paper: ClassVar[str] = "Liu et al. 2024, arXiv:2402.09353"
+    not_for_parameters: ClassVar[str | None] = "PEFT has DoRA for layers only"
     options: ClassVar[Mapping[str, Any]] = {"use_dora": True}
 
     def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
@@ -61,6 +62,7 @@ class Pissa(Lora):
     name: ClassVar[str] = "pissa"
     summary: ClassVar[str] = "LoRA that starts from the principal components of the weights"
     paper: ClassVar[str] = "Meng et al. 2024, arXiv:2404.02948"
+    not_for_parameters: ClassVar[str | None] = "PEFT has PiSSA for layers only"
     identity_at_init: ClassVar[bool] = False  # equal up to the rounding of W − BA + BA
     options: ClassVar[Mapping[str, Any]] = {"init_lora_weights": "pissa"}
     not_quantizable: ClassVar[str | None] = (
@@ -116,6 +118,7 @@ class Eva(Lora):
     name: ClassVar[str] = "eva"
     summary: ClassVar[str] = "LoRA that starts from the principal directions of the inputs"
     paper: ClassVar[str] = "Paischer et al. 2024, arXiv:2410.07170"
+    not_for_parameters: ClassVar[str | None] = "PEFT reads the inputs of layers only"
 
     max_batches: Annotated[int, Field(ge=1, strict=True)] = 16
 

@@ -35,6 +35,7 @@ class SvdLora(Lora):
     name: ClassVar[str] = "svd-lora"
     summary: ClassVar[str] = "LoRA in SVD form, with almost orthogonal factors"
     paper: ClassVar[str] = "Zhang et al. 2023, arXiv:2303.10512"
+    not_for_parameters: ClassVar[str | None] = "PEFT's AdaLoRA has layers only"
 
     orthogonality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
 
