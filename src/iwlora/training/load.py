@@ -21,6 +21,7 @@ from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sites import Site, abbreviate_names, coverage
 from iwlora.sites import sites as find_sites
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
+from iwlora.training.class_balance import with_class_weights
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
 from iwlora.training.loop.row_order import EpochSampler
@@ -77,7 +78,8 @@ class LoadedRecipe:
         """The order of the training rows."""
         rows, settings = self.encoded["train"], self.recipe.train
         lengths = rows["length"][:] if settings.group_by_length else None
-        return EpochSampler(len(rows), settings.batch_size, settings.seed, lengths)
+        classes = rows["labels"][:] if settings.sampler == "balanced" else None
+        return EpochSampler(len(rows), settings.batch_size, settings.seed, lengths, classes)
 
     def score(
         self, split: str, outputs: Mapping[str, Any]
@@ -105,7 +107,7 @@ def load(recipe: Recipe) -> LoadedRecipe:
         IwloraError: the model or the data cannot be loaded, or does not fit the recipe.
     """
     settings = recipe.train
-    task = tasks.load(recipe.task, settings.seed)
+    task = with_class_weights(tasks.load(recipe.task, settings.seed), settings)
     seed_everything(settings.seed)
     trust = recipe.trust_remote_code
     loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, trust)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -29,6 +29,12 @@ class TrainSettings(BaseModel):
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate changes after the warm-up: it falls to 0 at the last step, along a line
     or half a cosine, or it stays."""
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[Number, Field(gt=0)]] = "none"
+    """Weights of the classes in the training loss of a classification: balanced, inverse to their
+    number of rows, or {class: weight}. A batch's loss is the weighted mean, as in PyTorch. The
+    measurement of importance uses the same loss; reported losses are not weighted."""
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """The rows of an epoch: each once, or as many draws with every class equally often."""
     batch_size: Count = 32
     """Examples per optimizer step."""
     accumulate: Count = 1
@@ -67,6 +73,12 @@ class TrainSettings(BaseModel):
     """Experiment trackers that also get the logged metrics; each needs its own package."""
     deterministic: Annotated[bool, Field(strict=True)] = False
     """Use deterministic algorithms only: repeats are bit-identical, and slower on a GPU."""
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _name_classes(cls, value: Any) -> Any:
+        """YAML reads the name of a class such as 1 as a number."""
+        return {str(name): w for name, w in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _check_micro_batches(self) -> TrainSettings:

@@ -25,6 +25,8 @@ VALID_VALUES = {
     "scheduler": "cosine",
     "gradient_checkpointing": True,
     "frozen_dtype": "bfloat16",
+    "class_weights": "balanced",
+    "sampler": "balanced",
     "warmup": 0.1,
     "report_to": [],
     "group_by_length": False,

@@ -16,6 +16,8 @@ SHARED_TRAIN_SETTINGS = {
     "max_steps": "an arm that takes more steps is trained more",
     "optimizer": _OPTIMIZER,
     "scheduler": _OPTIMIZER,
+    "class_weights": "the arms would minimise other losses",
+    "sampler": "the arms would have other data",
     "batch_size": "it changes the number of optimizer steps and the order of the data",
     "accumulate": _COMPUTING,
     "max_length": "an arm that reads more of each text has other data",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from pydantic import PrivateAttr
+
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
 from iwlora.tasks.metrics.classification import score
@@ -16,16 +18,35 @@ class Classification(SequenceHead):
     name: ClassVar[str] = "classification"
     summary: ClassVar[str] = "one class for a text or a pair of texts"
     column_types: ClassVar[tuple[Any, Any, Any]] = (str, str, int)
+    one_class: ClassVar[bool] = True
     min_classes: ClassVar[int] = 2
 
     default_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     """Accuracy, and the mean over classes of F1."""
 
+    _class_weights: tuple[float, ...] = PrivateAttr(())
+
+    def with_class_weights(self, weights: Sequence[float]) -> Classification:
+        """A copy whose mean loss of a batch is sum(weight * loss) / sum(weight), as in PyTorch."""
+        copy = self.model_copy()
+        copy._class_weights = tuple(weights)
+        return copy
+
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Cross-entropy in nats, summed over rows."""
+        """Cross-entropy in nats, times the weight of the class, summed over rows."""
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(outputs.logits.float(), labels, reduction="sum")
+        logits = outputs.logits.float()
+        weight = logits.new_tensor(self._class_weights) if self._class_weights else None
+        return cross_entropy(logits, labels, weight=weight, reduction="sum")
+
+    def count(self, labels: Tensor) -> Tensor:
+        """The number of rows, or the sum of their weights."""
+        if not self._class_weights:
+            return super().count(labels)
+        import torch
+
+        return torch.tensor(self._class_weights, device=labels.device)[labels].sum()
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The class with the largest logit, then a logit or a probability for each class."""

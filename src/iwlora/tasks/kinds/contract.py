@@ -102,6 +102,8 @@ class Kind(BaseModel):
     """The types of a text, of a parsed label and of an encoded label, for ``arrow_type``."""
     several_label_columns: ClassVar[bool] = False
     """Whether a task may have several label columns, one per class."""
+    one_class: ClassVar[bool] = False
+    """Whether each row has exactly one class, so that classes can be weighted and balanced."""
     min_classes: ClassVar[int] = 0
     """The smallest number of classes."""
     overflow: ClassVar[str] = "are cut off"
@@ -258,6 +260,10 @@ class Kind(BaseModel):
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """The loss of a batch, summed over its ``count(labels)`` items, in float32."""
+        raise NotImplementedError
+
+    def with_class_weights(self, weights: Sequence[float]) -> Kind:
+        """The kind whose loss and ``count`` weigh each row by its class, where ``one_class``."""
         raise NotImplementedError
 
     def count(self, labels: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ class EpochSampler(Sampler[int]):
         batch_size: rows of an optimizer step.
         seed: of the shuffle.
         lengths: tokens of each row; None leaves rows of all lengths mixed.
+        classes: the class id of each row, to draw every class equally often; None: each row once.
 
     Example:
         >>> sampler = EpochSampler(4, batch_size=2, seed=0)
@@ -29,12 +30,18 @@ class EpochSampler(Sampler[int]):
     """
 
     def __init__(
-        self, size: int, batch_size: int, seed: int, lengths: Sequence[int] | None = None
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        lengths: Sequence[int] | None = None,
+        classes: Sequence[int] | None = None,
     ) -> None:
         self._size = size
         self.batch_size = batch_size
         self._seed = seed
         self._lengths = None if lengths is None else np.asarray(lengths)
+        self._classes = None if classes is None else np.asarray(classes)
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -48,9 +55,11 @@ class EpochSampler(Sampler[int]):
         return iter(self.epoch_rows(self._epoch))
 
     def epoch_rows(self, epoch: int) -> list[int]:
-        """All rows in the order of an epoch."""
+        """The rows of an epoch in their order: all of them, or as many from equal classes."""
         random = np.random.default_rng([self._seed, epoch])
         order = random.permutation(self._size)
+        if self._classes is not None:
+            order = order[random.permutation(_equally_often(self._classes[order], random))]
         if self._lengths is not None:
             pool = self.batch_size * _BATCHES_SORTED_TOGETHER
             for start in range(0, self._size, pool):
@@ -62,6 +71,17 @@ class EpochSampler(Sampler[int]):
             batches[:] = batches[random.permutation(len(batches))]
         rows: list[int] = order.tolist()
         return rows
+
+
+def _equally_often(classes: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """As many positions as there are, each class equally often up to one, its rows in turn."""
+    present = random.permutation(np.unique(classes))
+    draws, rest = divmod(len(classes), len(present))
+    drawn = [
+        np.resize(np.flatnonzero(classes == label), draws + (number < rest))
+        for number, label in enumerate(present)
+    ]
+    return np.concatenate(drawn)
 
 
 class MicroBatchSampler(Sampler[list[int]]):
