@@ -68,6 +68,7 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "precision": st.sampled_from(["auto", "fp32", "bf16"]),
     "frozen_dtype": st.sampled_from(["float32", "bfloat16"]),
     "class_weights": st.sampled_from(["none", "balanced", {"a": 2.0, "1": 0.5}]),
+    "early_stopping": st.none(),  # needs task.selection
     "sampler": st.sampled_from(["shuffle", "balanced"]),
     "gradient_checkpointing": st.booleans(),
     "fast_kernels": st.booleans(),

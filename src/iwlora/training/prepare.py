@@ -131,7 +131,7 @@ def make_trainer(
         callbacks.insert(0, EvaluateEachEpoch())
     if recipe.task.selection:
         file = run.checkpoints / layout.BEST_EPOCH
-        callbacks.append(KeepBestEpoch(attached, task.metrics[0], file))
+        callbacks.append(KeepBestEpoch(attached, task.metrics[0], file, settings.early_stopping))
     trainer = FineTuningTrainer(
         attached=attached,
         args=TrainingArguments(

@@ -92,6 +92,16 @@ class Recipe(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _check_early_stopping(self) -> Recipe:
+        if self.train.early_stopping and not self.task.selection:
+            raise ValueError(
+                f"train.early_stopping={self.train.early_stopping} was given without "
+                "task.selection, and the reported rows must not decide when to stop; give "
+                "task.selection=0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_gradient_checkpointing(self) -> Recipe:
         if self.train.gradient_checkpointing and self.method.not_checkpointable:
             raise ValueError(

@@ -92,12 +92,19 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     # The result, and checkpoints with Adam's two moments, of 4 bytes a parameter.
     run.reserve(16_000_000 + 4 * counts["trainable_parameters"] * (1 + 3 * checkpoints))
     steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
-    planned_epochs = math.ceil(settings.count_steps(steps_per_epoch) / steps_per_epoch)
-    data = data_digest(loaded.encoded["train"], trainer.epoch_sampler, planned_epochs)
+    planned_epochs = settings.count_steps(steps_per_epoch) / steps_per_epoch
+    order = trainer.epoch_sampler
+    data = data_digest(loaded.encoded["train"], order, math.ceil(planned_epochs))
     digest = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
     trainer.fit(checkpoint)
     epochs = trainer.state.global_step / steps_per_epoch
+    stopped: tuple[str, ...] = ()
+    if epochs < planned_epochs:
+        stopped = (
+            f"early stopping ended the training after epoch {epochs:g} of {planned_epochs:g}, "
+            f"{settings.early_stopping} after the best",
+        )
     with gathered(attached.model, attached.trainable):
         if distributed.rank() == 0:
             in_units = head_in_target_units(attached.model, task.kind.scaling)
@@ -137,7 +144,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         labels=list(task.labels),
         text=list(task.text),
         task_metrics=list(task.metrics),
-        notes=[*task.notes, *loaded.notes, *attached.notes()],
+        notes=[*task.notes, *loaded.notes, *attached.notes(), *stopped],
     )
 
 

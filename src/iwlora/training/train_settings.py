@@ -29,6 +29,9 @@ class TrainSettings(BaseModel):
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate changes after the warm-up: it falls to 0 at the last step, along a line
     or half a cosine, or it stays."""
+    early_stopping: Count | None = None
+    """Stop after this number of epochs in a row without a better score on the selection split
+    (``task.selection``); null: train to the end. The learning rate follows the planned length."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[Number, Field(gt=0)]] = "none"
     """Weights of the classes in the training loss of a classification: balanced, inverse to their
     number of rows, or {class: weight}. A batch's loss is the weighted mean, as in PyTorch. The

@@ -26,6 +26,7 @@ VALID_VALUES = {
     "gradient_checkpointing": True,
     "frozen_dtype": "bfloat16",
     "class_weights": "balanced",
+    "early_stopping": None,
     "sampler": "balanced",
     "warmup": 0.1,
     "report_to": [],

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from iwlora.compare.report.caveats import constant_predictions, uncertain_importance
+from iwlora.compare.report.caveats import (
+    constant_predictions,
+    uncertain_importance,
+    unequal_lengths,
+)
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.results import layout
 from iwlora.results.comparison import load
@@ -76,3 +80,18 @@ def test_a_measurement_above_its_tolerance_is_named(folder: Path) -> None:
         "method.max_batches"
     )
     assert all(caveat.partition(":")[2] in text for text in all_texts(content_of(folder)).values())
+
+
+@pytest.mark.quick
+def test_runs_of_different_lengths_are_pointed_out(folder: Path) -> None:
+    """Early stopping gives the arms, and the seeds of an arm, different numbers of epochs."""
+    comparison = load(folder)
+    assert unequal_lengths(comparison) == []
+    first = comparison.runs[0]
+    planned = first.result.epochs
+    assert planned
+    object.__setattr__(first.result, "epochs", planned / 2)
+    (caveat,) = unequal_lengths(comparison)
+    runs = len(comparison.of(first.result.label))
+    mean = planned * (runs - 0.5) / runs
+    assert f"{first.result.label} {mean:.3g}" in caveat

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from interruptions import Killed, kill_at
 from iwlora import train
+from iwlora.errors import IwloraError
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training import prepare as prepare_module
 from iwlora.training.loop.callbacks import KeepBestEpoch
@@ -86,3 +88,47 @@ def test_a_reported_split_is_read_once(
     sizes.clear()
     train(recipe(tiny_bert, reviews, epochs=2), tmp_path / "last")
     assert sizes == [32]
+
+
+def score_epochs(scores: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the epochs have these scores, also when a resumed run repeats them."""
+
+    class Scored(KeepBestEpoch):
+        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            metrics = {"eval_accuracy": scores[round(state.epoch) - 1]}
+            super().on_evaluate(args, state, control, **{**kwargs, "metrics": metrics})
+
+    monkeypatch.setattr(prepare_module, "KeepBestEpoch", Scored)
+
+
+@pytest.mark.quick
+def test_early_stopping_ends_a_run_and_a_resumed_one_at_the_same_epoch(
+    with_dropout: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epoch 2 stays the best for 2 epochs: the run ends after epoch 4 of 9."""
+    score_epochs([0.1, 0.5, 0.4, 0.5, 0.9], monkeypatch)
+    task = {**reviews, "selection": 0.25}
+    asked = recipe(with_dropout, task, epochs=9, early_stopping=2, save_steps=4, batch_size=18)
+    whole = train(asked, tmp_path / "whole")
+    assert whole["epochs"] == 4
+    note = "early stopping ended the training after epoch 4 of 9, 2 after the best"
+    assert note in whole["notes"]
+    last = evaluations(tmp_path / "whole")[-1]["step"]
+    assert last % 4 == 0
+    assert not (tmp_path / "whole" / "checkpoints" / f"checkpoint-{last}").exists()
+    for killed in (7, 15):  # before the best epoch ends, and in the epoch at whose end it stops
+        with monkeypatch.context() as interrupted:
+            kill_at(killed, interrupted)
+            with pytest.raises(Killed):
+                train(asked, tmp_path / "resumed")
+    resumed = train(asked, tmp_path / "resumed")
+    assert resumed["resumed_at_step"] == 12
+    assert resumed["epochs"] == 4
+    expected, after = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
+    assert all(torch.equal(after[name], expected[name]) for name in expected)
+
+
+@pytest.mark.quick
+def test_early_stopping_needs_a_selection_split(tiny_bert: Path, reviews: dict[str, str]) -> None:
+    with pytest.raises(IwloraError, match=r"early_stopping=2 was given without task\.selection"):
+        recipe(tiny_bert, reviews, early_stopping=2)

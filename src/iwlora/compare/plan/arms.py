@@ -16,6 +16,7 @@ SHARED_TRAIN_SETTINGS = {
     "max_steps": "an arm that takes more steps is trained more",
     "optimizer": _OPTIMIZER,
     "scheduler": _OPTIMIZER,
+    "early_stopping": "the arms would be trained for other lengths of time",
     "class_weights": "the arms would minimise other losses",
     "sampler": "the arms would have other data",
     "batch_size": "it changes the number of optimizer steps and the order of the data",

@@ -54,6 +54,7 @@ def caveats(comparison: Comparison) -> list[str]:
         *constant_predictions(comparison),
         *unequal_budgets(comparison),
         *uncertain_importance(comparison),
+        *unequal_lengths(comparison),
         *comparison.remarks,
         *undecided_searches(comparison),
         *notes,
@@ -120,6 +121,21 @@ def uncertain_importance(comparison: Comparison) -> list[str]:
                 "to be on the wrong matrices. Raise method.max_batches"
             )
     return texts
+
+
+def unequal_lengths(comparison: Comparison) -> list[str]:
+    """A caveat with the mean epochs of each arm, where early stopping made them differ."""
+    lengths = {
+        label: [run.result.epochs for run in comparison.of(label) if run.result.epochs is not None]
+        for label in comparison.arms
+    }
+    if len({epochs for of_arm in lengths.values() for epochs in of_arm}) < 2:
+        return []
+    means = [f"{label} {sum(e) / len(e):.3g}" for label, e in lengths.items() if e]
+    return [
+        f"The runs were trained for different numbers of epochs (means: {', '.join(means)}), so "
+        "their amounts of computing are not equal"
+    ]
 
 
 def undecided_searches(comparison: Comparison) -> list[str]:

@@ -141,7 +141,9 @@ def estimate_run_cost(recipe: Recipe) -> RunCost:
     """
     rows = min(SCORED_ROWS, recipe.task.max_validation or SCORED_ROWS)
     few = recipe.task.model_copy(update={"max_validation": rows})
-    short = recipe.with_train(save_steps=None, report_to=[]).model_copy(update={"task": few})
+    short = recipe.with_train(save_steps=None, report_to=[], early_stopping=None).model_copy(
+        update={"task": few}
+    )
     check_external_settings(recipe.train.report_to)
     check_trackers(recipe.train.report_to)
     reset_peak_memory()

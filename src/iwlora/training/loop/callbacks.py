@@ -46,22 +46,32 @@ class KeepBestEpoch(TrainerCallback):
     An equal score does not replace an earlier epoch. Epochs before the method has its final size
     (``settled()`` is false) do not count. A run that resumes from a checkpoint repeats the epochs
     after it, so the stored epoch stays valid.
+
+    With ``patience``, training stops at the epoch that is so many after the best one. No checkpoint
+    is written then, so that a run which resumes stops there again.
     """
 
-    def __init__(self, attached: Attached, metric: str, file: Path) -> None:
+    def __init__(
+        self, attached: Attached, metric: str, file: Path, patience: int | None = None
+    ) -> None:
         self._attached, self._metric, self._file = attached, metric, file
+        self._patience = patience
 
     def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Remove what an earlier attempt stored, unless this one resumes it."""
         if not state.global_step and state.is_world_process_zero:
             self._file.unlink(missing_ok=True)
 
-    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
-        """Store the parameters if their score is the best."""
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Store the parameters if their score is the best, or stop where it was not for long."""
         if not self._attached.settled():
             return
         score = selection_score(self._metric, kwargs["metrics"])
         if not distributed.run_on_main_process(lambda: self._is_best(score)):
+            if distributed.run_on_main_process(lambda: self._is_over(state)):
+                control.should_training_stop, control.should_save = True, False
             return
         tensors = full_parameters(self._attached.model, self._attached.trainable)
         if state.is_world_process_zero:
@@ -79,6 +89,12 @@ class KeepBestEpoch(TrainerCallback):
             return True
         with safe_open(self._file, framework="pt") as stored:
             return score > float(stored.metadata()["score"])
+
+    def _is_over(self, state: TrainerState) -> bool:
+        """Whether the best epoch is ``patience`` epochs ago."""
+        with safe_open(self._file, framework="pt") as stored:
+            best = float(stored.metadata()["epoch"])
+        return self._patience is not None and float(state.epoch or 0) - best >= self._patience
 
 
 def selection_score(metric: str, scores: Mapping[str, float]) -> float:
