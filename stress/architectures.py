@@ -10,6 +10,7 @@ can do (with all of them: ``--every-kind``). ``tests/architectures`` does the sa
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import os
 import sys
@@ -106,6 +107,7 @@ def _start_process() -> None:
 
     torch.set_num_threads(1)
     show_errors_only()
+    logging.getLogger("iwlora").setLevel(logging.ERROR)
 
 
 def _run(pair: tuple[str, str]) -> tuple[Outcome, ...]:

@@ -119,3 +119,17 @@ def test_a_model_without_blocks_is_refused() -> None:
 )
 def test_the_head_is_what_the_backbone_does_not_have(architecture: str, heads: list[str]) -> None:
     assert head_modules(classifier(architecture)) == heads
+
+
+def test_a_language_model_has_no_head_where_its_output_embeddings_are_in_a_module() -> None:
+    config = BertGenerationConfig(
+        vocab_size=10,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        is_decoder=True,
+    )
+    model = BertGenerationDecoder(config)
+    assert model.get_output_embeddings() is model.lm_head.decoder
+    assert head_modules(model) == []

@@ -73,6 +73,6 @@ def _task_head(model: nn.Module) -> list[str]:
         name
         for name, child in model.named_children()
         if name != backbone
-        and child is not output_embeddings
+        and not any(module is output_embeddings for module in child.modules())
         and any(True for _ in child.parameters())
     ]

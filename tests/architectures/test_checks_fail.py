@@ -136,7 +136,7 @@ def test_an_export_that_loses_the_head_is_seen(
         tensors = {name: value for name, value in load_file(file).items() if "lora_" in name}
         save_file(tensors, file, metadata={"format": "pt"})
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        config = json.dumps(config | {"modules_to_save": None})
+        config = json.dumps(config | {"modules_to_save": None, "task_type": None})
         (folder / "adapter_config.json").write_text(config, encoding="utf-8")
         return folder
 

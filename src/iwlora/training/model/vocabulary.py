@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import datasets
 import pyarrow.compute
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iwlora.errors import IwloraError, short_repr
@@ -63,8 +65,15 @@ def fit_tokenizer(
 
 def token_rows(model: Any) -> int:
     """The number of token embeddings of a model, with or without an adapter."""
-    rows: int = model.get_input_embeddings().weight.shape[0]
-    return rows
+    try:
+        table = model.get_input_embeddings()
+    except NotImplementedError:  # CANINE hashes characters
+        table = None
+    if isinstance(table, nn.Module):
+        weight: Any = table.weight
+        return int(weight.shape[0])
+    # Perceiver's are its latent vectors.
+    return int(getattr(model.config.get_text_config(), "vocab_size", sys.maxsize))
 
 
 def check_generated_length(model: PreTrainedModel, tokens: int) -> None:
