@@ -122,6 +122,8 @@ def test_the_head_is_what_the_backbone_does_not_have(architecture: str, heads: l
 
 
 def test_a_language_model_has_no_head_where_its_output_embeddings_are_in_a_module() -> None:
+    from transformers import BertGenerationConfig, BertGenerationDecoder
+
     config = BertGenerationConfig(
         vocab_size=10,
         hidden_size=8,

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from commands import run_settings
 from conftest import save_tiny
+from families.checkpoints import save_checkpoint
 from iwlora import IwloraError, build_recipe, export, load_adapter, load_trained, predict, train
+from iwlora.methods.tiny_models import tiny_model
 from runs import predictions
 
 OURS = {"iwlora_adapter.json", "adapter.safetensors"}
@@ -158,3 +161,30 @@ def test_a_damaged_record_is_reported(runs: dict[str, Path], tmp_path: Path) -> 
     record.write_text(record.read_text()[:40])
     with pytest.raises(IwloraError, match="is damaged: a file in it was cut short"):
         load_trained(run)
+
+
+def test_an_adapter_whose_tensors_peft_renames_is_loaded_whole(
+    tmp_path: Path,
+) -> None:
+    """PEFT does so for Laguna types; it warns, and leaves some of the adapter as it begins."""
+    folder = save_checkpoint(tmp_path / "model", "laguna", "instruction")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    name = "model.layers.1.mlp.shared_experts.up_proj"
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=[name]))
+    B = adapted.get_parameter(f"base_model.model.{name}.lora_B.default.weight")
+    torch.nn.init.normal_(B)
+    adapted.save_pretrained(tmp_path / "adapter")
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    loaded = load_adapter(plain, tmp_path / "adapter")
+    assert torch.equal(loaded.get_parameter(f"base_model.model.{name}.lora_B.default.weight"), B)
+
+
+def test_an_adapter_that_lacks_tensors_is_refused(tmp_path: Path) -> None:
+    model = tiny_model("bert")
+    get_peft_model(model, LoraConfig(r=2, target_modules=["query"])).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(file)
+    del tensors[min(tensors)]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(IwloraError, match=r"does not fit its model: .*missing adapter keys"):
+        load_adapter(tiny_model("bert"), tmp_path)

@@ -45,6 +45,22 @@ def test_lora_in_one_pass_is_pefts(shape: list[int], d_in: int, d_out: int, bias
     assert len(actual) == 4
 
 
+def test_what_follows_may_change_the_output_in_place() -> None:
+    """As Longformer does, which divides its queries."""
+    model = layer()
+
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x /= 3.0
+            return x
+
+    model.base_model.model.append(Scaled())
+    x = torch.randn(2, 4, 6, dtype=torch.float64)
+    expected = outcome(model, x)
+    with fused_lora(model):
+        assert near(outcome(model, x), expected, 1e-12)
+
+
 def test_a_wrong_gradient_of_the_one_pass_would_be_seen() -> None:
     model = layer()
     x = torch.randn(4, 6, dtype=torch.float64)

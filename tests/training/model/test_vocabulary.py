@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from families.checkpoints import save_checkpoint
 from iwlora import IwloraError, build_recipe, predict, train
 from iwlora.tasks.tokenization import check_max_length
 from iwlora.training.load import load
@@ -36,6 +37,13 @@ def add_to_tokenizer(folder: Path, *tokens: str) -> Path:
     assert tokenizer.add_tokens(list(tokens)) == len(tokens)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("family", ["perceiver", "canine"])
+def test_a_model_without_a_table_of_tokens_can_be_loaded(tmp_path: Path, family: str) -> None:
+    folder = save_checkpoint(tmp_path / "model", family, "classification")
+    model, tokenizer = load_backbone(str(folder), ["no", "yes"])
+    assert token_rows(model) >= len(tokenizer)
 
 
 @pytest.mark.quick

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from iwlora.errors import IwloraError
 from iwlora.head import add_to_head, declared_modules, head_modules, in_modules
 from iwlora.sites import sites
+from iwlora.training.model.vocabulary import token_embeddings
 
 
 def check_weights(model: str, loaded: PreTrainedModel, loading_info: Mapping[str, Any]) -> None:
@@ -99,7 +100,7 @@ def _missing(loaded: PreTrainedModel, loading_info: Mapping[str, Any]) -> list[s
 def _essential_modules(loaded: PreTrainedModel) -> set[str]:
     """Paths of the modules whose weights must be pretrained: a random one makes a model useless."""
     embeddings = [
-        loaded.get_input_embeddings(),
+        token_embeddings(loaded),
         # A language model without the layer from its states to tokens would generate at random.
         loaded.get_output_embeddings(),  # type: ignore[no-untyped-call]
     ]

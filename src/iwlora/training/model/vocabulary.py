@@ -63,17 +63,25 @@ def fit_tokenizer(
     return tokenizer
 
 
-def token_rows(model: Any) -> int:
-    """The number of token embeddings of a model, with or without an adapter."""
+def token_embeddings(model: Any) -> nn.Module | None:
+    """The layer that looks up token embeddings; None for a model without one.
+
+    CANINE hashes characters, and what Perceiver gives as its embeddings are its latent vectors.
+    """
     try:
         table = model.get_input_embeddings()
-    except NotImplementedError:  # CANINE hashes characters
-        table = None
-    if isinstance(table, nn.Module):
-        weight: Any = table.weight
-        return int(weight.shape[0])
-    # Perceiver's are its latent vectors.
-    return int(getattr(model.config.get_text_config(), "vocab_size", sys.maxsize))
+    except NotImplementedError:
+        return None
+    return table if isinstance(table, nn.Module) else None
+
+
+def token_rows(model: Any) -> int:
+    """The number of token embeddings of a model, with or without an adapter."""
+    table = token_embeddings(model)
+    if table is None:
+        return int(getattr(model.config.get_text_config(), "vocab_size", sys.maxsize))
+    weight: Any = table.weight
+    return int(weight.shape[0])
 
 
 def check_generated_length(model: PreTrainedModel, tokens: int) -> None:
