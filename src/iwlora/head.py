@@ -1,19 +1,20 @@
 """The head of a model: all that every method trains and saves beside its adapter.
 
-That is the new task head, and modules that were declared with :func:`add_to_head`, such as those
-that the pretrained file has no weights for.
+That is the new task head, modules that the pretrained file has no weights for, and the modules and
+the embeddings of tokens that the recipe names. The model keeps what is declared here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# The attribute of a model with the declared modules; copies of the model keep it.
-_DECLARED = "_iwlora_head_modules"
+# The attributes of a model with what was declared; copies of the model keep them.
+_NEW, _PRETRAINED = "_iwlora_new_modules", "_iwlora_modules_to_save"
+_TOKENS = "_iwlora_trained_tokens"
 # Heads of models without a separate backbone module (T5).
 _HEADS_WITHOUT_BACKBONE = ("qa_outputs",)
 
@@ -22,23 +23,52 @@ def head_modules(model: nn.Module) -> list[str]:
     """The paths of the modules of the head, in the order of the model; none lies inside another.
 
     They are the children with parameters outside the pretrained backbone, which are new for each
-    task, and the declared modules. A backbone alone has no new children. A language model has none
-    either: its output embeddings are pretrained.
+    task, and the modules that :func:`add_to_head` declared. A backbone alone has no new children.
+    A language model has none either: its output embeddings are pretrained.
     """
-    paths = {*_task_head(model), *declared_modules(model)}
+    paths = {*_task_head(model), *new_modules(model), *vars(model).get(_PRETRAINED, ())}
     ordered = [path for path, _ in model.named_modules() if path in paths]
     return [path for path in ordered if not in_modules(path.rpartition(".")[0], ordered)]
 
 
-def add_to_head(model: nn.Module, modules: Iterable[str]) -> None:
-    """Declare modules, by their paths in the model, that every method must train and save."""
-    vars(model)[_DECLARED] = tuple(dict.fromkeys((*declared_modules(model), *modules)))
+def add_to_head(model: nn.Module, modules: Iterable[str], pretrained: bool = False) -> None:
+    """Declare modules, by their paths in the model, that every method must train and save.
+
+    Args:
+        model: the model, before a method is attached to it.
+        modules: their paths.
+        pretrained: whether the pretrained file has weights for them.
+    """
+    key = _PRETRAINED if pretrained else _NEW
+    vars(model)[key] = tuple(dict.fromkeys((*vars(model).get(key, ()), *modules)))
 
 
-def declared_modules(model: nn.Module) -> tuple[str, ...]:
-    """The paths that :func:`add_to_head` declared."""
-    declared: tuple[str, ...] = vars(model).get(_DECLARED, ())
+def new_modules(model: nn.Module) -> tuple[str, ...]:
+    """The paths of the declared modules that the pretrained file has no weights for."""
+    declared: tuple[str, ...] = vars(model).get(_NEW, ())
     return declared
+
+
+def declared_modules(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The paths of all declared modules, by the value of ``pretrained``: "new" or "pretrained"."""
+    return {"new": new_modules(model), "pretrained": vars(model).get(_PRETRAINED, ())}
+
+
+def train_tokens(model: nn.Module, rows: Mapping[str, Sequence[int]]) -> None:
+    """Declare the rows of tables of embeddings, {path of a table: ids of tokens}, that train."""
+    vars(model)[_TOKENS] = {path: sorted(set(ids)) for path, ids in rows.items()}
+
+
+def trained_tokens(model: nn.Module) -> dict[str, list[int]]:
+    """{path of an embedding table: ids} of the rows that :func:`train_tokens` declared."""
+    declared: dict[str, list[int]] = vars(model).get(_TOKENS, {})
+    return declared
+
+
+def backbone_names(model: nn.Module) -> list[str]:
+    """The names of the pretrained parameters, without those of the task head and new modules."""
+    new = {*_task_head(model), *new_modules(model)}
+    return [name for name, _ in model.named_parameters() if not in_modules(name, new)]
 
 
 def head_buffers(model: nn.Module) -> dict[str, Tensor]:

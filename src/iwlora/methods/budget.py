@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from iwlora.errors import IwloraError
-from iwlora.methods.contract import Attached, Method, split_head
+from iwlora.head import backbone_names
+from iwlora.methods.contract import Attached, Method
 from iwlora.sites import Site
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -69,8 +70,8 @@ def parse_budget(budget: str | float, backbone: int) -> int:
 
 
 def backbone_parameters(model: Any) -> int:
-    """The number of parameters of the pretrained model, without the head."""
-    return sum(model.get_parameter(name).numel() for name in split_head(model)[0])
+    """The number of parameters of the pretrained model, without new modules."""
+    return sum(model.get_parameter(name).numel() for name in backbone_names(model))
 
 
 def fit_to_budget(method: Method, model: Any, sites: Sequence[Site], budget: str | float) -> Method:

@@ -99,6 +99,10 @@ class Method(BaseModel):
     not_for_parameters: ClassVar[str | None] = "it adapts linear layers only"
     """Why the method leaves out the weights of experts and routers, which are adapted as parameters
     of their modules; None if it adapts them."""
+    no_token_training: ClassVar[str | None] = (
+        "it cannot save single rows of the table of token embeddings"
+    )
+    """Why the method cannot train the embeddings of single tokens; None if it can."""
     control_of: ClassVar[str | None] = None
     """The method that this one is a control arm of; ``controls: true`` adds it to a comparison."""
     former_defaults: ClassVar[Mapping[str, Any]] = {}

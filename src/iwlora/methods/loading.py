@@ -107,7 +107,8 @@ def _load_parameters(model: Any, saved: Path) -> nn.Module:
     method = METHODS[name](**options)
     if record["size"] is not None:  # which a budget had set in version 0.1.0
         method = method.sized(record["size"])
-    add_to_head(model, record.get("head", ()))  # version 0.1.0 did not write it
+    for origin, modules in record.get("head", {}).items():  # version 0.1.0 did not write it
+        add_to_head(model, modules, pretrained=origin == "pretrained")
     attached = method.attach(model, find_sites(model, record["sites"]), seed=0)
     tensors = load_file(saved / OWN_FORMAT[1])
     state: dict[str, Tensor] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.head import head_modules
+from iwlora.head import head_modules, trained_tokens
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.sites import Site, is_linear
@@ -53,6 +53,7 @@ def target_arguments(model: Any, sites: Sequence[Site]) -> dict[str, Any]:
         "target_modules": _target_modules(model, [s.name for s in sites if not s.parameter]),
         **({"target_parameters": parameters} if parameters else {}),
         "modules_to_save": head_modules(model) or None,
+        "trainable_token_indices": trained_tokens(model) or None,
         # PEFT's model for question answering does not pass token_type_ids on.
         "task_type": None if task == "QUESTION_ANS" else task,
         "fan_in_fan_out": any(isinstance(site.layer, Conv1D) for site in sites),
@@ -88,7 +89,7 @@ def attach_peft(model: Any, config: Any, seed: int) -> Attached:
     from peft import get_peft_model
 
     parameters = getattr(config, "target_parameters", None)
-    expected = set(head_modules(model))
+    expected, tables = set(head_modules(model)), _tables_of_tokens(model)
     with torch.random.fork_rng(devices=[]), patterns_of_parameters():
         torch.manual_seed(seed)
         try:
@@ -104,6 +105,11 @@ def attach_peft(model: Any, config: Any, seed: int) -> Attached:
         )
     if parameters is not None:
         config.target_parameters = parameters  # PEFT may have made it a set, without an order
+    if missed := sorted(tables - {name for name, _ in _token_tables(peft_model)}):
+        raise IwloraError(
+            f"PEFT cannot train single token embeddings of {type(model).__name__}: it does not "
+            f"reach {', '.join(missed)}, which shares them; take modules_to_save, or another model"
+        )
     adapter, head = trainable_names(peft_model)
     return Attached(
         model=peft_model,
@@ -120,20 +126,39 @@ def save_peft_adapter(peft_model: Any, folder: Path) -> None:
 
 
 def head_state(peft_model: Any) -> dict[str, Tensor]:
-    """{name in an adapter's file: value} of the parameters and buffers of the head."""
+    """{name in an adapter's file: value} of the head: whole modules, and embeddings of tokens."""
+    state: dict[str, Tensor] = {}
+    for path, module in (*_copied_modules(peft_model), *_token_tables(peft_model)):
+        values = module.adapter_state_dict("default", module.state_dict())
+        state |= {f"base_model.model.{path}.{name}": value for name, value in values.items()}
+    return state
+
+
+def _tables_of_tokens(model: Any) -> set[str]:
+    """The paths of all modules that have the weights of a table whose rows are trained."""
+    weights = [model.get_submodule(path).weight for path in trained_tokens(model)]
     return {
-        f"base_model.model.{path}.{name}": value
-        for path, module in _copied_modules(peft_model)
-        for name, value in module.modules_to_save["default"].state_dict().items()
+        path
+        for path, module in model.named_modules()
+        if any(getattr(module, "weight", None) is weight for weight in weights)
     }
 
 
 def _copied_modules(peft_model: Any) -> Iterator[tuple[str, Any]]:
-    """(path in the model, PEFT's wrapper) of each module that PEFT copied to train it as whole."""
+    """(path in the model, PEFT's wrapper) of each module that PEFT trains as a whole, a copy."""
     from peft.utils import ModulesToSaveWrapper
 
     for name, module in peft_model.get_base_model().named_modules():
         if isinstance(module, ModulesToSaveWrapper):
+            yield name, module
+
+
+def _token_tables(peft_model: Any) -> Iterator[tuple[str, Any]]:
+    """(path in the model, PEFT's wrapper) of each table of which PEFT trains single rows."""
+    from peft.utils.other import TrainableTokensWrapper
+
+    for name, module in peft_model.get_base_model().named_modules():
+        if isinstance(module, TrainableTokensWrapper):
             yield name, module
 
 
@@ -142,12 +167,14 @@ def trainable_names(peft_model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapter: set[int] = set()
-    copied = (module.modules_to_save for _, module in _copied_modules(peft_model))
-    head = {id(p) for module in copied for p in module.parameters()}
+    trained = [module.modules_to_save for _, module in _copied_modules(peft_model)]
+    tables = [module.token_adapter for _, module in _token_tables(peft_model)]
+    trained += [table.trainable_tokens_delta for table in tables]
+    head = {id(p) for module in trained for p in module.parameters()}
     for encoder in getattr(peft_model, "prompt_encoder", {}).values():
         adapter.update(id(p) for p in encoder.parameters())
     for module in peft_model.modules():
-        if isinstance(module, BaseTunerLayer):
+        if isinstance(module, BaseTunerLayer) and module not in tables:
             for attribute in module.adapter_layer_names:
                 adapter.update(id(p) for p in getattr(module, attribute).parameters())
     parameters = [(name, id(parameter)) for name, parameter in peft_model.named_parameters()]

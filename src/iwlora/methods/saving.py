@@ -77,6 +77,7 @@ def save_as_lora(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) ->
         alpha_pattern={} if uniform else alphas,
         target_modules=list(ranks),
         modules_to_save=trained.modules_to_save,
+        trainable_token_indices=trained.trainable_token_indices,
         task_type=trained.task_type,
         fan_in_fan_out=trained.fan_in_fan_out,
         base_model_name_or_path=trained.base_model_name_or_path,

@@ -30,6 +30,7 @@ from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpointing
 from iwlora.training.model.new_weights import new_weights_notes
 from iwlora.training.model.quantization import quantized_loading
+from iwlora.training.model.recipe_head import add_tokens, declare_modules
 from iwlora.training.model.target_units import scale_for_head
 from iwlora.training.model.vocabulary import check_generated_length, check_token_ids
 from iwlora.training.recipe import Recipe
@@ -112,6 +113,8 @@ def load(recipe: Recipe) -> LoadedRecipe:
     trust = recipe.trust_remote_code
     loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, trust)
     model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
+    notes = [*new_weights_notes(recipe.model, model), *declare_modules(model, recipe)]
+    notes += add_tokens(model, tokenizer, recipe)
     if not recipe.quantize and (not shards(recipe) or recipe.method.calibration()):
         model.to(run_device())  # type: ignore[arg-type]
     task = _for_head(task, model)
@@ -119,9 +122,9 @@ def load(recipe: Recipe) -> LoadedRecipe:
         enable_gradient_checkpointing(model)
     every_target = find_sites(model, recipe.targets, recipe.exclude)
     chosen = recipe.method.adaptable(every_target, recipe.targets)
-    notes = _left_out(recipe.method, every_target, chosen)
+    of_rows = _left_out(recipe.method, every_target, chosen)
     check_generated_length(model, task.kind.generated_tokens)
-    encoded = task.encode(tokenizer, settings.max_length, model.config, notes)
+    encoded = task.encode(tokenizer, settings.max_length, model.config, of_rows)
     check_token_ids(model, tokenizer, encoded.values())
     collate = task.kind.collator(tokenizer, model)
     uncalled: list[Site] = []
@@ -133,13 +136,13 @@ def load(recipe: Recipe) -> LoadedRecipe:
         precision = "bf16" if settings.frozen_dtype == "bfloat16" else "fp32"
         with training_numerics(model, False, precision, run_device()):
             uncalled = uncalled_sites(model, chosen, passes, task.kind.batch_loss)
-        notes += _notes_on_sites(recipe, model, chosen, uncalled)
+        of_rows += _notes_on_sites(recipe, model, chosen, uncalled)
     if distributed.rank() == 0:
-        for note in notes:
+        for note in of_rows:
             logger.warning(note)
+    notes += of_rows
     sites = [site for site in chosen if site not in uncalled]
     recipe.method.check_model(model, sites)
-    notes += new_weights_notes(recipe.model, model)
     return LoadedRecipe(
         recipe=recipe,
         task=task,

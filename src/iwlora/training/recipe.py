@@ -59,6 +59,13 @@ class Recipe(BaseModel):
     names (q_proj, mlp.up_proj); or a regular expression for whole names, as in PEFT."""
     exclude: str | list[str] = []
     """The matrices to leave out, in the same forms."""
+    modules_to_save: list[Annotated[str, Field(min_length=1)]] = []
+    """Modules of the model, by their paths or the ends of paths, that train as a whole and are
+    saved beside the adapter. They are no targets and count as ``head_parameters``."""
+    add_tokens: list[Annotated[str, Field(min_length=1)]] = []
+    """New tokens for the tokenizer, whose embeddings are added to the model, trained and saved."""
+    trainable_token_indices: list[Annotated[int, Field(ge=0, strict=True)]] = []
+    """Ids of tokens whose embeddings are trained and saved."""
     quantize: Literal["4bit"] | None = None
     """How bitsandbytes quantizes the frozen matrices of the blocks: with LoRA this is QLoRA."""
     train: TrainSettings = TrainSettings()
@@ -127,6 +134,21 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"quantize={self.quantize} was given with train.shard=true, which needs weights of "
                 "one type; quantized weights are small: take train.shard=false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tokens(self) -> Recipe:
+        names = [n for n in ("add_tokens", "trainable_token_indices") if getattr(self, n)]
+        if names and self.method.no_token_training:
+            raise ValueError(
+                f"{names[0]} was given, and {self.method.name} cannot train the embeddings of "
+                f"tokens: {self.method.no_token_training}; take lora, or remove it"
+            )
+        if names and self.train.shard:
+            raise ValueError(
+                f"{names[0]} was given with train.shard=true, and PEFT does not train single rows "
+                "of a sharded table; take train.shard=false"
             )
         return self
 
@@ -205,9 +227,10 @@ def build(settings: Mapping[str, Any]) -> Recipe:
 
     Args:
         settings: the fields of a recipe file: ``model``, ``task``, ``method``, ``train``,
-            ``budget``, ``targets``, ``exclude``, ``quantize``, ``trust_remote_code`` and
-            ``label``. Fields that are left out have their defaults: those of the version in
-            ``format``, if iwlora wrote the recipe.
+            ``budget``, ``targets``, ``exclude``, ``modules_to_save``, ``add_tokens``,
+            ``trainable_token_indices``, ``quantize``, ``trust_remote_code`` and ``label``. Fields
+            that are left out have their defaults: those of the version in ``format``, if iwlora
+            wrote the recipe.
 
     Raises:
         IwloraError: every problem, one per line.

@@ -10,6 +10,7 @@ from iwlora.methods.budget import fit_to_budget
 from iwlora.sites import sites
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path
+from iwlora.training.model.recipe_head import declare_modules
 from iwlora.training.model.vocabulary import fit_tokenizer
 
 
@@ -27,6 +28,7 @@ def check_budgets(plan: Plan) -> dict[str, int]:
     """
     first = plan.runs[0].recipe
     model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
+    declare_modules(model, first)
     budgets: dict[str, int] = {}
     for run in plan.first_runs:
         method = run.recipe.method

@@ -33,6 +33,7 @@ class Lora(Method):
     not_for_parameters: ClassVar[str | None] = None
     size_knob: ClassVar[str | None] = "rank"
     not_quantizable: ClassVar[str | None] = None
+    no_token_training: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
     """The arguments that a variant adds to ``peft.LoraConfig``."""
 

@@ -21,6 +21,7 @@ class Full(NamedParameters):
     paper: ClassVar[str] = "Devlin et al. 2019, arXiv:1810.04805"
     adapts_sites: ClassVar[bool] = False
     not_quantizable: ClassVar[str | None] = "it trains all weights, and 4-bit weights cannot change"
+    no_token_training: ClassVar[str | None] = None
 
     def trained_names(self, model: Any) -> tuple[str, ...]:
         """All parameters outside the task head."""

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from iwlora.errors import IwloraError
-from iwlora.head import add_to_head, declared_modules, head_modules, in_modules
+from iwlora.head import add_to_head, head_modules, in_modules, new_modules
 from iwlora.sites import sites
 from iwlora.training.model.vocabulary import token_embeddings
 
@@ -66,7 +66,7 @@ def new_weights_notes(model: str, loaded: PreTrainedModel) -> tuple[str, ...]:
         model: the name of the model.
         loaded: the model, before a method is attached to it.
     """
-    modules = declared_modules(loaded)
+    modules = new_modules(loaded)
     if not modules:
         return ()
     count = sum(p.numel() for path in modules for p in loaded.get_submodule(path).parameters())

@@ -17,7 +17,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrain
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
-from iwlora.head import declared_modules, in_modules
+from iwlora.head import in_modules, new_modules
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.loading import load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
@@ -34,6 +34,7 @@ from iwlora.training.model.backbone import (
 )
 from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.quantization import quantized_loading
+from iwlora.training.model.recipe_head import add_tokens
 from iwlora.training.state.run_folder import RunDir
 
 logger = logging.getLogger("iwlora")
@@ -88,10 +89,11 @@ def load_saved(
             loading: dict[str, Any] = {}
             if not merge:
                 loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, **trust)
-            backbone, _ = load_backbone(
+            backbone, pretrained_tokenizer = load_backbone(
                 recipe.model, task.labels, task.kind, loading=loading, **trust
             )
             _check_saved_head(run, backbone, saved)
+            add_tokens(backbone, pretrained_tokenizer, recipe)
             model = load_adapter(backbone, saved)
             model = merge_adapter(model) if merge else model
         else:
@@ -204,7 +206,7 @@ def _check_saved_head(run: RunDir, backbone: PreTrainedModel, adapter: Path) -> 
     with safe_open(adapter / adapter_files(adapter)[1], framework="np") as file:
         saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118
     unsaved = [
-        path for path in declared_modules(backbone) if not any(in_modules(n, [path]) for n in saved)
+        path for path in new_modules(backbone) if not any(in_modules(n, [path]) for n in saved)
     ]
     if unsaved:
         raise IwloraError(
