@@ -230,7 +230,8 @@ def test_a_recipe_parses(block: Block, tmp_path: Path) -> None:
         file.write_text(block.text, encoding="utf-8")
         assert load_plan(file, []).seeds
     else:
-        build({"model": "builtin/minilm", "method": "lora", **fields})
+        defaults = {"model": "builtin/minilm", "task": "builtin/entailment", "method": "lora"}
+        build({**defaults, **fields})
 
 
 @pytest.mark.quick

@@ -97,6 +97,7 @@ def test_every_field_is_covered() -> None:
     assert set(TRAIN) == set(TrainSettings.model_fields)
     parts = {"model", "task", "method", "budget", "targets", "exclude"}
     parts |= {"quantize", "train", "label"}
+    parts |= {"modules_to_save", "add_tokens", "trainable_token_indices"}
     assert parts | {"trust_remote_code"} == set(Recipe.model_fields)
 
 
@@ -105,8 +106,12 @@ def recipes(draw: st.DrawFn, method: str) -> dict[str, Any]:
     options = {field: OPTIONS[field] for field in METHODS[method].model_fields}
     train = draw(st.fixed_dictionaries({}, optional=TRAIN))
     quantizable = METHODS[method].not_quantizable is None and not train.get("shard")
+    tokens = METHODS[method].no_token_training is None and not train.get("shard")
     return {
         "model": draw(name),
+        "modules_to_save": draw(st.lists(name)),
+        "add_tokens": draw(st.lists(name) if tokens else st.just([])),
+        "trainable_token_indices": draw(st.lists(st.integers(0)) if tokens else st.just([])),
         "task": draw(files | named),
         "method": {"name": method, **draw(st.fixed_dictionaries({}, optional=options))},
         "train": train,

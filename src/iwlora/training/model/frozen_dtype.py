@@ -26,7 +26,9 @@ def keep_head_in_float32(model: nn.Module) -> None:
 
 
 def _in_float32(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(x.float() if isinstance(x, torch.Tensor) else x for x in inputs)
+    return tuple(
+        x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs
+    )
 
 
 def check_trained_in_float32(attached: Attached, method: str) -> None:
