@@ -246,6 +246,17 @@ def test_without_embeddings_or_a_matrix_a_model_is_useless(tmp_path: Path, name:
             loading(folder)
 
 
+def test_without_its_experts_a_model_is_useless(tmp_path: Path) -> None:
+    small = {key: value for key, value in SMALL.items() if key != "num_hidden_layers"}
+    config = AutoConfig.for_model("mixtral", num_hidden_layers=1, num_key_value_heads=2, **small)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = {n: t for n, t in load_file(file).items() if "experts" not in n}
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(IwloraError, match=r"2 are missing, such as model\.layers\.0\.mlp\.experts"):
+        meta_backbone(str(tmp_path))
+
+
 def test_modules_that_end_alike_are_refused_by_peft_methods(no_pooler: Path) -> None:
     """PEFT would train the second module too: it compares the ends of paths."""
     model = load(no_pooler)

@@ -37,10 +37,10 @@ def check_weights(model: str, loaded: PreTrainedModel, loading_info: Mapping[str
                 "infinite; take another copy of the model"
             )
     missing = _missing(loaded, loading_info)
-    essential = _essential_modules(loaded)
+    essential = _essential_names(loaded)
     mismatched = [key for key, *_ in loading_info["mismatched_keys"]]
     reshaped = [key for key in mismatched if not in_modules(key, head_modules(loaded))]
-    useless = [key for key in missing if key.rpartition(".")[0] in essential]
+    useless = [key for key in missing if {key, key.rpartition(".")[0]} & essential]
     if reshaped or useless:
         example = min(reshaped or useless)
         raise IwloraError(
@@ -97,8 +97,8 @@ def _missing(loaded: PreTrainedModel, loading_info: Mapping[str, Any]) -> list[s
     ]
 
 
-def _essential_modules(loaded: PreTrainedModel) -> set[str]:
-    """Paths of the modules whose weights must be pretrained: a random one makes a model useless."""
+def _essential_names(loaded: PreTrainedModel) -> set[str]:
+    """Modules, and parameters of experts, that must be pretrained: random, a model is useless."""
     embeddings = [
         token_embeddings(loaded),
         # A language model without the layer from its states to tokens would generate at random.
