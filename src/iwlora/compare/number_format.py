@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _PERCENTAGES = (
-    "accuracy f1 matthews pearson spearman precision recall exact_match rouge bleu".split()
+    "accuracy f1 matthews pearson spearman precision recall exact_match rouge bleu chrf".split()
 )
 
 

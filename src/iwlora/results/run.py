@@ -65,6 +65,7 @@ class RunResult(Document):
         seed: Of the task head, the adapter, the order of the rows and dropout.
         metrics: {metric: value}; NaN and infinite values are left out. In the file they are null.
         primary_metric: The metric that runs are compared by.
+        signatures: {metric: how it was computed}, such as sacreBLEU's signature.
         evaluated_on: The split that is scored.
         selected_on: What chose the parameters that are scored, such as "last checkpoint".
         trainable_parameters: All that trained, ``head_parameters`` of them in the head: the new
@@ -127,6 +128,7 @@ class RunResult(Document):
     labels: list[str] = Field(default_factory=list)
     text: list[str] = Field(default_factory=list)
     task_metrics: list[str] = Field(default_factory=list)
+    signatures: dict[Name, Name] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")

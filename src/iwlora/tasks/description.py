@@ -27,6 +27,7 @@ def describe_task(task: Task, tokenizer: Any, max_length: int, config: Any) -> s
         max_length: ``train.max_length``, in tokens.
         config: The configuration of the model.
     """
+    task = task.ranked(tokenizer)
     lines = [f"{task.name}: {task.kind.name}, metrics {', '.join(task.metrics)}"]
     lines += [f"columns: {', '.join(task.text)}; reported on {', '.join(task.reported)}"]
     lines += [f"note: {note}" for note in task.notes]

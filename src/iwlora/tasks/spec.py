@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.tasks.kinds import KINDS, Kind
+from iwlora.tasks.kinds.contract import OTHER_REFERENCES
 from iwlora.tasks.registry import CORPORA
 
 Positive = Annotated[int, Field(gt=0)]
@@ -190,9 +191,10 @@ class TaskSpec(BaseModel):
             problems.append(f"task.label={self.label} is a text column too")
         elif len(set(labels)) < len(labels):
             problems.append(f"task.label names a column twice: {labels}")
-        elif "label" in text:
+        elif reserved := {"label", OTHER_REFERENCES}.intersection(text):
             problems.append(
-                "task.text: the name 'label' is reserved for the class; rename the column"
+                f"task.text: the name {min(reserved)!r} is reserved for the class or the accepted "
+                "texts; rename the column"
             )
         return problems
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from iwlora.tasks.kinds.classification import Classification
@@ -54,6 +54,12 @@ class Task(TaskSchema):
         """The split that is scored after each epoch. It is never a reported split."""
         candidates = ("selection", "validation")
         return next((s for s in candidates if s in self.splits and s not in self.reported), None)
+
+    def ranked(self, tokenizer: PreTrainedTokenizerBase) -> Task:
+        """The task with its primary metric first, where the scored rows decide which it is."""
+        rows = self.splits[self.reported[0]]
+        metrics, notes = self.kind.ranked(self.metrics, rows, tokenizer)
+        return replace(self, metrics=metrics, notes=(*self.notes, *notes))
 
     def encode(
         self,

@@ -14,7 +14,7 @@ from iwlora.inputs.tabular import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
 from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.kinds.cells import looks, parse_text
-from iwlora.tasks.kinds.contract import Dataset, Kind
+from iwlora.tasks.kinds.contract import OTHER_REFERENCES, Dataset, Kind
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import arrow_type, in_memory, stratified_split
 from iwlora.tasks.task import Task
@@ -139,6 +139,8 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     if split != "train":  # only training rows are held out
         group = []
     fields += [(name, pyarrow.string()) for name in group]
+    references = len(columns.label) == 1 and columns.kind.several_references
+    fields += [(OTHER_REFERENCES, arrow_type(list[str]))] if references else []
     schema = pyarrow.schema(fields)
     line_numbers, batches = array("q"), []
     problems: list[str] = []
@@ -149,6 +151,8 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
             try:
                 row = _parse_row(columns, values[: len(names) - len(group)])
                 row += [_parse_cell(name, values[-1], parse_text) for name in group]
+                if references:
+                    row.append(columns.kind.other_references(values[len(columns.text)]))
             except ValueError as error:
                 problems.append(f"{record_location(path, number)}: {error}")
                 if len(problems) >= MAX_PROBLEMS:
@@ -164,7 +168,10 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     raise_all(problems)
     if not line_numbers:
         raise IwloraError(f"{path} holds no rows")
-    return ParsedFile(path, line_numbers, pyarrow.Table.from_batches(batches, schema))
+    table = pyarrow.Table.from_batches(batches, schema)
+    if references and not any(table[OTHER_REFERENCES].combine_chunks().flatten()):
+        table = table.drop_columns(OTHER_REFERENCES)
+    return ParsedFile(path, line_numbers, table)
 
 
 def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:

@@ -115,6 +115,7 @@ def load(recipe: Recipe) -> LoadedRecipe:
     model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
     notes = [*new_weights_notes(recipe.model, model), *declare_modules(model, recipe)]
     notes += add_tokens(model, tokenizer, recipe)
+    task = task.ranked(tokenizer)
     if not recipe.quantize and (not shards(recipe) or recipe.method.calibration()):
         model.to(run_device())  # type: ignore[arg-type]
     task = _for_head(task, model)

@@ -20,7 +20,12 @@ from iwlora.extras import name_missing_extra
 from iwlora.results import layout
 from iwlora.results.writing import check_output, check_writable, write_text
 from iwlora.tasks import Task
-from iwlora.tasks.kinds.contract import EncodingInput, Evaluation, Prediction
+from iwlora.tasks.kinds.contract import (
+    OTHER_REFERENCES,
+    EncodingInput,
+    Evaluation,
+    Prediction,
+)
 from iwlora.tasks.user_files import read_rows
 from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
@@ -117,8 +122,11 @@ def score_splits(trainer: FineTuningTrainer, run: RunDir, loaded: LoadedRecipe) 
         predictions, scores = loaded.score(split, outputs)
         suffix = split.removeprefix(task.reported[0])
         metrics |= {f"{name}{suffix}": value for name, value in scores.items()}
-        labels = task.splits[split]["label"]
-        columns = [{"label": task.kind.readable_label(task, label)} for label in labels]
+        rows = task.splits[split]
+        columns = [{"label": task.kind.readable_label(task, label)} for label in rows["label"]]
+        if OTHER_REFERENCES in rows.column_names:
+            others = zip(columns, rows[OTHER_REFERENCES], strict=True)
+            columns = [{**column, OTHER_REFERENCES: texts} for column, texts in others]
         table = prediction_table(columns, predictions)
         if distributed.rank() == 0:
             write_text(layout.predictions_file(run.path, split), table)

@@ -91,6 +91,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
     # The result, and checkpoints with Adam's two moments, of 4 bytes a parameter.
     run.reserve(16_000_000 + 4 * counts["trainable_parameters"] * (1 + 3 * checkpoints))
+    signatures = task.kind.signatures(task.splits[task.reported[0]])
     steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
     planned_epochs = settings.count_steps(steps_per_epoch) / steps_per_epoch
     order = trainer.epoch_sampler
@@ -119,6 +120,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         seed=settings.seed,
         metrics=score_splits(trainer, run, loaded),
         primary_metric=task.metrics[0],
+        signatures=signatures,
         evaluated_on=task.reported[0],
         selected_on=f"best epoch on {selection:.0%} of train" if selection else "last checkpoint",
         trainable_parameters=counts["trainable_parameters"],

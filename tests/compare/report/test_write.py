@@ -107,8 +107,9 @@ def test_a_comparison_of_version_0_1_0_gives_the_same_numbers(tmp_path: Path) ->
         json.loads(text, parse_float=lambda number: float(f"{float(number):.10g}"))
         for text in ((folder / "summary.json").read_text(), summary_json(content))
     )
+    # The measurements of 0.1.0 did not reach their tolerance, which the report now says.
+    assert [len(summary["remarks"]) for summary in (before, now)] == [4, 5]
     for summary in (before, now):
-        assert len(summary["remarks"]) == 4
         del summary["verdict"], summary["remarks"]
     assert now.pop("lower_is_better") is False
     assert now == before

@@ -21,7 +21,15 @@ def describe_scoring(comparison: Comparison) -> str:
     unit += f"; of {primary}, lower is better" if lower_is_better(primary) else ""
     data = f"Scored on {first.evaluated_on}" if first.evaluated_on else "Scores as given"
     checkpoint = f" with the {first.selected_on}" if first.selected_on else ""
-    return f"{data}{checkpoint}; mean ± standard deviation over seeds{unit}."
+    spread = "mean ± standard deviation over seeds"
+    return f"{data}{checkpoint}; {spread}{unit}.{describe_signatures(comparison)}"
+
+
+def describe_signatures(comparison: Comparison) -> str:
+    """How the metrics were computed for which that depends on the data; "" if it does for none."""
+    signatures = comparison.runs[0].result.signatures
+    texts = [f"{metric} ({signature})" for metric, signature in signatures.items()]
+    return f" Computed as: {', '.join(texts)}." if texts else ""
 
 
 def describe_missing(missing: Sequence[tuple[str, int, str]]) -> list[str]:
@@ -50,6 +58,7 @@ def caveats(comparison: Comparison) -> list[str]:
         if r.resumed_at_step
     )
     return [
+        *unequal_signatures(comparison),
         *untuned_learning_rates(comparison),
         *constant_predictions(comparison),
         *unequal_budgets(comparison),
@@ -60,6 +69,24 @@ def caveats(comparison: Comparison) -> list[str]:
         *notes,
         *resumed,
     ]
+
+
+def unequal_signatures(comparison: Comparison) -> list[str]:
+    """A caveat for each metric that the runs did not compute in the same way.
+
+    Runs of older versions stored no signature.
+    """
+    results = [run.result for run in comparison.runs]
+    sentences = []
+    for metric in dict.fromkeys(name for result in results for name in result.signatures):
+        arms: dict[str, list[str]] = {}
+        for result in results:
+            signature = result.signatures.get(metric, "not stored, by an older version")
+            arms.setdefault(signature, []).append(f"{result.label}, seed {result.seed}")
+        if len(arms) > 1:
+            ways = "; ".join(f"{signature}: {'; '.join(runs)}" for signature, runs in arms.items())
+            sentences.append(f"The runs computed {metric} in different ways. {ways}")
+    return sentences
 
 
 def untuned_learning_rates(comparison: Comparison) -> list[str]:

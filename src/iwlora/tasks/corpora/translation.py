@@ -94,7 +94,7 @@ TASKS: Mapping[str, TextPairCorpus] = {
         summary="translate from English to Romanian; 610,320 sentences",
         text=("en",),
         target="ro",
-        metrics=("bleu", "perplexity"),
+        metrics=("bleu", "chrf", "perplexity"),
         hub_id="wmt/wmt16",
         hub_config="ro-en",
         kind=Seq2Seq(beams=4, max_target=128, metric="bleu"),

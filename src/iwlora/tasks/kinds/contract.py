@@ -24,6 +24,8 @@ Batch = Mapping[str, Tensor]
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 Prediction = dict[str, Any]
 
+OTHER_REFERENCES = "other_references"
+
 
 @dataclass(frozen=True)
 class EncodingInput:
@@ -104,6 +106,8 @@ class Kind(BaseModel):
     """Whether a task may have several label columns, one per class."""
     one_class: ClassVar[bool] = False
     """Whether each row has exactly one class, so that classes can be weighted and balanced."""
+    several_references: ClassVar[bool] = False
+    """Whether a label may be a list of texts, each of which is a correct prediction."""
     min_classes: ClassVar[int] = 0
     """The smallest number of classes."""
     overflow: ClassVar[str] = "are cut off"
@@ -191,6 +195,13 @@ class Kind(BaseModel):
             return [(0,)] * len(labels)
         return [(row,) if isinstance(row, int) else sorted(set(row)) or (-1,) for row in labels]
 
+    def other_references(self, value: Any) -> list[str]:
+        """The accepted texts in a label's cell besides the first, which ``parse_label`` returns.
+
+        They are in the column ``OTHER_REFERENCES`` of the rows, if any row has one.
+        """
+        return []
+
     def target_lengths(self, rows: datasets.Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """(tokens of each target, how many of them are learned), where targets are texts."""
         return (), 0
@@ -210,6 +221,12 @@ class Kind(BaseModel):
     def with_scaling(self, scale: TargetScale) -> Self:
         """The kind with this scale in place of its own."""
         return self
+
+    def ranked(
+        self, metrics: Sequence[str], rows: datasets.Dataset, tokenizer: Any
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(the metrics with the primary one first, notes), where the scored rows decide it."""
+        return tuple(metrics), ()
 
     # The model.
 
@@ -314,6 +331,14 @@ class Kind(BaseModel):
             IwloraError: The outputs are not finite.
         """
         raise NotImplementedError
+
+    def signatures(self, rows: datasets.Dataset) -> dict[str, str]:
+        """{metric: how it is computed} of metrics for which that depends on the scored rows.
+
+        Raises:
+            IwloraError: A library that a metric needs is not installed.
+        """
+        return {}
 
     def readable_label(self, schema: TaskSchema, label: Any) -> Any:
         """A label as the file of predictions shows it: class names instead of ids."""

@@ -11,7 +11,7 @@ from iwlora.tasks.kinds.answer_spans import best_span, encode_windows
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import Batch, Dataset, EncodingInput, Evaluation, Kind, Prediction
 from iwlora.tasks.metrics.logits import finite_logits
-from iwlora.tasks.metrics.squad import squad_scores
+from iwlora.tasks.metrics.squad import normalization_for, squad_scores
 from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import check_fast, check_max_length
 
@@ -155,6 +155,11 @@ class QuestionAnswering(Kind):
         references = [label["text"] for label in evaluation.labels]
         scores = squad_scores([row["prediction"] for row in predictions], references)
         return scores | {"loss": float(finite_logits(evaluation.outputs["loss"]).mean())}
+
+    def signatures(self, rows: Dataset) -> dict[str, str]:
+        """How answers are normalised before they are compared."""
+        references = [label["text"] for label in rows["label"][:]]
+        return {"f1": f"normalization:{normalization_for(references)}"}
 
     def readable_label(self, schema: TaskSchema, label: Any) -> Any:
         """The accepted answers."""

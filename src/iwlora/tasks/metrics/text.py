@@ -1,63 +1,183 @@
-"""Metrics of generated texts: ROUGE, BLEU and exact match, without network access."""
+"""Metrics of generated texts: ROUGE, BLEU, chrF and exact match, without network access.
+
+References are lists, one for each prediction, of the texts that are accepted. How texts become
+tokens depends on the script of the references, unless the task says it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from itertools import chain, zip_longest
+from typing import Any
 
+from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
+from iwlora.tasks.metrics.scripts import count_letters, unicode_tokens
+
+References = Sequence[Sequence[str]]
 
 # The names of the scores that each metric returns, the primary one first.
 SCORE_NAMES: Mapping[str, tuple[str, ...]] = {
     "rouge": ("rougeL", "rouge1", "rouge2"),
-    "bleu": ("bleu",),
+    "bleu": ("bleu", "chrf"),
     "exact_match": ("exact_match",),
 }
+TOKENIZERS: Mapping[str, tuple[str, ...]] = {
+    "rouge": ("rouge-score", "unicode"),
+    "bleu": ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"),
+    "exact_match": (),
+}
+"""What a task may set as the tokenizer of a metric."""
+
+_MAX_ORDER = 4  # of BLEU's n-grams
 
 
-@name_missing_extra()
-def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L, in [0, 1], with stemming, by rouge-score.
+def rouge_tokenizer(references: References) -> str:
+    """rouge-score's own tokenizer, which deletes all letters but a to z; or ``unicode`` words.
+
+    The latter where more than 1% of the references' letters would be deleted.
+
+    >>> rouge_tokenizer([["the cat"]]), rouge_tokenizer([["die Kätzchen"]])
+    ('rouge-score', 'unicode')
+    """
+    counts = count_letters(chain.from_iterable(references))
+    return "rouge-score" if counts.ascii >= 0.99 * counts.letters else "unicode"
+
+
+def bleu_tokenizer(references: References) -> str:
+    """sacreBLEU's tokenizer for the script of the references.
+
+    ``char`` where most letters belong to Japanese or to another script without spaces, ``zh`` where
+    5% or more are Chinese, else ``13a``.
+
+    >>> bleu_tokenizer([["the cat"]]), bleu_tokenizer([["\u732b\u5728\u57ab\u5b50\u4e0a"]])
+    ('13a', 'zh')
+    """
+    counts = count_letters(chain.from_iterable(references))
+    # Japanese is written with Chinese characters too, but hardly without kana.
+    japanese = counts.kana + counts.chinese if 10 * counts.kana > counts.chinese else 0
+    if 2 * max(japanese, counts.other_unspaced) > counts.letters:
+        return "char"
+    return "zh" if counts.letters and counts.chinese >= 0.05 * counts.letters else "13a"
+
+
+def rouge(
+    predictions: Sequence[str], references: References, tokenizer: str | None = None
+) -> dict[str, float]:
+    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L, in [0, 1], by rouge-score.
+
+    Of several references the best one counts, for each of the three.
 
     Example:
-        >>> rouge(["the cats sat"], ["a cat sat"])["rouge2"]
+        >>> rouge(["the cats sat"], [["a cat sat"]])["rouge2"]
         0.5
 
     Source:
         Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries".
     """
-    from rouge_score.rouge_scorer import RougeScorer
-
-    names = list(SCORE_NAMES["rouge"])
-    scorer = RougeScorer(names, use_stemmer=True)
-    rows = [scorer.score(ref, text) for text, ref in zip(predictions, references, strict=True)]
+    scorer, names = _rouge_scorer(references, tokenizer), SCORE_NAMES["rouge"]
+    rows = [
+        scorer.score_multi(list(accepted), text)
+        for text, accepted in zip(predictions, references, strict=True)
+    ]
     return {name: sum(row[name].fmeasure for row in rows) / len(rows) for name in names}
 
 
-@name_missing_extra()
-def bleu(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """BLEU of the whole corpus, in [0, 1], with sacreBLEU's default settings.
+def bleu(
+    predictions: Sequence[str], references: References, tokenizer: str | None = None
+) -> dict[str, float]:
+    """BLEU and chrF of the whole corpus, in [0, 1], by sacreBLEU.
+
+    Where no reference has four tokens, BLEU counts the n-grams that there are ("eff:yes" in its
+    signature): otherwise it would be 0 for equal texts too.
 
     Example:
-        >>> bleu(["the cat sat on the mat"], ["the cat sat on the mat"])
-        {'bleu': 1.0}
+        >>> bleu(["the cat sat on the mat"], [["the cat sat on the mat"]])
+        {'bleu': 1.0, 'chrf': 1.0}
 
     Source:
-        Post 2018 (arXiv 1804.08771).
+        Post 2018 (arXiv 1804.08771); Popović 2015, "chrF".
     """
-    import sacrebleu
+    scorers = _bleu_scorers(references, tokenizer)
+    return {
+        name: round(scorer.corpus_score(list(predictions), None).score / 100, 12)
+        for name, scorer in scorers.items()
+    }
 
-    score = sacrebleu.corpus_bleu(list(predictions), [list(references)]).score
-    return {"bleu": round(score / 100, 12)}
 
+def exact_match(
+    predictions: Sequence[str], references: References, tokenizer: str | None = None
+) -> dict[str, float]:
+    """Fraction of texts equal to one of their references; spaces at the ends do not count.
 
-def exact_match(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Fraction of texts equal to their reference; spaces at the ends do not count.
-
-    >>> exact_match(["42 ", "no"], ["42", "yes"])
+    >>> exact_match(["42 ", "no"], [["42"], ["yes", "yeah"]])
     {'exact_match': 0.5}
     """
     pairs = list(zip(predictions, references, strict=True))
-    return {"exact_match": sum(text.strip() == ref.strip() for text, ref in pairs) / len(pairs)}
+    equal = [text.strip() in map(str.strip, accepted) for text, accepted in pairs]
+    return {"exact_match": sum(equal) / len(equal)}
 
 
-TEXT_METRICS = {"rouge": rouge, "bleu": bleu, "exact_match": exact_match}
+TEXT_METRICS: Mapping[str, Callable[..., dict[str, float]]] = {
+    "rouge": rouge,
+    "bleu": bleu,
+    "exact_match": exact_match,
+}
+
+
+def signatures(metric: str, references: References, tokenizer: str | None = None) -> dict[str, str]:
+    """{score: how it is computed} for a metric: sacreBLEU's signatures, and the like for ROUGE.
+
+    Raises:
+        IwloraError: The tokenizer needs a library that is not installed.
+
+    Example:
+        >>> signatures("rouge", [["the cat"]])
+        {'rouge': 'tok:rouge-score|stem:yes|version:0.1.2'}
+    """
+    if metric == "bleu":
+        scorers = _bleu_scorers(references, tokenizer)
+        return {name: str(scorer.get_signature()) for name, scorer in scorers.items()}
+    if metric == "rouge":
+        _rouge_scorer(references, tokenizer)
+        name = tokenizer or rouge_tokenizer(references)
+        stem = "yes" if name == "rouge-score" else "no"
+        return {"rouge": f"tok:{name}|stem:{stem}|version:{version('rouge-score')}"}
+    return {}
+
+
+@name_missing_extra()
+def _rouge_scorer(references: References, tokenizer: str | None) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import Tokenizer
+
+    class UnicodeTokenizer(Tokenizer):  # type: ignore[misc]
+        def tokenize(self, text: str) -> list[str]:
+            return unicode_tokens(text)
+
+    names = list(SCORE_NAMES["rouge"])
+    if (tokenizer or rouge_tokenizer(references)) == "unicode":
+        return RougeScorer(names, tokenizer=UnicodeTokenizer())
+    return RougeScorer(names, use_stemmer=True)
+
+
+@name_missing_extra()
+def _bleu_scorers(references: References, tokenizer: str | None) -> dict[str, Any]:
+    """The scorers of BLEU and chrF that know their references."""
+    import sacrebleu
+
+    # One list for the first references of all rows, one for the second ones, and so on.
+    streams = [list(stream) for stream in zip_longest(*references)]
+    name = tokenizer or bleu_tokenizer(references)
+    try:
+        tokenize = sacrebleu.BLEU(tokenize=name).tokenizer
+    except RuntimeError as error:  # of ja-mecab and ko-mecab
+        raise IwloraError(
+            f"task.kind.tokenizer={name} needs a library that is not installed: "
+            f"pip install 'sacrebleu[{name[:2]}]'"
+        ) from error
+    lengths = (len(tokenize(text).split()) for text in chain.from_iterable(references))
+    short = max(lengths, default=0) < _MAX_ORDER
+    bleu_scorer = sacrebleu.BLEU(tokenize=name, effective_order=short, references=streams)
+    return {"bleu": bleu_scorer, "chrf": sacrebleu.CHRF(references=streams)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -24,18 +25,25 @@ from iwlora.tasks.tokenization import TokenFinder
 
 Role = Annotated[str, Field(min_length=1)]
 
+LONGEST_EXACT = 16
+"""Tokens of the longest median target for which exact match is the primary metric."""
+
 
 class Instruction(Generation):
     """A completion after a prompt, or a chat that the tokenizer's own template renders.
 
-    Scored by exact match and perplexity. In training every turn of the assistant is learned; in
-    scoring only the last one counts.
+    Scored by exact match and perplexity unless ``metric`` says otherwise. In training every turn
+    of the assistant is learned; in scoring only the last one counts.
     """
 
     name: ClassVar[str] = "instruction"
     summary: ClassVar[str] = "a completion after a prompt, or a chat (a column of messages)"
     text_columns: ClassVar[tuple[int, int]] = (1, 2)
-    former_defaults: ClassVar[Mapping[str, Any]] = {"chat_format": 1}
+    former_defaults: ClassVar[Mapping[str, Any]] = {"chat_format": 1, "metric": "exact_match"}
+
+    metric: Literal["auto", "rouge", "bleu", "exact_match", "perplexity"] = "auto"  # type: ignore[assignment]
+    """The primary metric. auto: exact match, or perplexity where the median target of the scored
+    rows has more than 16 tokens; the other one is reported too."""
 
     learned_roles: Annotated[tuple[Role, ...], Field(min_length=1)] = ("assistant",)
     """Chats: the roles whose messages are learned. A message's own ``weight``, 0 to 1, multiplies
@@ -59,14 +67,38 @@ class Instruction(Generation):
         return "" if value is None or not str(value).strip() else parse_text(value)
 
     def parse_label(self, value: Any) -> str:
-        """The completion: a text, or a list with one message of the assistant."""
-        if not isinstance(value, (list, tuple)):
-            return parse_text(value)
+        """The completion: a text, texts of which the first is learned, or a list with one message
+        of the assistant."""
+        if not isinstance(value, (list, tuple)) or _are_texts(value):
+            return super().parse_label(value)
         messages = parse_messages(value)
         if messages is None or len(messages) > 1:
             raise ValueError(f"holds {len(value)} messages; accepted: one, the assistant's")
         check_weights(messages, self.learned_roles)
         return reply_label(messages[0])
+
+    def other_references(self, value: Any) -> list[str]:
+        """The texts in a list of texts after the first."""
+        return super().other_references(value) if _are_texts(value) else []
+
+    @property
+    def text_metric(self) -> str | None:
+        """The metric of the generated texts; None if they are not scored."""
+        return "exact_match" if self.metric == "auto" else super().text_metric
+
+    def ranked(
+        self, metrics: Sequence[str], rows: Dataset, tokenizer: Any
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The perplexity first where ``metric`` is auto and the median target is long."""
+        lengths, _ = self.target_lengths(rows, tokenizer)
+        if self.metric != "auto" or not lengths or (tokens := median(lengths)) <= LONGEST_EXACT:
+            return tuple(metrics), ()
+        note = (
+            "runs are ranked by perplexity (lower is better): the median target has "
+            f"{tokens:g} tokens, and texts of more than {LONGEST_EXACT} are hardly ever equal; "
+            "task.kind.metric=exact_match ranks by exact match"
+        )
+        return ("perplexity", *(name for name in metrics if name != "perplexity")), (note,)
 
     def complete_label(self, texts: Sequence[Any], label: str) -> str:
         """The label, where it fits the prompt: a chat's own last reply, a text after a text."""
@@ -112,3 +144,9 @@ class Instruction(Generation):
     @staticmethod
     def _last_reply(messages: Sequence[dict[str, Any]]) -> str:
         return reply_label({k: v for k, v in messages[-1].items() if k != "weight"})
+
+
+def _are_texts(value: Any) -> bool:
+    """Whether a cell is a list of texts, not of messages."""
+    is_list = isinstance(value, (list, tuple))
+    return is_list and bool(value) and all(isinstance(item, str) for item in value)

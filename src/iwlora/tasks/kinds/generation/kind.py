@@ -7,14 +7,24 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
 from iwlora.errors import IwloraError
 from iwlora.tasks.collators import IGNORE_INDEX, DecoderCollator, EncoderDecoderCollator
-from iwlora.tasks.kinds.contract import Batch, Collator, Dataset, Evaluation, Prediction, Tensor
+from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.kinds.contract import (
+    OTHER_REFERENCES,
+    Batch,
+    Collator,
+    Dataset,
+    Evaluation,
+    Prediction,
+    Tensor,
+)
 from iwlora.tasks.kinds.generation.encoding import Count, SourceAndTarget
 from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
-from iwlora.tasks.metrics.text import SCORE_NAMES, TEXT_METRICS
+from iwlora.tasks.metrics.text import SCORE_NAMES, TEXT_METRICS, TOKENIZERS, signatures
 from iwlora.tasks.tokenization import end_of_text_token
 
 Size = Annotated[int, Field(ge=0, strict=True)]
@@ -27,6 +37,7 @@ class Generation(SourceAndTarget):
     """
 
     text_columns: ClassVar[tuple[int, int]] = (1, 1)
+    several_references: ClassVar[bool] = True
 
     beams: Count = 1
     """Beams of the beam search; 1: greedy decoding."""
@@ -37,12 +48,44 @@ class Generation(SourceAndTarget):
     no_repeat_ngram: Size = 0
     """No sequence of this many tokens occurs twice in a generated text, though it may repeat the
     prompt; 0: no such rule."""
-    metric: Literal["rouge", "bleu", "exact_match"] = "exact_match"
+    metric: Literal["rouge", "bleu", "exact_match", "perplexity"] = "rouge"
+    """The primary metric. perplexity: that of the targets; generated texts are not scored."""
+    tokenizer: str = "auto"
+    """What divides texts into tokens for ROUGE (rouge-score, unicode) or BLEU (sacreBLEU's 13a,
+    intl, zh, ja-mecab, ko-mecab, char, none). auto: by the script of the references."""
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _fits_metric(cls, value: str, others: ValidationInfo) -> str:
+        accepted = ("auto", *TOKENIZERS.get(str(others.data.get("metric")), ()))
+        if value not in accepted:
+            raise ValueError(
+                f"with task.kind.metric={others.data.get('metric')} accepted: {', '.join(accepted)}"
+            )
+        return value
+
+    @property
+    def text_metric(self) -> str | None:
+        """The metric of the generated texts; None if they are not scored."""
+        return None if self.metric == "perplexity" else self.metric
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the generated texts, then the perplexity of the targets."""
-        return (*SCORE_NAMES[self.metric], "perplexity")
+        names = SCORE_NAMES[self.text_metric] if self.text_metric else ()
+        return (*names, "perplexity")
+
+    def parse_label(self, value: Any) -> str:
+        """A text: of a list of texts the first, which is learned."""
+        if not isinstance(value, (list, tuple)):
+            return parse_text(value)
+        if not value:
+            raise ValueError("is empty")
+        return parse_text(value[0])
+
+    def other_references(self, value: Any) -> list[str]:
+        """The texts in a list after the first."""
+        return [parse_text(text) for text in value[1:]] if isinstance(value, (list, tuple)) else []
 
     def target_lengths(self, rows: Dataset, tokenizer: Any) -> tuple[Sequence[int], int]:
         """The tokens of each target, of which ``max_target`` are learned."""
@@ -163,11 +206,25 @@ class Generation(SourceAndTarget):
         scores = {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
         if not predictions:
             return scores
+        if self.text_metric is None:
+            return scores
         texts = [row["prediction"] for row in predictions]
-        return {**TEXT_METRICS[self.metric](texts, self._references(evaluation)), **scores}
+        labels = self._readable_references(evaluation)
+        references = _with_others(labels, evaluation.rows)
+        return {**TEXT_METRICS[self.text_metric](texts, references, self._tokenizer), **scores}
 
-    def _references(self, evaluation: Evaluation) -> list[str]:
-        """The texts that predictions are compared with: replies in chats as the template has them,
+    def signatures(self, rows: Dataset) -> dict[str, str]:
+        """Those of sacreBLEU, and the like for ROUGE."""
+        if self.text_metric is None:
+            return {}
+        return signatures(self.text_metric, _with_others(rows["label"][:], rows), self._tokenizer)
+
+    @property
+    def _tokenizer(self) -> str | None:
+        return None if self.tokenizer == "auto" else self.tokenizer
+
+    def _readable_references(self, evaluation: Evaluation) -> list[str]:
+        """The labels that predictions are compared with: replies in chats as the template has them,
         with their reasoning and tool calls."""
         labels, encoded = list(evaluation.labels), evaluation.encoded
         if "is_chat" not in encoded.column_names or not any(encoded["is_chat"][:]):
@@ -177,6 +234,14 @@ class Generation(SourceAndTarget):
         return [reply if is_chat else label for reply, label, is_chat in replies]
 
 
+def _with_others(labels: Sequence[str], rows: Dataset) -> list[list[str]]:
+    """All accepted texts of each row, of which the label is the first."""
+    if OTHER_REFERENCES not in rows.column_names:
+        return [[label] for label in labels]
+    pairs = zip(labels, rows[OTHER_REFERENCES][:], strict=True)
+    return [[label, *others] for label, others in pairs]
+
+
 class Seq2Seq(Generation):
     """A text from a text, scored by ROUGE unless ``metric`` says otherwise."""
 
@@ -184,7 +249,6 @@ class Seq2Seq(Generation):
     summary: ClassVar[str] = "a text from a text: summaries, translations"
 
     separator: str = "\n"
-    metric: Literal["rouge", "bleu", "exact_match"] = "rouge"
 
 
 def _no_repeat_ngram(size: int, prompt_length: int) -> list[Any]:
