@@ -66,7 +66,7 @@ def logits(model: Any) -> Tensor:
 
 
 # One of each way to attach and to save; the conformance suite checks every row of METHODS.
-WAYS = ("full", "head", "houlsby", "prefix", "lora", "pissa", "adalora", "iw-lora")
+WAYS = ("full", "head", "houlsby", "prefix", "lora", "adalora", "iw-lora")
 
 
 @pytest.mark.parametrize("name", WAYS)
