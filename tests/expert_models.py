@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from typing import Any
 
 import torch
@@ -54,15 +56,19 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "jetmoe": {**_LOCAL, "num_key_value_heads": 1, "kv_channels": 8},
 }
 MODELS = list(_FIELDS)
-SIX = MODELS[:6]
 
 
-def expert_model(name: str, seed: int = 0) -> Any:
+def expert_model(name: str) -> Any:
     """A model with two blocks of width 16; every weight is drawn at random."""
+    return copy.deepcopy(_model(name))
+
+
+@cache
+def _model(name: str) -> Any:
     sizes = {k: v for k, v in _SIZES.items() if name != "jetmoe" or k != "num_attention_heads"}
     config = AutoConfig.for_model(name, **{**sizes, **_FIELDS[name]})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)
         for parameter in model.parameters():
             if parameter.dim() > 1:

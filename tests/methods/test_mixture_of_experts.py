@@ -11,7 +11,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 import iwlora
-from expert_models import MODELS, SIX, expert_batches, expert_model
+from expert_models import MODELS, expert_batches, expert_model
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS
 from iwlora.methods.loading import load_adapter, merge_adapter
@@ -67,8 +67,9 @@ def test_the_saved_adapter_of_experts_gives_the_same_logits(name: str, tmp_path:
     torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["lora-importance-ranks", "rslora"])
-@pytest.mark.parametrize("name", ["deepseek_v3", "llama4_text"])
+@pytest.mark.parametrize(
+    ("name", "method"), [("deepseek_v3", "lora-importance-ranks"), ("llama4_text", "rslora")]
+)
 def test_ranks_by_tensor_are_reproduced(name: str, method: str, tmp_path: Path) -> None:
     attached = trained(name, METHODS[method](rank=5))
     attached.save(tmp_path)
@@ -81,7 +82,7 @@ def test_ranks_by_tensor_are_reproduced(name: str, method: str, tmp_path: Path) 
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("name", SIX)
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "deepseek_v3"])
 def test_the_penalty_of_experts_is_that_of_the_dense_updates(name: str) -> None:
     attached = trained(name, METHODS["iw-lora"](rank=4))
     model = attached.model

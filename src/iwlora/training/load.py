@@ -204,8 +204,9 @@ def _left_out(method: Method, targets: Sequence[Site], chosen: Sequence[Site]) -
     if not left_out:
         return []
     return [
-        f"{method.name} leaves out {len(left_out)} of {len(targets)} matrices, those of experts "
-        f"and routers: {method.not_for_parameters} ({abbreviate_names(left_out)})"
+        f"{method.name} leaves out {len(left_out)} of {len(targets)} matrices, which PEFT adapts "
+        f"as parameters, such as those of experts and routers: {method.not_for_parameters} "
+        f"({abbreviate_names(left_out)})"
     ]
 
 
