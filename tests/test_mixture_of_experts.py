@@ -41,6 +41,8 @@ def test_kinds_and_sizes_do_not_depend_on_the_layout(name: str) -> None:
 def test_experts_can_be_chosen_and_left_out() -> None:
     model = expert_model("mixtral")
     assert {site.kind for site in sites(model, ["expert_down"])} == {"expert_down"}
+    linear = {site.kind for site in sites(model, "all-linear")}
+    assert linear == {"query", "key", "value", "attention_output"}
     rest = sites(model, exclude=["expert_gate_up", "expert_down", "router"])
     assert {site.experts for site in rest} == {1}
     assert len(rest) == 8

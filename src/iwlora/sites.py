@@ -112,9 +112,11 @@ def sites(
     Args:
         model: a transformers model, or any model with ``torch.nn.ModuleList`` blocks; adapters
             may already be attached.
-        targets: ``"all"``; or a list of kinds of matrices (``["query", "value"]``), of names, and
-            of the last parts of names (``["q_proj", "mlp.up_proj"]``); or one of these; or a
-            regular expression that matches the whole name, as in ``peft.LoraConfig``.
+        targets: ``"all"``; ``"all-linear"``: all linear layers, without the parameters of experts
+            and of routers that are none; or a list of kinds of matrices (``["query", "value"]``),
+            of names, and of the last parts of names (``["q_proj", "mlp.up_proj"]``); or one of
+            these; or a regular expression that matches the whole name, as in
+            ``peft.LoraConfig``.
         exclude: the sites to leave out, in the same forms.
 
     Raises:
@@ -137,7 +139,12 @@ def sites(
             f"{type(unwrap(model)).__name__} has no linear layer inside a repeated block "
             "(a torch.nn.ModuleList), so there is nothing to measure or adapt"
         )
-    chosen = every_site if targets == "all" else _matching(every_site, targets, "target")
+    if targets == "all":
+        chosen = every_site
+    elif targets == "all-linear":
+        chosen = [site for site in every_site if is_linear(site.layer)]
+    else:
+        chosen = _matching(every_site, targets, "target")
     excluded = {site.name for site in _matching(every_site, exclude, "exclude")}
     remaining = [site for site in chosen if site.name not in excluded]
     if not remaining:

@@ -186,3 +186,12 @@ def test_load_is_build_of_the_file(tmp_path: Path) -> None:
     path.write_text("model: m\ntask: glue/rte\nmethod: lora\ntrain: {lr: 2e-4}\n")
     assert read_yaml(path)["train"]["lr"] == 2e-4
     assert load(str(path), ["train.seed=3"]).train.seed == 3
+
+
+@pytest.mark.quick
+def test_all_targets_of_an_old_recipe_are_all_linear_layers() -> None:
+    recipe = build({"model": "m", "task": {"name": "glue/rte"}, "method": {"name": "lora"}})
+    assert recipe.with_former_defaults(3).targets == "all"
+    assert recipe.with_former_defaults(2).targets == "all-linear"
+    chosen = recipe.model_copy(update={"targets": ["query"]})
+    assert chosen.with_former_defaults(1).targets == ["query"]

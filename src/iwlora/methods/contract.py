@@ -141,7 +141,7 @@ class Method(BaseModel):
         parameters = [site.name for site in sites if site.parameter is not None]
         if not self.adapts_sites or self.not_for_parameters is None or not parameters:
             return list(sites)
-        if targets != "all" or len(parameters) == len(sites):
+        if targets not in ("all", "all-linear") or len(parameters) == len(sites):
             raise IwloraError(
                 f"targets={targets} has experts and routers, which {self.name} does not adapt: "
                 f"{self.not_for_parameters} ({abbreviate_names(parameters)}); take lora or "

@@ -177,7 +177,7 @@ def _notes_on_sites(
             f"without calling their layers: {names}"
         )
     share = coverage(model, sites)
-    if recipe.targets == "all" and not recipe.exclude and share < _WHOLE:
+    if recipe.targets in ("all", "all-linear") and not recipe.exclude and share < _WHOLE:
         yield (
             f"the {len(sites)} adapted matrices have {share:.1%} of the matrix parameters of the "
             "model's blocks"

@@ -31,6 +31,8 @@ FORMER_DEFAULTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
     2: {"task": {"split": "by-class", "former_kind_defaults": True}},
 }
 """{version of the recipe's format: {part: {field: its default up to that version}}}."""
+LAST_FORMAT_WITHOUT_EXPERTS = 2
+"""Up to this version of the recipe's format, ``targets: all`` meant all linear layers."""
 
 _LARGE = 10**12  # parameters assumed to check a budget before the model is known: any % is > 0
 
@@ -55,8 +57,9 @@ class Recipe(BaseModel):
     backbone's; it sets the size of the method (such as the rank). null: the method's own options
     set it."""
     targets: str | list[str] = "all"
-    """The matrices to adapt: all; or a list of kinds (query, ffn_up, ...), of names, and of ends of
-    names (q_proj, mlp.up_proj); or a regular expression for whole names, as in PEFT."""
+    """The matrices to adapt: all; all-linear, without experts; or a list of kinds (query, ffn_up,
+    ...), of names, and of ends of names (q_proj, mlp.up_proj); or a regular expression for whole
+    names, as in PEFT."""
     exclude: str | list[str] = []
     """The matrices to leave out, in the same forms."""
     modules_to_save: list[Annotated[str, Field(min_length=1)]] = []
@@ -183,11 +186,13 @@ class Recipe(BaseModel):
         former = {part: defaults for change in changes for part, defaults in change.items()}
         if version == 1:
             former["method"] = self.method.former_defaults
-        parts = {}
+        parts: dict[str, Any] = {}
         for name, defaults in former.items():
             part = getattr(self, name)
             update = {k: v for k, v in defaults.items() if k not in part.model_fields_set}
             parts[name] = part.model_copy(update=update) if update else part
+        if version <= LAST_FORMAT_WITHOUT_EXPERTS and self.targets == "all":
+            parts["targets"] = "all-linear"
         return self.model_copy(update=parts)
 
 
