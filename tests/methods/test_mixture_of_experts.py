@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,3 +160,28 @@ def test_a_narrow_gate_limits_its_own_rank_only() -> None:
     assert by_name["model.layers.0.mlp.gate.weight"].rank == 4
     with pytest.raises(IwloraError, match=r"accepted are 1 to 12"):
         METHODS["lora"](rank=13).check(every_site)
+
+
+def test_reports_read_the_norms_of_the_updates_of_experts(
+    tmp_path: Path,
+) -> None:
+    from iwlora.compare.report.update_norms import update_norms
+
+    attached = trained("qwen2_moe", METHODS["lora"](rank=6))
+    attached.save(tmp_path)
+    penalty = iwlora.Penalty(attached.model, {pair.name: 1.0 for pair in attached.pairs})
+    read = update_norms(SimpleNamespace(folder=tmp_path))  # type: ignore[arg-type]
+    assert read is not None
+    norms = {name.removesuffix(".weight"): norm for name, norm in penalty.norms().items()}
+    assert {name: norm for name, (norm, _) in read.items()} == pytest.approx(norms, rel=1e-4)
+    ranks = {pair.name.removesuffix(".weight"): pair.rank for pair in attached.pairs}
+    assert {name: rank for name, (_, rank) in read.items()} == ranks
+
+
+def test_targets_that_peft_would_take_for_others_are_refused() -> None:
+    model = expert_model("deepseek_v3")
+    called = [
+        replace(site, parameter=None) for site in sites(model, ["mlp.gate_proj", "mlp.up_proj"])
+    ]
+    with pytest.raises(IwloraError, match="PEFT adapts other matrices"):
+        METHODS["lora"](rank=2).attach(model, called, 0)
