@@ -173,7 +173,7 @@ def written(folder: Path, labels: list[str], **spec: Any) -> Task:
     return load(TaskSpec(train=str(file), validation=str(file), label="mood", **spec), seed=0)
 
 
-@pytest.mark.parametrize("mark", [",", ";", "|", ", "])
+@pytest.mark.parametrize("mark", [",", ";", "|", ", ", "/"])
 def test_cells_with_several_classes_are_divided_where_their_parts_stand_alone(
     mark: str, tmp_path: Path
 ) -> None:
@@ -183,9 +183,40 @@ def test_cells_with_several_classes_are_divided_where_their_parts_stand_alone(
     assert any(f"{mark.strip()!r} separates the classes of a cell" in note for note in task.notes)
 
 
-def test_a_comma_within_names_divides_nothing(tmp_path: Path) -> None:
-    task = written(tmp_path, ["New York, NY", "Buffalo, NY", "Boston, MA"])
+@pytest.mark.parametrize(
+    "labels", [["New York, NY", "Buffalo, NY", "Boston, MA"], ["a,b", "b,c", "a,c"]]
+)
+def test_a_comma_within_names_divides_nothing_and_is_named(
+    labels: list[str], tmp_path: Path
+) -> None:
+    task = written(tmp_path, labels)
     assert (task.kind.name, len(task.labels)) == ("classification", 3)
+    assert any("3 of 3 classes hold ',', such as" in note for note in task.notes)
+    assert not any("hold" in note for note in written(tmp_path, ["a", "b"]).notes)
+
+
+def test_commas_between_class_ids_are_no_decimal_commas(tmp_path: Path) -> None:
+    task = written(tmp_path, ["27", "2", "2,27", "5", "2,5,27"])
+    assert (task.kind.name, task.labels) == ("multi-label", ("2", "5", "27"))
+    with pytest.raises(IwloraError, match=r"'2,5', which may be the number 2.5 or the classes 2 a"):
+        written(tmp_path, ["2", "5", "2,5"])
+    assert (
+        written(tmp_path, ["2", "5", "2,5"], kind="regression").splits["train"]["label"][2] == 2.5
+    )
+    assert written(tmp_path, ["1,5", "2", "3,5"]).kind.name == "regression"
+
+
+@pytest.mark.parametrize("labels", [["1,500", "2,250"], ["$5", "$7"], ["4.5", "5", "n/a"]])
+def test_numbers_that_are_read_as_classes_are_named(labels: list[str], tmp_path: Path) -> None:
+    task = written(tmp_path, labels)
+    assert task.kind.name == "classification"
+    assert any("are read as classes, not as numbers" in note for note in task.notes)
+    assert not any("not as numbers" in note for note in written(tmp_path, ["1", "2"]).notes)
+
+
+def test_classes_that_differ_in_case_only_are_named(tmp_path: Path) -> None:
+    task = written(tmp_path, ["Yes", "yes", "No"])
+    assert "classes that differ in upper and lower case only: 'Yes', 'yes'" in task.notes
 
 
 @pytest.mark.parametrize(
@@ -195,6 +226,8 @@ def test_a_comma_within_names_divides_nothing(tmp_path: Path) -> None:
         ("multi-label", ["a|b,c", "a"]),
         ("multi-label", ["['a', 'b,c']", "['a']"]),
         (None, ["['a', 'b,c']", '["a"]']),
+        (None, ["['a' 'b,c']", "['a']"]),
+        (None, ["('a', 'b,c')", "('a',)", "{'a'}"]),
     ],
 )
 def test_the_separator_may_be_given_and_lists_need_none(
@@ -210,9 +243,15 @@ def test_a_run_of_an_older_version_keeps_its_classes(tmp_path: Path) -> None:
 
 
 def test_numbers_with_a_decimal_comma_or_a_percent_sign(tmp_path: Path) -> None:
-    task = written(tmp_path, ["1,5", "80%", "2", "-0.25"])
+    task = written(tmp_path, ["1,5", "8", "2", "-0.25"])
     assert task.kind.name == "regression"
-    assert task.splits["train"]["label"][:] == [1.5, 0.8, 2.0, -0.25]
+    assert task.splits["train"]["label"][:] == [1.5, 8.0, 2.0, -0.25]
+    task = written(tmp_path, ["80%", "12,5 %"])
+    assert task.kind.name == "regression"
+    assert task.splits["train"]["label"][:] == [0.8, 0.125]
+    for kind in (None, "regression"):
+        with pytest.raises(IwloraError, match=r"with a percent sign \(.*line 3\); 80% is 0.8: wri"):
+            written(tmp_path, ["0.5", "80%", "2"], kind=kind)
     with pytest.raises(IwloraError, match=r"'1,500', which may be 1.500 or 1500; write a decimal"):
         written(tmp_path, ["1,500", "2"], kind="regression")
 

@@ -7,7 +7,6 @@ larger than the memory.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError, raise_all, unknown
+from iwlora.inputs.delimited import DELIMITED, read_fields
 from iwlora.inputs.lines import read_lines, readable_file, user_path
 from iwlora.inputs.yaml_json import parse_mapping, read_mapping
 
-# Python's own limit for a field, 128 KiB, is less than a long document.
-LONGEST_FIELD = 2**31 - 1
 BATCH_ROWS = 4096
 
 Records = Iterator[tuple[int, Sequence[Any]]]
@@ -49,7 +47,7 @@ def columns_of(path: str, split: str = "train") -> list[str]:
         with _parquet_file(path) as file:
             return list(file.schema_arrow.names)
     if suffix in DELIMITED:
-        return next(_fields(path), (1, []))[1]
+        return next(read_fields(path), (1, []))[1]
     first = next((line for _, line in read_lines(path) if line.strip()), "{}")
     try:
         return list(parse_mapping(first, path))
@@ -101,7 +99,7 @@ def _positions(path: str, header: Sequence[str], columns: Sequence[str]) -> list
 
 
 def _delimited(path: str, columns: Sequence[str], problems: list[str]) -> Records:
-    records = _fields(path)
+    records = read_fields(path)
     _, header = next(records, (1, []))
     positions = _positions(path, header, columns)
     for number, fields in records:
@@ -110,26 +108,6 @@ def _delimited(path: str, columns: Sequence[str], problems: list[str]) -> Record
         else:
             location = record_location(path, number)
             problems.append(f"{location}: {len(fields)} fields, the header has {len(header)}")
-
-
-def _fields(path: str) -> Iterator[tuple[int, list[str]]]:
-    """(the line where it starts, the fields) of each record; blank lines are passed over."""
-    delimiter, quoting = DELIMITED[_suffix(path)]
-    lines = (f"{line}\n" for _, line in read_lines(path))
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    while True:
-        start = reader.line_num + 1
-        limit = csv.field_size_limit(LONGEST_FIELD)
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise IwloraError(f"{record_location(path, start)}: {error}") from error
-        finally:
-            csv.field_size_limit(limit)
-        if fields:
-            yield start, fields
 
 
 def _json_lines(path: str, columns: Sequence[str], problems: list[str]) -> Records:
@@ -212,7 +190,6 @@ def _loaded(path: str, split: str) -> Any:
     return dataset
 
 
-DELIMITED: Mapping[str, Any] = {".csv": (",", csv.QUOTE_MINIMAL), ".tsv": ("\t", csv.QUOTE_NONE)}
 READERS: Mapping[str, Callable[[str, Sequence[str], list[str]], Records]] = {
     **dict.fromkeys(DELIMITED, _delimited),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_lines),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, m
 from typing_extensions import Self
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.delimited import read_fields
 from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
 from iwlora.results.formats import Document, StoredModel, read_log, unstamped
@@ -248,10 +247,16 @@ class Run:
         """(labels, predictions) of the scored rows; None if they were not kept as classes."""
         split = self.result.evaluated_on
         path = self._file(layout.predictions_file(Path(), split)) if split else None
-        rows = list(csv.DictReader(io.StringIO(read_utf8(path), newline=""))) if path else []
-        if not rows or not {"label", "prediction"} <= set(rows[0]):
+        (_, header), *rows = read_fields(str(path)) if path else [(0, list[str]())]
+        if not rows or not {"label", "prediction"} <= set(header):
             return None
-        return [row["label"] for row in rows], [row["prediction"] for row in rows]
+        for line, row in rows:
+            if len(row) != len(header):
+                raise IwloraError(
+                    f"{path}, line {line}: {len(row)} fields, the header has {len(header)}"
+                )
+        label, prediction = map(header.index, ("label", "prediction"))
+        return [row[label] for _, row in rows], [row[prediction] for _, row in rows]
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:

@@ -87,7 +87,8 @@ class Sensitivity:
     tolerance asked for, ``seconds`` the wall time. ``excluded`` names the matrices that get no
     importance: the forward pass did not use them, or an adapter has no effect on them.
     ``coverage`` is the share of the matrix parameters of the model's blocks that ``sites`` have,
-    None if it is unknown.
+    None if it is unknown. ``tolerance`` is the ``share_error`` that was accepted: None if it is
+    unknown, 0 where all batches were to be measured.
 
     >>> site = SiteSensitivity("layer.0.query", "query", 0, 4, 4, value=0.5, stderr=0.1)
     >>> Sensitivity((site,), "exact", 8, 0.01, True, 1.5).values
@@ -106,6 +107,7 @@ class Sensitivity:
     share_bound: _NoLess | None = None
     excluded: tuple[str, ...] = ()
     coverage: _NoLess | None = None
+    tolerance: _NoLess | None = None
 
     @property
     def included(self) -> tuple[SiteSensitivity, ...]:

@@ -239,6 +239,7 @@ class RunningEstimate:
             seconds=seconds,
             statistic=statistic,
             excluded=tuple(name for name in self.names if name in excluded),
+            tolerance=self._options.tolerance,
         )
 
 

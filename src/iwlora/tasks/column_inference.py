@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 from iwlora.errors import IwloraError
 from iwlora.inputs.tabular import columns_of, read_records
 from iwlora.tasks.kinds import KINDS, Kind
-from iwlora.tasks.kinds.cells import parse_number, written_list
-from iwlora.tasks.kinds.label_separator import guess_separator, likely_separator
+from iwlora.tasks.kinds.cells import parse_number, unread_numbers_note, written_list
+from iwlora.tasks.kinds.label_separator import (
+    divides_numbers,
+    guess_separator,
+    likely_separator,
+    undivided_note,
+)
 from iwlora.tasks.kinds.multi_label import MultiLabel
 
 if TYPE_CHECKING:
@@ -95,7 +100,11 @@ def infer_columns(spec: TaskSpec) -> Columns:
             f"task.{unclear}=COLUMN (columns: {', '.join(names) or 'none'})"
         )
     sample = _first_rows(path, text, label)
-    kind_name = kind_name or _infer_kind(sample, label, not spec.former_kind_defaults)
+    is_inferred = kind_name is None
+    try:
+        kind_name = kind_name or _infer_kind(sample, label, not spec.former_kind_defaults)
+    except ValueError as error:
+        raise IwloraError(f"{path}: column {label[0]!r} {error}") from None
     kind = spec.build_kind(KINDS[kind_name]())
     _check_count(kind, text, label)
     notes = _notes(spec, kind, text, label, names)
@@ -105,7 +114,16 @@ def infer_columns(spec: TaskSpec) -> Columns:
         kind = kind.model_copy(update={"separator": separator})
         if any(separator in cell for cell in cells if written_list(cell) is None):
             notes = (*notes, f"{separator!r} separates the classes of a cell; {_HOW}")
+    if is_inferred and kind.name == "classification":
+        notes = (*notes, *_notes_on_classes([row[-1] for row in sample]))
     return Columns(kind, text, label, notes, group=spec.group)
+
+
+def _notes_on_classes(cells: Sequence[Any]) -> list[str]:
+    """What a user may have meant by labels that are read as classes."""
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    notes = (unread_numbers_note(cells), undivided_note(texts))
+    return [note for note in notes if note][:1]
 
 
 def _notes(
@@ -185,12 +203,15 @@ def _infer_kind(rows: Sequence[Sequence[Any]], label: Sequence[str], several: bo
     """
     if len(label) > 1:
         return "multi-label"
+    written = [str(values[-1]).strip() for values in rows]
+    if several and divides_numbers(written):
+        return "multi-label"
     labels = [_parse_cell(values[-1]) for values in rows]
     if any(isinstance(value, list) for value in labels):
         first_text = _parse_cell(rows[0][0])
         return "token-labels" if isinstance(first_text, list) else "multi-label"
     has_fraction = any(isinstance(value, float) and not value.is_integer() for value in labels)
-    if has_fraction and all(isinstance(value, (int, float)) for value in labels):
+    if all(isinstance(value, (int, float)) for value in labels) and has_fraction:
         return "regression"
     if several and guess_separator(value for value in labels if isinstance(value, str)):
         return "multi-label"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +33,12 @@ MAX_PROBLEMS = 1000
 
 @dataclass(frozen=True)
 class ParsedFile:
-    """The parsed rows of a file, and the line of each."""
+    """The parsed rows of a file, the line of each, and the first line of each ``Kind.notation``."""
 
     path: str
     line_numbers: array[int]
     rows: pyarrow.Table
+    notations: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_user_files(spec: TaskSpec) -> Task:
@@ -59,9 +60,11 @@ def load_user_files(spec: TaskSpec) -> Task:
         except IwloraError as error:
             problems.append(str(error))
     raise_all(problems)
-    labels = _class_names(files["train"], columns)
-    splits = {}
+    _check_notation(files.values())
     notes = columns.notes
+    labels = _class_names(files["train"], columns)
+    notes += _same_but_for_case(labels)
+    splits = {}
     for split, file in files.items():
         splits[split] = _with_class_ids(file, columns.kind, labels, str(spec.train), problems)
     raise_all(problems)
@@ -144,6 +147,7 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     schema = pyarrow.schema(fields)
     line_numbers, batches = array("q"), []
     problems: list[str] = []
+    notations: dict[str, int] = {}
 
     def well_formed_rows() -> Iterator[list[Any]]:
         names = [*columns.text, *columns.label, *group]
@@ -151,6 +155,8 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
             try:
                 row = _parse_row(columns, values[: len(names) - len(group)])
                 row += [_parse_cell(name, values[-1], parse_text) for name in group]
+                if len(columns.label) == 1:
+                    notations.setdefault(columns.kind.notation(values[len(columns.text)]), number)
                 if references:
                     row.append(columns.kind.other_references(values[len(columns.text)]))
             except ValueError as error:
@@ -171,7 +177,7 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     table = pyarrow.Table.from_batches(batches, schema)
     if references and not any(table[OTHER_REFERENCES].combine_chunks().flatten()):
         table = table.drop_columns(OTHER_REFERENCES)
-    return ParsedFile(path, line_numbers, table)
+    return ParsedFile(path, line_numbers, table, notations)
 
 
 def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:
@@ -198,6 +204,30 @@ def _parse_cell(column: str, value: Any, parse: Callable[[Any], Any]) -> Any:
         return parse(value)
     except ValueError as error:
         raise ValueError(f"column {column!r} {error}") from None
+
+
+def _same_but_for_case(labels: Sequence[str]) -> tuple[str, ...]:
+    """A note on classes that differ in case only."""
+    names: dict[str, list[str]] = {}
+    for label in labels:
+        names.setdefault(label.casefold(), []).append(label)
+    same = [", ".join(map(repr, group)) for group in names.values() if len(group) > 1]
+    note = f"classes that differ in upper and lower case only: {'; '.join(same)}"
+    return (note,) if same else ()
+
+
+def _check_notation(files: Iterable[ParsedFile]) -> None:
+    """Refuse labels that are written in two ways, such as with and without a percent sign."""
+    first: dict[str, str] = {}
+    for file in files:
+        for notation, number in file.notations.items():
+            first.setdefault(notation, record_location(file.path, number))
+    if len(first) > 1:
+        ways = " and ".join(
+            f"{'with' if notation else 'without'} a percent sign ({location})"
+            for notation, location in first.items()
+        )
+        raise IwloraError(f"the labels are written {ways}; 80% is 0.8: write them in one way")
 
 
 def _class_names(train: ParsedFile, columns: Columns) -> tuple[str, ...]:

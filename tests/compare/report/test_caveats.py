@@ -68,17 +68,31 @@ def test_a_line_separator_in_a_label_does_not_end_the_row(folder: Path) -> None:
     assert saved == (["a", "b"], ["a\u2028b", "c"])
 
 
+def test_a_long_text_among_the_predictions_is_read(folder: Path) -> None:
+    long = "x" * 150_000  # Python's own limit for a field is 131,072
+    save_predictions(folder, "lora", 0, [long, "c"], "ab")
+    assert load(folder).of("lora")[0].predictions() == (["a", "b"], [long, "c"])
+
+
 def test_a_measurement_above_its_tolerance_is_named(folder: Path) -> None:
+    """In an older version the file does not hold the tolerance; 0 means that all are measured."""
     site = SiteSensitivity("0.query", "query", 0, 4, 4, value=1.0, stderr=0.1)
-    for seed, converged in enumerate((False, True)):
-        measured = Sensitivity((site,), "exact", 8, 0.07, converged, 1.0)
-        measured.save(folder / "iw-lora" / f"seed-{seed}" / layout.SENSITIVITY)
-    (caveat,) = uncertain_importance(load(folder))
-    assert caveat == (
-        "iw-lora: 1 of 3 measurements of the importance ended before they reached their tolerance; "
-        "about 7% of the importance is expected to be on the wrong matrices. Raise "
-        "method.max_batches"
+
+    def caveats_with(tolerance: float | None) -> list[str]:
+        for seed, converged in enumerate((False, True)):
+            measured = Sensitivity((site,), "exact", 8, 0.07, converged, 1.0, tolerance=tolerance)
+            measured.save(folder / "iw-lora" / f"seed-{seed}" / layout.SENSITIVITY)
+        return uncertain_importance(load(folder))
+
+    assert caveats_with(0) == []
+    sentence = (
+        "iw-lora: 1 of 3 measurements of the importance ended before they reached their tolerance{}"
+        "; about 0.07 (share_error) of the importance is expected to be on the wrong matrices. "
+        "Raise method.max_batches"
     )
+    assert caveats_with(None) == [sentence.format("")]
+    (caveat,) = caveats_with(0.02)
+    assert caveat == sentence.format(" of 0.02")
     assert all(caveat.partition(":")[2] in text for text in all_texts(content_of(folder)).values())
 
 

@@ -138,14 +138,16 @@ def uncertain_importance(comparison: Comparison) -> list[str]:
     texts = []
     for label in comparison.arms:
         measured = [s for run in comparison.of(label) if (s := run.sensitivity())]
-        uncertain = [s for s in measured if not s.converged]
+        uncertain = [s for s in measured if not s.converged and s.tolerance != 0]
         if uncertain:
             errors = [s.share_error for s in uncertain if s.share_error is not None]
-            error = f"about {max(errors):.0%}" if errors else "an unknown part"
+            error = f"about {max(errors):.2g} (share_error)" if errors else "an unknown part"
+            tolerances = {s.tolerance for s in uncertain if s.tolerance is not None}
+            tolerance = f"tolerance of {max(tolerances):g}" if tolerances else "tolerance"
             texts.append(
                 f"{label}: {len(uncertain)} of {len(measured)} measurements of the importance "
-                f"ended before they reached their tolerance; {error} of the importance is expected "
-                "to be on the wrong matrices. Raise method.max_batches"
+                f"ended before they reached their {tolerance}; {error} of the importance is "
+                "expected to be on the wrong matrices. Raise method.max_batches"
             )
     return texts
 

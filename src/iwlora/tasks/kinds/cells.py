@@ -7,12 +7,18 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 from iwlora.inputs.yaml_json import from_json
 
 # Python parses longer literals slowly; JSON has no such limit.
 _LONGEST_LITERAL = 10_000
+_BRACKETS = ("[", "(", "{")
+_WHOLE_NUMBER = re.compile(r"[+-]?\d+")
+_NUMBER_LIKE = re.compile(r"[\W\d]*\d[\W\d]*")  # a digit, and no letter
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_NUMPY_TEXTS = re.compile(rf"\[\s*(?:{_QUOTED.pattern})(?:\s+(?:{_QUOTED.pattern}))+\s*\]")
 # A decimal comma: "1,500" is refused, since it is 1.5 for one reader and 1500 for another.
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,(\d+)")
 
@@ -58,6 +64,24 @@ def parse_number(value: Any) -> float:
     return number / 100 if percent else number
 
 
+def unread_numbers_note(cells: Iterable[Any]) -> str | None:
+    """A note on labels that look like numbers and are read as classes.
+
+    >>> unread_numbers_note(["1,500", "2,250"])
+    "labels such as '1,500' are read as classes, not as numbers; for numbers write all of them \
+with a decimal point, as in 1.5 or 1500"
+    """
+    written = sorted({str(cell).strip() for cell in cells})
+    numbers = [cell for cell in written if _NUMBER_LIKE.fullmatch(cell)]
+    unusual = [cell for cell in numbers if not _WHOLE_NUMBER.fullmatch(cell)]
+    if not unusual or 2 * len(numbers) <= len(written):
+        return None
+    return (
+        f"labels such as {unusual[0]!r} are read as classes, not as numbers; for numbers write all "
+        "of them with a decimal point, as in 1.5 or 1500"
+    )
+
+
 def looks(name: str) -> str:
     """How a class name looks to a reader: equal for names that only a computer tells apart.
 
@@ -93,11 +117,17 @@ def parse_list(value: Any, separator: str | None) -> list[str]:
 
 
 def written_list(text: str) -> list[Any] | None:
-    """The list that a text holds in the notation of JSON or Python; None for any other text.
+    """The list that a text holds in the notation of JSON, Python or NumPy; None for any other text.
 
-    >>> written_list("['a', 'b']"), written_list("[CLS] a")
-    (['a', 'b'], None)
+    Python's tuples and sets count as lists.
+
+    >>> written_list("['a', 'b']"), written_list("['a' 'b']"), written_list("[CLS] a")
+    (['a', 'b'], ['a', 'b'], None)
     """
+    if not text.lstrip().startswith(_BRACKETS):
+        return None
+    if _NUMPY_TEXTS.fullmatch(text.strip()):  # Python would join the texts to one
+        return [ast.literal_eval(token) for token in _QUOTED.findall(text)]
     try:
         value = from_json(text)
     except ValueError:
@@ -105,11 +135,11 @@ def written_list(text: str) -> list[Any] | None:
             value = ast.literal_eval(text.strip()) if len(text) <= _LONGEST_LITERAL else None
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             return None
-    return value if isinstance(value, list) else None
+    return list(value) if isinstance(value, (list, tuple, set)) else None
 
 
 def _split(text: str, separator: str | None) -> Any:
-    if text.lstrip().startswith("["):
+    if text.lstrip().startswith(_BRACKETS):
         listed = written_list(text)
         return text.split(separator) if listed is None else listed
     return [part for part in text.split(separator) if part.strip()]

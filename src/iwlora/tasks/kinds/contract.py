@@ -195,6 +195,10 @@ class Kind(BaseModel):
             return [(0,)] * len(labels)
         return [(row,) if isinstance(row, int) else sorted(set(row)) or (-1,) for row in labels]
 
+    def notation(self, value: Any) -> str:
+        """How a label's cell is written, which must be the same in all rows of all files."""
+        return ""
+
     def other_references(self, value: Any) -> list[str]:
         """The accepted texts in a label's cell besides the first, which ``parse_label`` returns.
 

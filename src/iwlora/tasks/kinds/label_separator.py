@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
-SEPARATORS = (";", "|", ",")
-"""In the order in which they are tried: a comma may belong to a name."""
+SEPARATORS = (";", "|", ",", "/")
+"""In the order in which they are tried: a comma or a slash may belong to a name."""
 _ALONE = 0.8
+_NUMBERS = re.compile(r"[\d\s,]+")
 
 
 def guess_separator(cells: Iterable[str]) -> str | None:
@@ -30,6 +32,51 @@ def guess_separator(cells: Iterable[str]) -> str | None:
         names = {name for parts in divided for name in parts}
         if names and len(names & written) >= _ALONE * len(names):
             return separator
+    return None
+
+
+def divides_numbers(cells: Sequence[str]) -> bool:
+    """Whether the commas of a column of numbers stand between class ids, as in ``2,5,27``.
+
+    Raises:
+        ValueError: They may be decimal commas too.
+
+    Example:
+        >>> divides_numbers(["2", "5", "27", "2,5", "2,5,27"]), divides_numbers(["1,5", "2,0"])
+        (True, False)
+        >>> divides_numbers(["2", "5", "2,5"])
+        Traceback (most recent call last):
+        ValueError: holds '2,5', which may be the number 2.5 or the classes 2 and 5; give \
+task.kind=regression or task.kind={name: multi-label, separator: ','}
+    """
+    if guess_separator(cells) != "," or not all(_NUMBERS.fullmatch(cell) for cell in cells):
+        return False
+    if any(cell.count(",") > 1 for cell in cells):
+        return True
+    divided = next(cell for cell in cells if "," in cell)
+    first, second = split_names(divided, ",")
+    raise ValueError(
+        f"holds {divided!r}, which may be the number {first}.{second} or the classes {first} and "
+        f"{second}; give task.kind=regression or task.kind={{name: multi-label, separator: ','}}"
+    )
+
+
+def undivided_note(cells: Iterable[str]) -> str | None:
+    """A note on class names that hold a separator, where a quarter of them or more does.
+
+    >>> undivided_note(["a,b", "b,c", "c"])
+    "2 of 3 classes hold ',', such as 'a,b', and each is one class; if they are several, give \
+task.kind={name: multi-label, separator: ','}"
+    """
+    written = sorted({cell.strip() for cell in cells})
+    for separator in SEPARATORS:
+        divided = [cell for cell in written if len(split_names(cell, separator)) > 1]
+        if divided and 4 * len(divided) >= len(written):
+            return (
+                f"{len(divided)} of {len(written)} classes hold {separator!r}, such as "
+                f"{divided[0]!r}, and each is one class; if they are several, give "
+                f"task.kind={{name: multi-label, separator: {separator!r}}}"
+            )
     return None
 
 

@@ -62,6 +62,10 @@ class Regression(SequenceHead):
         """A finite number; "1,5" is 1.5, and "80%" is 0.8."""
         return parse_number(value)
 
+    def notation(self, value: Any) -> str:
+        """Whether the number has a percent sign."""
+        return "%" if isinstance(value, str) and value.strip().endswith("%") else ""
+
     def strata(self, labels: Sequence[float], most: int) -> Sequence[Sequence[int]]:
         """The tenth of the sorted targets that each row is in; fewer parts where ``most`` is."""
         from scipy.stats import rankdata
