@@ -35,7 +35,6 @@ LEFT_OUT: tuple[LeftOut, ...] = (
     _transformers("voxtral_realtime", "input_features or encoder_inputs_embeds", _INPUTS),
     _transformers("bros", "You have to specify bbox", _INPUTS),
     _transformers("lxmert", "`visual_feats` cannot be `None`", _INPUTS),
-    _transformers("tapas", "too many indices for tensor", _INPUTS),
     LeftOut(
         "ibert|squeezebert",
         "has no linear layer inside a repeated block",
@@ -48,19 +47,4 @@ LEFT_OUT: tuple[LeftOut, ...] = (
         result="wrong",
     ),
 )
-KNOWN_FAILURES: tuple[LeftOut, ...] = (
-    LeftOut(
-        ".*",
-        "sensitivities are 0|adapter parameters changed|^the sensitivity of|parts of the head",
-        "matrices without a gradient",
-        "wrong",
-    ),
-    LeftOut(
-        "albert|gte|mobilebert|nomic_bert|rembert|perceiver|t5gemma2|bert-generation|bert|.*",
-        "of load_trained|of iwlora predict|iwlora predict gives|exported adapter|merged model",
-        "random weights",
-        "wrong",
-    ),
-    LeftOut(".*", "4 updates in one|the smaller side of", "experts"),
-    LeftOut(".*", "", "not yet a message", "traceback"),
-)
+KNOWN_FAILURES: tuple[LeftOut, ...] = ()

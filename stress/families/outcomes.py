@@ -127,7 +127,8 @@ def _run(folder: Path, steps: _Steps, methods: Sequence[str], changes: Mapping[s
     except Exception as error:  # a model of transformers raises anything
         steps.add("", "not computed", _describe(error))
         if journey.checkpoint.is_dir():  # then iwlora must say so too
-            steps.attempt("", lambda: journey.train(methods[0]))
+            steps.attempt("", partial(journey.train, methods[0]))
+            steps.outcomes[:] = [row for row in steps.outcomes if row.result != "refused"]
         return
     steps.attempt("", journey.measure)
     for method in methods:

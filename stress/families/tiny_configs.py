@@ -87,7 +87,8 @@ def _tiny_fields(default: Any, tokens: Mapping[str, int], vocabulary: int) -> di
         elif _is_count(value) or (value is None and _REQUIRED.fullmatch(name)):
             largest = _largest(name)
             if largest is not None:
-                fields[name] = largest if value is None else min(value, largest)
+                single = name == "num_experts" and value == 1  # a choice of one has no gradient
+                fields[name] = largest if value is None or single else min(value, largest)
     if getattr(default, "is_encoder_decoder", False):
         fields["decoder_start_token_id"] = tokens["bos"]
     if defaults.get("_heterogeneity_spec") is not None:

@@ -68,7 +68,7 @@ def test_a_sensitivity_of_zero_is_seen(trained: Trained) -> None:
 
 
 PLANTED: dict[str, tuple[Callable[[Any], None], str]] = {
-    "nothing moved": (lambda model: None, "parts of the head did not change"),
+    "nothing moved": (lambda model: None, "no note says: 12 of 12 matrices had no gradient"),
     "a frozen weight moved": (
         lambda model: model.get_input_embeddings().weight.data.mul_(1.01),
         "undeclared tensors changed, such as .*word_embeddings",
@@ -89,6 +89,17 @@ def test_what_training_must_not_do_is_seen(planted: str, trained: Trained) -> No
             check_training(trained)
     finally:
         model.load_state_dict(after)
+
+
+def test_an_adapter_at_its_start_is_seen(trained: Trained) -> None:
+    pair = trained.attached.pairs[0]
+    before = pair.B.detach().clone()
+    pair.B.data.zero_()
+    try:
+        with pytest.raises(AssertionError, match="no note says: 1 of 12 matrices had no gradient"):
+            check_training(trained)
+    finally:
+        pair.B.data.copy_(before)
 
 
 def test_an_adapter_without_gradient_is_seen(trained: Trained) -> None:
@@ -200,10 +211,17 @@ def test_each_error_has_its_outcome(
     assert all("x" in row.message for row in found)
 
 
-def test_a_model_that_transformers_cannot_compute_must_be_refused_too() -> None:
-    results = [row.result for row in run_family("bros", "token-labels", ["lora"])]
-    assert results[0] == "not computed"
-    assert len(results) == 2
+def test_what_transformers_cannot_compute_must_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def results() -> list[str]:
+        return [row.result for row in run_family("bros", "token-labels", ["lora"])]
+
+    assert results() == ["not computed"]
+
+    def fail(*arguments: Any) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(Journey, "train", fail)
+    assert results() == ["not computed", "traceback"]
 
 
 def test_a_family_that_takes_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from commands import Command, check_unfinished, write_recipe
+from commands import Command, check_unfinished, run_settings, write_recipe
+from families.checkpoints import save_checkpoint
+from tiny_tasks import write_task
 
 PAPER = Path(__file__).parents[2] / "recipes" / "paper" / "rte.yaml"
 
@@ -38,7 +40,10 @@ def _rename_weights(folder: Path) -> None:
         (lambda m: (m / "config.json").unlink(), "without a config.json"),
         (lambda m: _cut(m / "config.json"), "cannot load the model in"),
         (lambda m: _edit_config(m, model_type="unheard-of"), "unheard-of"),
-        (lambda m: _edit_config(m, model_type="vit"), "cannot load the model in"),
+        (
+            lambda m: _edit_config(m, model_type="vit"),
+            "it reads pixel_values, and tasks have texts",
+        ),
         (lambda m: _edit_config(m, hidden_size="x"), "hidden_size"),
         (lambda m: _edit_config(m, num_attention_heads=3), "attention heads"),
         (lambda m: _edit_config(m, intermediate_size=20), "6 have another shape"),
@@ -151,3 +156,13 @@ def test_glue_without_a_network_names_the_way_out(
     assert len(outcome.err.splitlines()) == 1
     assert "task.data_dir=FOLDER" in outcome.err
     assert not out.exists()
+
+
+def test_a_model_that_needs_more_than_texts_is_refused(tmp_path: Path, refused: Command) -> None:
+    """BROS needs the boxes of words on a page; what transformers says is the reason."""
+    model = save_checkpoint(tmp_path / "model", "bros", "token-labels")
+    task, _ = write_task(tmp_path / "task", "token-labels")
+    recipe = write_recipe(tmp_path / "r.yaml", run_settings(model, task))
+    done = refused("train", recipe, "--out", tmp_path / "run")
+    assert "cannot compute texts: You have to specify bbox" in done.err
+    check_unfinished(tmp_path / "run")

@@ -12,12 +12,17 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+)
 
 from commands import run_settings
 from conftest import save_tiny
 from families.checkpoints import save_checkpoint
 from iwlora import IwloraError, build_recipe, export, load_adapter, load_trained, predict, train
+from iwlora.methods.loading import merge_adapter
 from iwlora.methods.tiny_models import tiny_model
 from runs import predictions
 
@@ -188,3 +193,13 @@ def test_an_adapter_that_lacks_tensors_is_refused(tmp_path: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(IwloraError, match=r"does not fit its model: .*missing adapter keys"):
         load_adapter(tiny_model("bert"), tmp_path)
+
+
+@pytest.mark.parametrize("family", ["t5gemma", "t5"])
+def test_a_merged_model_ties_what_its_backbone_ties(tmp_path: Path, family: str) -> None:
+    folder = save_checkpoint(tmp_path / "model", family, "seq2seq")
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    tied = model.config.tie_word_embeddings
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=r".*\.(q_proj|q)"))
+    merged: Any = merge_adapter(adapted)
+    assert merged.config.tie_word_embeddings == tied

@@ -16,11 +16,13 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from conftest import WORDS
+from families.checkpoints import save_checkpoint
 from iwlora.training.loop.trainer import task_loss
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
 from iwlora.training.state.artifacts import load_trained
 from runs import RUN, logged, logits, predictions, recipe, status, weights
+from tiny_tasks import write_task
 
 HEAD = 16 * 2 + 2
 SITES = 2 * (4 * (16 + 16) + 2 * (16 + 24))  # Σ (d_in + d_out) of the tiny BERT
@@ -283,3 +285,16 @@ def test_the_losses_of_micro_batches_add_up_to_that_of_the_batch() -> None:
     assert_close(sum(pieces), whole)
     with torch.no_grad():  # what is scored is the task alone
         assert_close(loss(Output(scores), labels), cross_entropy(scores.float(), labels))
+
+
+def test_matrices_without_a_gradient_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """LiLT's last block computes a layout that nothing reads."""
+    model = save_checkpoint(tmp_path / "model", "lilt", "classification")
+    task, _ = write_task(tmp_path / "task", "classification")
+    result = train(recipe(model, task, epochs=1, batch_size=4), tmp_path / "run")
+    (note,) = (note for note in result["notes"] if "gradient" in note)
+    assert note.startswith("4 of 24 matrices had no gradient in training, so their adapters have")
+    assert "lilt.encoder.layer.1.layout_output.dense" in note
+    assert note in caplog.text

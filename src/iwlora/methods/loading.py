@@ -62,8 +62,20 @@ def merge_adapter(model: nn.Module) -> nn.Module:
 
     if not isinstance(model, PeftModel):
         return model
-    plain: nn.Module = model.merge_and_unload()
-    return plain
+    tied = getattr(model.get_base_model().config, "tie_word_embeddings", None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
+        plain: Any = model.merge_and_unload()
+    if tied and _output_embeddings_are_tied(plain):
+        # PEFT looks for them at the input of the encoder; T5Gemma ties them to the decoder's.
+        plain.config.tie_word_embeddings = tied
+    return plain  # type: ignore[no-any-return]
+
+
+def _output_embeddings_are_tied(model: Any) -> bool:
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    named = model.named_parameters(remove_duplicate=False)
+    return sum(parameter is weight for _, parameter in named) > 1
 
 
 def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 
 import torch
@@ -55,7 +55,10 @@ def only_declared_parameters_change(case: Case) -> None:
 
 
 def check_changes(
-    attached: Attached, initial: Mapping[str, Tensor], adapter_share: float = 1.0
+    attached: Attached,
+    initial: Mapping[str, Tensor],
+    adapter_share: float = 1.0,
+    without_gradient: Collection[str] = (),
 ) -> None:
     """Raise ``AssertionError`` unless training changed the declared parameters and nothing else.
 
@@ -64,6 +67,7 @@ def check_changes(
         initial: the parameters and buffers of the model before training.
         adapter_share: the part of the adapter's parameters that must have changed; of the head's
             all must have.
+        without_gradient: adapter parameters that need not have changed.
     """
     after = snapshot(attached.model)
     _expect(after.keys() == initial.keys(), "training added or removed tensors")
@@ -75,8 +79,9 @@ def check_changes(
     _expect(not undeclared, f"{len(undeclared)} undeclared tensors changed, such as {example}")
     unchanged = sorted(set(attached.head) - changed)
     _expect(not unchanged, f"parts of the head did not change: {unchanged[:3]}")
-    part, total = len(changed & set(attached.adapter)), len(attached.adapter)
-    example = min(set(attached.adapter) - changed, default="")
+    adapter = set(attached.adapter) - set(without_gradient)
+    part, total = len(changed & adapter), len(adapter)
+    example = min(adapter - changed, default="")
     _expect(
         part >= adapter_share * total,
         f"only {part} of {total} adapter parameters changed, not {example}",

@@ -25,7 +25,7 @@ from iwlora.training.class_balance import with_class_weights
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
 from iwlora.training.loop.row_order import EpochSampler
-from iwlora.training.model.backbone import load_backbone
+from iwlora.training.model.backbone import load_backbone, loading_errors
 from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpointing
 from iwlora.training.model.new_weights import new_weights_notes
@@ -135,7 +135,12 @@ def load(recipe: Recipe) -> LoadedRecipe:
         # Without autocast where that is possible: torch's fast path, which calls fewer layers, is
         # not taken under it. Frozen weights in bfloat16 need it beside a head in float32.
         precision = "bf16" if settings.frozen_dtype == "bfloat16" else "fp32"
-        with training_numerics(model, False, precision, run_device()):
+        with (
+            loading_errors(
+                lambda reason, _: f"model={recipe.model} cannot compute texts: {reason}"
+            ),
+            training_numerics(model, False, precision, run_device()),
+        ):
             uncalled = uncalled_sites(model, chosen, passes, task.kind.batch_loss)
         of_rows += _notes_on_sites(recipe, model, chosen, uncalled)
     if distributed.rank() == 0:

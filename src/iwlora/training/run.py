@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.run import RunResult, SiteRank
 from iwlora.results.writing import write_errors
-from iwlora.sites import Site
+from iwlora.sites import Site, abbreviate_names
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.loop.row_order import EpochSampler
@@ -31,6 +32,8 @@ from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.checkpoints import last_sealed
 from iwlora.training.state.run_folder import RunDir
+
+logger = logging.getLogger("iwlora")
 
 _HASHED_ROWS = 1000
 
@@ -107,6 +110,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
             f"{settings.early_stopping} after the best",
         )
     with gathered(attached.model, attached.trainable):
+        without_gradient = _notes_without_gradient(attached)
         if distributed.rank() == 0:
             in_units = head_in_target_units(attached.model, task.kind.scaling)
             with in_units, write_errors("the trained parameters", run.path):
@@ -146,8 +150,25 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         labels=list(task.labels),
         text=list(task.text),
         task_metrics=list(task.metrics),
-        notes=[*task.notes, *loaded.notes, *attached.notes(), *stopped],
+        notes=[*task.notes, *loaded.notes, *attached.notes(), *stopped, *without_gradient],
     )
+
+
+def _notes_without_gradient(attached: Attached) -> list[str]:
+    """Which low-rank updates training left at B = 0.
+
+    Where it left all of them there, the learning rate may have been 0.
+    """
+    unchanged = [pair.name for pair in attached.pairs if not pair.B.detach().any()]
+    if not 0 < len(unchanged) < len(attached.pairs):
+        return []
+    note = (
+        f"{len(unchanged)} of {len(attached.pairs)} matrices had no gradient in training, so their "
+        f"adapters have no effect: {abbreviate_names(unchanged)}"
+    )
+    if distributed.rank() == 0:
+        logger.warning(note)
+    return [note]
 
 
 def _ranks(attached: Attached, sites: list[Site]) -> list[SiteRank]:
