@@ -50,6 +50,15 @@ class SiteRank(StoredModel):
     rank: Amount
 
 
+class LabelScore(StoredModel):
+    """The scores of one class, and the number of scored rows that have it."""
+
+    f1: Amount
+    precision: Amount
+    recall: Amount
+    rows: Count
+
+
 class RunResult(Document):
     """What ``result.json`` of a finished run says, or what is known of a run of another tool.
 
@@ -65,6 +74,8 @@ class RunResult(Document):
         metrics: {metric: value}; NaN and infinite values are left out. In the file they are null.
         primary_metric: The metric that runs are compared by.
         signatures: {metric: how it was computed}, such as sacreBLEU's signature.
+        label_scores: {class: its scores} on the first reported split, for classification and
+            multi-label tasks; empty in runs of older versions.
         evaluated_on: The split that is scored.
         selected_on: What chose the parameters that are scored, such as "last checkpoint".
         trainable_parameters: All that trained, ``head_parameters`` of them in the head: the new
@@ -128,6 +139,7 @@ class RunResult(Document):
     text: list[str] = Field(default_factory=list)
     task_metrics: list[str] = Field(default_factory=list)
     signatures: dict[Name, Name] = Field(default_factory=dict)
+    label_scores: dict[str, LabelScore] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")

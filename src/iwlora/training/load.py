@@ -20,7 +20,7 @@ from iwlora.methods.contract import Method
 from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sites import Site, abbreviate_names, coverage
 from iwlora.sites import sites as find_sites
-from iwlora.tasks.kinds.contract import Evaluation, Prediction
+from iwlora.tasks.kinds.contract import Evaluation
 from iwlora.training.class_balance import with_class_weights
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
@@ -82,14 +82,15 @@ class LoadedRecipe:
         classes = rows["labels"][:] if settings.sampler == "balanced" else None
         return EpochSampler(len(rows), settings.batch_size, settings.seed, lengths, classes)
 
-    def score(
-        self, split: str, outputs: Mapping[str, Any]
-    ) -> tuple[list[Prediction], dict[str, float]]:
-        """(the predictions, their metrics) of a split from a model's outputs for its rows."""
-        kind, rows, encoded = self.task.kind, self.task.splits[split], self.encoded[split]
-        evaluation = Evaluation(self.task, rows, encoded, outputs, self.tokenizer)
-        predictions = kind.predictions(evaluation)
-        return predictions, kind.score(evaluation, predictions)
+    def evaluation(self, split: str, outputs: Mapping[str, Any]) -> Evaluation:
+        """The rows of a split with a model's outputs for them."""
+        rows, encoded = self.task.splits[split], self.encoded[split]
+        return Evaluation(self.task, rows, encoded, outputs, self.tokenizer)
+
+    def score(self, split: str, outputs: Mapping[str, Any]) -> dict[str, float]:
+        """The metrics of a split from a model's outputs for its rows."""
+        evaluation = self.evaluation(split, outputs)
+        return self.task.kind.score(evaluation, self.task.kind.predictions(evaluation))
 
 
 def load(recipe: Recipe) -> LoadedRecipe:

@@ -109,17 +109,29 @@ def _outputs(
     return order.restore(dict(collected))
 
 
-def score_splits(trainer: FineTuningTrainer, run: RunDir, loaded: LoadedRecipe) -> dict[str, float]:
+LabelScores = Mapping[str, Mapping[str, float]]
+
+
+def score_splits(
+    trainer: FineTuningTrainer, run: RunDir, loaded: LoadedRecipe
+) -> tuple[dict[str, float], LabelScores]:
     """Score every reported split once, and write its predictions.
 
     The metrics of the first split have plain names; names of another split end in what it adds to
     the first, such as ``accuracy_mismatched``. Raises ``Diverged`` for NaN among the outputs.
+
+    Returns:
+        The metrics, and the scores of each class on the first split.
     """
     task, metrics = loaded.task, dict[str, float]()
+    label_scores: list[LabelScores] = []
     for split in task.reported:
         outputs = trainer.final_outputs(loaded.encoded[split])
         check_outputs(split, outputs)
-        predictions, scores = loaded.score(split, outputs)
+        evaluation = loaded.evaluation(split, outputs)
+        predictions = task.kind.predictions(evaluation)
+        scores = task.kind.score(evaluation, predictions)
+        label_scores.append(task.kind.label_scores(evaluation))
         suffix = split.removeprefix(task.reported[0])
         metrics |= {f"{name}{suffix}": value for name, value in scores.items()}
         rows = task.splits[split]
@@ -130,7 +142,7 @@ def score_splits(trainer: FineTuningTrainer, run: RunDir, loaded: LoadedRecipe) 
         table = prediction_table(columns, predictions)
         if distributed.rank() == 0:
             write_text(layout.predictions_file(run.path, split), table)
-    return metrics
+    return metrics, label_scores[0]
 
 
 def prediction_table(

@@ -165,7 +165,7 @@ def make_trainer(
         train_dataset=encoded["train"],
         eval_dataset=encoded[watched] if watched else None,
         data_collator=loaded.collate,
-        scores=(lambda outputs: loaded.score(watched, outputs)[1]) if watched else None,
+        scores=(lambda outputs: loaded.score(watched, outputs)) if watched else None,
         sampler=loaded.epoch_sampler(),
         use_fast_kernels=settings.fast_kernels,
         kind=task.kind,

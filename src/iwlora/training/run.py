@@ -19,7 +19,7 @@ from iwlora.extras import name_missing_extra
 from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
-from iwlora.results.run import RunResult, SiteRank
+from iwlora.results.run import LabelScore, RunResult, SiteRank
 from iwlora.results.writing import write_errors
 from iwlora.sites import Site, abbreviate_names
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
@@ -116,15 +116,17 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
             with in_units, write_errors("the trained parameters", run.path):
                 attached.save(run.path)
                 loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)
+    metrics, label_scores = score_splits(trainer, run, loaded)
     return RunResult(
         method=recipe.method.name,
         label=recipe.label or recipe.method.name,
         model=recipe.model,
         task=task.name,
         seed=settings.seed,
-        metrics=score_splits(trainer, run, loaded),
+        metrics=metrics,
         primary_metric=task.metrics[0],
         signatures=signatures,
+        label_scores={k: LabelScore.model_validate(v) for k, v in label_scores.items()},
         evaluated_on=task.reported[0],
         selected_on=f"best epoch on {selection:.0%} of train" if selection else "last checkpoint",
         trainable_parameters=counts["trainable_parameters"],

@@ -99,5 +99,5 @@ def test_the_scale_is_no_option_of_a_recipe() -> None:
         ValueError, match=r"task\.kind\.target_scale follows from the training rows"
     ):
         TaskSpec(train="a.csv", kind={"name": "regression", "target_scale": {"mean": 1.0}})
-    with pytest.raises(ValueError, match=r"\(accepted: standardize, transform, loss_function, hub"):
+    with pytest.raises(ValueError, match=r"\(accepted: metric, standardize, transform"):
         TaskSpec(name="glue/stsb", kind={"scale": 1})

@@ -153,4 +153,6 @@ def test_a_run_stores_signatures_and_its_primary_metric(llama: Path, tmp_path: P
     assert (result["primary_metric"], result["signatures"]) == ("perplexity", {})
     assert set(result["metrics"]) == {"perplexity", "loss"}
     table = (tmp_path / "run" / "predictions" / "validation.csv").read_text()
-    assert table.startswith('row,label,other_references,prediction\n0,a film,"[""the cat""]"')
+    assert table.startswith(
+        'row,label,other_references,perplexity,tokens\n0,a film,"[""the cat""]"'
+    )

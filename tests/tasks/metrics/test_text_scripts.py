@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import pytest
 import sacrebleu
 
 from iwlora.errors import IwloraError
-from iwlora.tasks.metrics.text import bleu, bleu_tokenizer, rouge, rouge_tokenizer, signatures
+from iwlora.tasks.metrics.text import (
+    bleu,
+    bleu_tokenizer,
+    exact_match,
+    rouge,
+    rouge_tokenizer,
+    signatures,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -94,3 +102,9 @@ def test_signatures_are_those_of_the_libraries() -> None:
 def test_a_tokenizer_without_its_library_says_what_to_install() -> None:
     with pytest.raises(IwloraError, match=r"tokenizer=ja-mecab needs .* 'sacrebleu\[ja\]'"):
         signatures("bleu", [["猫"]], "ja-mecab")
+
+
+def test_two_ways_to_write_a_letter_are_equal() -> None:
+    composed, apart = (unicodedata.normalize(form, "Ελλάδα é") for form in ("NFC", "NFD"))
+    assert composed != apart
+    assert exact_match([composed, "e"], [[apart], [apart]]) == {"exact_match": 0.5}

@@ -9,7 +9,7 @@ from pydantic import PrivateAttr
 
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
-from iwlora.tasks.metrics.classification import score
+from iwlora.tasks.metrics.classification import label_scores, score
 
 
 class Classification(SequenceHead):
@@ -57,6 +57,11 @@ class Classification(SequenceHead):
         if probabilities:
             return class_predictions(predicted, labels, softmax(logits, axis=1), "probability")
         return class_predictions(predicted, labels, logits, "logit")
+
+    def label_scores(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+        """The scores of each class that rows have or are predicted as."""
+        predicted = evaluation.outputs["logits"].argmax(axis=1)
+        return label_scores(evaluation.schema.labels, evaluation.labels, predicted)
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """As :func:`iwlora.tasks.metrics.classification.score`."""

@@ -336,6 +336,10 @@ class Kind(BaseModel):
         """
         raise NotImplementedError
 
+    def label_scores(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+        """{class: its ``f1``, ``precision``, ``recall`` and number of ``rows``}, for some kinds."""
+        return {}
+
     def signatures(self, rows: datasets.Dataset) -> dict[str, str]:
         """{metric: how it is computed} of metrics for which that depends on the scored rows.
 

@@ -12,6 +12,7 @@ from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
 from iwlora.tasks.kinds.label_separator import SEPARATORS
+from iwlora.tasks.metrics.classification import label_scores
 from iwlora.tasks.metrics.logits import finite_logits
 from iwlora.tasks.schema import TaskSchema
 
@@ -71,6 +72,12 @@ class MultiLabel(SequenceHead):
         if probabilities:
             return class_predictions(predicted, labels, expit(logits), "probability")
         return class_predictions(predicted, labels, logits, "logit")
+
+    def label_scores(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+        """The scores of each class."""
+        targets = np.array(self.targets(evaluation.schema, evaluation.labels))
+        predicted = evaluation.outputs["logits"] > 0
+        return label_scores(evaluation.schema.labels, targets, predicted)
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """scikit-learn's scores, and the mean binary cross-entropy as ``loss``."""

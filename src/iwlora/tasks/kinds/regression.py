@@ -33,6 +33,8 @@ class Regression(SequenceHead):
     default_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse", "mae")
     """Pearson's and Spearman's correlation, root mean squared error and mean absolute error."""
 
+    metric: Literal["pearson", "spearman", "rmse", "mae"] = "pearson"
+    """The primary metric."""
     standardize: bool = True
     """Learn (target - mean) / standard deviation, with both from the rows that are trained on."""
     transform: Transform | None = None
@@ -42,6 +44,11 @@ class Regression(SequenceHead):
     huber_delta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """In standard deviations of what is learned; without ``standardize`` in its units."""
     target_scale: TargetScale | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics, the primary one first."""
+        return (self.metric, *(name for name in self.default_metrics if name != self.metric))
 
     @property
     def scaling(self) -> TargetScale | None:

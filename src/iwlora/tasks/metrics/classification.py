@@ -62,6 +62,33 @@ def matthews_correlation(labels: Ids, predictions: Ids, positive: int = 1) -> fl
 METRICS = {metric.__name__: metric for metric in (accuracy, f1, macro_f1, matthews_correlation)}
 
 
+def label_scores(
+    names: Sequence[str], labels: npt.ArrayLike, predictions: npt.ArrayLike
+) -> dict[str, dict[str, float]]:
+    """F1, precision and recall of each class, in [0, 1], and the number of its rows.
+
+    Each is 0 where it would be 0 / 0.
+
+    Args:
+        names: The classes.
+        labels: Class ids, (n,); or for several classes a row 0 and 1, (n, classes).
+        predictions: The same of the predictions.
+
+    Example:
+        >>> label_scores(["a", "b"], [0, 1, 1], [0, 1, 0])["b"]
+        {'f1': 0.6666666666666666, 'precision': 1.0, 'recall': 0.5, 'rows': 2}
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    columns = precision_recall_fscore_support(
+        np.asarray(labels), np.asarray(predictions), labels=range(len(names)), zero_division=0.0
+    )
+    return {
+        name: {"f1": float(f), "precision": float(p), "recall": float(r), "rows": int(n)}
+        for name, p, r, f, n in zip(names, *columns, strict=True)
+    }
+
+
 def score(
     metrics: Sequence[str], labels: npt.ArrayLike, logits: npt.ArrayLike, positive: int = 1
 ) -> dict[str, float]:

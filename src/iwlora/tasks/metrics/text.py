@@ -6,6 +6,7 @@ tokens depends on the script of the references, unless the task says it.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain, zip_longest
@@ -111,12 +112,18 @@ def exact_match(
 ) -> dict[str, float]:
     """Fraction of texts equal to one of their references; spaces at the ends do not count.
 
+    Two ways to write a letter in Unicode are equal: many tokenizers write one of them only.
+
     >>> exact_match(["42 ", "no"], [["42"], ["yes", "yeah"]])
     {'exact_match': 0.5}
     """
     pairs = list(zip(predictions, references, strict=True))
-    equal = [text.strip() in map(str.strip, accepted) for text, accepted in pairs]
+    equal = [_canonical(text) in map(_canonical, accepted) for text, accepted in pairs]
     return {"exact_match": sum(equal) / len(equal)}
+
+
+def _canonical(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
 
 
 TEXT_METRICS: Mapping[str, Callable[..., dict[str, float]]] = {

@@ -49,7 +49,7 @@ class Generation(SourceAndTarget):
     """No sequence of this many tokens occurs twice in a generated text, though it may repeat the
     prompt; 0: no such rule."""
     metric: Literal["rouge", "bleu", "exact_match", "perplexity"] = "rouge"
-    """The primary metric. perplexity: that of the targets; generated texts are not scored."""
+    """The primary metric. perplexity: that of the targets; no text is generated to be scored."""
     tokenizer: str = "auto"
     """What divides texts into tokens for ROUGE (rouge-score, unicode) or BLEU (sacreBLEU's 13a,
     intl, zh, ja-mecab, ko-mecab, char, none). auto: by the script of the references."""
@@ -135,11 +135,14 @@ class Generation(SourceAndTarget):
         return [token for token in dict.fromkeys(ends) if token is not None]
 
     def outputs(self, model: Any, tokenizer: Any, batch: Batch, final: bool) -> dict[str, Tensor]:
-        """With labels each row's loss and number of tokens; when ``final`` the generated ids."""
+        """With labels each row's loss and number of tokens; when ``final`` the generated ids.
+
+        Rows with labels get no text where generated texts are not scored.
+        """
         outputs: dict[str, Tensor] = {}
         if "labels" in batch:
             outputs = self.row_losses(self.forward(model, batch).logits, batch["labels"])
-        if final:
+        if final and (self.text_metric or "labels" not in batch):
             outputs["generated"] = self._generate(model, tokenizer, batch)
         return outputs
 
@@ -179,8 +182,15 @@ class Generation(SourceAndTarget):
         return generated[:, prompt_length:]
 
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
-        """The generated texts without special tokens; none while training goes on."""
-        if "generated" not in evaluation.outputs:
+        """The generated texts without special tokens; none while training goes on.
+
+        Where no texts are scored, the perplexity of each target and its number of tokens.
+        """
+        outputs = evaluation.outputs
+        if self.text_metric is None and "loss" in outputs:
+            rows = zip(outputs["loss"].tolist(), outputs["count"].tolist(), strict=True)
+            return [{"perplexity": _perplexity(s, n), "tokens": int(n)} for s, n in rows]
+        if "generated" not in outputs:
             return []
         generated = evaluation.outputs["generated"].tolist()
         ids = [[token for token in row if token >= 0] for row in generated]
@@ -232,6 +242,11 @@ class Generation(SourceAndTarget):
         ids = [[token for token in row if token != IGNORE_INDEX] for row in encoded["labels"][:]]
         replies = zip(self._texts(evaluation, ids), labels, encoded["is_chat"][:], strict=True)
         return [reply if is_chat else label for reply, label, is_chat in replies]
+
+
+def _perplexity(loss: float, tokens: float) -> float | None:
+    """exp(loss / tokens); None without tokens."""
+    return math.exp(min(loss / tokens, 700.0)) if tokens else None
 
 
 def _with_others(labels: Sequence[str], rows: Dataset) -> list[list[str]]:
