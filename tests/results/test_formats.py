@@ -140,7 +140,8 @@ def test_the_page_on_stored_files_lists_the_versions() -> None:
 def test_a_replayed_recipe_is_the_same() -> None:
     recipe = build({"model": "m", "task": "glue/rte", "method": "lora"})
     assert build(stamped("recipe", recipe.settings())).digest() == recipe.digest()
-    assert build({"format": "iwlora-recipe/1", **recipe.settings()}).digest() == recipe.digest()
+    former = build({"format": "iwlora-recipe/1", **recipe.settings()})
+    assert former == recipe.model_copy(update={"targets": "all-linear"}), "as all meant then"
 
 
 @pytest.mark.quick

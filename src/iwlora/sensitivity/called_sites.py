@@ -40,7 +40,7 @@ def uncalled_sites(
 
     Example:
         >>> model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
-        >>> both = [Site(str(i), layer, "w", 2, 2, i) for i, layer in enumerate(model)]
+        >>> both = [Site(str(i), layer, "w", 2, 2, i, str(i)) for i, layer in enumerate(model)]
         >>> forward = lambda model, x: model[1](x)
         >>> [site.name for site in uncalled_sites(model, both, [torch.ones(1, 2)], forward)]
         ['0']
