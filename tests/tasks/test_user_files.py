@@ -260,3 +260,64 @@ def test_many_problems_are_counted(table):
     message = error_of(parse, path, ["text", "mood"]).splitlines()
     assert len(message) == 11
     assert message[-1] == "and 15 more like these"
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Files of 30 and of 10 rows; the texts of the second begin with b."""
+    first, second = examples(30), [{**row, "text": f"b {row['id']}"} for row in examples(10)]
+    second[0]["mood"] = "odd"
+    return write(tmp_path / "a.csv", first), write(tmp_path / "b.jsonl", second)
+
+
+def mixed(sources, weight=None, **fields):
+    first, second = sources
+    mix = [{"train": second} | ({} if weight is None else {"weight": weight})]
+    spec = TaskSpec(train=first, mix=mix, validation=first, text="text", label="mood", **fields)
+    return load(spec, seed=0)
+
+
+def test_files_without_weights_are_joined(sources):
+    task = mixed(sources)
+    assert task.labels == ("bad", "good", "odd"), "those of all files"
+    assert len(task.splits["train"]) == 40
+    assert task.splits["train"].column_names == ["text", "label"]
+    assert task.name == f"{sources[0]} and 1 more"
+    assert f"train: 30 rows of {sources[0]} and 10 rows of {sources[1]}" in task.notes
+
+
+@pytest.mark.parametrize(("weight", "count"), [(1.0, 20), (3, 30), (1 / 3, 10), (0.1, 4)])
+def test_weights_say_how_many_rows_are_drawn_of_each_file(sources, weight, count):
+    texts = Counter(mixed(sources, weight).splits["train"]["text"][:])
+    drawn = {"a": [], "b": [0] * 10}
+    for name in "ab":
+        drawn[name] = [n for text, n in texts.items() if text.startswith("b ") == (name == "b")]
+    assert (sum(drawn["a"]), sum(drawn["b"])) == (40 - count, count)
+    for name, size in (("a", 30), ("b", 10)):
+        assert max(drawn[name]) <= -(-sum(drawn[name]) // size), "each row before any twice"
+
+
+def test_a_mixture_depends_on_the_seed_and_held_out_rows_are_in_no_part_of_it(sources):
+    first, second = sources
+    spec = TaskSpec(
+        train=first, mix=[{"train": second, "weight": 5}], text="text", label="mood", selection=0.2
+    )
+    texts = [load(spec, seed).splits["train"]["text"][:] for seed in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
+    splits = load(spec, 0).splits
+    held_out = {*splits["validation"]["text"][:], *splits["selection"]["text"][:]}
+    assert not held_out & set(texts[0])
+
+
+def test_mistakes_in_a_mixture_name_the_file(sources, table):
+    first, second = sources
+    other = table("c.csv", "text,tone\na,good\n")
+    spec = {"train": first, "validation": first, "text": "text", "label": "mood"}
+    message = error_of(load, TaskSpec(**spec, mix=[{"train": second}, {"train": other}]), 0)
+    assert "c.csv: unknown column 'mood'" in message
+    with pytest.raises(ValueError, match=r"task.mix names .*a.csv twice; give it once"):
+        TaskSpec(**spec, mix=[{"train": first}])
+    with pytest.raises(ValueError, match="greater than 0"):
+        TaskSpec(**spec, mix=[{"train": second, "weight": 0}])
+    with pytest.raises(ValueError, match=r"task.mix is for your own files"):
+        TaskSpec(name="glue/rte", mix=[{"train": second}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 from iwlora.errors import IwloraError
@@ -11,7 +12,7 @@ from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.kinds.contract import Dataset
 from iwlora.tasks.registry import CORPORA
 from iwlora.tasks.spec import TaskSpec
-from iwlora.tasks.splits import first_shuffled, stratified_split
+from iwlora.tasks.splits import SOURCE, first_shuffled, mixture, stratified_split
 from iwlora.tasks.task import Task
 from iwlora.tasks.user_files import load_user_files
 
@@ -48,6 +49,9 @@ def load(spec: TaskSpec, seed: int) -> Task:
         held_out.append("selection")
     notes = (*task.notes, *shared_rows(task, held_out))
     splits = dict(task.splits)
+    if spec.mix:
+        task, mixed = _with_mixture(task, spec, seed)
+        notes = (*notes, mixed)
     for name, split in task.splits.items():
         if name == "train":
             splits[name] = first_shuffled(split, spec.max_train, seed)
@@ -57,6 +61,21 @@ def load(spec: TaskSpec, seed: int) -> Task:
     notes = (*notes, *absent_classes(limited), *equal_numbers(limited))
     kind = task.kind.fitted(splits["train"].select_columns("label")["label"][:])
     return replace(limited, kind=kind, notes=notes)
+
+
+def _with_mixture(task: Task, spec: TaskSpec, seed: int) -> tuple[Task, str]:
+    """The task with the training rows that the weights ask for, and a note of their numbers."""
+    train, weights = task.splits["train"], spec.weights
+    if weights:
+        train = mixture(train, train[SOURCE][:], weights, seed)
+    rows = Counter(train[SOURCE][:])
+    parts = [f"{rows[number]} rows of {path}" for number, path in enumerate(spec.sources)]
+    drawn = f", drawn with the weights {', '.join(f'{w:g}' for w in weights)}" if weights else ""
+    splits = {
+        name: split.remove_columns([name for name in split.column_names if name == SOURCE])
+        for name, split in {**task.splits, "train": train}.items()
+    }
+    return replace(task, splits=splits), f"train: {' and '.join(parts)}{drawn}"
 
 
 def _with_kind(task: Task, spec: TaskSpec) -> Task:

@@ -16,6 +16,17 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+class MixedFile(BaseModel):
+    """A further training file: ``train``, and its ``weight`` where files are drawn by weights."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    train: NonEmpty
+    """A file like ``task.train``, with the same columns."""
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)] | None = None
+    """Its share of the training rows, relative to 1 for ``task.train``."""
+
+
 class TaskSpec(BaseModel):
     """The ``task:`` part of a recipe: ``name``, or ``train`` and what else describes the files.
 
@@ -45,6 +56,10 @@ class TaskSpec(BaseModel):
     train: NonEmpty | None = None
     """The user's file: CSV, TSV, JSON Lines or Parquet, by its ending; or a folder that
     ``datasets`` saved."""
+    mix: list[MixedFile] = []
+    """Further training files. Without weights the rows of all files are trained on. With weights as
+    many rows are drawn once, by ``train.seed``: of a file whose share is smaller than the file, a
+    part; of one whose share is larger, all rows in turn."""
     validation: NonEmpty | None = None
     """None: a tenth of ``train`` is held out, as ``split`` says."""
     test: NonEmpty | None = None
@@ -117,7 +132,21 @@ class TaskSpec(BaseModel):
     @property
     def title(self) -> str:
         """What tables call the task: its name, or the path of the training file."""
-        return self.name or str(self.train)
+        if self.name or not self.mix:
+            return self.name or str(self.train)
+        return f"{self.train} and {len(self.mix)} more"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The paths of the training files."""
+        return (str(self.train), *(file.train for file in self.mix))
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each training file; none where no file has one."""
+        if all(file.weight is None for file in self.mix):
+            return ()
+        return (1.0, *(1.0 if file.weight is None else file.weight for file in self.mix))
 
     @field_validator("text", mode="before")
     @classmethod
@@ -152,8 +181,8 @@ class TaskSpec(BaseModel):
         problems = [
             f"task.{field} is for your own files, but task.name={self.name} is given too; "
             "remove one of the two"
-            for field in ("train", "validation", "test", "text", "label")
-            if getattr(self, field) is not None
+            for field in ("train", "mix", "validation", "test", "text", "label")
+            if getattr(self, field) not in (None, [])
         ]
         if self.group is not None and self.group not in corpus.text:
             accepted = " or ".join(corpus.text)
@@ -173,6 +202,8 @@ class TaskSpec(BaseModel):
             problems.append("task.data_dir is for tasks with a name (task.name); remove it")
         if self.train is None:
             problems.append("task.train is missing: the file to train on")
+        twice = {path for path in self.sources if self.sources.count(path) > 1}
+        problems += [f"task.mix names {path} twice; give it once" for path in sorted(twice)]
         if self.kind_name is not None:
             problems += self._problems_of_kind(KINDS[self.kind_name])
         text = self.text or []

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+SOURCE = "number of the source"
+"""The column that says from which training file a row is, while the task is loaded."""
+
+
 def dataset_from_rows(
     text: Sequence[str], rows: Sequence[Sequence[Any]], kind: Kind | None = None
 ) -> Dataset:
@@ -60,6 +64,53 @@ def in_memory(table: pyarrow.Table) -> Dataset:
 
     fingerprint = generate_random_fingerprint()
     return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=fingerprint)
+
+
+def joined_sources(sources: Sequence[Dataset]) -> Dataset:
+    """The rows of several sources, with the number of its source in the column ``SOURCE``."""
+    import pyarrow
+
+    tables = [
+        split.data.table.append_column(
+            SOURCE, pyarrow.array([number] * len(split), pyarrow.int64())
+        )
+        for number, split in enumerate(sources)
+    ]
+    return in_memory(pyarrow.concat_tables(tables))
+
+
+def mixture(split: Dataset, sources: Sequence[int], weights: Sequence[float], seed: int) -> Dataset:
+    """As many rows as there are, drawn from each source in proportion to its weight.
+
+    Source i gives ⌊N w_i / Σ w⌋ of the N rows or one more. Its rows are taken in turn, in an order
+    that the seed decides: each row once before any row is taken again.
+
+    Args:
+        split: The rows of all sources.
+        sources: The number of the source of each row.
+        weights: The weight of each source.
+        seed: Of the draw.
+
+    Example:
+        >>> split = dataset_from_rows(["sentence"], [(text, 0) for text in "aaab"])
+        >>> sorted(mixture(split, [0, 0, 0, 1], [1.0, 3.0], seed=0)["sentence"])
+        ['a', 'b', 'b', 'b']
+    """
+    import numpy as np
+
+    random_state = np.random.default_rng([seed, len(split)])
+    numbers = np.asarray(sources)
+    present = [number for number in range(len(weights)) if (numbers == number).any()]
+    shares = np.array([weights[number] for number in present])
+    exact = len(split) * shares / shares.sum()
+    counts = np.floor(exact).astype(int)
+    largest_remainders = np.argsort(counts - exact, kind="stable")[: len(split) - counts.sum()]
+    counts[largest_remainders] += 1
+    drawn = [
+        np.resize(random_state.permutation(np.flatnonzero(numbers == number)), count)
+        for number, count in zip(present, counts, strict=True)
+    ]
+    return split.select(np.sort(np.concatenate(drawn)))
 
 
 def first_shuffled(split: Dataset, limit: int | None, seed: int) -> Dataset:

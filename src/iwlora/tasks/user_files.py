@@ -16,7 +16,7 @@ from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.kinds.cells import looks, parse_text
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES, Dataset, Kind
 from iwlora.tasks.spec import TaskSpec
-from iwlora.tasks.splits import arrow_type, in_memory, stratified_split
+from iwlora.tasks.splits import arrow_type, in_memory, joined_sources, stratified_split
 from iwlora.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -59,14 +59,24 @@ def load_user_files(spec: TaskSpec) -> Task:
             files[split] = parse_file(path, columns, split)
         except IwloraError as error:
             problems.append(str(error))
+    mixed: list[ParsedFile] = []
+    for path in spec.sources[1:]:
+        try:
+            mixed.append(parse_file(path, columns, "train"))
+        except IwloraError as error:
+            problems.append(str(error))
     raise_all(problems)
-    _check_notation(files.values())
+    sources = [files["train"], *mixed]
+    _check_notation([*files.values(), *mixed])
     notes = columns.notes
-    labels = _class_names(files["train"], columns)
+    labels = _class_names(sources, columns)
     notes += _same_but_for_case(labels)
     splits = {}
     for split, file in files.items():
-        splits[split] = _with_class_ids(file, columns.kind, labels, str(spec.train), problems)
+        splits[split] = _with_class_ids(file, columns.kind, labels, spec.title, problems)
+    if mixed:
+        more = [_with_class_ids(f, columns.kind, labels, spec.title, problems) for f in mixed]
+        splits["train"] = joined_sources([splits["train"], *more])
     raise_all(problems)
     if "validation" not in splits:
         whole = splits.pop("train")
@@ -79,9 +89,9 @@ def load_user_files(spec: TaskSpec) -> Task:
         if not len(validation):
             raise IwloraError(_nothing_held_out(spec, columns, len(whole), len(labels)))
         splits = {"train": train, "validation": validation, **splits}
-        rows = f"{len(validation)} of the {len(whole)} rows of {spec.train}"
+        rows = f"{len(validation)} of the {len(whole)} rows of {spec.title}"
         notes = (*notes, f"validation: {rows}, held out")
-    schema = (str(spec.train), columns.text, labels, columns.kind.metrics_for(labels))
+    schema = (spec.title, columns.text, labels, columns.kind.metrics_for(labels))
     return Task(*schema, kind=columns.kind, splits=splits, notes=notes)
 
 
@@ -89,7 +99,7 @@ def _nothing_held_out(spec: TaskSpec, columns: Columns, rows: int, classes: int)
     """Why no row can be held out, and what to do."""
     if spec.split == "by-class":
         return (
-            f"{spec.train} has {rows} rows; to hold out a tenth for validation, "
+            f"{spec.title} has {rows} rows; to hold out a tenth for validation, "
             f"{round(1 / HELD_OUT)} are needed, of one class if there are classes; give "
             "task.validation=FILE"
         )
@@ -97,11 +107,11 @@ def _nothing_held_out(spec: TaskSpec, columns: Columns, rows: int, classes: int)
     together = "texts" if columns.group is None else f"texts or {columns.group}"
     if not classes:
         return (
-            f"{spec.train} has {rows} rows, and no two of them differ in {together}; to hold out a "
+            f"{spec.title} has {rows} rows, and no two of them differ in {together}; to hold out a "
             f"part for validation, two are needed: {give}"
         )
     return (
-        f"{spec.train} has {rows} rows of {classes} classes in column {columns.label[0]!r}, and no "
+        f"{spec.title} has {rows} rows of {classes} classes in column {columns.label[0]!r}, and no "
         f"class has two rows that differ in {together}, so none can be held out for validation: "
         f"if the column holds numbers, give task.kind=regression; if it holds texts to generate, "
         f"task.kind=seq2seq; else {give}"
@@ -230,7 +240,7 @@ def _check_notation(files: Iterable[ParsedFile]) -> None:
         raise IwloraError(f"the labels are written {ways}; 80% is 0.8: write them in one way")
 
 
-def _class_names(train: ParsedFile, columns: Columns) -> tuple[str, ...]:
+def _class_names(sources: Sequence[ParsedFile], columns: Columns) -> tuple[str, ...]:
     """The class names: sorted, numbers by value; several label columns in their own order."""
     kind = columns.kind
     if not kind.has_classes:
@@ -239,16 +249,18 @@ def _class_names(train: ParsedFile, columns: Columns) -> tuple[str, ...]:
         return columns.label
     names = {
         name
-        for batch in train.rows.to_batches()
+        for file in sources
+        for batch in file.rows.to_batches()
         for label in batch.column("label").to_pylist()
         for name in kind.class_names(label)
     }
+    where = " and ".join(file.path for file in sources)
     if len(names) < kind.min_classes:
         raise IwloraError(
-            f"{train.path}: column {columns.label[0]!r} holds one class only ({names.pop()!r}); "
+            f"{where}: column {columns.label[0]!r} holds one class only ({names.pop()!r}); "
             f"at least {kind.min_classes} are needed"
         )
-    _check_distinct(names, f"{train.path}: column {columns.label[0]!r}")
+    _check_distinct(names, f"{where}: column {columns.label[0]!r}")
     if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))

@@ -199,6 +199,7 @@ def test_a_run_and_a_comparison_refuse_it_before_anything_is_trained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = {"model": str(tiny_deberta), "task": reviews, "method": "prefix"}
+    settings["train"] = {"max_length": 32}
     with pytest.raises(IwloraError, match=REFUSED["deberta-v2"]):
         iwlora.train(iwlora.build_recipe(settings), tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()

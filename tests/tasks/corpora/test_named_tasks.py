@@ -172,7 +172,7 @@ def test_wmt16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = read("wmt16/en-ro", tmp_path)
     assert rows(task) == [("Yes.", "Da."), ("No.", "Nu.")]
     assert rows(task, "test") == [("A & B, src.en", "A & B, ref.ro")]
-    assert task.metrics == ("bleu", "perplexity")
+    assert task.metrics == ("bleu", "chrf", "perplexity")
     hub = datasets.Dataset.from_list([{"translation": {"en": "Yes", "ro": "Da"}}])
     splits = dict.fromkeys(("train", "validation", "test"), hub)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: splits)
