@@ -135,3 +135,13 @@ def test_a_language_model_has_no_head_where_its_output_embeddings_are_in_a_modul
     model = BertGenerationDecoder(config)
     assert model.get_output_embeddings() is model.lm_head.decoder
     assert head_modules(model) == []
+
+
+def test_a_grouped_layer_is_no_site() -> None:
+    """Its update is no low-rank matrix of its weight's shape, though it is an ``nn.Linear``."""
+
+    class SomeGroupedLinear(nn.Linear):
+        """As DeepSeek-V4's."""
+
+    blocks = nn.ModuleList([nn.ModuleDict({"a": SomeGroupedLinear(4, 4), "b": nn.Linear(4, 4)})])
+    assert [site.name for site in sites(nn.Sequential(blocks))] == ["0.0.b"]

@@ -412,7 +412,13 @@ def _renamed_by_peft(model: nn.Module) -> Set[str]:
 
 
 def is_linear(layer: nn.Module) -> bool:
-    """Whether the module is a linear layer: ``nn.Linear``, quantized or not, or ``Conv1D``."""
+    """Whether the module is a linear layer: ``nn.Linear``, quantized or not, or ``Conv1D``.
+
+    DeepSeek-V4's grouped layer, a subclass of ``nn.Linear``, multiplies parts of its input by parts
+    of its weight: its update is no low-rank matrix of the weight's shape.
+    """
+    if type(layer).__name__.endswith("GroupedLinear"):
+        return False
     return isinstance(layer, nn.Linear) or _is_conv1d(layer)
 
 

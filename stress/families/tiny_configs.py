@@ -93,6 +93,8 @@ def _tiny_fields(default: Any, tokens: Mapping[str, int], vocabulary: int) -> di
         fields["decoder_start_token_id"] = tokens["bos"]
     if defaults.get("_heterogeneity_spec") is not None:
         fields["per_layer_config"] = {}
+    if defaults.get("attention_hidden_size", 0) == defaults.get("hidden_size"):
+        fields["attention_hidden_size"] = WIDTH
     if "num_layers_per_stack" in defaults:  # from which it computes the other
         fields.pop("num_hidden_layers")
     if "mamba_d_head" in fields:  # by default the heads may be many and narrow

@@ -11,7 +11,6 @@ import pytest
 
 from architectures import METHODS
 from families.catalogue import TABLES, families, one_kind_each
-from families.left_out import KNOWN_FAILURES
 from families.outcomes import run_family
 
 SIX: dict[str, tuple[str, dict[str, Any]]] = {
@@ -28,13 +27,9 @@ SIX: dict[str, tuple[str, dict[str, Any]]] = {
 def test_results_are_equal_everywhere(family: str) -> None:
     kind, changes = SIX[family]
     outcomes = run_family(family, kind, METHODS, **changes)
-    failures = [
-        outcome
-        for outcome in outcomes
-        if outcome.result != "equal" and not any(row.accepts(outcome) for row in KNOWN_FAILURES)
+    assert [(row.method, row.result, row.message) for row in outcomes] == [
+        (method, "equal", "") for method in METHODS
     ]
-    assert not failures
-    assert {outcome.method for outcome in outcomes} >= set(METHODS)
 
 
 @pytest.mark.quick

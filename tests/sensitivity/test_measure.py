@@ -322,3 +322,24 @@ def test_capture_starts_the_graph_at_the_first_site() -> None:
     with capture(places, lambda _, x, delta: exact(x, delta)) as captured:
         second(torch.relu_(first(torch.ones(2, 3)))).sum().backward()
         assert set(captured.take()) == {"a", "b"}
+
+
+def test_an_embedding_may_return_a_tuple() -> None:
+    """As ProphetNet's positions do."""
+
+    class Positions(nn.Embedding):
+        def forward(self, ids: torch.Tensor) -> Any:
+            return super().forward(ids), ids
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions, self.blocks = Positions(4, 3), nn.ModuleList([nn.Linear(3, 2)])
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.blocks[0](self.positions(ids)[0]).square().sum()
+
+    model, ids = Model(), torch.tensor([[0, 1, 2]])
+    measured = iwlora.measure(model, [ids], loss=lambda model, ids: model(ids))
+    model(ids).backward()
+    assert measured.values["blocks.0"] == pytest.approx(float(model.blocks[0].weight.grad.norm()))

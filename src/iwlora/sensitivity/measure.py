@@ -248,10 +248,11 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _require_gradient(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
-    if not torch.is_grad_enabled():
+def _require_gradient(_layer: nn.Module, _inputs: object, output: Any) -> Tensor | None:
+    if not (torch.is_grad_enabled() and isinstance(output, Tensor)):  # ProphetNet's is a tuple
         return None
-    return output + output.new_zeros((), requires_grad=True)
+    with_gradient: Tensor = output + output.new_zeros((), requires_grad=True)
+    return with_gradient
 
 
 def _checkpoints_in_training(module: nn.Module) -> bool:

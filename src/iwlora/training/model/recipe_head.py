@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.head import add_to_head, train_tokens
-from iwlora.training.model.vocabulary import token_rows
+from iwlora.training.model.vocabulary import token_embeddings, token_rows
 from iwlora.training.recipe import Recipe
 
 
@@ -72,15 +72,19 @@ def add_tokens(
 
 
 def _declare_rows(model: PreTrainedModel, new: list[int], recipe: Recipe) -> tuple[str, ...]:
-    inputs: Any = model.get_input_embeddings()
+    if not (new or recipe.trainable_token_indices):
+        return ()
+    inputs: Any = token_embeddings(model)
+    if inputs is None:
+        raise IwloraError(
+            f"add_tokens and trainable_token_indices: {type(model).__name__} has no table of token "
+            "embeddings; remove both"
+        )
     outputs: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     trained = {_path(model, inputs): sorted({*new, *recipe.trainable_token_indices})}
     tied = outputs is not None and outputs.weight is inputs.weight
     if outputs is not None and not tied and new:
         trained[_path(model, outputs)] = new
-    trained = {path: ids for path, ids in trained.items() if ids}
-    if not trained:
-        return ()
     if getattr(outputs, "bias", None) is not None and (tied or new):
         raise IwloraError(
             f"add_tokens and trainable_token_indices: PEFT leaves out the bias of "
