@@ -5,7 +5,7 @@
 # make lines:     lines of code in src
 # make docs:      the documentation as a site in docs/_build; prints its path
 # make oldest:    the fast tests with the oldest accepted versions of the dependencies
-# make families:  a tiny model of every family of transformers through the whole tool
+# make families:  a tiny model of every family of transformers, and every chat template of TRL
 # make wheel:     the built wheel in a clean environment
 # make browser:   Chromium for the report's tests, if apt-get may install it; else they are skipped
 # make quantised: the tests of 4-bit and 8-bit weights, whose packages slow down every other import
@@ -45,6 +45,7 @@ oldest: $(VENV)/.oldest
 
 families: $(VENV)/.dev
 	$(BIN)/python stress/architectures.py
+	$(BIN)/python stress/chat_templates.py
 
 wheel:
 	.ci/wheel $(PYTHON)
