@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3MoE
 
 EXPERTS = 4
 _SIZES: dict[str, Any] = {
@@ -56,6 +57,9 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "jetmoe": {**_LOCAL, "num_key_value_heads": 1, "kv_channels": 8},
 }
 MODELS = list(_FIELDS)
+# In the first versions of transformers 5 the block reads the bias of these routers, so nothing may
+# wrap them and they are no sites.
+WITHOUT_ROUTERS = ["deepseek_v3"] if hasattr(DeepseekV3MoE, "route_tokens_to_experts") else []
 
 
 def expert_model(name: str) -> Any:

@@ -20,6 +20,8 @@ from iwlora.errors import IwloraError
 
 # Children that choose experts, or that weigh a shared expert, in a module that has experts.
 _ROUTERS = re.compile(r"(\w+_)?(gate|router)")
+# What modules of experts are called; the second in the first versions of transformers 5.
+_EXPERTS = re.compile(r"Expert|NaiveMoe")
 # Modules that compute x W with W of shape (experts, d_in, d_out), without transformers' field
 # ``is_transposed``.
 _TRANSPOSED = ("Llama4TextExperts",)
@@ -31,7 +33,7 @@ def expert_weights(module: nn.Module) -> list[str]:
     Raises:
         IwloraError: they are quantized, so that they have no gradient.
     """
-    if "Expert" not in type(module).__name__:
+    if not _EXPERTS.search(type(module).__name__):
         return []
     # While PEFT computes with an adapted weight, the module has it under ``parametrizations``.
     names = [name for name, p in module._parameters.items() if p is not None and p.dim() == 3]
@@ -99,8 +101,20 @@ def _routers_of(module: nn.Module) -> Iterator[nn.Module]:
     for name, child in children.items():
         if _ROUTERS.fullmatch(name):
             for router in (child, *map(_base, child.children())):
-                if (weight := router._parameters.get("weight")) is not None and weight.dim() == 2:
+                weight = router._parameters.get("weight")
+                if weight is not None and weight.dim() == 2 and not _is_read_by_its_parent(router):
                     yield router
+
+
+def _is_read_by_its_parent(router: nn.Module) -> bool:
+    """Whether a router has buffers that it does not use itself, so that nothing may wrap it.
+
+    So it is with DeepSeek-V3 types in the first versions of transformers 5.
+    """
+    names = list(router._buffers)
+    return bool(names) and not all(
+        name in inspect.getsource(type(router).forward) for name in names
+    )
 
 
 def _base(module: nn.Module) -> nn.Module:

@@ -35,7 +35,7 @@ def test_results_are_equal_everywhere(family: str) -> None:
 @pytest.mark.quick
 def test_the_catalogue_has_every_family_of_each_table() -> None:
     kinds = families()
-    assert len(kinds) > 200
+    assert len(kinds) > 150  # 192 in transformers 5.0
     assert {kind for possible in kinds.values() for kind in possible} == set(TABLES)
     assert "instruction" not in kinds["bert"]  # iwlora refuses to generate with encoders
     chosen = one_kind_each(kinds)

@@ -85,6 +85,9 @@ REFUSED: Mapping[str, Variable] = {
         f"SageMaker asks for model parallelism, which replaces the model: {_LAUNCHER}",
         frozenset({"", "{}"}),
     ),
+    # Older versions of accelerate, of those that are accepted, read the next two.
+    "ACCELERATE_USE_IPEX": Variable("Intel's extension replaces layers of the model; unset it"),
+    "ACCELERATE_USE_XPU": Variable(_GPUS),
     "ACCELERATE_USE_CPU": Variable(f"{_GPUS}; empty for the CPU"),
     "ACCELERATE_TORCH_DEVICE": Variable(_GPUS, frozenset({""})),
     "WANDB_LOG_MODEL": Variable(_UPLOAD, tracker="wandb"),
