@@ -297,6 +297,53 @@ def test_weights_say_how_many_rows_are_drawn_of_each_file(sources, weight, count
         assert max(drawn[name]) <= -(-sum(drawn[name]) // size), "each row before any twice"
 
 
+@pytest.mark.parametrize(("limit", "weight", "count"), [(16, 1, 8), (14, 1 / 6, 2), (90, 1, 20)])
+def test_a_limit_keeps_the_shares_and_the_note_counts_what_is_trained(
+    sources, limit, weight, count
+):
+    task = mixed(sources, weight, max_train=limit)
+    rows, drawn = min(limit, 40), task.splits["train"]["text"][:]
+    of_second = Counter(text for text in drawn if text.startswith("b "))
+    assert (len(drawn), sum(of_second.values())) == (rows, count)
+    assert max(of_second.values()) <= -(-count // 10)
+    first, second = sources
+    counts = f"train: {rows - count} rows of {first} and {count} rows of {second}, drawn"
+    assert any(note.startswith(counts) for note in task.notes)
+    joined = mixed(sources, max_train=limit)
+    of_first = sum(not text.startswith("b ") for text in joined.splits["train"]["text"][:])
+    assert (
+        f"train: {of_first} rows of {first} and {rows - of_first} rows of {second}" in joined.notes
+    )
+
+
+def test_weights_of_any_size_are_shares(sources, tmp_path):
+    first, second = sources
+    third = write(tmp_path / "c.csv", [{**row, "text": f"c {row['id']}"} for row in examples(20)])
+    mix = [{"train": path, "weight": 1e308} for path in (second, third)]
+    spec = TaskSpec(train=first, mix=mix, validation=first, text="text", label="mood")
+    drawn = Counter(text[:2] for text in load(spec, 0).splits["train"]["text"][:])
+    assert drawn == {"b ": 30, "c ": 30}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_all_files_of_a_mixture_say_what_the_task_is(table, order):
+    """The first file does not decide alone whether numbers are whole and texts are single."""
+    whole, parts = "text,score\na,1\nb,2\nc,4\n", "text,score\nd,1.5\ne,0.5\nf,4\n"
+    first, second = [table("whole.csv", whole), table("parts.csv", parts)][::order]
+    task = load(TaskSpec(train=first, mix=[{"train": second}], text="text", label="score"), 0)
+    assert task.kind.name == "regression"
+    assert f"inferred from {first} and 1 more: kind=regression" in task.notes
+
+    one = '{"source": "a", "target": "x"}\n{"source": "b", "target": "y"}\n'
+    several = '{"source": "c", "target": ["z", "zz"]}\n{"source": "d", "target": "w"}\n'
+    first, second = [table("one.jsonl", one), table("several.jsonl", several)][::order]
+    mix = [{"train": second}]
+    task = load(TaskSpec(train=first, mix=mix, validation=first, kind="seq2seq"), 0)
+    rows = task.splits["train"]
+    accepted = dict(zip(rows["source"][:], rows["other_references"][:], strict=True))
+    assert accepted == {"a": [], "b": [], "c": ["zz"], "d": []}
+
+
 def test_a_mixture_depends_on_the_seed_and_held_out_rows_are_in_no_part_of_it(sources):
     first, second = sources
     spec = TaskSpec(
@@ -317,6 +364,9 @@ def test_mistakes_in_a_mixture_name_the_file(sources, table):
     assert "c.csv: unknown column 'mood'" in message
     with pytest.raises(ValueError, match=r"task.mix names .*a.csv twice; give it once"):
         TaskSpec(**spec, mix=[{"train": first}])
+    other_spelling = first.replace("a.csv", "./a.csv")
+    with pytest.raises(ValueError, match=r"task.mix names .*/\./a.csv twice"):
+        TaskSpec(**spec, mix=[{"train": second}, {"train": other_spelling}])
     with pytest.raises(ValueError, match="greater than 0"):
         TaskSpec(**spec, mix=[{"train": second, "weight": 0}])
     with pytest.raises(ValueError, match=r"task.mix is for your own files"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,32 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_and_names_its_weights(
     assert train(asked, tmp_path / "resumed")["resumed_at_step"] == 4
     expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+def test_an_interrupted_run_goes_on_with_the_rows_drawn_by_weights(
+    with_dropout: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mix = [{"train": reviews["validation"], "weight": 3}]
+    asked = recipe(with_dropout, {**reviews, "mix": mix, "max_train": 32}, save_steps=2)
+    whole = train(asked, tmp_path / "whole")
+    counts = f"train: 8 rows of {reviews['train']} and 24 rows of {reviews['validation']}"
+    assert f"{counts}, drawn with the weights 1, 3" in whole["notes"]
+    kill_at(3, monkeypatch)
+    with pytest.raises(Killed):
+        train(asked, tmp_path / "resumed")
+    monkeypatch.undo()
+    assert train(asked, tmp_path / "resumed")["resumed_at_step"] == 2
+    expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+def test_weights_of_files_and_balanced_draws_are_refused_together(
+    tiny_bert: Path, reviews: dict[str, str]
+) -> None:
+    mix: dict[str, Any] = {"train": reviews["validation"]}
+    recipe(tiny_bert, {**reviews, "mix": [mix]}, sampler="balanced")
+    with pytest.raises(IwloraError, match=r"task.mix has weights and train.sampler=balanced"):
+        recipe(tiny_bert, {**reviews, "mix": [{**mix, "weight": 2}]}, sampler="balanced")
 
 
 def test_what_does_not_fit_the_task_is_refused(tiny_bert: Path, reviews: dict[str, str]) -> None:

@@ -54,7 +54,7 @@ TEXT_PAIRS = (
 )
 SINGLE_TEXTS = ("text", "sentence", "review", "content", "comment", "tweet", "question", "document")
 LABELS = ("label", "labels", "class", "category", "target", "score", "rating", "sentiment")
-# The kind is inferred from this many rows.
+# The kind is inferred from this many rows of each training file.
 SAMPLE_ROWS = 200
 _HOW = "if it does not, give task.kind={name: multi-label, separator: '...'}, or another kind"
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
@@ -99,12 +99,12 @@ def infer_columns(spec: TaskSpec) -> Columns:
             f"{path}: it is not clear which column holds the {unclear}; give "
             f"task.{unclear}=COLUMN (columns: {', '.join(names) or 'none'})"
         )
-    sample = _first_rows(path, text, label)
+    sample = [row for source in spec.sources for row in _first_rows(source, text, label)]
     is_inferred = kind_name is None
     try:
         kind_name = kind_name or _infer_kind(sample, label, not spec.former_kind_defaults)
     except ValueError as error:
-        raise IwloraError(f"{path}: column {label[0]!r} {error}") from None
+        raise IwloraError(f"{spec.title}: column {label[0]!r} {error}") from None
     kind = spec.build_kind(KINDS[kind_name]())
     _check_count(kind, text, label)
     notes = _notes(spec, kind, text, label, names)
@@ -139,7 +139,7 @@ def _notes(
         return ()
     unread = [name for name in names if name not in (*text, *label, spec.group)]
     rest = f"; not read: {', '.join(unread)}" if unread else ""
-    return (f"inferred from {spec.train}: {', '.join(inferred)}{rest}",)
+    return (f"inferred from {spec.title}: {', '.join(inferred)}{rest}",)
 
 
 def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from iwlora.errors import IwloraError
@@ -49,33 +50,33 @@ def load(spec: TaskSpec, seed: int) -> Task:
         held_out.append("selection")
     notes = (*task.notes, *shared_rows(task, held_out))
     splits = dict(task.splits)
-    if spec.mix:
-        task, mixed = _with_mixture(task, spec, seed)
-        notes = (*notes, mixed)
-    for name, split in task.splits.items():
+    if spec.weights:
+        train = splits["train"]
+        splits["train"] = mixture(train, train[SOURCE][:], spec.weights, spec.max_train, seed)
+    for name, split in splits.items():
         if name == "train":
             splits[name] = first_shuffled(split, spec.max_train, seed)
         elif name.startswith("validation") or name == "selection":
             splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
+    if spec.mix:
+        notes = (*notes, _rows_of_sources(spec, splits["train"][SOURCE][:]))
+        splits = {
+            name: split.remove_columns([SOURCE]) if SOURCE in split.column_names else split
+            for name, split in splits.items()
+        }
     limited = replace(task, splits=splits)
     notes = (*notes, *absent_classes(limited), *equal_numbers(limited))
     kind = task.kind.fitted(splits["train"].select_columns("label")["label"][:])
     return replace(limited, kind=kind, notes=notes)
 
 
-def _with_mixture(task: Task, spec: TaskSpec, seed: int) -> tuple[Task, str]:
-    """The task with the training rows that the weights ask for, and a note of their numbers."""
-    train, weights = task.splits["train"], spec.weights
-    if weights:
-        train = mixture(train, train[SOURCE][:], weights, seed)
-    rows = Counter(train[SOURCE][:])
+def _rows_of_sources(spec: TaskSpec, sources: Sequence[int]) -> str:
+    """A note on how many of the rows that are trained on each file gives."""
+    rows = Counter(sources)
     parts = [f"{rows[number]} rows of {path}" for number, path in enumerate(spec.sources)]
-    drawn = f", drawn with the weights {', '.join(f'{w:g}' for w in weights)}" if weights else ""
-    splits = {
-        name: split.remove_columns([name for name in split.column_names if name == SOURCE])
-        for name, split in {**task.splits, "train": train}.items()
-    }
-    return replace(task, splits=splits), f"train: {' and '.join(parts)}{drawn}"
+    weights = ", ".join(f"{weight:g}" for weight in spec.weights)
+    drawn = f", drawn with the weights {weights}" if weights else ""
+    return f"train: {' and '.join(parts)}{drawn}"
 
 
 def _with_kind(task: Task, spec: TaskSpec) -> Task:

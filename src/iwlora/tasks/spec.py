@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import abspath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -58,8 +59,8 @@ class TaskSpec(BaseModel):
     ``datasets`` saved."""
     mix: list[MixedFile] = []
     """Further training files. Without weights the rows of all files are trained on. With weights as
-    many rows are drawn once, by ``train.seed``: of a file whose share is smaller than the file, a
-    part; of one whose share is larger, all rows in turn."""
+    many rows, at most ``max_train``, are drawn once, by ``train.seed``: of a file whose share is
+    smaller than the file, a part; of one whose share is larger, all rows in turn."""
     validation: NonEmpty | None = None
     """None: a tenth of ``train`` is held out, as ``split`` says."""
     test: NonEmpty | None = None
@@ -202,8 +203,9 @@ class TaskSpec(BaseModel):
             problems.append("task.data_dir is for tasks with a name (task.name); remove it")
         if self.train is None:
             problems.append("task.train is missing: the file to train on")
-        twice = {path for path in self.sources if self.sources.count(path) > 1}
-        problems += [f"task.mix names {path} twice; give it once" for path in sorted(twice)]
+        files = [abspath(path) for path in self.sources]
+        twice = [path for n, path in enumerate(self.sources) if files[n] in files[:n]]
+        problems += [f"task.mix names {path} twice; give it once" for path in twice]
         if self.kind_name is not None:
             problems += self._problems_of_kind(KINDS[self.kind_name])
         text = self.text or []

@@ -79,21 +79,24 @@ def joined_sources(sources: Sequence[Dataset]) -> Dataset:
     return in_memory(pyarrow.concat_tables(tables))
 
 
-def mixture(split: Dataset, sources: Sequence[int], weights: Sequence[float], seed: int) -> Dataset:
-    """As many rows as there are, drawn from each source in proportion to its weight.
+def mixture(
+    split: Dataset, sources: Sequence[int], weights: Sequence[float], limit: int | None, seed: int
+) -> Dataset:
+    """As many rows as there are, at most ``limit``, drawn in proportion to the sources' weights.
 
-    Source i gives ⌊N w_i / Σ w⌋ of the N rows or one more. Its rows are taken in turn, in an order
-    that the seed decides: each row once before any row is taken again.
+    Source i gives ⌊N w_i / Σ w⌋ of the N drawn rows or one more. Its rows are taken in turn, in
+    an order that the seed decides: each row once before any row is taken again.
 
     Args:
         split: The rows of all sources.
         sources: The number of the source of each row.
         weights: The weight of each source.
+        limit: The most rows to draw; None: as many as ``split`` has.
         seed: Of the draw.
 
     Example:
         >>> split = dataset_from_rows(["sentence"], [(text, 0) for text in "aaab"])
-        >>> sorted(mixture(split, [0, 0, 0, 1], [1.0, 3.0], seed=0)["sentence"])
+        >>> sorted(mixture(split, [0, 0, 0, 1], [1.0, 3.0], None, seed=0)["sentence"])
         ['a', 'b', 'b', 'b']
     """
     import numpy as np
@@ -102,9 +105,11 @@ def mixture(split: Dataset, sources: Sequence[int], weights: Sequence[float], se
     numbers = np.asarray(sources)
     present = [number for number in range(len(weights)) if (numbers == number).any()]
     shares = np.array([weights[number] for number in present])
-    exact = len(split) * shares / shares.sum()
+    shares /= shares.max()  # so that the sum of very large weights is finite
+    size = min(limit or len(split), len(split))
+    exact = size * (shares / shares.sum())
     counts = np.floor(exact).astype(int)
-    largest_remainders = np.argsort(counts - exact, kind="stable")[: len(split) - counts.sum()]
+    largest_remainders = np.argsort(counts - exact, kind="stable")[: size - counts.sum()]
     counts[largest_remainders] += 1
     drawn = [
         np.resize(random_state.permutation(np.flatnonzero(numbers == number)), count)

@@ -78,6 +78,7 @@ def load_user_files(spec: TaskSpec) -> Task:
         more = [_with_class_ids(f, columns.kind, labels, spec.title, problems) for f in mixed]
         splits["train"] = joined_sources([splits["train"], *more])
     raise_all(problems)
+    splits = {name: _without_empty_references(split) for name, split in splits.items()}
     if "validation" not in splits:
         whole = splits.pop("train")
         if spec.split == "by-class":
@@ -93,6 +94,15 @@ def load_user_files(spec: TaskSpec) -> Task:
         notes = (*notes, f"validation: {rows}, held out")
     schema = (spec.title, columns.text, labels, columns.kind.metrics_for(labels))
     return Task(*schema, kind=columns.kind, splits=splits, notes=notes)
+
+
+def _without_empty_references(split: Dataset) -> Dataset:
+    """The split without the column of further accepted texts, if no row has one."""
+    if OTHER_REFERENCES in split.column_names:
+        references = split.data.table[OTHER_REFERENCES].combine_chunks()
+        if not len(references.flatten()):
+            return split.remove_columns([OTHER_REFERENCES])
+    return split
 
 
 def _nothing_held_out(spec: TaskSpec, columns: Columns, rows: int, classes: int) -> str:
@@ -184,10 +194,7 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
     raise_all(problems)
     if not line_numbers:
         raise IwloraError(f"{path} holds no rows")
-    table = pyarrow.Table.from_batches(batches, schema)
-    if references and not any(table[OTHER_REFERENCES].combine_chunks().flatten()):
-        table = table.drop_columns(OTHER_REFERENCES)
-    return ParsedFile(path, line_numbers, table, notations)
+    return ParsedFile(path, line_numbers, pyarrow.Table.from_batches(batches, schema), notations)
 
 
 def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:

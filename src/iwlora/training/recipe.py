@@ -112,6 +112,15 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_sampler(self) -> Recipe:
+        if self.task.weights and self.train.sampler == "balanced":
+            raise ValueError(
+                "task.mix has weights and train.sampler=balanced was given: both say how often a "
+                "row is drawn; remove the weights, or take train.sampler=shuffle"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_gradient_checkpointing(self) -> Recipe:
         if self.train.gradient_checkpointing and self.method.not_checkpointable:
             raise ValueError(
