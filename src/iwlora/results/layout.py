@@ -7,10 +7,11 @@ The folder of a run::
     environment.json          versions of the libraries, and the machine
     status.json               running, failed, diverged or done
     metrics.jsonl             what training logged, one record per line
-    penalty.jsonl             the effect of the penalty on each site at each logging step
     sensitivity.json          the sensitivity of each weight matrix, measured before training or
                               during its first steps
-    checkpoints/              checkpoint-<step>/, each sealed by complete.json; best.safetensors
+    checkpoints/              checkpoint-<step>/, each sealed by complete.json; best.safetensors;
+                              penalty.jsonl, the effect of the penalty on each site at each
+                              logging step
     predictions/<split>.csv   the prediction of the trained model for each row
     adapter/ or model/        the trained parameters; tokenizer/ is next to it
     result.json               written last: a run with this file is finished
