@@ -38,6 +38,8 @@ def test_an_error_in_the_middle_leaves_no_result(
         "recipe.yaml",
         "environment.json",
         "status.json",
+        "fingerprint.json",
+        "row-digests.npz",
         "metrics.jsonl",
         "checkpoints",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from iwlora.results.writing import write_text
 VERSIONS: Mapping[str, int] = {
     "recipe": 3,
     "environment": 2,
+    "fingerprint": 1,
     "status": 2,
     "metrics": 2,
     "penalty": 2,
@@ -31,11 +33,12 @@ VERSIONS: Mapping[str, int] = {
     "sources": 2,
     "summary": 2,
 }
-"""What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary, and
-named it only in sensitivities and summaries: a file without a ``format`` is of version 1. A recipe
-has a new version when a default changes."""
+"""What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary and
+the fingerprint, and named it only in sensitivities and summaries: a file without a ``format`` is of
+version 1. A recipe has a new version when a default changes."""
 
 FIELD = "format"
+DIGEST = "digest"
 
 
 def stamped(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +81,33 @@ iwlora-status/9, this version reads up to iwlora-status/2); upgrade iwlora
     return rest, version
 
 
+def content_digest(content: Any) -> str:
+    """A digest of plain values: equal for mappings whose fields are in another order.
+
+    >>> content_digest({"a": 1, "b": 2}) == content_digest({"b": 2, "a": 1})
+    True
+    """
+    canonical = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def with_digest(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping that a file holds, with a digest of all its other fields."""
+    return {**stored, DIGEST: content_digest(stored)}
+
+
+def check_digest(stored: Mapping[str, Any], origin: str | os.PathLike[str]) -> None:
+    """Raise ``IwloraError`` for a mapping that is not what :func:`with_digest` made.
+
+    One without a digest was written by an older version.
+    """
+    rest = dict(stored)
+    if DIGEST in rest and rest.pop(DIGEST) != content_digest(rest):
+        raise IwloraError(
+            f"{origin} is damaged: its content is not what its digest says; restore the file"
+        )
+
+
 class StoredModel(BaseModel):
     """Fields of a stored file, checked without converting their types; unknown ones are ignored."""
 
@@ -87,10 +117,12 @@ class StoredModel(BaseModel):
 class Document(StoredModel):
     """A mapping with a file of its own: JSON, or YAML where the file's name ends in ``.yaml``.
 
-    A subclass says the name of its format.
+    A subclass says the name of its format. With ``is_sealed`` the file holds a digest of its own
+    content, and one that was changed by anything else is refused.
     """
 
     format_name: ClassVar[str]
+    is_sealed: ClassVar[bool] = False
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -101,6 +133,9 @@ class Document(StoredModel):
     def parse(cls, stored: Mapping[str, Any], origin: str | os.PathLike[str]) -> Self:
         """Check a mapping that was read from ``origin``, as :meth:`load` does."""
         fields, version = unstamped(cls.format_name, stored, origin)
+        if cls.is_sealed:
+            check_digest(stored, origin)
+            fields.pop(DIGEST, None)
         with yaml_json.validation_errors(origin):
             return cls.model_validate(cls.upgraded(fields, version))
 
@@ -117,7 +152,8 @@ class Document(StoredModel):
 
     def stored(self) -> dict[str, Any]:
         """The mapping that the file holds: all fields and the format."""
-        return stamped(self.format_name, self.fields())
+        stored = stamped(self.format_name, self.fields())
+        return with_digest(stored) if self.is_sealed else stored
 
     def fields(self) -> dict[str, Any]:
         """All fields as plain values."""

@@ -6,6 +6,8 @@ The folder of a run::
     recipe.yaml               the settings, all of them: replays the run
     environment.json          versions of the libraries, and the machine
     status.json               running, failed, diverged or done
+    fingerprint.json          digests of everything that the run is computed from
+    row-digests.npz           eight bytes for the texts and for the label of each row
     metrics.jsonl             what training logged, one record per line
     sensitivity.json          the sensitivity of each weight matrix, measured before training or
                               during its first steps
@@ -54,6 +56,8 @@ METRICS = "metrics.jsonl"
 PENALTY = "penalty.jsonl"
 SENSITIVITY = "sensitivity.json"
 RESULT = "result.json"
+FINGERPRINT = "fingerprint.json"
+ROW_DIGESTS = "row-digests.npz"
 CHECKPOINTS = "checkpoints"
 PREDICTIONS = "predictions"
 ADAPTER = "adapter"
@@ -86,6 +90,7 @@ OWN_NAMES = frozenset(
     {
         *(LOCK, RECIPE, ENVIRONMENT, STATUS, METRICS, PENALTY, SENSITIVITY, RESULT),
         *(str(Path(SENSITIVITY).with_suffix(suffix)) for suffix in (".png", ".svg")),
+        *(FINGERPRINT, ROW_DIGESTS),
         *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, TOKENIZER),
         *(COMPARISON, SEARCH, FAILURES, SOURCES, LOGS),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES),
@@ -93,7 +98,12 @@ OWN_NAMES = frozenset(
 )
 """What the folders of runs and comparisons hold at their top, but for the folders of the arms."""
 
-WRITTEN_BEFORE_WORK = frozenset({LOCK, RECIPE, ENVIRONMENT, STATUS})
+RECORDS = frozenset(
+    {*(RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS), *(METRICS, PENALTY, SENSITIVITY)}
+)
+"""The single files that a run writes, but for its result and its lock."""
+
+WRITTEN_BEFORE_WORK = frozenset({LOCK, RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS})
 """What the folder of a run holds that has not measured or trained anything yet."""
 
 _SEARCH_FOLDER = "search"

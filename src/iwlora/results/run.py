@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -15,7 +16,8 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.delimited import read_fields
 from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
-from iwlora.results.formats import Document, StoredModel, read_log, unstamped
+from iwlora.results.fingerprint import Fingerprint
+from iwlora.results.formats import Document, StoredModel, content_digest, read_log, unstamped
 from iwlora.results.sensitivity import Sensitivity
 
 
@@ -96,6 +98,9 @@ class RunResult(Document):
         ranks: The final rank of each matrix, if the method gives them different ones.
         data_digest: A hash of the training rows and their order.
         head_digest: A hash of the initial values of the head.
+        fingerprint: Digests of what the run was computed from; None in runs of older versions.
+        files: {path in the run's folder: SHA-256} of what the run left, for ``iwlora verify``.
+        digest: Of the whole document, likewise.
         head_modules: Paths of the modules that trained and were saved beside the adapter; None in
             runs of version 0.1.0.
         kind: The kind of the task: its ``name`` and its options.
@@ -133,6 +138,9 @@ class RunResult(Document):
     resumed_at_step: Count = 0
     data_digest: Name | None = None
     head_digest: Name | None = None
+    fingerprint: Fingerprint | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+    digest: str | None = None
     head_modules: list[Name] | None = None
     kind: dict[str, Any] | None = None
     labels: list[str] = Field(default_factory=list)
@@ -172,6 +180,15 @@ class RunResult(Document):
         """All fields, without the coverage where it is unknown, as in runs of older versions."""
         unknown = {"coverage"} if self.coverage is None else set()
         return self.model_dump(mode="json", exclude=unknown)
+
+    def sealed(self, files: Mapping[str, str]) -> Self:
+        """The result with the digests of the run's files, and of its own fields."""
+        result = self.model_copy(update={"files": dict(files), "digest": None})
+        return result.model_copy(update={"digest": result.own_digest()})
+
+    def own_digest(self) -> str:
+        """The digest that belongs to the fields as they are."""
+        return content_digest(self.model_copy(update={"digest": None}).stored())
 
     @property
     def score(self) -> float | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import parse_mapping, read_utf8, validation_errors
-from iwlora.results.formats import FIELD, stamped, unstamped
+from iwlora.results.fingerprint import Fingerprint
+from iwlora.results.formats import DIGEST, FIELD, check_digest, stamped, unstamped, with_digest
 from iwlora.results.writing import write_text
 
 FORMULAS = {
@@ -88,7 +89,8 @@ class Sensitivity:
     importance: the forward pass did not use them, or an adapter has no effect on them.
     ``coverage`` is the share of the matrix parameters of the model's blocks that ``sites`` have,
     None if it is unknown. ``tolerance`` is the ``share_error`` that was accepted: None if it is
-    unknown, 0 where all batches were to be measured.
+    unknown, 0 where all batches were to be measured. ``fingerprint`` says what a command or a run
+    computed it from.
 
     >>> site = SiteSensitivity("layer.0.query", "query", 0, 4, 4, value=0.5, stderr=0.1)
     >>> Sensitivity((site,), "exact", 8, 0.01, True, 1.5).values
@@ -108,6 +110,7 @@ class Sensitivity:
     excluded: tuple[str, ...] = ()
     coverage: _NoLess | None = None
     tolerance: _NoLess | None = None
+    fingerprint: Fingerprint | None = None
 
     @property
     def included(self) -> tuple[SiteSensitivity, ...]:
@@ -126,12 +129,15 @@ class Sensitivity:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, atomically."""
-        fields = asdict(self)
+        fields = asdict(replace(self, fingerprint=None))
+        del fields["fingerprint"]
+        if self.fingerprint is not None:
+            fields["fingerprint"] = self.fingerprint.fields()
         fields["sites"] = [
             {key: value for key, value in site.items() if value is not None or key == "stderr"}
             for site in fields["sites"]
         ]
-        write_text(path, json.dumps(stamped("sensitivity", fields), indent=1) + "\n")
+        write_text(path, json.dumps(with_digest(stamped("sensitivity", fields)), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sensitivity:
@@ -144,7 +150,9 @@ class Sensitivity:
             raise IwloraError(f"{fix} ({error})") from None
         if "sensitivity" not in str(stored.get(FIELD)):
             raise IwloraError(f"{fix} (it does not have the {FIELD} of one)")
+        check_digest(stored, path)
         fields, _ = unstamped("sensitivity", stored, path)
+        fields.pop(DIGEST, None)
         with validation_errors(fix):
             sensitivity = TypeAdapter(cls).validate_json(json.dumps(fields))
         twice = [name for name, n in Counter(s.name for s in sensitivity.sites).items() if n > 1]

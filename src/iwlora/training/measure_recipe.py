@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from iwlora import distributed
@@ -15,6 +16,7 @@ from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe, load
 from iwlora.training.loop.divergence import list_rows
 from iwlora.training.recipe import Recipe
+from iwlora.training.state.fingerprint import fingerprint_of
 
 
 def measure_recipe(recipe: Recipe, **options: Any) -> Sensitivity:
@@ -39,7 +41,8 @@ def measure_recipe(recipe: Recipe, **options: Any) -> Sensitivity:
     loaded = load(recipe)
     loaded.task.kind.check_model(loaded.model, loaded.encoded["train"], loaded.collate)
     chosen = find_sites(loaded.model, recipe.targets, recipe.exclude)
-    return measure_loaded(loaded, **{"sites": chosen, **options})
+    measured = measure_loaded(loaded, **{"sites": chosen, **options})
+    return replace(measured, fingerprint=fingerprint_of(recipe, loaded.task)[0])
 
 
 def measure_loaded(loaded: LoadedRecipe, **options: Any) -> Sensitivity:

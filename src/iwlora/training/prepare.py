@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
@@ -17,6 +17,7 @@ from iwlora.extras import locate_package
 from iwlora.methods.budget import fit_to_budget
 from iwlora.methods.contract import Attached, Method
 from iwlora.results import layout
+from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.device import resolve_precision, run_device
 from iwlora.training.load import LoadedRecipe, load, shards
@@ -28,6 +29,7 @@ from iwlora.training.model.frozen_dtype import check_trained_in_float32
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.checkpoints import SealCheckpoints
+from iwlora.training.state.fingerprint import bind, check_artifact
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.train_settings import TrainSettings
 
@@ -48,7 +50,8 @@ _SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_wit
 class PreparedRun:
     """What a run has before its first step; batches took ``measure_seconds`` until then.
 
-    ``coverage`` is that of :class:`LoadedRecipe`, before the method changed the model.
+    ``coverage`` is that of :class:`LoadedRecipe`, before the method changed the model, and
+    ``fingerprint`` that of the inputs.
     """
 
     loaded: LoadedRecipe
@@ -57,6 +60,7 @@ class PreparedRun:
     trainer: FineTuningTrainer
     measure_seconds: float
     coverage: float | None
+    fingerprint: Fingerprint
 
 
 def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
@@ -74,6 +78,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     if recipe.train.optimizer == "adamw_8bit":
         locate_package("bitsandbytes", "train.optimizer=adamw_8bit")
     loaded = load(recipe)
+    fingerprint = distributed.run_on_main_process(lambda: bind(run, recipe, loaded.task))
     model, sites, rows = loaded.model, loaded.sites, loaded.encoded["train"]
     pretrained = set(map(id, model.parameters()))
     method = _sized_method(loaded)
@@ -81,7 +86,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     share = loaded.coverage
     if share is not None:
         logger.info(f"adapting {len(sites)} matrices: {share:.1%} of the blocks' matrix parameters")
-    sensitivity = _sensitivity(loaded, run)
+    sensitivity = _sensitivity(loaded, run, fingerprint)
     attached = method.attach(model, sites, recipe.train.seed, sensitivity)
     if recipe.train.frozen_dtype != "float32":
         check_trained_in_float32(attached, method.name)
@@ -93,8 +98,8 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
         measure_seconds += time.perf_counter() - started
     if shards(recipe):
         shard(attached.model, pretrained, run_device())
-    trainer = make_trainer(loaded, run, attached, progress)
-    return PreparedRun(loaded, method.size, attached, trainer, measure_seconds, share)
+    trainer = make_trainer(loaded, run, attached, progress, fingerprint)
+    return PreparedRun(loaded, method.size, attached, trainer, measure_seconds, share, fingerprint)
 
 
 def _sized_method(loaded: LoadedRecipe) -> Method:
@@ -108,20 +113,26 @@ def _sized_method(loaded: LoadedRecipe) -> Method:
     return fit_to_budget(recipe.method, counted, loaded.sites, recipe.budget)
 
 
-def _sensitivity(loaded: LoadedRecipe, run: RunDir) -> Sensitivity | None:
+def _sensitivity(loaded: LoadedRecipe, run: RunDir, fingerprint: Fingerprint) -> Sensitivity | None:
     """What the method asks to be measured on the frozen model, once for a run."""
     if loaded.recipe.method.calibration() is None:
         return None
     if run.sensitivity.is_file():
-        return Sensitivity.load(run.sensitivity)
-    sensitivity = measure_loaded(loaded)
+        stored = Sensitivity.load(run.sensitivity)
+        check_artifact(stored.fingerprint, fingerprint, str(run.sensitivity))
+        return stored
+    sensitivity = replace(measure_loaded(loaded), fingerprint=fingerprint)
     if distributed.rank() == 0:
         sensitivity.save(run.sensitivity)
     return sensitivity
 
 
 def make_trainer(
-    loaded: LoadedRecipe, run: RunDir, attached: Attached, progress: bool
+    loaded: LoadedRecipe,
+    run: RunDir,
+    attached: Attached,
+    progress: bool,
+    fingerprint: Fingerprint | None = None,
 ) -> FineTuningTrainer:
     """The Trainer of a run, with all its callbacks."""
     recipe, task, encoded = loaded.recipe, loaded.task, loaded.encoded
@@ -172,7 +183,9 @@ def make_trainer(
         tokenizer=loaded.tokenizer,
         callbacks=callbacks,
     )
-    trainer.add_callback(SealCheckpoints(lambda: trainer.seconds, settings.keep_checkpoints))
+    trainer.add_callback(
+        SealCheckpoints(lambda: trainer.seconds, settings.keep_checkpoints, fingerprint)
+    )
     trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
     if progress:
         trainer.add_callback(ProgressBar())

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from iwlora.errors import IwloraError, unknown
+from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse_budget
@@ -34,6 +34,7 @@ FORMER_DEFAULTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
 LAST_FORMAT_WITHOUT_EXPERTS = 2
 """Up to this version of the recipe's format, ``targets: all`` meant all linear layers."""
 
+_SHOWN = 5  # differing settings that a message names
 _LARGE = 10**12  # parameters assumed to check a budget before the model is known: any % is > 0
 
 
@@ -179,6 +180,17 @@ class Recipe(BaseModel):
         canonical = json.dumps(self.settings(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
+    def differences(self, other: Recipe) -> list[str]:
+        """The settings of ``other`` that are not those of this recipe, such as "train.lr=0.1 (not
+        0.2)"; at most five."""
+        before, now = _flat(self.settings()), _flat(other.settings())
+        fields = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        shown = [
+            f"{name}={short_repr(now.get(name))} (not {short_repr(before.get(name))})"
+            for name in fields[:_SHOWN]
+        ]
+        return [*shown, *([f"and {len(fields) - _SHOWN} more"] if len(fields) > _SHOWN else [])]
+
     def with_train(self, **changes: Any) -> Recipe:
         """The recipe with other values of some fields of ``train``."""
         return self.model_copy(update={"train": self.train.model_copy(update=changes)})
@@ -282,6 +294,15 @@ def build_method(value: Any) -> tuple[Method | None, list[str]]:
         return None, [f"method.name: {unknown('method', str(name), METHODS)}"]
     rest = {key: value for key, value in options.items() if key != "name"}
     return validate(METHODS[name], rest, "method")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted name: value} of nested settings."""
+    fields: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {}
+        fields |= nested or {f"{prefix}{name}": value}
+    return fields
 
 
 def _part(settings: Mapping[str, Any], name: str) -> Any:

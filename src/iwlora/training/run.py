@@ -30,7 +30,8 @@ from iwlora.training.model.target_units import head_in_target_units
 from iwlora.training.predict import score_splits
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe
-from iwlora.training.state.checkpoints import last_sealed
+from iwlora.training.state.checkpoints import fingerprint_in, last_sealed
+from iwlora.training.state.fingerprint import UNVERIFIED, check_artifact, check_finished
 from iwlora.training.state.run_folder import RunDir
 
 logger = logging.getLogger("iwlora")
@@ -70,6 +71,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     recipe = distributed.run_on_main_process(run.recipe)
     finished = distributed.run_on_main_process(run.result)
     if finished is not None:
+        distributed.run_on_main_process(lambda: check_finished(run, recipe, finished))
         return finished.stored()
     with run.alone(), restoring_determinism(recipe.train.deterministic):
         run.set_status("running")
@@ -80,7 +82,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
             with suppress(OSError):  # the error itself must reach the user
                 run.set_status(state, error=f"{type(error).__name__}: {error}")
             raise
-        run.finish(result)
+        result = run.finish(result)
         distributed.barrier()
     return result.stored()
 
@@ -101,6 +103,8 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     data = data_digest(loaded.encoded["train"], order, math.ceil(planned_epochs))
     digest = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
+    if checkpoint is not None:
+        check_artifact(fingerprint_in(checkpoint), prepared.fingerprint, str(checkpoint))
     trainer.fit(checkpoint)
     epochs = trainer.state.global_step / steps_per_epoch
     stopped: tuple[str, ...] = ()
@@ -109,6 +113,9 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
             f"early stopping ended the training after epoch {epochs:g} of {planned_epochs:g}, "
             f"{settings.early_stopping} after the best",
         )
+    unverified: tuple[str, ...] = ()
+    if not prepared.fingerprint.since_beginning:
+        unverified = (f"the beginning of this run {UNVERIFIED}",)
     with gathered(attached.model, attached.trainable):
         without_gradient = _notes_without_gradient(attached)
         if distributed.rank() == 0:
@@ -147,12 +154,20 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         resumed_at_step=(checkpoint and layout.checkpoint_step(checkpoint)) or 0,
         data_digest=data,
         head_digest=digest,
+        fingerprint=prepared.fingerprint,
         head_modules=list(loaded.head),
         kind={"name": task.kind.name, **task.kind.model_dump(mode="json")},
         labels=list(task.labels),
         text=list(task.text),
         task_metrics=list(task.metrics),
-        notes=[*task.notes, *loaded.notes, *attached.notes(), *stopped, *without_gradient],
+        notes=[
+            *task.notes,
+            *loaded.notes,
+            *attached.notes(),
+            *stopped,
+            *without_gradient,
+            *unverified,
+        ],
     )
 
 

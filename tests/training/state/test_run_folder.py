@@ -26,6 +26,8 @@ LAYOUT = {
     "recipe.yaml",
     "environment.json",
     "status.json",
+    "fingerprint.json",
+    "row-digests.npz",
     "metrics.jsonl",
     "result.json",
     "predictions/validation.csv",

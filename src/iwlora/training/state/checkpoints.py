@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.results import layout
+from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.formats import Document
 from iwlora.results.run import Amount
 
@@ -29,12 +30,15 @@ class Seal(Document):
     Args:
         seconds: The training time until the checkpoint.
         files: {path in the checkpoint: [bytes, CRC-32]}.
+        fingerprint: Of the run; None in checkpoints of older versions.
     """
 
     format_name: ClassVar[str] = "checkpoint"
+    is_sealed: ClassVar[bool] = True
 
     seconds: Amount
     files: dict[str, list[int]]
+    fingerprint: Fingerprint | None = None
 
 
 class SealCheckpoints(TrainerCallback):
@@ -42,27 +46,30 @@ class SealCheckpoints(TrainerCallback):
 
     Older checkpoints, all but ``keep``, are removed only then: if a crash or a full disk leaves a
     checkpoint incomplete, the one before it is still there. ``seconds()`` is the training time so
-    far.
+    far, ``fingerprint`` that of the run.
     """
 
-    def __init__(self, seconds: Callable[[], float], keep: int) -> None:
-        self._seconds, self._keep = seconds, keep
+    def __init__(
+        self, seconds: Callable[[], float], keep: int, fingerprint: Fingerprint | None = None
+    ) -> None:
+        self._seconds, self._keep, self._fingerprint = seconds, keep, fingerprint
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Seal the checkpoint of this step."""
         folder = layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)
         distributed.barrier()  # every process has files of its own in it
         if args.should_save:
-            seal(folder, self._seconds())
+            seal(folder, self._seconds(), self._fingerprint)
             for old in _newest_first(folder.parent)[self._keep :]:
                 shutil.rmtree(old)
 
 
-def seal(folder: Path, seconds: float) -> None:
+def seal(folder: Path, seconds: float, fingerprint: Fingerprint | None = None) -> None:
     """Store size and checksum of every file, after they are on the disk."""
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != layout.SEAL]
     checksums = {str(path.relative_to(folder)): _checksum(path, sync=True) for path in files}
-    Seal(seconds=seconds, files=checksums).save(folder / layout.SEAL)
+    contents = Seal(seconds=seconds, files=checksums, fingerprint=fingerprint)
+    contents.save(folder / layout.SEAL)
 
 
 def is_torn(folder: Path) -> bool:
@@ -73,10 +80,10 @@ def is_torn(folder: Path) -> bool:
 def last_sealed(checkpoints: Path) -> Path | None:
     """The newest checkpoint whose files are as they were sealed; a warning names each other one."""
     for folder in _newest_first(checkpoints):
-        damage = _damage(folder)
-        if damage is None:
+        reason = damage(folder)
+        if reason is None:
             return folder
-        logger.warning(f"{folder} is not used: {damage}")
+        logger.warning(f"{folder} is not used: {reason}")
     return None
 
 
@@ -85,7 +92,12 @@ def seconds_until(checkpoint: Path | None) -> float:
     return Seal.load(checkpoint / layout.SEAL).seconds if checkpoint else 0.0
 
 
-def _damage(folder: Path) -> str | None:
+def fingerprint_in(checkpoint: Path) -> Fingerprint | None:
+    """The fingerprint of the run that wrote a sealed checkpoint."""
+    return Seal.load(checkpoint / layout.SEAL).fingerprint
+
+
+def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint; None if nothing is."""
     if is_torn(folder):
         return "it was not written to the end"

@@ -17,6 +17,8 @@ from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import read_mapping
 from iwlora.results import layout
+from iwlora.results.file_digests import file_digest
+from iwlora.results.fingerprint import joined
 from iwlora.results.formats import Document, stamped, unstamped
 from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
@@ -56,9 +58,10 @@ class RunDir:
         if continues and run.result() is not None:
             return run
         if stored.is_file() and not continues and not run._failed_at_once():
+            differing = joined(run.recipe().differences(recipe))
             raise IwloraError(
-                f"{path} belongs to another recipe ({stored}); choose another folder, or remove it "
-                "if you do not need its run any more"
+                f"{path} belongs to another recipe ({stored}): {differing}; choose another folder, "
+                "or remove it if you do not need its run any more"
             )
         if not stored.is_file() and run._names() - {layout.LOCK}:
             raise IwloraError(f"{path} is not empty and holds no run; choose another folder")
@@ -120,10 +123,31 @@ class RunDir:
         path = self.path / layout.RESULT
         return RunResult.load(path) if path.is_file() else None
 
-    def finish(self, result: RunResult) -> None:
-        """Write the result: from now on the run counts as finished."""
+    def has_work(self) -> bool:
+        """Whether the run left something that it goes on from: a measurement or a checkpoint."""
+        return self.sensitivity.is_file() or any(self.checkpoints.glob("*"))
+
+    def finish(self, result: RunResult) -> RunResult:
+        """Write the result: from now on the run counts as finished.
+
+        Returns:
+            The result with the digests of what the run left.
+        """
         self.set_status("done")
-        self._save(result, layout.RESULT)
+        sealed = distributed.run_on_main_process(lambda: result.sealed(self.file_digests()))
+        self._save(sealed, layout.RESULT)
+        return sealed
+
+    def file_digests(self) -> dict[str, str]:
+        """{path in the folder: SHA-256} of what a run leaves, without its result and checkpoints.
+
+        Each checkpoint has a seal of its own.
+        """
+        own = (layout.ADAPTER, layout.MODEL, layout.TOKENIZER, layout.PREDICTIONS)
+        files = [self.path / name for name in sorted(layout.RECORDS)]
+        files += [file for name in own for file in sorted((self.path / name).rglob("*"))]
+        kept = [file for file in files if file.is_file() and not _is_part(file.name)]
+        return {file.relative_to(self.path).as_posix(): file_digest(file) for file in kept}
 
     def set_status(self, state: str, error: str | None = None) -> None:
         """Write how the run stands: "running", "failed", "diverged" or "done"."""
@@ -147,11 +171,15 @@ class RunDir:
     def _names(self) -> set[str]:
         """What is in the folder, except parts of files that a killed process was writing."""
         files = self.path.iterdir() if self.path.is_dir() else ()
-        return {file.name for file in files if not file.name.endswith(layout.PART_SUFFIX)}
+        return {file.name for file in files if not _is_part(file.name)}
 
     def _failed_at_once(self) -> bool:
         """Whether the run failed before any work, as for a mistake in its recipe."""
         return self._names() <= layout.WRITTEN_BEFORE_WORK and state_of(self.path) == "failed"
+
+
+def _is_part(name: str) -> bool:
+    return name.endswith(layout.PART_SUFFIX)
 
 
 def environment() -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""SHA-256 of files, with a cache for large ones: 10 GB of weights are read once on a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from iwlora.inputs.yaml_json import from_json
+from iwlora.results.writing import write_text
+
+CACHED_FROM_BYTES = 2**24
+"""Smaller files are read each time."""
+
+_SETTLED_SECONDS = 2.0  # a newer file may change again within one tick of its time
+_CHUNK_BYTES = 2**22
+
+
+def file_digest(path: Path, use_cache: bool = True) -> str:
+    """The SHA-256 of a file's content.
+
+    That of a large file is kept in the user's cache folder with the file's path, size, time of
+    change and inode, and computed again when one of them differs.
+
+    Args:
+        path: The file; links are followed.
+        use_cache: Whether to believe the cache. Only reading the file finds a change whose size and
+            time were put back.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> _ = file.write_text("abc")
+        >>> file_digest(file)[:16]
+        'ba7816bf8f01cfea'
+    """
+    real = Path(os.path.realpath(path))
+    before = _identity(real)
+    if before["size"] < CACHED_FROM_BYTES:
+        return _read(real)
+    entry = cache_folder() / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
+    if use_cache and (digest := _cached(entry, before)) is not None:
+        return digest
+    digest = _read(real)
+    settled = time.time_ns() - before["mtime_ns"] > _SETTLED_SECONDS * 1e9
+    if settled and _identity(real) == before:
+        try:
+            write_text(entry, json.dumps({**before, "sha256": digest}) + "\n")
+        except OSError:  # a cache that cannot be written costs time only
+            return digest
+    return digest
+
+
+def cache_folder() -> Path:
+    """``iwlora/file-digests`` in the user's cache folder (``XDG_CACHE_HOME``, or ``~/.cache``)."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "iwlora" / "file-digests"
+
+
+def _identity(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "inode": status.st_ino,
+        "device": status.st_dev,
+    }
+
+
+def _cached(entry: Path, identity: dict[str, int]) -> str | None:
+    """The stored digest of the same file; None without one."""
+    try:
+        stored = from_json(entry.read_text(encoding="utf-8"))
+        digest = stored.pop("sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return str(digest) if stored == identity else None
+
+
+def _read(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,219 @@
+"""What a run was computed from: a digest of each input, so that a change of one can be named."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from iwlora.results.formats import Document, content_digest
+from iwlora.results.writing import replacing
+
+NUMERICS_VERSION = 1
+"""Raise it by one when the numbers of a run change although its inputs and libraries do not; the
+test of the pinned trajectory then has new numbers."""
+
+PROCESSES = "number of processes"
+MODEL_PARTS = ("model weights", "model configuration")
+_TEXTS, _LABELS = "texts of ", "labels of "
+
+Digests = npt.NDArray[np.uint64]
+
+
+class Fingerprint(Document):
+    """Digests of the inputs of a run; stored with everything that was computed from them.
+
+    Args:
+        parts: {input: its digest, or its value where it is short}. Of each split of the data there
+            are two, of the texts and of the labels, both in the order of the rows.
+        sources: {split: the name of its file, or of its task}, for messages.
+        versions: {library: version}. Another version is named and not refused.
+        since_beginning: False for a run that a version of iwlora without fingerprints began.
+
+    Example:
+        >>> before, now = (Fingerprint(parts={"tokenizer": digest}) for digest in ("a1", "b2"))
+        >>> differences(before, now)
+        ['the tokenizer is another one']
+    """
+
+    format_name: ClassVar[str] = "fingerprint"
+    is_sealed: ClassVar[bool] = True
+
+    parts: dict[str, str]
+    sources: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    since_beginning: bool = True
+
+
+@dataclass(frozen=True)
+class RowDigests:
+    """Eight bytes for the texts and for the label of each row: {split: an array}."""
+
+    texts: Mapping[str, Digests] = field(default_factory=dict)
+    labels: Mapping[str, Digests] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, str]:
+        """The parts of a fingerprint: a digest over all rows of each split."""
+        of_texts = {_TEXTS + split: _digest(rows) for split, rows in self.texts.items()}
+        return of_texts | {_LABELS + split: _digest(rows) for split, rows in self.labels.items()}
+
+    def of(self, split: str) -> dict[str, Digests]:
+        """The digests of the texts and of the labels of a split; empty if it is not there."""
+        if split not in self.texts or split not in self.labels:
+            return {}
+        return {"texts": self.texts[split], "labels": self.labels[split]}
+
+    def save(self, path: Path) -> None:
+        """Write as an ``.npz`` file, atomically."""
+        arrays: dict[str, Any] = {f"texts/{split}": rows for split, rows in self.texts.items()}
+        arrays |= {f"labels/{split}": rows for split, rows in self.labels.items()}
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> RowDigests:
+        """What :meth:`save` wrote; empty if the file is missing or damaged.
+
+        It only makes messages more precise: :class:`Fingerprint` decides whether rows changed.
+        """
+        columns: dict[str, dict[str, Digests]] = {"texts": {}, "labels": {}}
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                for name in arrays.files:
+                    column, _, split = name.partition("/")
+                    columns[column][split] = arrays[name]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return cls()
+        return cls(**columns)
+
+
+def differences(
+    before: Fingerprint,
+    now: Fingerprint,
+    rows_before: RowDigests | None = None,
+    rows_now: RowDigests | None = None,
+    ignored: Collection[str] = (PROCESSES,),
+) -> list[str]:
+    """Which inputs are not what they were, a clause for each.
+
+    Args:
+        before: The fingerprint that was stored.
+        now: That of the inputs as they are.
+        rows_before: The digests of the single rows, to count those that changed.
+        rows_now: The same of now.
+        ignored: Parts that may differ.
+
+    Example:
+        >>> before, now = (Fingerprint(parts={"seed": seed}) for seed in "01")
+        >>> differences(before, now)
+        ['the seed is 1, and it was 0']
+    """
+    changed = [
+        name
+        for name in {**before.parts, **now.parts}
+        if name not in ignored
+        and before.parts.get(name) != now.parts.get(name)
+        and (name.startswith((_TEXTS, _LABELS)) or name in before.parts.keys() & now.parts.keys())
+    ]
+    splits = {name.removeprefix(_TEXTS): None for name in changed if name.startswith(_TEXTS)}
+    splits |= {name.removeprefix(_LABELS): None for name in changed if name.startswith(_LABELS)}
+    clauses = [
+        _rows_changed(split, before, now, rows_before or RowDigests(), rows_now or RowDigests())
+        for split in splits
+    ]
+    for name in changed:
+        old, new = before.parts.get(name), now.parts.get(name)
+        if name in ("seed", PROCESSES):
+            clauses.append(f"the {name} is {new}, and it was {old}")
+        elif name == "numerics":
+            clauses.append("this version of iwlora computes other numbers")
+        elif name == "recipe":
+            clauses += ["the recipe is another one"] if _same_format(old, new) else []
+        elif not name.startswith((_TEXTS, _LABELS)):
+            plural = name.endswith("s")
+            clauses.append(f"the {name} {'are others' if plural else 'is another one'}")
+    return clauses
+
+
+def unverified(before: Fingerprint, now: Fingerprint) -> list[str]:
+    """Parts that cannot be compared, because they could not be read now."""
+    return [name for name in before.parts if name not in now.parts]
+
+
+def other_versions(before: Fingerprint, now: Fingerprint) -> list[str]:
+    """Libraries that have another version now, such as "torch 2.13, and it was 2.12"."""
+    return [
+        f"{name} {version}, and it was {before.versions[name]}"
+        for name, version in now.versions.items()
+        if before.versions.get(name, version) != version
+    ]
+
+
+def recipe_part(settings: Mapping[str, Any], recipe_format: int) -> str:
+    """The digest of a recipe's settings, with the version of the format that gives their meaning.
+
+    Settings of different formats cannot be compared by a digest.
+    """
+    return f"{recipe_format}:{content_digest(settings)}"
+
+
+def _same_format(before: str | None, now: str | None) -> bool:
+    return str(before).partition(":")[0] == str(now).partition(":")[0]
+
+
+def _rows_changed(
+    split: str,
+    before: Fingerprint,
+    now: Fingerprint,
+    rows_before: RowDigests,
+    rows_now: RowDigests,
+) -> str:
+    """What is different in the rows of a split, with the number of rows where it is known."""
+    source = now.sources.get(split) or before.sources.get(split) or "the data"
+    rows = source if split in source else f"{source} ({split})"
+    changed = {
+        column: before.parts.get(prefix + split) != now.parts.get(prefix + split)
+        for column, prefix in (("texts", _TEXTS), ("labels", _LABELS))
+    }
+    columns = " and the ".join(column for column, differs in changed.items() if differs)
+    if _TEXTS + split not in now.parts or _TEXTS + split not in before.parts:
+        return f"the rows of {rows} are {'new' if _TEXTS + split in now.parts else 'not there'}"
+    old, new = rows_before.of(split), rows_now.of(split)
+    if old and new and rows_before.parts().items() <= before.parts.items():
+        count, former = len(new["texts"]), len(old["texts"])
+        if count != former:
+            return f"{rows} has {count:,} rows, and it had {former:,}"
+        if _sorted_rows(old) == _sorted_rows(new):
+            return f"the rows of {rows} are in another order"
+        number = int(np.logical_or.reduce([old[column] != new[column] for column in changed]).sum())
+        return f"the {columns} of {number:,} row{'s' if number > 1 else ''} of {rows} changed"
+    return f"the {columns} of {rows} changed"
+
+
+def _sorted_rows(columns: Mapping[str, Digests]) -> list[tuple[int, ...]]:
+    return sorted(zip(*(rows.tolist() for rows in columns.values()), strict=True))
+
+
+def _digest(rows: Digests) -> str:
+    return content_digest([len(rows), rows.astype("<u8").tobytes().hex()])
+
+
+def joined(clauses: Iterable[str]) -> str:
+    """Clauses as one text: separated by "; ".
+
+    >>> joined(["the seed is 1, and it was 0", "the tokenizer is another one"])
+    'the seed is 1, and it was 0; the tokenizer is another one'
+    """
+    return "; ".join(clauses)
+
+
+def load_fingerprint(path: str | os.PathLike[str]) -> Fingerprint | None:
+    """The fingerprint in a file; None without the file."""
+    return Fingerprint.load(path) if Path(path).is_file() else None

@@ -1,0 +1,59 @@
+"""The files of a pretrained model, by what they hold: weights, configuration, tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
+from iwlora.training.model.backbone import resolve_model_path
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+_CONFIGURATION = ("config.json", "generation_config.json", "*.safetensors.index.json", "*.py")
+_TOKENIZER = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*"),
+    *("vocab*", "merges*", "spiece*", "sentencepiece*", "*.model", "*.tiktoken", "*.spm"),
+    *("*.bpe", "bpe.codes", "dict.txt", "additional_chat_templates/*"),
+)
+
+
+def model_folder(model: str) -> Path | None:
+    """The folder with the files of a model, in the hub's cache for an id on the hub.
+
+    None for a model that is not on this machine.
+    """
+    folder = Path(resolve_model_path(model))
+    if folder.is_dir():
+        return folder
+    try:
+        cached = try_to_load_from_cache(model, "config.json")
+    except HFValidationError:  # it was a folder
+        return None
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def model_files(folder: Path) -> dict[str, list[Path]]:
+    """{weights, configuration, tokenizer: the files}; safetensors if there are other formats too.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("config.json", "model.safetensors", "pytorch_model.bin", "README.md"):
+    ...     (folder / name).touch()
+    >>> [path.name for path in model_files(folder)["weights"]]
+    ['model.safetensors']
+    """
+    weights: list[Path] = []
+    for pattern in _WEIGHTS:
+        weights = weights or _matching(folder, [pattern])
+    return {
+        "weights": weights,
+        "configuration": _matching(folder, _CONFIGURATION),
+        "tokenizer": _matching(folder, _TOKENIZER),
+    }
+
+
+def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    matches = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(path for path in matches if path.is_file())

@@ -1,0 +1,224 @@
+"""The inputs of a run as a fingerprint, and what happens when they are not what they were.
+
+``docs/stored-files.md`` has the table of what is compared when, and what follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iwlora import distributed, tasks
+from iwlora.errors import IwloraError
+from iwlora.results import layout
+from iwlora.results.file_digests import file_digest
+from iwlora.results.fingerprint import (
+    MODEL_PARTS,
+    NUMERICS_VERSION,
+    PROCESSES,
+    Fingerprint,
+    RowDigests,
+    differences,
+    joined,
+    load_fingerprint,
+    other_versions,
+    recipe_part,
+    unverified,
+)
+from iwlora.results.formats import VERSIONS, content_digest
+from iwlora.results.run import RunResult
+from iwlora.training.model.model_files import model_files, model_folder
+from iwlora.training.recipe import Recipe
+from iwlora.training.state.run_folder import RunDir
+
+logger = logging.getLogger("iwlora")
+
+UNVERIFIED = (
+    "cannot be verified: a version of iwlora without fingerprints wrote it, so changes of data, "
+    "model or recipe since then would not be noticed"
+)
+_LIBRARIES = ("torch", "transformers", "peft")
+_ROWS_AT_A_TIME = 1000
+
+
+def fingerprint_of(
+    recipe: Recipe, task: tasks.Task, use_cache: bool = True
+) -> tuple[Fingerprint, RowDigests]:
+    """The fingerprint of a run with this recipe and these rows, and the digests of the rows.
+
+    Args:
+        recipe: The recipe.
+        task: The task that the recipe names, loaded.
+        use_cache: Whether the digests of large files may come from the cache of this machine.
+    """
+    rows = row_digests(task)
+    parts = {
+        **rows.parts(),
+        "class names": content_digest([*task.labels]),
+        **model_parts(recipe.model, use_cache),
+        "recipe": _recipe_part(recipe),
+        "seed": str(recipe.train.seed),
+        "numerics": str(NUMERICS_VERSION),
+        PROCESSES: str(distributed.world_size()),
+    }
+    versions = {name: installed for name in _LIBRARIES if (installed := _version(name))}
+    sources = {split: _source(recipe, split) for split in task.splits}
+    return Fingerprint(parts=parts, sources=sources, versions=versions), rows
+
+
+def row_digests(task: tasks.Task) -> RowDigests:
+    """Eight bytes for the texts (all columns but the label), and for the label, of each row."""
+    texts, labels = {}, {}
+    for split, dataset in task.splits.items():
+        names = sorted(set(dataset.column_names) - {"label"})
+        of_texts: list[bytes] = []
+        of_labels: list[bytes] = []
+        for table in dataset.with_format("arrow").iter(_ROWS_AT_A_TIME):
+            columns = [table.column(name).to_pylist() for name in names]
+            of_texts += map(_row_digest, zip(*columns, strict=True))
+            of_labels += map(_row_digest, table.column("label").to_pylist())
+        texts[split] = np.frombuffer(b"".join(of_texts), dtype="<u8").astype(np.uint64)
+        labels[split] = np.frombuffer(b"".join(of_labels), dtype="<u8").astype(np.uint64)
+    return RowDigests(texts, labels)
+
+
+def model_parts(model: str, use_cache: bool = True) -> dict[str, str]:
+    """The parts of a fingerprint that are files of the model; none if it is not on this machine."""
+    folder = model_folder(model)
+    if folder is None:
+        return {}
+    files = model_files(folder)
+    groups = dict(zip((*MODEL_PARTS, "tokenizer"), files, strict=True))
+    return {
+        part: content_digest(
+            {str(path.relative_to(folder)): file_digest(path, use_cache) for path in files[group]}
+        )
+        for part, group in groups.items()
+    }
+
+
+def bind(run: RunDir, recipe: Recipe, task: tasks.Task) -> Fingerprint:
+    """Tie a run to its inputs before its first step.
+
+    The fingerprint is written into the folder of a run that has done no work yet.
+
+    Raises:
+        IwloraError: The run has done work, and an input is not what it was then.
+    """
+    now, rows = fingerprint_of(recipe, task)
+    path, rows_path = run.path / layout.FINGERPRINT, run.path / layout.ROW_DIGESTS
+    stored = load_fingerprint(path) if run.has_work() else None
+    if stored is not None:
+        rows_before = RowDigests.load(rows_path)
+        if changed := differences(stored, now, rows_before, rows, ignored=()):
+            raise IwloraError(
+                f"the run in {run.path} cannot be resumed, because its inputs changed since it "
+                f"began: {joined(changed)}; restore them, or train into another folder"
+            )
+        warn_of_the_rest(stored, now, run.path)
+        return stored
+    if run.has_work():
+        logger.warning(f"the beginning of the run in {run.path} {UNVERIFIED}")
+        now = now.model_copy(update={"since_beginning": False})
+    rows.save(rows_path)
+    now.save(path)
+    return now
+
+
+def check_artifact(made_from: Fingerprint | None, now: Fingerprint, name: str) -> None:
+    """Raise ``IwloraError`` for a checkpoint or a measurement of another run.
+
+    One without a fingerprint was made by an older version: it is accepted in a run that an older
+    version began.
+    """
+    if made_from is None:
+        if now.since_beginning:
+            raise IwloraError(
+                f"{name} has no fingerprint, so it does not belong to this run; remove it"
+            )
+        return
+    if changed := differences(made_from, now, ignored=()):
+        raise IwloraError(f"{name} belongs to another run: {joined(changed)}; remove it")
+
+
+def check_finished(run: RunDir, recipe: Recipe, result: RunResult) -> None:
+    """Raise ``IwloraError`` if an input of a finished run is not what it was."""
+    if result.fingerprint is None:
+        logger.warning(f"the run in {run.path} {UNVERIFIED}")
+        return
+    try:
+        now, rows = fingerprint_of(recipe, tasks.load(recipe.task, recipe.train.seed))
+    except IwloraError as error:
+        raise IwloraError(
+            f"{error}\nthe run in {run.path} is finished, and its inputs can no longer be read; "
+            f"'iwlora report {run.path}' shows its result"
+        ) from None
+    check_result(run, result.fingerprint, now, rows)
+
+
+def check_result(run: RunDir, stored: Fingerprint, now: Fingerprint, rows: RowDigests) -> None:
+    """As :func:`check_finished`, for a fingerprint of the inputs as they are."""
+    rows_before = RowDigests.load(run.path / layout.ROW_DIGESTS)
+    if changed := differences(stored, now, rows_before, rows):
+        raise IwloraError(
+            f"the run in {run.path} is finished, and its inputs changed since it began: "
+            f"{joined(changed)}; restore them, or train into another folder "
+            f"('iwlora report {run.path}' shows the result for the former inputs)"
+        )
+    warn_of_the_rest(stored, now, run.path)
+
+
+def check_backbone(run: RunDir, model: str, fingerprint: Fingerprint | None) -> None:
+    """Raise ``IwloraError`` if the pretrained model is not the one that a run's adapter is for."""
+    if fingerprint is None:
+        logger.warning(f"the run in {run.path} {UNVERIFIED}")
+        return
+    parts = {name: fingerprint.parts[name] for name in MODEL_PARTS if name in fingerprint.parts}
+    before = fingerprint.model_copy(update={"parts": parts})
+    now = Fingerprint(parts=model_parts(model))
+    if changed := differences(before, now):
+        raise IwloraError(
+            f"the adapter of the run in {run.path} belongs to another model than {model}: "
+            f"{joined(changed)}; restore the model that it was trained on"
+        )
+
+
+def warn_of_the_rest(before: Fingerprint, now: Fingerprint, folder: Path) -> None:
+    """Name the inputs that could not be compared, and libraries of another version."""
+    if unread := unverified(before, now):
+        logger.warning(f"{folder}: could not be read, and is not verified: {', '.join(unread)}")
+    if others := other_versions(before, now):
+        logger.warning(f"{folder} was begun with other versions: {joined(others)}")
+
+
+def _recipe_part(recipe: Recipe) -> str:
+    """Of what differs from the defaults, so that fields of later versions change nothing."""
+    settings = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"label"})
+    settings["method"] = {"name": recipe.method.name, **settings.get("method", {})}
+    settings.get("train", {}).pop("seed", None)
+    return recipe_part(settings, VERSIONS["recipe"])
+
+
+def _source(recipe: Recipe, split: str) -> str:
+    """The name of the file that a split comes from, or of the task."""
+    spec = recipe.task
+    file = {"train": spec.train, "validation": spec.validation, "test": spec.test}.get(split)
+    return Path(file).name if file else Path(spec.title).name if spec.train else str(spec.name)
+
+
+def _row_digest(values: Any) -> bytes:
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
