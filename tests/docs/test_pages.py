@@ -317,6 +317,8 @@ def supply(arguments: Sequence[str], folder: Path, readme: Path) -> None:
         if word in CHANGED:
             for file in (*target.rglob("*.json"), *target.rglob("*.yaml")):
                 text = file.read_text(encoding="utf-8").replace(*CHANGED[word])
+                # Their digests belong to the text before.
+                text = re.sub(r',\n *"digest": "[0-9a-f]*"', "", text)
                 file.write_text(text, encoding="utf-8")
 
 

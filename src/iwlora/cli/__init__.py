@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from iwlora import __version__
-from iwlora.cli import compare, export, measure, methods, predict, report, tasks, train
+from iwlora.cli import compare, export, measure, methods, predict, report, tasks, train, verify
 from iwlora.cli.library_logging import show_errors_only
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 
-_COMMANDS = (measure, train, compare, report, export, predict, methods, tasks)
+_COMMANDS = (measure, train, compare, report, verify, export, predict, methods, tasks)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ What is missing is listed, and never counted as zero.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.results import layout
+from iwlora.results.fingerprint import differences, joined, of_rows, of_scoring
 from iwlora.results.formats import VERSIONS, Document, StoredModel, append_record, read_log
 from iwlora.results.run import Count, Label, Name, Run, RunResult, describe_status, load_run
 
@@ -259,7 +260,7 @@ def _crashes(path: Path) -> list[str]:
 def unequal_scoring(runs: Sequence[Run]) -> list[str]:
     """Which runs are not scored as the first one is, a line for each difference."""
     fields = ("primary_metric", "evaluated_on", "selected_on")
-    return [
+    return _unequal_inputs(runs) + [
         f"{run} does not compare: its {field} is {getattr(run.result, field)!r}, that of "
         f"{runs[0]} is {getattr(runs[0].result, field)!r}"
         for run, field in product(runs, fields)
@@ -267,18 +268,46 @@ def unequal_scoring(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def _unequal_inputs(runs: Sequence[Run]) -> list[str]:
+    """Which runs have other scored rows, classes or another backbone than the first, by digest."""
+    prints = [(run, run.result.fingerprint) for run in runs if run.result.fingerprint]
+    lines = []
+    for run, fingerprint in prints[1:]:
+        first, first_print = prints[0]
+        split = run.result.evaluated_on or ""
+        clauses = differences(of_scoring(first_print, split), of_scoring(fingerprint, split))
+        if clauses:
+            lines.append(f"{run} does not compare with {first}: {joined(clauses)}")
+    return lines
+
+
+def unverified_runs(comparisons: Sequence[Comparison]) -> str | None:
+    """A remark on runs whose inputs are not on record; None if there are none."""
+    runs = [run for comparison in comparisons for run in comparison.runs if run.folder]
+    unknown = [run for run in runs if run.result.fingerprint is None]
+    if not unknown:
+        return None
+    return (
+        f"{len(unknown)} of {len(runs)} runs cannot be verified: a version of iwlora without "
+        "fingerprints wrote them, so changes of their data or model would not be noticed"
+    )
+
+
 def unequal_starts(runs: Sequence[Run]) -> list[str]:
     """Where runs of one seed did not see the same data in the same order from the same head."""
-    conditions = {
-        "data_digest": "the same data in the same order",
-        "head_digest": "the same initial head",
+    conditions: dict[str, Callable[[RunResult], object]] = {
+        "the same training rows": lambda result: (
+            result.fingerprint and of_rows(result.fingerprint, "train").parts
+        ),
+        "the same data in the same order": lambda result: result.data_digest,
+        "the same initial head": lambda result: result.head_digest,
     }
     lines = []
-    for name, condition in conditions.items():
+    for condition, digest in conditions.items():
         first: dict[int, Run] = {}
-        for run in (run for run in runs if getattr(run.result, name)):
+        for run in (run for run in runs if digest(run.result)):
             other = first.setdefault(run.result.seed, run)
-            if getattr(run.result, name) != getattr(other.result, name):
+            if digest(run.result) != digest(other.result):
                 lines.append(
                     f"{run.result.label} and {other.result.label} did not start alike at seed "
                     f"{run.result.seed}: not {condition}"

@@ -142,6 +142,18 @@ def differences(
     return clauses
 
 
+def of_rows(fingerprint: Fingerprint, split: str, *others: str) -> Fingerprint:
+    """The parts for the rows of a split, and ``others``."""
+    names = (_TEXTS + split, _LABELS + split, *others)
+    parts = {name: fingerprint.parts[name] for name in names if name in fingerprint.parts}
+    return fingerprint.model_copy(update={"parts": parts})
+
+
+def of_scoring(fingerprint: Fingerprint, split: str) -> Fingerprint:
+    """The parts that runs must share to be compared: scored rows, class names and backbone."""
+    return of_rows(fingerprint, split, "class names", *MODEL_PARTS)
+
+
 def unverified(before: Fingerprint, now: Fingerprint) -> list[str]:
     """Parts that cannot be compared, because they could not be read now."""
     return [name for name in before.parts if name not in now.parts]

@@ -150,6 +150,17 @@ class RunResult(Document):
     label_scores: dict[str, LabelScore] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
 
+    @classmethod
+    def parse(cls, stored: Mapping[str, Any], origin: str | os.PathLike[str]) -> Self:
+        """As for any document; one that was edited after the run is refused."""
+        unstamped(cls.format_name, stored, origin)  # refuses a newer version
+        digest = stored.get("digest")
+        if digest is not None and digest != content_digest({**stored, "digest": None}):
+            raise IwloraError(
+                f"{origin} is damaged: it is not what the run wrote, as its digest says; restore it"
+            )
+        return super().parse(stored, origin)
+
     @model_validator(mode="after")
     def _keep_finite_metrics(self) -> Self:
         if self.primary_metric not in self.metrics:

@@ -150,8 +150,8 @@ class Sensitivity:
             raise IwloraError(f"{fix} ({error})") from None
         if "sensitivity" not in str(stored.get(FIELD)):
             raise IwloraError(f"{fix} (it does not have the {FIELD} of one)")
-        check_digest(stored, path)
         fields, _ = unstamped("sensitivity", stored, path)
+        check_digest(stored, path)
         fields.pop(DIGEST, None)
         with validation_errors(fix):
             sensitivity = TypeAdapter(cls).validate_json(json.dumps(fields))

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from commands import run_settings
 from iwlora import IwloraError, build_recipe, export, load_trained, predict, train
 
-TOKENIZER = {"tokenizer.json", "tokenizer_config.json"}
+BESIDE = {"tokenizer.json", "tokenizer_config.json", "fingerprint.json"}
 LOW_RANK = ("lora", "iw-lora", "adalora")
 LEARNING_RATE = {"full": 1e-2, "lora": 3e-2, "iw-lora": 3e-2, "adalora": 5e-2}
 
@@ -67,7 +67,7 @@ def test_an_exported_adapter_is_plain_lora(
     runs: dict[str, Path], tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, method: str
 ) -> None:
     to = export(runs[method], tmp_path / "adapter")
-    assert {path.name for path in to.iterdir()} == TOKENIZER | {
+    assert {path.name for path in to.iterdir()} == BESIDE | {
         "adapter_config.json",
         "adapter_model.safetensors",
     }
@@ -89,7 +89,7 @@ def test_merged_equals_unmerged(
     runs: dict[str, Path], reviews: dict[str, str], tmp_path: Path, method: str
 ) -> None:
     to = export(runs[method], tmp_path / "model", merge=True)
-    assert {path.name for path in to.iterdir()} == TOKENIZER | {"config.json", "model.safetensors"}
+    assert {path.name for path in to.iterdir()} == BESIDE | {"config.json", "model.safetensors"}
     model, info = AutoModelForSequenceClassification.from_pretrained(to, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -103,7 +103,7 @@ def test_full_fine_tuning_exports_a_model(
     runs: dict[str, Path], reviews: dict[str, str], tmp_path: Path, merge: bool
 ) -> None:
     to = export(runs["full"], tmp_path / "model", merge=merge)
-    assert {path.name for path in to.iterdir()} == TOKENIZER | {"config.json", "model.safetensors"}
+    assert {path.name for path in to.iterdir()} == BESIDE | {"config.json", "model.safetensors"}
     model = AutoModelForSequenceClassification.from_pretrained(to)
     found = logits(model, AutoTokenizer.from_pretrained(to), texts_of(reviews["validation"]))
     torch.testing.assert_close(found, written_logits(runs["full"]), rtol=1e-5, atol=1e-5)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from iwlora.compare.execute.executor import Executor
+from iwlora.compare.execute.input_check import InputCheck
 from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
@@ -39,6 +40,7 @@ class Scheduler:
         self._choices: dict[str, LearningRateChoice] = {}
         self._retried: set[PlannedRun] = set()
         self._running: dict[Path, tuple[PlannedRun, PlannedRun]] = {}  # as planned, as started
+        self._inputs = InputCheck()
         self._peak_bytes = [_guess_peak_bytes(plan)]
         self.states: dict[PlannedRun, State] = dict.fromkeys([*plan.trials, *plan.runs], "waiting")
         """How each planned run stands."""
@@ -140,6 +142,7 @@ class Scheduler:
         """Whether the run is done, or has diverged and would diverge again."""
         folder = RunDir.open(run.folder(self._folder), run.recipe)
         if (result := folder.result()) is not None:
+            self._inputs.check(run, folder.path, result)
             self._peak_bytes.append(result.peak_memory_bytes or 0)
             self.states[planned] = "done"
         elif state_of(folder.path) == "diverged":

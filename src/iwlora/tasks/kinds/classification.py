@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import PrivateAttr
@@ -10,6 +10,7 @@ from pydantic import PrivateAttr
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
 from iwlora.tasks.metrics.classification import label_scores, score
+from iwlora.tasks.schema import TaskSchema
 
 
 class Classification(SequenceHead):
@@ -62,6 +63,12 @@ class Classification(SequenceHead):
         """The scores of each class that rows have or are predicted as."""
         predicted = evaluation.outputs["logits"].argmax(axis=1)
         return label_scores(evaluation.schema.labels, evaluation.labels, predicted)
+
+    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+        """From the labels and the logits."""
+        ids = [schema.labels.index(row["label"]) for row in rows]
+        logits = [[float(row[f"logit_{label}"]) for label in schema.labels] for row in rows]
+        return score(schema.metrics, ids, logits, schema.positive)
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """As :func:`iwlora.tasks.metrics.classification.score`."""

@@ -336,6 +336,13 @@ class Kind(BaseModel):
         """
         raise NotImplementedError
 
+    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+        """The metrics from the rows of a stored file of predictions.
+
+        Empty for kinds whose metrics need more than is stored.
+        """
+        return {}
+
     def label_scores(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
         """{class: its ``f1``, ``precision``, ``recall`` and number of ``rows``}, for some kinds."""
         return {}

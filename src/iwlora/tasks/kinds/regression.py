@@ -110,13 +110,23 @@ class Regression(SequenceHead):
         logits = evaluation.outputs["logits"][:, 0]
         return logits if self.target_scale is None else self.target_scale.to_targets(logits)
 
+    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+        """From the labels and the predictions, both in the units of the targets."""
+        targets, predicted = (
+            np.array([float(row[name]) for row in rows]) for name in ("label", "prediction")
+        )
+        return _scores(schema, targets, predicted)
+
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The metrics in the units of the targets, correlations 0 where either side is constant.
 
         ``loss`` is the mean squared error, whatever was minimised.
         """
         predicted = finite_logits(self._predicted(evaluation))
-        targets = np.array(evaluation.labels)
-        scores = {name: METRICS[name](targets, predicted) for name in evaluation.schema.metrics}
-        with np.errstate(over="ignore"):
-            return scores | {"loss": float(np.square(predicted - targets).mean())}
+        return _scores(evaluation.schema, np.array(evaluation.labels), predicted)
+
+
+def _scores(schema: TaskSchema, targets: Any, predicted: Any) -> dict[str, float]:
+    scores = {name: METRICS[name](targets, predicted) for name in schema.metrics}
+    with np.errstate(over="ignore"):
+        return scores | {"loss": float(np.square(predicted - targets).mean())}

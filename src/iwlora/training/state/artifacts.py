@@ -22,6 +22,7 @@ from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.loading import load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
+from iwlora.results.file_digests import file_digest
 from iwlora.results.writing import normalize_path, write_errors
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
@@ -35,6 +36,7 @@ from iwlora.training.model.backbone import (
 from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.model.recipe_head import add_tokens
+from iwlora.training.state.fingerprint import check_backbone
 from iwlora.training.state.run_folder import RunDir
 
 logger = logging.getLogger("iwlora")
@@ -70,7 +72,7 @@ def load_saved(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """As :func:`load_trained`, without its warning."""
     run = RunDir.finished(path)
-    saved, task = _saved(run), stored_task(run)
+    saved, task, result = _saved(run), stored_task(run), run.result()
     recipe = run.recipe()
     method = recipe.method
     if merge and method.unmergeable:
@@ -85,6 +87,7 @@ def load_saved(
     model: Any
     with loading_errors(lambda reason, _: f"what {path} saved cannot be loaded: {reason}"):
         if saved.name == layout.ADAPTER:
+            check_backbone(run, recipe.model, result.fingerprint if result else None)
             # What is merged are the pretrained weights in float32, not their smaller form.
             loading: dict[str, Any] = {}
             if not merge:
@@ -146,6 +149,9 @@ def export(
             model.save_pretrained(folder)
         load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
         shutil.copytree(run.path / layout.TOKENIZER, folder, dirs_exist_ok=True)
+        fingerprint = run.path / layout.FINGERPRINT
+        if fingerprint.is_file():
+            shutil.copyfile(fingerprint, folder / fingerprint.name)
     return target
 
 
@@ -198,7 +204,24 @@ def _saved(run: RunDir) -> Path:
                 pass
     except (OSError, ValueError, SafetensorError) as error:
         raise IwloraError(f"{saved} is damaged: a file in it was cut short ({error})") from error
+    _check_unchanged(run)
     return saved
+
+
+def _check_unchanged(run: RunDir) -> None:
+    """Raise ``IwloraError`` if the saved model or tokenizer is not what the run left."""
+    result = run.result()
+    expected = result.files if result else {}
+    needed = (layout.ADAPTER, layout.MODEL, layout.TOKENIZER)
+    for name, digest in expected.items():
+        path = run.path / name
+        if Path(name).parts[0] not in needed or path.suffix == ".md":
+            continue
+        if not path.is_file() or file_digest(path) != digest:
+            raise IwloraError(
+                f"{path} is damaged: it is not what the run left; restore it, or train again in "
+                f"another folder ('iwlora verify {run.path}' lists all such files)"
+            )
 
 
 def _check_saved_head(run: RunDir, backbone: PreTrainedModel, adapter: Path) -> None:

@@ -125,7 +125,9 @@ class RunDir:
 
     def has_work(self) -> bool:
         """Whether the run left something that it goes on from: a measurement or a checkpoint."""
-        return self.sensitivity.is_file() or any(self.checkpoints.glob("*"))
+        return self.sensitivity.is_file() or any(
+            layout.checkpoint_step(path) is not None for path in self.checkpoints.glob("*")
+        )
 
     def finish(self, result: RunResult) -> RunResult:
         """Write the result: from now on the run counts as finished.
@@ -139,12 +141,13 @@ class RunDir:
         return sealed
 
     def file_digests(self) -> dict[str, str]:
-        """{path in the folder: SHA-256} of what a run leaves, without its result and checkpoints.
+        """{path in the folder: SHA-256} of what a run leaves, without its result.
 
-        Each checkpoint has a seal of its own.
+        The folder of each checkpoint has a seal of its own.
         """
         own = (layout.ADAPTER, layout.MODEL, layout.TOKENIZER, layout.PREDICTIONS)
         files = [self.path / name for name in sorted(layout.RECORDS)]
+        files += sorted(self.checkpoints.glob("*"))
         files += [file for name in own for file in sorted((self.path / name).rglob("*"))]
         kept = [file for file in files if file.is_file() and not _is_part(file.name)]
         return {file.relative_to(self.path).as_posix(): file_digest(file) for file in kept}

@@ -1,0 +1,70 @@
+"""Digests of files: read once, and again when the file changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from iwlora.results import file_digests
+from iwlora.results.file_digests import cache_folder, file_digest
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(file_digests, "CACHED_FROM_BYTES", 4)
+    path = tmp_path / "weights"
+    path.write_bytes(b"weights")
+    os.utime(path, ns=(10**18, 10**18))
+    return path
+
+
+@pytest.mark.quick
+def test_a_large_file_is_read_once(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = hashlib.sha256(b"weights").hexdigest()
+    assert file_digest(large) == expected
+    monkeypatch.setattr(file_digests, "_read", lambda _: "read again")
+    link = large.with_name("link")
+    link.symlink_to(large)
+    assert file_digest(large) == file_digest(link) == expected
+    assert file_digest(large, use_cache=False) == "read again"
+
+
+def test_a_changed_file_is_read_again(large: Path) -> None:
+    file_digest(large)
+    large.write_bytes(b"WEIGHTS")
+    assert file_digest(large) == hashlib.sha256(b"WEIGHTS").hexdigest()
+
+
+def test_a_change_whose_time_was_put_back_is_seen_without_the_cache(large: Path) -> None:
+    before = file_digest(large)
+    large.write_bytes(b"WEIGHTS")
+    os.utime(large, ns=(10**18, 10**18))
+    assert file_digest(large) == before, "the cache cannot see it"
+    assert file_digest(large, use_cache=False) == hashlib.sha256(b"WEIGHTS").hexdigest()
+
+
+def test_a_file_that_may_still_change_is_not_kept(large: Path) -> None:
+    large.touch()
+    file_digest(large)
+    assert not cache_folder().exists()
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"sha256": 3}', "\x00"])
+def test_a_damaged_entry_is_ignored(large: Path, damage: str) -> None:
+    expected = file_digest(large)
+    (entry,) = cache_folder().iterdir()
+    entry.write_text(damage)
+    assert file_digest(large) == expected
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = large.with_name("blocked")
+    blocked.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    assert file_digest(large) == hashlib.sha256(b"weights").hexdigest()

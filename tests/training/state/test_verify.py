@@ -1,0 +1,149 @@
+"""``iwlora verify``: every changed, missing and added file of a run is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from commands import call
+from interruptions import Killed, kill_at
+from iwlora import IwloraError
+from iwlora.results.run import RunResult
+from iwlora.training.run import train
+from iwlora.training.state.verify import verify
+from runs import recipe, with_options
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model, data, and a finished and an interrupted run that measured."""
+    folder = tmp_path_factory.mktemp("verify")
+    shutil.copytree(tiny_bert, folder / "model")
+    shutil.copytree(Path(reviews["train"]).parent, folder / "data")
+    files = {split: str(folder / "data" / f"{split}.csv") for split in ("train", "validation")}
+    task = {**files, "text": "text", "label": "mood"}
+    made = with_options(recipe(folder / "model", task, "iw-lora", save_steps=5), max_batches=2)
+    train(made, folder / "finished")
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(8, patch)
+        with pytest.raises(Killed):
+            train(made, folder / "interrupted")
+    return folder
+
+
+def not_intact(run: Path, inputs: bool = False) -> dict[str, str]:
+    return {check.name: check.state for check in verify(run, inputs) if check.state != "intact"}
+
+
+@pytest.mark.quick
+def test_what_a_run_left_is_intact(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {check.name for check in verify(runs / "finished", inputs=True)}
+    assert names >= {
+        *("result.json", "sensitivity.json", "adapter/adapter_model.safetensors", "inputs"),
+        *("metrics of predictions/validation.csv", "checkpoints/checkpoint-10", "recipe.yaml"),
+    }
+    for run in ("finished", "interrupted"):
+        outcome = call(capsys, "verify", runs / run, "--inputs")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert all(line.startswith("intact   ") for line in outcome.out.splitlines())
+
+
+@pytest.mark.parametrize("run", ["finished", "interrupted"])
+def test_every_flipped_bit_is_named(runs: Path, run: str) -> None:
+    """In each file that a run left, but those that only say how it stands."""
+    draw = random.Random(0)
+    unsealed = {".lock"}
+    if run == "interrupted":
+        unsealed |= {"environment.json", "status.json", "metrics.jsonl", "penalty.jsonl"}
+        unsealed |= {"row-digests.npz", "recipe.yaml"}  # --inputs reads the recipe
+    files = [f for f in sorted((runs / run).rglob("*")) if f.is_file() and f.name not in unsealed]
+    assert len(files) > 8
+    for file in files:
+        content = file.read_bytes()
+        for _ in range(2):
+            changed = bytearray(content)
+            changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(7)
+            file.write_bytes(changed)
+            named = " ".join(not_intact(runs / run))
+            inside = file.relative_to(runs / run)
+            folder = "/".join(inside.parts[:2])
+            assert inside.as_posix() in named or folder in named, (file, bytes(changed))
+        file.write_bytes(content)
+    assert not_intact(runs / run) == {}
+
+
+def test_missing_and_added_files_are_named(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(runs / "finished", tmp_path / "run"))
+    (run / "adapter" / "adapter_config.json").unlink()
+    (run / "adapter" / "iwlora_adapter.json").write_text("{}")
+    (run / "report.html").write_text("a report belongs to no run")
+    assert not_intact(run) == {
+        "adapter/adapter_config.json": "missing",
+        "adapter/iwlora_adapter.json": "changed",
+    }
+    outcome = call(capsys, "verify", run)
+    assert outcome.code == 1
+    assert "missing  adapter/adapter_config.json\n" in outcome.out
+    assert "changed  adapter/iwlora_adapter.json: it was not there" in outcome.out
+
+
+def test_metrics_that_do_not_follow_from_the_predictions_are_named(
+    runs: Path, tmp_path: Path
+) -> None:
+    """Even where whoever changed them made all digests fit."""
+    run = Path(shutil.copytree(runs / "finished", tmp_path / "run"))
+    result = RunResult.load(run / "result.json")
+    better = {**result.metrics, "accuracy": result.metrics["accuracy"] / 2 + 0.123}
+    result.model_copy(update={"metrics": better}).sealed(result.files).save(run / "result.json")
+    (check,) = [check for check in verify(run) if check.state != "intact"]
+    assert check.name == "metrics of predictions/validation.csv"
+    assert f"the result says {better['accuracy']:.6g}" in check.detail
+
+
+def test_inputs_are_read_without_the_cache(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that weights whose size and time were put back are seen."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("iwlora.results.file_digests.CACHED_FROM_BYTES", 1)
+    file = runs / "model" / "model.safetensors"
+    content = file.read_bytes()
+    os.utime(file, ns=(10**18, 10**18))
+    assert not_intact(runs / "finished", inputs=True) == {}
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(file, ns=(10**18, 10**18))
+    assert not_intact(runs / "finished") == {}
+    details = [check.detail for check in verify(runs / "finished", inputs=True) if check.detail]
+    file.write_bytes(content)
+    assert details == ["the model weights are others"]
+
+
+def test_a_recipe_that_was_edited_is_an_input_that_changed(runs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs / "interrupted", tmp_path / "run"))
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("lr: 0.01", "lr: 0.02"))
+    assert [c.detail for c in verify(run, inputs=True) if c.detail] == ["the recipe is another one"]
+
+
+def test_runs_of_older_versions_are_unknown(runs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs / "finished", tmp_path / "run"))
+    stored = json.loads((run / "result.json").read_text())
+    for name in ("fingerprint", "files", "digest"):
+        del stored[name]
+    (run / "result.json").write_text(json.dumps(stored))
+    (run / "fingerprint.json").unlink()
+    assert not_intact(run, inputs=True) == {"result.json": "unknown", "inputs": "unknown"}
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(IwloraError, match=r"is not the folder of a run: it has no recipe\.yaml"):
+        verify(tmp_path)
