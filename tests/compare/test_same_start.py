@@ -12,7 +12,7 @@ import torch
 
 from iwlora import train
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import load_comparison
+from iwlora.results.comparison import load_comparison, unverified_runs
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.run import head_digest
 from runs import recipe, with_options
@@ -87,3 +87,54 @@ def test_a_comparison_whose_arms_start_apart_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: "other"}))
     with pytest.raises(IwloraError, match=f"full and lora did not start alike at seed 1: {words}"):
         load_comparison(folder)
+
+
+SPLITS = ("train", "validation")
+PARTS = {
+    **{
+        f"{column} of {split}": "a"
+        for column in ("texts", "labels")
+        for split in ("train", "validation")
+    },
+    "class names": "a",
+    "model weights": "a",
+    "recipe": "3:a",
+    "seed": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("labels of validation", "the labels of the data .validation. changed"),
+        ("class names", "the class names are others"),
+        ("model weights", "the model weights are others"),
+        ("labels of train", "full and lora did not start alike at seed 1: not the same training"),
+        ("recipe", None),
+    ],
+)
+def test_runs_compare_only_on_the_same_rows_classes_and_backbone(
+    tmp_path: Path, comparison_of: Callable[..., Path], part: str, words: str | None
+) -> None:
+    folder = comparison_of(
+        tmp_path / "c", arms=["lora", "full"], seeds=2, fingerprint={"parts": PARTS}
+    )
+    assert load_comparison(folder).runs
+    path = folder / "full" / "seed-1" / "result.json"
+    other = {"fingerprint": {"parts": PARTS | {part: "3:b"}}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | other))
+    if words is None:
+        assert load_comparison(folder).runs
+        return
+    with pytest.raises(IwloraError, match=words):
+        load_comparison(folder)
+
+
+def test_runs_without_fingerprints_are_counted(
+    tmp_path: Path, comparison_of: Callable[..., Path]
+) -> None:
+    old = comparison_of(tmp_path / "old", arms=["lora"], seeds=2)
+    new = comparison_of(tmp_path / "new", arms=["lora"], seeds=2, fingerprint={"parts": PARTS})
+    assert unverified_runs([load_comparison(new)]) is None
+    remark = unverified_runs([load_comparison(old), load_comparison(new)])
+    assert str(remark).startswith("2 of 4 runs cannot be verified")

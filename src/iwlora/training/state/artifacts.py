@@ -87,7 +87,6 @@ def load_saved(
     model: Any
     with loading_errors(lambda reason, _: f"what {path} saved cannot be loaded: {reason}"):
         if saved.name == layout.ADAPTER:
-            check_backbone(run, recipe.model, result.fingerprint if result else None)
             # What is merged are the pretrained weights in float32, not their smaller form.
             loading: dict[str, Any] = {}
             if not merge:
@@ -95,6 +94,7 @@ def load_saved(
             backbone, pretrained_tokenizer = load_backbone(
                 recipe.model, task.labels, task.kind, loading=loading, **trust
             )
+            check_backbone(run, recipe.model, result.fingerprint if result else None)
             _check_saved_head(run, backbone, saved)
             add_tokens(backbone, pretrained_tokenizer, recipe)
             model = load_adapter(backbone, saved)

@@ -77,14 +77,13 @@ def row_digests(task: tasks.Task) -> RowDigests:
     texts, labels = {}, {}
     for split, dataset in task.splits.items():
         names = sorted(set(dataset.column_names) - {"label"})
-        of_texts: list[bytes] = []
-        of_labels: list[bytes] = []
+        of_texts, of_labels = bytearray(), bytearray()
         for table in dataset.with_format("arrow").iter(_ROWS_AT_A_TIME):
             columns = [table.column(name).to_pylist() for name in names]
-            of_texts += map(_row_digest, zip(*columns, strict=True))
-            of_labels += map(_row_digest, table.column("label").to_pylist())
-        texts[split] = np.frombuffer(b"".join(of_texts), dtype="<u8").astype(np.uint64)
-        labels[split] = np.frombuffer(b"".join(of_labels), dtype="<u8").astype(np.uint64)
+            of_texts += b"".join(map(_row_digest, zip(*columns, strict=True)))
+            of_labels += b"".join(map(_row_digest, table.column("label").to_pylist()))
+        texts[split] = np.frombuffer(of_texts, dtype="<u8").astype(np.uint64)
+        labels[split] = np.frombuffer(of_labels, dtype="<u8").astype(np.uint64)
     return RowDigests(texts, labels)
 
 

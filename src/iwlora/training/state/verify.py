@@ -92,7 +92,11 @@ def _files(run: RunDir, result: RunResult) -> Iterator[Check]:
 
 def _metrics(run: RunDir, result: RunResult) -> Iterator[Check]:
     """The metrics of the stored predictions, for kinds whose predictions determine them."""
-    task = stored_task(run)
+    try:
+        task = stored_task(run)
+    except IwloraError as error:
+        yield Check("metrics", "unknown", str(error))
+        return
     for split in sorted(path.stem for path in (run.path / layout.PREDICTIONS).glob("*.csv")):
         name = f"metrics of {layout.predictions_file(Path(), split)}"
         try:
