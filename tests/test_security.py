@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,8 @@ from iwlora.methods.loading import load_adapter
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.recipe import build, load
 from iwlora.training.run import train
-from iwlora.training.state.checkpoints import seal
+from iwlora.training.state.checkpoints import fingerprint_in, seal
+from runs import as_foreign
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,7 +100,7 @@ def test_a_checkpoint_with_a_pickle(
     shutil.rmtree(run / "checkpoints" / "checkpoint-6")
     newest = run / "checkpoints" / "checkpoint-4"
     FORMATS[form](Payload(mark), newest / name)
-    seal(newest, seconds=1.0)  # as whoever put it there would
+    seal(newest, 1.0, fingerprint_in(newest))  # as whoever put it there would
     told = refused("train", run / "recipe.yaml", "--out", run).err
     assert (
         "checkpoint-4 contains pickled objects other than tensors and numbers, which are never "
@@ -125,6 +127,7 @@ def test_a_model_of_pickles(
 def test_an_adapter_of_pickles(
     settings: dict[str, Any], run: Path, mark: Path, refused: Command, form: str
 ) -> None:
+    as_foreign(run)
     adapter = run / "adapter"
     weights = adapter / "adapter_model.safetensors"
     FORMATS[form](Payload(mark), adapter / "adapter_model.bin")
@@ -141,8 +144,10 @@ def test_an_adapter_of_pickles(
 
 def test_a_run_writes_no_pickles_but_those_of_the_trainer(finished: Path) -> None:
     suffixes = {file.suffix for file in finished.rglob("*") if file.is_file()}
-    own = {"", ".json", ".jsonl", ".yaml", ".csv", ".safetensors", ".md"}
+    own = {"", ".json", ".jsonl", ".yaml", ".csv", ".safetensors", ".md", ".npz"}
     assert suffixes <= {*own, ".pt", ".pth"}
+    with np.load(finished / "row-digests.npz", allow_pickle=False) as arrays:
+        assert {arrays[name].dtype for name in arrays.files} == {np.dtype(np.uint64)}
     for file in [*finished.rglob("*.pt"), *finished.rglob("*.pth")]:
         with torch.serialization.safe_globals([]):
             allowed = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
@@ -361,9 +366,7 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 def test_what_a_run_says_is_text_in_the_report(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = json.loads((run / "result.json").read_text())
-    result |= {"model": EVIL, "task": EVIL, "notes": [EVIL]}
-    (run / "result.json").write_text(json.dumps(result))
+    as_foreign(run, model=EVIL, task=EVIL, notes=[EVIL])
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text() + f"# {EVIL}\n")
     assert call(capsys, "report", run).code == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from commands import Command, call, snapshot
+from runs import as_foreign
 
 READERS = {
     "predict": lambda run, rows, out: ("predict", run, "--input", rows, "--output", f"{out}.csv"),
@@ -62,6 +63,8 @@ def test_a_damaged_run(
     readers: str,
     expected: str,
 ) -> None:
+    if file.startswith("tokenizer/"):
+        as_foreign(damaged)  # else its digest shows the damage
     if content is None:
         (damaged / file).unlink()
     else:
