@@ -31,7 +31,7 @@ from iwlora.methods.loading import merge_adapter
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 from iwlora.sites import sites
 from iwlora.training.model.backbone import load_backbone, meta_backbone
-from runs import recipe
+from runs import as_foreign, recipe
 from tiny_study import save_model
 
 POOLER = "bert.pooler.dense"
@@ -276,9 +276,7 @@ def test_a_run_that_did_not_save_them_is_refused(
     config = json.loads((old / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     config["modules_to_save"].remove(POOLER)
     (old / "adapter" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    result = json.loads((old / "result.json").read_text(encoding="utf-8"))
-    del result["head_modules"]
-    (old / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    as_foreign(old, head_modules=None)
     reason = r"cannot be reproduced: the pretrained model has no weights for bert\.pooler\.dense"
     with pytest.raises(IwloraError, match=reason):
         predict(old, reviews["validation"], tmp_path / "predictions.csv")

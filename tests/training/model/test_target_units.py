@@ -24,6 +24,7 @@ from iwlora.training.model.target_units import (
     scale_for_head,
     undo_target_units,
 )
+from runs import as_foreign
 
 SCALE = TargetScale(mean=2005.0, sd=7.5)
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -202,8 +203,7 @@ def test_what_cannot_be_exported_is_predicted(
 def test_a_result_without_a_scale_predicts_as_it_did(finished: Path, tmp_path: Path) -> None:
     """Of a version that learned the targets as they are."""
     run = Path(shutil.copytree(finished / "run", tmp_path / "run"))
-    result = json.loads((run / layout.RESULT).read_text())
-    (run / layout.RESULT).write_text(json.dumps({**result, "kind": {"name": "regression"}}))
+    as_foreign(run, kind={"name": "regression"})
     new = iwlora.predict(run, finished / "train.csv", tmp_path / "new.csv")
     scored = predictions(run / "predictions" / "validation.csv")
     assert predictions(new) == pytest.approx(scored, rel=1e-5), "the saved head is in units"
