@@ -289,7 +289,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     measured.save(tmp_path / "s.json")
     assert iwlora.Sensitivity.load(tmp_path / "s.json") == measured
     text = (tmp_path / "s.json").read_text()
-    stored = json.loads(text)
+    stored = {name: value for name, value in json.loads(text).items() if name != "digest"}
     for broken in (
         text[: len(text) // 2],
         "[]",
