@@ -184,7 +184,7 @@ def test_one_class_is_not_a_task(tmp_path):
 
 def test_the_home_of_an_unknown_user_is_no_traceback():
     message = error_of(task_of, "~nobody-of-this-name/a.csv")
-    assert message == "cannot read ~nobody-of-this-name/a.csv: No such file or directory"
+    assert message == "cannot read ~nobody-of-this-name/a.csv: no such file"
 
 
 def test_the_problems_of_all_files_are_reported_at_once(tmp_path):
@@ -194,7 +194,7 @@ def test_the_problems_of_all_files_are_reported_at_once(tmp_path):
     assert message[0].endswith(
         "a.csv: unknown column 'txt'; did you mean 'text'? (accepted: id, text, mood)"
     )
-    assert message[1] == "cannot read no.csv: No such file or directory"
+    assert message[1] == "cannot read no.csv: no such file"
     assert message[2].startswith("b.xlsx: unknown file type '.xlsx' (accepted: .csv, .tsv")
 
 
@@ -252,7 +252,7 @@ def test_bad_parquet(tmp_path):
 
 def test_a_folder_is_not_a_file(tmp_path):
     (tmp_path / "a.csv").mkdir()
-    assert "Is a directory" in error_of(parse, str(tmp_path / "a.csv"), ["text"])
+    assert "it is a folder" in error_of(parse, str(tmp_path / "a.csv"), ["text"])
 
 
 def test_many_problems_are_counted(table):

@@ -4,43 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
+from typing import BinaryIO
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.places import MOST_BYTES, open_file, reading_errors, user_path
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def user_path(path: str | Path) -> Path:
-    """``path`` with ``~`` expanded; the home of an unknown user stays as it is written.
-
-    >>> user_path("~nobody-of-this-name/a.csv").as_posix()
-    '~nobody-of-this-name/a.csv'
-    """
-    return Path(os.path.expanduser(path))
-
-
-def readable_file(path: str | Path) -> Path:
-    """``path`` as a readable file that is not empty, ``~`` expanded.
-
-    Raises ``IwloraError`` if it is missing, a folder, not readable or empty.
-
-    >>> readable_file("no/such.csv")
-    Traceback (most recent call last):
-    iwlora.errors.IwloraError: cannot read no/such.csv: No such file or directory
-    """
-    file = user_path(path)
-    try:
-        with file.open("rb") as stream:
-            empty = not stream.read(1)
-    except OSError as error:
-        raise IwloraError(f"cannot read {path}: {error.strerror}") from error
-    if empty:
-        raise IwloraError(f"{path} is empty")
-    return file
-
-
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """(line number from 1, text) of each line of ``path``, without line end or byte-order mark.
 
     Only ``\\n`` and ``\\r\\n`` end a line: a text may contain other line separators of Unicode.
@@ -52,10 +25,11 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     >>> list(read_lines(file))
     [(1, 'one'), (2, 'two')]
     """
-    with readable_file(path).open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
+    with open_file(user_path(path)) as stream, reading_errors(path):
+        number = 0
+        for number, raw in enumerate(_raw_lines(stream), start=1):
             if number == 1:
-                raw = raw.removeprefix(BYTE_ORDER_MARK)
+                raw = _without_mark(raw, path)
             try:
                 text = raw.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -64,8 +38,31 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
                     f"{error.start + 1} of the line); save the file as UTF-8"
                 ) from error
             yield number, text.removesuffix("\n").removesuffix("\r")
+        if not number:
+            raise IwloraError(f"{path} is empty")
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | os.PathLike[str]) -> str:
     """The whole text of ``path``, with ``\\n`` between lines; raises as :func:`read_lines`."""
     return "\n".join(line for _, line in read_lines(path))
+
+
+def _raw_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; ``ValueError`` for one that would take too much memory."""
+    longest = MOST_BYTES["line"]
+    if 0 < os.fstat(stream.fileno()).st_size <= longest:
+        yield from stream  # a little faster
+        return
+    for line in iter(partial(stream.readline, longest), b""):
+        if len(line) == longest and not line.endswith(b"\n"):
+            raise ValueError(f"a line is longer than {longest / 2**20:g} MiB")
+        yield line
+
+
+def _without_mark(line: bytes, path: str | os.PathLike[str]) -> bytes:
+    """The first line without the byte-order mark of UTF-8; ``IwloraError`` for UTF-16 and 32."""
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
+        raise IwloraError(
+            f"{path}, line 1: not UTF-8 (it looks like UTF-16); save the file as UTF-8"
+        )
+    return line.removeprefix(BYTE_ORDER_MARK)

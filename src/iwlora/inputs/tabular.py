@@ -15,7 +15,8 @@ from typing import Any
 
 from iwlora.errors import IwloraError, raise_all, unknown
 from iwlora.inputs.delimited import DELIMITED, read_fields
-from iwlora.inputs.lines import read_lines, readable_file, user_path
+from iwlora.inputs.lines import read_lines
+from iwlora.inputs.places import regular_file, user_path
 from iwlora.inputs.yaml_json import parse_mapping, read_mapping
 
 BATCH_ROWS = 4096
@@ -140,7 +141,7 @@ def _parquet_file(path: str) -> Iterator[Any]:
     """The ``ParquetFile`` at a path, open."""
     from pyarrow import ArrowException, parquet
 
-    source = readable_file(path)
+    source = regular_file(path)
     try:
         with parquet.ParquetFile(source) as file:
             yield file

@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from iwlora.errors import IwloraError, list_problems, truncate
+from iwlora.inputs.places import read_bytes
 
 _MOST_NODES = 100_000
 _DEEPEST = 200  # brackets that wait for their end; the time to read more grows with their square
@@ -127,14 +128,25 @@ def to_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def read_utf8(path: str | os.PathLike[str]) -> str:
-    """The text of a file. Raises ``IwloraError`` if it cannot be read or is not UTF-8."""
+def read_utf8(path: str | os.PathLike[str], kind: str = "text") -> str:
+    """The text of a file of a kind in :data:`iwlora.inputs.places.MOST_BYTES`.
+
+    Raises ``IwloraError`` if it cannot be read, is too large or is not UTF-8.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise IwloraError(f"no such file: {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise IwloraError(f"cannot read {path} ({error})") from None
+        return read_bytes(path, kind).decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise IwloraError(f"cannot read {path}: {error}; save it as UTF-8") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file; raises ``IwloraError`` as :func:`read_mapping`."""
+    return _parse_json(read_utf8(path, "JSON"), path)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """The value in a YAML file; raises ``IwloraError`` as :func:`read_mapping`."""
+    return parse_yaml(read_utf8(path, "YAML"), str(path))
 
 
 def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -142,10 +154,8 @@ def read_mapping(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises ``IwloraError`` for a file that cannot be read, is damaged, or holds something else.
     """
-    text = read_utf8(path)
-    if Path(path).suffix in (".yaml", ".yml"):
-        return _mapping(parse_yaml(text, str(path)), path)
-    return parse_mapping(text, path)
+    is_yaml = Path(path).suffix in (".yaml", ".yml")
+    return _mapping(read_yaml(path) if is_yaml else read_json(path), path)
 
 
 def parse_mapping(text: str, origin: str | os.PathLike[str]) -> dict[str, Any]:
@@ -154,11 +164,14 @@ def parse_mapping(text: str, origin: str | os.PathLike[str]) -> dict[str, Any]:
     >>> parse_mapping('{"step": 3}', "metrics.jsonl, line 1")
     {'step': 3}
     """
+    return _mapping(_parse_json(text, origin), origin)
+
+
+def _parse_json(text: str, origin: str | os.PathLike[str]) -> Any:
     try:
-        value = from_json(text)
+        return from_json(text)
     except ValueError as error:
         raise IwloraError(f"{origin} is damaged or was cut short ({error})") from None
-    return _mapping(value, origin)
 
 
 def _mapping(value: Any, origin: str | os.PathLike[str]) -> dict[str, Any]:

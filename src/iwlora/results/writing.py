@@ -14,6 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.places import check_folder
 from iwlora.results import layout
 
 
@@ -120,23 +121,6 @@ def normalize_path(path: str | os.PathLike[str]) -> Path:
     return target.resolve() if ".." in target.parts else target
 
 
-def check_links(folder: Path) -> None:
-    """Raise ``IwloraError`` for a symbolic link below ``folder`` that leads out of it.
-
-    Writing to such a link, or copying from it, would touch files of somebody else.
-    """
-    root = folder.resolve()
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            target = Path(os.path.realpath(path))
-            if path.is_symlink() and not target.is_relative_to(root):
-                raise IwloraError(
-                    f"{path} is a symbolic link that leads out of {folder}, to {target}; remove "
-                    "it, or replace it by a copy of what it leads to"
-                )
-
-
 def output_folder(path: str | os.PathLike[str], content: str) -> Path:
     """The folder to write a run or a comparison into, as :func:`normalize_path` has it.
 
@@ -145,5 +129,5 @@ def output_folder(path: str | os.PathLike[str], content: str) -> Path:
     folder = normalize_path(path)
     if folder.exists() and not folder.is_dir():
         raise IwloraError(f"{path} is a file; give a folder for the {content}")
-    check_links(folder)
+    check_folder(folder)
     return folder

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from iwlora.errors import IwloraError, short_repr
-from iwlora.inputs.yaml_json import parse_yaml, read_utf8
+from iwlora.inputs import yaml_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ``IwloraError`` for anything else."""
-    value = parse_yaml(read_utf8(path), str(path))
+    value = yaml_json.read_yaml(path)
     if not isinstance(value, dict):
         raise IwloraError(f"{path} contains no recipe: expected lines like 'model: builtin/minilm'")
     return value
@@ -52,7 +52,7 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             else:
                 section[part] = {"name": inner} if isinstance(inner, str) else {}
             section = section[part]
-        section[path[-1]] = parse_yaml(text, assignment)
+        section[path[-1]] = yaml_json.parse_yaml(text, assignment)
     if problems:
         raise IwloraError("\n".join(problems))
     return result

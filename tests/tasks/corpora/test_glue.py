@@ -198,7 +198,7 @@ def test_a_folder_without_the_task(tmp_path):
 
 def test_a_missing_dev_file(rte):
     (rte / "RTE" / "dev.tsv").unlink()
-    assert "RTE/dev.tsv: No such file" in error_of("glue/rte", rte)
+    assert "RTE/dev.tsv: no such file" in error_of("glue/rte", rte)
 
 
 def test_another_task_s_folder(rte):

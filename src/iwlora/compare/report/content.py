@@ -11,9 +11,9 @@ from iwlora.compare.report.tables import Table
 from iwlora.compare.report.update_norms import Update, arm_updates
 from iwlora.compare.report.verdict import verdict
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
+from iwlora.inputs.places import check_folder
 from iwlora.results import layout
 from iwlora.results.comparison import Comparison
-from iwlora.results.writing import check_links
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def build_content(analysis: Analysis) -> ReportContent:
     Raises:
         IwloraError: A file of a run is damaged, or the folder has a symbolic link out of it.
     """
-    check_links(analysis.folder)  # before anything is read through a link
+    check_folder(analysis.folder)  # before anything is read through a link
     sections = [_section(task) for task in analysis.tasks]
     compared = any(task.differences for task in analysis.tasks)
     return ReportContent(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError, raise_all
-from iwlora.inputs.lines import user_path
+from iwlora.inputs.places import user_path
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind
 from iwlora.tasks.splits import dataset_from_rows

@@ -15,6 +15,7 @@ import torch
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
+from iwlora.inputs.places import check_folder
 from iwlora.inputs.yaml_json import read_mapping
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
@@ -22,7 +23,7 @@ from iwlora.results.fingerprint import joined
 from iwlora.results.formats import Document, stamped, unstamped
 from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
-from iwlora.results.writing import check_links, output_folder, remove_parts, write_text
+from iwlora.results.writing import output_folder, remove_parts, write_text
 from iwlora.training.recipe import Recipe, load
 
 _PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
@@ -82,7 +83,7 @@ class RunDir:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IwloraError(f"no such folder: {path}")
-        check_links(run.path)
+        check_folder(run.path)
         if not (run.path / layout.RECIPE).is_file():
             raise IwloraError(f"{path} is not the folder of a run: it has no {layout.RECIPE}")
         if run.result() is None:

@@ -12,12 +12,12 @@ from typing import Literal
 from iwlora import tasks
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
+from iwlora.inputs.places import check_folder
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import RowDigests, differences, load_fingerprint, unverified
 from iwlora.results.run import RunResult
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.results.writing import check_links
 from iwlora.training.state.artifacts import stored_task
 from iwlora.training.state.checkpoints import damage
 from iwlora.training.state.fingerprint import fingerprint_of
@@ -59,7 +59,7 @@ def verify(path: str | Path, inputs: bool = False) -> list[Check]:
     run = RunDir(Path(path))
     if not (run.path / layout.RECIPE).is_file():
         raise IwloraError(f"{path} is not the folder of a run: it has no {layout.RECIPE}")
-    check_links(run.path)
+    check_folder(run.path)
     try:
         result = run.result()
     except IwloraError as error:
