@@ -14,6 +14,7 @@ from iwlora.cli import compare, export, measure, methods, predict, report, tasks
 from iwlora.cli.library_logging import show_errors_only
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
+from iwlora.inputs.control_characters import visible, visible_output
 
 _COMMANDS = (measure, train, compare, report, verify, export, predict, methods, tasks)
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parse(arguments)
     command: Callable[[argparse.Namespace], int | None] = parsed.command
     try:
-        with name_missing_extra():
+        with name_missing_extra(), visible_output():
             if parsed.loads_models:
                 show_errors_only()
             code = command(parsed) or 0
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except IwloraError as error:
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {visible(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.inputs.control_characters import unfiltered, visible
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
 from iwlora.results.comparison import State
@@ -27,12 +29,14 @@ class TerminalProgress:
         self._plan = plan
         self._start_time = time.monotonic()
         self._done_at_start: int | None = None
-        self._live = Live(console=console or Console(stderr=True), auto_refresh=False)
+        self._live = Live(
+            console=console or Console(file=unfiltered(sys.stderr)), auto_refresh=False
+        )
         self._live.start()
 
     def announce(self, text: str) -> None:
         """Print a line above the table."""
-        self._live.console.print(text, markup=False, highlight=False)
+        self._live.console.print(visible(text), markup=False, highlight=False)
 
     def show(self, states: Mapping[PlannedRun, State], folder: Path) -> None:
         """Draw the table anew.

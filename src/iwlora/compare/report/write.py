@@ -16,6 +16,7 @@ from iwlora.compare.report.formats.runs_csv import runs_csv
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
+from iwlora.inputs.control_characters import visible
 from iwlora.results import layout
 from iwlora.results.combined import load_parts
 from iwlora.results.writing import check_writable, write_text
@@ -46,12 +47,12 @@ def write_content(content: ReportContent) -> Path:
         _write_figures(section, root / layout.FIGURES / (str(n) if content.several_tasks else ""))
         for n, section in enumerate(content.sections, start=1)
     ]
-    write_text(root / layout.SUMMARY_JSON, summary_json(content))
-    write_text(root / layout.SUMMARY_MARKDOWN, markdown(content))
-    write_text(root / layout.SUMMARY_CSV, runs_csv(content))
+    write_text(root / layout.SUMMARY_JSON, visible(summary_json(content)))
+    write_text(root / layout.SUMMARY_MARKDOWN, visible(markdown(content)))
+    write_text(root / layout.SUMMARY_CSV, visible(runs_csv(content)))
     write_text(root / layout.SUMMARY_LATEX, latex(content))
     page = root / layout.REPORT
-    write_text(page, html_page(content, images))
+    write_text(page, visible(html_page(content, images)))
     return page
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iwlora.inputs.control_characters import visible
 from iwlora.results.writing import replacing, write_text
 
 if TYPE_CHECKING:
@@ -67,5 +68,5 @@ def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Pat
     )
     head, defs, rest = drawing.getvalue().partition("<defs>")
     style = f'<style type="text/css">@media (prefers-color-scheme: dark){{{dark}}}</style>'
-    write_text(svg, f"{head}{style}{defs}{rest}")
+    write_text(svg, visible(f"{head}{style}{defs}{rest}"))
     return png, svg

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from iwlora.compare.report.content import ReportContent
 from iwlora.compare.report.tables import Table
+from iwlora.inputs.control_characters import visible
 
 
 def latex(content: ReportContent) -> str:
@@ -64,4 +65,4 @@ def escape(text: str) -> str:
     >>> print(escape("f1_macro: 5%"))
     f1\_macro: 5\%
     """
-    return "".join(_ESCAPES.get(letter, letter) for letter in text)
+    return "".join(_ESCAPES.get(letter, letter) for letter in visible(text))
