@@ -86,4 +86,4 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
 def status(run: Path) -> dict[str, Any]:
     """The fields of status.json."""
     fields, _ = unstamped("status", json.loads((run / "status.json").read_text()), "status.json")
-    return fields
+    return {name: value for name, value in fields.items() if name != "digest"}

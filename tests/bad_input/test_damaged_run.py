@@ -63,7 +63,7 @@ def test_a_damaged_run(
     readers: str,
     expected: str,
 ) -> None:
-    if file.startswith("tokenizer/"):
+    if file.startswith("tokenizer/") or file == "sensitivity.json":
         as_foreign(damaged)  # else its digest shows the damage
     if content is None:
         (damaged / file).unlink()

@@ -23,6 +23,7 @@ from iwlora.compare.plan.recipe import load_plan
 from iwlora.tasks.corpora import entailment
 from iwlora.training.model.backbone import BUILTIN
 from iwlora.training.recipe import build, load
+from runs import as_foreign
 
 PAGES = read_pages()
 
@@ -320,6 +321,8 @@ def supply(arguments: Sequence[str], folder: Path, readme: Path) -> None:
                 # Their digests belong to the text before.
                 text = re.sub(r',\n *"digest": "[0-9a-f]*"', "", text)
                 file.write_text(text, encoding="utf-8")
+            for result in target.rglob("result.json"):
+                as_foreign(result.parent)
 
 
 def run_page(page: str, folder: Path, readme: Path, seen: set[str]) -> int:

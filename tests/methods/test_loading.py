@@ -97,7 +97,11 @@ def test_an_export_loads_on_a_fresh_backbone(
     runs: dict[str, Path], reviews: dict[str, str], tiny_bert: Path, tmp_path: Path, method: str
 ) -> None:
     to = export(runs[method], tmp_path / "adapter")
-    assert {path.name for path in to.iterdir()} == {*FILES[method], *TOKENIZER, "fingerprint.json"}
+    assert {path.name for path in to.iterdir()} == {
+        *FILES[method],
+        *TOKENIZER,
+        "iwlora_export.json",
+    }
     backbone = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=2)
     model, (_, tokenizer) = load_adapter(backbone, to), load_trained(runs[method])
     outcome = probabilities(model, tokenizer, reviews["validation"])
@@ -118,7 +122,7 @@ def test_a_merged_export_is_a_plain_model_or_refused(
         assert not (tmp_path / "m").exists()
         return
     to = export(runs[method], tmp_path / "m", merge=True)
-    names = {"config.json", "model.safetensors", "fingerprint.json"}
+    names = {"config.json", "model.safetensors", "iwlora_export.json"}
     assert {path.name for path in to.iterdir()} == TOKENIZER | names
     model, info = AutoModelForSequenceClassification.from_pretrained(to, output_loading_info=True)
     assert not info["missing_keys"]

@@ -14,6 +14,7 @@ from iwlora.results.layout import PART_SUFFIX
 from iwlora.results.writing import check_writable, replacing, write_errors, write_text
 from iwlora.training.loop import callbacks
 from iwlora.training.run import train
+from iwlora.training.state import best_epoch
 from iwlora.training.state.run_folder import RunDir
 from runs import recipe
 
@@ -39,7 +40,7 @@ def test_a_failed_write_keeps_the_previous_best_epoch(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[Path] = []
-    save = callbacks.save_file
+    save = best_epoch.save_file
 
     def break_off(tensors: Any, file: Path, **options: Any) -> None:
         saved.append(Path(file))
@@ -50,7 +51,7 @@ def test_a_failed_write_keeps_the_previous_best_epoch(
 
     task = {**reviews, "selection": 0.25}
     score = iter([0.1, 0.2])
-    monkeypatch.setattr(callbacks, "save_file", break_off)
+    monkeypatch.setattr(best_epoch, "save_file", break_off)
     monkeypatch.setattr(
         callbacks.KeepBestEpoch,
         "on_evaluate",

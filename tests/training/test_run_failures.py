@@ -39,7 +39,7 @@ def test_an_error_in_the_middle_leaves_no_result(
         "environment.json",
         "status.json",
         "fingerprint.json",
-        "row-digests.npz",
+        "row-digests.json",
         "metrics.jsonl",
         "checkpoints",
     }

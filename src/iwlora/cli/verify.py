@@ -1,4 +1,4 @@
-"""Say whether a run's files, and its inputs, are what they were.
+"""Say whether the files of a run or an export, and a run's inputs, are what they were.
 
 Example:
     iwlora verify runs/a --inputs
@@ -14,17 +14,17 @@ from iwlora.cli.arguments import Commands, add_command
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora verify``."""
     parser = add_command(commands, "verify", run, __doc__)
-    parser.add_argument("run", help="the folder of a run")
+    parser.add_argument("run", help="the folder of a run, or one that was exported")
     parser.add_argument(
         "--inputs", action="store_true", help="read the data and the model again too"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the state of each thing; returns 0 if all are intact, else 1."""
+    """Print the state of each thing; returns 1 if something that matters is not intact."""
     from iwlora.training.state.verify import verify
 
     checks = verify(arguments.run, arguments.inputs)
     for check in checks:
         print(f"{check.state:8} {check.name}{': ' if check.detail else ''}{check.detail}")
-    return 0 if all(check.state == "intact" for check in checks) else 1
+    return 1 if any(check.state != "intact" and check.matters for check in checks) else 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
+from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from iwlora.errors import IwloraError
 from iwlora.results.formats import Document, content_digest
-from iwlora.results.writing import replacing
 
 NUMERICS_VERSION = 1
 """Raise it by one when the numbers of a run change although its inputs and libraries do not; the
 test of the pinned trajectory then has new numbers."""
+
+COUNTED_ROWS = 500_000
+"""Of a split with more rows a change is noticed, and the rows that changed are not counted."""
 
 PROCESSES = "number of processes"
 MODEL_PARTS = ("model weights", "model configuration")
@@ -53,49 +55,51 @@ class Fingerprint(Document):
     since_beginning: bool = True
 
 
-@dataclass(frozen=True)
-class RowDigests:
-    """Eight bytes for the texts and for the label of each row: {split: an array}."""
+class RowDigests(Document):
+    """Digests of all rows of each split, and of each row, to count those that changed.
 
-    texts: Mapping[str, Digests] = field(default_factory=dict)
-    labels: Mapping[str, Digests] = field(default_factory=dict)
+    Args:
+        parts: The parts of the fingerprint for the rows: SHA-256 of the texts, and of the labels.
+        rows: {part: eight bytes for each row, in base64}, without splits of very many rows. They
+            make messages more precise, and decide nothing.
+    """
 
-    def parts(self) -> dict[str, str]:
-        """The parts of a fingerprint: a digest over all rows of each split."""
-        of_texts = {_TEXTS + split: _digest(rows) for split, rows in self.texts.items()}
-        return of_texts | {_LABELS + split: _digest(rows) for split, rows in self.labels.items()}
+    format_name: ClassVar[str] = "rows"
+    is_sealed: ClassVar[bool] = True
 
-    def of(self, split: str) -> dict[str, Digests]:
-        """The digests of the texts and of the labels of a split; empty if it is not there."""
-        if split not in self.texts or split not in self.labels:
-            return {}
-        return {"texts": self.texts[split], "labels": self.labels[split]}
-
-    def save(self, path: Path) -> None:
-        """Write as an ``.npz`` file, atomically."""
-        arrays: dict[str, Any] = {f"texts/{split}": rows for split, rows in self.texts.items()}
-        arrays |= {f"labels/{split}": rows for split, rows in self.labels.items()}
-        with replacing(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
+    parts: dict[str, str] = Field(default_factory=dict)
+    rows: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path) -> RowDigests:
-        """What :meth:`save` wrote; empty if the file is missing or damaged.
+    def of_splits(cls, splits: Mapping[str, tuple[Iterable[bytes], Iterable[bytes]]]) -> RowDigests:
+        """Of {split: (the texts of each row, the label of each row)}, each without a line break."""
+        columns = {_TEXTS + split: texts for split, (texts, _) in splits.items()}
+        columns |= {_LABELS + split: labels for split, (_, labels) in splits.items()}
+        digests = {part: _digest_rows(rows) for part, rows in columns.items()}
+        return cls(
+            parts={part: digest for part, (digest, _) in digests.items()},
+            rows={
+                part: b64encode(rows).decode()
+                for part, (_, rows) in digests.items()
+                if rows is not None
+            },
+        )
 
-        It only makes messages more precise: :class:`Fingerprint` decides whether rows changed.
-        """
-        columns: dict[str, dict[str, Digests]] = {"texts": {}, "labels": {}}
+    def of(self, split: str) -> dict[str, Digests]:
+        """The eight bytes of the texts and of the label of each row; empty without them."""
+        texts, labels = self.rows.get(_TEXTS + split), self.rows.get(_LABELS + split)
+        if texts is None or labels is None:
+            return {}
+        columns = {"texts": texts, "labels": labels}
+        return {name: np.frombuffer(b64decode(rows), "<u8") for name, rows in columns.items()}
+
+    @classmethod
+    def load_if_intact(cls, path: Path) -> RowDigests:
+        """What is in a file; empty if it is missing or damaged."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                for name in arrays.files:
-                    column, _, split = name.partition("/")
-                    rows = arrays[name]
-                    if rows.ndim != 1 or rows.dtype != np.uint64:
-                        return cls()
-                    columns[column][split] = rows
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return cls.load(path)
+        except IwloraError:
             return cls()
-        return cls(**columns)
 
 
 def differences(
@@ -202,7 +206,7 @@ def _rows_changed(
     if _TEXTS + split not in now.parts or _TEXTS + split not in before.parts:
         return f"the rows of {rows} are {'new' if _TEXTS + split in now.parts else 'not there'}"
     old, new = rows_before.of(split), rows_now.of(split)
-    if old and new and rows_before.parts().items() <= before.parts.items():
+    if old and new and rows_before.parts.items() <= before.parts.items():
         count, former = len(new["texts"]), len(old["texts"])
         if count != former:
             return f"{rows} has {count:,} rows, and it had {former:,}"
@@ -217,8 +221,15 @@ def _sorted_rows(columns: Mapping[str, Digests]) -> list[tuple[int, ...]]:
     return sorted(zip(*(rows.tolist() for rows in columns.values()), strict=True))
 
 
-def _digest(rows: Digests) -> str:
-    return hashlib.sha256(rows.astype("<u8").tobytes()).hexdigest()[:32]
+def _digest_rows(rows: Iterable[bytes]) -> tuple[str, bytes | None]:
+    """(SHA-256 of all rows, eight bytes of each); None for more than ``COUNTED_ROWS``."""
+    together, each, count = hashlib.sha256(), bytearray(), 0
+    for row in rows:
+        together.update(row + b"\n")
+        count += 1
+        if count <= COUNTED_ROWS:
+            each += hashlib.blake2b(row, digest_size=8).digest()
+    return together.hexdigest(), bytes(each) if count <= COUNTED_ROWS else None
 
 
 def joined(clauses: Iterable[str]) -> str:

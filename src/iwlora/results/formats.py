@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, ClassVar
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from typing_extensions import Self
 
 from iwlora.errors import IwloraError, short_repr
 from iwlora.inputs import yaml_json
 from iwlora.results.writing import write_text
 
+logger = logging.getLogger("iwlora")
+
 VERSIONS: Mapping[str, int] = {
     "recipe": 3,
     "environment": 2,
     "fingerprint": 1,
+    "rows": 1,
     "status": 2,
     "metrics": 2,
     "penalty": 2,
     "sensitivity": 2,
     "run": 2,
     "checkpoint": 2,
+    "export": 1,
     "comparison": 2,
     "search": 2,
     "failures": 2,
     "sources": 2,
     "summary": 2,
 }
-"""What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary and
-the fingerprint, and named it only in sensitivities and summaries: a file without a ``format`` is of
-version 1. A recipe has a new version when a default changes."""
+"""What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary, the
+export and the digests, and named it only in sensitivities and summaries: a file without a
+``format`` is of version 1. A recipe has a new version when a default changes."""
 
 FIELD = "format"
 DIGEST = "digest"
@@ -108,6 +113,35 @@ def check_digest(stored: Mapping[str, Any], origin: str | os.PathLike[str]) -> N
         )
 
 
+_TEXT_DIGEST = "# digest: "
+
+
+def with_text_digest(text: str) -> str:
+    """A YAML text that people edit, and a comment at its end with a digest of the text."""
+    return f"{text}{_TEXT_DIGEST}{content_digest(text)}\n"
+
+
+def fits_text_digest(text: str) -> bool | None:
+    """Whether a text is what :func:`with_text_digest` made; None for one without the comment.
+
+    >>> text = with_text_digest("lr: 0.1\\n")
+    >>> fits_text_digest(text), fits_text_digest(text.replace("1", "2", 1))
+    (True, False)
+    """
+    before, mark, _ = text.rpartition(_TEXT_DIGEST)
+    return text == with_text_digest(before) if mark else None
+
+
+def _stays_inside(name: str) -> str:
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise ValueError("a path that stays in the folder is needed")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_stays_inside)]
+"""A path below the folder that the document is in."""
+
+
 class StoredModel(BaseModel):
     """Fields of a stored file, checked without converting their types; unknown ones are ignored."""
 
@@ -161,10 +195,13 @@ class Document(StoredModel):
 
 
 def append_record(path: Path, name: str, fields: Mapping[str, Any]) -> None:
-    """Add a record of the format ``name`` to a log. Missing parent folders are made."""
+    """Add a record of the format ``name`` to a log, with a digest of its own.
+
+    Missing parent folders are made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(stamped(name, fields)) + "\n")
+        stream.write(json.dumps(with_digest(stamped(name, fields))) + "\n")
 
 
 def read_log(path: Path, cut_short: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -173,26 +210,38 @@ def read_log(path: Path, cut_short: bool = False) -> Iterator[tuple[str, dict[st
     Raises ``IwloraError`` for a damaged line. With ``cut_short`` an incomplete last line, as a
     killed process leaves it, is passed over.
     """
-    lines = yaml_json.read_utf8(path).splitlines()
+    lines = yaml_json.read_utf8(path).split("\n")
     if cut_short and lines and not lines[-1].endswith("}"):
         lines.pop()
     for number, line in enumerate(lines, start=1):
         if line.strip():
             origin = f"{path}, line {number}"
-            yield origin, yaml_json.parse_mapping(line, origin)
+            yield origin, parse_record(line, origin)
+
+
+def parse_record(line: str, origin: str) -> dict[str, Any]:
+    """The record in a line of a log; ``IwloraError`` where it is not what was written."""
+    record = yaml_json.parse_mapping(line, origin)
+    check_digest(record, origin)
+    return {name: value for name, value in record.items() if name != DIGEST}
 
 
 def truncate_log(path: Path, step: int, write: bool = True) -> list[dict[str, Any]]:
     """The records up to ``step``, where training resumes; none without the file.
 
-    With ``write``, later and incomplete records are removed from the file.
+    With ``write``, later and incomplete records are removed from the file. So are damaged ones,
+    which a warning names.
     """
     kept, records = [], []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    text = path.read_bytes().decode("utf-8", "replace") if path.is_file() and step else ""
+    *lines, _ = text.split("\n")  # a killed process may have been writing the last one
+    for number, line in enumerate(lines, start=1):
+        origin = f"{path}, line {number}"
         try:
-            record = yaml_json.from_json(line)
+            record = parse_record(line, origin)
             is_kept = record["step"] <= step
-        except (ValueError, KeyError, TypeError):
+        except (IwloraError, KeyError, TypeError) as error:
+            logger.warning(f"{origin} is damaged, and is left out ({error})")
             continue
         if is_kept:
             kept.append(line + "\n")

@@ -7,7 +7,7 @@ The folder of a run::
     environment.json          versions of the libraries, and the machine
     status.json               running, failed, diverged or done
     fingerprint.json          digests of everything that the run is computed from
-    row-digests.npz           eight bytes for the texts and for the label of each row
+    row-digests.json          eight bytes for the texts and for the label of each row
     metrics.jsonl             what training logged, one record per line
     sensitivity.json          the sensitivity of each weight matrix, measured before training or
                               during its first steps
@@ -31,6 +31,9 @@ The folder of a comparison::
     summary.json, .md, .csv, .tex, report.html, figures/    the report
     sources.yaml                                      in place of runs: which results are combined
     .lock                                             held by the comparison and its runs
+
+An exported folder has ``iwlora_export.json``, with the fingerprint of its run and digests of its
+files, next to the files of transformers and PEFT.
 
 Every JSON and YAML file has a field ``format`` with the version of its format, and so has each
 record of a JSON Lines file: a log that is continued after an upgrade holds records of both
@@ -57,12 +60,15 @@ PENALTY = "penalty.jsonl"
 SENSITIVITY = "sensitivity.json"
 RESULT = "result.json"
 FINGERPRINT = "fingerprint.json"
-ROW_DIGESTS = "row-digests.npz"
+ROW_DIGESTS = "row-digests.json"
 CHECKPOINTS = "checkpoints"
 PREDICTIONS = "predictions"
 ADAPTER = "adapter"
 MODEL = "model"
 TOKENIZER = "tokenizer"
+
+# An exported adapter or model
+EXPORT = "iwlora_export.json"
 
 # Its checkpoints
 SEAL = "complete.json"

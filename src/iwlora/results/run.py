@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -16,8 +15,17 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.delimited import read_fields
 from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
+from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import Fingerprint
-from iwlora.results.formats import Document, StoredModel, content_digest, read_log, unstamped
+from iwlora.results.formats import (
+    DIGEST,
+    Document,
+    FileName,
+    StoredModel,
+    check_digest,
+    read_log,
+    unstamped,
+)
 from iwlora.results.sensitivity import Sensitivity
 
 
@@ -100,7 +108,6 @@ class RunResult(Document):
         head_digest: A hash of the initial values of the head.
         fingerprint: Digests of what the run was computed from; None in runs of older versions.
         files: {path in the run's folder: SHA-256} of what the run left, for ``iwlora verify``.
-        digest: Of the whole document, likewise.
         head_modules: Paths of the modules that trained and were saved beside the adapter; None in
             runs of version 0.1.0.
         kind: The kind of the task: its ``name`` and its options.
@@ -111,6 +118,7 @@ class RunResult(Document):
     """
 
     format_name: ClassVar[str] = "run"
+    is_sealed: ClassVar[bool] = True
 
     method: Name
     label: Label
@@ -139,8 +147,7 @@ class RunResult(Document):
     data_digest: Name | None = None
     head_digest: Name | None = None
     fingerprint: Fingerprint | None = None
-    files: dict[str, str] = Field(default_factory=dict)
-    digest: str | None = None
+    files: dict[FileName, str] = Field(default_factory=dict)
     head_modules: list[Name] | None = None
     kind: dict[str, Any] | None = None
     labels: list[str] = Field(default_factory=list)
@@ -149,17 +156,6 @@ class RunResult(Document):
     signatures: dict[Name, Name] = Field(default_factory=dict)
     label_scores: dict[str, LabelScore] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
-
-    @classmethod
-    def parse(cls, stored: Mapping[str, Any], origin: str | os.PathLike[str]) -> Self:
-        """As for any document; one that was edited after the run is refused."""
-        unstamped(cls.format_name, stored, origin)  # refuses a newer version
-        digest = stored.get("digest")
-        if digest is not None and digest != content_digest({**stored, "digest": None}):
-            raise IwloraError(
-                f"{origin} is damaged: it is not what the run wrote, as its digest says; restore it"
-            )
-        return super().parse(stored, origin)
 
     @model_validator(mode="after")
     def _keep_finite_metrics(self) -> Self:
@@ -192,15 +188,6 @@ class RunResult(Document):
         unknown = {"coverage"} if self.coverage is None else set()
         return self.model_dump(mode="json", exclude=unknown)
 
-    def sealed(self, files: Mapping[str, str]) -> Self:
-        """The result with the digests of the run's files, and of its own fields."""
-        result = self.model_copy(update={"files": dict(files), "digest": None})
-        return result.model_copy(update={"digest": result.own_digest()})
-
-    def own_digest(self) -> str:
-        """The digest that belongs to the fields as they are."""
-        return content_digest(self.model_copy(update={"digest": None}).stored())
-
     @property
     def score(self) -> float | None:
         """The primary metric, or None if it is not a finite number."""
@@ -211,6 +198,7 @@ class Status(Document):
     """How a run stands: ``state`` is "running", "failed", "diverged" or "done"."""
 
     format_name: ClassVar[str] = "status"
+    is_sealed: ClassVar[bool] = True
 
     state: str | None = None
     error: str | None = None
@@ -256,8 +244,14 @@ class Run:
         return replace(self, result=self.result.model_copy(update={"label": label}))
 
     def _file(self, name: str | Path) -> Path | None:
+        """A file of the run, None without it; ``IwloraError`` if it is not what the run left."""
         path = self.folder / name if self.folder else None
-        return path if path and path.is_file() else None
+        if path is None or not path.is_file():
+            return None
+        expected = self.result.files.get(Path(name).as_posix())
+        if expected is not None and file_digest(path) != expected:
+            raise IwloraError(f"{path} is damaged: it is not what the run left; restore it")
+        return path
 
     def history(self) -> list[dict[str, Any]]:
         """The records of ``metrics.jsonl``; empty without one.
@@ -276,7 +270,7 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """``environment.json``: versions and machine; empty without one."""
         path = self._file(layout.ENVIRONMENT)
-        return unstamped("environment", read_mapping(path), path)[0] if path else {}
+        return read_environment(path) if path else {}
 
     def recipe(self) -> str | None:
         """The text of ``recipe.yaml``."""
@@ -297,6 +291,14 @@ class Run:
                 )
         label, prediction = map(header.index, ("label", "prediction"))
         return [row[label] for _, row in rows], [row[prediction] for _, row in rows]
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """The fields of ``environment.json``; ``IwloraError`` where they are not what was written."""
+    stored = read_mapping(path)
+    fields, _ = unstamped("environment", stored, path)
+    check_digest(stored, path)
+    return {name: value for name, value in fields.items() if name != DIGEST}
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:

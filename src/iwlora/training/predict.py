@@ -135,7 +135,7 @@ def score_splits(
         suffix = split.removeprefix(task.reported[0])
         metrics |= {f"{name}{suffix}": value for name, value in scores.items()}
         rows = task.splits[split]
-        columns = [{"label": task.kind.readable_label(task, label)} for label in rows["label"]]
+        columns = [{"label": reference} for reference in task.kind.references(evaluation)]
         if OTHER_REFERENCES in rows.column_names:
             others = zip(columns, rows[OTHER_REFERENCES], strict=True)
             columns = [{**column, OTHER_REFERENCES: texts} for column, texts in others]

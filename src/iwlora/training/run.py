@@ -122,6 +122,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
             in_units = head_in_target_units(attached.model, task.kind.scaling)
             with in_units, write_errors("the trained parameters", run.path):
                 attached.save(run.path)
+                run.tie_measurement(prepared.fingerprint)
                 loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)
     metrics, label_scores = score_splits(trainer, run, loaded)
     return RunResult(

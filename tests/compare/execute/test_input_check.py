@@ -73,5 +73,5 @@ def test_the_result_that_is_checked_is_the_stored_one(finished: Finished, tmp_pa
     stored = json.loads((finished[1] / "result.json").read_text())
     stored["metrics"]["accuracy"] = 1.25
     (tmp_path / "result.json").write_text(json.dumps(stored))
-    with pytest.raises(IwloraError, match=r"result\.json is damaged: it is not what the run wrote"):
+    with pytest.raises(IwloraError, match=r"result\.json is damaged: its content is not"):
         RunResult.load(tmp_path / "result.json")

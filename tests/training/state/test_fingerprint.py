@@ -253,7 +253,7 @@ def test_an_adapter_does_not_predict_on_another_model(inputs: Path, tmp_path: Pa
 
 def as_before_fingerprints(run: Path) -> None:
     """Turn a run into one of a version without fingerprints."""
-    for file in (run / "fingerprint.json", run / "row-digests.npz"):
+    for file in (run / "fingerprint.json", run / "row-digests.json"):
         file.unlink()
     for file in [*run.glob("result.json"), *run.glob("checkpoints/*/complete.json")]:
         fields = json.loads(file.read_text())

@@ -27,7 +27,7 @@ LAYOUT = {
     "environment.json",
     "status.json",
     "fingerprint.json",
-    "row-digests.npz",
+    "row-digests.json",
     "metrics.jsonl",
     "result.json",
     "predictions/validation.csv",

@@ -14,9 +14,13 @@ from commands import call
 from interruptions import Killed, kill_at
 from iwlora import IwloraError
 from iwlora.results.run import RunResult
+from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.run import train
+from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.verify import verify
+from kinds import save_model
 from runs import recipe, with_options
+from tiny_tasks import write_task
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def runs(
     made = with_options(recipe(folder / "model", task, "iw-lora", save_steps=5), max_batches=2)
     train(made, folder / "finished")
     with pytest.MonkeyPatch.context() as patch:
-        kill_at(8, patch)
+        kill_at(11, patch)
         with pytest.raises(Killed):
             train(made, folder / "interrupted")
     return folder
@@ -57,13 +61,9 @@ def test_what_a_run_left_is_intact(runs: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("run", ["finished", "interrupted"])
 def test_every_flipped_bit_is_named(runs: Path, run: str) -> None:
-    """In each file that a run left, but those that only say how it stands."""
+    """In each file that a run left."""
     draw = random.Random(0)
-    unsealed = {".lock"}
-    if run == "interrupted":
-        unsealed |= {"environment.json", "status.json", "metrics.jsonl", "penalty.jsonl"}
-        unsealed |= {"row-digests.npz", "recipe.yaml"}  # --inputs reads the recipe
-    files = [f for f in sorted((runs / run).rglob("*")) if f.is_file() and f.name not in unsealed]
+    files = [f for f in sorted((runs / run).rglob("*")) if f.is_file() and f.name != ".lock"]
     assert len(files) > 8
     for file in files:
         content = file.read_bytes()
@@ -103,10 +103,43 @@ def test_metrics_that_do_not_follow_from_the_predictions_are_named(
     run = Path(shutil.copytree(runs / "finished", tmp_path / "run"))
     result = RunResult.load(run / "result.json")
     better = {**result.metrics, "accuracy": result.metrics["accuracy"] / 2 + 0.123}
-    result.model_copy(update={"metrics": better}).sealed(result.files).save(run / "result.json")
+    result.model_copy(update={"metrics": better}).save(run / "result.json")
     (check,) = [check for check in verify(run) if check.state != "intact"]
     assert check.name == "metrics of predictions/validation.csv"
     assert f"the result says {better['accuracy']:.6g}" in check.detail
+
+
+KINDS = {
+    "multi-label": ("bert", {}, ()),
+    "token-labels": ("bert", {}, ("loss",)),
+    "question-answering": ("bert", {}, ("loss",)),
+    "seq2seq": ("t5", {}, ("perplexity", "loss")),
+    "instruction": ("gpt2", {"metric": "perplexity"}, ()),
+    "chat": ("llama", {}, ("perplexity", "loss")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_metrics_follow_from_the_predictions_of_every_kind(kind: str, tmp_path: Path) -> None:
+    architecture, options, undetermined = KINDS[kind]
+    task, _ = write_task(tmp_path, kind)
+    task["kind"] = {**task["kind"], **options}
+    model = save_model(tmp_path / "model", architecture)
+    result = RunResult.parse(
+        train(recipe(model, task, max_steps=1, epochs=1.0), tmp_path / "run"), "result"
+    )
+    name = "metrics of predictions/validation.csv"
+    unknown = [f"{', '.join(undetermined)} in the {name}"] if undetermined else []
+    assert [check.name for check in verify(tmp_path / "run") if check.state != "intact"] == unknown
+    assert not any(check.matters for check in verify(tmp_path / "run") if check.state != "intact")
+    determined = result.metrics.keys() - {*undetermined}
+    assert determined >= {result.primary_metric}
+    for metric in determined:
+        wrong = {**result.metrics, metric: result.metrics[metric] + 0.01}
+        result.model_copy(update={"metrics": wrong}).save(tmp_path / "run" / "result.json")
+        (check,) = [check for check in verify(tmp_path / "run") if check.state == "changed"]
+        assert check.name == name
+        assert check.detail.startswith(f"{metric} is ")
 
 
 def test_inputs_are_read_without_the_cache(
@@ -131,7 +164,10 @@ def test_a_recipe_that_was_edited_is_an_input_that_changed(runs: Path, tmp_path:
     run = Path(shutil.copytree(runs / "interrupted", tmp_path / "run"))
     text = (run / "recipe.yaml").read_text()
     (run / "recipe.yaml").write_text(text.replace("lr: 0.01", "lr: 0.02"))
-    assert [c.detail for c in verify(run, inputs=True) if c.detail] == ["the recipe is another one"]
+    assert {(c.name, c.detail) for c in verify(run, inputs=True) if c.detail} == {
+        ("recipe.yaml", "it was edited"),
+        ("inputs", "the recipe is another one"),
+    }
 
 
 def test_runs_of_older_versions_are_unknown(runs: Path, tmp_path: Path) -> None:
@@ -145,5 +181,74 @@ def test_runs_of_older_versions_are_unknown(runs: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IwloraError, match=r"is not the folder of a run: it has no recipe\.yaml"):
+    with pytest.raises(
+        IwloraError, match=r"neither a run nor an exported folder: it has no recipe\.yaml"
+    ):
         verify(tmp_path)
+
+
+@pytest.mark.parametrize("options", [[], ["--merge"]])
+def test_every_flipped_bit_of_an_export_is_named(
+    runs: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "exported"
+    assert call(capsys, "export", runs / "finished", "--to", folder, *options).code == 0
+    record = json.loads((folder / "iwlora_export.json").read_text())
+    stored = json.loads((runs / "finished" / "result.json").read_text())
+    assert record["fingerprint"] == stored["fingerprint"]
+    assert call(capsys, "verify", folder).code == 0
+    draw = random.Random(0)
+    for file in sorted(folder.iterdir()):
+        content = file.read_bytes()
+        changed = bytearray(content)
+        changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(7)
+        file.write_bytes(changed)
+        assert file.name in not_intact(folder), bytes(changed)
+        file.write_bytes(content)
+    (folder / "tokenizer.json").unlink()
+    assert not_intact(folder) == {"tokenizer.json": "missing"}
+    assert "verify the run" in call(capsys, "verify", folder, "--inputs").err
+
+
+def test_a_list_of_files_that_leads_out_of_its_folder_is_refused(
+    runs: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(runs / "finished", tmp_path / "run"))
+    result = RunResult.load(run / "result.json")
+    result.model_copy(update={"files": {"../secret": "0"}}).save(run / "result.json")
+    assert not_intact(run)["result.json"] == "changed"
+    with pytest.raises(IwloraError, match="stays in the folder"):
+        RunResult.load(run / "result.json")
+
+
+def test_a_measurement_in_flight_belongs_to_its_inputs(runs: Path, tmp_path: Path) -> None:
+    """Finished, unfinished, and as a checkpoint has it."""
+    made = json.loads((runs / "finished" / "result.json").read_text())["fingerprint"]["parts"]
+    task = {**RunDir(runs / "finished").recipe().task.model_dump(exclude_none=True)}
+    asked = with_options(
+        recipe(runs / "model", task, "iw-lora", save_steps=3),
+        measure="in-flight",
+        max_batches=8,
+        tolerance=0.0,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(7, patch)
+        with pytest.raises(Killed):
+            train(asked, tmp_path / "run")
+    checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-6"
+    partial = checkpoint / "sensitivity-in-flight.json"
+    seal = json.loads((checkpoint / "complete.json").read_text())
+    assert partial.name in seal["files"]
+    assert (
+        seal["fingerprint"]["parts"].items()
+        >= {name: part for name, part in made.items() if name != "recipe"}.items()
+    )
+    content = partial.read_bytes()
+    partial.write_bytes(content.replace(b"1", b"2", 1))
+    assert not_intact(tmp_path / "run") == {"checkpoints/checkpoint-6": "changed"}
+    partial.write_bytes(content)
+    result = train(asked, tmp_path / "run")
+    measured = Sensitivity.load(tmp_path / "run" / "sensitivity.json")
+    assert measured.fingerprint is not None
+    assert measured.fingerprint.parts == result["fingerprint"]["parts"]
+    assert not_intact(tmp_path / "run", inputs=True) == {}

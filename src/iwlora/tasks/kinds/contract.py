@@ -337,9 +337,14 @@ class Kind(BaseModel):
         raise NotImplementedError
 
     def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-        """The metrics from the rows of a stored file of predictions.
+        """Those metrics of a run that the rows of its stored file of predictions determine.
 
-        Empty for kinds whose metrics need more than is stored.
+        Args:
+            schema: The schema of the task.
+            rows: What is in the file: lists are written as JSON.
+
+        Raises:
+            ValueError: A cell holds something else than was stored.
         """
         return {}
 
@@ -354,6 +359,10 @@ class Kind(BaseModel):
             IwloraError: A library that a metric needs is not installed.
         """
         return {}
+
+    def references(self, evaluation: Evaluation) -> list[Any]:
+        """What each row's prediction is compared with, as the file of predictions shows it."""
+        return [self.readable_label(evaluation.schema, label) for label in evaluation.labels]
 
     def readable_label(self, schema: TaskSchema, label: Any) -> Any:
         """A label as the file of predictions shows it: class names instead of ids."""

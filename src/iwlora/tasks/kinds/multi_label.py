@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
@@ -81,17 +82,27 @@ class MultiLabel(SequenceHead):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """scikit-learn's scores, and the mean binary cross-entropy as ``loss``."""
-        from sklearn.metrics import accuracy_score, f1_score
-
-        logits = finite_logits(evaluation.outputs["logits"])
         targets = np.array(self.targets(evaluation.schema, evaluation.labels))
-        scores = {
-            "micro_f1": f1_score(targets, logits > 0, average="micro", zero_division=0.0),
-            "macro_f1": f1_score(targets, logits > 0, average="macro", zero_division=0.0),
-            "accuracy": accuracy_score(targets, logits > 0),
-        }
-        loss = float((np.logaddexp(0.0, logits) - targets * logits).mean())
-        return {name: float(scores[name]) for name in evaluation.schema.metrics} | {"loss": loss}
+        return _scores(evaluation.schema, targets, finite_logits(evaluation.outputs["logits"]))
+
+    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+        """From the labels and the logits."""
+        classes = [set(from_json(row["label"])) for row in rows]
+        targets = np.array([[name in row for name in schema.labels] for row in classes])
+        logits = [[float(row[f"logit_{name}"]) for name in schema.labels] for row in rows]
+        return _scores(schema, targets, finite_logits(logits))
+
+
+def _scores(schema: TaskSchema, targets: Any, logits: Any) -> dict[str, float]:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    scores = {
+        "micro_f1": f1_score(targets, logits > 0, average="micro", zero_division=0.0),
+        "macro_f1": f1_score(targets, logits > 0, average="macro", zero_division=0.0),
+        "accuracy": accuracy_score(targets, logits > 0),
+    }
+    loss = float((np.logaddexp(0.0, logits) - targets * logits).mean())
+    return {name: float(scores[name]) for name in schema.metrics} | {"loss": loss}
 
 
 def _is_true(name: str, cell: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.kinds.answer_spans import best_span, encode_windows
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import Batch, Dataset, EncodingInput, Evaluation, Kind, Prediction
@@ -155,6 +156,11 @@ class QuestionAnswering(Kind):
         references = [label["text"] for label in evaluation.labels]
         scores = squad_scores([row["prediction"] for row in predictions], references)
         return scores | {"loss": float(finite_logits(evaluation.outputs["loss"]).mean())}
+
+    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+        """All but the loss, from the answers."""
+        references = [from_json(row["label"]) for row in rows]
+        return squad_scores([row["prediction"] for row in rows], references)
 
     def signatures(self, rows: Dataset) -> dict[str, str]:
         """How answers are normalised before they are compared."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, ClassVar
 
+from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX, PaddingCollator
 from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import (
@@ -21,6 +22,7 @@ from iwlora.tasks.kinds.contract import (
 from iwlora.tasks.kinds.heads import TokenLoss
 from iwlora.tasks.metrics.logits import finite_logits
 from iwlora.tasks.metrics.token_labels import token_label_scores
+from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import check_fast, check_max_length, encode_in_chunks
 
 _ENTITY_LABEL = re.compile(r"O|[BIESLU]-.+")
@@ -119,11 +121,17 @@ class TokenLabels(TokenLoss):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """seqeval's scores of entities, scikit-learn's of words; ``loss`` over the words read."""
-        schema = evaluation.schema
-        references = [self.readable_label(schema, label) for label in evaluation.labels]
         predicted = [row["prediction"] for row in predictions]
-        scores = token_label_scores(references, predicted, schema.metrics)
+        references, metrics = self.references(evaluation), evaluation.schema.metrics
+        scores = token_label_scores(references, predicted, metrics)
         return scores | {"loss": self.mean_loss(evaluation)}
+
+    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+        """All but the loss, from the classes of the words."""
+        references, predicted = (
+            [from_json(row[name]) for row in rows] for name in ("label", "prediction")
+        )
+        return token_label_scores(references, predicted, schema.metrics)
 
 
 def _first_tokens(words: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[int]:

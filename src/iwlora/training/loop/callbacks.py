@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from iwlora import distributed
-from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import from_json
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.formats import append_record, truncate_log
 from iwlora.results.metric_direction import oriented
-from iwlora.results.writing import replacing, write_errors, write_text
-from iwlora.training.model.backbone import loading_errors
+from iwlora.results.writing import write_text
 from iwlora.training.model.sharding import full_parameters, set_parameters
+from iwlora.training.state import best_epoch
 
 
 class EvaluateEachEpoch(TrainerCallback):
@@ -67,7 +61,7 @@ class KeepBestEpoch(TrainerCallback):
         if not state.global_step and state.is_world_process_zero:
             self._file.unlink(missing_ok=True)
         elif self._file.is_file():
-            self._tensors()
+            best_epoch.load(self._file)
 
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -82,53 +76,20 @@ class KeepBestEpoch(TrainerCallback):
             return
         tensors = full_parameters(self._attached.model, self._attached.trainable)
         if state.is_world_process_zero:
-            metadata = {"score": repr(float(score)), "epoch": repr(float(state.epoch or 0))}
-            metadata["digest"] = _digest(tensors, metadata)
-            with write_errors("the best epoch", self._file.parent), replacing(self._file) as new:
-                save_file(tensors, new, metadata=metadata)
+            best_epoch.save(self._file, tensors, float(score), float(state.epoch or 0))
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Restore the best parameters."""
         distributed.barrier()  # until it is written
-        set_parameters(self._attached.model, self._tensors())
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """The stored parameters; ``IwloraError`` if they are not what was stored."""
-        with (
-            loading_errors(lambda reason, _: f"{self._file} is damaged: {reason}"),
-            safe_open(self._file, framework="pt") as stored,
-        ):
-            metadata = stored.metadata()
-            tensors = load_file(self._file)
-        digest = metadata.pop("digest", None)  # older versions stored none
-        if digest is not None and digest != _digest(tensors, metadata):
-            raise IwloraError(
-                f"{self._file} is damaged: it is not what was stored; remove the folder "
-                f"{self._file.parent}, and the run begins again"
-            )
-        return tensors
+        set_parameters(self._attached.model, best_epoch.load(self._file))
 
     def _is_best(self, score: float) -> bool:
-        if not self._file.is_file():
-            return True
-        with safe_open(self._file, framework="pt") as stored:
-            return score > float(stored.metadata()["score"])
+        return not self._file.is_file() or score > best_epoch.score_and_epoch(self._file)[0]
 
     def _is_over(self, state: TrainerState) -> bool:
         """Whether the best epoch is ``patience`` epochs ago."""
-        with safe_open(self._file, framework="pt") as stored:
-            best = float(stored.metadata()["epoch"])
+        best = best_epoch.score_and_epoch(self._file)[1]
         return self._patience is not None and float(state.epoch or 0) - best >= self._patience
-
-
-def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """A digest of tensors and their metadata."""
-    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def selection_score(metric: str, scores: Mapping[str, float]) -> float:

@@ -36,6 +36,7 @@ from iwlora.training.model.backbone import (
 from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.model.recipe_head import add_tokens
+from iwlora.training.state.export_record import ExportRecord
 from iwlora.training.state.fingerprint import check_backbone
 from iwlora.training.state.run_folder import RunDir
 
@@ -149,9 +150,9 @@ def export(
             model.save_pretrained(folder)
         load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
         shutil.copytree(run.path / layout.TOKENIZER, folder, dirs_exist_ok=True)
-        fingerprint = run.path / layout.FINGERPRINT
-        if fingerprint.is_file():
-            shutil.copyfile(fingerprint, folder / fingerprint.name)
+        result = run.result()
+        record = ExportRecord.of(folder, result.fingerprint if result else None)
+        record.save(folder / layout.EXPORT)
     return target
 
 
@@ -209,10 +210,10 @@ def _saved(run: RunDir) -> Path:
 
 
 def _check_unchanged(run: RunDir) -> None:
-    """Raise ``IwloraError`` if the saved model or tokenizer is not what the run left."""
+    """Raise ``IwloraError`` if the saved model, tokenizer or recipe is not what the run left."""
     result = run.result()
     expected = result.files if result else {}
-    needed = (layout.ADAPTER, layout.MODEL, layout.TOKENIZER)
+    needed = (layout.RECIPE, layout.ADAPTER, layout.MODEL, layout.TOKENIZER)
     for name, digest in expected.items():
         path = run.path / name
         if Path(name).parts[0] not in needed or path.suffix == ".md":

@@ -16,7 +16,7 @@ from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.fingerprint import Fingerprint
-from iwlora.results.formats import Document
+from iwlora.results.formats import Document, FileName
 from iwlora.results.run import Amount
 
 logger = logging.getLogger("iwlora")
@@ -37,7 +37,7 @@ class Seal(Document):
     is_sealed: ClassVar[bool] = True
 
     seconds: Amount
-    files: dict[str, list[int]]
+    files: dict[FileName, list[int]]
     fingerprint: Fingerprint | None = None
 
 

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+from collections.abc import Collection, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import datasets
 
 from iwlora import distributed, tasks
 from iwlora.errors import IwloraError
@@ -59,7 +59,7 @@ def fingerprint_of(
     """
     rows = row_digests(task)
     parts = {
-        **rows.parts(),
+        **rows.parts,
         "class names": content_digest([*task.labels]),
         **model_parts(recipe.model, use_cache),
         "recipe": _recipe_part(recipe),
@@ -73,18 +73,25 @@ def fingerprint_of(
 
 
 def row_digests(task: tasks.Task) -> RowDigests:
-    """Eight bytes for the texts (all columns but the label), and for the label, of each row."""
-    texts, labels = {}, {}
-    for split, dataset in task.splits.items():
-        names = sorted(set(dataset.column_names) - {"label"})
-        of_texts, of_labels = bytearray(), bytearray()
-        for table in dataset.with_format("arrow").iter(_ROWS_AT_A_TIME):
-            columns = [table.column(name).to_pylist() for name in names]
-            of_texts += b"".join(map(_row_digest, zip(*columns, strict=True)))
-            of_labels += b"".join(map(_row_digest, table.column("label").to_pylist()))
-        texts[split] = np.frombuffer(of_texts, dtype="<u8").astype(np.uint64)
-        labels[split] = np.frombuffer(of_labels, dtype="<u8").astype(np.uint64)
-    return RowDigests(texts, labels)
+    """Digests of the texts (all columns but the label), and of the labels, of each split."""
+    return RowDigests.of_splits(
+        {
+            split: (
+                _rows(dataset, set(dataset.column_names) - {"label"}),
+                _rows(dataset, {"label"}),
+            )
+            for split, dataset in task.splits.items()
+        }
+    )
+
+
+def _rows(dataset: datasets.Dataset, columns: Collection[str]) -> Iterator[bytes]:
+    """The values of some columns with their names, row by row, as JSON."""
+    names = sorted(columns)
+    for table in dataset.select_columns(names).with_format("arrow").iter(_ROWS_AT_A_TIME):
+        for values in zip(*(table.column(name).to_pylist() for name in names), strict=True):
+            row = dict(zip(names, values, strict=True))
+            yield json.dumps(row, sort_keys=True, default=_as_text).encode()
 
 
 def model_parts(model: str, use_cache: bool = True) -> dict[str, str]:
@@ -114,7 +121,7 @@ def bind(run: RunDir, recipe: Recipe, task: tasks.Task) -> Fingerprint:
     path, rows_path = run.path / layout.FINGERPRINT, run.path / layout.ROW_DIGESTS
     stored = load_fingerprint(path) if run.has_work() else None
     if stored is not None:
-        rows_before = RowDigests.load(rows_path)
+        rows_before = RowDigests.load_if_intact(rows_path)
         if changed := differences(stored, now, rows_before, rows, ignored=()):
             raise IwloraError(
                 f"the run in {run.path} cannot be resumed, because its inputs changed since it "
@@ -163,7 +170,7 @@ def check_finished(run: RunDir, recipe: Recipe, result: RunResult) -> None:
 
 def check_result(run: RunDir, stored: Fingerprint, now: Fingerprint, rows: RowDigests) -> None:
     """As :func:`check_finished`, for a fingerprint of the inputs as they are."""
-    rows_before = RowDigests.load(run.path / layout.ROW_DIGESTS)
+    rows_before = RowDigests.load_if_intact(run.path / layout.ROW_DIGESTS)
     if changed := differences(stored, now, rows_before, rows):
         raise IwloraError(
             f"the run in {run.path} is finished, and its inputs changed since it began: "
@@ -211,9 +218,9 @@ def _source(recipe: Recipe, split: str) -> str:
     return Path(file).name if file else Path(spec.title).name if spec.train else str(spec.name)
 
 
-def _row_digest(values: Any) -> bytes:
-    text = json.dumps(values, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+def _as_text(value: Any) -> str:
+    """What JSON has no notation for: bytes of images, times."""
+    return value.hex() if isinstance(value, bytes) else repr(value)
 
 
 def _version(package: str) -> str | None:

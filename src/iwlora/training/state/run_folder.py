@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from iwlora.inputs.places import check_folder
 from iwlora.inputs.yaml_json import read_mapping
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
-from iwlora.results.fingerprint import joined
-from iwlora.results.formats import Document, stamped, unstamped
+from iwlora.results.fingerprint import Fingerprint, joined
+from iwlora.results.formats import Document, stamped, unstamped, with_digest, with_text_digest
 from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
+from iwlora.results.sensitivity import Sensitivity
 from iwlora.results.writing import output_folder, remove_parts, write_text
 from iwlora.training.recipe import Recipe, load
 
@@ -70,9 +72,9 @@ class RunDir:
             with run.alone():
                 remove_parts(run.path)
                 if not continues:
-                    write_text(stored, recipe.to_yaml())
-                text = json.dumps(stamped("environment", environment()), indent=1) + "\n"
-                write_text(run.path / layout.ENVIRONMENT, text)
+                    write_text(stored, with_text_digest(recipe.to_yaml()))
+                about = with_digest(stamped("environment", environment()))
+                write_text(run.path / layout.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
         except OSError as error:
             raise IwloraError(f"cannot write into {path}: {error.strerror}") from None
         return run
@@ -130,6 +132,12 @@ class RunDir:
             layout.checkpoint_step(path) is not None for path in self.checkpoints.glob("*")
         )
 
+    def tie_measurement(self, fingerprint: Fingerprint) -> None:
+        """Add the fingerprint to a measurement that was made while training."""
+        if self.sensitivity.is_file():
+            measured = Sensitivity.load(self.sensitivity)
+            replace(measured, fingerprint=fingerprint).save(self.sensitivity)
+
     def finish(self, result: RunResult) -> RunResult:
         """Write the result: from now on the run counts as finished.
 
@@ -137,9 +145,10 @@ class RunDir:
             The result with the digests of what the run left.
         """
         self.set_status("done")
-        sealed = distributed.run_on_main_process(lambda: result.sealed(self.file_digests()))
-        self._save(sealed, layout.RESULT)
-        return sealed
+        files = distributed.run_on_main_process(self.file_digests)
+        result = result.model_copy(update={"files": files})
+        self._save(result, layout.RESULT)
+        return result
 
     def file_digests(self) -> dict[str, str]:
         """{path in the folder: SHA-256} of what a run leaves, without its result.

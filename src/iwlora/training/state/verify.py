@@ -1,53 +1,52 @@
-"""Whether a run's files are what the run left, and its inputs what it was computed from."""
+"""Whether what a run left is what it left, and its inputs what it was computed from."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from iwlora import tasks
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
+from iwlora.inputs.delimited import read_fields
 from iwlora.inputs.places import check_folder
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
-from iwlora.results.fingerprint import RowDigests, differences, load_fingerprint, unverified
-from iwlora.results.run import RunResult
+from iwlora.results.fingerprint import (
+    Fingerprint,
+    RowDigests,
+    differences,
+    joined,
+    load_fingerprint,
+    unverified,
+)
+from iwlora.results.run import RunResult, Status, read_environment
 from iwlora.results.sensitivity import Sensitivity
+from iwlora.training.state import best_epoch
 from iwlora.training.state.artifacts import stored_task
-from iwlora.training.state.checkpoints import damage
+from iwlora.training.state.checkpoints import Seal, damage, fingerprint_in
+from iwlora.training.state.export_record import ExportRecord
 from iwlora.training.state.fingerprint import fingerprint_of
+from iwlora.training.state.intact import Check, check_document, check_log, check_yaml
 from iwlora.training.state.run_folder import RunDir
-
-State = Literal["intact", "changed", "missing", "unknown"]
 
 _RELATIVE_ERROR = 1e-6  # of a metric that is computed again
 
 
-@dataclass(frozen=True)
-class Check:
-    """The state of one thing; ``detail`` says what is wrong with it."""
-
-    name: str
-    state: State
-    detail: str = ""
-
-
 @name_missing_extra()
 def verify(path: str | Path, inputs: bool = False) -> list[Check]:
-    """Compute every digest of a run again.
+    """Compute every digest of a run, or of an exported folder, again.
 
     Args:
-        path: The folder of the run, finished or not.
+        path: The folder of the run, finished or not; or what ``iwlora export`` wrote.
         inputs: Whether to read the data and the model again too, without the cache of digests.
 
     Returns:
         A check for each file, each checkpoint, the metrics and, with ``inputs``, the inputs.
-        "unknown" is what an older version wrote, which stored no digest.
+        "unknown" is what an older version wrote, which stored no digest, and what nothing stored
+        determines; only the former ``matters``.
 
     Raises:
         IwloraError: The folder holds no run.
@@ -57,91 +56,153 @@ def verify(path: str | Path, inputs: bool = False) -> list[Check]:
         {'intact'}
     """
     run = RunDir(Path(path))
+    if (run.path / layout.EXPORT).is_file():
+        if inputs:
+            raise IwloraError(f"{path} was exported, without the recipe of its run; verify the run")
+        check_folder(run.path)
+        return list(_exported(run.path))
     if not (run.path / layout.RECIPE).is_file():
-        raise IwloraError(f"{path} is not the folder of a run: it has no {layout.RECIPE}")
+        raise IwloraError(
+            f"{path} is neither a run nor an exported folder: it has no {layout.RECIPE} and no "
+            f"{layout.EXPORT}"
+        )
     check_folder(run.path)
     try:
         result = run.result()
     except IwloraError as error:
         checks = [Check(layout.RESULT, "changed", str(error))]
     else:
-        checks = list(_files(run, result)) if result else list(_begun(run))
+        checks = list(_finished(run, result) if result else _begun(run))
     checks += _checkpoints(run)
     return [*checks, *(_inputs(run) if inputs else ())]
 
 
-def _files(run: RunDir, result: RunResult) -> Iterator[Check]:
+def _finished(run: RunDir, result: RunResult) -> Iterator[Check]:
     """The result, each file that it lists, files that were added, and the metrics."""
-    if result.digest is None:
-        yield Check(layout.RESULT, "unknown", "an older version wrote it, without digests")
-    else:
-        yield Check(layout.RESULT, "intact")
-    for name, digest in result.files.items():
-        path = run.path / name
-        if not path.is_file():
-            yield Check(name, "missing")
-        elif file_digest(path, use_cache=False) != digest:
-            yield Check(name, "changed")
-        else:
-            yield Check(name, "intact")
+    yield check_document(run.path / layout.RESULT, layout.RESULT, RunResult.load)
+    yield from _listed(run.path, result.files)
     if result.files:
         for name in sorted(run.file_digests().keys() - result.files.keys()):
             yield Check(name, "changed", "it was not there when the run ended")
-    yield from _metrics(run, result)
-
-
-def _metrics(run: RunDir, result: RunResult) -> Iterator[Check]:
-    """The metrics of the stored predictions, for kinds whose predictions determine them."""
     try:
         task = stored_task(run)
     except IwloraError as error:
         yield Check("metrics", "unknown", str(error))
         return
     for split in sorted(path.stem for path in (run.path / layout.PREDICTIONS).glob("*.csv")):
-        name = f"metrics of {layout.predictions_file(Path(), split)}"
-        try:
-            with layout.predictions_file(run.path, split).open(
-                encoding="utf-8", newline=""
-            ) as stream:
-                rows = list(csv.DictReader(stream))
-            scores = task.kind.rescore(task, rows)
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            yield Check(name, "changed", f"the predictions cannot be read ({error})")
+        yield from _metrics(run, result, task, split)
+
+
+def _exported(folder: Path) -> Iterator[Check]:
+    """The files of an exported folder; what was added to it later is somebody else's."""
+    yield check_document(folder / layout.EXPORT, layout.EXPORT, ExportRecord.load)
+    with suppress(IwloraError):  # it is named already
+        yield from _listed(folder, ExportRecord.load(folder / layout.EXPORT).files)
+
+
+def _listed(folder: Path, files: Mapping[str, str]) -> Iterator[Check]:
+    """The files of which a digest is stored."""
+    for name, digest in files.items():
+        if not (folder / name).is_file():
+            yield Check(name, "missing")
+        else:
+            is_same = file_digest(folder / name, use_cache=False) == digest
+            yield Check(name, "intact" if is_same else "changed")
+
+
+def _metrics(run: RunDir, result: RunResult, task: tasks.Task, split: str) -> Iterator[Check]:
+    """The metrics of a split, computed again from its stored predictions."""
+    name = f"metrics of {layout.predictions_file(Path(), split)}"
+    suffix = split.removeprefix(str(result.evaluated_on))
+    try:
+        scores = task.kind.rescore(task, _rows(layout.predictions_file(run.path, split)))
+    except (IwloraError, ValueError, KeyError, TypeError) as error:
+        yield Check(name, "changed", f"the predictions cannot be read ({error})")
+        return
+    wrong, undetermined = [], []
+    for metric in dict.fromkeys((*task.metrics, "loss", *scores)):
+        stored = result.metrics.get(metric + suffix)
+        if stored is None:
             continue
-        suffix = split.removeprefix(str(result.evaluated_on))
-        wrong = [
-            f"{metric} is {value:.6g}, and the result says {stored:.6g}"
-            for metric, value in scores.items()
-            if (stored := result.metrics.get(metric + suffix)) is not None
-            and not math.isclose(value, stored, rel_tol=_RELATIVE_ERROR, abs_tol=1e-12)
-        ]
-        if scores:
-            yield Check(name, "changed" if wrong else "intact", "; ".join(wrong))
+        if metric not in scores:
+            undetermined.append(metric)
+        elif not math.isclose(scores[metric], stored, rel_tol=_RELATIVE_ERROR, abs_tol=1e-12):
+            wrong.append(f"{metric} is {scores[metric]:.6g}, and the result says {stored:.6g}")
+    if scores:
+        yield Check(name, "changed" if wrong else "intact", "; ".join(wrong))
+    if undetermined:
+        reason = "the stored predictions do not determine it"
+        yield Check(f"{', '.join(undetermined)} in the {name}", "unknown", reason, matters=False)
+
+
+def _rows(predictions: Path) -> list[Mapping[str, str]]:
+    """The rows of a stored file of predictions; ``ValueError`` for rows of unequal length."""
+    (_, header), *rows = read_fields(str(predictions))
+    return [dict(zip(header, row, strict=True)) for _, row in rows]
 
 
 def _begun(run: RunDir) -> Iterator[Check]:
-    """What a run that is not finished goes on from."""
-    readers = ((layout.FINGERPRINT, load_fingerprint), (layout.SENSITIVITY, Sensitivity.load))
-    for name, read in readers:
-        path = run.path / name
-        try:
-            stored = read(path) if path.is_file() else None
-        except IwloraError as error:
-            yield Check(name, "changed", str(error))
-            continue
-        if stored is not None:
-            yield Check(name, "intact")
-        elif name == layout.FINGERPRINT:
-            yield Check(name, "unknown" if run.has_work() else "missing")
+    """What a run that is not finished goes on from, and what else lies in its folder."""
+    yield check_yaml(run.path / layout.RECIPE, layout.RECIPE)
+    documents: dict[str, Callable[[Path], object]] = {
+        layout.ENVIRONMENT: read_environment,
+        layout.STATUS: Status.load,
+        layout.FINGERPRINT: Fingerprint.load,
+        layout.ROW_DIGESTS: RowDigests.load,
+        layout.SENSITIVITY: Sensitivity.load,
+    }
+    for name, read in documents.items():
+        if (run.path / name).is_file():
+            yield check_document(run.path / name, name, read)
+        elif name in (layout.FINGERPRINT, layout.ROW_DIGESTS) and run.has_work():
+            yield Check(name, "unknown", "an older version began the run, without digests")
+        elif name != layout.SENSITIVITY:
+            yield Check(name, "missing")
+    for path in (run.metrics, run.checkpoints / layout.PENALTY):
+        if path.is_file():
+            yield check_log(path, path.relative_to(run.path).as_posix())
+    best = run.checkpoints / layout.BEST_EPOCH
+    if best.is_file():
+        yield _checked(best.relative_to(run.path).as_posix(), lambda: best_epoch.load(best))
+    for name in (layout.ADAPTER, layout.MODEL, layout.TOKENIZER, layout.PREDICTIONS):
+        if (run.path / name).is_dir():
+            reason = "the run ended while it wrote its result, and writes it anew"
+            yield Check(name, "unknown", reason, matters=False)
+
+
+def _checked(name: str, read: Callable[[], object]) -> Check:
+    """Whether something can be read, which raises ``IwloraError`` where it was changed."""
+    try:
+        read()
+    except IwloraError as error:
+        return Check(name, "changed", str(error))
+    return Check(name, "intact")
 
 
 def _checkpoints(run: RunDir) -> Iterator[Check]:
+    """Each checkpoint, by the digests in its seal; it must be one of this run."""
     for folder in sorted(run.checkpoints.glob("*")):
         if layout.checkpoint_step(folder) is None:
             continue
-        reason = damage(folder)
         name = folder.relative_to(run.path).as_posix()
-        yield Check(name, "changed" if reason else "intact", reason or "")
+        reason = damage(folder) or _of_another_run(run, folder)
+        if reason:
+            yield Check(name, "changed", reason)
+        else:
+            yield check_document(folder / layout.SEAL, name, Seal.load)
+
+
+def _of_another_run(run: RunDir, checkpoint: Path) -> str | None:
+    """Why a checkpoint does not belong to the run in whose folder it is."""
+    try:
+        fingerprint = load_fingerprint(run.path / layout.FINGERPRINT)
+    except IwloraError:
+        return None  # it is named already
+    made_from = fingerprint_in(checkpoint)
+    if fingerprint is None or made_from is None:
+        return None
+    changed = differences(made_from, fingerprint, ignored=())
+    return f"it belongs to another run: {joined(changed)}" if changed else None
 
 
 def _inputs(run: RunDir) -> Iterator[Check]:
@@ -158,7 +219,9 @@ def _inputs(run: RunDir) -> Iterator[Check]:
     except IwloraError as error:
         yield Check("inputs", "missing", str(error))
         return
-    changed = differences(stored, now, RowDigests.load(run.path / layout.ROW_DIGESTS), rows)
+    changed = differences(
+        stored, now, RowDigests.load_if_intact(run.path / layout.ROW_DIGESTS), rows
+    )
     yield from (Check("inputs", "changed", clause) for clause in changed)
     yield from (Check(name, "missing") for name in unverified(stored, now))
     if not changed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX, DecoderCollator, EncoderDecoderCollator
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import (
@@ -25,6 +26,7 @@ from iwlora.tasks.kinds.contract import (
 from iwlora.tasks.kinds.generation.encoding import Count, SourceAndTarget
 from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
 from iwlora.tasks.metrics.text import SCORE_NAMES, TEXT_METRICS, TOKENIZERS, signatures
+from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import end_of_text_token
 
 Size = Annotated[int, Field(ge=0, strict=True)]
@@ -219,9 +221,20 @@ class Generation(SourceAndTarget):
         if self.text_metric is None:
             return scores
         texts = [row["prediction"] for row in predictions]
-        labels = self._readable_references(evaluation)
-        references = _with_others(labels, evaluation.rows)
+        references = _with_others(self.references(evaluation), evaluation.rows)
         return {**TEXT_METRICS[self.text_metric](texts, references, self._tokenizer), **scores}
+
+    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+        """The scores of generated texts; without texts those of the targets' perplexities."""
+        if self.text_metric is None:
+            counts = [(row["perplexity"], int(row["tokens"])) for row in rows]
+            losses = [math.log(float(value)) * n for value, n in counts if n]
+            loss = sum(losses) / sum(n for _, n in counts)
+            return {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
+        others = [from_json(row.get(OTHER_REFERENCES, "[]")) for row in rows]
+        references = [[row["label"], *more] for row, more in zip(rows, others, strict=True)]
+        texts = [row["prediction"] for row in rows]
+        return TEXT_METRICS[self.text_metric](texts, references, self._tokenizer)
 
     def signatures(self, rows: Dataset) -> dict[str, str]:
         """Those of sacreBLEU, and the like for ROUGE."""
@@ -233,9 +246,9 @@ class Generation(SourceAndTarget):
     def _tokenizer(self) -> str | None:
         return None if self.tokenizer == "auto" else self.tokenizer
 
-    def _readable_references(self, evaluation: Evaluation) -> list[str]:
-        """The labels that predictions are compared with: replies in chats as the template has them,
-        with their reasoning and tool calls."""
+    def references(self, evaluation: Evaluation) -> list[str]:
+        """The labels; of chats the replies as the template has them, with their reasoning and tool
+        calls."""
         labels, encoded = list(evaluation.labels), evaluation.encoded
         if "is_chat" not in encoded.column_names or not any(encoded["is_chat"][:]):
             return labels

@@ -1,0 +1,59 @@
+"""The trainable parameters of the best epoch so far, in a file that says if it was changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from iwlora.errors import IwloraError
+from iwlora.results.writing import replacing, write_errors
+from iwlora.training.model.backbone import loading_errors
+
+
+def save(file: Path, tensors: Mapping[str, Tensor], score: float, epoch: float) -> None:
+    """Store the parameters of an epoch in place of an earlier one's."""
+    metadata = {"score": repr(score), "epoch": repr(epoch)}
+    metadata["digest"] = _digest(tensors, metadata)
+    with write_errors("the best epoch", file.parent), replacing(file) as new:
+        save_file(dict(tensors), new, metadata=metadata)
+
+
+def load(file: Path) -> dict[str, Tensor]:
+    """The stored parameters; ``IwloraError`` if they are not what :func:`save` stored."""
+    with (
+        loading_errors(lambda reason, _: f"{file} is damaged: {reason}"),
+        safe_open(file, framework="pt") as stored,
+    ):
+        metadata = stored.metadata()
+        tensors = load_file(file)
+    digest = metadata.pop("digest", None)  # older versions stored none
+    if digest is not None and digest != _digest(tensors, metadata):
+        raise IwloraError(
+            f"{file} is damaged: it is not what was stored; remove the folder {file.parent}, and "
+            "the run begins again"
+        )
+    return tensors
+
+
+def score_and_epoch(file: Path) -> tuple[float, float]:
+    """The score of the stored epoch, and its number."""
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata()
+    return float(metadata["score"]), float(metadata["epoch"])
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """A digest of tensors and their metadata."""
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
