@@ -5,6 +5,7 @@
 # make lines:     lines of code in src
 # make docs:      the documentation as a site in docs/_build; prints its path
 # make oldest:    the fast tests with the oldest accepted versions of the dependencies
+# make hostile:   300 foreign folders that want to do harm, each with a command that opens it
 # make families:  a tiny model of every family of transformers, and every chat template of TRL
 # make wheel:     the built wheel in a clean environment
 # make browser:   Chromium for the report's tests, if apt-get may install it; else they are skipped
@@ -14,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo quick test lint lines docs oldest families wheel browser quantised clean
+.PHONY: demo quick test lint lines docs oldest families hostile wheel browser quantised clean
 
 demo: $(VENV)/.demo
 	$(BIN)/iwlora compare recipes/compare/quickstart.yaml --out runs/quickstart
@@ -46,6 +47,9 @@ oldest: $(VENV)/.oldest
 families: $(VENV)/.dev
 	$(BIN)/python stress/architectures.py
 	$(BIN)/python stress/chat_templates.py
+
+hostile: $(VENV)/.dev
+	$(BIN)/python stress/hostile_folders.py --cases 300
 
 wheel:
 	.ci/wheel $(PYTHON)
