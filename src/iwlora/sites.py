@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.head import head_modules, in_modules
+from iwlora.inputs.patterns import full_matches
 from iwlora.mixture_of_experts import expert_weights, is_transposed, routers
 
 # The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in
@@ -159,7 +160,7 @@ def _matching(every_site: Sequence[Site], patterns: str | Sequence[str], option:
         names = {site.name for site in every_site if pattern in (site.kind, site.name)}
         names = names or {s.name for s in every_site if s.name.endswith(f".{pattern}")}
         if not names and isinstance(patterns, str):
-            names = {s.name for s in every_site if re.fullmatch(pattern, s.name)}
+            names = full_matches(pattern, [site.name for site in every_site])
         if not names and any(pattern.startswith(f"{s.name}.") for s in every_site if s.experts > 1):
             raise IwloraError(
                 f"the {option} {pattern} is a single expert, and PEFT has one rank for all experts "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from pydantic import (
 )
 
 from iwlora.errors import IwloraError, short_repr, unknown
+from iwlora.inputs.patterns import compile_pattern
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse_budget
@@ -96,10 +96,7 @@ class Recipe(BaseModel):
                 "their names or of the ends of names, or a regular expression"
             )
         if isinstance(value, str):
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"{value!r} is no regular expression: {error}") from None
+            compile_pattern(value)
         return value
 
     @model_validator(mode="after")

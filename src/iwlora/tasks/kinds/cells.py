@@ -16,7 +16,7 @@ from iwlora.inputs.yaml_json import from_json
 _LONGEST_LITERAL = 10_000
 _BRACKETS = ("[", "(", "{")
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
-_NUMBER_LIKE = re.compile(r"[\W\d]*\d[\W\d]*")  # a digit, and no letter
+_NUMBER_LIKE = re.compile(r"\W*\d[\W\d]*")  # a digit, and no letter
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _NUMPY_TEXTS = re.compile(rf"\[\s*(?:{_QUOTED.pattern})(?:\s+(?:{_QUOTED.pattern}))+\s*\]")
 # A decimal comma: "1,500" is refused, since it is 1.5 for one reader and 1500 for another.

@@ -10,11 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.limits import LimitExceeded, memory_limit, time_limit
 from iwlora.tasks.kinds.generation.chat import Message
 from iwlora.tasks.tokenization import end_of_text_token, shared_length
 
 Tools = list[dict[str, Any]] | None
 
+_SUBJECT = "rendering a chat with the tokenizer's chat template"
+_MOST_BYTES = 2**30  # of memory
 _QUESTION: Message = {"role": "user", "content": "Hello"}
 _WORD = "xyzzy"
 _ANSWER: Message = {"role": "assistant", "content": _WORD}
@@ -228,6 +231,8 @@ class ChatTemplate:
             text: str = self._apply(
                 messages, tools, tokenize=False, add_generation_prompt=prompt, **options
             )
+        except LimitExceeded:
+            raise
         except IwloraError:
             return None
         return text
@@ -252,7 +257,10 @@ class ChatTemplate:
             json_arguments = has_calls and self._reads_json
         chat = [_formatted(message, parts, json_arguments) for message in messages]
         try:
-            return self._tokenizer.apply_chat_template(chat, tools=tools or None, **options)
+            with time_limit(_SUBJECT), memory_limit(_SUBJECT, _MOST_BYTES):
+                return self._tokenizer.apply_chat_template(chat, tools=tools or None, **options)
+        except LimitExceeded:
+            raise
         except Exception as error:  # a template is foreign code: it raises nearly anything
             roles = ", ".join(message["role"] for message in messages)
             raise IwloraError(

@@ -1,0 +1,95 @@
+"""Limits on the time and the memory that foreign patterns, templates and compressed data take."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from iwlora.errors import IwloraError
+
+PATTERN_SECONDS = 5.0
+"""For a regular expression on all names of a model, and for a template on one chat."""
+
+
+class LimitExceeded(IwloraError):
+    """Something takes more time or memory than it may."""
+
+
+class _TimeIsUp(BaseException):
+    """Passes through what handles ``Exception``."""
+
+
+@contextmanager
+def time_limit(what: str, seconds: float | None = None) -> Iterator[None]:
+    """Raise ``LimitExceeded`` when the block has computed for so long.
+
+    It counts the processor's time. Python's own code and its regular expressions can be stopped;
+    code of a library that never returns to Python cannot. There is no limit on Windows, nor in
+    another than the main thread, where Python delivers no signals.
+
+    Args:
+        what: The subject of the error's sentence.
+        seconds: The limit; ``PATTERN_SECONDS`` if None.
+    """
+    seconds = PATTERN_SECONDS if seconds is None else seconds
+    if not hasattr(signal, "setitimer") or not _in_main_thread():
+        yield
+        return
+    is_inside = True
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        if is_inside:
+            raise _TimeIsUp
+
+    before = signal.signal(signal.SIGVTALRM, ring)
+    # Again every tenth of a second, if something has swallowed the first one.
+    outer, interval = signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 0.1)
+    try:
+        try:
+            yield
+        finally:
+            is_inside = False
+    except _TimeIsUp:
+        raise LimitExceeded(f"{what} takes more than {seconds:g} seconds; it was stopped") from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, outer, interval)
+        signal.signal(signal.SIGVTALRM, before or signal.SIG_DFL)
+
+
+@contextmanager
+def memory_limit(what: str, size: int) -> Iterator[None]:
+    """Raise ``LimitExceeded`` when the process needs so many bytes more in the block.
+
+    Only Linux says what a process uses; elsewhere there is no limit.
+
+    Args:
+        what: The subject of the error's sentence.
+        size: The limit in bytes.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + size
+    limits = [limit for limit in (wanted, before, most) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), most))
+    try:
+        yield
+    except MemoryError:
+        raise LimitExceeded(
+            f"{what} takes more than {size / 2**30:g} GiB of memory; it was stopped"
+        ) from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
