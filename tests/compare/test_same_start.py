@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from iwlora import train
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison, unverified_runs
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.run import head_digest
+from report_pages import all_texts, content_of
 from runs import recipe, with_options
 
 
@@ -89,15 +91,12 @@ def test_a_comparison_whose_arms_start_apart_is_refused(
         load_comparison(folder)
 
 
-SPLITS = ("train", "validation")
+SPLITS = ("train", "selection", "validation", "validation_mismatched")
 PARTS = {
-    **{
-        f"{column} of {split}": "a"
-        for column in ("texts", "labels")
-        for split in ("train", "validation")
-    },
+    **{f"{column} of {split}": "a" for column in ("texts", "labels") for split in SPLITS},
     "class names": "a",
     "model weights": "a",
+    "tokenizer": "a",
     "recipe": "3:a",
     "seed": "0",
 }
@@ -107,6 +106,9 @@ PARTS = {
     ("part", "words"),
     [
         ("labels of validation", "the labels of the data .validation. changed"),
+        ("labels of validation_mismatched", "the labels of the data .validation_mism.* changed"),
+        ("tokenizer", "the tokenizer is another one"),
+        ("labels of selection", "not the same training rows .the labels of the data .selection."),
         ("class names", "the class names are others"),
         ("model weights", "the model weights are others"),
         ("labels of train", "full and lora did not start alike at seed 1: not the same training"),
@@ -133,8 +135,24 @@ def test_runs_compare_only_on_the_same_rows_classes_and_backbone(
 def test_runs_without_fingerprints_are_counted(
     tmp_path: Path, comparison_of: Callable[..., Path]
 ) -> None:
-    old = comparison_of(tmp_path / "old", arms=["lora"], seeds=2)
-    new = comparison_of(tmp_path / "new", arms=["lora"], seeds=2, fingerprint={"parts": PARTS})
-    assert unverified_runs([load_comparison(new)]) is None
-    remark = unverified_runs([load_comparison(old), load_comparison(new)])
-    assert str(remark).startswith("2 of 4 runs cannot be verified")
+    folder = comparison_of(tmp_path, arms=["lora"], seeds=2, fingerprint={"parts": PARTS})
+    assert not unverified_runs(load_comparison(folder))
+    path = folder / "lora" / "seed-1" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": None}))
+    (remark,) = unverified_runs(load_comparison(folder))
+    assert remark.startswith("1 of 2 runs cannot be verified")
+    assert all(remark in text for text in all_texts(content_of(folder)).values())
+
+
+def test_whole_recipes_may_see_their_data_in_another_order(
+    tmp_path: Path, comparison_of: Callable[..., Path]
+) -> None:
+    """Recipes of runs may differ in epochs; the report then says that they did not start alike."""
+    folder = comparison_of(tmp_path, arms=["lora", "full"], seeds=1, data_digest="d")
+    path = folder / "full" / "seed-0" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data_digest": "other"}))
+    plan = yaml.safe_load((folder / "comparison.yaml").read_text())
+    plan["recipe"] = {"recipes": {"lora": {}, "full": {}}}
+    (folder / "comparison.yaml").write_text(yaml.safe_dump(plan))
+    (remark,) = load_comparison(folder).remarks
+    assert remark.endswith("did not start alike at seed 0: not the same data in the same order")

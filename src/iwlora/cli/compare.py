@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from iwlora.cli.arguments import BASELINE, Commands, add_command
 from iwlora.cli.report import write_report
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, raise_all
 from iwlora.results.writing import normalize_path
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def add_parser(commands: Commands) -> None:
         metavar="SOURCE",
         help="the recipe of a comparison; or two recipes of runs; or folders of results; or a CSV "
         "file with the columns method, task, seed, score. After recipes: fields to set, for "
-        "example train.lr=1e-3 seeds=[0,1,2,3,4,5]",
+        "example train.lr=1e-3 seeds=[0,1,2,3,4,5]. After recipes and results: "
+        "vary=[task.max_train], if arms differ in this field of their training data",
     )
     parser.add_argument(
         "--out", type=normalize_path, required=True, help="the folder of the comparison"
@@ -110,16 +111,20 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
 def _compare_results(
     sources: list[str], overrides: list[str], arguments: argparse.Namespace
 ) -> int:
+    from iwlora.compare.plan.training_data import vary_problems
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.combined import load_parts, save_sources
+    from iwlora.training.overrides import override
 
-    if overrides:
+    if others := [text for text in overrides if text.partition("=")[0] != "vary"]:
         raise IwloraError(
-            f"{' '.join(overrides)}: existing results have no recipe fields to set; remove it"
+            f"{' '.join(others)}: existing results have no recipe fields to set; remove it"
         )
+    vary = override({}, overrides).get("vary") or []
+    raise_all(vary_problems(vary))
     folder = Path(arguments.out)
-    analysis = analyse(load_parts(sources), folder, arguments.baseline)
-    save_sources(folder, sources, arguments.baseline)
+    analysis = analyse(load_parts(sources, vary), folder, arguments.baseline)
+    save_sources(folder, sources, arguments.baseline, vary)
     write_report(analysis)
     return 0
 

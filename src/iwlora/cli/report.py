@@ -7,7 +7,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +27,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the report of a folder again."""
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.combined import load_parts
-    from iwlora.results.comparison import unverified_runs
 
     folder = Path(arguments.folder)
-    parts = load_parts([arguments.folder])
-    if remark := unverified_runs(parts):
-        print(f"note: {remark}", file=sys.stderr)
-    write_report(analyse(parts, folder, arguments.baseline))
+    write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
 
 
 def write_report(analysis: Analysis, heatmap: str = "") -> None:

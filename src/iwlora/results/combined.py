@@ -5,51 +5,70 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import Field
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.yaml_json import validation_errors
 from iwlora.results import layout
-from iwlora.results.comparison import Comparison, load, unequal_scoring, unequal_starts
-from iwlora.results.formats import Document
+from iwlora.results.comparison import (
+    Comparison,
+    load,
+    mixed_arms,
+    unequal_scoring,
+    unequal_starts,
+    unequal_training_rows,
+)
+from iwlora.results.fingerprint import MODEL_PARTS, of_scoring
+from iwlora.results.formats import Document, content_digest
 from iwlora.results.run import Run, RunResult, load_run
 from iwlora.results.writing import output_folder
 
 COLUMNS = ("method", "task", "seed", "score")
 OPTIONAL = (
     *("metric", "model", "trainable_parameters", "adapter_parameters", "peak_memory_bytes"),
-    *("train_seconds", "measure_seconds"),
+    *("train_seconds", "measure_seconds", "train_examples"),
 )
 
 
 class Sources(Document):
-    """``sources.yaml``: which results a folder combines, and the arm to compare with."""
+    """``sources.yaml``: which results a folder combines, and the arm to compare with.
+
+    Arms may differ in the fields ``vary`` of the training data.
+    """
 
     format_name: ClassVar[str] = "sources"
 
     sources: list[str]
     baseline: str | None = None
+    vary: list[str] = Field(default_factory=list)
 
 
 def load_parts(
-    sources: Sequence[str | os.PathLike[str]], combining: tuple[Path, ...] = ()
+    sources: Sequence[str | os.PathLike[str]],
+    vary: Sequence[str] = (),
+    combining: tuple[Path, ...] = (),
 ) -> tuple[Comparison, ...]:
     """The results of all sources, as one comparison for each task and model.
 
-    Arms of the same name from two sources get the names of their sources appended.
+    Runs with the same scored rows, class names and model, by their digests, are on one task even if
+    their files had other names. Arms of the same name from two sources get the names of their
+    sources appended.
 
     Args:
         sources: Each the folder of a run, of several runs, or of a comparison, or a CSV file with
             the columns method, task, seed and score.
+        vary: The fields of the training data in which arms may differ.
         combining: The folders whose ``sources.yaml`` named these sources.
 
     Raises:
         IwloraError: A source cannot be read or holds no finished run, or runs on one task are
-            scored differently.
+            scored differently, or have other training rows without ``vary``.
     """
     parts: list[Comparison] = []
     for path in map(Path, sources):
@@ -59,18 +78,21 @@ def load_parts(
                 raise IwloraError(
                     f"{path / layout.SOURCES} names its own folder as a source of itself"
                 )
-            inner = load_parts(stored.sources, (*combining, path.resolve()))
+            declared = (*vary, *stored.vary)
+            inner = load_parts(stored.sources, declared, (*combining, path.resolve()))
             parts += [replace(part, baseline=stored.baseline or part.baseline) for part in inner]
         elif path.suffix == ".csv" and path.is_file():
             parts += read_scores(path)
         else:
-            parts += _read_folder(path)
-    tasks = dict.fromkeys((part.task, part.model) for part in parts)
-    return tuple(_merged([p for p in parts if (p.task, p.model) == task]) for task in tasks)
+            parts += _read_folder(path, vary)
+    return tuple(_merged(group, vary) for group in _by_task(parts, _keys_of_part))
 
 
 def save_sources(
-    folder: Path, sources: Sequence[str | os.PathLike[str]], baseline: str | None = None
+    folder: Path,
+    sources: Sequence[str | os.PathLike[str]],
+    baseline: str | None = None,
+    vary: Sequence[str] = (),
 ) -> None:
     """Write which sources a folder combines, so that its report can be written again.
 
@@ -85,14 +107,13 @@ def save_sources(
         )
     if stored is not None and not set(stored.sources) <= set(paths):
         raise IwloraError(f"{folder} compares other results; choose another folder")
-    Sources(sources=paths, baseline=baseline).save(folder / layout.SOURCES)
+    Sources(sources=paths, baseline=baseline, vary=list(vary)).save(folder / layout.SOURCES)
 
 
 def read_scores(path: Path) -> list[Comparison]:
     """The comparisons in a CSV file, one for each task and model.
 
-    Columns: method, task, seed and score, and if known metric, model, trainable_parameters,
-    adapter_parameters, peak_memory_bytes, train_seconds and measure_seconds. Raises
+    Columns: method, task, seed and score, and those of ``OPTIONAL`` that are known. Raises
     ``IwloraError`` with the first lines that cannot be read.
     """
     try:
@@ -140,24 +161,54 @@ def _stored_sources(folder: Path) -> Sources | None:
     return Sources.load(file) if file.is_file() else None
 
 
-def _read_folder(path: Path) -> list[Comparison]:
+def _read_folder(path: Path, vary: Sequence[str]) -> list[Comparison]:
     """The comparison in a folder, or its single run, or all finished runs below it."""
     folders = layout.finished_runs(path)
     if path in folders or (path / layout.COMPARISON).exists() or not folders:
         return [load(path)]  # raises, with the reason, if there is nothing to load
-    return _of_runs(path, [load_run(folder) for folder in folders])
+    return _of_runs(path, [load_run(folder) for folder in folders], vary)
 
 
-def _of_runs(folder: Path, runs: Sequence[Run]) -> list[Comparison]:
+def _of_runs(folder: Path, runs: Sequence[Run], vary: Sequence[str] = ()) -> list[Comparison]:
     """The runs as comparisons, one for each task and model."""
-    tasks = dict.fromkeys((run.result.task, run.result.model) for run in runs)
-    return [_of_one_task(folder, task, model, runs) for task, model in tasks]
+    return [_of_one_task(folder, group, vary) for group in _by_task(runs, _keys_of_run)]
 
 
-def _of_one_task(folder: Path, task: str, model: str, all_runs: Sequence[Run]) -> Comparison:
-    results = [run for run in all_runs if (run.result.task, run.result.model) == (task, model)]
-    runs = {(run.result.label, run.result.seed): run for run in results}
-    if len(runs) < len(results):
+Item = TypeVar("Item", Run, Comparison)
+
+
+def _by_task(items: Sequence[Item], keys_of: Callable[[Item], list[object]]) -> list[list[Item]]:
+    """The items in groups: two that share a key are on one task."""
+    groups: dict[object, list[Item]] = {}
+    for item in items:
+        keys = keys_of(item)
+        group: list[Item] = next((groups[key] for key in keys if key in groups), [])
+        group.append(item)
+        for key in keys:
+            groups.setdefault(key, group)
+    return list({id(group): group for group in groups.values()}.values())
+
+
+def _keys_of_run(run: Run) -> list[object]:
+    """The names of task and model, and the digest of what is scored if it is known."""
+    result = run.result
+    keys: list[object] = [(result.task, result.model)]
+    if result.fingerprint and result.evaluated_on:
+        scored = of_scoring(result.fingerprint, result.evaluated_on).parts
+        if scored.keys() >= set(MODEL_PARTS):  # else the model is known by its name only
+            keys.append((result.evaluated_on, content_digest(scored)))
+    return keys
+
+
+def _keys_of_part(part: Comparison) -> list[object]:
+    of_runs = (key for run in part.runs[:1] for key in _keys_of_run(run)[1:])
+    return [(part.task, part.model), *of_runs]
+
+
+def _of_one_task(folder: Path, on_task: Sequence[Run], vary: Sequence[str]) -> Comparison:
+    first = on_task[0].result
+    runs = {(run.result.label, run.result.seed): run for run in on_task}
+    if len(runs) < len(on_task):
         raise IwloraError(
             f"{folder} holds several runs of one label and seed; give each folder by itself, or "
             "set label in their recipes"
@@ -170,10 +221,19 @@ def _of_one_task(folder: Path, task: str, model: str, all_runs: Sequence[Run]) -
         for key in product(arms, seeds)
         if key not in scored
     )
-    return Comparison(folder, model, task, arms, seeds, tuple(scored.values()), missing)
+    kept = tuple(scored.values())
+    raise_all(mixed_arms(kept))
+    part = Comparison(folder, first.model, first.task, arms, seeds, kept, missing, vary=tuple(vary))
+    return _checked(part)
 
 
-def _merged(parts: Sequence[Comparison]) -> Comparison:
+def _checked(part: Comparison) -> Comparison:
+    """The comparison with remarks on its runs; ``IwloraError`` if they cannot be compared."""
+    raise_all([*unequal_scoring(part.runs), *unequal_training_rows(part.runs, part.vary)])
+    return replace(part, remarks=(*part.remarks, *unequal_starts(part.runs, part.vary)))
+
+
+def _merged(parts: Sequence[Comparison], vary: Sequence[str]) -> Comparison:
     """Comparisons on one task and model as one, with the arms of all."""
     if len(parts) == 1:
         return parts[0]
@@ -183,20 +243,31 @@ def _merged(parts: Sequence[Comparison]) -> Comparison:
     if len(set(arms)) < len(arms):
         names = ", ".join(dict.fromkeys(str(part.folder) for part in parts))
         raise IwloraError(f"two of the sources {names} have the same name and the same arms")
-    runs = [run for part in parts for run in part.runs]
-    raise_all(unequal_scoring(runs))
     baselines = {part.baseline for part in parts if part.baseline}
-    return Comparison(
-        parts[0].folder,
-        parts[0].model,
-        parts[0].task,
-        tuple(arms),
-        tuple(sorted({seed for part in parts for seed in part.seeds})),
-        tuple(runs),
-        tuple(missing for part in parts for missing in part.missing),
-        remarks=(*(remark for part in parts for remark in part.remarks), *unequal_starts(runs)),
-        baseline=baselines.pop() if len(baselines) == 1 else None,
+    return _checked(
+        Comparison(
+            parts[0].folder,
+            parts[0].model,
+            parts[0].task,
+            tuple(arms),
+            tuple(sorted({seed for part in parts for seed in part.seeds})),
+            tuple(run for part in parts for run in part.runs),
+            tuple(missing for part in parts for missing in part.missing),
+            remarks=(*(remark for part in parts for remark in part.remarks), *_other_names(parts)),
+            baseline=baselines.pop() if len(baselines) == 1 else None,
+            vary=tuple(dict.fromkeys((*vary, *(field for p in parts for field in p.vary)))),
+        )
     )
+
+
+def _other_names(parts: Sequence[Comparison]) -> list[str]:
+    """A remark on each source whose task or model has another name than the first's."""
+    return [
+        f"{part.folder}: {part.title} has the scored rows, class names and model of "
+        f"{parts[0].title}, and is counted as the same task"
+        for part in parts
+        if (part.task, part.model) != (parts[0].task, parts[0].model)
+    ]
 
 
 def _renamed(part: Comparison, arms: Collection[str]) -> Comparison:

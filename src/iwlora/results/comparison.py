@@ -5,9 +5,11 @@ What is missing is listed, and never counted as zero.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,9 +18,18 @@ from pydantic import AfterValidator, Field
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.results import layout
-from iwlora.results.fingerprint import differences, joined, of_rows, of_scoring
+from iwlora.results.fingerprint import (
+    Fingerprint,
+    differences,
+    joined,
+    of_scoring,
+    of_training,
+)
 from iwlora.results.formats import VERSIONS, Document, StoredModel, append_record, read_log
 from iwlora.results.run import Count, Label, Name, Run, RunResult, describe_status, load_run
+
+TRAINING_DATA = ("task.max_train", "task.train", "task.mix", "train.sampler")
+"""The fields of a recipe in which arms may differ, if ``vary`` of their comparison names them."""
 
 
 def distinct(items: list[Any]) -> list[Any]:
@@ -38,6 +49,7 @@ class ComparisonRecord(Document):
         seeds: The seeds of each arm.
         searched: Whether each arm searched its learning rate; None if that is not known.
         baseline: The label of the arm that the others are compared with.
+        vary: The fields of ``TRAINING_DATA`` in which arms may differ.
         recipe: The settings as the user gave them.
         recipe_format: The version of the recipe format (see :mod:`iwlora.results.formats`) whose
             defaults the runs follow. A comparison begun by an older version keeps it: its
@@ -52,6 +64,7 @@ class ComparisonRecord(Document):
     seeds: Annotated[list[int], AfterValidator(distinct), Field(min_length=1)]
     searched: bool | None = None
     baseline: str | None = None
+    vary: list[str] = Field(default_factory=list)
     recipe_format: Count = VERSIONS["recipe"]
     recipe: dict[str, Any] = Field(default_factory=dict)
 
@@ -59,6 +72,11 @@ class ComparisonRecord(Document):
     def upgraded(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
         """Version 1 belongs to recipes of version 1."""
         return {**fields, "recipe_format": 1} if version == 1 else fields
+
+    @property
+    def of_whole_recipes(self) -> bool:
+        """Whether its arms are recipes of runs, which may differ in more than their methods."""
+        return "recipes" in self.recipe
 
     @property
     def follows_former_defaults(self) -> bool:
@@ -151,7 +169,7 @@ class Comparison:
     ``missing`` holds (label, seed, status) of each planned run that has no score, ``remarks``
     what a reader must know: arms whose search is weak, runs that crashed and were tried again.
     ``searched`` is None where how the learning rates were found is not known, ``baseline`` where
-    none was named.
+    none was named. Arms differ in the fields ``vary`` of the training data, as was declared.
     """
 
     folder: Path
@@ -165,6 +183,7 @@ class Comparison:
     search: Mapping[str, LearningRateChoice] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     baseline: str | None = None
+    vary: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -174,6 +193,18 @@ class Comparison:
     def of(self, label: str) -> tuple[Run, ...]:
         """The finished runs of one arm, in the order of the seeds."""
         return tuple(run for run in self.runs if run.result.label == label)
+
+    def training_data(self, label: str) -> dict[str, Any]:
+        """{field: value} of the training data of an arm, for the fields ``vary``."""
+        return next((run.settings(self.vary) for run in self.of(label)), {})
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether all runs are known to have the same scored rows, class names and backbone.
+
+        They were compared when the comparison was read, where there are fingerprints.
+        """
+        return all(run.result.fingerprint for run in self.runs)
 
     def values(self, label: str, metric: str) -> dict[int, float]:
         """{seed: value} of a metric in one arm; a seed without a finite value is absent."""
@@ -218,7 +249,9 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
         except IwloraError as error:
             problems.append(str(error))
             continue
-        expected = {"model": record.model, "task": record.task, "label": label, "seed": seed}
+        expected = {"model": record.model, "label": label, "seed": seed}
+        if not {"task.train", "task.mix"}.intersection(record.vary):  # they name the task
+            expected["task"] = record.task
         problems += [
             f"{run_folder / layout.RESULT} belongs to another comparison: its {field} is "
             f"{getattr(run.result, field)!r}, {layout.COMPARISON} says {value!r}"
@@ -231,7 +264,10 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
         else:
             runs.append(run)
     problems += unequal_scoring(runs)
-    problems += [f"{root}: {line}" for line in unequal_starts(runs)]
+    problems += [f"{root}: {line}" for line in unequal_training_rows(runs, record.vary)]
+    other_starts = unequal_starts(runs, record.vary)
+    if not record.of_whole_recipes:
+        problems += [f"{root}: {line}" for line in other_starts]
     raise_all(problems)
     search = Search.load(root / layout.SEARCH).arms if (root / layout.SEARCH).exists() else {}
     uncertain = [choice.remark for choice in search.values() if choice.remark]
@@ -245,8 +281,9 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
         tuple(missing),
         record.searched,
         search,
-        (*uncertain, *_crashes(root / layout.FAILURES)),
+        (*uncertain, *other_starts, *_crashes(root / layout.FAILURES)),
         record.baseline,
+        tuple(record.vary),
     )
 
 
@@ -270,49 +307,105 @@ def unequal_scoring(runs: Sequence[Run]) -> list[str]:
 
 def _unequal_inputs(runs: Sequence[Run]) -> list[str]:
     """Which runs have other scored rows, classes or another backbone than the first, by digest."""
-    prints = [(run, run.result.fingerprint) for run in runs if run.result.fingerprint]
+    known = [run for run in runs if run.result.fingerprint]
     lines = []
-    for run, fingerprint in prints[1:]:
-        first, first_print = prints[0]
+    for run in known[1:]:
         split = run.result.evaluated_on or ""
-        clauses = differences(of_scoring(first_print, split), of_scoring(fingerprint, split))
-        if clauses:
-            lines.append(f"{run} does not compare with {first}: {joined(clauses)}")
+        if clauses := _differences(known[0], run, partial(of_scoring, split=split)):
+            lines.append(f"{run} does not compare with {known[0]}: {joined(clauses)}")
     return lines
 
 
-def unverified_runs(comparisons: Sequence[Comparison]) -> str | None:
-    """A remark on runs whose inputs are not on record; None if there are none."""
-    runs = [run for comparison in comparisons for run in comparison.runs if run.folder]
-    unknown = [run for run in runs if run.result.fingerprint is None]
-    if not unknown:
-        return None
+def _differences(first: Run, run: Run, chosen: Callable[[Fingerprint], Fingerprint]) -> list[str]:
+    """What differs in the chosen inputs of two runs; nothing where a fingerprint is missing."""
+    before, now = first.result.fingerprint, run.result.fingerprint
+    if before is None or now is None or not differences(chosen(before), chosen(now)):
+        return []
+    rows = first.row_digests(), run.row_digests()
+    return differences(chosen(before), chosen(now), *rows)
+
+
+def unequal_training_rows(runs: Sequence[Run], vary: Sequence[str] = ()) -> list[str]:
+    """Where runs of one seed do not have the same training rows, by digest.
+
+    Args:
+        runs: The runs of all arms.
+        vary: The fields of the training data that were declared: runs whose values differ may have
+            other rows.
+    """
+    lines = []
+    first: dict[tuple[int, str], Run] = {}
+    for run in (run for run in runs if run.result.fingerprint):
+        other = first.setdefault(_start(run, vary), run)
+        if clauses := _differences(other, run, of_training):
+            lines.append(_started_apart(run, other, f"the same training rows ({joined(clauses)})"))
+    if not lines:
+        return []
+    declared = f"although their {' and '.join(vary)} are equal" if vary else "that are not declared"
+    return [
+        f"arms have different training rows {declared}; if that is what you compare, declare the "
+        "field in which they differ, such as vary=[task.max_train]",
+        *lines,
+    ]
+
+
+def mixed_arms(runs: Sequence[Run]) -> list[str]:
+    """Which arms hold runs of different training data, which no mean over seeds may pool."""
+    lines = []
+    first: dict[str, tuple[Run, dict[str, Any]]] = {}
+    for run in (run for run in runs if run.result.fingerprint):
+        settings = run.settings(TRAINING_DATA)
+        other, expected = first.setdefault(run.result.label, (run, settings))
+        if differing := [field for field in settings if settings[field] != expected.get(field)]:
+            lines.append(
+                f"{run} and {other} are no runs of one arm: their {', '.join(differing)} differ; "
+                "give them different labels"
+            )
+    return lines
+
+
+def unequal_starts(runs: Sequence[Run], vary: Sequence[str] = ()) -> list[str]:
+    """Where runs of one seed did not see their data in the same order, or had another head."""
+    conditions: dict[str, tuple[Callable[[RunResult], str | None], Sequence[str]]] = {
+        "the same data in the same order": (lambda result: result.data_digest, vary),
+        "the same initial head": (lambda result: result.head_digest, ()),
+    }
+    lines = []
+    for condition, (digest, fields) in conditions.items():
+        first: dict[tuple[int, str], Run] = {}
+        for run in (run for run in runs if digest(run.result)):
+            other = first.setdefault(_start(run, fields), run)
+            if digest(run.result) != digest(other.result):
+                lines.append(_started_apart(run, other, condition))
+    return lines
+
+
+def _start(run: Run, vary: Sequence[str]) -> tuple[int, str]:
+    """What is the same for runs that must start alike: the seed, and the declared training data."""
+    return run.result.seed, json.dumps(run.settings(vary), sort_keys=True, default=str)
+
+
+def _started_apart(run: Run, other: Run, condition: str) -> str:
     return (
-        f"{len(unknown)} of {len(runs)} runs cannot be verified: a version of iwlora without "
-        "fingerprints wrote them, so changes of their data or model would not be noticed"
+        f"{run.result.label} and {other.result.label} did not start alike at seed "
+        f"{run.result.seed}: not {condition}"
     )
 
 
-def unequal_starts(runs: Sequence[Run]) -> list[str]:
-    """Where runs of one seed did not see the same data in the same order from the same head."""
-    conditions: dict[str, Callable[[RunResult], object]] = {
-        "the same training rows": lambda result: (
-            result.fingerprint and of_rows(result.fingerprint, "train").parts
-        ),
-        "the same data in the same order": lambda result: result.data_digest,
-        "the same initial head": lambda result: result.head_digest,
-    }
-    lines = []
-    for condition, digest in conditions.items():
-        first: dict[int, Run] = {}
-        for run in (run for run in runs if digest(run.result)):
-            other = first.setdefault(run.result.seed, run)
-            if digest(run.result) != digest(other.result):
-                lines.append(
-                    f"{run.result.label} and {other.result.label} did not start alike at seed "
-                    f"{run.result.seed}: not {condition}"
-                )
-    return lines
+def unverified_runs(comparison: Comparison) -> list[str]:
+    """A remark on runs whose inputs are not on record, if there are any.
+
+    Scores from tables have no inputs to compare, and nothing is claimed of them.
+    """
+    runs = [run for run in comparison.runs if run.folder]
+    unknown = [run for run in runs if run.result.fingerprint is None]
+    if not unknown:
+        return []
+    return [
+        f"{len(unknown)} of {len(runs)} runs cannot be verified: a version of iwlora without "
+        "fingerprints wrote them, so whether they have the same scored rows, class names and "
+        "model is not known"
+    ]
 
 
 def load(folder: str | os.PathLike[str]) -> Comparison:

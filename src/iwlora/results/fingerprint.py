@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -85,13 +85,14 @@ class RowDigests(Document):
             },
         )
 
-    def of(self, split: str) -> dict[str, Digests]:
-        """The eight bytes of the texts and of the label of each row; empty without them."""
-        texts, labels = self.rows.get(_TEXTS + split), self.rows.get(_LABELS + split)
-        if texts is None or labels is None:
+    def of(self, run: Fingerprint, split: str) -> dict[str, Digests]:
+        """The eight bytes of the texts and of the label of each row of a run, if they are known."""
+        columns = {"texts": _TEXTS + split, "labels": _LABELS + split}
+        if any(self.parts.get(part) != run.parts.get(part) for part in columns.values()):
             return {}
-        columns = {"texts": texts, "labels": labels}
-        return {name: np.frombuffer(b64decode(rows), "<u8") for name, rows in columns.items()}
+        if not self.rows.keys() >= set(columns.values()):
+            return {}
+        return {n: np.frombuffer(b64decode(self.rows[part]), "<u8") for n, part in columns.items()}
 
     @classmethod
     def load_if_intact(cls, path: Path) -> RowDigests:
@@ -150,16 +151,37 @@ def differences(
     return clauses
 
 
-def of_rows(fingerprint: Fingerprint, split: str, *others: str) -> Fingerprint:
-    """The parts for the rows of a split, and ``others``."""
-    names = (_TEXTS + split, _LABELS + split, *others)
-    parts = {name: fingerprint.parts[name] for name in names if name in fingerprint.parts}
-    return fingerprint.model_copy(update={"parts": parts})
+def of_training(fingerprint: Fingerprint) -> Fingerprint:
+    """The parts for the rows that a run learns from, and those that choose its epoch."""
+    return _only(fingerprint, lambda name: _split(name) in ("train", "selection"))
 
 
 def of_scoring(fingerprint: Fingerprint, split: str) -> Fingerprint:
-    """The parts that runs must share to be compared: scored rows, class names and backbone."""
-    return of_rows(fingerprint, split, "class names", *MODEL_PARTS)
+    """The parts that runs must share to be compared: scored rows, class names and backbone.
+
+    The rows are those of all splits whose names begin with ``split``: a task that reports
+    ``validation`` may have ``validation_mismatched`` too.
+    """
+    others = ("class names", *MODEL_PARTS, "tokenizer")
+
+    def is_wanted(name: str) -> bool:
+        rows = _split(name)
+        return name in others if rows is None else rows.startswith(split)
+
+    return _only(fingerprint, is_wanted)
+
+
+def _only(fingerprint: Fingerprint, is_wanted: Callable[[str], bool]) -> Fingerprint:
+    parts = {name: part for name, part in fingerprint.parts.items() if is_wanted(name)}
+    return fingerprint.model_copy(update={"parts": parts})
+
+
+def _split(name: str) -> str | None:
+    """The split whose texts or labels a part is for; None for other parts."""
+    for prefix in (_TEXTS, _LABELS):
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return None
 
 
 def unverified(before: Fingerprint, now: Fingerprint) -> list[str]:
@@ -205,8 +227,8 @@ def _rows_changed(
     columns = " and the ".join(column for column, differs in changed.items() if differs)
     if _TEXTS + split not in now.parts or _TEXTS + split not in before.parts:
         return f"the rows of {rows} are {'new' if _TEXTS + split in now.parts else 'not there'}"
-    old, new = rows_before.of(split), rows_now.of(split)
-    if old and new and rows_before.parts.items() <= before.parts.items():
+    old, new = rows_before.of(before, split), rows_now.of(now, split)
+    if old and new:
         count, former = len(new["texts"]), len(old["texts"])
         if count != former:
             return f"{rows} has {count:,} rows, and it had {former:,}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -16,7 +17,7 @@ from iwlora.inputs.delimited import read_fields
 from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
-from iwlora.results.fingerprint import Fingerprint
+from iwlora.results.fingerprint import Fingerprint, RowDigests
 from iwlora.results.formats import (
     DIGEST,
     Document,
@@ -276,6 +277,23 @@ class Run:
         """The text of ``recipe.yaml``."""
         path = self._file(layout.RECIPE)
         return read_utf8(path) if path else None
+
+    def settings(self, fields: Sequence[str]) -> dict[str, Any]:
+        """{field: value} of fields of its recipe, such as task.max_train; without unknown ones."""
+        path = self._file(layout.RECIPE)
+        recipe = read_mapping(path) if path and fields else {}
+        known = {}
+        for field in fields:
+            part, _, name = field.partition(".")
+            values = recipe.get(part)
+            if isinstance(values, Mapping) and name in values:
+                known[field] = values[name]
+        return known
+
+    def row_digests(self) -> RowDigests:
+        """The digests of its single rows; empty if they are not kept."""
+        path = self._file(layout.ROW_DIGESTS)
+        return RowDigests.load_if_intact(path) if path else RowDigests()
 
     def predictions(self) -> tuple[list[str], list[str]] | None:
         """(labels, predictions) of the scored rows; None if they were not kept as classes."""

@@ -17,8 +17,8 @@ def test_the_estimate_lists_runs_budgets_and_time_and_keeps_nothing(
     announced: list[str] = []
     before = set(tmp_path.iterdir())
     text = estimate_cost(plan, 2, announced.append)
-    assert "lora: 2 runs + 3 trials, 1,664 adapter parameters" in text
-    assert "full: 2 runs + 3 trials, no budget" in text
+    assert "lora: 2 runs + 3 trials, 96 training rows, 1,664 adapter parameters" in text
+    assert "full: 2 runs + 3 trials, 96 training rows, no budget" in text
     assert "s a step, about" in text
     assert "10 runs on" in text
     assert text.endswith("with 2 at once")

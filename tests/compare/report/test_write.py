@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -74,12 +75,13 @@ def test_the_summary_keeps_the_fields_of_version_0_1_0(written: Path) -> None:
     assert set(summary) == {
         *("format", "verdict", "baseline", "overall", "model", "task", "seeds", "primary_metric"),
         *("evaluated_on", "selected_on", "lower_is_better", "arms", "differences", "search"),
-        *("remarks", "missing"),
+        *("remarks", "missing", "vary", "verified"),
     }
     assert set(summary["arms"][0]) == {
         *("label", "method", "learning_rates", "metrics", "trainable_parameters"),
         *("adapter_parameters", "train_seconds", "measure_seconds", "examples_per_second"),
         *("peak_memory_bytes", "budget_ratio", "unequal_budget", "updates"),
+        *("training_data", "train_examples"),
     }
     assert set(summary["differences"][0]) == {
         *("arm", "baseline", "metric", "seeds", "summary", "p_value", "p_adjusted", "family"),
@@ -107,13 +109,22 @@ def test_a_comparison_of_version_0_1_0_gives_the_same_numbers(tmp_path: Path) ->
         json.loads(text, parse_float=lambda number: float(f"{float(number):.10g}"))
         for text in ((folder / "summary.json").read_text(), summary_json(content))
     )
-    # The measurements of 0.1.0 did not reach their tolerance, which the report now says.
-    assert [len(summary["remarks"]) for summary in (before, now)] == [4, 5]
+    # The report now says that measurements of 0.1.0 did not reach their tolerance, and that its
+    # runs cannot be verified.
+    assert [len(summary["remarks"]) for summary in (before, now)] == [4, 6]
     for summary in (before, now):
         del summary["verdict"], summary["remarks"]
-    assert now.pop("lower_is_better") is False
+    assert (now.pop("lower_is_better"), now.pop("vary"), now.pop("verified")) == (False, [], False)
+    for arm in now["arms"]:
+        assert (arm.pop("training_data"), set(arm.pop("train_examples").values())) == ({}, {32})
     assert now == before
-    assert runs_csv(content) == (folder / "summary.csv").read_text()
+    rows = [
+        list(csv.reader(text.splitlines()))
+        for text in (runs_csv(content), (folder / "summary.csv").read_text())
+    ]
+    column = rows[0][0].index("train_examples")
+    assert {row.pop(column) for row in rows[0]} == {"train_examples", "32"}
+    assert rows[0] == rows[1]
 
 
 def test_a_copy_of_the_runs_gives_the_same_report(written: Path, tmp_path: Path) -> None:

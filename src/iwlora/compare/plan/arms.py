@@ -1,14 +1,21 @@
-"""The arms of a comparison: which settings all arms must share, and the control arms."""
+"""The arms of a comparison: which settings all arms must share, their labels, the control arms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from iwlora.compare.plan.training_data import (
+    SHARED_TASK_SETTINGS,
+    data_label,
+    own_training_data,
+)
 from iwlora.methods import METHODS
+from iwlora.results.comparison import TRAINING_DATA
 
 _OPTIMIZER = "the other arms would have to be tuned in it too"
 _COMPUTING = "times, memory and rounding would differ for another reason than the method"
+_DATA = "the arms would have other data"
 _CHECKPOINTS = "writing checkpoints takes time that the other arms do not spend"
 
 SHARED_TRAIN_SETTINGS = {
@@ -18,7 +25,7 @@ SHARED_TRAIN_SETTINGS = {
     "scheduler": _OPTIMIZER,
     "early_stopping": "the arms would be trained for other lengths of time",
     "class_weights": "the arms would minimise other losses",
-    "sampler": "the arms would have other data",
+    "sampler": _DATA,
     "batch_size": "it changes the number of optimizer steps and the order of the data",
     "accumulate": _COMPUTING,
     "max_length": "an arm that reads more of each text has other data",
@@ -41,7 +48,6 @@ SHARED_TRAIN_SETTINGS = {
 
 SHARED_SETTINGS = {
     "model": "the arms would start from other weights",
-    "task": "the arms would have other data",
     "budget": "an arm with more parameters would have more room",
     "targets": "the arms would adapt other matrices",
     "exclude": "the arms would adapt other matrices",
@@ -50,48 +56,68 @@ SHARED_SETTINGS = {
 }
 """Fields of a recipe that one arm alone may not set, each with the reason."""
 
-NOT_METHOD_OPTIONS = ("label", "train", "search", *SHARED_SETTINGS)
+NOT_METHOD_OPTIONS = ("label", "train", "search", "task", *SHARED_SETTINGS)
 """Keys of an entry of ``methods`` that are not options of its method."""
 
 
 def arm_label(arm: Mapping[str, Any]) -> Any:
-    """The label of an arm: its own, or the name of its method."""
-    label = arm.get("label")
-    return arm.get("name") if label is None else label
+    """The label of an arm: its own, or the name of its method and of its own training data.
+
+    >>> arm_label({"name": "lora", "task": {"max_train": 1600}})
+    'lora-max_train=1600'
+    """
+    label, name = arm.get("label"), arm.get("name")
+    if label is not None or not isinstance(name, str):
+        return name if label is None else label
+    return name + data_label(own_training_data(arm))
 
 
-def unfair_settings(arm: Mapping[str, Any], searched: bool) -> list[str]:
+def unfair_settings(
+    arm: Mapping[str, Any], searched: bool, vary: Collection[str] = ()
+) -> list[str]:
     """One message for each setting of an arm that would make the comparison unfair.
 
     Args:
         arm: An entry of ``methods``.
         searched: Whether all arms search their learning rate.
+        vary: The fields of the training data that arms may set for themselves.
 
     Example:
         >>> unfair_settings({"name": "lora", "train": {"epochs": 9}}, searched=False)
         ['methods: lora: train.epochs=9 for one arm alone is unfair: an arm that sees the data \
 more often is trained more; set train.epochs for all']
     """
-    prefix = f"methods: {arm_label(arm)}"
+    prefix = f"methods: {arm.get('label') or arm.get('name')}"
     problems = [
         f"{prefix}: {key}={arm[key]!r} for one arm alone is unfair: {reason}; set {key} for all"
         for key, reason in SHARED_SETTINGS.items()
         if key in arm
     ]
-    train = arm.get("train")
-    if train is not None and not isinstance(train, Mapping):
-        return [*problems, f"{prefix}: train={train!r}: accepted is a mapping such as lr: 1e-3"]
-    for key, value in (train or {}).items():
-        if reason := SHARED_TRAIN_SETTINGS.get(key):
-            fix = "remove it" if key == "seed" else f"set train.{key} for all"
+    reasons = {f"task.{name}": reason for name, reason in SHARED_TASK_SETTINGS.items()}
+    reasons |= {f"train.{name}": reason for name, reason in SHARED_TRAIN_SETTINGS.items()}
+    reasons |= dict.fromkeys(set(TRAINING_DATA) - set(vary), _DATA)
+    for part, example in (("task", "max_train: 1600"), ("train", "lr: 1e-3")):
+        settings = arm.get(part)
+        if settings is not None and not isinstance(settings, Mapping):
             problems.append(
-                f"{prefix}: train.{key}={value!r} for one arm alone is unfair: {reason}; {fix}"
+                f"{prefix}: {part}={settings!r}: accepted is a mapping such as {example}"
             )
-        elif key == "lr" and searched:
-            problems.append(
-                f"{prefix}: train.lr={value!r} for one arm alone is unfair while the others search "
-                "their learning rate; remove it, or give this arm a grid: search: {lr: [...]}"
-            )
+            continue
+        for key, value in (settings or {}).items():
+            field = f"{part}.{key}"
+            if reason := None if field in vary else reasons.get(field):
+                fix = "remove it" if key == "seed" else f"set {field} for all"
+                if field in TRAINING_DATA:
+                    fix += f", or declare that arms differ in it: vary: [{field}]"
+                problems.append(
+                    f"{prefix}: {field}={value!r} for one arm alone is unfair: {reason}; {fix}"
+                )
+            elif field == "train.lr" and searched:
+                problems.append(
+                    f"{prefix}: train.lr={value!r} for one arm alone is unfair while the others "
+                    "search their learning rate; remove it, or give this arm a grid: "
+                    "search: {lr: [...]}"
+                )
     if "search" in arm and not searched:
         problems.append(f"{prefix}: search for one arm alone is unfair; give search for all")
     return problems
@@ -109,9 +135,10 @@ def add_controls(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for control in METHODS.values():
             if control.control_of is None or control.control_of != arm.get("name"):
                 continue
-            label = f"{arm['label']}.{control.name}" if "label" in arm else control.name
+            same = {*control.model_fields, "train", "search", "task"}
+            kept = {key: value for key, value in arm.items() if key in same}
+            kept["name"] = control.name
+            label = f"{arm['label']}.{control.name}" if "label" in arm else arm_label(kept)
             if label not in labels:
-                same = {*control.model_fields, "train", "search"}
-                kept = {key: value for key, value in arm.items() if key in same}
-                with_controls.append({**kept, "name": control.name, "label": label})
+                with_controls.append({**kept, "label": label})
     return with_controls

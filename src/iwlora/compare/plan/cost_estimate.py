@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from iwlora import tasks
 from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_task
@@ -27,12 +26,11 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
         IwloraError: The comparison could not start.
     """
     budgets = check_budgets(plan)
-    check_task(plan)
+    rows_of_arms = check_task(plan)
     recipe = plan.runs[0].recipe
-    rows = len(tasks.load(recipe.task, plan.runs[0].seed).splits["train"])
     lines = []
     total = 0.0
-    for first in plan.first_runs:
+    for first, rows in zip(plan.first_runs, rows_of_arms, strict=True):
         announce(f"timing steps of {first.label}")
         cost = estimate_run_cost(first.recipe)
         runs, trials = (
@@ -46,8 +44,8 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
         budget = "no budget" if parameters is None else f"{parameters:,} adapter parameters"
         trial_count = f" + {len(trials)} trials" if trials else ""
         lines.append(
-            f"{first.label}: {len(runs)} runs{trial_count}, {budget}, {cost.step_seconds:.3f} s a "
-            f"step, about {format_duration(seconds)}"
+            f"{first.label}: {len(runs)} runs{trial_count}, {rows:,} training rows, {budget}, "
+            f"{cost.step_seconds:.3f} s a step, about {format_duration(seconds)}"
         )
     seeds = ", ".join(map(str, plan.seeds))
     lines.append(

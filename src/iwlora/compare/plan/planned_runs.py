@@ -56,6 +56,7 @@ class Plan:
 
     With a ``search``, the ``trials`` run first; the reported ``runs`` of an arm then get the
     learning rate that its trials have chosen. The other arms are compared with the ``baseline``.
+    The fields ``vary`` of the training data may differ between arms.
 
     Raises:
         IwloraError: No arm is named as the baseline.
@@ -66,6 +67,7 @@ class Plan:
     search: SearchSettings | None = None
     trials: tuple[PlannedRun, ...] = ()
     baseline: str | None = None
+    vary: tuple[str, ...] = ()
     recipe_format: int = VERSIONS["recipe"]
     """The version of the recipe format whose defaults the runs follow."""
 
@@ -108,6 +110,7 @@ class Plan:
             seeds=self.seeds,
             searched=self.search is not None,
             baseline=self.baseline,
+            vary=list(self.vary),
             recipe_format=self.recipe_format,
             recipe=dict(self.settings),
         )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from iwlora import tasks
-from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.statistics.budget_parity import MOST_BUDGET_DIFFERENCE
 from iwlora.errors import IwloraError
 from iwlora.methods.budget import fit_to_budget
+from iwlora.results.fingerprint import differences, joined, of_scoring
 from iwlora.sites import sites
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path
 from iwlora.training.model.recipe_head import declare_modules
 from iwlora.training.model.vocabulary import fit_tokenizer
+from iwlora.training.state.fingerprint import fingerprint_of
 
 
 def check_budgets(plan: Plan) -> dict[str, int]:
@@ -52,16 +56,59 @@ def check_budgets(plan: Plan) -> dict[str, int]:
     return budgets
 
 
-def check_task(plan: Plan) -> None:
-    """Load the data once and tokenize a row, since every run would report the same error.
+def check_task(plan: Plan) -> list[int]:
+    """Load the data of each arm and tokenize a row, since every run would report the same error.
+
+    Data that several arms share are loaded once.
+
+    Returns:
+        The number of training rows of each arm.
 
     Raises:
-        IwloraError: The data cannot be read, or ``max_length`` leaves no room for the text.
+        IwloraError: The data cannot be read, arms would be scored on other rows, or ``max_length``
+            leaves no room for the text.
     """
     first = plan.runs[0].recipe
     task = tasks.load(first.task, first.train.seed)
+    rows, problems = [len(task.splits["train"])], list[str]()
+    loaded = [(first.task, rows[0])]
+    for run in plan.first_runs[1:]:
+        known = [count for spec, count in loaded if spec == run.recipe.task]
+        if not known:
+            other = tasks.load(run.recipe.task, first.train.seed)
+            known = [len(other.splits["train"])]
+            loaded.append((run.recipe.task, known[0]))
+            problems += _scored_otherwise(plan.runs[0], task, run, other)
+        rows += known[:1]
+    if problems:
+        raise IwloraError("\n".join(problems))
     model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
     tokenizer = load_tokenizer(resolve_model_path(first.model), first.trust_remote_code)
     fit_tokenizer(first.model, model, tokenizer)
     for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
         tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)
+    return rows
+
+
+def _scored_otherwise(
+    first: PlannedRun, task: tasks.Task, run: PlannedRun, other: tasks.Task
+) -> list[str]:
+    """Why the scores of an arm with its own training data would not compare with the first arm's.
+
+    By digest: the scored rows and the class names, which may come from the training files.
+    """
+    before, rows_before = fingerprint_of(first.recipe, _only_scored(task))
+    now, rows_now = fingerprint_of(run.recipe, _only_scored(other))
+    split = task.reported[0]
+    changed = differences(of_scoring(before, split), of_scoring(now, split), rows_before, rows_now)
+    if not changed:
+        return []
+    return [
+        f"{run.label} would not be scored as {first.label} is: {joined(changed)}; give rows to "
+        "score that do not depend on the training data (task.validation or task.test), with the "
+        "same classes in all training data"
+    ]
+
+
+def _only_scored(task: tasks.Task) -> tasks.Task:
+    return replace(task, splits={name: task.splits[name] for name in task.reported})

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.arms import NOT_METHOD_OPTIONS, add_controls, arm_label, unfair_settings
 from iwlora.compare.plan.learning_rate_search import SearchSettings, trial_order
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.compare.plan.training_data import own_training_data, unused_fields, vary_problems
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
 from iwlora.errors import IwloraError
+from iwlora.results.comparison import TRAINING_DATA
+from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
 from iwlora.training.recipe import Recipe, apply_overrides, build
 
-COMPARISON_FIELDS = ("methods", "seeds", "unequal_budgets", "controls", "search", "baseline")
+COMPARISON_FIELDS = (
+    *("methods", "vary", "controls", "seeds", "search", "baseline", "unequal_budgets"),
+)
 """The fields of a comparison's recipe that are not settings of its runs."""
 
 
@@ -25,7 +31,8 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     this arm alone a ``label``, the learning rate (``train: {lr: ...}``) or the learning rates to
     search (``search: {lr: [...]}``). ``controls: true`` adds the control arms of each method that
     has some, ``search`` lets every arm search its learning rate, ``baseline`` is the label of the
-    arm that the others are compared with.
+    arm that the others are compared with. ``vary`` names fields of the training data that an arm
+    may set for itself, such as ``task.max_train`` (``task: {max_train: 1600}``).
 
     Args:
         path: The recipe.
@@ -41,7 +48,9 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     searched = settings.get("search") is not None
     search, problems = _search_settings(settings["search"], seeds) if searched else (None, [])
     arms = [_mapping(entry) for entry in settings["methods"]]
-    problems += [problem for arm in arms for problem in unfair_settings(arm, searched)]
+    vary = settings.get("vary") or []
+    problems += unused_fields(vary, [field for arm in arms for field in own_training_data(arm)])
+    problems += [problem for arm in arms for problem in unfair_settings(arm, searched, vary)]
     if settings.get("controls"):
         arms = add_controls(arms)
         if len(arms) == len(settings["methods"]):
@@ -62,28 +71,34 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
         problems.append(f"methods: {', '.join(sorted(repeated))} named twice; give each a label")
     if problems:
         raise IwloraError("\n".join(problems))
-    return Plan(settings, tuple(runs), search, tuple(trials), settings.get("baseline"))
+    baseline = settings.get("baseline")
+    return Plan(settings, tuple(runs), search, tuple(trials), baseline, vary=tuple(vary))
 
 
 def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Plan:
     """Plan a comparison of whole recipes, each an arm named by its ``label`` or its file.
 
-    They may differ in any setting but the model, the task and the seed.
+    They may differ in any setting but the model, the task and the seed, and in those fields of the
+    task that ``vary=[...]`` declares.
 
     Args:
         paths: The recipes of runs.
         overrides: ``key=value`` settings of all runs. ``seeds=[...]`` sets the seeds; without it
             there are six, the fewest that can decide. ``baseline=LABEL`` names the arm that the
-            others are compared with.
+            others are compared with. ``vary=[...]`` names fields of the training data in which the
+            recipes differ.
 
     Raises:
         IwloraError: With every problem.
     """
-    fields = ("seeds", "unequal_budgets", "baseline")
+    fields = ("seeds", "unequal_budgets", "baseline", "vary")
     for_comparison = [text for text in overrides if text.partition("=")[0] in fields]
     for_runs = [text for text in overrides if text not in for_comparison]
     settings = override({"seeds": list(range(MIN_SEEDS))}, for_comparison)
-    problems = _seed_problems(settings["seeds"])
+    vary = settings.get("vary") or []
+    problems = [*_seed_problems(settings["seeds"]), *vary_problems(vary)]
+    if problems:
+        raise IwloraError("\n".join(problems))
     recipes: dict[str, Recipe] = {}
     for path in paths:
         run_settings = apply_overrides(read_yaml(path), for_runs)
@@ -98,13 +113,11 @@ def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Pla
         if label in recipes:
             problems.append(f"two recipes are named {label}; give each a label")
         recipes[label] = recipe
-    first = next(iter(recipes.values()), None)
-    problems += [
-        f"{label}: its {field} differs from that of the others, so the scores cannot be compared"
-        for label, recipe in recipes.items()
-        for field in ("model", "task")
-        if first and getattr(recipe, field) != getattr(first, field)
-    ]
+    differing = _differing_fields(recipes)
+    if not problems:  # else a recipe is missing that may differ
+        used = [field for fields in differing.values() for field in fields]
+        problems += unused_fields(vary, used)
+    problems += _undeclared_differences(differing, vary)
     if problems:
         raise IwloraError("\n".join(problems))
     runs = [
@@ -113,7 +126,40 @@ def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Pla
         for label, recipe in recipes.items()
     ]
     settings["recipes"] = {label: recipe.settings() for label, recipe in recipes.items()}
-    return Plan(settings, tuple(runs), baseline=settings.get("baseline"))
+    return Plan(settings, tuple(runs), baseline=settings.get("baseline"), vary=tuple(vary))
+
+
+def _differing_fields(recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:
+    """{label: the fields of model, task and training data that are not those of the first}."""
+    fields = ["model", *(f"task.{name}" for name in TaskSpec.model_fields), "train.sampler"]
+    values = {
+        label: {field: attrgetter(field)(recipe) for field in fields}
+        for label, recipe in recipes.items()
+    }
+    first = next(iter(values.values()), {})
+    return {
+        label: [field for field in fields if of_recipe[field] != first[field]]
+        for label, of_recipe in values.items()
+    }
+
+
+def _undeclared_differences(
+    differing: Mapping[str, Sequence[str]], vary: Sequence[str]
+) -> Iterator[str]:
+    for label, fields in differing.items():
+        undeclared = [field for field in fields if field not in vary]
+        if undeclared and set(undeclared) <= set(TRAINING_DATA):
+            names = ", ".join(undeclared)
+            yield (
+                f"{label}: its training data differ from those of the others ({names}); if that is "
+                f"what you compare, declare it: vary=[{names}]"
+            )
+        elif undeclared:
+            part = "model" if "model" in undeclared else "task"
+            yield (
+                f"{label}: its {part} differs from that of the others, so the scores cannot be "
+                "compared"
+            )
 
 
 def _seed_problems(seeds: Any) -> list[str]:
@@ -130,6 +176,7 @@ def _structural_problems(settings: Mapping[str, Any]) -> list[str]:
     if not isinstance(methods, list) or not methods:
         problems.append("methods: missing; give a list such as [lora, iw-lora]")
     problems += _seed_problems(settings.get("seeds", [0]))
+    problems += vary_problems(settings.get("vary") or [])
     if "method" in settings:
         problems.append("method: a comparison has 'methods', a list; for one run use iwlora train")
     if "seed" in _mapping(settings.get("train")):
@@ -150,9 +197,11 @@ def _search_settings(search: Any, seeds: Sequence[int]) -> tuple[SearchSettings 
 def _plan_run(shared: Mapping[str, Any], arm: Mapping[str, Any], seed: int) -> PlannedRun:
     """A run: the shared settings with those of its arm."""
     train = {**_mapping(shared.get("train")), **_mapping(arm.get("train")), "seed": seed}
+    own = arm.get("task")  # text is refused: it would name another task
+    task = {**_mapping(shared.get("task")), **(own if isinstance(own, Mapping) else {})}
     method = {key: value for key, value in arm.items() if key not in NOT_METHOD_OPTIONS}
     label = arm_label(arm)
-    recipe = build({**shared, "method": method, "label": label, "train": train})
+    recipe = build({**shared, "task": task, "method": method, "label": label, "train": train})
     if recipe.method.size_knob is None:  # the budget is for the arms whose size can be set
         recipe = recipe.model_copy(update={"budget": None})
     return PlannedRun(label, seed, recipe)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.learning_rate_ties import tied_learning_rates
-from iwlora.results.comparison import Comparison
+from iwlora.errors import short_repr
+from iwlora.results.comparison import Comparison, unverified_runs
 from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import lower_is_better
 
@@ -30,6 +32,16 @@ def describe_signatures(comparison: Comparison) -> str:
     signatures = comparison.runs[0].result.signatures
     texts = [f"{metric} ({signature})" for metric, signature in signatures.items()]
     return f" Computed as: {', '.join(texts)}." if texts else ""
+
+
+def describe_pairs(comparison: Comparison) -> str:
+    """What the runs of a pair share, as far as it is known."""
+    text = "paired by seed"
+    if comparison.is_verified:
+        text += " on the same scored rows"
+    if comparison.vary:
+        text += f" with training data that differ in {', '.join(comparison.vary)}"
+    return text
 
 
 def describe_missing(missing: Sequence[tuple[str, int, str]]) -> list[str]:
@@ -62,8 +74,10 @@ def caveats(comparison: Comparison) -> list[str]:
         *untuned_learning_rates(comparison),
         *constant_predictions(comparison),
         *unequal_budgets(comparison),
+        *declared_training_data(comparison),
         *uncertain_importance(comparison),
         *unequal_lengths(comparison),
+        *unverified_runs(comparison),
         *comparison.remarks,
         *undecided_searches(comparison),
         *notes,
@@ -133,6 +147,22 @@ def unequal_budgets(comparison: Comparison) -> list[str]:
     ]
 
 
+def declared_training_data(comparison: Comparison) -> list[str]:
+    """A caveat with the training data of each arm, where the comparison lets them differ."""
+    if not comparison.vary:
+        return []
+    arms = []
+    for label in comparison.arms:
+        data = comparison.training_data(label)
+        values = ", ".join(f"{field}={_value_text(value)}" for field, value in data.items())
+        arms.append(f"{label} ({values or 'not known'})")
+    return [
+        f"The arms have different training data, as declared: {'; '.join(arms)}. Their differences "
+        "come from data and method together; equal numbers of adapter parameters do not mean equal "
+        "training"
+    ]
+
+
 def uncertain_importance(comparison: Comparison) -> list[str]:
     """A caveat for each arm some of whose measurements ended above their tolerance."""
     texts = []
@@ -184,6 +214,10 @@ def undecided_searches(comparison: Comparison) -> list[str]:
         f"within one standard error of it: {'; '.join(by_arm)}. More search.seeds or a larger "
         "search.holdout would separate them better"
     ]
+
+
+def _value_text(value: Any) -> str:
+    return "null" if value is None else short_repr(value)
 
 
 def _enumerate(rates: Sequence[float]) -> str:

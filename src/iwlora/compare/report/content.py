@@ -89,7 +89,7 @@ def _section(task: TaskAnalysis) -> TaskSection:
         missing=missing,
         scores=tables.score_table(comparison),
         caveats=caveats(comparison),
-        differences=tables.difference_table(task.differences) if task.differences else None,
+        differences=tables.difference_table(task) if task.differences else None,
         learning_rates=learning_rates,
         runs=tables.run_table(comparison),
         figures=report_figures(task, updates),

@@ -14,9 +14,9 @@ from iwlora.compare.number_format import (
     format_p_value,
     format_score,
 )
-from iwlora.compare.report.caveats import describe_scoring
+from iwlora.compare.report.caveats import describe_pairs, describe_scoring
 from iwlora.compare.report.verdict import more_seeds, outcome_text
-from iwlora.compare.statistics.analysis import Analysis, TaskDifference
+from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.paired_tests import Summary, summarise
@@ -71,6 +71,7 @@ COSTS = (
     Cost("measure_seconds", "measuring time", format_duration),
     Cost("examples_per_second", "examples/s", "{:,.1f}".format),
     Cost("peak_memory_bytes", "peak memory", format_gibibytes),
+    Cost("train_examples", "training rows", _count),
 )
 
 
@@ -78,6 +79,8 @@ def score_table(comparison: Comparison) -> Table:
     """Each arm's scores as mean ± standard deviation over seeds, and its costs if known."""
     known = [run.result for run in comparison.runs]
     costs = [cost for cost in COSTS if any(cost.of(result) is not None for result in known)]
+    if len({result.train_examples for result in known}) == 1:
+        costs = [cost for cost in costs if cost.field != "train_examples"]
     ratios = budget_ratios(comparison)
     rows = []
     for label in comparison.arms:
@@ -102,8 +105,9 @@ def score_text(comparison: Comparison, label: str, metric: str) -> str:
     return format_score(metric, summary.mean, summary.sd)
 
 
-def difference_table(differences: Sequence[TaskDifference]) -> Table:
+def difference_table(task: TaskAnalysis) -> Table:
     """Each arm minus the baseline on one task: intervals, p-values, verdicts."""
+    differences = task.differences
     first = differences[0]
     signed = partial(format_difference, first.metric)
     columns = {
@@ -113,8 +117,8 @@ def difference_table(differences: Sequence[TaskDifference]) -> Table:
         "95% over seeds": [_range(signed, row.summary) for row in differences],
     }
     caption = (
-        f"Each arm's {with_direction(first.metric)} minus that of {first.baseline}, paired by "
-        "seed, with its 95% t interval over seeds"
+        f"Each arm's {with_direction(first.metric)} minus that of {first.baseline}, "
+        f"{describe_pairs(task.comparison)}, with its 95% t interval over seeds"
     )
     saved = [row.interval.examples for row in differences]  # whether predictions were saved
     if any(saved):
@@ -198,6 +202,11 @@ def learning_rate_table(comparison: Comparison) -> Table:
         "The search for each arm's learning rate. Every arm gets equally many trials. They are "
         "scored on held-out training rows, never on the reported data."
     )
+    if comparison.vary:
+        caption += (
+            f" Arms that differ in {', '.join(comparison.vary)} may have other held-out rows: "
+            "their scores in the search do not compare."
+        )
     scored = f"{metric} on held-out training rows"
     head = ["arm", "learning rate", "optimum", "trials", "time", scored]
     return Table("Learning rates", caption, head, rows)

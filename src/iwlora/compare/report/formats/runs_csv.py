@@ -20,8 +20,8 @@ def runs_csv(content: ReportContent) -> str:
         + [cost.field for cost in COSTS]
         + metrics
     )
-    for result in (run.result for comparison in comparisons for run in comparison.runs):
-        row = [result.label, result.task, result.model, result.seed, result.primary_metric]
+    for comparison, result in ((c, run.result) for c in comparisons for run in c.runs):
+        row = [result.label, comparison.task, comparison.model, result.seed, result.primary_metric]
         row += [result.score, result.learning_rate, *(cost.of(result) for cost in COSTS)]
         writer.writerow([*row, *(result.metrics.get(name) for name in metrics)])
     return text.getvalue()

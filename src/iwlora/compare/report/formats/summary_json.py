@@ -46,6 +46,8 @@ def _task(section: TaskSection) -> dict[str, Any]:
         "model": comparison.model,
         "task": comparison.task,
         "seeds": list(comparison.seeds),
+        "vary": list(comparison.vary),
+        "verified": comparison.is_verified,
         **{field: getattr(first, field, None) for field in _SCORING},
         "lower_is_better": first is not None and lower_is_better(first.primary_metric),
         "arms": [_arm(section, label) for label in comparison.arms],
@@ -69,6 +71,7 @@ def _arm(section: TaskSection, label: str) -> dict[str, Any]:
     return {
         "label": label,
         "method": results[0].method if results else None,
+        "training_data": comparison.training_data(label),
         "learning_rates": sorted({r.learning_rate for r in results if r.learning_rate is not None}),
         "metrics": _metrics(comparison, label),
         **{cost.field: {r.seed: cost.of(r) for r in results} for cost in COSTS},
