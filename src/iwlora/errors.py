@@ -22,6 +22,34 @@ class Diverged(IwloraError):
         self.batch = batch
 
 
+class CannotWrite(IwloraError):
+    """Something could not be written, because the disk is full or forbids it, for example."""
+
+
+def os_error_text(error: OSError) -> str:
+    """The reason of an error of the operating system, and its file.
+
+    >>> os_error_text(FileNotFoundError(2, "No such file or directory", "rows.csv"))
+    'No such file or directory: rows.csv'
+    """
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking; torch has errors of its own for this.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    True
+    """
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
 def unknown(category: str, name: str, choices: Iterable[str]) -> IwloraError:
     """The error for a name that is not among ``choices``; it suggests similar ones.
 

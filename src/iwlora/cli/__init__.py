@@ -5,51 +5,84 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from iwlora import __version__
 from iwlora.cli import compare, export, measure, methods, predict, report, tasks, train, verify
+from iwlora.cli.arguments import prints_its_result
 from iwlora.cli.library_logging import show_errors_only
-from iwlora.errors import IwloraError
+from iwlora.cli.streams import LastingOutput, lasting_streams
+from iwlora.errors import IwloraError, is_out_of_memory, os_error_text, truncate
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output
 
 _COMMANDS = (measure, train, compare, report, verify, export, predict, methods, tasks)
 
 
+_LESS_MEMORY = (
+    "less is needed with a smaller train.batch_size or train.max_length, with train.accumulate=4, "
+    "or with train.gradient_checkpointing=true"
+)
+_READER_GONE = 141
+"""The exit code that a shell gives to a program which was ended because its reader was gone."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 for success, 1 for an unfinished comparison, 2 for bad input, 130 when
-        interrupted.
+        The exit code: 0 if and only if the result exists and is complete, 1 for an unfinished
+        comparison or a run that is not intact, 2 for bad input and for a result that cannot be
+        written, 130 when interrupted, 141 if what was to be printed lost its reader.
     """
     # At exit Python would search all imported modules for cycles, which takes more than a second.
     atexit.register(gc.freeze)
-    parsed = parse(arguments)
+    with lasting_streams() as output:
+        try:
+            parsed = parse(arguments)
+        except SystemExit as end:  # help and version are printed
+            raise SystemExit(_printed(end.code, output)) from None
+        code = _run(parsed)
+        return _printed(code, output) if prints_its_result(parsed) else code
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    """Run a parsed command and report its errors; returns the exit code."""
     command: Callable[[argparse.Namespace], int | None] = parsed.command
     try:
         with name_missing_extra(), visible_output():
             if parsed.loads_models:
                 show_errors_only()
-            code = command(parsed) or 0
-        sys.stdout.flush()  # a closed pipe shows here, not after the end
-        return code
+            return command(parsed) or 0
     except IwloraError as error:
-        for line in str(error).splitlines():
-            print(f"error: {visible(line)}", file=sys.stderr)
-        return 2
+        _print_error(str(error))
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        return 2
+        _print_error(os_error_text(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _print_error(f"out of memory ({truncate(str(error)) or 'no details'}); {_LESS_MEMORY}")
+    return 2
+
+
+def _printed(code: Any, output: LastingOutput | None) -> Any:
+    """The exit code of a command whose result is what it prints."""
+    sys.stdout.flush()  # an error shows here, not after the end
+    if code or output is None or output.error is None:
+        return code
+    if isinstance(output.error, BrokenPipeError):
+        return _READER_GONE
+    _print_error(f"cannot print the result: {output.error.strerror or output.error}")
+    return 2
+
+
+def _print_error(text: str) -> None:
+    for line in text.splitlines():
+        print(f"error: {visible(line)}", file=sys.stderr)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

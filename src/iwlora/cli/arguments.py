@@ -24,10 +24,12 @@ def add_command(
     run: Callable[[argparse.Namespace], int | None],
     text: str | None,
     loads_models: bool = True,
+    prints_result: bool = False,
 ) -> argparse.ArgumentParser:
     """Add a command; its help is a docstring: a sentence on what it does, then an example.
 
-    While a command that loads models runs, the libraries print only errors.
+    While a command that loads models runs, the libraries print only errors. The result of a command
+    that prints it is lost if it cannot be printed; that of any other is in files.
     """
     text = inspect.cleandoc(text or name)
     parser = commands.add_parser(
@@ -36,8 +38,16 @@ def add_command(
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(command=run, loads_models=loads_models)
+    parser.set_defaults(command=run, loads_models=loads_models, prints_result=prints_result)
     return parser
+
+
+def prints_its_result(arguments: argparse.Namespace) -> bool:
+    """Whether the result of a command is what it prints: a list, a dry run, a comparison."""
+    compares_measurements = isinstance(getattr(arguments, "compare", None), list)
+    return (
+        arguments.prints_result or getattr(arguments, "dry_run", False) or compares_measurements
+    )
 
 
 def add_overrides(parser: argparse.ArgumentParser, examples: str) -> None:

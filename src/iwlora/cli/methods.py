@@ -13,7 +13,7 @@ from iwlora.cli.arguments import Commands, add_command
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora methods``."""
-    add_command(commands, "methods", run, __doc__)
+    add_command(commands, "methods", run, __doc__, prints_result=True)
 
 
 def run(_arguments: argparse.Namespace) -> None:

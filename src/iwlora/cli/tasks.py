@@ -13,15 +13,16 @@ from iwlora.cli.arguments import Commands, add_command, add_overrides, build_tas
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora tasks`` with its two subcommands."""
-    parser = add_command(commands, "tasks", run, __doc__, loads_models=False)
+    lists = {"loads_models": False, "prints_result": True}
+    parser = add_command(commands, "tasks", run, __doc__, **lists)
     subcommands = parser.add_subparsers(metavar="[show | average]")
-    show = add_command(subcommands, "show", _show, _show.__doc__)
+    show = add_command(subcommands, "show", _show, _show.__doc__, prints_result=True)
     show.add_argument("--task", help="a name from 'iwlora tasks'; or give task.train=FILE ...")
     show.add_argument(
         "--model", default="builtin/minilm", help="the model whose tokenizer counts tokens"
     )
     add_overrides(show, "task.train=FILE task.max_train=1000 train.max_length=256")
-    average = add_command(subcommands, "average", _average, _average.__doc__, loads_models=False)
+    average = add_command(subcommands, "average", _average, _average.__doc__, **lists)
     average.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="folders of runs and comparisons"
     )

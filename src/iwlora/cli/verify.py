@@ -13,7 +13,7 @@ from iwlora.cli.arguments import Commands, add_command
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora verify``."""
-    parser = add_command(commands, "verify", run, __doc__)
+    parser = add_command(commands, "verify", run, __doc__, prints_result=True)
     parser.add_argument("run", help="the folder of a run, or one that was exported")
     parser.add_argument(
         "--inputs", action="store_true", help="read the data and the model again too"

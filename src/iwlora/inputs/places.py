@@ -114,7 +114,7 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     links to ``blobs``, which are accepted.
     """
     root = Path(folder).resolve()
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         for name in (*folders, *files):
             path = Path(parent, name)
             status = path.lstat()
@@ -151,6 +151,12 @@ def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(status.st_mode)), "something else")
         raise IwloraError(f"cannot read {path}: it is {kind}, not a regular file")
+
+
+def _raise(error: OSError) -> None:
+    """For ``os.walk``, which passes over a folder that cannot be read; it may be gone by then."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _stays_inside(path: Path, root: Path) -> bool:

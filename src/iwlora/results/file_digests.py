@@ -8,6 +8,7 @@ import os
 import time
 from pathlib import Path
 
+from iwlora.errors import CannotWrite
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results.writing import write_text
 
@@ -48,7 +49,7 @@ def file_digest(path: Path, use_cache: bool = True) -> str:
     if settled and _identity(real) == before:
         try:
             write_text(entry, json.dumps({**before, "sha256": digest}) + "\n")
-        except OSError:  # a cache that cannot be written costs time only
+        except CannotWrite:  # a cache that cannot be written costs time only
             return digest
     return digest
 

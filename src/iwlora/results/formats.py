@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from iwlora.errors import IwloraError, short_repr
 from iwlora.inputs import yaml_json
-from iwlora.results.writing import write_text
+from iwlora.results.writing import append_line, write_text
 
 logger = logging.getLogger("iwlora")
 
@@ -195,26 +195,18 @@ class Document(StoredModel):
 
 
 def append_record(path: Path, name: str, fields: Mapping[str, Any]) -> None:
-    """Add a record of the format ``name`` to a log, with a digest of its own.
-
-    Missing parent folders are made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(with_digest(stamped(name, fields))) + "\n")
+    """Add a record of the format ``name`` with a digest, as :func:`append_line` adds a line."""
+    append_line(path, json.dumps(with_digest(stamped(name, fields))))
 
 
 def read_log(path: Path, cut_short: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and line, record) of each line of a log that is not blank.
 
-    Raises ``IwloraError`` for a damaged line. With ``cut_short`` an incomplete last line, as a
-    killed process leaves it, is passed over.
+    Raises ``IwloraError`` for a damaged line. With ``cut_short`` incomplete lines, as killed
+    processes leave them, are passed over.
     """
-    lines = yaml_json.read_utf8(path).split("\n")
-    if cut_short and lines and not lines[-1].endswith("}"):
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
+    for number, line in enumerate(yaml_json.read_utf8(path).split("\n"), start=1):
+        if line.strip() and not (cut_short and not line.endswith("}")):
             origin = f"{path}, line {number}"
             yield origin, parse_record(line, origin)
 

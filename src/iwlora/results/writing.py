@@ -8,12 +8,12 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from iwlora.errors import IwloraError
+from iwlora.errors import CannotWrite, IwloraError
 from iwlora.inputs.places import check_folder
 from iwlora.results import layout
 
@@ -22,34 +22,66 @@ from iwlora.results import layout
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new file to write, which takes the place of ``path`` when the block ends, or is removed.
 
-    Missing parent folders are made. Raises ``OSError`` when it cannot be written.
+    Missing parent folders are made. Raises ``CannotWrite``; the file that was there stays then.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{layout.PART_SUFFIX}")
-    temporary.touch(exist_ok=False)
     try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            sync(temporary)
+            temporary.replace(target)
+        except BaseException:
+            with suppress(OSError):  # what is left over harms nothing; the error itself must show
+                temporary.unlink(missing_ok=True)
+            raise
+        sync(target.parent)
+    except (OSError, SafetensorError) as error:
+        former = "; the former file is as it was" if target.exists() else ""
+        raise CannotWrite(
+            f"cannot write {target} ({_reason(error)}){_free_space(target)}{former}"
+        ) from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` (UTF-8) to ``path``: the old file or the whole new one, never a part.
 
-    Missing parent folders are made. Raises ``OSError`` when it cannot be written.
+    Missing parent folders are made. Raises ``CannotWrite``.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log, below what a killed process left of its last line.
+
+    Missing parent folders are made. Raises ``CannotWrite``.
+    """
+    with write_errors(path.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as stream:
+            stream.seek(max(0, stream.tell() - 1))
+            if stream.read(1) not in (b"\n", b""):
+                line = f"\n{line}"
+            stream.write(f"{line}\n".encode())
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":  # which cannot open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def write_errors(content: str, folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise ``IwloraError`` for a write in the block that fails: each library has its own error.
+    """Raise ``CannotWrite`` for a write in the block that fails: each library has its own error.
 
     Args:
         content: What is written, for the message.
@@ -58,10 +90,12 @@ def write_errors(content: str, folder: str | os.PathLike[str]) -> Iterator[None]
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
-        raise IwloraError(
-            f"cannot write {content} into {folder} ({reason}){_free_space(folder)}"
-        ) from error
+        place = f"{content} into {folder}"
+        raise CannotWrite(f"cannot write {place} ({_reason(error)}){_free_space(folder)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
 
 
 def remove_parts(folder: Path) -> None:
@@ -70,12 +104,37 @@ def remove_parts(folder: Path) -> None:
         part.unlink()
 
 
-def _free_space(folder: str | os.PathLike[str]) -> str:
+def _free_space(path: str | os.PathLike[str]) -> str:
+    free = free_bytes(path)
+    return "" if free is None else f"; {free / 1e6:,.1f} MB of its disk are free"
+
+
+def free_bytes(path: str | os.PathLike[str]) -> int | None:
+    """The free space of the disk where a file or a folder is or will be; None if nobody knows."""
+    place = Path(path).absolute()
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
     try:
-        free = shutil.disk_usage(folder).free
+        usage = shutil.disk_usage(place)
     except OSError:  # the folder is what is wrong
-        return ""
-    return f"; {free / 1e6:,.1f} MB of its disk are free"
+        return None
+    return usage.free if usage.total else None  # /proc, for example, has no size
+
+
+def reserve(path: str | os.PathLike[str], needed: int, content: str) -> None:
+    """Raise ``CannotWrite`` if the disk has less space than what will be written.
+
+    Args:
+        path: The file or the folder that will be written.
+        needed: Bytes.
+        content: What is written, for the message: "the run".
+    """
+    free = free_bytes(path)
+    if free is not None and free < needed:
+        raise CannotWrite(
+            f"{path} has {free / 1e6:,.1f} MB of disk left, and {content} needs about "
+            f"{needed / 1e6:,.1f} MB; nothing was begun"
+        )
 
 
 def check_writable(path: str | os.PathLike[str], option: str) -> None:

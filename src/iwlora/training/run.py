@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from iwlora import distributed
-from iwlora.errors import Diverged
+from iwlora.errors import CannotWrite, Diverged, os_error_text
 from iwlora.extras import name_missing_extra
 from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.run import LabelScore, RunResult, SiteRank
-from iwlora.results.writing import write_errors
+from iwlora.results.writing import reserve, write_errors
 from iwlora.sites import Site, abbreviate_names
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
@@ -76,13 +76,15 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     with run.alone(), restoring_determinism(recipe.train.deterministic):
         run.set_status("running")
         try:
-            result = _train_and_score(recipe, run, progress)
+            result = run.finish(_train_and_score(recipe, run, progress))
         except BaseException as error:
             state = "diverged" if isinstance(error, Diverged) else "failed"
-            with suppress(OSError):  # the error itself must reach the user
+            with suppress(CannotWrite):  # the error itself must reach the user
                 run.set_status(state, error=f"{type(error).__name__}: {error}")
+            if isinstance(error, (CannotWrite, OSError)):
+                reason = os_error_text(error) if isinstance(error, OSError) else str(error)
+                raise CannotWrite(f"{reason}\n{run.kept()}") from error
             raise
-        result = run.finish(result)
         distributed.barrier()
     return result.stored()
 
@@ -95,7 +97,8 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     counts = count_parameters(attached)
     checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
     # The result, and checkpoints with Adam's two moments, of 4 bytes a parameter.
-    run.reserve(16_000_000 + 4 * counts["trainable_parameters"] * (1 + 3 * checkpoints))
+    needed = 16_000_000 + 4 * counts["trainable_parameters"] * (1 + 3 * checkpoints)
+    reserve(run.path, needed, "the run")
     signatures = task.kind.signatures(task.splits[task.reported[0]])
     steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
     planned_epochs = settings.count_steps(steps_per_epoch) / steps_per_epoch

@@ -118,8 +118,8 @@ def test_a_disk_too_full_for_the_run_is_told_before_it_trains(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000_000)
-    monkeypatch.setattr("iwlora.training.state.run_folder.shutil.disk_usage", lambda _: usage)
-    with pytest.raises(IwloraError, match="has 10 MB of disk left, and the run writes about 16 MB"):
+    monkeypatch.setattr("iwlora.results.writing.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(IwloraError, match=r"has 10\.0 MB of disk left, and the run needs about 16"):
         train(recipe, tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
 
@@ -212,7 +212,7 @@ def test_a_write_that_fails_leaves_the_old_file(
     for broken in ("fsync", "replace"):
         with monkeypatch.context() as patched:
             patched.setattr(os, broken, full)
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(CannotWrite, match=r"No space left .*; the former file is as it was"):
                 write_text(target, "new\n")
         assert target.read_text() == "old\n"
         assert [path.name for path in target.parent.iterdir()] == ["result.json"]
@@ -232,8 +232,9 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(
         write_text(path, text)
 
     monkeypatch.setattr("iwlora.results.formats.write_text", write)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CannotWrite, match="No space left .*\n.*a repeated command begins it anew"):
         train(recipe, tmp_path)
+    assert status(tmp_path)["state"] == "failed"
     with pytest.raises(IwloraError, match="not finished"):
         RunDir.finished(tmp_path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from iwlora import distributed
-from iwlora.errors import IwloraError
+from iwlora.errors import CannotWrite, IwloraError
 from iwlora.inputs.places import check_folder
 from iwlora.inputs.yaml_json import read_mapping
 from iwlora.results import layout
@@ -25,8 +24,9 @@ from iwlora.results.formats import Document, stamped, unstamped, with_digest, wi
 from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.results.writing import output_folder, remove_parts, write_text
+from iwlora.results.writing import output_folder, remove_parts, sync, write_errors, write_text
 from iwlora.training.recipe import Recipe, load
+from iwlora.training.state.checkpoints import is_torn
 
 _PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
 
@@ -76,7 +76,7 @@ class RunDir:
                 about = with_digest(stamped("environment", environment()))
                 write_text(run.path / layout.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
         except OSError as error:
-            raise IwloraError(f"cannot write into {path}: {error.strerror}") from None
+            raise CannotWrite(f"cannot write into {path}: {error.strerror}") from None
         return run
 
     @classmethod
@@ -107,14 +107,19 @@ class RunDir:
                 )
             yield
 
-    def reserve(self, needed: int) -> None:
-        """Raise ``IwloraError`` if the disk has fewer bytes than the run will write."""
-        free = shutil.disk_usage(self.path).free
-        if free < needed:
-            raise IwloraError(
-                f"{self.path} has {free / 1e6:,.0f} MB of disk left, and the run writes about "
-                f"{needed / 1e6:,.0f} MB; free some, or choose another folder"
-            )
+    def kept(self) -> str:
+        """A sentence on what a run that has to stop does not lose."""
+        steps = [
+            step
+            for path in self.checkpoints.glob("*")
+            if (step := layout.checkpoint_step(path)) is not None and not is_torn(path)
+        ]
+        if not steps:
+            return f"the run in {self.path} has no checkpoint, so a repeated command begins it anew"
+        return (
+            f"the checkpoint of step {max(steps)} of the run in {self.path} is safe, and a repeated "
+            "command continues from it"
+        )
 
     def recipe(self) -> Recipe:
         """The recipe that the run follows, with the defaults of the version that began it."""
@@ -139,16 +144,25 @@ class RunDir:
             replace(measured, fingerprint=fingerprint).save(self.sensitivity)
 
     def finish(self, result: RunResult) -> RunResult:
-        """Write the result: from now on the run counts as finished.
+        """Write the result, after all else is on the disk: from now on the run is finished.
 
         Returns:
             The result with the digests of what the run left.
         """
         self.set_status("done")
-        files = distributed.run_on_main_process(self.file_digests)
+        files = distributed.run_on_main_process(self._synced_digests)
         result = result.model_copy(update={"files": files})
         self._save(result, layout.RESULT)
         return result
+
+    def _synced_digests(self) -> dict[str, str]:
+        """:meth:`file_digests`, once the files are on the disk."""
+        digests = self.file_digests()
+        files = [self.path / name for name in digests]
+        with write_errors("the result", self.path):
+            for path in [*files, *sorted({file.parent for file in files})]:
+                sync(path)
+        return digests
 
     def file_digests(self) -> dict[str, str]:
         """{path in the folder: SHA-256} of what a run leaves, without its result.
