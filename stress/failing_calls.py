@@ -17,7 +17,6 @@ has imported everything, and the calls are counted after that. A case fails if t
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import random
 import sys
@@ -64,14 +63,19 @@ class Undisturbed:
 
 
 def observe(study: Study, command: Command) -> Undisturbed:
-    """Execute a command without a failure."""
+    """Execute a command without a failure, twice: what differs is no result."""
+    study.restore(command.start)
+    study.execute(command.arguments)
+    results = command.results()
     study.restore(command.start)
     ending = study.execute(command.arguments, trace=True)
     if ending.code:
         raise SystemExit(f"{' '.join(command.arguments)} fails undisturbed: {ending.err}")
+    if results != command.results():
+        raise SystemExit(f"{' '.join(command.arguments)} does not leave the same twice")
     calls = recorded_calls(study.logs / "calls", study.work)
     files = study.start_files(command.start), read_files(study.work)
-    return Undisturbed(calls, command.results(), files, ending)
+    return Undisturbed(calls, results, files, ending)
 
 
 def choose(calls: Sequence[Call], most: int) -> list[Call]:

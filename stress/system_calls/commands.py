@@ -85,8 +85,10 @@ def commands(work: Path) -> dict[str, Command]:
             ("compare", f"{work}/compare.yaml", "--out", str(comparison)), "inputs", compared
         ),
         "predict": Command(
-            ("predict", str(run), "--input", f"{work}/validation.csv", "--output")
-            + (f"{work}/answers.csv",),
+            [
+                *("predict", str(run), "--input", f"{work}/validation.csv"),
+                *("--output", f"{work}/answers.csv"),
+            ],
             "predicted",
             files(work / "answers.csv"),
         ),

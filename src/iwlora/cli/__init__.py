@@ -7,6 +7,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from iwlora import __version__
 from iwlora.cli import compare, export, measure, methods, predict, report, tasks, train, verify

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from iwlora.cli.arguments import Commands, add_command, add_overrides, build_task_recipe
 from iwlora.errors import IwloraError
-from iwlora.results.writing import check_writable
+from iwlora.results.writing import check_output, check_writable, reserve
+
+_MOST_BYTES = 4_000_000  # of a measurement of thousands of matrices, and its two pictures
 
 
 def add_parser(commands: Commands) -> None:
@@ -79,7 +81,6 @@ def run(arguments: argparse.Namespace) -> None:
 def _json_file(path: str) -> Path:
     """The file to write, checked before any measuring starts."""
     from iwlora.results.sensitivity import Sensitivity
-    from iwlora.results.writing import check_output
 
     file = Path(path)
     if file.suffix != ".json" or file.is_dir():
@@ -88,6 +89,7 @@ def _json_file(path: str) -> Path:
         Sensitivity.load(file)  # only another measurement is overwritten
     check_output(file, "--out")
     check_writable(file, "--out")
+    reserve(file, _MOST_BYTES, "the measurement")
     return file
 
 

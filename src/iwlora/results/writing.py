@@ -90,8 +90,9 @@ def write_errors(content: str, folder: str | os.PathLike[str]) -> Iterator[None]
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        place = f"{content} into {folder}"
-        raise CannotWrite(f"cannot write {place} ({_reason(error)}){_free_space(folder)}") from error
+        raise CannotWrite(
+            f"cannot write {content} into {folder} ({_reason(error)}){_free_space(folder)}"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

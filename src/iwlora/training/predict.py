@@ -18,7 +18,7 @@ from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.results import layout
-from iwlora.results.writing import check_output, check_writable, write_text
+from iwlora.results.writing import check_output, check_writable, reserve, write_text
 from iwlora.tasks import Task
 from iwlora.tasks.kinds.contract import (
     OTHER_REFERENCES,
@@ -39,6 +39,8 @@ from iwlora.training.model.vocabulary import check_token_ids
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE
 from iwlora.training.state.artifacts import load_saved, stored_task
 from iwlora.training.state.run_folder import RunDir
+
+_MORE_BYTES = 1_000_000  # what predictions add to the texts, of which a copy is written
 
 
 @name_missing_extra()
@@ -78,6 +80,7 @@ def predict(
     if Path(output).exists() and Path(output).samefile(source):
         raise IwloraError(f"--output {output} is the input file; choose another one")
     check_writable(output, "--output")
+    reserve(output, 2 * rows.data.nbytes + _MORE_BYTES, "the predictions")
     model, tokenizer = load_saved(path, trust_remote_code=trust_remote_code)
     undo_target_units(model, task.kind.scaling)
     length = run.recipe().train.max_length

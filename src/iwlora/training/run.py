@@ -95,10 +95,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
     task, rows, selection = loaded.task, len(loaded.task.splits["train"]), recipe.task.selection
     counts = count_parameters(attached)
-    checkpoints = settings.keep_checkpoints + 1 if settings.save_steps else 0
-    # The result, and checkpoints with Adam's two moments, of 4 bytes a parameter.
-    needed = 16_000_000 + 4 * counts["trainable_parameters"] * (1 + 3 * checkpoints)
-    reserve(run.path, needed, "the run")
+    reserve(run.path, settings.run_bytes(counts["trainable_parameters"]), "the run")
     signatures = task.kind.signatures(task.splits[task.reported[0]])
     steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
     planned_epochs = settings.count_steps(steps_per_epoch) / steps_per_epoch

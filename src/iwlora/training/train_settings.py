@@ -120,6 +120,17 @@ class TrainSettings(BaseModel):
         """``precision``, or bf16 where frozen weights in bfloat16 decide it."""
         return "bf16" if self.frozen_dtype == "bfloat16" else self.precision
 
+    def run_bytes(self, trained_parameters: int) -> int:
+        """About the most bytes that a run writes: its result, its best epoch, and checkpoints.
+
+        A checkpoint has Adam's two moments besides the parameters, of 4 bytes each.
+
+        >>> TrainSettings(save_steps=10, keep_checkpoints=1).run_bytes(1_000_000)
+        48000000
+        """
+        checkpoints = self.keep_checkpoints + 1 if self.save_steps else 0
+        return 16_000_000 + 4 * trained_parameters * (2 + 3 * checkpoints)
+
     def count_steps(self, steps_per_epoch: int) -> int:
         """The optimizer steps of the training.
 

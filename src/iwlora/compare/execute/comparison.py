@@ -15,7 +15,7 @@ from iwlora.compare.execute.local import LocalExecutor
 from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.scheduler import Scheduler
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
-from iwlora.compare.plan.preflight import check_budgets, check_task
+from iwlora.compare.plan.preflight import check_budgets, check_space, check_task
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.comparison import ComparisonRecord
@@ -46,13 +46,15 @@ def run_comparison(
 
     Raises:
         IwloraError: Before any run: a variable of the environment would change the runs, the
-            budgets are unequal, the data cannot be read, or a folder belongs to another recipe.
+            budgets are unequal, the data cannot be read, a folder belongs to another recipe, or
+            the disk has too little space.
     """
     check_external_settings([name for run in plan.runs for name in run.recipe.train.report_to])
-    check_budgets(plan)
+    budgets = check_budgets(plan)
     check_task(plan)
     folder = output_folder(out, "comparison")
     plan = check_folder(plan, folder)
+    check_space(plan, folder, budgets)
     with lock_folder(folder, announce) as lock:
         executor = make_executor(lock) if make_executor else LocalExecutor(1, lock)
         scheduler = Scheduler(plan, folder, executor, announce)

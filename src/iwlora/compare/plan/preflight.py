@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from iwlora import tasks
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.statistics.budget_parity import MOST_BUDGET_DIFFERENCE
 from iwlora.errors import IwloraError
 from iwlora.methods.budget import fit_to_budget
+from iwlora.results import layout
 from iwlora.results.fingerprint import differences, joined, of_scoring
+from iwlora.results.writing import reserve
 from iwlora.sites import sites
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path
@@ -54,6 +58,32 @@ def check_budgets(plan: Plan) -> dict[str, int]:
             "ranks or a budget, or set unequal_budgets=true to compare them anyway"
         )
     return budgets
+
+
+def check_space(plan: Plan, folder: Path, budgets: Mapping[str, int]) -> None:
+    """Check that the disk has room for the runs that are not finished.
+
+    Args:
+        plan: The comparison.
+        folder: Its folder.
+        budgets: What :func:`check_budgets` returned.
+
+    Raises:
+        CannotWrite: It has not.
+    """
+    first = plan.runs[0].recipe
+    model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
+    every = {
+        run.label: run.recipe.method.parameters(model, sites(model, run.recipe.targets))
+        for run in plan.first_runs
+        if run.label not in budgets
+    }
+    needed = sum(
+        run.recipe.train.run_bytes({**every, **budgets}[run.label])
+        for run in (*plan.trials, *plan.runs)
+        if not (run.folder(folder) / layout.RESULT).is_file()
+    )
+    reserve(folder, needed, "the comparison")
 
 
 def check_task(plan: Plan) -> list[int]:

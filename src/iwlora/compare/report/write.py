@@ -19,7 +19,9 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.control_characters import visible
 from iwlora.results import layout
 from iwlora.results.combined import load_parts
-from iwlora.results.writing import check_writable, write_text
+from iwlora.results.writing import check_writable, reserve, write_text
+
+_BYTES_PER_TASK = 4_000_000  # figures, as files and within the page
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
@@ -43,6 +45,7 @@ def write_content(content: ReportContent) -> Path:
             f"no run of {root} has finished yet: {missing}; continue with 'iwlora compare'"
         )
     check_writable(root / layout.REPORT, "the report")
+    reserve(root, _BYTES_PER_TASK * len(content.sections), "the report")
     images = [
         _write_figures(section, root / layout.FIGURES / (str(n) if content.several_tasks else ""))
         for n, section in enumerate(content.sections, start=1)

@@ -23,7 +23,7 @@ from iwlora.methods.loading import load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
-from iwlora.results.writing import normalize_path, write_errors
+from iwlora.results.writing import normalize_path, reserve, write_errors
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
 from iwlora.training.model.backbone import (
@@ -138,6 +138,7 @@ def export(
             "task.kind.standardize=false and without task.kind.transform can be exported"
         )
 
+    reserve(target, _export_bytes(run, saved, merge, trust_remote_code), "the export")
     with _whole_folder(target) as folder:
         if saved.name == layout.ADAPTER and not merge:
             _check_copied_head(run, saved, trust_remote_code)
@@ -154,6 +155,16 @@ def export(
         record = ExportRecord.of(folder, result.fingerprint if result else None)
         record.save(folder / layout.EXPORT)
     return target
+
+
+def _export_bytes(run: RunDir, saved: Path, merge: bool, trust_remote_code: bool) -> int:
+    """The bytes of the files that are copied, and of a merged model in float32."""
+    copied = [*saved.iterdir(), *(run.path / layout.TOKENIZER).iterdir()]
+    needed = sum(file.stat().st_size for file in copied)
+    if merge and saved.name == layout.ADAPTER:
+        model = meta_backbone(run.recipe().model, stored_task(run).kind, trust_remote_code)
+        needed += 4 * model.num_parameters()
+    return needed
 
 
 def _generation_stops(model: Any) -> Any:

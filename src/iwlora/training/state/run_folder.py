@@ -117,8 +117,8 @@ class RunDir:
         if not steps:
             return f"the run in {self.path} has no checkpoint, so a repeated command begins it anew"
         return (
-            f"the checkpoint of step {max(steps)} of the run in {self.path} is safe, and a repeated "
-            "command continues from it"
+            f"the checkpoint of step {max(steps)} of the run in {self.path} is safe, and a "
+            "repeated command continues from it"
         )
 
     def recipe(self) -> Recipe:
