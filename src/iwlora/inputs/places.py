@@ -154,8 +154,8 @@ def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None
 
 
 def _raise(error: OSError) -> None:
-    """For ``os.walk``, which passes over a folder that cannot be read; it may be gone by then."""
-    if not isinstance(error, FileNotFoundError):
+    """For ``os.walk``, which passes over a folder that cannot be read; a file has nothing in it."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise error
 
 
