@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from iwlora.errors import IwloraError
-from iwlora.results.writing import replacing, write_errors
+from iwlora.results.writing import replacing
 from iwlora.training.model.backbone import loading_errors
 
 
@@ -21,7 +21,7 @@ def save(file: Path, tensors: Mapping[str, Tensor], score: float, epoch: float) 
     """Store the parameters of an epoch in place of an earlier one's."""
     metadata = {"score": repr(score), "epoch": repr(epoch)}
     metadata["digest"] = _digest(tensors, metadata)
-    with write_errors("the best epoch", file.parent), replacing(file) as new:
+    with replacing(file) as new:
         save_file(dict(tensors), new, metadata=metadata)
 
 
