@@ -103,7 +103,7 @@ def _start_process() -> None:
     """Import once what every family needs, and silence the libraries."""
     import torch
 
-    from iwlora.cli.library_logging import show_errors_only
+    from iwlora.cli.terminal.library_logging import show_errors_only
 
     torch.set_num_threads(1)
     show_errors_only()

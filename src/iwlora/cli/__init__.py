@@ -12,8 +12,8 @@ from typing import Any
 from iwlora import __version__
 from iwlora.cli import compare, export, measure, methods, predict, report, tasks, train, verify
 from iwlora.cli.arguments import prints_its_result
-from iwlora.cli.library_logging import show_errors_only
-from iwlora.cli.streams import LastingOutput, lasting_streams
+from iwlora.cli.terminal.library_logging import show_errors_only
+from iwlora.cli.terminal.streams import LastingOutput, lasting_streams
 from iwlora.errors import IwloraError, is_out_of_memory, os_error_text, truncate
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output

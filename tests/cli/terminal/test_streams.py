@@ -15,7 +15,7 @@ import pytest
 import warm_processes
 from commands import run_settings, write_recipe
 from iwlora.cli import main
-from iwlora.cli.streams import LastingOutput, lasting_streams
+from iwlora.cli.terminal.streams import LastingOutput, lasting_streams
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="descriptors of POSIX")
 
@@ -111,7 +111,7 @@ def test_streams_that_the_caller_replaced_stay(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_an_ascii_terminal_lacks_is_written_as_an_escape() -> None:
     code = (
-        "from iwlora.cli.streams import lasting_streams\n"
+        "from iwlora.cli.terminal.streams import lasting_streams\n"
         "with lasting_streams():\n    print('\\u2588', '\\udcff')\n"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
