@@ -133,7 +133,7 @@ def test_a_merged_export_is_a_plain_model_or_refused(
 
 def test_the_record_says_what_attaches_it(runs: dict[str, Path], tiny_bert: Path) -> None:
     record = json.loads((runs["houlsby"] / "adapter" / "iwlora_adapter.json").read_text())
-    assert record["base_model_name_or_path"] == str(tiny_bert)
+    assert record["base_model_name_or_path"] == "", "no folder of this machine"
     assert record["method"]["name"] == "houlsby"
     assert record["method"]["activation"] == "gelu"
     assert "bert.encoder.layer.1.output.dense" in record["sites"]

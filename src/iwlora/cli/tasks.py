@@ -47,17 +47,15 @@ def _show(arguments: argparse.Namespace) -> None:
     Example:
         iwlora tasks show task.train=reviews.csv train.max_length=256
     """
-    from transformers import AutoConfig
-
     from iwlora import tasks
     from iwlora.tasks.description import describe_task
-    from iwlora.training.model.backbone import load_tokenizer, resolve_model_path
+    from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
 
     recipe = build_task_recipe(arguments, "full")
     task = tasks.load(recipe.task, recipe.train.seed)
-    path, trust = resolve_model_path(recipe.model), recipe.trust_remote_code
-    tokenizer = load_tokenizer(path, trust)
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+    trust = recipe.trust_remote_code
+    tokenizer = load_tokenizer(resolve_model_path(recipe.model), trust)
+    config = load_config(recipe.model, trust)
     print(describe_task(task, tokenizer, recipe.train.max_length, config))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -105,6 +105,9 @@ class Method(BaseModel):
     """Why the method cannot train the embeddings of single tokens; None if it can."""
     control_of: ClassVar[str | None] = None
     """The method that this one is a control arm of; ``controls: true`` adds it to a comparison."""
+    peft_fields: ClassVar[Mapping[str, Collection[str]]] = {}
+    """{type of PEFT: fields of its configuration} that ``save_peft_adapter`` writes for the method,
+    if the type is neither LORA nor PREFIX_TUNING; no others are accepted from an adapter's file."""
     former_defaults: ClassVar[Mapping[str, Any]] = {}
     """{field: its default in version 0.1.0} of the fields whose default has changed since."""
 
@@ -152,6 +155,13 @@ class Method(BaseModel):
     def calibration(self) -> dict[str, Any] | None:
         """The arguments of ``iwlora.measure`` if :meth:`attach` needs a sensitivity, else None."""
         return None
+
+    def adapter_settings(self) -> Mapping[str, Any]:
+        """{field: value} of the saved ``adapter_config.json`` that the options determine.
+
+        An adapter of a run with other values is refused.
+        """
+        return {}
 
     def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
         """The number of adapter parameters after training, without the task head.

@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.head import add_to_head, head_buffers
-from iwlora.inputs.yaml_json import from_json
-from iwlora.methods import METHODS
+from iwlora.inputs.yaml_json import read_mapping, validation_errors
+from iwlora.methods import METHODS, Method
+from iwlora.methods.peft_config import checked_settings, peft_config
 from iwlora.methods.peft_models import patterns_of_parameters
 from iwlora.methods.saving import OWN_FORMAT, PEFT_FORMAT, adapter_files
 from iwlora.sites import sites as find_sites
 
 # What PEFT's warning says about tensors of the model that the file does not have.
 _MISSING = "missing adapter keys"
+
+
+class _Record(BaseModel):
+    """``iwlora_adapter.json``: how to attach the method again."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    method: dict[str, Any]
+    size: int | None  # which a budget had set in version 0.1.0
+    sites: list[str]
+    head: dict[Literal["pretrained", "new"], list[str]] = {}  # version 0.1.0 did not write it
+
+    @classmethod
+    def read(cls, file: Path) -> _Record:
+        """The record in a file; raises ``IwloraError`` for another content."""
+        with validation_errors(file):
+            return cls.model_validate(read_mapping(file))
+
+    def saved_method(self) -> Method:
+        """The method with its size; raises ``IwloraError`` if it is not installed."""
+        options = dict(self.method)
+        name = options.pop("name", None)
+        if not isinstance(name, str) or name not in METHODS:
+            raise unknown("method", str(name), METHODS)
+        with validation_errors(f"the method of {OWN_FORMAT[0]}"):
+            method = METHODS[name](**options)
+        return method if self.size is None else method.sized(self.size)
 
 
 def load_adapter(model: Any, folder: str | Path) -> nn.Module:
@@ -52,8 +81,28 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
         )
     if config == OWN_FORMAT[0]:
         return _load_parameters(model, saved)
+    if not any((saved / name).is_file() for name in (PEFT_FORMAT[1], "adapter_model.bin")):
+        # PEFT would take the folder for the name of a repository, and ask the hub.
+        raise IwloraError(f"{folder} has no adapter: {PEFT_FORMAT[1]} is not in it")
     with patterns_of_parameters():
         return _load_peft_adapter(model, saved)
+
+
+def check_settings(folder: Path, method: Method) -> None:
+    """Raise ``IwloraError`` for an adapter that a run of this method does not save.
+
+    It names the field and the value.
+    """
+    name = adapter_files(folder)[0]
+    if name == PEFT_FORMAT[0]:
+        checked_settings(folder / name, method.adapter_settings())
+        return
+    given = _Record.read(folder / name).saved_method()
+    if (type(given), given.model_dump()) != (type(method), method.model_dump()):
+        raise IwloraError(
+            f"{folder / name}: method={short_repr(given)} was given, and the recipe of the run "
+            f"determines {short_repr(method)}"
+        )
 
 
 def merge_adapter(model: nn.Module) -> nn.Module:
@@ -81,15 +130,17 @@ def _output_embeddings_are_tied(model: Any) -> bool:
 def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:
     """As PEFT loads it, and all of it.
 
-    PEFT renames tensors for adapters of older versions of transformers. For some types, such as
-    Laguna, it renames those of current ones too; it warns, and leaves the adapter as it begins.
+    PEFT gets a checked configuration and does not read the file. It renames tensors for adapters
+    of older versions of transformers. For some types, such as Laguna, it renames those of current
+    ones too; it warns, and leaves the adapter as it begins.
     """
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
+    config = peft_config(checked_settings(saved / PEFT_FORMAT[0]))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        peft_model: Any = PeftModel.from_pretrained(model, str(saved))
+        peft_model: Any = PeftModel.from_pretrained(model, str(saved), config=config)
     missing = [str(warning.message) for warning in caught if _MISSING in str(warning.message)]
     for warning in caught:
         if _MISSING not in str(warning.message):
@@ -111,17 +162,11 @@ def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:
 def _load_parameters(model: Any, saved: Path) -> nn.Module:
     from safetensors.torch import load_file
 
-    record = from_json((saved / OWN_FORMAT[0]).read_text(encoding="utf-8"))
-    options = dict(record["method"])
-    name = options.pop("name")
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    method = METHODS[name](**options)
-    if record["size"] is not None:  # which a budget had set in version 0.1.0
-        method = method.sized(record["size"])
-    for origin, modules in record.get("head", {}).items():  # version 0.1.0 did not write it
+    record = _Record.read(saved / OWN_FORMAT[0])
+    method = record.saved_method()
+    for origin, modules in record.head.items():
         add_to_head(model, modules, pretrained=origin == "pretrained")
-    attached = method.attach(model, find_sites(model, record["sites"]), seed=0)
+    attached = method.attach(model, find_sites(model, record.sites), seed=0)
     tensors = load_file(saved / OWN_FORMAT[1])
     state: dict[str, Tensor] = {
         name: attached.model.get_parameter(name) for name in attached.trainable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -42,6 +42,15 @@ class Prefix(Method):
     )
 
     num_virtual_tokens: Annotated[int, Field(ge=1, strict=True)] = 16
+
+    def adapter_settings(self) -> Mapping[str, Any]:
+        """The type and the number of keys, learned directly."""
+        tokens = self.num_virtual_tokens
+        return {
+            "peft_type": "PREFIX_TUNING",
+            "num_virtual_tokens": tokens,
+            "prefix_projection": False,
+        }
 
     def parameters(self, model: Any, sites: Sequence[Site]) -> int:
         """A key and a value for each virtual token, layer and key-value head."""

@@ -36,10 +36,18 @@ class Lora(Method):
     no_token_training: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
     """The arguments that a variant adds to ``peft.LoraConfig``."""
+    saved_as_other_ranks: ClassVar[bool] = False
+    """Whether the saved adapter has other ranks than ``rank``, and so another ``lora_alpha``."""
 
     rank: Annotated[int, Field(ge=1, strict=True)] = 8
     lora_alpha: Annotated[float, Field(gt=0)] = 16.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def adapter_settings(self) -> Mapping[str, Any]:
+        """The type, and what decides Δ for given A and B."""
+        size = {} if self.saved_as_other_ranks else {"r": self.rank, "lora_alpha": self.lora_alpha}
+        switches = {name: self.options.get(name, False) for name in ("use_dora", "use_rslora")}
+        return {"peft_type": "LORA", "init_lora_weights": True, **size, **switches}
 
     def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
         """Σ_k r (d_in + d_out), over all experts; a router's r is limited to its smaller side."""

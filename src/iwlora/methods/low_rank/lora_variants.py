@@ -65,6 +65,7 @@ class Pissa(Lora):
     not_for_parameters: ClassVar[str | None] = "PEFT has PiSSA for layers only"
     identity_at_init: ClassVar[bool] = False  # equal up to the rounding of W − BA + BA
     options: ClassVar[Mapping[str, Any]] = {"init_lora_weights": "pissa"}
+    saved_as_other_ranks: ClassVar[bool] = True
     not_quantizable: ClassVar[str | None] = (
         "it removes components from the weights, and 4-bit weights cannot change"
     )

