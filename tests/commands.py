@@ -91,7 +91,7 @@ class InProcessRun:
     started: list[list[str]]
 
     def __init__(self, command: list[str], stdout: Any, **_: Any) -> None:
-        assert command[1:3] == ["-m", "iwlora"]
+        assert command[1] == "-c"
         self.started.append(command[3:])
         self.pid = os.getpid()
         output = io.StringIO()

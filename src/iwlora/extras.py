@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,25 @@ def locate_package(module: str, user: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtra(module, user)
     return Path(spec.submodule_search_locations[0])
+
+
+@contextmanager
+def outside_the_current_folder() -> Iterator[None]:
+    """Inside the block the current folder is Python's own.
+
+    Some libraries take settings or modules from the current folder when they are imported or
+    started. The files there may be somebody else's, and nobody named them.
+    """
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was removed, so there is nothing in it
+        yield
+        return
+    os.chdir(Path(os.__file__).parent)
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def test_a_machine_executes_the_run_of_a_shared_folder(
         command = ["sh", "-c", f"echo code {code}; exit {code}"]
         monkeypatch.setattr(executor_module, "train_command", lambda _, command=command: command)
         log = tmp_path / "log.txt"
-        assert ray_module._execute(str(tmp_path), str(log)) == code
+        assert ray_module._execute(str(tmp_path), str(log), str(tmp_path)) == code
     assert log.read_text() == "code 0\ncode 3\n"
 
 

@@ -34,9 +34,20 @@ def train_arguments(folder: Path) -> list[str]:
     return ["train", str(folder / layout.RECIPE), "--out", str(folder)]
 
 
+def python_command(statement: str, *arguments: str) -> list[str]:
+    """The command that executes a statement in a Python that takes no module from where it is.
+
+    ``-m`` and ``-c`` put the current folder before the places of all other modules, and ``-P``,
+    which does not, needs Python 3.11. What ``PYTHONPATH`` names stays.
+    """
+    first = "import sys; sys.path[:1] == [''] and sys.path.pop(0)"
+    return [sys.executable, "-c", f"{first}; {statement}", *arguments]
+
+
 def train_command(folder: Path) -> list[str]:
     """The command that executes the run of a folder."""
-    return [sys.executable, "-m", "iwlora", *train_arguments(folder)]
+    statement = "from iwlora.cli import main; sys.exit(main())"
+    return python_command(statement, *train_arguments(folder))
 
 
 def start_process(folder: Path, output: IO[bytes], **options: Any) -> subprocess.Popen[bytes]:

@@ -12,7 +12,6 @@ import importlib
 import io
 import json
 import os
-import runpy
 import select
 import signal
 import socket
@@ -21,6 +20,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, Any
+
+from iwlora.compare.execute.executor import python_command
 
 MODULES = ("iwlora.cli", "iwlora.training.run", "transformers.trainer", "sklearn.metrics")
 """What every run imports."""
@@ -87,7 +88,7 @@ class ForkServer:
         self._requests, server_end = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with server_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "iwlora.compare.execute.fork_server", *modules],
+                python_command(f"from {__name__} import main; main(sys.argv[1:])", *modules),
                 stdin=server_end.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # if an import fails, each run says so in its own log
@@ -182,9 +183,4 @@ def main(modules: Sequence[str]) -> None:
     if request["cores"] is not None:
         os.sched_setaffinity(0, request["cores"])
         importlib.import_module("torch").set_num_threads(len(request["cores"]))
-    sys.argv[1:] = request["arguments"]
-    runpy.run_module("iwlora", run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(importlib.import_module("iwlora.cli").main(request["arguments"]))

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from iwlora.compare.execute.executor import start_process
 from iwlora.errors import IwloraError
-from iwlora.extras import locate_package
+from iwlora.extras import locate_package, outside_the_current_folder
 from iwlora.results import layout
 
 
@@ -29,7 +29,8 @@ class RayExecutor:
         self._ray: Any = ray
         self._started_cluster = not ray.is_initialized()
         if self._started_cluster:
-            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+            with outside_the_current_folder():  # in which workers would look for modules
+                ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
         resources = self._ray.cluster_resources()
         self._cpus = float(os.environ.get("RAY_CPUS_PER_RUN", "1"))
         self._gpus = 1.0 if resources.get("GPU", 0) else 0.0
@@ -46,7 +47,7 @@ class RayExecutor:
     def start(self, folder: Path, log: Path) -> None:
         """Submit a run to the cluster."""
         remote = self._ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
-        task = remote(_execute).remote(str(folder.resolve()), str(log.resolve()))
+        task = remote(_execute).remote(str(folder.resolve()), str(log.resolve()), os.getcwd())
         self._running[task] = folder
 
     def wait(self, timeout: float) -> list[tuple[Path, int]]:
@@ -77,11 +78,15 @@ class RayExecutor:
             self._ray.shutdown()
 
 
-def _execute(folder: str, log: str) -> int:
-    """On a machine of the cluster: execute the run of a shared folder; returns its exit code."""
+def _execute(folder: str, log: str, current: str) -> int:
+    """On a machine of the cluster: execute the run of a shared folder; returns its exit code.
+
+    Relative paths in a recipe start in ``current``, where that is on this machine.
+    """
     if not (Path(folder) / layout.RECIPE).is_file():
         raise FileNotFoundError(
             f"{folder} is not on this machine; give --out a folder that all machines share"
         )
     with open(log, "ab") as output:
-        return start_process(Path(folder), output).wait()
+        here = current if os.path.isdir(current) else None
+        return start_process(Path(folder), output, cwd=here).wait()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iwlora.extras import outside_the_current_folder
 from iwlora.inputs.control_characters import visible
 from iwlora.results.writing import replacing, write_text
 
@@ -28,7 +29,8 @@ def escape_dollars(text: str) -> str:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure; ``width`` and ``height`` are in inches."""
-    from matplotlib.figure import Figure
+    with outside_the_current_folder():  # whose matplotlibrc would be read
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
     figure.set_layout_engine("constrained", hspace=0.08)
