@@ -7,6 +7,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from iwlora import __version__
@@ -98,6 +99,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
+    given = sys.argv[1:] if arguments is None else arguments
+    for before, text in pairwise(["", *given]):
+        if not text or (text.startswith("--") and text.endswith("=")):
+            name = text[:-1] or (before if before.startswith("--") else "an argument")
+            parser.error(f"{name}: an empty value was given; give a name, or leave it out")
     parsed, extra = parser.parse_known_args(arguments)
     assignments = getattr(parsed, "overrides", getattr(parsed, "sources", None))
     unknown = [text for text in extra if assignments is None or text.startswith("-")]

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field
 
 from iwlora.errors import IwloraError, raise_all
+from iwlora.inputs.formulas import restore_formula
 from iwlora.inputs.yaml_json import validation_errors
 from iwlora.results import layout
 from iwlora.results.comparison import (
@@ -151,8 +152,11 @@ def read_scores(path: Path) -> list[Comparison]:
 def _score(row: dict[str, Any]) -> RunResult:
     """A row as a result; raises ``ValidationError`` for a wrong number or name."""
     known: dict[str, Any] = {"metric": "score", "model": "any model"}
-    known |= {name: row[name] for name in OPTIONAL if row.get(name)}
-    return RunResult.from_score(**{name: row[name] for name in COLUMNS}, **known)
+    cells: dict[str, Any] = row | {
+        name: restore_formula(cell) for name, cell in row.items() if isinstance(cell, str)
+    }
+    known |= {name: cells[name] for name in OPTIONAL if cells.get(name)}
+    return RunResult.from_score(**{name: cells[name] for name in COLUMNS}, **known)
 
 
 def _stored_sources(folder: Path) -> Sources | None:

@@ -29,8 +29,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         try:
             yield temporary
+            if temporary.stat().st_mode != mode:  # a library made another file of this name
+                temporary.chmod(mode)
             sync(temporary)
             temporary.replace(target)
         except BaseException:
@@ -43,6 +46,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise CannotWrite(
             f"cannot write {target} ({_reason(error)}){_free_space(target)}{former}"
         ) from error
+
+
+def follow_umask(folder: Path) -> None:
+    """Give the files below a folder the mode of a new file.
+
+    Some libraries, such as safetensors, write files that only their owner can read.
+    """
+    probe = folder / f".mode.{secrets.token_hex(4)}{layout.PART_SUFFIX}"
+    probe.touch(exist_ok=False)
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink() and file.stat().st_mode != mode:
+            file.chmod(mode)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -159,6 +176,7 @@ def check_output(path: str | os.PathLike[str], option: str) -> None:
 
     A new file of another name may lie in such a folder.
     """
+    check_named(path)
     target = Path(path).resolve()
     for folder in (target, *target.parents):
         marks = (layout.RESULT, layout.SOURCES, layout.LOCK)
@@ -171,12 +189,19 @@ def check_output(path: str | os.PathLike[str], option: str) -> None:
             )
 
 
+def check_named(path: str | os.PathLike[str]) -> None:
+    """Raise ``IwloraError`` for an empty path, which would stand for the current folder."""
+    if not os.fspath(path):
+        raise IwloraError("an empty path was given; give a name, or . for the current folder")
+
+
 def normalize_path(path: str | os.PathLike[str]) -> Path:
     """The path without ``..``, which could lead elsewhere once a missing folder is made.
 
     >>> normalize_path("/no/such/../place")
     PosixPath('/no/place')
     """
+    check_named(path)
     target = Path(path)
     return target.resolve() if ".." in target.parts else target
 

@@ -17,6 +17,7 @@ from transformers.trainer_pt_utils import nested_concat, nested_numpify
 from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
+from iwlora.inputs.formulas import mark_formula
 from iwlora.results import layout
 from iwlora.results.writing import check_output, check_writable, reserve, write_text
 from iwlora.tasks import Task
@@ -153,24 +154,37 @@ def prediction_table(
 ) -> str:
     """Numbered rows as CSV or as JSON Lines; in CSV a list is written as JSON.
 
+    A column of ours whose name is taken is called ``iwlora_<name>``. In CSV, texts that begin like
+    a formula are marked (:mod:`iwlora.inputs.formulas`).
+
     Args:
         columns: what stands before the prediction in each row.
         predictions: of the same rows.
         as_csv: whether to write CSV.
     """
     records = [
-        {"row": number, **row, **prediction}
+        {**_added({"row": number}, row), **row, **_added(prediction, row)}
         for number, (row, prediction) in enumerate(zip(columns, predictions, strict=True))
     ]
     if not as_csv:
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     text = io.StringIO()
-    plain = [{key: _cell(value) for key, value in record.items()} for record in records]
-    writer = csv.DictWriter(text, list(plain[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain)
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    for row in ([*records[0]], *(record.values() for record in records)):
+        cells = [_cell(value) for value in row]
+        # Before Python 3.13 a carriage return alone is not quoted, and would end the row.
+        returns = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (quoted if returns else plain).writerow(cells)
     return text.getvalue()
 
 
+def _added(cells: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Cells under names that the row does not have."""
+    return {f"iwlora_{name}" if name in row else name: value for name, value in cells.items()}
+
+
 def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return mark_formula(value) if isinstance(value, str) else value

@@ -20,7 +20,7 @@ from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.run import LabelScore, RunResult, SiteRank
-from iwlora.results.writing import reserve, write_errors
+from iwlora.results.writing import follow_umask, reserve, write_errors
 from iwlora.sites import Site, abbreviate_names
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
@@ -124,6 +124,9 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
                 attached.save(run.path)
                 run.tie_measurement(prepared.fingerprint)
                 loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)
+                for name in (layout.ADAPTER, layout.MODEL):
+                    if (run.path / name).is_dir():
+                        follow_umask(run.path / name)
     metrics, label_scores = score_splits(trainer, run, loaded)
     return RunResult(
         method=recipe.method.name,

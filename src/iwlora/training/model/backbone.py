@@ -181,8 +181,8 @@ def _load_model(
         )
     if renamed:  # else saving would restore names that the head's class does not know
         vars(loaded).pop("_weight_conversions", None)
-    # Whatever is saved names the model as others know it, and not a folder of this machine.
-    loaded.name_or_path = loaded.config.name_or_path = published_name(model)
+    if Path(path).is_dir():  # nothing that is saved names a folder of this machine
+        loaded.name_or_path = loaded.config.name_or_path = ""
     check_weights(model, loaded, loading_info)
     if loaded.dtype != torch.float32:
         keep_head_in_float32(loaded)

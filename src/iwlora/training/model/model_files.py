@@ -54,6 +54,13 @@ def model_files(folder: Path) -> dict[str, list[Path]]:
     }
 
 
+def tokenizer_files(folder: Path, with_code: bool) -> list[Path]:
+    """The files of a tokenizer in a folder; those with code only if it is trusted."""
+    code = _matching(folder, ["*.py"])
+    files = [path for path in _matching(folder, _TOKENIZER) if path not in code]
+    return [*files, *code] if with_code else files
+
+
 def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
     matches = {path for pattern in patterns for path in folder.glob(pattern)}
     return sorted(path for path in matches if path.is_file())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +23,7 @@ from iwlora.methods.loading import check_settings, load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
-from iwlora.results.writing import normalize_path, reserve, write_errors
+from iwlora.results.writing import follow_umask, normalize_path, reserve, write_errors
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.task import Task
 from iwlora.training.model.backbone import (
@@ -35,6 +35,7 @@ from iwlora.training.model.backbone import (
     published_name,
 )
 from iwlora.training.model.frozen_dtype import frozen_loading
+from iwlora.training.model.model_files import tokenizer_files
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.model.recipe_head import add_tokens
 from iwlora.training.state.export_record import ExportRecord
@@ -155,10 +156,11 @@ def export(
             model, _ = load_saved(path, merge=True, trust_remote_code=trust_remote_code)
             model.save_pretrained(folder)
         load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
-        shutil.copytree(run.path / layout.TOKENIZER, folder, dirs_exist_ok=True)
+        _copy_tokenizer(run.path / layout.TOKENIZER, folder, trust_remote_code)
         result = run.result()
         record = ExportRecord.of(folder, result.fingerprint if result else None)
         record.save(folder / layout.EXPORT)
+        follow_umask(folder)
     return target
 
 
@@ -170,6 +172,18 @@ def _export_bytes(run: RunDir, saved: Path, merge: bool, trust_remote_code: bool
         model = meta_backbone(run.recipe().model, stored_task(run).kind, trust_remote_code)
         needed += 4 * model.num_parameters()
     return needed
+
+
+def _copy_tokenizer(source: Path, folder: Path, trust_remote_code: bool) -> None:
+    """Copy the files of a tokenizer, and no others: they could replace those of the adapter."""
+    own = set(tokenizer_files(source, with_code=trust_remote_code))
+    files = [path for path in sorted(source.rglob("*")) if path.is_file()]
+    if others := [path for path in files if path not in own]:
+        raise IwloraError(f"{others[0]} is no file of a tokenizer; remove it to export the run")
+    for path in files:
+        copy = folder / path.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def _generation_stops(model: Any) -> Any:
@@ -294,10 +308,10 @@ def _whole_folder(target: Path) -> Iterator[Path]:
     """A new folder that becomes ``target`` when the block ends, or is removed."""
     with write_errors(target.name, target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        temporary.mkdir()
         try:
             yield temporary
-            os.chmod(temporary, 0o755)
             os.replace(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

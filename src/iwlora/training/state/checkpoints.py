@@ -18,6 +18,7 @@ from iwlora.results import layout
 from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.formats import Document, FileName
 from iwlora.results.run import Amount
+from iwlora.results.writing import follow_umask
 
 logger = logging.getLogger("iwlora")
 
@@ -66,6 +67,7 @@ class SealCheckpoints(TrainerCallback):
 
 def seal(folder: Path, seconds: float, fingerprint: Fingerprint | None = None) -> None:
     """Store size and checksum of every file, after they are on the disk."""
+    follow_umask(folder)
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != layout.SEAL]
     checksums = {str(path.relative_to(folder)): _checksum(path, sync=True) for path in files}
     contents = Seal(seconds=seconds, files=checksums, fingerprint=fingerprint)

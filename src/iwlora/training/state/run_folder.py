@@ -24,7 +24,14 @@ from iwlora.results.formats import Document, stamped, unstamped, with_digest, wi
 from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.results.writing import output_folder, remove_parts, sync, write_errors, write_text
+from iwlora.results.writing import (
+    check_named,
+    output_folder,
+    remove_parts,
+    sync,
+    write_errors,
+    write_text,
+)
 from iwlora.training.recipe import Recipe, load
 from iwlora.training.state.checkpoints import is_torn
 
@@ -82,6 +89,7 @@ class RunDir:
     @classmethod
     def finished(cls, path: str | Path) -> RunDir:
         """A finished run; raises ``IwloraError`` for anything else."""
+        check_named(path)
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IwloraError(f"no such folder: {path}")

@@ -11,6 +11,7 @@ from iwlora import tasks
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.delimited import read_fields
+from iwlora.inputs.formulas import restore_formula
 from iwlora.inputs.places import check_folder
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
@@ -137,8 +138,9 @@ def _metrics(run: RunDir, result: RunResult, task: tasks.Task, split: str) -> It
 
 def _rows(predictions: Path) -> list[Mapping[str, str]]:
     """The rows of a stored file of predictions; ``ValueError`` for rows of unequal length."""
-    (_, header), *rows = read_fields(str(predictions))
-    return [dict(zip(header, row, strict=True)) for _, row in rows]
+    fields = read_fields(str(predictions))
+    header, *rows = ([restore_formula(cell) for cell in row] for _, row in fields)
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _begun(run: RunDir) -> Iterator[Check]:

@@ -7,6 +7,7 @@ import io
 
 from iwlora.compare.report.content import ReportContent
 from iwlora.compare.report.tables import COSTS
+from iwlora.inputs.formulas import mark_formula
 
 
 def runs_csv(content: ReportContent) -> str:
@@ -18,10 +19,11 @@ def runs_csv(content: ReportContent) -> str:
     writer.writerow(
         ["method", "task", "model", "seed", "metric", "score", "learning_rate"]
         + [cost.field for cost in COSTS]
-        + metrics
+        + [mark_formula(metric) for metric in metrics]
     )
     for comparison, result in ((c, run.result) for c in comparisons for run in c.runs):
-        row = [result.label, comparison.task, comparison.model, result.seed, result.primary_metric]
-        row += [result.score, result.learning_rate, *(cost.of(result) for cost in COSTS)]
-        writer.writerow([*row, *(result.metrics.get(name) for name in metrics)])
+        names = (result.label, comparison.task, comparison.model, result.seed)
+        texts = [mark_formula(str(name)) for name in (*names, result.primary_metric)]
+        numbers = [result.score, result.learning_rate, *(cost.of(result) for cost in COSTS)]
+        writer.writerow([*texts, *numbers, *(result.metrics.get(name) for name in metrics)])
     return text.getvalue()
