@@ -65,7 +65,8 @@ def time_limit(what: str, seconds: float | None = None) -> Iterator[None]:
 def memory_limit(what: str, size: int) -> Iterator[None]:
     """Raise ``LimitExceeded`` when the process needs so many bytes more in the block.
 
-    Only Linux says what a process uses; elsewhere there is no limit.
+    Files that are mapped into memory do not count. Only Linux says what a process uses; elsewhere
+    there is no limit.
 
     Args:
         what: The subject of the error's sentence.
@@ -76,11 +77,11 @@ def memory_limit(what: str, size: int) -> Iterator[None]:
         return
     import resource
 
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])  # of data
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = pages * resource.getpagesize() + size
     limits = [limit for limit in (wanted, before, most) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), most))
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), most))
     try:
         yield
     except MemoryError:
@@ -88,7 +89,7 @@ def memory_limit(what: str, size: int) -> Iterator[None]:
             f"{what} takes more than {size / 2**30:g} GiB of memory; it was stopped"
         ) from None
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (before, most))
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
 def _in_main_thread() -> bool:

@@ -8,18 +8,24 @@ larger than the memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError, raise_all, unknown
 from iwlora.inputs.delimited import DELIMITED, read_fields
+from iwlora.inputs.limits import memory_limit
 from iwlora.inputs.lines import read_lines
-from iwlora.inputs.places import regular_file, user_path
+from iwlora.inputs.parquet import (
+    BATCH_MEMORY,
+    BATCH_ROWS,
+    check_growth,
+    column_batches,
+    column_names,
+    without_dictionary,
+)
+from iwlora.inputs.places import check_folder, inside, user_path
 from iwlora.inputs.yaml_json import parse_mapping, read_mapping
-
-BATCH_ROWS = 4096
 
 Records = Iterator[tuple[int, Sequence[Any]]]
 
@@ -45,8 +51,7 @@ def columns_of(path: str, split: str = "train") -> list[str]:
         return list(_loaded(path, split).column_names)
     suffix = _suffix(path)
     if suffix == ".parquet":
-        with _parquet_file(path) as file:
-            return list(file.schema_arrow.names)
+        return column_names(path)
     if suffix in DELIMITED:
         return next(read_fields(path), (1, []))[1]
     first = next((line for _, line in read_lines(path) if line.strip()), "{}")
@@ -67,7 +72,10 @@ def splits_of(path: str) -> list[str]:
     listed = user_path(path) / "dataset_dict.json"
     if not listed.is_file():
         return []
-    return list(read_mapping(listed)["splits"])
+    splits = read_mapping(listed).get("splits")
+    if not isinstance(splits, list):
+        raise IwloraError(f"{listed} lists no splits")
+    return [str(split) for split in splits]
 
 
 def _is_folder(path: str) -> bool:
@@ -128,25 +136,8 @@ def _json_lines(path: str, columns: Sequence[str], problems: list[str]) -> Recor
 
 
 def _parquet(path: str, columns: Sequence[str], problems: list[str]) -> Records:
-    with _parquet_file(path) as file:
-        _positions(path, file.schema_arrow.names, columns)
-        batches = file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
-        yield from _numbered_rows(
-            [batch.column(name).to_pylist() for name in columns] for batch in batches
-        )
-
-
-@contextmanager
-def _parquet_file(path: str) -> Iterator[Any]:
-    """The ``ParquetFile`` at a path, open."""
-    from pyarrow import ArrowException, parquet
-
-    source = regular_file(path)
-    try:
-        with parquet.ParquetFile(source) as file:
-            yield file
-    except (ArrowException, OSError) as error:
-        raise IwloraError(f"{path} is not a Parquet file that can be read: {error}") from error
+    _positions(path, column_names(path), columns)
+    return _numbered_rows(column_batches(path, columns))
 
 
 def _folder(path: str, columns: Sequence[str], split: str) -> Records:
@@ -155,14 +146,30 @@ def _folder(path: str, columns: Sequence[str], split: str) -> Records:
     features = [rows.features[name] for name in columns]
     # Of a list the feature is that of its items. Only classes have names.
     class_names = [getattr(getattr(f, "feature", f), "names", None) for f in features]
-    batches = rows.select_columns(list(columns)).iter(BATCH_ROWS)
     return _numbered_rows(
         [
-            [_named(value, names) for value in batch[name]] if names else batch[name]
-            for name, names in zip(columns, class_names, strict=True)
+            [_named(value, names) for value in values] if names else values
+            for values, names in zip(batch, class_names, strict=True)
         ]
-        for batch in batches
+        for batch in _folder_batches(path, rows.select_columns(list(columns)))
     )
+
+
+def _folder_batches(path: str, rows: Any) -> Iterator[list[list[Any]]]:
+    """The values of all columns, as they are stored: a file that a row names is not opened."""
+    batches = rows.with_format("arrow").iter(BATCH_ROWS)
+    size = sum(file.stat().st_size for file in user_path(path).rglob("*.arrow"))
+    total = 0
+    while True:
+        with memory_limit(f"a batch of rows of {path}", BATCH_MEMORY):
+            table = next(batches, None)
+            if table is None:
+                return
+            dense = [without_dictionary(column) for column in table.columns]
+            total += sum(column.nbytes for column in dense)
+            values = [column.to_pylist() for column in dense]
+        check_growth(path, total, size)
+        yield values
 
 
 def _numbered_rows(batches: Iterable[Sequence[Sequence[Any]]]) -> Records:
@@ -180,8 +187,18 @@ def _named(value: Any, names: Sequence[str]) -> Any:
 def _loaded(path: str, split: str) -> Any:
     import datasets
 
+    folder = user_path(path)
+    check_folder(folder)
+    for name in splits_of(path):
+        inside(folder, name)
+    for state in folder.rglob("state.json"):
+        for name in _files_in(state):
+            inside(state.parent, name)
     try:
-        dataset = datasets.load_from_disk(str(user_path(path)))
+        with memory_limit(f"opening {path}", BATCH_MEMORY):
+            dataset = datasets.load_from_disk(str(folder))
+    except IwloraError:
+        raise
     except Exception as error:  # a damaged folder makes the loader raise nearly anything
         raise IwloraError(f"{path} is not a folder that datasets can load: {error}") from error
     if isinstance(dataset, datasets.DatasetDict):
@@ -189,6 +206,14 @@ def _loaded(path: str, split: str) -> Any:
             raise IwloraError(f"{path} has no split {split!r}; it has {', '.join(dataset)}")
         return dataset[split]
     return dataset
+
+
+def _files_in(state: Path) -> list[str]:
+    """The files that the ``state.json`` of a saved data set names."""
+    files = read_mapping(state).get("_data_files")
+    if not isinstance(files, list) or not all(isinstance(f, dict) for f in files):
+        raise IwloraError(f"{state} lists no files of data")
+    return [str(file.get("filename")) for file in files]
 
 
 READERS: Mapping[str, Callable[[str, Sequence[str], list[str]], Records]] = {
