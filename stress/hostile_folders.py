@@ -180,8 +180,9 @@ def _run_all(root: Path, arguments: argparse.Namespace) -> int:
                 outcomes.append(outcome)
             unsound = not outcome.case.changes and not outcome.accepted
             failed |= unsound or bool(outcome.broken)
-            if outcome.broken or unsound or len(numbers) == 1:
-                print(describe(name, outcome, len(numbers) == 1), flush=True)
+            alone = len(numbers) == 1 and name.startswith("case")
+            if outcome.broken or unsound or alone:
+                print(describe(name, outcome, alone), flush=True)
     print(f"\n{table(outcomes)}\n")
     seconds = time.monotonic() - started
     print(f"{len(outcomes):,} cases of seed {arguments.seed}, and {len(known)} known ones")

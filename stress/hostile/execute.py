@@ -79,7 +79,10 @@ def _command(case: Case, arguments: list[str], root: Path, folder: Path) -> int:
 def _call(arguments: list[str], root: Path) -> int:
     """Load a run or an adapter as Python programs do."""
     import iwlora
+    from iwlora.cli.library_logging import show_errors_only
     from iwlora.training.model.backbone import load_backbone
+
+    show_errors_only()
 
     try:
         if arguments[1] == "load_trained":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-_PROGRESS = re.compile(r"\r[^\r\n]*\d+(?:%\||it |/\d+ \[| examples)[^\r\n]*")
-"""A progress bar, which returns to the beginning of its line."""
+_PROGRESS = re.compile(r"\r(?: {8,}|[^\r\n]*?\d\S* \[[^\]\r\n]*\])(?:\x1b\[A)*")
+"""A progress bar: it returns to the beginning of its line, or goes up to that of another one."""
 
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"

@@ -193,6 +193,11 @@ def test_pages_and_terminals() -> None:
     for page in ("<a href='javascript:x'>", "<meta http-equiv=refresh>", "<object data=x>"):
         assert active_content(page.encode()), page
     assert control_characters(b"\rtraining:  50%|##   | 1/2 [00:01<00:01]\rx") == ["\r"]
+    two_bars = (
+        b"\r  0%|  | 0/1 [00:00<?, ?it/s]\x1b[A\n\r          \x1b[A\r100%|#| 2/2 [00:01<00:00]\n"
+    )
+    assert not control_characters(two_bars)
+    assert control_characters(two_bars + b"\r50%|#| 1/2 [00:01] and \x1b[2J") == ["\x1b"]
     assert not control_characters("é\n\ttab\r\n💥".encode())
     assert control_characters(b"\x9b31m") == []  # is no character of UTF-8, so no terminal obeys
 
