@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import zlib
@@ -119,7 +120,7 @@ def named(arguments: Sequence[str], it: Path) -> list[Path]:
     for argument in arguments:
         path = Path(argument.rpartition("=")[2])
         if path.is_absolute() and path != it and _is_plain(path):
-            found.append(path.resolve())
+            found.append(Path(os.path.realpath(path)))
     for name in _RECIPES:
         for file in sorted(it.rglob(name)):
             if file.is_symlink() or not file.is_file():
@@ -128,7 +129,7 @@ def named(arguments: Sequence[str], it: Path) -> list[Path]:
             for value in re.findall(r"(?:model|train|validation|test|data_dir): *(.+)", text):
                 path = Path(str(it), value.strip().strip("'\"").replace("\0", ""))
                 if len(value) < 4000 and _is_plain(path):
-                    found.append(path.resolve())
+                    found.append(Path(os.path.realpath(path)))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def _leaks(ending: Ending, folder: Path) -> Broken:
     secret = SECRET.encode()
     found = ["the terminal"] if secret in ending.out + ending.err else []
     for path in folder.rglob("*"):
-        own = path.is_file() and path.resolve().is_relative_to(folder.resolve())
+        own = path.is_file() and Path(os.path.realpath(path)).is_relative_to(folder)
         if own and path.stat().st_size < 2**22 and secret in path.read_bytes():
             found.append(path.name)
     return [("leaks", f"the secret is in {name}") for name in found]

@@ -187,6 +187,23 @@ def test_runs_that_did_not_start_alike_are_reported(
     )
 
 
+@pytest.mark.parametrize("command", ["compare", "tasks average"])
+def test_a_source_with_a_link_that_leads_out_is_not_read(
+    tmp_path: Path,
+    comparison_in: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    source = tmp_path / "runs"
+    comparison_in(source, arms=["lora"], seeds=2)
+    (source / "lora").rename(tmp_path / "elsewhere")
+    (source / "lora").symlink_to(tmp_path / "elsewhere")
+    out = ["--out", tmp_path / "out"] if command == "compare" else []
+    outcome = call(capsys, *command.split(), source, *out)
+    assert outcome.code == 2
+    assert f"{source / 'lora'} is a symbolic link that leads out of {source}" in outcome.err
+
+
 def test_recipes_and_results_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = scores(tmp_path / "scores.csv")
     (tmp_path / "a.yaml").write_text("model: x\n")

@@ -103,3 +103,16 @@ def test_a_length_that_cannot_be_kept(tokenizer, length, message):
     with pytest.raises(IwloraError, match=f"train.max_length={length}: .*{message}"):
         tokenize([["it"], ["wet"]], tokenizer, max_length=length)
     assert tokenize([["it"], ["wet"]], tokenizer, max_length=5)[0]["length"] == 5
+
+
+def test_a_tokenizer_that_fails_on_the_texts(tokenizer):
+    damaged = BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)}, unk_token="[GONE]")
+    damaged.backend_tokenizer.model.unk_token = "[GONE]"
+    with pytest.raises(IwloraError, match=r"cannot encode rows 1 to 2: .*tokenizer\.json"):
+        tokenize([["it rains", "it snows"]], damaged, max_length=8)
+    assert len(tokenize([["it rains", "it snows"]], tokenizer, max_length=8)) == 2
+
+
+def test_a_mistake_of_ours_stays_an_exception():
+    with pytest.raises(KeyError):
+        module.encode_in_chunks(1, lambda start, stop: {}["ids"])

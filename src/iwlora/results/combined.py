@@ -15,6 +15,7 @@ from pydantic import Field
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.formulas import restore_formula
+from iwlora.inputs.places import check_folder
 from iwlora.inputs.yaml_json import validation_errors
 from iwlora.results import layout
 from iwlora.results.comparison import (
@@ -68,11 +69,14 @@ def load_parts(
         combining: The folders whose ``sources.yaml`` named these sources.
 
     Raises:
-        IwloraError: A source cannot be read or holds no finished run, or runs on one task are
-            scored differently, or have other training rows without ``vary``.
+        IwloraError: A source cannot be read, holds no finished run or has a link that leads out
+            of it; or runs on one task are scored differently, or have other training rows without
+            ``vary``.
     """
     parts: list[Comparison] = []
     for path in map(Path, sources):
+        if path.is_dir():
+            check_folder(path)  # before anything is read through a link
         stored = _stored_sources(path)
         if stored is not None:
             if path.resolve() in combining:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from iwlora.errors import IwloraError, raise_all
+from iwlora.inputs.places import check_folder
 from iwlora.results import layout
 from iwlora.results.fingerprint import (
     Fingerprint,
@@ -409,10 +410,14 @@ def unverified_runs(comparison: Comparison) -> list[str]:
 
 
 def load(folder: str | os.PathLike[str]) -> Comparison:
-    """A comparison folder, or a single run folder as a comparison of one arm and one seed."""
+    """A comparison folder, or a single run folder as a comparison of one arm and one seed.
+
+    Raises ``IwloraError`` for any other folder, and for a link that leads out of it.
+    """
     root = Path(folder)
     if not root.is_dir():
         raise IwloraError(f"no such folder: {folder}")
+    check_folder(root)  # before anything is read through a link
     if (root / layout.COMPARISON).exists():
         return load_comparison(root)
     if not any((root / name).exists() for name in (layout.RESULT, layout.RECIPE, layout.STATUS)):

@@ -65,12 +65,24 @@ def check_max_length(tokenizer: PreTrainedTokenizerBase, max_length: int, texts:
 def encode_in_chunks(
     rows: int, encode: Callable[[int, int], Mapping[str, Sequence[Any]]]
 ) -> datasets.Dataset:
-    """The columns that ``encode(start, stop)`` returns for ``rows`` rows, and their ``length``."""
+    """The columns that ``encode(start, stop)`` returns for ``rows`` rows, and their ``length``.
+
+    Raises ``IwloraError`` for a tokenizer that fails on the texts, and where no row is left.
+    """
     import datasets
 
     chunks = []
     for start in range(0, rows, CHUNK_ROWS):
-        columns = dict(encode(start, min(start + CHUNK_ROWS, rows)))
+        stop = min(start + CHUNK_ROWS, rows)
+        try:
+            columns = dict(encode(start, stop))
+        except Exception as error:
+            if type(error) is not Exception:  # what tokenizers in Rust raise has no type of its own
+                raise
+            raise IwloraError(
+                f"the tokenizer cannot encode rows {start + 1} to {stop}: {error}; is its "
+                "tokenizer.json that of the model?"
+            ) from error
         columns["length"] = [len(ids) for ids in columns["input_ids"]]
         if not columns["length"]:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -63,8 +64,9 @@ def change(folder: Path, operator: str, file: str, number: int, outside: Path) -
         outside: A folder next to it that no command may look into.
     """
     path, (operate, _, _) = folder / file, OPERATORS[operator]
-    inside = path.resolve().is_relative_to(folder.resolve())
+    target = Path(os.path.realpath(path))
+    inside = target.is_relative_to(os.path.realpath(folder))
     if inside and path.is_file():
         # A type or name is given to a link itself, other content to the file where it leads.
         of_name = operate.__module__ == file_types.__name__
-        operate(path if of_name else path.resolve(), Random(number), outside)
+        operate(path if of_name else target, Random(number), outside)
