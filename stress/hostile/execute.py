@@ -78,13 +78,12 @@ def _command(case: Case, arguments: list[str], root: Path, folder: Path) -> int:
 
 def _call(arguments: list[str], root: Path) -> int:
     """Load a run or an adapter as Python programs do."""
-    from iwlora.cli.library_logging import show_errors_only
+    from transformers import logging
 
     import iwlora
     from iwlora.training.model.backbone import load_backbone
 
-    show_errors_only()
-
+    logging.set_verbosity_error()
     try:
         if arguments[1] == "load_trained":
             model, _ = iwlora.load_trained(arguments[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,17 @@ def _rename_weights(folder: Path) -> None:
     save_file({f"other.{name}": value for name, value in load_file(weights).items()}, weights)
 
 
+def _lead_out(folder: Path) -> None:
+    elsewhere = folder.parent / "tokenizer.json"
+    (folder / "tokenizer.json").rename(elsewhere)
+    (folder / "tokenizer.json").symlink_to(elsewhere)
+
+
+def _lead_to_pipe(folder: Path) -> None:
+    (folder / "vocab.txt").unlink()
+    os.mkfifo(folder / "vocab.txt")
+
+
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
     ("damage", "expected"),
@@ -52,6 +64,8 @@ def _rename_weights(folder: Path) -> None:
         (_rename_weights, "25 are missing"),
         (lambda m: _cut(m / "tokenizer.json"), "cannot load the tokenizer"),
         (lambda m: [f.unlink() for f in m.glob("[tv]o[kc]*")], "has no tokenizer"),
+        (_lead_out, "tokenizer.json is a symbolic link that leads out of"),
+        (_lead_to_pipe, "vocab.txt: it is a named pipe"),
     ],
     ids=[
         "no config",
@@ -66,6 +80,8 @@ def _rename_weights(folder: Path) -> None:
         "weights of other names",
         "cut tokenizer",
         "no tokenizer",
+        "a link",
+        "a pipe",
     ],
 )
 def test_a_broken_model(

@@ -49,6 +49,18 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("names", [OURS, PEFTS], ids=["ours", "PEFT's"])
+def test_an_adapter_is_not_read_through_a_link_that_leads_out(
+    tmp_path: Path, names: set[str]
+) -> None:
+    (tmp_path / "adapter").mkdir()
+    for name in names:
+        (tmp_path / name).write_text("{}")
+        (tmp_path / "adapter" / name).symlink_to(tmp_path / name)
+    with pytest.raises(IwloraError, match="is a symbolic link that leads out of"):
+        load_adapter(tiny_model("bert"), tmp_path / "adapter")
+
+
 @pytest.fixture(scope="module")
 def runs(
     tiny_bert: Path, reviews: dict[str, str], tmp_path_factory: pytest.TempPathFactory

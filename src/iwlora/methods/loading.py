@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.head import add_to_head, head_buffers
+from iwlora.inputs.places import check_folder
 from iwlora.inputs.yaml_json import read_mapping, validation_errors
 from iwlora.methods import METHODS, Method
 from iwlora.methods.peft_config import checked_settings, peft_config
@@ -62,8 +63,8 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
         The model with the adapter.
 
     Raises:
-        IwloraError: the folder has no adapter, the adapter belongs to another model, or its
-            method is not installed.
+        IwloraError: the folder has no adapter or a link that leads out of it, the adapter belongs
+            to another model, or its method is not installed.
 
     Example:
         >>> from transformers import AutoModelForSequenceClassification
@@ -74,6 +75,8 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
         'PeftModelForSequenceClassification'
     """
     saved = Path(folder)
+    if saved.is_dir():
+        check_folder(saved)
     config, _ = adapter_files(saved)
     if not (saved / config).is_file():
         raise IwloraError(

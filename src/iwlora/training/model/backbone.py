@@ -23,6 +23,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
+from iwlora.inputs.places import check_folder
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.model.frozen_dtype import keep_head_in_float32
@@ -43,17 +44,19 @@ def resolve_model_path(model: str) -> str:
 
     Raises:
         IwloraError: an unknown built-in model, a package that is not installed, or a folder
-            without a model.
+            without a model, or with a link that leads out of it.
     """
     if model.startswith("builtin/"):
         if model not in BUILTIN:
             raise unknown("model", model, BUILTIN)
         package, folder, _ = BUILTIN[model]
         return str(locate_package(package, model) / folder)
-    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-        raise IwloraError(
-            f"model={model} is a folder without a config.json, so it contains no model"
-        )
+    if Path(model).is_dir():
+        check_folder(model)  # the libraries would follow any link in it
+        if not (Path(model) / "config.json").is_file():
+            raise IwloraError(
+                f"model={model} is a folder without a config.json, so it contains no model"
+            )
     return model
 
 
