@@ -208,8 +208,8 @@ def test_arms_of_equal_declared_data_have_the_same_training_rows(
     assert [part.vary for part in parts] == [("task.max_train",)]
     replant(again / "seed-1", **{"labels of train": "another"})
     expected = (
-        r"although their task.max_train are equal(.|\n)*lora-max_train=32 \(again\) and .* at seed "
-        r"1: not the same training rows \(the labels of train.csv changed\)"
+        r"no field of their recipes differs, so a file was changed(.|\n)*lora-max_train=32 "
+        r"\(again\) and .* at seed 1: not the same training rows \(the labels of train"
     )
     with pytest.raises(IwloraError, match=expected):
         load_parts([folder, again])
@@ -257,9 +257,8 @@ def test_without_the_declaration_the_comparison_is_refused(
         "has 32 rows, and it had 96)"
     )
     assert expected in outcome.err
-    assert (
-        "training rows that are not declared; if that is what you compare, declare" in outcome.err
-    )
+    assert "task.max_train differs; if that is what you compare, declare it" in outcome.err
+    assert "iwlora compare FOLDER ... 'vary=[task.max_train]' --out OTHER" in outcome.err
 
 
 def test_folders_of_results_declare_it_too(

@@ -205,7 +205,7 @@ class Comparison:
 
         They were compared when the comparison was read, where there are fingerprints.
         """
-        return all(run.result.fingerprint for run in self.runs)
+        return bool(self.runs) and all(run.result.fingerprint for run in self.runs)
 
     def values(self, label: str, metric: str) -> dict[int, float]:
         """{seed: value} of a metric in one arm; a seed without a finite value is absent."""
@@ -334,33 +334,41 @@ def unequal_training_rows(runs: Sequence[Run], vary: Sequence[str] = ()) -> list
         vary: The fields of the training data that were declared: runs whose values differ may have
             other rows.
     """
-    lines = []
+    lines, fields = [], set[str]()
     first: dict[tuple[int, str], Run] = {}
     for run in (run for run in runs if run.result.fingerprint):
         other = first.setdefault(_start(run, vary), run)
         if clauses := _differences(other, run, of_training):
             lines.append(_started_apart(run, other, f"the same training rows ({joined(clauses)})"))
+            fields |= _differing_training_data(run, other)
     if not lines:
         return []
-    declared = f"although their {' and '.join(vary)} are equal" if vary else "that are not declared"
-    return [
-        f"arms have different training rows {declared}; if that is what you compare, declare the "
-        "field in which they differ, such as vary=[task.max_train]",
-        *lines,
-    ]
+    declared = ", ".join(field for field in TRAINING_DATA if field in fields)
+    fix = (
+        f"{declared} differs; if that is what you compare, declare it in the comparison's recipe, "
+        f"or for results: iwlora compare FOLDER ... 'vary=[{declared}]' --out OTHER"
+        if declared
+        else "no field of their recipes differs, so a file was changed between the runs; train "
+        "them on the same rows"
+    )
+    return [f"arms do not have the same training rows: {fix}", *lines]
+
+
+def _differing_training_data(run: Run, other: Run) -> set[str]:
+    settings, others = run.settings(TRAINING_DATA), other.settings(TRAINING_DATA)
+    return {field for field in {**settings, **others} if settings.get(field) != others.get(field)}
 
 
 def mixed_arms(runs: Sequence[Run]) -> list[str]:
     """Which arms hold runs of different training data, which no mean over seeds may pool."""
     lines = []
-    first: dict[str, tuple[Run, dict[str, Any]]] = {}
+    first: dict[str, Run] = {}
     for run in (run for run in runs if run.result.fingerprint):
-        settings = run.settings(TRAINING_DATA)
-        other, expected = first.setdefault(run.result.label, (run, settings))
-        if differing := [field for field in settings if settings[field] != expected.get(field)]:
+        other = first.setdefault(run.result.label, run)
+        if differing := _differing_training_data(run, other):
             lines.append(
-                f"{run} and {other} are no runs of one arm: their {', '.join(differing)} differ; "
-                "give them different labels"
+                f"{run} and {other} are no runs of one arm: their {', '.join(sorted(differing))} "
+                "differ; give them different labels"
             )
     return lines
 

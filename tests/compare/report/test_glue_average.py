@@ -82,3 +82,18 @@ def test_average_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         refused = call(capsys, "tasks", "average", *(tmp_path / name for name in folders))
         assert refused.code == 2
         assert message in refused.err
+
+
+def test_runs_that_are_not_scored_alike_are_in_no_mean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, digest in enumerate("ab"):
+        result(tmp_path / str(seed), "glue/rte", seed, accuracy=0.8, f1=0.1)
+        path = tmp_path / str(seed) / "result.json"
+        parts = {"texts of validation": "x", "labels of validation": digest}
+        stored = json.loads(path.read_text())
+        path.write_text(json.dumps(stored | {"fingerprint": {"parts": parts}}))
+    refused = call(capsys, "tasks", "average", tmp_path / "0", tmp_path / "1")
+    assert refused.code == 2
+    assert "1 does not compare with" in refused.err
+    assert "the labels of the data (validation) changed" in refused.err

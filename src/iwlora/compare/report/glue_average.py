@@ -7,8 +7,9 @@ from pathlib import Path
 from statistics import fmean
 
 from iwlora.compare.report.text_columns import align
-from iwlora.errors import IwloraError
-from iwlora.results.comparison import load
+from iwlora.errors import IwloraError, raise_all
+from iwlora.results.comparison import load, unequal_scoring
+from iwlora.results.run import Run
 
 METRICS: Mapping[str, tuple[str, ...]] = {
     "glue/cola": ("matthews_correlation",),
@@ -51,8 +52,8 @@ def average_table(folders: Sequence[str | Path]) -> str:
         folders: Folders of runs and comparisons.
 
     Raises:
-        IwloraError: A task is not part of GLUE, an arm has two runs of one task and seed, or the
-            arms were not run on the same tasks.
+        IwloraError: A task is not part of GLUE, an arm has two runs of one task and seed, or runs
+            that are not scored alike, or the arms were not run on the same tasks.
     """
     arms = _load(folders)
     tasks = [task for task in METRICS if any(task in arm for arm in arms.values())]
@@ -85,6 +86,7 @@ def average_table(folders: Sequence[str | Path]) -> str:
 def _load(folders: Sequence[str | Path]) -> dict[str, dict[str, dict[int, list[float]]]]:
     """{label: {task: {seed: scores}}}."""
     arms: dict[str, dict[str, dict[int, list[float]]]] = {}
+    pooled: dict[tuple[str, str], list[Run]] = {}
     for run in (run for folder in folders for run in load(folder).runs):
         result = run.result
         if result.task not in METRICS:
@@ -99,4 +101,6 @@ def _load(folders: Sequence[str | Path]) -> dict[str, dict[str, dict[int, list[f
                 f"{run.folder}; average them separately"
             )
         by_seed[result.seed] = [result.metrics[name] for name in METRICS[result.task]]
+        pooled.setdefault((result.label, result.task), []).append(run)
+    raise_all([line for runs in pooled.values() for line in unequal_scoring(runs)])
     return arms

@@ -25,20 +25,16 @@ def verdict(analysis: Analysis) -> str:
         sentences = _verdict_over_tasks(analysis)
     elif len(comparisons[0].arms) > 1:
         pairs = analysis.tasks[0].differences
-        sentences = _join(
-            verdict_on_task(analysis.baseline, pairs),
-            _data_sentence(comparisons[0]),
-            describe_more_seeds(pairs),
-        )
+        sentences = _join(verdict_on_task(analysis.baseline, pairs), describe_more_seeds(pairs))
     else:
         sentences = _verdict_of_one_arm(comparisons[0])
-    return _join(incomplete, sentences)
+    return _join(incomplete, sentences, _data_sentence(comparisons))
 
 
-def _data_sentence(comparison: Comparison) -> str:
+def _data_sentence(comparisons: Sequence[Comparison]) -> str:
     """That the arms also differ in their training data, where they do."""
-    fields = ", ".join(comparison.vary)
-    return f"The training data of the arms differ too, in {fields}." if fields else ""
+    fields = dict.fromkeys(field for comparison in comparisons for field in comparison.vary)
+    return f"The training data of the arms differ too, in {', '.join(fields)}." if fields else ""
 
 
 def outcome_text(outcome: str) -> str:
