@@ -10,6 +10,7 @@ import pytest
 from commands import Command
 from iwlora.errors import IwloraError, short_repr
 from iwlora.inputs.yaml_json import from_json, parse_yaml
+from iwlora.results.file_digests import note_own
 
 LAUGHS = "\n".join(
     ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
@@ -58,11 +59,15 @@ def test_a_folder_with_such_a_file(tmp_path: Path, refused: Command, file: str) 
     assert file in refused("report", tmp_path).err
 
 
-def test_sources_that_are_their_own(tmp_path: Path, refused: Command) -> None:
+def test_sources_that_are_their_own(
+    tmp_path: Path, refused: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, source in ((one, other), (other, one)):
         folder.mkdir()
         (folder / "sources.yaml").write_text(json.dumps({"sources": [str(source)]}))
+        note_own(folder / "sources.yaml")
     assert "as a source of itself" in refused("report", one).err
 
 

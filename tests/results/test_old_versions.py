@@ -124,8 +124,16 @@ def test_a_comparison_is_reported_as_it_was(old: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.quick
-def test_results_are_combined_as_they_were(old: Path) -> None:
-    (part,) = load_parts([old / "runs" / "from-runs"])
+def test_results_are_combined_as_they_were(
+    old: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(old)  # version 0.1.0 wrote the names of results as they were given
+    folder = Path("runs/from-runs")
+    named = "iwlora compare runs/iw-lora runs/adalora --out runs/from-runs"
+    with pytest.raises(iwlora.IwloraError, match=named):
+        load_parts([folder])
+    assert call(capsys, *named.split()[1:]).code == 0
+    (part,) = load_parts([folder])
     assert part.arms == ("iw-lora", "adalora")
     assert load_parts([old / "scores.csv"])[0].values("lora", "score") == {0: 0.8, 1: 0.7}
 

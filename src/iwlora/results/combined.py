@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.formulas import restore_formula
-from iwlora.inputs.places import check_folder
+from iwlora.inputs.places import check_folder, inside
 from iwlora.inputs.yaml_json import validation_errors
 from iwlora.results import layout
 from iwlora.results.comparison import (
@@ -26,6 +27,7 @@ from iwlora.results.comparison import (
     unequal_starts,
     unequal_training_rows,
 )
+from iwlora.results.file_digests import is_own, note_own
 from iwlora.results.fingerprint import MODEL_PARTS, of_scoring
 from iwlora.results.formats import Document, content_digest
 from iwlora.results.run import Run, RunResult, load_run
@@ -83,8 +85,10 @@ def load_parts(
                 raise IwloraError(
                     f"{path / layout.SOURCES} names its own folder as a source of itself"
                 )
+            _check_named(path, stored)
             declared = (*vary, *stored.vary)
-            inner = load_parts(stored.sources, declared, (*combining, path.resolve()))
+            inner_sources = [path / source for source in stored.sources]
+            inner = load_parts(inner_sources, declared, (*combining, path.resolve()))
             parts += [replace(part, baseline=stored.baseline or part.baseline) for part in inner]
         elif path.suffix == ".csv" and path.is_file():
             parts += read_scores(path)
@@ -110,9 +114,12 @@ def save_sources(
         raise IwloraError(
             f"{folder} is not empty and holds no comparison of results; choose another folder"
         )
-    if stored is not None and not set(stored.sources) <= set(paths):
+    if stored is not None and not {str(Path(name).resolve()) for name in stored.sources} <= set(
+        paths
+    ):
         raise IwloraError(f"{folder} compares other results; choose another folder")
     Sources(sources=paths, baseline=baseline, vary=list(vary)).save(folder / layout.SOURCES)
+    note_own(folder / layout.SOURCES)
 
 
 def read_scores(path: Path) -> list[Comparison]:
@@ -167,6 +174,22 @@ def _stored_sources(folder: Path) -> Sources | None:
     """The sources of a folder that combines results; None for any other."""
     file = folder / layout.SOURCES
     return Sources.load(file) if file.is_file() else None
+
+
+def _check_named(folder: Path, stored: Sources) -> None:
+    """Raise ``IwloraError`` for results outside of a folder that the user has not named."""
+    if is_own(folder / layout.SOURCES):
+        return
+    for source in stored.sources:
+        try:
+            if not inside(folder, source).exists():  # version 0.1.0 wrote names as they were given
+                raise IwloraError(f"{source} is not in {folder}")
+        except IwloraError as error:
+            names = " ".join(map(shlex.quote, stored.sources))
+            raise IwloraError(
+                f"{folder / layout.SOURCES}: {error}; if you trust these results, name them: "
+                f"iwlora compare {names} --out {shlex.quote(str(folder))}"
+            ) from None
 
 
 def _read_folder(path: Path, vary: Sequence[str]) -> list[Comparison]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from iwlora.errors import CannotWrite
@@ -52,6 +53,24 @@ def file_digest(path: Path, use_cache: bool = True) -> str:
         except CannotWrite:  # a cache that cannot be written costs time only
             return digest
     return digest
+
+
+def note_own(file: Path) -> None:
+    """Note in the user's cache folder that the user had this content written to this file."""
+    with suppress(CannotWrite):  # it then counts as somebody else's
+        write_text(_own_entry(file), f"{_read(file)}\n")
+
+
+def is_own(file: Path) -> bool:
+    """Whether :func:`note_own` was called for the file as it is."""
+    try:
+        return _own_entry(file).read_text(encoding="ascii").strip() == _read(file)
+    except (OSError, ValueError):
+        return False
+
+
+def _own_entry(file: Path) -> Path:
+    return cache_folder() / f"own-{hashlib.sha256(os.path.realpath(file).encode()).hexdigest()}.txt"
 
 
 def cache_folder() -> Path:

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.delimited import read_fields
+from iwlora.inputs.formulas import restore_formula
 from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
@@ -42,7 +43,7 @@ def _null_as_nan(value: Any) -> Any:
 
 def _folder_name(label: str) -> str:
     if "/" in label or "\\" in label or label in {".", ".."}:
-        raise ValueError("a label names a folder, so it holds no '/' and no '\\'")
+        raise ValueError("it names a folder or a file, so it holds no '/' and no '\\'")
     return label
 
 
@@ -128,7 +129,7 @@ class RunResult(Document):
     seed: int
     metrics: dict[Name, Annotated[float, BeforeValidator(_null_as_nan)]]
     primary_metric: Name
-    evaluated_on: Name | None
+    evaluated_on: Label | None
     selected_on: Name | None
     trainable_parameters: Count | None
     adapter_parameters: Count | None
@@ -308,7 +309,9 @@ class Run:
                     f"{path}, line {line}: {len(row)} fields, the header has {len(header)}"
                 )
         label, prediction = map(header.index, ("label", "prediction"))
-        return [row[label] for _, row in rows], [row[prediction] for _, row in rows]
+        columns = zip(*((row[label], row[prediction]) for _, row in rows), strict=True)
+        labels, predictions = (list(map(restore_formula, column)) for column in columns)
+        return labels, predictions
 
 
 def read_environment(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from iwlora.extras import locate_package
 from iwlora.inputs.places import check_folder
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
+from iwlora.training.model.file_names import check_names
 from iwlora.training.model.frozen_dtype import keep_head_in_float32
 from iwlora.training.model.new_weights import check_weights, new_weights_notes
 from iwlora.training.model.vocabulary import fit_tokenizer
@@ -129,6 +130,7 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
         IwloraError: it cannot be loaded or has no vocabulary.
     """
     with loading_errors(lambda reason, _: f"cannot load the tokenizer in {path}: {reason}"):
+        check_names(Path(path))
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, trust_remote_code=trust_remote_code
         )
@@ -200,6 +202,7 @@ def load_config(model: str, trust_remote_code: bool = False) -> Any:
     """
     path = resolve_model_path(model)
     with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
+        check_names(Path(path))
         adapter = find_adapter_config_file(path)
         if adapter is not None:
             raise IwloraError(
