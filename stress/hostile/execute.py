@@ -84,6 +84,7 @@ def _call(arguments: list[str], root: Path) -> int:
     from iwlora.training.model.backbone import load_backbone
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         if arguments[1] == "load_trained":
             model, _ = iwlora.load_trained(arguments[2])

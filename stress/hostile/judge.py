@@ -13,7 +13,7 @@ from hostile.case import Case
 from hostile.fork import BYTES, SECONDS, Ending
 from hostile.mutations.values import CANARY
 from hostile.originals import SECRET
-from hostile.output import active_content, control_characters
+from hostile.output import active_content, control_characters, without_bars
 
 PROPERTIES = (
     *("opens", "imports", "prompts", "processes", "network", "code", "leaks", "tracebacks"),
@@ -61,7 +61,7 @@ def judge(case: Case, ending: Ending, folder: Path, named_outside: bool = False)
 
 
 def _judge_exit(case: Case, ending: Ending, folder: Path) -> Broken:
-    text = ending.err.decode("utf-8", "backslashreplace")
+    text = without_bars(ending.err.decode("utf-8", "backslashreplace"))
     if ending.code == 1 and case.command in _ENDS_WITH_1 and "Traceback" not in text:
         return []
     lines = [line for line in text.splitlines() if line.startswith(("error: ", "usage: "))]

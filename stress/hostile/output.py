@@ -17,8 +17,12 @@ _CONTROL = re.compile(
 def control_characters(text: bytes) -> list[str]:
     """Characters of a terminal's output that move, hide or reverse other text."""
     decoded = text.decode("utf-8", "surrogateescape")
-    without_bars = _PROGRESS.sub("", decoded)
-    return sorted(set(_CONTROL.findall(without_bars.replace("\r\n", "\n"))))
+    return sorted(set(_CONTROL.findall(without_bars(decoded).replace("\r\n", "\n"))))
+
+
+def without_bars(text: str) -> str:
+    """What was printed, without progress bars."""
+    return _PROGRESS.sub("", text)
 
 
 class _Page(HTMLParser):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,14 @@ def test_patterns_that_could_take_long_are_refused(pattern: str, tmp_path: Path)
     for field, value in (("target_modules", pattern), ("rank_pattern", {pattern: 2})):
         file.write_text(json.dumps({"peft_type": "LORA", field: value}))
         with pytest.raises(IwloraError, match=field):
+            checked_settings(file)
+
+
+def test_more_names_than_a_model_has_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "adapter_config.json"
+    for count, refused in ((2**16, False), (2**16 + 1, True)):
+        file.write_text(json.dumps({"peft_type": "LORA", "target_modules": ["query"] * count}))
+        with pytest.raises(IwloraError, match="65536") if refused else nullcontext():
             checked_settings(file)
 
 

@@ -18,7 +18,7 @@ from iwlora.errors import IwloraError, raise_all, short_repr
 from iwlora.inputs.yaml_json import read_mapping, validation_errors
 from iwlora.methods import METHODS
 
-_LARGEST = 2**16  # of a rank or a number of tokens; more than any matrix or text has
+_LARGEST = 2**16  # rank, number of tokens or of names; more than any matrix, text or model has
 _MOST_REPEATS = 3  # of a pattern: matching one name takes time ~ its length ** repeats
 
 # Fields that some versions of PEFT have with these values, and no others.
@@ -42,6 +42,7 @@ def _is_quick(pattern: str) -> str:
 
 Pattern = Annotated[str, Field(max_length=1_000_000), AfterValidator(_is_quick)]
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+Names = Annotated[list[Name], Field(max_length=_LARGEST)]  # PEFT compares each with each module
 Size = Annotated[int, Field(ge=0, le=_LARGEST)]
 Alpha = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -66,7 +67,7 @@ class _Settings(BaseModel):
     base_model_name_or_path: str | None = None
     auto_mapping: _AutoMapping | None = None
     inference_mode: bool = True
-    modules_to_save: list[Name] | None = None
+    modules_to_save: Names | None = None
 
 
 class _Lora(_Settings):
@@ -75,11 +76,11 @@ class _Lora(_Settings):
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     rank_pattern: dict[Pattern, Size] | None = None
     alpha_pattern: dict[Pattern, Alpha] | None = None
-    target_modules: list[Name] | Pattern | None = None
-    exclude_modules: list[Name] | Pattern | None = None
-    target_parameters: list[Name] | None = None
+    target_modules: Names | Pattern | None = None
+    exclude_modules: Names | Pattern | None = None
+    target_parameters: Names | None = None
     layers_to_transform: list[Size] | Size | None = None
-    layers_pattern: list[Name] | Name | None = None
+    layers_pattern: Names | Name | None = None
     trainable_token_indices: dict[Name, list[int]] | list[int] | None = None
     bias: Literal["none", "all", "lora_only"] = "none"
     lora_bias: bool = False
