@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.head import head_modules, in_modules
-from iwlora.inputs.patterns import full_matches
+from iwlora.inputs.limits import full_matches
 from iwlora.mixture_of_experts import expert_weights, is_transposed, routers
 
 # The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in

@@ -15,8 +15,13 @@ from transformers import AutoTokenizer
 from commands import call, run_settings, write_recipe
 from iwlora.errors import IwloraError
 from iwlora.inputs import limits
-from iwlora.inputs.limits import LimitExceeded, memory_limit, time_limit
-from iwlora.inputs.patterns import compile_pattern, full_matches
+from iwlora.inputs.limits import (
+    LimitExceeded,
+    compile_pattern,
+    full_matches,
+    memory_limit,
+    time_limit,
+)
 from iwlora.tasks.kinds.cells import unread_numbers_note
 from iwlora.tasks.kinds.generation.chat_template import ChatTemplate
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, short_repr
 
 PATTERN_SECONDS = 5.0
 """For a regular expression on all names of a model, and for a template on one chat."""
@@ -90,6 +91,34 @@ def memory_limit(what: str, size: int) -> Iterator[None]:
         ) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The regular expression; raises ``IwloraError`` for a text that is none.
+
+    >>> compile_pattern("*")
+    Traceback (most recent call last):
+    iwlora.errors.IwloraError: '*' is no regular expression: nothing to repeat at position 0
+    """
+    shown = short_repr(pattern)
+    try:
+        with time_limit(f"reading the regular expression {shown}"):
+            return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise IwloraError(f"{shown} is no regular expression: {error}") from None
+
+
+def full_matches(pattern: str, texts: Iterable[str]) -> set[str]:
+    """The texts that a regular expression matches as a whole.
+
+    Raises ``LimitExceeded`` for one that takes too long.
+
+    >>> sorted(full_matches("a+", ["a", "aa", "ab"]))
+    ['a', 'aa']
+    """
+    compiled = compile_pattern(pattern)
+    with time_limit(f"matching the regular expression {short_repr(pattern)}"):
+        return {text for text in texts if compiled.fullmatch(text)}
 
 
 def _in_main_thread() -> bool:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from iwlora.errors import IwloraError
 from iwlora.inputs.places import MOST_BYTES, open_file, reading_errors, user_path
 
+_LAST_BYTES = 2**16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -45,6 +46,18 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 def read_text(path: str | os.PathLike[str]) -> str:
     """The whole text of ``path``, with ``\\n`` between lines; raises as :func:`read_lines`."""
     return "\n".join(line for _, line in read_lines(path))
+
+
+def last_line(path: str | os.PathLike[str]) -> str:
+    """The last line of a log that is not blank, however large the log is; "" for none.
+
+    Raises ``IwloraError`` for a file that cannot be read.
+    """
+    with open_file(path) as stream, reading_errors(path):
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _LAST_BYTES))
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def _raw_lines(stream: BinaryIO) -> Iterator[bytes]:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.head import add_to_head, head_buffers
+from iwlora.inputs.models import load_peft_model
 from iwlora.inputs.places import check_folder
+from iwlora.inputs.tensors import load_tensors
 from iwlora.inputs.yaml_json import read_mapping, validation_errors
 from iwlora.methods import METHODS, Method
 from iwlora.methods.peft_config import checked_settings, peft_config
@@ -75,8 +77,7 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
         'PeftModelForSequenceClassification'
     """
     saved = Path(folder)
-    if saved.is_dir():
-        check_folder(saved)
+    check_folder(saved)
     config, _ = adapter_files(saved)
     if not (saved / config).is_file():
         raise IwloraError(
@@ -137,13 +138,12 @@ def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:
     of older versions of transformers. For some types, such as Laguna, it renames those of current
     ones too; it warns, and leaves the adapter as it begins.
     """
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors.torch import load_file
+    from peft import get_peft_model_state_dict
 
     config = peft_config(checked_settings(saved / PEFT_FORMAT[0]))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        peft_model: Any = PeftModel.from_pretrained(model, str(saved), config=config)
+        peft_model: Any = load_peft_model(model, saved, config)
     missing = [str(warning.message) for warning in caught if _MISSING in str(warning.message)]
     for warning in caught:
         if _MISSING not in str(warning.message):
@@ -151,7 +151,7 @@ def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:
                 warning.message, warning.category, warning.filename, warning.lineno
             )
     if missing:
-        tensors = load_file(saved / PEFT_FORMAT[1])
+        tensors = load_tensors(saved / PEFT_FORMAT[1])
         loaded = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
         if loaded.keys() != tensors.keys():
             raise IwloraError(
@@ -163,14 +163,12 @@ def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:
 
 
 def _load_parameters(model: Any, saved: Path) -> nn.Module:
-    from safetensors.torch import load_file
-
     record = _Record.read(saved / OWN_FORMAT[0])
     method = record.saved_method()
     for origin, modules in record.head.items():
         add_to_head(model, modules, pretrained=origin == "pretrained")
     attached = method.attach(model, find_sites(model, record.sites), seed=0)
-    tensors = load_file(saved / OWN_FORMAT[1])
+    tensors = load_tensors(saved / OWN_FORMAT[1])
     state: dict[str, Tensor] = {
         name: attached.model.get_parameter(name) for name in attached.trainable
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shlex
 from collections import Counter
@@ -17,7 +18,7 @@ from pydantic import Field
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.formulas import restore_formula
 from iwlora.inputs.places import check_folder, inside
-from iwlora.inputs.yaml_json import validation_errors
+from iwlora.inputs.yaml_json import read_utf8, validation_errors
 from iwlora.results import layout
 from iwlora.results.comparison import (
     Comparison,
@@ -129,10 +130,9 @@ def read_scores(path: Path) -> list[Comparison]:
     ``IwloraError`` with the first lines that cannot be read.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_utf8(path).removeprefix("\ufeff"), newline=""))
+        rows = list(reader)
+    except csv.Error as error:
         raise IwloraError(f"cannot read {path} ({error})") from None
     absent = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
     if absent:

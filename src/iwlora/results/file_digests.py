@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from iwlora.errors import CannotWrite
-from iwlora.inputs.yaml_json import from_json
+from iwlora.inputs.places import open_file
+from iwlora.inputs.yaml_json import read_json, read_utf8
 from iwlora.results.writing import write_text
 
 CACHED_FROM_BYTES = 2**24
@@ -64,7 +65,7 @@ def note_own(file: Path) -> None:
 def is_own(file: Path) -> bool:
     """Whether :func:`note_own` was called for the file as it is."""
     try:
-        return _own_entry(file).read_text(encoding="ascii").strip() == _read(file)
+        return read_utf8(_own_entry(file)).strip() == _read(file)
     except (OSError, ValueError):
         return False
 
@@ -92,7 +93,7 @@ def _identity(path: Path) -> dict[str, int]:
 def _cached(entry: Path, identity: dict[str, int]) -> str | None:
     """The stored digest of the same file; None without one."""
     try:
-        stored = from_json(entry.read_text(encoding="utf-8"))
+        stored = read_json(entry)
         digest = stored.pop("sha256")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -101,7 +102,7 @@ def _cached(entry: Path, identity: dict[str, int]) -> str | None:
 
 def _read(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

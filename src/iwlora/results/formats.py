@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from iwlora.errors import IwloraError, short_repr
 from iwlora.inputs import yaml_json
+from iwlora.inputs.places import read_bytes
 from iwlora.results.writing import append_line, write_text
 
 logger = logging.getLogger("iwlora")
@@ -225,7 +226,7 @@ def truncate_log(path: Path, step: int, write: bool = True) -> list[dict[str, An
     which a warning names.
     """
     kept, records = [], []
-    text = path.read_bytes().decode("utf-8", "replace") if path.is_file() and step else ""
+    text = read_bytes(path, "text").decode("utf-8", "replace") if path.is_file() and step else ""
     *lines, _ = text.split("\n")  # a killed process may have been writing the last one
     for number, line in enumerate(lines, start=1):
         origin = f"{path}, line {number}"

@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, PrinterCallback, Tr
 from transformers import default_data_collator as collate
 
 from iwlora import distributed
+from iwlora.inputs.models import load_model
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.deprecated import current_method
 from iwlora.methods.loading import load_adapter
@@ -144,7 +145,7 @@ class Case:
         """The saved result, loaded onto a fresh backbone with another head."""
         if (saved / layout.ADAPTER).is_dir():
             return load_adapter(tiny_model(self.architecture, head_seed=99), saved / layout.ADAPTER)
-        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(saved / layout.MODEL)
+        model: nn.Module = load_model(AutoModelForSequenceClassification, saved / layout.MODEL)
         return model
 
     @cached_property

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules, in_modules
+from iwlora.inputs.tensors import load_tensors
 from iwlora.methods.budget import count_parameters, fit_to_budget
 from iwlora.methods.contract import Attached
 from iwlora.methods.loading import merge_adapter
@@ -190,7 +190,7 @@ def two_processes_equal_one(case: Case) -> None:
     """Data-parallel training in two processes gives the logits of one process, in both."""
     if not all(file.is_file() for file in case.two_process_logits):
         train_in_two_processes([case])
-    first, second = (load_file(file)["logits"] for file in case.two_process_logits)
+    first, second = (load_tensors(file)["logits"] for file in case.two_process_logits)
     _expect(torch.equal(first, second), "the two processes end with different logits")
     _same(first, case.trained.logits, "in two processes", 2e-3)
 
@@ -201,7 +201,7 @@ def _saved_parameters(case: Case) -> int:
     tensors = [
         (name.removeprefix("base_model.").removeprefix("model."), tensor)
         for file in sorted(case.trained.saved.rglob("*.safetensors"))
-        for name, tensor in load_file(file).items()
+        for name, tensor in load_tensors(file).items()
     ]
     return sum(tensor.numel() for name, tensor in tensors if not in_modules(name, heads))
 

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from iwlora.errors import IwloraError, short_repr, unknown
-from iwlora.inputs.patterns import compile_pattern
+from iwlora.inputs.limits import compile_pattern
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse_budget

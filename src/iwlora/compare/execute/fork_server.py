@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from iwlora.compare.execute.executor import python_command
+from iwlora.inputs.yaml_json import from_json
 
 MODULES = ("iwlora.cli", "iwlora.training.run", "transformers.trainer", "sklearn.metrics")
 """What every run imports."""
@@ -149,7 +150,7 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
                 os.close(status)
                 os.dup2(output, 1)
                 os.dup2(output, 2)
-                request: dict[str, Any] = json.loads(data)
+                request: dict[str, Any] = from_json(data)
                 return request
             _watch(pid, status)
         for fd in fds:

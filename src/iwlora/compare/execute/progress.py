@@ -15,6 +15,7 @@ from rich.table import Table
 from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.inputs.control_characters import unfiltered, visible
+from iwlora.inputs.lines import last_line
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
 from iwlora.results.comparison import State
@@ -88,13 +89,10 @@ def trained_fraction(run: PlannedRun, folder: Path) -> float | None:
         folder: The folder of the comparison.
     """
     try:
-        with (run.folder(folder) / layout.METRICS).open("rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - 2000))
-            last_line = stream.read().splitlines()[-1]
-        record, train = from_json(last_line), run.recipe.train
+        record = from_json(last_line(run.folder(folder) / layout.METRICS))
+        train = run.recipe.train
         if train.max_steps is not None:
             return min(1.0, float(record["step"]) / train.max_steps)
         return min(1.0, float(record["epoch"]) / train.epochs)
-    except (OSError, IndexError, ValueError, KeyError, TypeError):  # no log yet, or half a line
+    except (ValueError, KeyError, TypeError):  # no log yet, or half a line
         return None

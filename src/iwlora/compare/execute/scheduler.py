@@ -11,6 +11,7 @@ from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.errors import IwloraError
+from iwlora.inputs.lines import last_line
 from iwlora.results import layout
 from iwlora.results.comparison import Crash, LearningRateChoice, Search, State, Trial
 from iwlora.results.run import RunResult, state_of
@@ -173,11 +174,10 @@ class Scheduler:
     def _error(self, run: PlannedRun, code: int) -> str:
         """The last line that the run printed."""
         log = layout.log_file(self._folder, run.folder(self._folder))
-        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        lines = [line for line in text.splitlines() if line.strip()]
-        if not lines:
+        last = last_line(log) if log.exists() else ""
+        if not last:
             return f"killed by signal {-code}" if code < 0 else "it printed nothing"
-        return lines[-1].rpartition("error: ")[2][:300]
+        return last.rpartition("error: ")[2][:300]
 
 
 def _guess_peak_bytes(plan: Plan) -> int:

@@ -12,6 +12,7 @@ from iwlora.compare.report.update_norms import Update, arm_updates
 from iwlora.compare.report.verdict import verdict
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
 from iwlora.inputs.places import check_folder
+from iwlora.inputs.yaml_json import read_utf8
 from iwlora.results import layout
 from iwlora.results.comparison import Comparison
 
@@ -109,7 +110,7 @@ def _environment(comparison: Comparison) -> dict[str, list[str]]:
 
 def _recipes(comparison: Comparison) -> list[tuple[str, str]]:
     plan = comparison.folder / layout.COMPARISON
-    recipes = [("The comparison", plan.read_text(encoding="utf-8"))] if plan.is_file() else []
+    recipes = [("The comparison", read_utf8(plan, "YAML"))] if plan.is_file() else []
     for run in comparison.runs:
         if text := run.recipe():
             recipes.append((f"{run.result.label}, seed {run.result.seed}", text))

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.tensors import load_arrays
 from iwlora.inputs.yaml_json import read_mapping, validation_errors
 from iwlora.results import layout
 from iwlora.results.comparison import Comparison
@@ -104,9 +105,6 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
     Raises:
         IwloraError: The adapter cannot be read.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     folder = run.folder / layout.ADAPTER if run.folder else Path()
     config_file, weights_file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if not (config_file.is_file() and weights_file.is_file()):
@@ -116,10 +114,7 @@ def update_norms(run: Run) -> dict[str, tuple[float, float]] | None:
         return None
     with validation_errors(config_file):
         config = _LoraConfig.model_validate(stored)
-    try:
-        tensors = load_file(weights_file)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise IwloraError(f"{folder} is damaged ({error})") from None
+    tensors = load_arrays(weights_file)
     factors: dict[str, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         if match := _NAME.fullmatch(key):

@@ -17,6 +17,7 @@ from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
 from iwlora.inputs.control_characters import visible
+from iwlora.inputs.yaml_json import read_utf8
 from iwlora.results import layout
 from iwlora.results.combined import load_parts
 from iwlora.results.writing import check_writable, reserve, write_text
@@ -64,6 +65,6 @@ def _write_figures(section: TaskSection, folder: Path) -> list[str]:
     images = []
     for figure in section.figures:
         _, svg = save_figure(figure.draw(), folder / figure.stem)
-        shrunk = shrink_svg(svg.read_text(encoding="utf-8"))
+        shrunk = shrink_svg(read_utf8(svg))
         images.append(base64.b64encode(shrunk.encode()).decode("ascii"))
     return images

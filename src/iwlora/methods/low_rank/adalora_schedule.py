@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.tensors import load_tensors
 from iwlora.results import layout
 
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
@@ -95,10 +95,7 @@ class RankAllocation(TrainerCallback):
         return int(self._config.total_step - self._config.tfinal)
 
     def _load(self, checkpoint: Path) -> None:
-        try:
-            stored = load_file(checkpoint / layout.ADALORA_STATE)
-        except (OSError, SafetensorError) as error:
-            raise IwloraError(f"the checkpoint {checkpoint} is damaged ({error})") from None
+        stored = load_tensors(checkpoint / layout.ADALORA_STATE)
         pattern: dict[str, list[bool]] = {}
         for key, tensor in stored.items():
             part, name = key.split("/", 1)

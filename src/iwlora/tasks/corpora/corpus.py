@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError, raise_all
+from iwlora.inputs.models import load_hub_dataset
 from iwlora.inputs.places import user_path
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind
@@ -80,10 +81,8 @@ class Corpus:
 
     def _load_from_hub(self, name: str) -> Mapping[str, Any]:
         """The splits of the data set on the hub, or in its local cache."""
-        import datasets
-
         try:
-            return datasets.load_dataset(self.hub_id, self.hub_configuration(name))  # type: ignore[no-any-return]
+            return load_hub_dataset(self.hub_id, self.hub_configuration(name))  # type: ignore[no-any-return]
         except (OSError, ValueError) as error:
             raise IwloraError(
                 f"{name} could not be fetched from the hub ({error}): give task.data_dir=FOLDER, "

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from iwlora import distributed
-from iwlora.inputs.yaml_json import from_json
+from iwlora.inputs.yaml_json import read_json
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.formats import append_record, truncate_log
@@ -162,7 +162,7 @@ class RestoreLoggedLoss(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Continue with the sum in the checkpoint."""
         if state.global_step and hasattr(self._trainer, "_tr_loss"):
-            stored = from_json(self._file(state).read_text(encoding="utf-8"))
+            stored = read_json(self._file(state))
             self._trainer._tr_loss.fill_(stored["sum"])
             self._trainer._globalstep_last_logged = stored["logged"]
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped]
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
@@ -20,6 +20,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
+from iwlora.inputs.tensors import load_tensors
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.writing import write_errors
@@ -225,7 +226,7 @@ class FineTuningTrainer(Trainer):
         return nullcontext()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        tensors = load_file(Path(resume_from_checkpoint) / layout.TRAINABLE)
+        tensors = load_tensors(Path(resume_from_checkpoint) / layout.TRAINABLE)
         if set(tensors) != set(self._trainable):
             raise IwloraError(
                 f"{resume_from_checkpoint} is a checkpoint of another model, or of a version of "

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from transformers import (
     MODEL_MAPPING,
-    AutoConfig,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     dynamic_module_utils,
@@ -23,7 +21,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
-from iwlora.inputs.places import check_folder
+from iwlora.inputs import models
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.model.file_names import check_names
@@ -131,9 +129,7 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
     """
     with loading_errors(lambda reason, _: f"cannot load the tokenizer in {path}: {reason}"):
         check_names(Path(path))
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=trust_remote_code
-        )
+        tokenizer = models.load_tokenizer(path, trust_remote_code)
     if not isinstance(tokenizer.model_max_length, (int, float)):
         length = short_repr(tokenizer.model_max_length)
         raise IwloraError(f"the tokenizer in {path} has model_max_length={length}, not a number")
@@ -175,7 +171,8 @@ def _load_model(
         kind.configure(config, labels)
         renamed = kind.checkpoint_key_mapping(config)
         loaded: PreTrainedModel
-        loaded, loading_info = kind.auto_class(config).from_pretrained(
+        loaded, loading_info = models.load_model(
+            kind.auto_class(config),
             path,
             config=config,
             ignore_mismatched_sizes=True,
@@ -209,7 +206,7 @@ def load_config(model: str, trust_remote_code: bool = False) -> Any:
                 f"model={model} contains an adapter ({Path(adapter).name}), which transformers "
                 "would load with it; give the folder of the model alone"
             )
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config: Any = models.load_config(path, trust_remote_code)
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
         attention = getattr(part, "_attn_implementation", None)
         if not trust_remote_code and "/" in str(attention):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-
+from iwlora.inputs.models import cached_folder
 from iwlora.training.model.backbone import resolve_model_path
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
@@ -27,11 +25,7 @@ def model_folder(model: str) -> Path | None:
     folder = Path(resolve_model_path(model))
     if folder.is_dir():
         return folder
-    try:
-        cached = try_to_load_from_cache(model, "config.json")
-    except HFValidationError:  # it was a folder
-        return None
-    return Path(cached).parent if isinstance(cached, str) else None
+    return cached_folder(model)
 
 
 def model_files(folder: Path) -> dict[str, list[Path]]:

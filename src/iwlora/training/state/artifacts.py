@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.head import in_modules, new_modules
-from iwlora.inputs.yaml_json import from_json
+from iwlora.inputs.models import load_model
+from iwlora.inputs.tensors import tensor_names
+from iwlora.inputs.yaml_json import read_json
 from iwlora.methods.loading import check_settings, load_adapter, merge_adapter
 from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
@@ -104,7 +105,7 @@ def load_saved(
             model = merge_adapter(model) if merge else model
         else:
             config = load_config(str(saved), **trust)
-            model = task.kind.auto_class(config).from_pretrained(saved, **trust)
+            model = load_model(task.kind.auto_class(config), saved, **trust)
             model.name_or_path = model.config.name_or_path = ""
     stops = task.kind.stop_tokens(tokenizer, _generation_stops(model))
     if stops:
@@ -147,7 +148,7 @@ def export(
             _check_copied_head(run, saved, trust_remote_code)
             config, tensors = adapter_files(saved)
             shutil.copyfile(saved / tensors, folder / tensors)
-            settings = from_json((saved / config).read_text(encoding="utf-8"))
+            settings = read_json(saved / config)
             settings["base_model_name_or_path"] = published_name(run.recipe().model)
             text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
             (folder / config).write_text(text, encoding="utf-8")
@@ -229,11 +230,10 @@ def _saved(run: RunDir) -> Path:
     if not (weights and config.is_file() and (run.path / layout.TOKENIZER).is_dir()):
         raise IwloraError(f"{run.path} lacks files of its adapter, model or tokenizer")
     try:
-        from_json(config.read_text(encoding="utf-8"))
+        read_json(config)
         for file in weights:
-            with safe_open(file, framework="np"):
-                pass
-    except (OSError, ValueError, SafetensorError) as error:
+            tensor_names(file)
+    except IwloraError as error:
         raise IwloraError(f"{saved} is damaged: a file in it was cut short ({error})") from error
     _check_unchanged(run)
     if saved.name == layout.ADAPTER:
@@ -247,7 +247,7 @@ def _check_settings(run: RunDir, adapter: Path) -> None:
     size = result.rank if result and recipe.method.size_knob else None
     check_settings(adapter, recipe.method if size is None else recipe.method.sized(size))
     file = adapter / adapter_files(adapter)[0]
-    base = str(from_json(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
+    base = str(read_json(file).get("base_model_name_or_path") or "")
     published = published_name(recipe.model)
     # Older versions wrote the folder in which the model lay.
     if published and not Path(base).is_absolute() and base not in ("", published, recipe.model):
@@ -275,8 +275,8 @@ def _check_unchanged(run: RunDir) -> None:
 
 def _check_saved_head(run: RunDir, backbone: PreTrainedModel, adapter: Path) -> None:
     """Raise ``IwloraError`` if weights that were drawn at random in training were not saved."""
-    with safe_open(adapter / adapter_files(adapter)[1], framework="np") as file:
-        saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118
+    names = tensor_names(adapter / adapter_files(adapter)[1])
+    saved = {name.removeprefix("base_model.model.") for name in names}
     unsaved = [
         path for path in new_modules(backbone) if not any(in_modules(n, [path]) for n in saved)
     ]

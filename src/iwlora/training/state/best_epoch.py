@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.tensors import load_tensors, tensor_metadata
 from iwlora.results.writing import replacing
-from iwlora.training.model.backbone import loading_errors
 
 
 def save(file: Path, tensors: Mapping[str, Tensor], score: float, epoch: float) -> None:
@@ -27,12 +26,7 @@ def save(file: Path, tensors: Mapping[str, Tensor], score: float, epoch: float) 
 
 def load(file: Path) -> dict[str, Tensor]:
     """The stored parameters; ``IwloraError`` if they are not what :func:`save` stored."""
-    with (
-        loading_errors(lambda reason, _: f"{file} is damaged: {reason}"),
-        safe_open(file, framework="pt") as stored,
-    ):
-        metadata = stored.metadata()
-        tensors = load_file(file)
+    metadata, tensors = tensor_metadata(file), load_tensors(file)
     digest = metadata.pop("digest", None)  # older versions stored none
     if digest is not None and digest != _digest(tensors, metadata):
         raise IwloraError(
@@ -44,8 +38,7 @@ def load(file: Path) -> dict[str, Tensor]:
 
 def score_and_epoch(file: Path) -> tuple[float, float]:
     """The score of the stored epoch, and its number."""
-    with safe_open(file, framework="pt") as stored:
-        metadata = stored.metadata()
+    metadata = tensor_metadata(file)
     return float(metadata["score"]), float(metadata["epoch"])
 
 

@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
+from iwlora.inputs.places import open_file
 from iwlora.results import layout
 from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.formats import Document, FileName
@@ -117,7 +118,7 @@ def damage(folder: Path) -> str | None:
 def _checksum(path: Path, sync: bool = False) -> list[int]:
     """[bytes, CRC-32]; with ``sync`` the file is first flushed to the disk."""
     checksum = 0
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         if sync:
             os.fsync(stream.fileno())
         while chunk := stream.read(_CHUNK_BYTES):
