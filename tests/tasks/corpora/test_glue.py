@@ -285,3 +285,10 @@ def test_without_the_hub_one_sentence_names_the_way_out(monkeypatch, error):
         f"glue/mnli could not be fetched from the hub ({error}): give task.data_dir=FOLDER, "
         "a folder that holds GLUE's MNLI/train.tsv"
     )
+
+
+def test_a_file_that_leads_out_of_the_folder_is_not_read(rte, tmp_path):
+    away = tmp_path.with_name(f"{tmp_path.name}-away.tsv")
+    (rte / "RTE" / "dev.tsv").rename(away)
+    (rte / "RTE" / "dev.tsv").symlink_to(away)
+    assert "dev.tsv is a symbolic link that leads out of" in error_of("glue/rte", rte)

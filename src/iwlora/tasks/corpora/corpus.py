@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.models import load_hub_dataset
-from iwlora.inputs.places import user_path
+from iwlora.inputs.places import check_folder, user_path
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind
 from iwlora.tasks.splits import dataset_from_rows
@@ -53,6 +53,9 @@ class Corpus:
         """
         notes: list[str] = []
         hub = self._load_from_hub(name) if data_dir is None else {}
+        folder = user_path(data_dir or "")
+        if data_dir is not None:
+            check_folder(folder)
         splits = {}
         for split in self.splits:
             if data_dir is None:
@@ -60,7 +63,7 @@ class Corpus:
                 self._check_class_order(name, records)
                 rows = self.hub_rows(records)
             else:
-                rows = self.file_rows(user_path(data_dir), split, notes)
+                rows = self.file_rows(folder, split, notes)
             splits[split] = dataset_from_rows(self.text, rows, self.kind)
         if "f1" in self.metrics and self.labels:
             notes.append(f"f1 counts the class {self.labels[self.positive]!r} as positive")
