@@ -83,8 +83,8 @@ def _printed(code: Any, output: LastingOutput | None) -> Any:
 
 
 def _print_error(text: str) -> None:
-    for line in text.splitlines():
-        print(f"error: {visible(line)}", file=sys.stderr)
+    for line in visible(text).splitlines():
+        print(f"error: {line}", file=sys.stderr)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

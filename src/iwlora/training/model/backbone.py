@@ -22,6 +22,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
 from iwlora.inputs import models
+from iwlora.inputs.places import check_folder
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.model.file_names import check_names
