@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,11 +17,8 @@ from safetensors import SafetensorError, safe_open
 from iwlora.errors import IwloraError
 from iwlora.inputs.places import open_file
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-
-def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
     """{name: tensor} of a safetensors file, on the CPU; ``IwloraError`` for any other file."""
     from safetensors.torch import load_file
 
