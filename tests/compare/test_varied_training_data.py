@@ -281,3 +281,6 @@ def test_folders_of_results_declare_it_too(
     assert of_folders["differences"] == planned["differences"]
     wrong = call(capsys, "compare", *sources, "vary=[task.text]", "--out", tmp_path / "other")
     assert "arms may not differ in task.text" in wrong.err
+    more = "vary=[task.max_train,task.mix]"
+    unused = call(capsys, "compare", *sources, more, "--out", tmp_path / "other")
+    assert "vary: task.mix is declared, and no arm has its own" in unused.err

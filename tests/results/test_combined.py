@@ -49,6 +49,8 @@ def test_a_table_of_scores_gets_the_same_statistics_and_report(
     assert "better: higher (+4.9" in summary["verdict"]
     assert "better is higher on task-0" in summary["verdict"]
     assert [part["task"] for part in summary["parts"]] == ["task-0", "task-1"]
+    assert not any(part["verified"] for part in summary["parts"])
+    assert "same scored rows" not in (tmp_path / "out" / "report.html").read_text()
     pair = summary["parts"][0]["differences"][0]
     assert pair["family"] == 4, "two arms on two tasks"
     assert pair["p_adjusted"] >= pair["p_value"]

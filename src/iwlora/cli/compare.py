@@ -111,7 +111,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
 def _compare_results(
     sources: list[str], overrides: list[str], arguments: argparse.Namespace
 ) -> int:
-    from iwlora.compare.plan.training_data import vary_problems
+    from iwlora.compare.plan.training_data import unused_fields, vary_problems
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.combined import load_parts, save_sources
     from iwlora.training.overrides import override
@@ -123,7 +123,9 @@ def _compare_results(
     vary = override({}, overrides).get("vary") or []
     raise_all(vary_problems(vary))
     folder = Path(arguments.out)
-    analysis = analyse(load_parts(sources, vary), folder, arguments.baseline)
+    parts = load_parts(sources, vary)
+    raise_all(unused_fields(vary, [field for part in parts for field in part.vary]))
+    analysis = analyse(parts, folder, arguments.baseline)
     save_sources(folder, sources, arguments.baseline, vary)
     write_report(analysis)
     return 0

@@ -227,7 +227,7 @@ def _keys_of_run(run: Run) -> list[object]:
     if result.fingerprint and result.evaluated_on:
         scored = of_scoring(result.fingerprint, result.evaluated_on).parts
         if scored.keys() >= set(MODEL_PARTS):  # else the model is known by its name only
-            keys.append((result.evaluated_on, content_digest(scored)))
+            keys.append((result.primary_metric, result.evaluated_on, content_digest(scored)))
     return keys
 
 
@@ -254,14 +254,21 @@ def _of_one_task(folder: Path, on_task: Sequence[Run], vary: Sequence[str]) -> C
     )
     kept = tuple(scored.values())
     raise_all(mixed_arms(kept))
-    part = Comparison(folder, first.model, first.task, arms, seeds, kept, missing, vary=tuple(vary))
-    return _checked(part)
+    return _checked(Comparison(folder, first.model, first.task, arms, seeds, kept, missing), vary)
 
 
-def _checked(part: Comparison) -> Comparison:
-    """The comparison with remarks on its runs; ``IwloraError`` if they cannot be compared."""
-    raise_all([*unequal_scoring(part.runs), *unequal_training_rows(part.runs, part.vary)])
-    return replace(part, remarks=(*part.remarks, *unequal_starts(part.runs, part.vary)))
+def _checked(part: Comparison, vary: Sequence[str]) -> Comparison:
+    """The comparison with remarks on its runs, and with those of ``vary`` in which its arms differ.
+
+    Raises ``IwloraError`` if the runs cannot be compared.
+    """
+    raise_all([*unequal_scoring(part.runs), *unequal_training_rows(part.runs, vary)])
+    remarks = (*part.remarks, *unequal_starts(part.runs, vary))
+    values = [run.settings(vary) for run in part.runs]
+    differing = [
+        f for f in dict.fromkeys(vary) if any(v.get(f) != values[0].get(f) for v in values)
+    ]
+    return replace(part, remarks=remarks, vary=tuple(differing))
 
 
 def _merged(parts: Sequence[Comparison], vary: Sequence[str]) -> Comparison:
@@ -275,20 +282,18 @@ def _merged(parts: Sequence[Comparison], vary: Sequence[str]) -> Comparison:
         names = ", ".join(dict.fromkeys(str(part.folder) for part in parts))
         raise IwloraError(f"two of the sources {names} have the same name and the same arms")
     baselines = {part.baseline for part in parts if part.baseline}
-    return _checked(
-        Comparison(
-            parts[0].folder,
-            parts[0].model,
-            parts[0].task,
-            tuple(arms),
-            tuple(sorted({seed for part in parts for seed in part.seeds})),
-            tuple(run for part in parts for run in part.runs),
-            tuple(missing for part in parts for missing in part.missing),
-            remarks=(*(remark for part in parts for remark in part.remarks), *_other_names(parts)),
-            baseline=baselines.pop() if len(baselines) == 1 else None,
-            vary=tuple(dict.fromkeys((*vary, *(field for p in parts for field in p.vary)))),
-        )
+    merged = Comparison(
+        parts[0].folder,
+        parts[0].model,
+        parts[0].task,
+        tuple(arms),
+        tuple(sorted({seed for part in parts for seed in part.seeds})),
+        tuple(run for part in parts for run in part.runs),
+        tuple(missing for part in parts for missing in part.missing),
+        remarks=(*(remark for part in parts for remark in part.remarks), *_other_names(parts)),
+        baseline=baselines.pop() if len(baselines) == 1 else None,
     )
+    return _checked(merged, [*vary, *(field for part in parts for field in part.vary)])
 
 
 def _other_names(parts: Sequence[Comparison]) -> list[str]:
