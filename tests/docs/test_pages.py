@@ -287,6 +287,7 @@ MADE = {
     "runs/a": "runs/a",
     "runs/mine": "runs/a",
     "runs/theirs": "runs/a",
+    "runs/few": "runs/a",
     "runs/eight-seeds": "runs/eight-seeds",
     "runs/quickstart": "runs/eight-seeds",
     "runs/study": "runs/eight-seeds",
@@ -299,6 +300,7 @@ MADE = {
 CHANGED = {
     "runs/mrpc": ("builtin/entailment", "glue/mrpc"),
     "runs/theirs": ('"label": "iw-lora"', '"label": "theirs"'),
+    "runs/few": ("max_train: 16", "max_train: 8"),
 }
 
 

@@ -179,7 +179,7 @@ def test_scored_rows_that_come_from_the_training_data_are_compared_by_digest(
 def test_the_scored_rows_of_a_named_task_do_not_depend_on_max_train(
     make_plan: MakePlan, glue_dir: Path
 ) -> None:
-    """In the official layout; MNLI reports two splits."""
+    """Read from files in the official layout."""
     for name in ("glue/rte", "glue/cola"):
         task = {"name": name, "data_dir": str(glue_dir)}
         rows = check_task(make_plan(task=task, methods=["lora", FEW], vary=["task.max_train"]))
