@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.importance import NORMALIZATIONS, Importance, check_beta
-from iwlora.inputs.yaml_json import read_json
+from iwlora.inputs.yaml_json import from_json, read_utf8
 from iwlora.penalty import diagnostics_log
 from iwlora.penalty.apply import DEFAULT_ROUTE, ROUTES, Attachment, Penalty, check_alpha, innermost
 from iwlora.penalty.calibration import measure_before, measure_in_flight, obstacle_before
@@ -222,7 +222,7 @@ class IWLoraCallback(TrainerCallback):
             self._in_flight = measure_in_flight(model, **self.options.measure_arguments())
             partial = _checkpoint(args, state) / layout.PARTIAL_SENSITIVITY
             if state.global_step and partial.is_file():
-                self._in_flight.restore(read_json(partial))
+                self._in_flight.restore(from_json(read_utf8(partial)))
         elif state.global_step:
             raise IwloraError(
                 f"training resumes at step {state.global_step} without "

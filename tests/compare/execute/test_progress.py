@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,3 +38,15 @@ def test_the_table_shows_the_state_of_every_run(
     assert "✗✓" in shown
     assert "seed 0 50%" in shown
     assert "9 of 10 runs" in shown
+
+
+def test_what_is_printed_above_the_table_is_not_obeyed(make_plan: Callable[..., Plan]) -> None:
+    text = io.StringIO()
+    before = sys.stdout, sys.stderr
+    view = TerminalProgress(make_plan(), Console(file=text, width=90, force_terminal=True))
+    print("from \x1b[31ma run\x07", file=sys.stderr)
+    view.announce("to \x1b[31mall\u202e")
+    view.close()
+    assert (sys.stdout, sys.stderr) == before
+    assert "from \\u001b[31ma run\\u0007" in text.getvalue()
+    assert "to \\u001b[31mall\\u202e" in text.getvalue()

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.table import Table
 
 from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
-from iwlora.inputs.control_characters import unfiltered, visible
+from iwlora.inputs.control_characters import VisibleStream, unfiltered, visible
 from iwlora.inputs.lines import last_line
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
@@ -34,6 +35,8 @@ class TerminalProgress:
             console=console or Console(file=unfiltered(sys.stderr)), auto_refresh=False
         )
         self._live.start()
+        if isinstance(sys.stderr, FileProxy):  # which obeys control characters
+            sys.stdout, sys.stderr = VisibleStream(sys.stdout), VisibleStream(sys.stderr)
 
     def announce(self, text: str) -> None:
         """Print a line above the table."""
