@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from collections.abc import Callable
@@ -189,11 +190,38 @@ def test_attention_from_the_hub(settings: dict[str, Any], llama: Path, tmp_path:
     check(watch(tmp_path, "train", recipe, "--out", tmp_path / "o"), "code on the hub")
 
 
+def undecided(source: str) -> list[str]:
+    """Loads that leave to transformers or PEFT whether code may run, or what a file configures."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        needed = "config" if name.startswith("PeftModel") else "trust_remote_code"
+        if name.endswith(".from_pretrained") and needed not in {w.arg for w in node.keywords}:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_each_load_says_whether_code_may_run() -> None:
+    sources = sorted((Path(__file__).parents[1] / "src").rglob("*.py"))
+    loads = [source for source in sources if ".from_pretrained(" in source.read_text("utf-8")]
+    assert loads
+    for source in loads:
+        assert not undecided(source.read_text("utf-8")), source
+    for text in ("AutoModel.from_pretrained(x)", "A.from_pretrained(x, config=c)"):
+        assert undecided(text), text
+    assert undecided("PeftModel.from_pretrained(model, x)")
+    assert not undecided("PeftModel.from_pretrained(model, x, config=c)")
+
+
 FOREIGN: dict[str, dict[str, Any]] = {
     "another method": {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4},
     "another rank": {"r": 3},
     "another scale": {"lora_alpha": 17.0},
     "another Δ": {"use_dora": True},
+    "another dropout": {"lora_dropout": 0.5},
+    "trained biases": {"bias": "all"},
     "a module to import": {"megatron_config": {"a": 1}, "megatron_core": "megatron.evil"},
     "a file of matrices": {"init_lora_weights": "corda", "corda_config": {"cache_file": "/x"}},
     "a file of gradients": {"lora_ga_config": {"cache_file": "/x"}},

@@ -26,16 +26,19 @@ def load_config(source: str | Path, trust_remote_code: bool = False) -> Pretrain
     return config
 
 
-def load_model(auto_class: Any, source: str | Path, **arguments: Any) -> Any:
+def load_model(
+    auto_class: Any, source: str | Path, trust_remote_code: bool = False, **arguments: Any
+) -> Any:
     """A model, and what else the arguments of ``from_pretrained`` ask for.
 
     Args:
         auto_class: Such as ``AutoModelForSequenceClassification``.
         source: A folder or a hub id.
-        arguments: Of ``from_pretrained``.
+        trust_remote_code: Whether its code may run.
+        arguments: More of ``from_pretrained``.
     """
     _check(source)
-    return auto_class.from_pretrained(source, **arguments)
+    return auto_class.from_pretrained(source, trust_remote_code=trust_remote_code, **arguments)
 
 
 def load_tokenizer(source: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

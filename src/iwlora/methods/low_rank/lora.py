@@ -47,7 +47,8 @@ class Lora(Method):
         """The type, and what decides Δ for given A and B."""
         size = {} if self.saved_as_other_ranks else {"r": self.rank, "lora_alpha": self.lora_alpha}
         switches = {name: self.options.get(name, False) for name in ("use_dora", "use_rslora")}
-        return {"peft_type": "LORA", "init_lora_weights": True, **size, **switches}
+        same = {"peft_type": "LORA", "init_lora_weights": True, "bias": "none"}
+        return {**same, "lora_dropout": self.dropout, **size, **switches}
 
     def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
         """Σ_k r (d_in + d_out), over all experts; a router's r is limited to its smaller side."""
