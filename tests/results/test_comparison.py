@@ -138,6 +138,7 @@ def test_a_run_scored_otherwise_is_refused(folder: Path, field: str) -> None:
         ({"seeds": ["0"]}, "seeds.0"),
         ({"seeds": [1, 1]}, "only once"),
         ({"model": None}, "model"),
+        ({"vary": ["train.lr"]}, "vary: .*arms may differ in task.max_train, .* not in train.lr"),
     ],
 )
 def test_a_wrong_plan_is_refused(folder: Path, changes: dict[str, object], words: str) -> None:

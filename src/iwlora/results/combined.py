@@ -22,6 +22,7 @@ from iwlora.inputs.yaml_json import read_utf8, validation_errors
 from iwlora.results import layout
 from iwlora.results.comparison import (
     Comparison,
+    Vary,
     load,
     mixed_arms,
     unequal_scoring,
@@ -51,7 +52,7 @@ class Sources(Document):
 
     sources: list[str]
     baseline: str | None = None
-    vary: list[str] = Field(default_factory=list)
+    vary: Vary = Field(default_factory=list)
 
 
 def load_parts(

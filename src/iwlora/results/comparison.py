@@ -40,6 +40,15 @@ def distinct(items: list[Any]) -> list[Any]:
     return items
 
 
+def _of_training_data(fields: list[str]) -> list[str]:
+    if other := [field for field in fields if field not in TRAINING_DATA]:
+        raise ValueError(f"arms may differ in {', '.join(TRAINING_DATA)}, not in {other[0]}")
+    return fields
+
+
+Vary = Annotated[list[str], AfterValidator(_of_training_data)]
+
+
 class ComparisonRecord(Document):
     """``comparison.yaml``: which runs there should be, and the recipe that they came from.
 
@@ -65,7 +74,7 @@ class ComparisonRecord(Document):
     seeds: Annotated[list[int], AfterValidator(distinct), Field(min_length=1)]
     searched: bool | None = None
     baseline: str | None = None
-    vary: list[str] = Field(default_factory=list)
+    vary: Vary = Field(default_factory=list)
     recipe_format: Count = VERSIONS["recipe"]
     recipe: dict[str, Any] = Field(default_factory=dict)
 
