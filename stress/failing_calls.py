@@ -115,7 +115,10 @@ def problem_of(study: Study, command: Command, undisturbed: Undisturbed, ending:
     """What is wrong with the end of a command and with what it left; empty if nothing is."""
     if problem := problem_of_ending(ending, command.prints):
         return problem
-    if lost := lost_files(undisturbed.files, read_files(study.work), command.progress):
+    before, after = undisturbed.files
+    if ending.code == 0:  # what it replaced is its result
+        before = {name: content for name, content in before.items() if after.get(name) == content}
+    if lost := lost_files((before, after), read_files(study.work), command.progress):
         return f"lost {', '.join(lost)}"
     if ending.code == 0:
         return incomplete(command, undisturbed, ending)

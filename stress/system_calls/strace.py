@@ -30,7 +30,7 @@ SECONDS = 120.0
 """After which a command counts as hanging and is killed."""
 _RANDOM = (
     r"(?<=\.)[0-9a-f]{8}(?=\.iwlora-part)|(?<=\.)[a-z0-9_]{8}(?=/|$)|(?<=\.tmp)\w{6}"
-    r"|(?<=file-digests/)\.?[0-9a-f]{64}"
+    r"|(?<=file-digests/)\.?[0-9a-f]{64}|(?<=#)\d+"
 )
 """Parts of names that vary: of temporary files (ours, of tempfile, of safetensors) and digests."""
 

@@ -90,3 +90,20 @@ def test_what_is_written_is_read_back(value: object) -> None:
     assert parse_yaml(text, "test") == value
     # Other programs read version 1.1: to them it must not say anything else either.
     assert yaml.safe_load(text) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("!!python/object/apply:os.system [x]", "!mine x", "!!timestamp 99999-99-99", "!!int x"),
+        *("!!bool maybe", "!!binary ////", "!!float x", "!!set {a}", "!!omap [1, 2]", "!!int [1]"),
+    ],
+)
+def test_a_tag_that_its_value_does_not_fit_is_refused(value: str) -> None:
+    with pytest.raises(IwloraError, match=r"the tag .* is not accepted"):
+        parse_yaml(f"model: {value}", "an example")
+
+
+def test_a_tag_that_fits_is_read() -> None:
+    text = "{a: !!int 3, b: !!str 3, c: !!seq [x], d: !!bool true}"
+    assert parse_yaml(text, "an example") == {"a": 3, "b": "3", "c": ["x"], "d": True}

@@ -18,6 +18,20 @@ NAN = float("nan")
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("classification", {"text": " "}, "column 'text' is empty"),
     ("classification", {"label": None}, "column 'label' is empty"),
+    ("classification", {"text": "a \ud800"}, r"column 'text' has half of a character, '\ud800'"),
+    ("classification", {"label": "a\ud800"}, r"column 'label' has half of a character, '\ud800'"),
+    ("multi-label", {"label": ["\udfff"]}, r"column 'label' has half of a character, '\udfff'"),
+    ("seq2seq", {"target": "\ud800"}, r"column 'target' has half of a character, '\ud800'"),
+    (
+        "chat",
+        {
+            "messages": [
+                {"role": "user", "content": "a\udabc"},
+                {"role": "assistant", "content": "b"},
+            ]
+        },
+        r"column 'messages' has half of a character, '\udabc'",
+    ),
     ("multi-label", {"label": 3}, "column 'label' holds a int, not a list"),
     ("multi-label", {"label": ["dog", ""]}, "column 'label' is empty"),
     ("regression", {"label": NAN}, "column 'label' is empty"),

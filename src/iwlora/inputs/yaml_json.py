@@ -40,6 +40,21 @@ def from_json(text: str | bytes) -> Any:
 class _Loader(yaml.SafeLoader):
     """YAML with the scalars of version 1.2: ``2e-4`` is a number, ``no`` and ``on`` are words."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        name = node.tag.removeprefix("tag:yaml.org,2002:")
+        is_scalar = isinstance(node, yaml.ScalarNode)
+        plain = is_scalar and name in _SCALARS and re.fullmatch(_SCALARS[name], node.value)
+        if not plain and name not in ("str", "seq", "map"):
+            # The functions for explicit tags trust the value.
+            value = f"{node.value!r:.80}" if is_scalar else "this value"
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"the tag {node.tag!r:.80} with {value} is not accepted",
+                node.start_mark,
+            )
+        return super().construct_object(node, deep)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iwlora.errors import IwloraError
 from iwlora.head import declared_modules, head_buffers
 from iwlora.methods.contract import Method
 from iwlora.methods.peft_models import head_state
@@ -66,6 +67,12 @@ def save_as_lora(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) ->
 
     trained = peft_model.peft_config["default"]
     ranks = {pair.name: pair.A.shape[0] for pair in pairs}
+    if not ranks:
+        raise IwloraError(
+            "nothing is left of the adapter: all of its parts were found equally important and "
+            "pruned, as without any gradient; another method.beta1 and beta2, a larger train.lr or "
+            "more training may tell them apart"
+        )
     alphas = {pair.name: pair.scaling * ranks[pair.name] for pair in pairs}
     highest = max(ranks, key=lambda name: ranks[name])
     uniform = len(set(ranks.values())) == 1

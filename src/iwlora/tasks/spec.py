@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from iwlora.bounds import LARGEST_COUNT
 from iwlora.errors import IwloraError, unknown
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES
 from iwlora.tasks.registry import CORPORA
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 

@@ -13,7 +13,7 @@ from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.tabular import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
 from iwlora.tasks.held_out.stratified_groups import grouped_split
-from iwlora.tasks.kinds.cells import looks, parse_text
+from iwlora.tasks.kinds.cells import looks, parse_text, whole_characters
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES, Dataset, Kind
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import arrow_type, in_memory, joined_sources, stratified_split
@@ -212,13 +212,14 @@ def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:
     elif len(columns.label) == 1:
         label = _parse_cell(columns.label[0], values[count], kind.parse_label)
     else:
-        label = kind.parse_label(dict(zip(columns.label, values[count:], strict=True)))
+        fields = dict(zip(columns.label, values[count:], strict=True))
+        label = whole_characters(kind.parse_label(fields))
     return [*texts, kind.complete_label(texts, label)]
 
 
 def _parse_cell(column: str, value: Any, parse: Callable[[Any], Any]) -> Any:
     try:
-        return parse(value)
+        return whole_characters(parse(value))
     except ValueError as error:
         raise ValueError(f"column {column!r} {error}") from None
 

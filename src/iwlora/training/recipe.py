@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from iwlora.bounds import Number
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.inputs.limits import compile_pattern
 from iwlora.inputs.yaml_json import to_yaml
@@ -25,7 +26,7 @@ from iwlora.methods.budget import parse_budget
 from iwlora.results.formats import FIELD, stamped, unstamped
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
-from iwlora.training.train_settings import Number, TrainSettings
+from iwlora.training.train_settings import TrainSettings
 
 FORMER_DEFAULTS: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
     2: {"task": {"split": "by-class", "former_kind_defaults": True}},

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+from iwlora.bounds import Count, Number
 
 
 class TrainSettings(BaseModel):

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.quick
 def test_the_machine_is_divided_into_equal_shares() -> None:
     assert divide(2, [0, 1, 2, 3], []) == [Slot((0, 1), None), Slot((2, 3), None)]
     assert divide(3, [4, 5], ["a", "b"]) == [Slot((4,), "a"), Slot((5,), "b"), Slot((4,), "a")]
+    with pytest.raises(IwloraError, match=r"--jobs 9+: accepted are 1 to 1,024"):
+        LocalExecutor(int("9" * 30))
     with pytest.raises(IwloraError, match="--jobs 0"):
         LocalExecutor(0)
 

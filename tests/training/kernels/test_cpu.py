@@ -44,6 +44,13 @@ def test_the_border_of_what_is_dropped_is_exact() -> None:
     assert bool((mask == -1).all())
 
 
+def test_dropout_of_nearly_everything_keeps_something_to_scale_by() -> None:
+    torch.manual_seed(0)
+    _, kept = keep_mask((1,), 0.999_999)
+    assert kept == 2**-15
+    assert bool(cpu.dropout(torch.ones(400_000), 0.999_999).isfinite().all())
+
+
 def test_a_mask_of_too_few_random_bits_would_be_seen() -> None:
     torch.manual_seed(0)
     mask, _ = keep_mask((100_000,), 0.1)

@@ -13,8 +13,9 @@ from iwlora.compare.execute import machine
 from iwlora.compare.execute.executor import start_process, train_arguments
 from iwlora.compare.execute.fork_server import ForkedProcess, ForkServer
 from iwlora.compare.execute.machine import Slot
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, short_repr
 
+MOST_JOBS = 1024
 STOP_SECONDS = 20.0
 """How long a run may take to end after it is asked to, before it is killed."""
 
@@ -32,8 +33,8 @@ class LocalExecutor:
     """
 
     def __init__(self, jobs: int = 1, lock: IO[str] | None = None) -> None:
-        if jobs < 1:
-            raise IwloraError(f"--jobs {jobs}: accepted are 1 and more")
+        if not 1 <= jobs <= MOST_JOBS:
+            raise IwloraError(f"--jobs {short_repr(jobs)}: accepted are 1 to {MOST_JOBS:,}")
         self._free_slots = machine.divide(jobs, machine.available_cores(), machine.available_gpus())
         self._whole_machine = jobs == 1
         self._lock = lock

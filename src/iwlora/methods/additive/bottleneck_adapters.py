@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, relu, silu
 
+from iwlora.bounds import Count, Number
 from iwlora.errors import IwloraError
 from iwlora.methods.contract import split_head
 from iwlora.methods.named_parameters import NamedParameters
@@ -63,9 +63,9 @@ class _Adapters(NamedParameters):
 
     not_for_parameters: ClassVar[str | None] = None  # check_model refuses mixtures of experts
 
-    bottleneck: Annotated[int, Field(ge=1, strict=True)] = 64
+    bottleneck: Count = 64
     activation: Literal["relu", "gelu", "swish"] = "relu"
-    scaling: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    scaling: Number = 1.0
     layer_norms: bool = False
 
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
@@ -151,7 +151,7 @@ class Houlsby(_Adapters):
 
     positions: ClassVar[tuple[str, ...]] = ("attention_output", "ffn_down")
 
-    bottleneck: Annotated[int, Field(ge=1, strict=True)] = 32
+    bottleneck: Count = 32
     activation: Literal["relu", "gelu", "swish"] = "gelu"
     layer_norms: bool = True
 
@@ -193,7 +193,7 @@ class Parallel(_Adapters):
     summary: ClassVar[str] = "a scaled adapter parallel to each feed-forward network"
     paper: ClassVar[str] = "He et al. 2022, arXiv:2110.04366"
 
-    scaling: Annotated[float, Field(allow_inf_nan=False)] = 4.0
+    scaling: Number = 4.0
 
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
         """From the input of each network's first matrix to the output of its last matrix."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
+from iwlora.bounds import Count
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules
 from iwlora.methods.contract import Attached, Method
@@ -41,7 +40,7 @@ class Prefix(Method):
         "a block that is computed again does not get the trained keys and values"
     )
 
-    num_virtual_tokens: Annotated[int, Field(ge=1, strict=True)] = 16
+    num_virtual_tokens: Count = 16
 
     def adapter_settings(self) -> Mapping[str, Any]:
         """The type and the number of keys, learned directly."""

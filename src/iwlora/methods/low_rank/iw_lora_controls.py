@@ -22,7 +22,7 @@ from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
 from iwlora.sites import Site
 
-Seed = Annotated[int | None, Field(ge=0)]
+Seed = Annotated[int | None, Field(ge=0, lt=2**32)]
 
 
 class UniformPenalty(IWLora):

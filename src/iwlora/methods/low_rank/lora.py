@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from iwlora.bounds import Count, Number
 from iwlora.errors import IwloraError
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.peft_models import (
@@ -39,8 +40,8 @@ class Lora(Method):
     saved_as_other_ranks: ClassVar[bool] = False
     """Whether the saved adapter has other ranks than ``rank``, and so another ``lora_alpha``."""
 
-    rank: Annotated[int, Field(ge=1, strict=True)] = 8
-    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
+    rank: Count = 8
+    lora_alpha: Annotated[Number, Field(gt=0)] = 16.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def adapter_settings(self) -> Mapping[str, Any]:

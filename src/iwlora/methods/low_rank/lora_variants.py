@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from iwlora.bounds import Count, Number
 from iwlora.errors import Diverged, IwloraError
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.lora import Lora
@@ -96,7 +97,7 @@ class LoraPlus(Lora):
     summary: ClassVar[str] = "LoRA with a higher learning rate for B"
     paper: ClassVar[str] = "Hayou et al. 2024, arXiv:2402.12354"
 
-    ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 16.0
+    ratio: Annotated[Number, Field(gt=0)] = 16.0
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
@@ -121,7 +122,7 @@ class Eva(Lora):
     paper: ClassVar[str] = "Paischer et al. 2024, arXiv:2410.07170"
     not_for_parameters: ClassVar[str | None] = "PEFT reads the inputs of layers only"
 
-    max_batches: Annotated[int, Field(ge=1, strict=True)] = 16
+    max_batches: Count = 16
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None

@@ -99,6 +99,24 @@ def looks(name: str) -> str:
     return " ".join(visible.split())
 
 
+def whole_characters(value: Any) -> Any:
+    """The value of a cell; ``ValueError`` if a text in it has half of a character.
+
+    JSON can write such a half (a lone surrogate), which no encoding has.
+
+    >>> whole_characters("a\ud800")
+    Traceback (most recent call last):
+    ValueError: has half of a character, '\\ud800', which no text may hold
+    """
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise ValueError(f"has half of a character, {half!r}, which no text may hold") from None
+    return value
+
+
 def parse_list(value: Any, separator: str | None) -> list[str]:
     """The texts in a cell: a list, or text with ``separator`` (None: spaces) between.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from iwlora.bounds import Count, Number
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.kinds.answer_spans import best_span, encode_windows
 from iwlora.tasks.kinds.cells import parse_text
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ANSWERS = {"text": list[str], "answer_start": list[int]}
-Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class QuestionAnswering(Kind):
@@ -48,7 +48,7 @@ class QuestionAnswering(Kind):
     """Starts and ends of a window that are considered."""
     no_answer: Annotated[bool, Field(strict=True)] = False
     """Whether a question may have no answer, as in SQuAD 2.0."""
-    threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    threshold: Number = 0.0
 
     default_metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
     """SQuAD's scores."""

@@ -73,13 +73,14 @@ def _masked(x: Tensor, mask: Tensor) -> Tensor:
 def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
     """(an int16 mask whose elements have all bits one or all bits zero, the kept fraction).
 
-    Zeros have probability ``p``, rounded to a multiple of 2⁻¹⁵, from torch's random generator.
+    Zeros have probability ``p``, rounded to a multiple of 2⁻¹⁵ below 1, from torch's random
+    generator.
 
     >>> mask, kept = keep_mask((100, 100), 0.25)
     >>> sorted(set(mask.flatten().tolist())), kept
     ([-1, 0], 0.75)
     """
-    count, dropped = math.prod(shape), round(p * 2**_BITS)
+    count, dropped = math.prod(shape), min(round(p * 2**_BITS), 2**_BITS - 1)
     numbers = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     uniform = numbers.view(torch.int16)[:count].view(torch.Size(shape)).bitwise_and_(2**_BITS - 1)
     # The sign of (dropped - 1 - uniform), in every bit: ones where uniform >= dropped.

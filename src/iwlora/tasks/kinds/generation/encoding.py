@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from iwlora.bounds import Count
 from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX
@@ -20,7 +21,6 @@ from iwlora.tasks.kinds.generation.sequence_packing import pack
 from iwlora.tasks.kinds.heads import TokenLoss
 from iwlora.tasks.tokenization import check_max_length, encode_in_chunks, end_of_text_token
 
-Count = Annotated[int, Field(ge=1, strict=True)]
 Texts = Sequence[str]
 
 

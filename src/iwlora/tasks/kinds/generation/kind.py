@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from iwlora.bounds import Count, CountOrZero, Number
 from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX, DecoderCollator, EncoderDecoderCollator
@@ -23,13 +24,11 @@ from iwlora.tasks.kinds.contract import (
     Prediction,
     Tensor,
 )
-from iwlora.tasks.kinds.generation.encoding import Count, SourceAndTarget
+from iwlora.tasks.kinds.generation.encoding import SourceAndTarget
 from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
 from iwlora.tasks.metrics.text import SCORE_NAMES, TEXT_METRICS, TOKENIZERS, signatures
 from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import end_of_text_token
-
-Size = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Generation(SourceAndTarget):
@@ -43,11 +42,11 @@ class Generation(SourceAndTarget):
 
     beams: Count = 1
     """Beams of the beam search; 1: greedy decoding."""
-    length_penalty: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    length_penalty: Number = 1.0
     """Beam scores are divided by length to this power."""
-    min_target: Size = 0
+    min_target: CountOrZero = 0
     """Tokens of the shortest generated text."""
-    no_repeat_ngram: Size = 0
+    no_repeat_ngram: CountOrZero = 0
     """No sequence of this many tokens occurs twice in a generated text, though it may repeat the
     prompt; 0: no such rule."""
     metric: Literal["rouge", "bleu", "exact_match", "perplexity"] = "rouge"
