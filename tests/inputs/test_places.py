@@ -15,7 +15,15 @@ import pytest
 
 from iwlora.errors import IwloraError
 from iwlora.inputs import lines, places, yaml_json
-from iwlora.inputs.places import MOST_BYTES, check_folder, inside, open_file, read_bytes
+from iwlora.inputs.places import (
+    MOST_BYTES,
+    check_folder,
+    entries,
+    files_below,
+    inside,
+    open_file,
+    read_bytes,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -234,3 +242,24 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     file.write_text("1234567\n123456789")
     with pytest.raises(IwloraError, match="a line is longer than"):
         list(lines.read_lines(file))
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/one.txt", "a/b/two.txt", "c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert [path.name for path in entries(tmp_path)] == ["a", "c.txt", "gone"]
+    assert [path.name for path in files_below(tmp_path)] == ["two.txt", "one.txt", "c.txt"]
+    assert entries(tmp_path / "missing") == files_below(tmp_path / "c.txt") == []
+
+    def forbid(path: object = ".") -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for function in ("scandir", "listdir"):
+        monkeypatch.setattr(os, function, forbid)
+    for read in (entries, files_below, check_folder):
+        with pytest.raises(PermissionError):
+            read(tmp_path)

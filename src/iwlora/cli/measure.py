@@ -71,8 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
     sensitivity = measure_recipe(
         recipe, estimator=arguments.estimator, statistic=arguments.statistic
     )
-    sensitivity.save(out)
     figures = save_figure(plot_importance(sensitivity), out.with_suffix(""))
+    sensitivity.save(out)  # last: a former measurement stays until all is written
     print(ranking(sensitivity))
     print(text_heatmap(sensitivity))
     print(f"\n{out}, {', '.join(map(str, figures))}")

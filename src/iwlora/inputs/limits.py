@@ -1,4 +1,4 @@
-"""Limits on the time and the memory that foreign patterns, templates and compressed data take."""
+"""Limits on numbers in settings, and on the time and memory of patterns, templates and tables."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
+
+from pydantic import Field
 
 from iwlora.errors import IwloraError, short_repr
+
+LARGEST_COUNT = 2**31 - 1
+"""Of rows, tokens, steps or units: more than a memory holds, and fewer than integers do."""
+
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT, strict=True)]
+CountOrZero = Annotated[int, Field(ge=0, le=LARGEST_COUNT, strict=True)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 PATTERN_SECONDS = 5.0
 """For a regular expression on all names of a model, and for a template on one chat."""

@@ -129,6 +129,23 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
                 _check_regular(path, status)
 
 
+def entries(folder: str | os.PathLike[str]) -> list[Path]:
+    """What is in a folder, sorted; nothing if there is no such folder.
+
+    Raises ``OSError`` for one that cannot be read, which ``Path.glob`` takes for an empty one.
+    """
+    try:
+        return sorted(Path(folder).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def files_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files in a folder and in its folders, sorted; raises as :func:`entries`."""
+    paths = (Path(p, name) for p, _, names in os.walk(folder, onerror=_raise) for name in names)
+    return sorted(path for path in paths if path.is_file())
+
+
 @contextmanager
 def reading_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise ``IwloraError`` for whatever goes wrong with the file at ``path`` in the block."""

@@ -47,6 +47,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from iwlora.inputs.places import files_below
+
 LOCK = ".lock"
 PART_SUFFIX = ".iwlora-part"
 """How the name of a file ends while it is written, or if its process was killed in between."""
@@ -195,7 +197,7 @@ def finished_runs(folder: Path) -> list[Path]:
     A folder named ``search`` holds trials only if it belongs to an arm of a comparison: if it has
     the runs of that arm next to it, or the comparison's file above it.
     """
-    runs = sorted(file.parent for file in folder.rglob(RESULT))
+    runs = [file.parent for file in files_below(folder) if file.name == RESULT]
     return [run for run in runs if not _is_trial(run.relative_to(folder), folder)]
 
 

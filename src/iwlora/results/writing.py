@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from iwlora.errors import CannotWrite, IwloraError
-from iwlora.inputs.places import check_folder
+from iwlora.inputs.places import check_folder, entries, files_below
 from iwlora.results import layout
 
 
@@ -57,8 +57,8 @@ def follow_umask(folder: Path) -> None:
     probe.touch(exist_ok=False)
     mode = probe.stat().st_mode
     probe.unlink()
-    for file in folder.rglob("*"):
-        if file.is_file() and not file.is_symlink() and file.stat().st_mode != mode:
+    for file in files_below(folder):
+        if not file.is_symlink() and file.stat().st_mode != mode:
             file.chmod(mode)
 
 
@@ -118,8 +118,9 @@ def _reason(error: Exception) -> str:
 
 def remove_parts(folder: Path) -> None:
     """Remove what a killed process was writing into the folder."""
-    for part in folder.glob(f".*{layout.PART_SUFFIX}"):
-        part.unlink()
+    for file in entries(folder):
+        if file.name.startswith(".") and file.name.endswith(layout.PART_SUFFIX):
+            file.unlink()
 
 
 def _free_space(path: str | os.PathLike[str]) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from iwlora.bounds import LARGEST_COUNT
 from iwlora.errors import IwloraError, unknown
+from iwlora.inputs.limits import LARGEST_COUNT
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES
 from iwlora.tasks.registry import CORPORA

@@ -17,9 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from iwlora.bounds import Number
 from iwlora.errors import IwloraError, short_repr, unknown
-from iwlora.inputs.limits import compile_pattern
+from iwlora.inputs.limits import Number, compile_pattern
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.methods import METHODS, Method
 from iwlora.methods.budget import parse_budget

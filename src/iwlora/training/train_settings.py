@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iwlora.bounds import Count, Number
+from iwlora.inputs.limits import Count, Number
 
 
 class TrainSettings(BaseModel):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, relu, silu
 
-from iwlora.bounds import Count, Number
 from iwlora.errors import IwloraError
+from iwlora.inputs.limits import Count, Number
 from iwlora.methods.contract import split_head
 from iwlora.methods.named_parameters import NamedParameters
 from iwlora.sites import Site, end_of_block

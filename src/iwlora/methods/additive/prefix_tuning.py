@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from iwlora.bounds import Count
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules
+from iwlora.inputs.limits import Count
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.peft_models import attach_peft, task_type
 from iwlora.positions import position_limit

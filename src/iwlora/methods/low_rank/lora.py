@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from iwlora.bounds import Count, Number
 from iwlora.errors import IwloraError
+from iwlora.inputs.limits import Count, Number
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.peft_models import (
     attach_peft,

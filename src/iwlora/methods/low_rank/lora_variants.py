@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from iwlora.bounds import Count, Number
 from iwlora.errors import Diverged, IwloraError
+from iwlora.inputs.limits import Count, Number
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.saving import save_as_lora

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from iwlora.bounds import Count, Number
+from iwlora.inputs.limits import Count, Number
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.kinds.answer_spans import best_span, encode_windows
 from iwlora.tasks.kinds.cells import parse_text

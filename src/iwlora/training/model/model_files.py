@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from iwlora.inputs.models import cached_folder
+from iwlora.inputs.places import entries
 from iwlora.training.model.backbone import resolve_model_path
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
@@ -56,5 +58,8 @@ def tokenizer_files(folder: Path, with_code: bool) -> list[Path]:
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    matches = {path for pattern in patterns for path in folder.glob(pattern)}
+    matches = set()
+    for pattern in patterns:
+        place, _, name = pattern.rpartition("/")
+        matches |= {path for path in entries(folder / place) if fnmatchcase(path.name, name)}
     return sorted(path for path in matches if path.is_file())

@@ -18,6 +18,7 @@ from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.head import in_modules, new_modules
 from iwlora.inputs.models import load_model
+from iwlora.inputs.places import files_below
 from iwlora.inputs.tensors import tensor_names
 from iwlora.inputs.yaml_json import read_json
 from iwlora.methods.loading import check_settings, load_adapter, merge_adapter
@@ -178,7 +179,7 @@ def _export_bytes(run: RunDir, saved: Path, merge: bool, trust_remote_code: bool
 def _copy_tokenizer(source: Path, folder: Path, trust_remote_code: bool) -> None:
     """Copy the files of a tokenizer, and no others: they could replace those of the adapter."""
     own = set(tokenizer_files(source, with_code=trust_remote_code))
-    files = [path for path in sorted(source.rglob("*")) if path.is_file()]
+    files = files_below(source)
     if others := [path for path in files if path not in own]:
         raise IwloraError(f"{others[0]} is no file of a tokenizer; remove it to export the run")
     for path in files:

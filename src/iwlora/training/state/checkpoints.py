@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
-from iwlora.inputs.places import open_file
+from iwlora.inputs.places import entries, files_below, open_file
 from iwlora.results import layout
 from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.formats import Document, FileName
@@ -69,7 +69,7 @@ class SealCheckpoints(TrainerCallback):
 def seal(folder: Path, seconds: float, fingerprint: Fingerprint | None = None) -> None:
     """Store size and checksum of every file, after they are on the disk."""
     follow_umask(folder)
-    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != layout.SEAL]
+    files = [file for file in files_below(folder) if file.name != layout.SEAL]
     checksums = {str(path.relative_to(folder)): _checksum(path, sync=True) for path in files}
     contents = Seal(seconds=seconds, files=checksums, fingerprint=fingerprint)
     contents.save(folder / layout.SEAL)
@@ -127,5 +127,5 @@ def _checksum(path: Path, sync: bool = False) -> list[int]:
 
 
 def _newest_first(checkpoints: Path) -> list[Path]:
-    steps = ((layout.checkpoint_step(path), path) for path in checkpoints.glob("*"))
+    steps = ((layout.checkpoint_step(path), path) for path in entries(checkpoints))
     return [path for _, path in sorted((s for s in steps if s[0] is not None), reverse=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from iwlora.inputs.places import files_below
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import Fingerprint
@@ -28,7 +29,8 @@ class ExportRecord(Document):
     @classmethod
     def of(cls, folder: Path, fingerprint: Fingerprint | None) -> ExportRecord:
         """The record of the files as they are."""
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+        digests = {
+            path.relative_to(folder).as_posix(): file_digest(path) for path in files_below(folder)
+        }
         digests.pop(layout.EXPORT, None)
         return cls(fingerprint=fingerprint, files=digests)

@@ -15,7 +15,7 @@ import torch
 
 from iwlora import distributed
 from iwlora.errors import CannotWrite, IwloraError
-from iwlora.inputs.places import check_folder
+from iwlora.inputs.places import check_folder, entries, files_below
 from iwlora.inputs.yaml_json import read_mapping
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
@@ -119,7 +119,7 @@ class RunDir:
         """A sentence on what a run that has to stop does not lose."""
         steps = [
             step
-            for path in self.checkpoints.glob("*")
+            for path in entries(self.checkpoints)
             if (step := layout.checkpoint_step(path)) is not None and not is_torn(path)
         ]
         if not steps:
@@ -142,7 +142,7 @@ class RunDir:
     def has_work(self) -> bool:
         """Whether the run left something that it goes on from: a measurement or a checkpoint."""
         return self.sensitivity.is_file() or any(
-            layout.checkpoint_step(path) is not None for path in self.checkpoints.glob("*")
+            layout.checkpoint_step(path) is not None for path in entries(self.checkpoints)
         )
 
     def tie_measurement(self, fingerprint: Fingerprint) -> None:
@@ -179,8 +179,8 @@ class RunDir:
         """
         own = (layout.ADAPTER, layout.MODEL, layout.TOKENIZER, layout.PREDICTIONS)
         files = [self.path / name for name in sorted(layout.RECORDS)]
-        files += sorted(self.checkpoints.glob("*"))
-        files += [file for name in own for file in sorted((self.path / name).rglob("*"))]
+        files += entries(self.checkpoints)
+        files += [file for name in own for file in files_below(self.path / name)]
         kept = [file for file in files if file.is_file() and not _is_part(file.name)]
         return {file.relative_to(self.path).as_posix(): file_digest(file) for file in kept}
 

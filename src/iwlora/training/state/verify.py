@@ -12,7 +12,7 @@ from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.delimited import read_fields
 from iwlora.inputs.formulas import restore_formula
-from iwlora.inputs.places import check_folder
+from iwlora.inputs.places import check_folder, entries
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import (
@@ -183,7 +183,7 @@ def _checked(name: str, read: Callable[[], object]) -> Check:
 
 def _checkpoints(run: RunDir) -> Iterator[Check]:
     """Each checkpoint, by the digests in its seal; it must be one of this run."""
-    for folder in sorted(run.checkpoints.glob("*")):
+    for folder in entries(run.checkpoints):
         if layout.checkpoint_step(folder) is None:
             continue
         name = folder.relative_to(run.path).as_posix()

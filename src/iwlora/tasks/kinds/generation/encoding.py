@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from iwlora.bounds import Count
 from iwlora.errors import IwloraError
+from iwlora.inputs.limits import Count
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from iwlora.bounds import Count, CountOrZero, Number
 from iwlora.errors import IwloraError
+from iwlora.inputs.limits import Count, CountOrZero, Number
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX, DecoderCollator, EncoderDecoderCollator
 from iwlora.tasks.kinds.cells import parse_text

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from iwlora.bounds import LARGEST_COUNT
 from iwlora.errors import IwloraError
+from iwlora.inputs.limits import LARGEST_COUNT
 from iwlora.methods import METHODS
 from iwlora.tasks.kinds import KINDS
 from iwlora.tasks.spec import TaskSpec
