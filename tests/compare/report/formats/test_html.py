@@ -57,7 +57,7 @@ def test_names_are_text_wherever_they_appear(
     label = HOSTILE.replace("/", "")
     folder = comparison_in(
         tmp_path / "c", arms=["iw-lora", label], seeds=2, model=HOSTILE, task=HOSTILE,
-        evaluated_on=HOSTILE, measure_seconds=1.0,
+        evaluated_on=label, measure_seconds=1.0,
     )  # fmt: skip
     for run in folder.glob("*/*"):
         (run / "environment.json").write_text(json.dumps({HOSTILE: HOSTILE}))
