@@ -23,7 +23,7 @@ Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT, strict=True)]
 CountOrZero = Annotated[int, Field(ge=0, le=LARGEST_COUNT, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
-PATTERN_SECONDS = 5.0
+PATTERN_SECONDS = 2.0
 """For a regular expression on all names of a model, and for a template on one chat."""
 
 
