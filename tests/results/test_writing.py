@@ -12,7 +12,13 @@ from commands import call, check_plain
 from iwlora import IwloraError
 from iwlora.errors import CannotWrite
 from iwlora.results.layout import PART_SUFFIX
-from iwlora.results.writing import check_writable, replacing, write_errors, write_text
+from iwlora.results.writing import (
+    check_writable,
+    follow_umask,
+    replacing,
+    write_errors,
+    write_text,
+)
 from iwlora.training.loop import callbacks
 from iwlora.training.run import train
 from iwlora.training.state import best_epoch
@@ -138,3 +144,8 @@ def test_an_unwritable_output_is_reported_before_any_work_starts(
     check_plain(outcome)
     assert str(NOWHERE.parent) in outcome.err
     assert "writ" in outcome.err
+
+
+def test_modes_that_cannot_be_set_are_reported(tmp_path: Path) -> None:
+    with pytest.raises(CannotWrite, match="cannot write the modes of files"):
+        follow_umask(tmp_path / "not-there")

@@ -51,15 +51,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def follow_umask(folder: Path) -> None:
     """Give the files below a folder the mode of a new file.
 
-    Some libraries, such as safetensors, write files that only their owner can read.
+    Some libraries, such as safetensors, write files that only their owner can read. Raises
+    ``CannotWrite``.
     """
-    probe = folder / f".mode.{secrets.token_hex(4)}{layout.PART_SUFFIX}"
-    probe.touch(exist_ok=False)
-    mode = probe.stat().st_mode
-    probe.unlink()
-    for file in files_below(folder):
-        if not file.is_symlink() and file.stat().st_mode != mode:
-            file.chmod(mode)
+    with write_errors("the modes of files", folder):
+        probe = folder / f".mode.{secrets.token_hex(4)}{layout.PART_SUFFIX}"
+        probe.touch(exist_ok=False)
+        mode = probe.stat().st_mode
+        probe.unlink()
+        for file in files_below(folder):
+            if not file.is_symlink() and file.stat().st_mode != mode:
+                file.chmod(mode)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
