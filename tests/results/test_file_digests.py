@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from iwlora.results.file_digests import cache_folder, file_digest
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(file_digests, "CACHED_FROM_BYTES", 4)
+    monkeypatch.setattr(file_digests, "_SETTLED_SECONDS", -1.0)  # the system's clock is coarse
     path = tmp_path / "weights"
     path.write_bytes(b"weights")
     os.utime(path, ns=(10**18, 10**18))
@@ -39,16 +41,30 @@ def test_a_changed_file_is_read_again(large: Path) -> None:
     assert file_digest(large) == hashlib.sha256(b"WEIGHTS").hexdigest()
 
 
-def test_a_change_whose_time_was_put_back_is_seen_without_the_cache(large: Path) -> None:
-    before = file_digest(large)
+def test_a_change_whose_time_was_put_back_is_seen(large: Path) -> None:
+    """Nobody can put back the time at which the system noticed the change."""
+    file_digest(large)
+    time.sleep(0.02)  # the system's clock is coarse
     large.write_bytes(b"WEIGHTS")
     os.utime(large, ns=(10**18, 10**18))
+    assert file_digest(large) == hashlib.sha256(b"WEIGHTS").hexdigest()
+
+
+def test_a_change_that_the_system_did_not_notice_is_seen_without_the_cache(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, identity = file_digest(large), file_digests._identity(large)
+    large.write_bytes(b"WEIGHTS")
+    monkeypatch.setattr(file_digests, "_identity", lambda path: identity)
     assert file_digest(large) == before, "the cache cannot see it"
     assert file_digest(large, use_cache=False) == hashlib.sha256(b"WEIGHTS").hexdigest()
 
 
-def test_a_file_that_may_still_change_is_not_kept(large: Path) -> None:
-    large.touch()
+def test_a_file_that_may_still_change_is_not_kept(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written just now, whatever time it was given."""
+    monkeypatch.setattr(file_digests, "_SETTLED_SECONDS", 2.0)
     file_digest(large)
     assert not cache_folder().exists()
 
@@ -58,6 +74,13 @@ def test_a_damaged_entry_is_ignored(large: Path, damage: str) -> None:
     expected = file_digest(large)
     (entry,) = cache_folder().iterdir()
     entry.write_text(damage)
+    assert file_digest(large) == expected
+
+
+def test_a_digest_in_an_entry_that_was_changed_is_ignored(large: Path) -> None:
+    expected = file_digest(large)
+    (entry,) = cache_folder().iterdir()
+    entry.write_text(entry.read_text().replace(expected, "0" * 64))
     assert file_digest(large) == expected
 
 

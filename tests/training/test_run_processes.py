@@ -55,14 +55,29 @@ def case_recipe(case: str, model: Path, task: dict[str, Any], **train: Any) -> R
     return with_options(made, **METHOD_OPTIONS.get(method, {}))
 
 
+def task_in(folder: Path) -> dict[str, Any]:
+    files = {split: str(folder / "data" / f"{split}.csv") for split in ("train", "validation")}
+    return {**files, "text": "text", "label": "mood"}
+
+
+def short(model: Path, task: dict[str, Any]) -> Recipe:
+    return recipe(model, task, "lora", batch_size=20, save_steps=2)
+
+
+def begin(asked: Recipe, folder: Path) -> None:
+    """Train until after the first checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(3, patch)
+        with pytest.raises(Killed):
+            train(asked, folder)
+
+
 def train_all(rank: int, folder: Path) -> None:
     """What each of the two processes does."""
     import warnings
 
     warnings.simplefilter("ignore")
-    data, model = folder / "data", folder / "model"
-    task: dict[str, Any] = {split: str(data / f"{split}.csv") for split in ("train", "validation")}
-    task |= {"text": "text", "label": "mood"}
+    model, task = folder / "model", task_in(folder)
     for case in CASES:
         train(case_recipe(case, model, task), folder / f"two {case}")
     interrupted = case_recipe("houlsby, sharded", model, task)
@@ -71,6 +86,10 @@ def train_all(rank: int, folder: Path) -> None:
         with pytest.raises(Killed):
             train(interrupted, folder / "resumed")
     train(interrupted, folder / "resumed")
+    with pytest.raises(IwloraError) as refused:
+        train(short(model, task), folder / "begun by one")
+    (folder / f"refused-{rank}.txt").write_text(str(refused.value), encoding="utf-8")
+    begin(short(model, task), folder / "begun by two")
     uneven = recipe(model, task | UNEVEN, "lora", batch_size=20, accumulate=2, save_steps=2)
     train(uneven, folder / "uneven")
     cost = asdict(estimate_run_cost(uneven))
@@ -85,8 +104,20 @@ def trained(
     folder = tmp_path_factory.mktemp("processes")
     (folder / "model").symlink_to(tiny_bert)
     (folder / "data").symlink_to(Path(reviews["train"]).parent)
+    begin(short(folder / "model", task_in(folder)), folder / "begun by one")
     run_in_two_processes(train_all, folder)
     return folder
+
+
+def test_another_number_of_processes_does_not_resume(trained: Path) -> None:
+    """Neither two what one began, in both processes, nor one what two began."""
+    for rank in (0, 1):
+        message = (trained / f"refused-{rank}.txt").read_text(encoding="utf-8")
+        assert "begun by one cannot be resumed" in message
+        assert "the number of processes is 2, and it was 1" in message
+    with pytest.raises(IwloraError, match="the number of processes is 1, and it was 2"):
+        train(short(trained / "model", task_in(trained)), trained / "begun by two")
+    assert status(trained / "begun by one")["state"] == "failed"
 
 
 @pytest.mark.parametrize("case", CASES)

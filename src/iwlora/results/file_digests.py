@@ -9,9 +9,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from iwlora.errors import CannotWrite
+from iwlora.errors import CannotWrite, IwloraError
 from iwlora.inputs.places import open_file
-from iwlora.inputs.yaml_json import read_json, read_utf8
+from iwlora.inputs.yaml_json import read_mapping, read_utf8
+from iwlora.results.formats import with_digest
 from iwlora.results.writing import write_text
 
 CACHED_FROM_BYTES = 2**24
@@ -24,13 +25,13 @@ _CHUNK_BYTES = 2**22
 def file_digest(path: Path, use_cache: bool = True) -> str:
     """The SHA-256 of a file's content.
 
-    That of a large file is kept in the user's cache folder with the file's path, size, time of
-    change and inode, and computed again when one of them differs.
+    That of a large file is kept in the user's cache folder with the file's path, size, times and
+    inode, and computed again when one of them differs.
 
     Args:
         path: The file; links are followed.
-        use_cache: Whether to believe the cache. Only reading the file finds a change whose size and
-            time were put back.
+        use_cache: Whether to believe the cache. Only reading the file finds a change that the file
+            system knows nothing of, as on a failing disk.
 
     Example:
         >>> import tempfile
@@ -47,10 +48,11 @@ def file_digest(path: Path, use_cache: bool = True) -> str:
     if use_cache and (digest := _cached(entry, before)) is not None:
         return digest
     digest = _read(real)
-    settled = time.time_ns() - before["mtime_ns"] > _SETTLED_SECONDS * 1e9
+    newest = max(before["mtime_ns"], before["ctime_ns"])
+    settled = time.time_ns() - newest > _SETTLED_SECONDS * 1e9
     if settled and _identity(real) == before:
         try:
-            write_text(entry, json.dumps({**before, "sha256": digest}) + "\n")
+            write_text(entry, json.dumps(with_digest({**before, "sha256": digest})) + "\n")
         except CannotWrite:  # a cache that cannot be written costs time only
             return digest
     return digest
@@ -85,6 +87,7 @@ def _identity(path: Path) -> dict[str, int]:
     return {
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,  # only the system sets it
         "inode": status.st_ino,
         "device": status.st_dev,
     }
@@ -93,11 +96,11 @@ def _identity(path: Path) -> dict[str, int]:
 def _cached(entry: Path, identity: dict[str, int]) -> str | None:
     """The stored digest of the same file; None without one."""
     try:
-        stored = read_json(entry)
-        digest = stored.pop("sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        stored = read_mapping(entry)
+    except IwloraError:
         return None
-    return str(digest) if stored == identity else None
+    digest = str(stored.get("sha256"))
+    return digest if stored == with_digest({**identity, "sha256": digest}) else None
 
 
 def _read(path: Path) -> str:

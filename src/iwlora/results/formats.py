@@ -233,8 +233,8 @@ def truncate_log(path: Path, step: int, write: bool = True) -> list[dict[str, An
         try:
             record = parse_record(line, origin)
             is_kept = record["step"] <= step
-        except (IwloraError, KeyError, TypeError) as error:
-            logger.warning(f"{origin} is damaged, and is left out ({error})")
+        except (IwloraError, KeyError, TypeError):
+            logger.warning(f"{origin} is damaged, and is left out")
             continue
         if is_kept:
             kept.append(line + "\n")

@@ -14,14 +14,15 @@ import torch
 
 from commands import call, snapshot
 from interruptions import Killed, kill_at
-from iwlora import IwloraError, distributed, tasks
+from iwlora import IwloraError
 from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.formats import with_digest
 from iwlora.training.predict import predict
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
 from iwlora.training.state import fingerprint as module
-from iwlora.training.state.fingerprint import check_artifact, fingerprint_of
+from iwlora.training.state.fingerprint import check_artifact
+from iwlora.training.state.verify import verify
 from runs import recipe, weights, with_options
 
 
@@ -212,6 +213,23 @@ def test_a_checkpoint_of_another_seed_is_refused(study: Path, tmp_path: Path) ->
         train(run_recipe(study), tmp_path / "run")
 
 
+def test_a_checkpoint_on_other_weights_is_refused(inputs: Path, tmp_path: Path) -> None:
+    """In a run that began on the present weights."""
+    flip(inputs / "model/model.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(8, patch)
+        with pytest.raises(Killed):
+            train(run_recipe(inputs), tmp_path / "other")
+    flip(inputs / "model/model.safetensors")
+    shutil.copytree(inputs / "interrupted", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    shutil.copytree(tmp_path / "other" / "checkpoints", tmp_path / "run" / "checkpoints")
+    (check,) = [check for check in verify(tmp_path / "run") if "checkpoint-6" in check.name]
+    assert check.detail == "it belongs to another run: the model weights are others"
+    with pytest.raises(IwloraError, match="checkpoint-6 belongs to another run: the model weights"):
+        train(run_recipe(inputs), tmp_path / "run")
+
+
 def test_a_measurement_of_other_rows_is_refused(inputs: Path, tmp_path: Path) -> None:
     measuring = with_options(run_recipe(inputs, "iw-lora"), max_batches=2)
     kill_at_once(measuring, tmp_path / "before")
@@ -221,16 +239,6 @@ def test_a_measurement_of_other_rows_is_refused(inputs: Path, tmp_path: Path) ->
     expected = r"sensitivity\.json belongs to another run: the labels of train\.csv changed; remove"
     with pytest.raises(IwloraError, match=expected):
         train(measuring, tmp_path / "after")
-
-
-def test_another_number_of_processes_does_not_resume(
-    study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, _ = fingerprint_of(run_recipe(study), tasks.load(run_recipe(study).task, 0))
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    two, _ = fingerprint_of(run_recipe(study), tasks.load(run_recipe(study).task, 0))
-    with pytest.raises(IwloraError, match="the number of processes is 2, and it was 1"):
-        check_artifact(now, two, "checkpoint-6")
 
 
 def test_other_numerics_refuse_and_other_versions_warn(

@@ -128,6 +128,7 @@ def bind(run: RunDir, recipe: Recipe, task: tasks.Task) -> Fingerprint:
                 f"began: {joined(changed)}; restore them, or train into another folder"
             )
         warn_of_the_rest(stored, now, run.path)
+        rows.save(rows_path)  # they are those of the beginning, and the file may be damaged
         return stored
     if run.has_work():
         logger.warning(f"the beginning of the run in {run.path} {UNVERIFIED}")

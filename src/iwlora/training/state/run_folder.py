@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,18 @@ import torch
 from iwlora import distributed
 from iwlora.errors import CannotWrite, IwloraError
 from iwlora.inputs.places import check_folder, entries, files_below
-from iwlora.inputs.yaml_json import read_mapping
+from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import Fingerprint, joined
-from iwlora.results.formats import Document, stamped, unstamped, with_digest, with_text_digest
+from iwlora.results.formats import (
+    Document,
+    fits_text_digest,
+    stamped,
+    unstamped,
+    with_digest,
+    with_text_digest,
+)
 from iwlora.results.locks import exclusive
 from iwlora.results.run import RunResult, Status, state_of
 from iwlora.results.sensitivity import Sensitivity
@@ -34,6 +42,8 @@ from iwlora.results.writing import (
 )
 from iwlora.training.recipe import Recipe, load
 from iwlora.training.state.checkpoints import is_torn
+
+logger = logging.getLogger("iwlora")
 
 _PACKAGES = ("iwlora", "torch", "transformers", "peft", "accelerate", "datasets")
 
@@ -78,7 +88,7 @@ class RunDir:
         try:
             with run.alone():
                 remove_parts(run.path)
-                if not continues:
+                if not continues or run._recipe_was_edited():
                     write_text(stored, with_text_digest(recipe.to_yaml()))
                 about = with_digest(stamped("environment", environment()))
                 write_text(run.path / layout.ENVIRONMENT, json.dumps(about, indent=1) + "\n")
@@ -132,7 +142,10 @@ class RunDir:
     def recipe(self) -> Recipe:
         """The recipe that the run follows, with the defaults of the version that began it."""
         path = self.path / layout.RECIPE
-        return load(str(path)).with_former_defaults(self._recipe_format())
+        try:
+            return load(str(path)).with_former_defaults(self._recipe_format())
+        except IwloraError as error:
+            raise IwloraError(f"{path} is damaged, or was edited: {error}") from None
 
     def result(self) -> RunResult | None:
         """The result, or None while the run is not finished; ``IwloraError`` if it is damaged."""
@@ -197,6 +210,14 @@ class RunDir:
         """Whether the stored run is that of the recipe, with the defaults of its own version."""
         accepted = {recipe.digest(), recipe.with_former_defaults(self._recipe_format()).digest()}
         return self.recipe().digest() in accepted
+
+    def _recipe_was_edited(self) -> bool:
+        """Whether the text of the stored recipe is not what was written, whatever it means."""
+        path = self.path / layout.RECIPE
+        if fits_text_digest(read_utf8(path)) is not False:
+            return False
+        logger.warning(f"{path} was edited or is damaged; it is written anew, for the same recipe")
+        return True
 
     def _recipe_format(self) -> int:
         """The version of the format of the stored recipe."""
