@@ -97,7 +97,8 @@ class Recipe(BaseModel):
             )
         if isinstance(value, str):
             compile_pattern(value)
-        return value
+            return value
+        return sorted(set(value))  # the order of names means nothing
 
     @model_validator(mode="after")
     def _check_early_stopping(self) -> Recipe:

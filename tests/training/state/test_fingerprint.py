@@ -15,6 +15,7 @@ import torch
 from commands import call, snapshot
 from interruptions import Killed, kill_at
 from iwlora import IwloraError
+from iwlora.results import file_digests
 from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.formats import with_digest
 from iwlora.training.predict import predict
@@ -159,6 +160,22 @@ def test_the_command_line_prints_no_score_of_other_labels(
     assert outcome.code == 2
     assert "accuracy" not in outcome.out
     assert "the labels of 1 row of validation.csv changed" in outcome.err
+
+
+def test_large_weights_are_read_once_on_a_machine(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run, of another seed, opens them only to load the model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = study / "model" / "model.safetensors"
+    monkeypatch.setattr(file_digests, "CACHED_FROM_BYTES", file.stat().st_size)
+    monkeypatch.setattr(file_digests, "_SETTLED_SECONDS", -1.0)  # the file is new
+    opened: list[Path] = []
+    read = file_digests._read
+    monkeypatch.setattr(file_digests, "_read", lambda path: opened.append(path) or read(path))
+    for seed, times in ((2, 1), (3, 1)):
+        kill_at_once(run_recipe(study, seed=seed), tmp_path / f"seed {seed}")
+        assert opened.count(file.resolve()) == times
 
 
 def test_data_that_are_gone_are_named(inputs: Path) -> None:

@@ -11,6 +11,7 @@ from iwlora.inputs.places import entries
 from iwlora.training.model.backbone import resolve_model_path
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _CONFIGURATION = ("config.json", "generation_config.json", "*.safetensors.index.json", "*.py")
 _TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*"),
@@ -30,8 +31,19 @@ def model_folder(model: str) -> Path | None:
     return cached_folder(model)
 
 
+def revision(folder: Path) -> str | None:
+    """The revision of a model in the hub's cache, which is the name of its folder there.
+
+    >>> revision(Path("hub/models--google--t5/snapshots/a1b2")), revision(Path("models/mine"))
+    ('a1b2', None)
+    """
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def model_files(folder: Path) -> dict[str, list[Path]]:
-    """{weights, configuration, tokenizer: the files}; safetensors if there are other formats too.
+    """{weights, configuration, tokenizer: the files that a model may be loaded from}.
+
+    Of the model's weights in several formats, safetensors is the one that is loaded.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -40,11 +52,9 @@ def model_files(folder: Path) -> dict[str, list[Path]]:
     >>> [path.name for path in model_files(folder)["weights"]]
     ['model.safetensors']
     """
-    weights: list[Path] = []
-    for pattern in _WEIGHTS:
-        weights = weights or _matching(folder, [pattern])
+    is_safetensors = any((folder / name).is_file() for name in _SAFETENSORS)
     return {
-        "weights": weights,
+        "weights": _matching(folder, _WEIGHTS[:1] if is_safetensors else _WEIGHTS),
         "configuration": _matching(folder, _CONFIGURATION),
         "tokenizer": _matching(folder, _TOKENIZER),
     }

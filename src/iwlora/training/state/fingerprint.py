@@ -33,7 +33,7 @@ from iwlora.results.fingerprint import (
 )
 from iwlora.results.formats import VERSIONS, content_digest
 from iwlora.results.run import RunResult
-from iwlora.training.model.model_files import model_files, model_folder
+from iwlora.training.model.model_files import model_files, model_folder, revision
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.run_folder import RunDir
 
@@ -68,6 +68,9 @@ def fingerprint_of(
         PROCESSES: str(distributed.world_size()),
     }
     versions = {name: installed for name in _LIBRARIES if (installed := _version(name))}
+    folder = model_folder(recipe.model)
+    if folder and (name := revision(folder)):
+        versions[recipe.model] = f"revision {name}"
     sources = {split: _source(recipe, split) for split in task.splits}
     return Fingerprint(parts=parts, sources=sources, versions=versions), rows
 
