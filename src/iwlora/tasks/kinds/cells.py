@@ -100,13 +100,13 @@ def looks(name: str) -> str:
 
 
 def whole_characters(value: Any) -> Any:
-    """The value of a cell; ``ValueError`` if a text in it has half of a character.
+    r"""The value of a cell; ``ValueError`` if a text in it has half of a character.
 
     JSON can write such a half (a lone surrogate), which no encoding has.
 
     >>> whole_characters("a\ud800")
     Traceback (most recent call last):
-    ValueError: has half of a character, '\\ud800', which no text may hold
+    ValueError: has half of a character, '\ud800', which no text may hold
     """
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     try:
