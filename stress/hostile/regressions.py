@@ -2,6 +2,132 @@
 
 from __future__ import annotations
 
-from hostile.case import Case
+from hostile.case import Case, Change
 
-REGRESSIONS: tuple[Case, ...] = ()
+REGRESSIONS: tuple[Case, ...] = (
+    # a configuration that is no mapping
+    Case(
+        kind="adapter",
+        command="adapter",
+        changes=(
+            Change(operator="JSON and YAML dialects", file="adapter_config.json", number=281485786),
+        ),
+        forged=True,
+    ),
+    # a table that is a pipe
+    Case(
+        kind="table",
+        command="predict table",
+        changes=(Change(operator="file types", file="train.jsonl", number=832817053),),
+        forged=True,
+    ),
+    # a table with NUL characters
+    Case(
+        kind="table",
+        command="show table",
+        changes=(Change(operator="CSV dialects", file="train.tsv", number=900204686),),
+        forged=True,
+    ),
+    # a tokenizer without its unknown token
+    Case(
+        kind="model",
+        command="show model",
+        changes=(
+            Change(operator="tokenizers", file="tokenizer.json", number=345204047),
+            Change(operator="names", file="model.safetensors", number=637992799),
+        ),
+        forged=True,
+    ),
+    # a configuration of an unknown type
+    Case(
+        kind="model",
+        command="show model",
+        changes=(
+            Change(operator="repetition", file="tokenizer.json", number=500657278),
+            Change(operator="file types", file="model.safetensors", number=313764908),
+            Change(operator="paths in fields", file="config.json", number=785310649),
+        ),
+        forged=False,
+    ),
+    # 100,000 modules to save
+    Case(
+        kind="adapter",
+        command="adapter",
+        changes=(Change(operator="repetition", file="adapter_config.json", number=541504440),),
+        forged=True,
+    ),
+    # an adapter without its tensors
+    Case(
+        kind="own adapter",
+        command="adapter",
+        changes=(Change(operator="files missing", file="adapter.safetensors", number=482496446),),
+        forged=True,
+    ),
+    # tensors with another header
+    Case(
+        kind="adapter",
+        command="adapter",
+        changes=(
+            Change(
+                operator="safetensors headers", file="adapter_model.safetensors", number=325144246
+            ),
+        ),
+        forged=False,
+    ),
+    # digests of rows that unfold to 75 GB
+    Case(
+        kind="unfinished run",
+        command="resume",
+        changes=(
+            Change(operator="arrays", file="row-digests.npz", number=545733226),
+            Change(
+                operator="paths in fields",
+                file="checkpoints/checkpoint-1/trainer_state.json",
+                number=556465363,
+            ),
+            Change(
+                operator="fields",
+                file="checkpoints/checkpoint-2/sensitivity.json",
+                number=144451232,
+            ),
+        ),
+        forged=True,
+    ),
+    # a model's tokenizer that is a link
+    Case(
+        kind="model",
+        command="train model",
+        changes=(
+            Change(operator="sizes", file="tokenizer_config.json", number=421162815),
+            Change(operator="file types", file="tokenizer.json", number=180311416),
+            Change(operator="classes in modules", file="config.json", number=980683454),
+        ),
+        forged=True,
+    ),
+    # runs of a comparison that are a link
+    Case(
+        kind="comparison",
+        command="compare",
+        changes=(
+            Change(operator="folders elsewhere", file="head/seed-0/result.json", number=642425559),
+        ),
+        forged=True,
+    ),
+    # an adapter's configuration that is a link
+    Case(
+        kind="adapter",
+        command="adapter",
+        changes=(
+            Change(operator="fields", file="adapter_config.json", number=472224357),
+            Change(operator="file types", file="adapter_config.json", number=230045003),
+        ),
+        forged=True,
+    ),
+    # a pickle in place of tensors
+    Case(
+        kind="adapter",
+        command="adapter",
+        changes=(Change(operator="pickles", file="adapter_model.safetensors", number=216313411),),
+        forged=True,
+    ),
+)

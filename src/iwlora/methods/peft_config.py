@@ -19,6 +19,7 @@ from iwlora.inputs.yaml_json import read_mapping, validation_errors
 from iwlora.methods import METHODS
 
 _LARGEST = 2**16  # rank, number of tokens or of names; more than any matrix, text or model has
+_MOST_OF_HEAD = 100  # modules that are saved whole; the time of PEFT is ~ their square
 _MOST_REPEATS = 3  # of a pattern: matching one name takes time ~ its length ** repeats
 
 # Fields that some versions of PEFT have with these values, and no others.
@@ -67,7 +68,7 @@ class _Settings(BaseModel):
     base_model_name_or_path: str | None = None
     auto_mapping: _AutoMapping | None = None
     inference_mode: bool = True
-    modules_to_save: Names | None = None
+    modules_to_save: Annotated[list[Name], Field(max_length=_MOST_OF_HEAD)] | None = None
 
 
 class _Lora(_Settings):
