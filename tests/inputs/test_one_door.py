@@ -51,7 +51,6 @@ EXCEPTIONS = {
     ("results/writing.py", "open"): "a log that is written",
     ("results/writing.py", "os.open"): "a file that was written, to flush it",
     ("training/loop/trainer.py", "pickle.UnpicklingError"): "an error, to say what it means",
-    ("training/model/backbone.py", "pickle.UnpicklingError"): "an error, to say what it means",
     ("training/state/run_folder.py", "read_text"): "the kernel's file on the processor",
 }
 """{(file, what opens): what it opens}."""

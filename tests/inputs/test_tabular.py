@@ -146,6 +146,12 @@ def test_files_elsewhere_are_not_read(saved: Path, tmp_path: Path) -> None:
         read(both)
 
 
+def test_a_file_of_data_that_is_listed_again_and_again(saved: Path) -> None:
+    edit(saved / "state.json", lambda state: state.update(_data_files=state["_data_files"] * 9))
+    with pytest.raises(IwloraError, match="lists a file of data twice"):
+        read(saved)
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"_data_files": 1}', '{"_data_files": [1]}'])
 def test_a_folder_without_a_list_of_its_files(saved: Path, content: str) -> None:
     (saved / "state.json").write_text(content)

@@ -99,11 +99,16 @@ def test_patterns_that_could_take_long_are_refused(pattern: str, tmp_path: Path)
             checked_settings(file)
 
 
-@pytest.mark.parametrize(("field", "most"), [("target_modules", 2**16), ("modules_to_save", 100)])
+@pytest.mark.parametrize(
+    ("field", "most"),
+    [("target_modules", 2**16), ("modules_to_save", 100), ("rank_pattern", 4096)],
+)
 def test_more_names_than_a_model_has_are_refused(field: str, most: int, tmp_path: Path) -> None:
     file = tmp_path / "adapter_config.json"
     for count in (most, most + 1):
-        file.write_text(json.dumps({"peft_type": "LORA", field: ["query"] * count}))
+        names = ["query"] * count
+        value = {f"q{n}": 1 for n in range(count)} if field == "rank_pattern" else names
+        file.write_text(json.dumps({"peft_type": "LORA", field: value}))
         refusal = pytest.raises(IwloraError, match=str(most))
         with refusal if count > most else nullcontext():
             checked_settings(file)

@@ -6,9 +6,13 @@ imported when they are used: what reads reports needs none of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
+from iwlora.errors import IwloraError
 from iwlora.inputs.places import check_folder
 
 if TYPE_CHECKING:
@@ -82,3 +86,34 @@ def load_hub_dataset(hub_id: str | None, configuration: str | None) -> Any:
 def _check(source: str | Path) -> None:
     if Path(source).is_dir():
         check_folder(source)
+
+
+@contextmanager
+def loading_errors(describe: Callable[[str, Exception], str]) -> Iterator[None]:
+    """Raise ``IwloraError`` for any error in the block: a broken file gives nearly any.
+
+    Inside, transformers refuses code that nobody decided about, instead of asking on the terminal.
+
+    Args:
+        describe: the message for a reason in one line, and for the error that has it.
+    """
+    from transformers import dynamic_module_utils
+
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # what its question waits; 0: it is not asked
+    try:
+        yield
+    except IwloraError:
+        raise
+    except Exception as error:
+        raise IwloraError(describe(_short_reason(error), error)) from error
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
+
+
+def _short_reason(error: Exception) -> str:
+    """Why a library could not load something, in one line."""
+    if isinstance(error, UnpicklingError):  # its own text advises to load the file nevertheless
+        return "a file in it contains pickled objects other than tensors, which are never loaded"
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(error).__name__

@@ -213,7 +213,10 @@ def _files_in(state: Path) -> list[str]:
     files = read_mapping(state).get("_data_files")
     if not isinstance(files, list) or not all(isinstance(f, dict) for f in files):
         raise IwloraError(f"{state} lists no files of data")
-    return [str(file.get("filename")) for file in files]
+    names = [str(file.get("filename")) for file in files]
+    if len(set(names)) < len(names):
+        raise IwloraError(f"{state} lists a file of data twice")
+    return names
 
 
 READERS: Mapping[str, Callable[[str, Sequence[str], list[str]], Records]] = {

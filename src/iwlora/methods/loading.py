@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.head import add_to_head, head_buffers
-from iwlora.inputs.models import load_peft_model
+from iwlora.inputs.models import load_peft_model, loading_errors
 from iwlora.inputs.places import check_folder
 from iwlora.inputs.tensors import load_tensors
 from iwlora.inputs.yaml_json import read_mapping, validation_errors
@@ -65,8 +65,8 @@ def load_adapter(model: Any, folder: str | Path) -> nn.Module:
         The model with the adapter.
 
     Raises:
-        IwloraError: the folder has no adapter or a link that leads out of it, the adapter belongs
-            to another model, or its method is not installed.
+        IwloraError: the folder has no adapter, a damaged one or a link that leads out of it, the
+            adapter belongs to another model, or its method is not installed.
 
     Example:
         >>> from transformers import AutoModelForSequenceClassification
@@ -143,7 +143,8 @@ def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:
     config = peft_config(checked_settings(saved / PEFT_FORMAT[0]))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        peft_model: Any = load_peft_model(model, saved, config)
+        with loading_errors(lambda reason, _: f"cannot load the adapter in {saved}: {reason}"):
+            peft_model: Any = load_peft_model(model, saved, config)
     missing = [str(warning.message) for warning in caught if _MISSING in str(warning.message)]
     for warning in caught:
         if _MISSING not in str(warning.message):

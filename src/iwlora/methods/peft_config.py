@@ -45,6 +45,7 @@ Pattern = Annotated[str, Field(max_length=1_000_000), AfterValidator(_is_quick)]
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Names = Annotated[list[Name], Field(max_length=_LARGEST)]  # PEFT compares each with each module
 Size = Annotated[int, Field(ge=0, le=_LARGEST)]
+_FEW = Field(max_length=4096)  # PEFT matches each pattern with each module
 Alpha = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -75,8 +76,8 @@ class _Lora(_Settings):
     r: Annotated[Size, Field(ge=1)] = 8
     lora_alpha: Alpha = 8
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    rank_pattern: dict[Pattern, Size] | None = None
-    alpha_pattern: dict[Pattern, Alpha] | None = None
+    rank_pattern: Annotated[dict[Pattern, Size], _FEW] | None = None
+    alpha_pattern: Annotated[dict[Pattern, Alpha], _FEW] | None = None
     target_modules: Names | Pattern | None = None
     exclude_modules: Names | Pattern | None = None
     target_parameters: Names | None = None

@@ -16,6 +16,7 @@ from transformers import set_seed as seed_everything
 from iwlora import distributed, tasks
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules
+from iwlora.inputs.models import loading_errors
 from iwlora.methods.contract import Method
 from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sites import Site, abbreviate_names, coverage
@@ -25,7 +26,7 @@ from iwlora.training.class_balance import with_class_weights
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
 from iwlora.training.loop.row_order import EpochSampler
-from iwlora.training.model.backbone import load_backbone, loading_errors
+from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpointing
 from iwlora.training.model.new_weights import new_weights_notes

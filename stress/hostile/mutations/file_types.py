@@ -97,7 +97,9 @@ def names(file: Path, random: Random, _outside: Path) -> None:
         os.makedirs(name, exist_ok=True)
         shutil.copyfile(file, name + b"/" + os.fsencode(file.name))
     elif how == 2:
-        shutil.copytree(os.fsencode(file.parent), name, dirs_exist_ok=True, ignore=_not_itself)
+        shutil.copytree(
+            os.fsencode(file.parent), name, symlinks=True, dirs_exist_ok=True, ignore=_not_itself
+        )
     else:
         os.rename(file, name)
 

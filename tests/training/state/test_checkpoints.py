@@ -51,6 +51,7 @@ DAMAGES: dict[str, Any] = {
     "cut short": lambda f: (f / "trainable.safetensors").write_bytes(b"half"),
     "one bit": lambda f: flip(f / "trainable.safetensors"),
     "lost": lambda f: (f / "more" / "state.json").unlink(),
+    "added": lambda f: (f / "optimizer.pt").symlink_to("optimizer.pt"),
     "not sealed": lambda f: (f / "complete.json").unlink(),
     "seal cut short": lambda f: (f / "complete.json").write_text('{"files": {'),
     "a foreign seal": lambda f: (f / "complete.json").write_text("[1, 2]"),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,13 +13,13 @@ from transformers import (
     MODEL_MAPPING,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    dynamic_module_utils,
 )
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
 from iwlora.inputs import models
+from iwlora.inputs.models import loading_errors
 from iwlora.inputs.places import check_folder
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
@@ -218,27 +216,6 @@ def load_config(model: str, trust_remote_code: bool = False) -> Any:
     return config
 
 
-@contextmanager
-def loading_errors(describe: Callable[[str, Exception], str]) -> Iterator[None]:
-    """Raise ``IwloraError`` for any error in the block: a broken file gives nearly any.
-
-    Inside, transformers refuses code that nobody decided about, instead of asking on the terminal.
-
-    Args:
-        describe: the message for a reason in one line, and for the error that has it.
-    """
-    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # what its question waits; 0: it is not asked
-    try:
-        yield
-    except IwloraError:
-        raise
-    except Exception as error:
-        raise IwloraError(describe(_short_reason(error), error)) from error
-    finally:
-        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
-
-
 def _loading_error(model: str, reason: str, error: Exception) -> str:
     if "custom code" in reason:
         return (
@@ -254,11 +231,3 @@ def _loading_error(model: str, reason: str, error: Exception) -> str:
         f"cannot load model={model} from the hub or its local cache: {reason}; without a network "
         "give model=FOLDER, and for GLUE task.data_dir=FOLDER"
     )
-
-
-def _short_reason(error: Exception) -> str:
-    """Why a library could not load something, in one line."""
-    if isinstance(error, UnpicklingError):  # its own text advises to load the file nevertheless
-        return "a file in it contains pickled objects other than tensors, which are never loaded"
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__

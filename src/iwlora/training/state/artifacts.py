@@ -17,7 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.head import in_modules, new_modules
-from iwlora.inputs.models import load_model
+from iwlora.inputs.models import load_model, loading_errors
 from iwlora.inputs.places import files_below
 from iwlora.inputs.tensors import tensor_names
 from iwlora.inputs.yaml_json import read_json
@@ -32,7 +32,6 @@ from iwlora.training.model.backbone import (
     load_backbone,
     load_config,
     load_tokenizer,
-    loading_errors,
     meta_backbone,
     published_name,
 )

@@ -112,6 +112,9 @@ def damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file() or _checksum(path) != expected:
             return f"its {name} is damaged"
+    for path in folder.iterdir():
+        if path.name not in {layout.SEAL, *(Path(name).parts[0] for name in files)}:
+            return f"its {path.name} was not there when it was sealed"
     return None
 
 
