@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from random import Random
@@ -69,4 +70,5 @@ def change(folder: Path, operator: str, file: str, number: int, outside: Path) -
     if inside and path.is_file():
         # A type or name is given to a link itself, other content to the file where it leads.
         of_name = operate.__module__ == file_types.__name__
-        operate(path if of_name else target, Random(number), outside)
+        with suppress(OSError):  # an earlier change may leave no room for this one
+            operate(path if of_name else target, Random(number), outside)

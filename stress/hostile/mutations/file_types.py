@@ -58,9 +58,10 @@ def folder_elsewhere(file: Path, random: Random, outside: Path) -> None:
 
 def exchanged(file: Path, random: Random, _outside: Path) -> None:
     """A file with the content of another one of the folder."""
-    others = [path for path in sorted(file.parent.iterdir()) if path.is_file() and path != file]
+    found = sorted(file.parent.iterdir())
+    others = [path for path in found if path.is_file() and not path.is_symlink() and path != file]
     if others:
-        shutil.copyfile(random.choice(others), file, follow_symlinks=False)
+        shutil.copyfile(random.choice(others), file)
 
 
 def missing(file: Path, random: Random, _outside: Path) -> None:
