@@ -131,13 +131,8 @@ class Study:
 
     def make_states(self) -> None:
         """Execute what comes before the commands, and import what they import."""
+        self.make_first_states()
         command = {name: command.arguments for name, command in self.commands.items()}
-        self._make_inputs()
-        self._keep("inputs")
-        self._must(command["train"])
-        self._keep("finished")
-        self._must([*command["predict"], "--input", f"{self.work}/train.csv"])
-        self._keep("predicted")
         self.restore("inputs")
         self._must([*command["measure"], "--max-batches", "1"])
         self._keep("measured")
@@ -148,6 +143,15 @@ class Study:
         self._must(command["compare"])
         self._must([*command["report"], "--baseline", "iw-lora"])
         self._keep("compared")
+
+    def make_first_states(self) -> None:
+        """The states in which ``train``, ``export``, ``predict`` and ``verify`` start."""
+        self._make_inputs()
+        self._keep("inputs")
+        self._must(self.commands["train"].arguments)
+        self._keep("finished")
+        self._must([*self.commands["predict"].arguments, "--input", f"{self.work}/train.csv"])
+        self._keep("predicted")
 
     def restore(self, state: str) -> None:
         """Put the working folder into a state."""
