@@ -74,8 +74,8 @@ def as_foreign(run: Path, **changes: Any) -> None:
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:
-    """The scores that a run logged, without their timings."""
-    timings = {"runtime", "samples_per_second", "steps_per_second"}
+    """The scores that a run logged, without their timings and the digests that depend on them."""
+    timings = {"runtime", "samples_per_second", "steps_per_second", "digest"}
     return [
         {key: value for key, value in record.items() if key not in timings}
         for record in logged(run)

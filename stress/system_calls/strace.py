@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ ERRORS = {
     **dict.fromkeys(("chmod", "fchmod", "fchmodat"), ("EACCES", "EIO")),
 }
 """{system call that opens, writes, flushes, renames or removes: the errors with which it fails}."""
+OUTPUTS = ("out", "err")
 SECONDS = 120.0
 """After which a command counts as hanging and is killed."""
 _RANDOM = (
@@ -83,11 +84,14 @@ def run_fork(
     """
     told_end, tell_end = os.pipe()
     alive_end, ended_end = os.pipe()
+    # Opened here: strace may count the fork's calls before it has opened them.
+    outputs = [os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in OUTPUTS]
     pid = os.fork()
     if pid == 0:
         os.close(tell_end)
-        os._exit(_work_when_told(work, logs, told_end))
-    os.close(told_end)
+        os._exit(_work_when_told(work, outputs, told_end))
+    for descriptor in (told_end, *outputs):
+        os.close(descriptor)
     os.close(ended_end)  # only the fork and what it forks has this end now
     tracer = _attach(pid, logs / "calls", injection) if trace or injection else None
     os.close(tell_end)
@@ -96,13 +100,13 @@ def run_fork(
         tracer.wait()
     os.read(alive_end, 1)
     os.close(alive_end)
-    texts = ((logs / name).read_text(encoding="utf-8", errors="replace") for name in ("out", "err"))
+    texts = ((logs / name).read_text(encoding="utf-8", errors="replace") for name in OUTPUTS)
     return Ending(code, *texts)
 
 
-def _work_when_told(work: Callable[[], int], logs: Path, told_end: int) -> int:
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+def _work_when_told(work: Callable[[], int], outputs: Sequence[int], told_end: int) -> int:
+    for number, descriptor in enumerate(outputs, start=1):
+        os.dup2(descriptor, number)
     os.read(told_end, 1)  # until the other end is closed
     try:
         return work()

@@ -263,3 +263,10 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(
     for read in (entries, files_below, check_folder):
         with pytest.raises(PermissionError):
             read(tmp_path)
+
+
+def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(IwloraError, match="is a symbolic link that leads to itself; remove it"):
+        check_folder(tmp_path)

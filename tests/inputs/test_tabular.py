@@ -193,3 +193,11 @@ def test_a_saved_folder_that_unfolds_is_refused(
     assert file.stat().st_size < MIB / 10
     with pytest.raises(IwloraError, match="unfolds into"):
         read(saved)
+
+
+@pytest.mark.parametrize("seconds", [253_402_300_800, 2**50], ids=["year 10000", "far later"])
+def test_a_time_that_python_has_not_is_refused(tmp_path: Path, seconds: int) -> None:
+    times = pa.array([seconds], pa.timestamp("s"))
+    parquet.write_table(pa.table({"text": ["a"], "label": times}), tmp_path / "a.parquet")
+    with pytest.raises(IwloraError, match=r"a\.parquet has a value that cannot be read: "):
+        list(read_records(str(tmp_path / "a.parquet"), ["text", "label"], []))

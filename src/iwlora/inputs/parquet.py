@@ -50,7 +50,7 @@ def column_batches(path: str, columns: Sequence[str]) -> Iterator[list[list[Any]
                     return
                 dense = [without_dictionary(batch.column(name)) for name in columns]
                 total += sum(column.nbytes for column in dense)
-                values = [column.to_pylist() for column in dense]
+                values = [python_values(path, column) for column in dense]
             check_growth(path, total, size)
             yield values
 
@@ -74,6 +74,15 @@ def without_dictionary(column: Any) -> Any:
     from pyarrow import types
 
     return column.cast(column.type.value_type) if types.is_dictionary(column.type) else column
+
+
+def python_values(path: str, column: Any) -> list[Any]:
+    """The values of a column; ``IwloraError`` for one that Python has not: a date in year 10000."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise IwloraError(f"{path} has a value that cannot be read: {error}") from error
+    return values
 
 
 def check_growth(path: str, unfolded: int, size: int) -> None:

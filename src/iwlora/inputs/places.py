@@ -125,6 +125,8 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
                         f"{os.path.realpath(path)}; remove it, or replace it by a copy of what it "
                         "leads to"
                     )
+                if os.path.islink(os.path.realpath(path)):
+                    raise IwloraError(f"{path} is a symbolic link that leads to itself; remove it")
             elif not stat.S_ISDIR(status.st_mode):
                 _check_regular(path, status)
 

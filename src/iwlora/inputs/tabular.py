@@ -22,6 +22,7 @@ from iwlora.inputs.parquet import (
     check_growth,
     column_batches,
     column_names,
+    python_values,
     without_dictionary,
 )
 from iwlora.inputs.places import check_folder, inside, user_path
@@ -167,7 +168,7 @@ def _folder_batches(path: str, rows: Any) -> Iterator[list[list[Any]]]:
                 return
             dense = [without_dictionary(column) for column in table.columns]
             total += sum(column.nbytes for column in dense)
-            values = [column.to_pylist() for column in dense]
+            values = [python_values(path, column) for column in dense]
         check_growth(path, total, size)
         yield values
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import safe_open
 from sklearn.metrics import precision_recall_fscore_support
 from transformers import GenerationMixin
 
@@ -18,6 +17,7 @@ import iwlora
 from iwlora.results.layout import BEST_EPOCH
 from iwlora.tasks import TaskSpec, load
 from iwlora.training.recipe import Recipe
+from iwlora.training.state import best_epoch
 from kinds import save_model
 from runs import evaluations
 
@@ -69,8 +69,8 @@ def test_targets_are_ranked_by_perplexity_without_a_generated_text(
     # The epoch with the lowest perplexity is kept.
     epochs = [record["perplexity"] for record in evaluations(tmp_path / "run")]
     assert len(epochs) == 3
-    with safe_open(tmp_path / "run/checkpoints" / BEST_EPOCH, framework="pt") as stored:
-        assert float(stored.metadata()["score"]) == -min(epochs)
+    score, _ = best_epoch.score_and_epoch(tmp_path / "run/checkpoints" / BEST_EPOCH)
+    assert score == -min(epochs)
 
     # Predictions of new rows are texts.
     new = iwlora.predict(tmp_path / "run", file, tmp_path / "new.csv")
