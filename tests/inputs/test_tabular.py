@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,6 +144,14 @@ def test_files_elsewhere_are_not_read(saved: Path, tmp_path: Path) -> None:
     both.mkdir()
     (both / "dataset_dict.json").write_text(json.dumps({"splits": ["../other"]}))
     with pytest.raises(IwloraError, match="leads out of"):
+        read(both)
+
+
+def test_a_split_that_is_listed_again_and_again(saved: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(saved, both / "train")
+    (both / "dataset_dict.json").write_text(json.dumps({"splits": ["train"] * 9}))
+    with pytest.raises(IwloraError, match="lists a split twice"):
         read(both)
 
 

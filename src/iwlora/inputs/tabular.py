@@ -76,7 +76,10 @@ def splits_of(path: str) -> list[str]:
     splits = read_mapping(listed).get("splits")
     if not isinstance(splits, list):
         raise IwloraError(f"{listed} lists no splits")
-    return [str(split) for split in splits]
+    names = [str(split) for split in splits]
+    if len(set(names)) < len(names):
+        raise IwloraError(f"{listed} lists a split twice")
+    return names
 
 
 def _is_folder(path: str) -> bool:
