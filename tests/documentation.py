@@ -29,7 +29,8 @@ def blocks(pages: dict[str, str], language: str | None = None) -> list[Block]:
     found = [
         Block(page, match[1], match[2])
         for page, text in pages.items()
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        for match in re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        if not match[1].startswith("{")
     ]
     return [block for block in found if language in (None, block.language)]
 
