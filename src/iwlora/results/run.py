@@ -71,6 +71,30 @@ class LabelScore(StoredModel):
     rows: Count
 
 
+class FloorScore(StoredModel):
+    """The score of a floor, what a simple rule reaches without fine-tuning, beside a run's.
+
+    Args:
+        name: What predicts, such as "most frequent class"; a sentence puts "the" before it.
+        trivial: Whether a run that learned nothing reaches it, as with the most frequent class;
+            not with a bag of words, which reads the texts.
+        rows: How many scored rows the metrics and the margin are from; a bounded sample of many.
+        metrics: {metric: value} of the floor.
+        margin: By how much the run is better in the primary metric, in the metric's unit: positive
+            where the run is better, for an error too. None: one of the two is not known.
+        low: The lower end of the margin's 95% interval over rows; None: too few rows for one.
+        high: The upper end.
+    """
+
+    name: Name
+    trivial: bool
+    rows: Count
+    metrics: dict[Name, Annotated[float, Field(allow_inf_nan=False)]]
+    margin: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    low: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    high: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
 class RunResult(Document):
     """What ``result.json`` of a finished run says, or what is known of a run of another tool.
 
@@ -88,6 +112,8 @@ class RunResult(Document):
         signatures: {metric: how it was computed}, such as sacreBLEU's signature.
         label_scores: {class: its scores} on the first reported split, for classification and
             multi-label tasks; empty in runs of older versions.
+        floors: What simple rules score on the first reported split; empty in runs of older
+            versions and where nothing of the kind is known.
         evaluated_on: The split that is scored.
         selected_on: What chose the parameters that are scored, such as "last checkpoint".
         trainable_parameters: All that trained, ``head_parameters`` of them in the head: the new
@@ -157,6 +183,7 @@ class RunResult(Document):
     task_metrics: list[str] = Field(default_factory=list)
     signatures: dict[Name, Name] = Field(default_factory=dict)
     label_scores: dict[str, LabelScore] = Field(default_factory=dict)
+    floors: list[FloorScore] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
