@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, m
 from typing_extensions import Self
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.delimited import read_fields
 from iwlora.inputs.formulas import restore_formula
+from iwlora.inputs.tables.delimited import read_fields
 from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.tabular import columns_of, read_records
+from iwlora.inputs.tables.records import columns_of, read_records
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.cells import parse_number, unread_numbers_note, written_list
 from iwlora.tasks.kinds.label_separator import (

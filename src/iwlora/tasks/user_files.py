@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, raise_all
-from iwlora.inputs.tabular import read_records, record_location, splits_of
+from iwlora.inputs.tables.records import read_records, record_location, splits_of
 from iwlora.tasks.column_inference import Columns, infer_columns
 from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.kinds.cells import looks, parse_text, whole_characters

@@ -10,9 +10,9 @@ from pathlib import Path
 from iwlora import tasks
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
-from iwlora.inputs.delimited import read_fields
 from iwlora.inputs.formulas import restore_formula
 from iwlora.inputs.places import check_folder, entries
+from iwlora.inputs.tables.delimited import read_fields
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import (

@@ -17,8 +17,8 @@ import pytest
 from pyarrow import ipc, parquet
 
 from iwlora.errors import IwloraError
-from iwlora.inputs import parquet as bounded
-from iwlora.inputs.tabular import read_records
+from iwlora.inputs.tables import parquet as bounded
+from iwlora.inputs.tables.records import read_records
 
 MIB = 2**20
 
@@ -59,13 +59,13 @@ CHILD = """
 import resource, sys
 import pyarrow.parquet
 from iwlora.errors import IwloraError
-from iwlora.inputs import parquet, tabular
+from iwlora.inputs.tables import parquet, records
 parquet.BATCH_MEMORY, parquet.SMALL_TABLE = 2**26, 2**24
 virtual = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (virtual + 2**32, virtual + 2**32))
 for path in sys.argv[1:]:
     try:
-        print(sum(1 for _ in tabular.read_records(path, ["text"], [])))
+        print(sum(1 for _ in records.read_records(path, ["text"], [])))
     except IwloraError as error:
         print(error)
 """

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError, raise_all, unknown
-from iwlora.inputs.delimited import DELIMITED, read_fields
 from iwlora.inputs.limits import memory_limit
 from iwlora.inputs.lines import read_lines
-from iwlora.inputs.parquet import (
+from iwlora.inputs.places import check_folder, inside, user_path
+from iwlora.inputs.tables.delimited import DELIMITED, read_fields
+from iwlora.inputs.tables.parquet import (
     BATCH_MEMORY,
     BATCH_ROWS,
     check_growth,
@@ -25,7 +26,6 @@ from iwlora.inputs.parquet import (
     python_values,
     without_dictionary,
 )
-from iwlora.inputs.places import check_folder, inside, user_path
 from iwlora.inputs.yaml_json import parse_mapping, read_mapping
 
 Records = Iterator[tuple[int, Sequence[Any]]]

@@ -1,0 +1,430 @@
+"""Files as people have them: each layout is read as it should be, and each damaged one refused.
+
+``python tests/tasks/test_layouts.py`` prints the table of docs/tasks.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from documentation import ROOT
+from iwlora.errors import IwloraError
+from iwlora.tasks import TaskSpec, user_files
+from iwlora.tasks.column_inference import infer_columns
+from iwlora.tasks.user_files import parse_file
+from iwlora.training.overrides import override
+
+FILES = Path(__file__).parents[1] / "fixtures" / "layouts"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A file, and what must be read of it; at most one ``setting`` helps."""
+
+    file: str
+    what: str
+    kind: str
+    text: tuple[str, ...]
+    label: tuple[str, ...]
+    rows: int
+    first: tuple[Any, ...]
+    setting: str | None = None
+    made_from: str | None = None
+    """The stored file whose rows the test writes in this layout."""
+
+    def __str__(self) -> str:
+        return self.file
+
+
+def chat(*turns: tuple[str, str], **fields: Any) -> str:
+    return json.dumps([{"role": role, "content": content, **fields} for role, content in turns])
+
+
+HOTEL = ("Clean room, quiet street.", "good")
+TRAIN_CHAT = chat(
+    ("system", "You know trains."),
+    ("user", "When does the 7 leave?"),
+    ("assistant", "At ten past."),
+)
+BASIL = chat(("user", "How do I store basil?"), ("assistant", "In a glass of water."))
+TIDES = json.dumps(
+    [
+        {"role": "user", "content": "High tide in Brest?"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {
+                    "id": "c1",
+                    "type": "function",
+                    "function": {"name": "tide", "arguments": {"port": "Brest"}},
+                }
+            ],
+            "content": "",
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "14:05"},
+        {"role": "assistant", "content": "At 14:05."},
+    ]
+)
+TIDE_TOOL = json.dumps(
+    [
+        {
+            "type": "function",
+            "function": {
+                "name": "tide",
+                "parameters": {"type": "object", "properties": {"port": {"type": "string"}}},
+            },
+        }
+    ]
+)
+HARBOUR = (["Anna", "sails", "to", "Oslo"], ["B-PER", "O", "O", "B-LOC"])
+
+LAYOUTS = [
+    Layout(
+        "hotels.csv",
+        "CSV, with quoted commas, quotation marks and line breaks",
+        *("classification", ("text",), ("label",), 6, HOTEL),
+    ),
+    Layout(
+        "parcels.tsv",
+        "TSV, where quotation marks are ordinary characters",
+        *("classification", ("text",), ("category",), 5),
+        ('Where is my "parcel', "delivery"),
+    ),
+    Layout(
+        "sensors.jsonl",
+        "JSON Lines, with numbers as classes",
+        *("classification", ("text",), ("label",), 5, ("Pump 3 vibrates at start", "1")),
+    ),
+    Layout(
+        "gardens.ndjson",
+        "JSON Lines under their other name",
+        *("classification", ("sentence",), ("label",), 4, ("The roses need shade.", "no")),
+    ),
+    Layout(
+        "recipes.csv",
+        "pairs of texts",
+        *("classification", ("premise", "hypothesis"), ("label",), 4),
+        ("The soup simmers.", "Something is cooking.", "yes"),
+    ),
+    Layout(
+        "wines.csv",
+        "numbers as labels",
+        *("regression", ("review",), ("score",), 5, ("Thin and sour", 1.5)),
+    ),
+    Layout(
+        "films.csv",
+        "several classes in a cell",
+        *("multi-label", ("text",), ("genres",), 6),
+        ("A detective falls for a ghost", ["crime", "romance"]),
+        "task.label=genres",
+    ),
+    Layout(
+        "forum.csv",
+        "columns of 0 and 1",
+        *("multi-label", ("comment",), ("rude", "spam"), 4, ("Read the manual, fool", ["rude"])),
+        "task.label=[rude, spam]",
+    ),
+    Layout(
+        "repairs.csv",
+        "a column with a name of its own",
+        *("classification", ("body",), ("label",), 4, ("Screen stays black", "display")),
+        "task.text=body",
+    ),
+    Layout(
+        "trains.jsonl",
+        "chats: OpenAI's messages",
+        *("instruction", ("messages",), (), 3, (TRAIN_CHAT, "At ten past.")),
+    ),
+    Layout(
+        "tides.jsonl",
+        "chats: messages with tools",
+        *("instruction", ("messages", "tools"), (), 2, (TIDES, TIDE_TOOL, "At 14:05.")),
+    ),
+    Layout(
+        "kitchen.jsonl",
+        "chats: ShareGPT's conversations",
+        *("instruction", ("conversations",), (), 2, (BASIL, "In a glass of water.")),
+    ),
+    Layout(
+        "quiz.jsonl",
+        "Alpaca's instruction, input and output",
+        *("instruction", ("instruction", "input"), ("output",), 3),
+        ("Name the capital.", "Peru", "Lima"),
+    ),
+    Layout(
+        "limericks.jsonl",
+        "prompts and completions",
+        *("instruction", ("prompt",), ("completion",), 2),
+        ("There was a young baker of Kent", "whose bread rose wherever he went"),
+    ),
+    Layout(
+        "signs.csv",
+        "translations: source and target",
+        *("seq2seq", ("source",), ("target",), 3, ("No entry", "Kein Eingang")),
+    ),
+    Layout(
+        "minutes.jsonl",
+        "documents and summaries",
+        *("seq2seq", ("document",), ("summary",), 2),
+        (
+            "The council met on Monday. It voted for the bridge after two hours.",
+            "The council wants the bridge.",
+        ),
+    ),
+    Layout(
+        "harbours.jsonl",
+        "words and their tags as lists",
+        *("token-labels", ("tokens",), ("ner_tags",), 2, HARBOUR),
+    ),
+    Layout(
+        "grammar.csv",
+        "words and their tags, separated by spaces",
+        *("token-labels", ("tokens",), ("tags",), 3, (["Dogs", "bark"], ["NOUN", "VERB"])),
+    ),
+    Layout(
+        "museum.jsonl",
+        "questions, passages and answers",
+        *("question-answering", ("question", "context"), ("answers",), 2),
+        (
+            "Who painted the ceiling?",
+            "The ceiling was painted by Lena Voss in 1910.",
+            {"text": ["Lena Voss"], "answer_start": [27]},
+        ),
+    ),
+    Layout(
+        "hotels.parquet",
+        "Parquet",
+        *("classification", ("text",), ("label",), 6, HOTEL),
+        made_from="hotels.csv",
+    ),
+    Layout(
+        "hotels-saved",
+        "a folder that `datasets` saved",
+        *("classification", ("text",), ("label",), 6, HOTEL),
+        made_from="hotels.csv",
+    ),
+]
+
+
+# --- the layouts that the test writes ---
+
+
+def records(stored: str) -> list[dict[str, str]]:
+    with (FILES / stored).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def make(layout: Layout, folder: Path) -> Path:
+    """The file of a layout in ``folder``: a copy of the stored one, or written from its rows."""
+    target = folder / layout.file
+    if layout.made_from is None:
+        stored = FILES / layout.file
+        return Path((shutil.copytree if stored.is_dir() else shutil.copy)(stored, target))
+    rows = records(layout.made_from)
+    if target.suffix == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), target)
+    else:
+        datasets.disable_progress_bars()
+        datasets.Dataset.from_list(rows).save_to_disk(target)
+    return target
+
+
+# --- reading and judging ---
+
+
+def read(
+    path: Path, setting: str | None
+) -> tuple[str, tuple[str, ...], tuple[str, ...], list[Any]]:
+    """(kind, text columns, label columns, rows) by guess, and the one setting if there is one."""
+    recipe = override({"task": {"train": str(path)}}, [setting] if setting else [])
+    spec = TaskSpec(**recipe["task"])
+    columns = infer_columns(spec)
+    rows = parse_file(str(path), columns, "train").rows.drop_columns(
+        ["other_references"] if columns.kind.several_references and columns.label else []
+    )
+    return (
+        columns.kind.name,
+        columns.text,
+        columns.label,
+        [tuple(r.values()) for r in rows.to_pylist()],
+    )
+
+
+def problem_with(path: Path, layout: Layout) -> str | None:
+    """What is wrong with how a sound file is read; None where nothing is."""
+    try:
+        kind, text, label, rows = read(path, layout.setting)
+    except IwloraError as error:
+        return f"refused: {error}"
+    found = (kind, text, label, len(rows), rows[0])
+    expected = (layout.kind, layout.text, layout.label, layout.rows, layout.first)
+    return None if found == expected else f"{found} instead of {expected}"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A changed copy of a file, and whether the same rows must be read of it."""
+
+    how: str
+    content: bytes
+    same: bool
+
+
+def problem_with_mutant(path: Path, mutant: Mutant, layout: Layout, rows: list[Any]) -> str | None:
+    """What is wrong with how a changed file is answered; None where nothing is.
+
+    Either the same rows are read, or the message names the file, the place and the way out.
+    """
+    path.write_bytes(mutant.content)
+    try:
+        found = read(path, layout.setting)[3]
+    except IwloraError as error:
+        message = str(error)
+    except Exception as error:
+        return f"a traceback: {error!r}"
+    else:
+        if found != rows:
+            return f"other rows: {found}"
+        return None if mutant.same else "a broken file was read without a word"
+    if mutant.same:
+        return f"refused: {message}"
+    for part, name in (
+        (re.escape(str(path)), "file"),
+        (r"(line|row|column|question|columns:) |is not a", "place"),
+        (r"task\.\w+|accepted|must|the header has|is not a .* file", "way out"),
+    ):
+        if not re.search(part, message):
+            return f"no {name} in the message: {message}"
+    return None
+
+
+def mutants(path: Path, layout: Layout) -> Iterator[Mutant]:
+    """The changes that this file can have."""
+    content = path.read_bytes()
+    if path.suffix == ".parquet":
+        yield Mutant("cut short", content[: len(content) // 2], same=False)
+        return
+    text = content.decode("utf-8")
+    yield Mutant("BOM", b"\xef\xbb\xbf" + content, same=True)
+    if layout.file != "hotels.csv":  # the line break in its quoted cell would change too
+        yield Mutant("CRLF", text.replace("\n", "\r\n").encode(), same=True)
+    lost = (layout.label or layout.text)[0]
+    if path.suffix in (".csv", ".tsv"):
+        yield from _delimited_mutants(path, text, lost)
+    else:
+        yield from _json_lines_mutants(text, lost)
+
+
+def _delimited_mutants(path: Path, text: str, lost: str) -> Iterator[Mutant]:
+    quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting))
+    position = rows[0].index(lost)
+    without = [row[:position] + row[position + 1 :] for row in rows]
+    yield Mutant(f"without {lost}", written(without, delimiter, quoting), same=False)
+    broken = text + delimiter.join(["x"] * (len(rows[0]) + 1)) + "\n"
+    yield Mutant("a row with another field", broken.encode(), same=False)
+
+
+def written(rows: list[list[str]], delimiter: str, quoting: Any = csv.QUOTE_MINIMAL) -> bytes:
+    """Rows of a table; without quoting as GLUE's TSV files have them."""
+    if quoting == csv.QUOTE_NONE:
+        return "".join(f"{delimiter.join(row)}\n" for row in rows).encode()
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return out.getvalue().encode()
+
+
+def _json_lines_mutants(text: str, lost: str) -> Iterator[Mutant]:
+    rows = [json.loads(line) for line in text.splitlines()]
+    without = [{name: value for name, value in row.items() if name != lost} for row in rows]
+    yield Mutant(f"without {lost}", "\n".join(map(json.dumps, without)).encode(), same=False)
+    yield Mutant("a broken line", (text + '{"text": "cut\n').encode(), same=False)
+
+
+# --- tests ---
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_each_layout_is_read_right(layout: Layout, tmp_path: Path) -> None:
+    path = make(layout, tmp_path)
+    assert problem_with(path, layout) is None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_changed_files_are_read_the_same_or_refused(layout: Layout, tmp_path: Path) -> None:
+    path = make(layout, tmp_path)
+    if path.is_dir():
+        return
+    rows = read(path, layout.setting)[3]
+    changes = list(mutants(path, layout))
+    problems = {m.how: problem_with_mutant(path, m, layout, rows) for m in changes}
+    assert {how: problem for how, problem in problems.items() if problem} == {}
+
+
+def wrong_readers() -> dict[str, Callable[..., Any]]:
+    right = user_files.read_records
+
+    def loses_a_row(*arguments: Any) -> Any:
+        return list(right(*arguments))[:-1]
+
+    def swaps_columns(*arguments: Any) -> Any:
+        return ((number, fields[::-1]) for number, fields in right(*arguments))
+
+    def passes_over_problems(path: str, columns: Any, problems: Any, *rest: Any) -> Any:
+        return right(path, columns, [], *rest)
+
+    def crashes(*arguments: Any) -> Any:
+        raise KeyError("text")
+
+    return {
+        function.__name__: function
+        for function in (loses_a_row, swaps_columns, passes_over_problems, crashes)
+    }
+
+
+@pytest.mark.parametrize("wrong", wrong_readers())
+def test_a_wrong_reader_is_noticed(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = LAYOUTS[0]
+    path = make(layout, tmp_path)
+    rows = read(path, None)[3]
+    changes = list(mutants(path, layout))
+    monkeypatch.setattr(user_files, "read_records", wrong_readers()[wrong])
+    problems = [problem_with_mutant(path, change, layout, rows) for change in changes]
+    if wrong in ("loses_a_row", "swaps_columns"):
+        problems.append(problem_with(make(layout, tmp_path), layout))
+    assert any(problems)
+
+
+def documented() -> str:
+    """The table of the layouts, as docs/tasks.md has it."""
+    head = ["| file | what it is | setting, where the guess needs one |", "|---|---|---|"]
+    rows = [
+        f"| `{layout.file}` | {layout.what} | {f'`{layout.setting}`' if layout.setting else ''} |"
+        for layout in LAYOUTS
+    ]
+    return "\n".join([*head, *rows])
+
+
+def test_the_documentation_lists_the_layouts() -> None:
+    assert documented() in (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    print(documented())
