@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, load
-from iwlora.tasks.column_inference import Columns
+from iwlora.tasks.columns.infer import Columns
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.user_files import parse_file, read_rows
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.tables.records import read_records, record_location, splits_of
-from iwlora.tasks.column_inference import Columns, infer_columns
+from iwlora.tasks.columns.infer import Columns, infer_columns
 from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.kinds.cells import looks, parse_text, whole_characters
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES, Dataset, Kind

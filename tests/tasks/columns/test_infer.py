@@ -12,6 +12,7 @@ import pytest
 
 from iwlora.errors import IwloraError
 from iwlora.tasks import Task, TaskSpec, load
+from iwlora.tasks.columns.infer import infer_columns
 
 pytestmark = pytest.mark.quick
 
@@ -120,6 +121,58 @@ def test_what_is_not_obvious_must_be_given(tmp_path: Path) -> None:
     ):
         with pytest.raises(IwloraError, match=message):
             task_of(tmp_path, row, **spec)
+
+
+def reviews(folder: Path, header: list[str]) -> str:
+    """A file of 40 reviews: number, text, title, stars, and a class."""
+    rows = [
+        [n, f"{n} people left the cinema before the end", f"film {n}", 1 + n % 5, "ab"[n % 2]]
+        for n in range(40)
+    ]
+    file = folder / "reviews.csv"
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return str(file)
+
+
+def test_a_guess_is_printed_with_its_alternatives(tmp_path: Path) -> None:
+    path = reviews(tmp_path, ["Id", "Review Text", "Title", "Stars", "Branch"])
+    task = load(TaskSpec(train=path), seed=0)
+    assert task.text == ("Review Text",)
+    assert task.labels == ("1", "2", "3", "4", "5")
+    assert task.notes[0] == (
+        f"inferred from {path}: text=Review Text (or task.text=Title), label=Stars (or "
+        "task.label=Branch), kind=classification (or task.kind=regression); not read: Id, Title, "
+        "Branch"
+    )
+    mended = load(TaskSpec(train=path, label="Branch"), seed=0)
+    assert (mended.text, mended.labels) == (("Review Text",), ("a", "b"))
+    with pytest.raises(IwloraError, match="unknown column 'stars'; did you mean 'Stars'"):
+        load(TaskSpec(train=path, label="stars"), seed=0)
+
+
+def test_an_error_has_assignments_to_copy(tmp_path: Path) -> None:
+    unclear = reviews(tmp_path, ["n", "note", "name", "first", "Mood of day"])
+    with pytest.raises(IwloraError) as error:
+        load(TaskSpec(train=unclear), seed=0)
+    assert str(error.value) == (
+        f"{unclear}: several columns may hold the label; give one of task.label=first, "
+        "'task.label=Mood of day' (columns: n, note, name, first, Mood of day)"
+    )
+
+
+def test_official_files_of_glue(glue_dir: Path) -> None:
+    for name, text, label in (
+        ("RTE", ("sentence1", "sentence2"), "label"),
+        ("SST-2", ("sentence",), "label"),
+        ("MRPC", ("#1 String", "#2 String"), "Quality"),
+    ):
+        columns = infer_columns(TaskSpec(train=str(glue_dir / name / "train.tsv")))
+        assert (columns.text, columns.label, columns.kind.name) == (
+            text,
+            (label,),
+            "classification",
+        )
 
 
 def test_folders_of_datasets_name_their_classes(tmp_path: Path) -> None:

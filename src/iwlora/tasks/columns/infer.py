@@ -1,0 +1,167 @@
+"""Inferring the columns and the kind of a task in the user's files from names and first rows."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from iwlora.errors import IwloraError
+from iwlora.inputs.tables.records import columns_of, read_records
+from iwlora.inputs.yaml_json import parse_yaml
+from iwlora.tasks.columns.guess import Guess, guess_columns
+from iwlora.tasks.columns.label_kind import infer_kind, notes_on_classes, numbers_in_order
+from iwlora.tasks.kinds import KINDS, Kind
+from iwlora.tasks.kinds.cells import written_list
+from iwlora.tasks.kinds.label_separator import likely_separator
+from iwlora.tasks.kinds.multi_label import MultiLabel
+
+if TYPE_CHECKING:
+    from iwlora.tasks.spec import TaskSpec
+
+# The kind is inferred from this many rows of each training file.
+SAMPLE_ROWS = 200
+# So many alternatives of a guess are named, and so many columns with an equal right.
+_ALTERNATIVES, _CHOICES = 2, 8
+_HOW = "if it does not, give task.kind={name: multi-label, separator: '...'}, or another kind"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The kind of the task, and its columns; ``notes`` say what was inferred.
+
+    Without label columns the label is in the text (the last turn of a chat), unless ``unlabelled``.
+    Rows with an equal value of ``group`` stay together where training rows are held out.
+    """
+
+    kind: Kind
+    text: tuple[str, ...]
+    label: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    unlabelled: bool = False
+    group: str | None = None
+
+
+def infer_columns(spec: TaskSpec) -> Columns:
+    """The columns and the kind of ``spec``; what it leaves open is inferred where obvious.
+
+    Raises:
+        IwloraError: It is not obvious; the message names the columns of the file.
+    """
+    path = str(spec.train)
+    given = Guess(spec.kind_name, tuple(spec.text or ()), _names(spec.label))
+    both = (*given.text, *given.label) if given.text and given.label else ()
+    names = both or tuple(columns_of(path))
+    unique = [name for name in names if names.count(name) == 1]
+    cells = dict(zip(unique, zip(*_first_rows(path, unique), strict=True), strict=False))
+    guess = guess_columns([name for name in names if name != spec.group], cells, given)
+    if guess.unclear:
+        raise IwloraError(f"{path}: {_unclear(guess, names)}")
+    text, label, kind_name = guess.text, guess.label, guess.kind
+    sample = [row for source in spec.sources for row in _first_rows(source, [*text, *label])]
+    is_inferred = kind_name is None
+    try:
+        kind_name = kind_name or infer_kind(sample, label, not spec.former_kind_defaults)
+    except ValueError as error:
+        raise IwloraError(f"{spec.title}: column {label[0]!r} {error}") from None
+    kind = spec.build_kind(KINDS[kind_name]())
+    _check_count(kind, text, label)
+    notes = _notes(spec, kind, guess, names, [row[-1] for row in sample])
+    if isinstance(kind, MultiLabel) and kind.separator is None and len(label) == 1:
+        written = [row[-1] for row in sample if isinstance(row[-1], str)]
+        separator = likely_separator(written)
+        kind = kind.model_copy(update={"separator": separator})
+        if any(separator in cell for cell in written if written_list(cell) is None):
+            notes = (*notes, f"{separator!r} separates the classes of a cell; {_HOW}")
+    if is_inferred and kind.name == "classification":
+        notes = (*notes, *notes_on_classes([row[-1] for row in sample]))
+    return Columns(kind, text, label, notes, group=spec.group)
+
+
+def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def _unclear(guess: Guess, names: Sequence[str]) -> str:
+    """What is not clear about the columns, and the assignments that say it."""
+    field = guess.unclear
+    choices = guess.other_texts if field == "text" else guess.other_labels
+    columns = f"(columns: {', '.join(names) or 'none'})"
+    if not choices:
+        return f"it is not clear which column holds the {field}; give task.{field}=COLUMN {columns}"
+    given = ", ".join(assignment(f"task.{field}", choice) for choice in choices[:_CHOICES])
+    return f"several columns may hold the {field}; give one of {given} {columns}"
+
+
+def assignment(field: str, columns: Sequence[str]) -> str:
+    """``field=columns`` as it is typed in a shell.
+
+    >>> print(assignment("task.text", ["Class Index"]), assignment("task.label", ["a", "1"]))
+    'task.text=Class Index' 'task.label=[a, "1"]'
+    """
+    written = [name if _reads_as_itself(name) else json.dumps(name) for name in columns]
+    value = written[0] if len(columns) == 1 else f"[{', '.join(written)}]"
+    return shlex.quote(f"{field}={value}")
+
+
+def _reads_as_itself(name: str) -> bool:
+    """Whether YAML reads a name as the text that it is, in a list too."""
+    try:
+        return bool(parse_yaml(f"[{name}]", name) == [name])
+    except IwloraError:
+        return False
+
+
+def _notes(
+    spec: TaskSpec, kind: Kind, guess: Guess, names: Sequence[str], labels: Sequence[Any]
+) -> tuple[str, ...]:
+    """What was inferred, what it may be instead, and which columns are not read."""
+    text, label = guess.text, guess.label
+    inferred = []
+    if not spec.text:
+        inferred.append(f"text={' + '.join(text)}{_or('task.text', guess.other_texts)}")
+    if not spec.label and label:
+        inferred.append(f"label={' + '.join(label)}{_or('task.label', guess.other_labels)}")
+    # Where the columns are given, classification is what a user expects without being told.
+    if spec.kind_name is None and (inferred or kind.name != "classification"):
+        is_scale = kind.name == "classification" and numbers_in_order(labels)
+        inferred.append(f"kind={kind.name}{' (or task.kind=regression)' if is_scale else ''}")
+    if not inferred:
+        return ()
+    unread = [name for name in names if name not in (*text, *label, spec.group)]
+    rest = f"; not read: {', '.join(unread)}" if unread else ""
+    return (f"inferred from {spec.title}: {', '.join(inferred)}{rest}",)
+
+
+def _or(field: str, choices: Sequence[Sequence[str]]) -> str:
+    given = " or ".join(assignment(field, choice) for choice in choices[:_ALTERNATIVES])
+    return f" (or {given})" if given else ""
+
+
+def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:
+    minimum, maximum = kind.text_columns
+    if not minimum <= len(text) <= maximum:
+        accepted = str(minimum) if minimum == maximum else f"{minimum} or {maximum}"
+        raise IwloraError(
+            f"task.text names {len(text)} columns; a task of kind {kind.name} has {accepted}"
+        )
+    if len(label) > 1 and not kind.several_label_columns:
+        raise IwloraError(
+            f"task.label names {len(label)} columns; a task of kind {kind.name} has one. Several "
+            "columns of 0 and 1 are for task.kind=multi-label"
+        )
+
+
+def _first_rows(path: str, columns: Sequence[str]) -> list[Sequence[Any]]:
+    """The cells of the first rows; none of a file that cannot be read.
+
+    Reading the whole file reports what is wrong with it, with the problems of the other files.
+    """
+    try:
+        records = read_records(path, columns, [])
+        return [values for _, values in islice(records, SAMPLE_ROWS)]
+    except IwloraError:
+        return []
