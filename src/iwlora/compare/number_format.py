@@ -80,6 +80,15 @@ def format_p_value(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
+def counted(n: int, noun: str) -> str:
+    """A number and what it counts, which takes an s.
+
+    >>> counted(1, "seed"), counted(1200, "row")
+    ('1 seed', '1,200 rows')
+    """
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def _scaled(metric: str, value: float, sign: str = "") -> str:
     digits = 2 if display_scale(metric) > 1 else 4
     rounded = round(value * display_scale(metric), digits) + 0.0  # + 0.0: never "-0.00"

@@ -222,6 +222,13 @@ class RunResult(Document):
         """The primary metric, or None if it is not a finite number."""
         return self.metrics.get(self.primary_metric)
 
+    @property
+    def total_seconds(self) -> float | None:
+        """Wall time of measuring and training; None if it is not known in full."""
+        if self.train_seconds is None or self.resumed_at_step:
+            return None
+        return self.train_seconds + (self.measure_seconds or 0.0)
+
 
 class Status(Document):
     """How a run stands: ``state`` is "running", "failed", "diverged" or "done"."""

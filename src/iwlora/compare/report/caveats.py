@@ -114,19 +114,25 @@ def untuned_learning_rates(comparison: Comparison) -> list[str]:
     ]
 
 
+def constant_runs(comparison: Comparison) -> dict[str, tuple[int, int]]:
+    """{label: (runs that predict the same for every row, runs whose predictions tell)}."""
+    counts = {}
+    for label in comparison.arms:
+        saved = [run.predictions() for run in comparison.of(label)]
+        informative = [pair for pair in saved if pair and len(set(pair[0])) > 1]
+        if constant := sum(len(set(predictions)) == 1 for _, predictions in informative):
+            counts[label] = constant, len(informative)
+    return counts
+
+
 def constant_predictions(comparison: Comparison) -> list[str]:
     """A caveat that counts the runs of each arm that predict the same for every row.
 
     Equal scores of such runs do not show that their methods are equal: nothing was learned.
     Runs on rows that all have the same label are not counted, since there it is correct.
     """
-    counts = []
-    for label in comparison.arms:
-        saved = [run.predictions() for run in comparison.of(label)]
-        informative = [pair for pair in saved if pair and len(set(pair[0])) > 1]
-        constant = sum(len(set(predictions)) == 1 for _, predictions in informative)
-        if constant:
-            counts.append(f"{label} {constant} of {len(informative)}")
+    runs = constant_runs(comparison).items()
+    counts = [f"{label} {constant} of {known}" for label, (constant, known) in runs]
     if not counts:
         return []
     return [
@@ -202,11 +208,11 @@ def undecided_searches(comparison: Comparison) -> list[str]:
 
     The scores of such arms may depend on the choice among these rates, not on the method.
     """
-    by_arm = [
-        f"{label} {_enumerate(rates)} (chosen {learning_rate_text(choice.lr)})"
-        for label, choice in comparison.search.items()
-        if choice.lr is not None and (rates := tied_learning_rates(comparison, label))
-    ]
+    by_arm = []
+    for label, choice in comparison.search.items():
+        rates = [*map(learning_rate_text, tied_learning_rates(comparison, label))]
+        if choice.lr is not None and rates:
+            by_arm.append(f"{label} {listed(rates)} (chosen {learning_rate_text(choice.lr)})")
     if not by_arm:
         return []
     return [
@@ -220,6 +226,11 @@ def _value_text(value: Any) -> str:
     return "null" if value is None else short_repr(value)
 
 
-def _enumerate(rates: Sequence[float]) -> str:
-    *before, last = [learning_rate_text(rate) for rate in rates]
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["lora", "vera", "dora"])
+    'lora, vera and dora'
+    """
+    *before, last = names
     return f"{', '.join(before)} and {last}" if before else last

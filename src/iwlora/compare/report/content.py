@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from iwlora.compare.report import tables
+from iwlora.compare.report.answers.answer import Answer
+from iwlora.compare.report.answers.findings import findings
+from iwlora.compare.report.answers.is_it_real import is_it_real
+from iwlora.compare.report.answers.what_it_costs import what_it_costs
+from iwlora.compare.report.answers.what_to_train import what_to_train
 from iwlora.compare.report.caveats import caveats, describe_missing
 from iwlora.compare.report.figures.report_figures import ReportFigure, report_figures
 from iwlora.compare.report.tables import Table
@@ -38,9 +43,19 @@ class TaskSection:
     """(name, YAML text)."""
 
     @property
+    def mixed_environments(self) -> bool:
+        """Whether the runs come from different machines or versions."""
+        return any(len(values) > 1 for values in self.environment.values())
+
+    @property
     def tables(self) -> list[Table]:
         """The scores, the differences and the learning rates, as far as there are any."""
-        return [table for table in (self.scores, self.differences, self.learning_rates) if table]
+        return [*filter(None, [self.scores]), *self.statistics]
+
+    @property
+    def statistics(self) -> list[Table]:
+        """The differences and the learning rates, as far as there are any."""
+        return [table for table in (self.differences, self.learning_rates) if table]
 
 
 @dataclass(frozen=True)
@@ -49,9 +64,21 @@ class ReportContent:
 
     title: str
     analysis: Analysis
+    answers: list[Answer]
     verdict: str
     overall: Table | None
     sections: list[TaskSection]
+
+    @property
+    def importance_map(self) -> tuple[int, int] | None:
+        """(section, figure) of the first map of importance."""
+        figures = (
+            (task, number)
+            for task, section in enumerate(self.sections)
+            for number, figure in enumerate(section.figures)
+            if figure.is_importance
+        )
+        return next(figures, None)
 
     @property
     def several_tasks(self) -> bool:
@@ -71,10 +98,20 @@ def build_content(analysis: Analysis) -> ReportContent:
     return ReportContent(
         title=sections[0].title if len(sections) == 1 else f"{len(sections)} tasks",
         analysis=analysis,
+        answers=_answers(analysis) if analysis.finished else [],
         verdict=verdict(analysis) if analysis.finished else "",
         overall=tables.overall_table(analysis) if compared else None,
         sections=sections,
     )
+
+
+def _answers(analysis: Analysis) -> list[Answer]:
+    found = findings(analysis)
+    return [
+        is_it_real(analysis, found),
+        what_it_costs(analysis),
+        what_to_train(analysis, found),
+    ]
 
 
 def _section(task: TaskAnalysis) -> TaskSection:

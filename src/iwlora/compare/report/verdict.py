@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iwlora.compare.number_format import format_interval, format_p_value, format_score
+from iwlora.compare.number_format import (
+    counted,
+    format_interval,
+    format_p_value,
+    format_score,
+)
 from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, min_seeds
@@ -79,11 +84,11 @@ def describe_difference(pair: PairedDifference) -> str:
     """
     summary = pair.summary
     if not any(pair.differences.values()):
-        return f"{pair.arm}: exactly the same score with {_seeds_text(summary.n)}"
+        return f"{pair.arm}: exactly the same score with {counted(summary.n, 'seed')}"
     if pair.outcome == "open":
         return f"{pair.arm}: no verdict yet, {_too_few_seeds(summary.n, pair.family)}"
     difference = format_interval(pair.metric, summary.mean, summary.low, summary.high)
-    numbers = f"{difference}, {_p_text(pair.p_adjusted)}, {_seeds_text(summary.n)}"
+    numbers = f"{difference}, {p_text(pair.p_adjusted)}, {counted(summary.n, 'seed')}"
     return f"{pair.arm}: {pair.outcome} ({numbers})"
 
 
@@ -119,7 +124,7 @@ def _verdict_of_one_arm(comparison: Comparison) -> str:
     summary = paired_tests.summarise(scores)
     spread = "" if summary.n > 1 else "; one seed says nothing about the spread between seeds"
     score = format_score(metric, summary.mean, summary.sd)
-    return f"{arm}: {metric} {score} over {_seeds_text(summary.n)}{spread}."
+    return f"{arm}: {metric} {score} over {counted(summary.n, 'seed')}{spread}."
 
 
 def _verdict_over_tasks(analysis: Analysis) -> str:
@@ -176,18 +181,15 @@ def _describe_overall(row: OverallDifference, metric: str) -> str:
     if interval is None or row.p_adjusted is None:
         return result
     if row.seeds < MIN_SEEDS:
-        return f"{result}, {_seeds_text(row.seeds)} on a task; at least {MIN_SEEDS} are needed"
+        return f"{result}, {counted(row.seeds, 'seed')} on a task; at least {MIN_SEEDS} are needed"
     difference = format_interval(metric, interval.mean, interval.low, interval.high)
-    return f"{result} ({difference}, {_p_text(row.p_adjusted)})"
+    return f"{result} ({difference}, {p_text(row.p_adjusted)})"
 
 
-def _p_text(p_value: float) -> str:
+def p_text(p_value: float) -> str:
+    """A p-value in a sentence: "p = 0.031", "p < 0.001"."""
     text = format_p_value(p_value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
-def _seeds_text(n: int) -> str:
-    return f"{n} seed{'s' * (n != 1)}"
 
 
 def _too_few_seeds(n: int, family: int) -> str:
@@ -195,7 +197,7 @@ def _too_few_seeds(n: int, family: int) -> str:
     among = f" after correction for {family} comparisons" if family > 1 else ""
     smallest = f"the smallest possible p is {min(1.0, family * 2 / 2**n):.2g}"
     return (
-        f"with {_seeds_text(n)} no test can reach {level}{among} ({smallest}); at least "
+        f"with {counted(n, 'seed')} no test can reach {level}{among} ({smallest}); at least "
         f"{min_seeds(family)} seeds are needed"
     )
 

@@ -23,11 +23,29 @@ from iwlora.results.metric_direction import lower_is_better, oriented
 class TaskDifference(PairedDifference):
     """One arm against the baseline on one task.
 
-    ``variance`` is that of the mean difference, ``interval`` covers seeds and examples.
+    ``variance`` is that of the mean difference, ``interval`` covers seeds and examples, ``rows``
+    are the scored rows that were resampled, 0 without saved predictions.
     """
 
     variance: float
     interval: Interval
+    rows: int = 0
+
+    @property
+    def rows_needed(self) -> int | None:
+        """The scored rows with which ``interval`` would leave out zero, if the mean stays.
+
+        None if no number of rows can do that, or if the rows are not known.
+        """
+        if self.interval.high is None or self.summary.sd is None or not self.rows:
+            return None
+        return bootstrap.rows_needed(
+            self.summary.mean,
+            self.variance,
+            self.summary.sd**2 / self.summary.n,
+            self.interval.high - self.interval.mean,
+            self.rows,
+        )
 
 
 @dataclass(frozen=True)
@@ -158,7 +176,10 @@ def _task_differences(comparison: Comparison, base: str, number: int) -> list[Ta
             predictions = paired_predictions(comparison, pair)
             variance = bootstrap.variance_of_mean(by_seed, predictions, seed=number)
             interval = bootstrap.mean_over_tasks([by_seed], [variance], predictions is not None)
-            rows.append(TaskDifference(**vars(pair), variance=variance, interval=interval))
+            scored = len(predictions.labels) if predictions else 0
+            rows.append(
+                TaskDifference(**vars(pair), variance=variance, interval=interval, rows=scored)
+            )
     return rows
 
 

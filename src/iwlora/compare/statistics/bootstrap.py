@@ -168,6 +168,35 @@ def mean_over_tasks(
     return Interval(mean, mean - half, mean + half, examples)
 
 
+def rows_needed(
+    mean: float, variance: float, seed_variance: float, half_width: float, rows: int
+) -> int | None:
+    """How many scored rows make the interval of one task's mean difference leave out zero.
+
+    The variance is V = V_seeds + V_rows, and V_rows falls as 1 / rows. With the t quantile
+    t = half width / √V it solves t² (V_seeds + V_rows · rows / n) = mean² for n.
+
+    Args:
+        mean: The mean difference.
+        variance: V, of the mean over seeds and rows.
+        seed_variance: V_seeds, of the mean over seeds on the same rows.
+        half_width: Of the 95% interval over seeds and rows.
+        rows: How many rows are scored now.
+
+    Returns:
+        None if the spread between seeds alone is too large.
+
+    Example:
+        >>> rows_needed(0.02, 1e-4, 0.0, 0.04, 500), rows_needed(0.02, 1e-4, 1e-4, 0.04, 500)
+        (2000, None)
+    """
+    if half_width <= 0:
+        return None
+    allowed = mean**2 * variance / half_width**2 - seed_variance
+    by_rows = max(0.0, variance - seed_variance)
+    return math.ceil(round(rows * by_rows / allowed, 6)) if allowed > 0 < by_rows else None
+
+
 @dataclass(frozen=True)
 class Aggregate:
     """A statistic over all tasks and seeds with its 95% percentile interval over seeds."""

@@ -16,7 +16,11 @@ from iwlora.sensitivity.text_tables import top_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
+
+_SCALE_STEPS = 32
+"""Of the bar of colours: with more than 50, matplotlib draws it as an image within the SVG."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,15 @@ def plot_heatmaps(heatmaps: Sequence[Heatmap], shared_scale: bool = False) -> Fi
     heights = [1.2 + 0.34 * len(_axes_of(heatmap.cells)[0]) for heatmap in heatmaps]
     figure = new_figure(1.2 + 1.0 * max(columns, 4), 0.5 + sum(heights))
     maxima = [max(heatmap.cells.values()) for heatmap in heatmaps]
-    panels = figure.add_gridspec(len(heatmaps), 1, height_ratios=heights)
-    for index, heatmap in enumerate(heatmaps):
-        largest = max(maxima) if shared_scale else maxima[index]
-        _plot_heatmap(new_axes(figure, panels[index]), heatmap, largest)
+    grid = figure.add_gridspec(len(heatmaps), 1, height_ratios=heights)
+    axes = [new_axes(figure, grid[row]) for row in range(len(heatmaps))]
+    largest = [max(maxima)] * len(maxima) if shared_scale else maxima
+    cells = [*map(_plot_heatmap, axes, heatmaps, largest)]
+    if shared_scale:
+        _plot_scale(cells[0], axes)
+    else:
+        for mesh, panel in zip(cells, axes, strict=True):
+            _plot_scale(mesh, [panel])
     return figure
 
 
@@ -122,7 +131,7 @@ def plot_importance(sensitivity: Sensitivity) -> Figure:
     return plot_heatmaps([importance_heatmap(sensitivity)])
 
 
-def _plot_heatmap(axes: Axes, heatmap: Heatmap, largest: float) -> None:
+def _plot_heatmap(axes: Axes, heatmap: Heatmap, largest: float) -> QuadMesh:
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
@@ -133,7 +142,7 @@ def _plot_heatmap(axes: Axes, heatmap: Heatmap, largest: float) -> None:
     scale, palette = Normalize(0, largest or 1.0), colormaps["viridis"]
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.pcolormesh(np.ma.masked_invalid(numbers), cmap=palette, norm=scale)
+    cells = axes.pcolormesh(np.ma.masked_invalid(numbers), cmap=palette, norm=scale)
     for (row, column), number in np.ndenumerate(numbers):
         if not np.isnan(number):
             red, green, blue, _ = palette(scale(number))
@@ -151,6 +160,19 @@ def _plot_heatmap(axes: Axes, heatmap: Heatmap, largest: float) -> None:
     axes.invert_yaxis()
     axes.set_ylabel("block", color=INK)
     axes.set_title(escape_dollars(heatmap.title), color=INK, fontsize=10, loc="left")
+    return cells
+
+
+def _plot_scale(cells: QuadMesh, beside: Sequence[Axes]) -> None:
+    """The bar that says which colour stands for which number."""
+    from matplotlib.ticker import MaxNLocator
+
+    bar = beside[0].figure.colorbar(
+        cells, ax=beside, pad=0.02, aspect=12 * len(beside), ticks=MaxNLocator(5),
+        boundaries=np.linspace(*cells.get_clim(), _SCALE_STEPS + 1),
+    )  # fmt: skip
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=INK, labelsize=8, length=0)
 
 
 def _axes_of(cells: Mapping[tuple[int, str], float]) -> tuple[list[int], list[str]]:

@@ -100,15 +100,9 @@ def plot_learning_curves(comparison: Comparison, panels: Mapping[str, Curves]) -
     return figure
 
 
-def _train_and_measure_seconds(result: RunResult) -> float | None:
-    if result.train_seconds is None or result.resumed_at_step:
-        return None
-    return result.train_seconds + (result.measure_seconds or 0.0)
-
-
 _COSTS: Mapping[str, Callable[[RunResult], float | None]] = {
     "trainable parameters": lambda r: r.trainable_parameters,
-    "training and measuring, s": _train_and_measure_seconds,
+    "training and measuring, s": lambda r: r.total_seconds,
     "peak memory, GiB": lambda r: r.peak_memory_bytes and r.peak_memory_bytes / 2**30,
 }
 

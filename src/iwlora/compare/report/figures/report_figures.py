@@ -26,6 +26,9 @@ Measurements = Mapping[str, tuple[int, Sensitivity]]
 """{label: (seed, sensitivities)} of the first run of each arm that measured importance."""
 
 
+_IMPORTANCE = "importance-"
+
+
 @dataclass(frozen=True)
 class ReportFigure:
     """A figure with its caption, its text alternative, the stem of its file, and how to draw it."""
@@ -34,6 +37,11 @@ class ReportFigure:
     caption: str
     alt_text: str
     draw: Callable[[], Figure]
+
+    @property
+    def is_importance(self) -> bool:
+        """Whether it is a map of the importance that an arm measured."""
+        return self.stem.startswith(_IMPORTANCE)
 
 
 def report_figures(task: TaskAnalysis, updates: Updates) -> list[ReportFigure]:
@@ -103,7 +111,7 @@ def _importance(measured: Measurements) -> Iterator[ReportFigure]:
         seen.append(rounded)
         largest = heatmaps.most_important(sensitivity)
         yield ReportFigure(
-            f"importance-{label}",
+            f"{_IMPORTANCE}{label}",
             f"Importance measured by {label}, seed {seed}: {sensitivity.estimator} estimate over "
             f"{sensitivity.batches} batches in {format_duration(sensitivity.seconds)}.",
             "Largest shares: " + "; ".join(f"{name} {share:.1f}%" for name, share in largest),

@@ -1,17 +1,22 @@
-"""A report as Markdown: all tables, the caveats and the verdict."""
+"""A report as Markdown: the answers, all tables, the caveats and the verdict."""
 
 from __future__ import annotations
 
 import html
 import re
 
+from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.content import ReportContent, TaskSection
 from iwlora.compare.report.tables import Table
 
 
 def markdown(content: ReportContent) -> str:
     """The report in Markdown; names are escaped."""
-    lines = [f"# {_escape(content.title)}", "", _escape(content.verdict), ""]
+    lines = [f"# {_escape(content.title)}", ""]
+    for answer in content.answers:
+        lines += _answer(answer)
+    if content.verdict:
+        lines += ["## Statistical verdict", "", _escape(content.verdict), ""]
     overall = _table(content.overall, "##") if content.overall else []
     if content.several_tasks:
         lines += overall
@@ -20,6 +25,15 @@ def markdown(content: ReportContent) -> str:
     else:
         lines += [*_section(content.sections[0], "##"), *overall]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _answer(answer: Answer) -> list[str]:
+    lines = [f"## {answer.question}", "", f"**{_escape(answer.short)}**", ""]
+    if answer.evidence:
+        lines += [*(f"- {_escape(sentence)}" for sentence in answer.evidence), ""]
+    for command in answer.commands:
+        lines += [f"    {command}", ""]
+    return lines
 
 
 def _section(section: TaskSection, level: str) -> list[str]:

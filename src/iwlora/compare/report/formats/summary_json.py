@@ -19,12 +19,13 @@ _SCORING = ("primary_metric", "evaluated_on", "selected_on")
 
 
 def summary_json(content: ReportContent) -> str:
-    """The verdict, the differences over all tasks, and the numbers of each task.
+    """The answers, the verdict, the differences over all tasks, and the numbers of each task.
 
     The fields of a single task are at the top level; several tasks are in ``parts``.
     """
     tasks = [_task(section) for section in content.sections]
     fields = {
+        "answers": [asdict(answer) for answer in content.answers],
         "verdict": content.verdict,
         "baseline": content.analysis.baseline,
         "overall": [_overall(row) for row in content.analysis.overall],
@@ -98,5 +99,6 @@ def _difference(row: TaskDifference) -> dict[str, Any]:
         "seeds_and_examples": fields.pop("interval"),
         "outcome": row.outcome,
         "seeds_needed": row.seeds_needed,
+        "rows_needed": row.rows_needed,
         **fields,
     }

@@ -1,0 +1,88 @@
+"""Is the difference real? The first answer of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from iwlora.compare.number_format import counted, format_score
+from iwlora.compare.report.answers.answer import Answer
+from iwlora.compare.report.answers.findings import Finding, unlearned
+from iwlora.compare.report.caveats import listed
+from iwlora.compare.statistics import paired_tests
+from iwlora.compare.statistics.analysis import Analysis
+from iwlora.results.comparison import Comparison
+from iwlora.results.metric_direction import with_direction
+
+QUESTION = "Is the difference real?"
+
+
+def is_it_real(analysis: Analysis, found: Sequence[Finding]) -> Answer:
+    evidence = [*_nothing_learned(analysis), *(finding.sentence for finding in found)]
+    comparisons = analysis.comparisons
+    absent = sum(len(comparison.missing) for comparison in comparisons)
+    if absent:
+        planned = absent + sum(len(comparison.runs) for comparison in comparisons)
+        evidence.append(f"{absent} of {planned} runs have no score. They are not counted.")
+    if found:
+        metric = with_direction(analysis.metric)
+        return Answer(QUESTION, _short_finding(analysis, found, metric), tuple(evidence))
+    if any(len(comparison.arms) > 1 for comparison in comparisons):
+        short = f"Not known: no other arm shares a finished seed with {analysis.baseline}."
+        return Answer(QUESTION, short, tuple(evidence))
+    scores = [_score_sentence(comparison) for comparison in comparisons if comparison.runs]
+    short = "There is one method, so there is no difference to test."
+    return Answer(QUESTION, short, (*scores, *evidence))
+
+
+def _short_finding(analysis: Analysis, found: Sequence[Finding], metric: str) -> str:
+    base = analysis.baseline
+    by_state: dict[str, list[str]] = {}
+    for finding in found:
+        by_state.setdefault(finding.state, []).append(finding.arm)
+    if set(by_state) == {"open"}:
+        return f"Not known yet. {_too_few_seeds(analysis)}"
+    if set(by_state) <= {"none", "same"}:
+        return f"No difference from {base} is shown in {metric}."
+    decided = [
+        f"{listed(arms)} {'is' if len(arms) == 1 else 'are'} {state} than {base}"
+        for state in ("better", "worse")
+        if (arms := by_state.get(state))
+    ]
+    sentences = [f"Yes, in {metric}: {', and '.join(decided)}."] if decided else []
+    if narrow := [arm for f in found if f.state.endswith("rows") for arm in [f.arm]]:
+        sentences.append(f"For {listed(narrow)}, it is shown for these scored rows only.")
+    if none := [*by_state.get("none", []), *by_state.get("same", [])]:
+        sentences.append(f"For {listed(none)}, no difference is shown.")
+    if unknown := by_state.get("open"):
+        sentences.append(f"For {listed(unknown)}, it is not known yet.")
+    return " ".join(sentences)
+
+
+def _too_few_seeds(analysis: Analysis) -> str:
+    rows = [row for task in analysis.tasks for row in task.differences]
+    seeds, needed = max(row.summary.n for row in rows), paired_tests.min_seeds(rows[0].family)
+    if len(analysis.tasks) > 1:
+        needed = paired_tests.MIN_SEEDS
+    are = "is" if seeds == 1 else "are"
+    return f"{counted(seeds, 'seed')} {are} too few: a test needs {needed} or more."
+
+
+def _nothing_learned(analysis: Analysis) -> list[str]:
+    """A sentence for each arm and task whose runs all predict the same for every row."""
+    several = len(analysis.tasks) > 1
+    return [
+        f"{label} learned nothing{f' on {comparison.task}' if several else ''}: "
+        "every run predicts the same for every row."
+        for comparison in analysis.comparisons
+        for label in unlearned(comparison)
+    ]
+
+
+def _score_sentence(comparison: Comparison) -> str:
+    label, metric = comparison.arms[0], comparison.metrics[0]
+    scores = [*comparison.scores(label).values()]
+    if not scores:
+        return f"{label} finished, but its {metric} is not a finite number."
+    summary = paired_tests.summarise(scores)
+    text = f"{label}: {metric} {format_score(metric, summary.mean, summary.sd)}"
+    return f"{text} with {counted(summary.n, 'seed')}."

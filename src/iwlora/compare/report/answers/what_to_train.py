@@ -1,0 +1,93 @@
+"""What should I train? The third answer of a report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from iwlora.compare.report.answers.answer import Answer
+from iwlora.compare.report.answers.findings import Finding, size_text, unlearned
+from iwlora.compare.report.answers.what_it_costs import Costs
+from iwlora.compare.statistics.analysis import Analysis
+from iwlora.compare.statistics.budget_parity import is_unequal
+from iwlora.results import layout
+from iwlora.results.metric_direction import oriented
+from iwlora.results.run import Run
+
+QUESTION = "What should I train?"
+
+
+def what_to_train(analysis: Analysis, found: Sequence[Finding]) -> Answer:
+    base = analysis.baseline
+    better = [finding.arm for finding in found if finding.state == "better"]
+    arm = max(better, key=lambda label: _mean_gain(analysis, label)) if better else base
+    runs = [run for comparison in analysis.comparisons for run in comparison.of(arm)[:1]]
+    if any(arm in unlearned(comparison) for comparison in analysis.comparisons):
+        return Answer(
+            QUESTION,
+            f"None of these yet: {arm} learned nothing, and no other method is shown to be better.",
+            ("Try a larger learning rate, more epochs or more rows.",),
+        )
+    if not runs:
+        return Answer(QUESTION, f"Not known: {base} has no finished run.")
+    if better:
+        short = f"Train {arm}: it is shown to be better than {base}."
+    elif not found:
+        short = f"Train {arm}: it is the only method with a result here."
+    else:
+        yet = " yet" if any(finding.state == "open" for finding in found) else ""
+        short = f"Train {arm}: no other method is shown to be better{yet}."
+    evidence = [] if better else [*_cheaper(analysis, found)]
+    commands = []
+    for run in runs:
+        evidence += _adapter_sentence(run)
+        commands += _command(run)
+    if not commands:
+        evidence.append("The results came without recipes, so there is no command to copy.")
+    return Answer(QUESTION, short, tuple(evidence), tuple(commands))
+
+
+def _mean_gain(analysis: Analysis, label: str) -> float:
+    rows = [row for task in analysis.tasks for row in task.differences if row.arm == label]
+    return fmean(oriented(row.metric, row.summary.mean) for row in rows)
+
+
+def _cheaper(analysis: Analysis, found: Sequence[Finding]) -> Iterator[str]:
+    """The arms that cost less than the baseline and are not shown to differ from it."""
+    comparison = analysis.comparisons[0]
+    base = Costs.of([run.result for run in comparison.of(analysis.baseline)])
+    rows = {row.arm: row for row in analysis.tasks[0].differences}
+    for label in [finding.arm for finding in found if finding.state == "none"]:
+        cost = Costs.of([run.result for run in comparison.of(label)])
+        if len(analysis.tasks) > 1 or not _is_cheaper(cost, base):
+            continue
+        size = size_text(rows[label].metric, rows[label].summary)
+        yield (
+            f"{label} costs less: {cost.against(base)}. Its difference from {analysis.baseline} "
+            f"is {size}. Train it if this interval is good enough for you."
+        )
+
+
+def _is_cheaper(cost: Costs, base: Costs) -> bool:
+    """Whether time or parameters are clearly lower, and neither is clearly higher."""
+    pairs = [(cost.seconds, base.seconds), (cost.parameters, base.parameters)]
+    ratios = [own / other for own, other in pairs if own and other]
+    unequal = [ratio for ratio in ratios if is_unequal(ratio)]
+    return bool(unequal) and max(unequal) < 1
+
+
+def _adapter_sentence(run: Run) -> list[str]:
+    if run.folder is None:
+        return []
+    for name, what in ((layout.ADAPTER, "adapter"), (layout.MODEL, "model")):
+        if (run.folder / name).is_dir():
+            return [f"Its trained {what} (seed {run.result.seed}) is in {run.folder / name}."]
+    return []
+
+
+def _command(run: Run) -> list[str]:
+    if run.folder is None or not (run.folder / layout.RECIPE).is_file():
+        return []
+    recipe, out = str(run.folder / layout.RECIPE), f"runs/{run.result.label}"
+    return [shlex.join(["iwlora", "train", recipe, "--out", out])]
