@@ -130,4 +130,22 @@ REGRESSIONS: tuple[Case, ...] = (
         changes=(Change(operator="pickles", file="adapter_model.safetensors", number=216313411),),
         forged=True,
     ),
+    # a model of 64 GB with the weights of a tiny one
+    Case(
+        kind="model",
+        command="measure model",
+        changes=(
+            Change(operator="JSON and YAML dialects", file="tokenizer.json", number=162516103),
+            Change(operator="paths in fields", file="tokenizer_config.json", number=509903492),
+            Change(operator="sizes", file="config.json", number=973687902),
+        ),
+        forged=True,
+    ),
+    # a model of 4 GB with the weights of a tiny one
+    Case(
+        kind="model",
+        command="train model",
+        changes=(Change(operator="sizes", file="config.json", number=701946733),),
+        forged=True,
+    ),
 )

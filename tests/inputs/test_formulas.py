@@ -51,6 +51,19 @@ def test_what_is_more_than_a_number_is_marked(cell: str) -> None:
     assert mark_formula(cell) == f"'{cell}"
 
 
-def test_cells_can_be_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+@settings(max_examples=40, deadline=None)
+@given(CELLS)
+def test_cells_that_are_left_as_they_are_come_back_too(cell: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEEP, "1")
+        written = mark_formula(cell)
+        assert restore_formula(written) == cell
+    assert restore_formula(written) == cell, "the reader needs no switch"
+    assert cell.startswith("'") or written == cell
+
+
+@pytest.mark.parametrize("cell", ["'=1", "''=1", "'-1.5", "'\t"])
+def test_a_cell_with_its_own_quote_keeps_it(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEEP, "1")
+    assert mark_formula(cell) == f"'{cell}"
     assert mark_formula("=1") == "=1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from commands import call, run_settings, write_recipe
 from iwlora.errors import IwloraError
@@ -84,3 +85,66 @@ def test_links_out_of_an_adapter_are_refused(tiny_bert: Path, tmp_path: Path) ->
     backbone = load_model(AutoModelForSequenceClassification, tiny_bert)
     with pytest.raises(IwloraError, match="leads out of"):
         load_adapter(backbone, adapter)
+
+
+def described(model: Path, folder: Path, **fields: Any) -> Path:
+    """A copy of a model with other fields in its configuration."""
+    copy = Path(shutil.copytree(model, folder))
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(config | fields), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"vocab_size": 10**9},
+        {"intermediate_size": 10**8},
+        {"max_position_embeddings": 10**9},
+        {"num_hidden_layers": 10**9},
+        {"quantization_config": {"quant_method": "fp8"}, "vocab_size": 10**8},
+    ],
+    ids=lambda fields: max(fields),
+)
+def test_a_configuration_far_larger_than_its_weights_is_refused_before_memory_is_taken(
+    tiny_bert: Path, tmp_path: Path, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = described(tiny_bert, tmp_path / "model", **fields)
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", None)
+    stored = (model / "model.safetensors").stat().st_size / 1e6
+    with pytest.raises(IwloraError, match=rf"[\d,]+ MB or more, .* have {stored:,.1f} MB; take"):
+        load_model(AutoModelForSequenceClassification, model)
+
+
+@pytest.mark.parametrize("form", ["one file", "parts", "PyTorch", "named"])
+def test_the_size_of_weights_in_every_form(tiny_bert: Path, tmp_path: Path, form: str) -> None:
+    model = described(tiny_bert, tmp_path / "model")
+    expected = AutoModel.from_pretrained(model)
+    file = model / "model.safetensors"
+    size = file.stat().st_size
+    if form == "parts":
+        file.unlink()
+        expected.save_pretrained(model, max_shard_size="100KB")
+        size = sum(part.stat().st_size for part in model.glob("model-*.safetensors"))
+    elif form == "PyTorch":
+        file.unlink()
+        torch.save(expected.state_dict(), model / "pytorch_model.bin")
+        size = (model / "pytorch_model.bin").stat().st_size
+    elif form == "named":
+        file.rename(model / "weights.safetensors")
+        model = described(model, tmp_path / "named", transformers_weights="weights.safetensors")
+    loaded = load_model(AutoModel, model).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in expected.state_dict().items())
+    large = described(model, tmp_path / "large", vocab_size=10**8)
+    with pytest.raises(IwloraError, match=f"have {size / 1e6:,.1f} MB"):
+        load_model(AutoModel, large)
+
+
+def test_a_new_head_larger_than_the_weights_is_as_transformers_draws_it(tiny_bert: Path) -> None:
+    config = AutoConfig.from_pretrained(tiny_bert, num_labels=100_000)
+    heads = []
+    for load in (load_model, lambda auto_class, *args, **kw: auto_class.from_pretrained(*args, **kw)):
+        torch.manual_seed(0)
+        heads.append(load(AutoModelForSequenceClassification, tiny_bert, config=config).classifier)
+    assert heads[0].weight.numel() * 4 > (tiny_bert / "model.safetensors").stat().st_size
+    assert torch.equal(heads[0].weight, heads[1].weight)

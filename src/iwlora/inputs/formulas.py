@@ -14,7 +14,7 @@ _STARTS = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 KEEP = "IWLORA_KEEP_FORMULAS"
-"""The environment variable that, set to 1, leaves cells as they are."""
+"""The environment variable that, set to 1, leaves cells that begin like formulas as they are."""
 
 
 def mark_formula(cell: str) -> str:
@@ -23,7 +23,9 @@ def mark_formula(cell: str) -> str:
     >>> mark_formula("=1+1"), mark_formula("-1.5"), mark_formula("it's")
     ("'=1+1", '-1.5', "it's")
     """
-    if os.environ.get(KEEP) == "1" or _NUMBER.fullmatch(cell) or not _STARTS.match(cell):
+    # A cell that itself begins with a quote is marked always, else reading would take its quote.
+    is_kept = os.environ.get(KEEP) == "1" and not cell.startswith("'")
+    if is_kept or _NUMBER.fullmatch(cell) or not _STARTS.match(cell):
         return cell
     return f"'{cell}"
 
