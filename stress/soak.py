@@ -35,7 +35,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 import tiny_study
 from iwlora.methods import METHODS
 from iwlora.training.measure_recipe import measure_recipe
-from iwlora.training.predict import predict
+from iwlora.training.prediction.new_rows import predict
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 from iwlora.training.state.artifacts import export

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from iwlora.penalty.callback import IWLoraCallback
     from iwlora.results.sensitivity import Sensitivity
     from iwlora.sensitivity.measure import measure
-    from iwlora.training.predict import predict
+    from iwlora.training.prediction.new_rows import predict
     from iwlora.training.recipe import build as build_recipe
     from iwlora.training.recipe import load as load_recipe
     from iwlora.training.run import train
@@ -38,7 +38,7 @@ _HOME = {
     "load_recipe": ("iwlora.training.recipe", "load"),
     "load_trained": ("iwlora.training.state.artifacts", "load_trained"),
     "measure": ("iwlora.sensitivity.measure", "measure"),
-    "predict": ("iwlora.training.predict", "predict"),
+    "predict": ("iwlora.training.prediction.new_rows", "predict"),
     "train": ("iwlora.training.run", "train"),
 }
 

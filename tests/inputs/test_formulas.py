@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iwlora.inputs.formulas import KEEP, mark_formula, restore_formula
-from iwlora.training.predict import prediction_table
+from iwlora.training.prediction.tables import as_csv, joined
 
 STARTS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))  # which csv refuses
@@ -33,7 +33,8 @@ def test_every_cell_comes_back(cell: str) -> None:
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1), st.tuples(CELLS, CELLS))
 def test_a_table_comes_back(rows: list[tuple[str, str]], names: tuple[str, str]) -> None:
     columns = [dict(zip(names, row, strict=True)) for row in rows]
-    table = prediction_table(columns, [{"score": -1.5} for _ in rows])
+    ours = [{"score": -1.5} for _ in rows]
+    table = as_csv(joined(columns, [{} for _ in rows], ours))
     header, *read = csv.reader(io.StringIO(table, newline=""))
     for row, cells in zip(columns, read, strict=True):
         found = dict(zip(map(restore_formula, header), map(restore_formula, cells), strict=True))

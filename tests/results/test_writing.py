@@ -136,7 +136,7 @@ def test_an_unwritable_output_is_reported_before_any_work_starts(
     def work(*_: Any, **__: Any) -> None:
         raise AssertionError("the work has begun")
 
-    for function in ("load.load_backbone", "predict.load_saved"):
+    for function in ("load.load_backbone", "prediction.new_rows.load_saved"):
         monkeypatch.setattr(f"iwlora.training.{function}", work)
     task = ["--model", str(tiny_bert), *(f"task.{key}={value}" for key, value in reviews.items())]
     outcome = call(capsys, *COMMANDS[command](finished, reviews["validation"], task))

@@ -37,7 +37,7 @@ DEFECTS: dict[str, tuple[str, Callable[..., Any], str]] = {
         "exit 0, and the result is another one",
     ),
     "a file is written in place": (
-        "iwlora.training.predict.write_text",
+        "iwlora.training.prediction.tables.write_text",
         write_in_place,
         "lost answers.csv",
     ),

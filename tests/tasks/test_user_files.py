@@ -14,7 +14,7 @@ from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.columns.infer import Columns
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.user_files import parse_file, read_rows
+from iwlora.tasks.user_files import parse_file
 
 pytestmark = pytest.mark.quick
 
@@ -106,9 +106,9 @@ def test_a_task_from_each_format(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_any_text_survives(tmp_path_factory, suffix, rows):
     path = write(tmp_path_factory.mktemp("rows") / f"rows{suffix}", rows)
-    assert list(read_rows(path, ["b", "a"], Classification())) == [
-        {"b": row["b"], "a": row["a"]} for row in rows
-    ]
+    columns = Columns(Classification(), ("b", "a"), (), unlabelled=True)
+    found = parse_file(path, columns, "train").rows.to_pylist()
+    assert found == [{"b": row["b"], "a": row["a"]} for row in rows]
 
 
 def test_quotes_in_tsv_are_characters(table):

@@ -21,7 +21,7 @@ from iwlora.training.external_settings import (
     restoring_determinism,
 )
 from iwlora.training.measure_recipe import measure_recipe
-from iwlora.training.predict import predict
+from iwlora.training.prediction.new_rows import predict
 from iwlora.training.run import train
 from runs import recipe
 

@@ -44,6 +44,8 @@ def add_command(
 
 def prints_its_result(arguments: argparse.Namespace) -> bool:
     """Whether the result of a command is what it prints: a list, a dry run, a comparison."""
+    if getattr(arguments, "output", None) == "-":
+        return True
     compares_measurements = isinstance(getattr(arguments, "compare", None), list)
     return arguments.prints_result or getattr(arguments, "dry_run", False) or compares_measurements
 

@@ -2,6 +2,7 @@
 
 Example:
     iwlora predict runs/a --input rows.csv --output predictions.csv
+    cat rows.jsonl | iwlora predict runs/a --input - --output -
 """
 
 from __future__ import annotations
@@ -16,17 +17,43 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "predict", run, __doc__)
     parser.add_argument("run", help="the folder of a finished run")
     parser.add_argument(
-        "--input", required=True, help="the rows: a CSV, TSV, JSON Lines or Parquet file"
+        "--input",
+        required=True,
+        metavar="FILE",
+        help="the rows: a file as a task reads it; - for standard input",
     )
     parser.add_argument(
-        "--output", required=True, help="the file to write: .csv, or .jsonl for JSON Lines"
+        "--input-format",
+        metavar="FORMAT",
+        help="the format of standard input: csv, tsv or jsonl; default: as its first bytes look",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="the file to write: .csv, .jsonl or .parquet; - for standard output",
+    )
+    parser.add_argument(
+        "--id", metavar="COLUMN", help="the column with the id of each row; default: id"
+    )
+    parser.add_argument(
+        "--max-rows", type=int, metavar="N", help="predict the first N rows; default: all"
     )
     add_trust_remote_code(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the predictions, and print the file's name."""
-    from iwlora.training.predict import predict
+    from iwlora.training.prediction.new_rows import predict
 
-    trust = arguments.trust_remote_code
-    print(predict(arguments.run, arguments.input, arguments.output, trust))
+    written = predict(
+        arguments.run,
+        arguments.input,
+        arguments.output,
+        arguments.trust_remote_code,
+        input_format=arguments.input_format,
+        id_column=arguments.id,
+        max_rows=arguments.max_rows,
+    )
+    if arguments.output != "-":
+        print(written)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +18,7 @@ MOST_BYTES: Mapping[str, int] = {
     "JSON": 2**26,  # 64 MiB of empty objects take 1.7 GB of memory
     "text": 2**28,  # logs, and texts of data sets that are read at once
     "line": 2**26,  # of a table or a log that is read line by line
+    "standard input": 2**30,  # which is kept on the disk while it is read
 }
 """The most bytes of a file of each kind. Tables and weights have no limit: they are streamed."""
 
@@ -26,6 +29,7 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISDIR, "a folder"),
 )
+_FIRST_BYTES = 2**16
 # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -85,6 +89,38 @@ def read_bytes(path: str | os.PathLike[str], kind: str) -> bytes:
             f"that is read of a {kind} file"
         )
     return content
+
+
+@contextmanager
+def standard_input_file(ending: Callable[[bytes], str]) -> Iterator[Path]:
+    """What standard input gives, as a file until the block ends.
+
+    An ``IwloraError`` of the block names standard input where it would name the file. Raises one
+    for more than ``MOST_BYTES["standard input"]``: a pipe may give bytes without end.
+
+    Args:
+        ending: Gives the ending of the file's name from the first bytes.
+    """
+    name, most = "standard input", MOST_BYTES["standard input"]
+    with tempfile.TemporaryDirectory() as folder, reading_errors(name):
+        if sys.stdin is None:
+            raise IwloraError(f"cannot read {name}: it is closed")
+        source = sys.stdin.buffer
+        first = source.read(_FIRST_BYTES)
+        path = Path(folder, f"input{ending(first)}")
+        with path.open("wb") as file:
+            size = file.write(first)
+            while chunk := source.read(_FIRST_BYTES):
+                size += file.write(chunk)
+                if size > most:
+                    raise IwloraError(
+                        f"cannot read {name}: it gives more than {most / 2**20:g} MiB; write a "
+                        "file, and give its name"
+                    )
+        try:
+            yield path
+        except IwloraError as error:
+            raise IwloraError(str(error).replace(str(path), name)) from error
 
 
 def inside(folder: str | os.PathLike[str], name: str) -> Path:

@@ -141,6 +141,7 @@ class RunResult(Document):
         kind: The kind of the task: its ``name`` and its options.
         labels: The classes.
         text: The text columns.
+        label_columns: The columns of the user's file that hold the label.
         task_metrics: The metrics of the task, the primary one first.
         notes: What a reader must know about the run.
     """
@@ -180,6 +181,7 @@ class RunResult(Document):
     kind: dict[str, Any] | None = None
     labels: list[str] = Field(default_factory=list)
     text: list[str] = Field(default_factory=list)
+    label_columns: list[str] = Field(default_factory=list)
     task_metrics: list[str] = Field(default_factory=list)
     signatures: dict[Name, Name] = Field(default_factory=dict)
     label_scores: dict[str, LabelScore] = Field(default_factory=dict)

@@ -25,6 +25,8 @@ class Task(TaskSchema):
             checkpoint). Every split has the text columns and ``label``, with the types that
             ``kind.arrow_types()`` gives. Empty for the task of a finished run.
         notes: Remarks about the data that a user should read, such as the rows that were left out.
+        label_columns: The columns of the user's file that hold the label; none where it is in the
+            text.
 
     Example:
         >>> from iwlora.tasks.splits import dataset_from_rows
@@ -38,6 +40,7 @@ class Task(TaskSchema):
     kind: Kind = field(default_factory=Classification)
     splits: Mapping[str, Dataset] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    label_columns: tuple[str, ...] = ("label",)
 
     @property
     def reported(self) -> tuple[str, ...]:

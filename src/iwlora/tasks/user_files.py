@@ -93,7 +93,7 @@ def load_user_files(spec: TaskSpec) -> Task:
         rows = f"{len(validation)} of the {len(whole)} rows of {spec.title}"
         notes = (*notes, f"validation: {rows}, held out")
     schema = (spec.title, columns.text, labels, columns.kind.metrics_for(labels))
-    return Task(*schema, kind=columns.kind, splits=splits, notes=notes)
+    return Task(*schema, kind=columns.kind, splits=splits, notes=notes, label_columns=columns.label)
 
 
 def _without_empty_references(split: Dataset) -> Dataset:
@@ -128,21 +128,6 @@ def _nothing_held_out(spec: TaskSpec, columns: Columns, rows: int, classes: int)
     )
 
 
-def read_rows(path: str, text: Sequence[str], kind: Kind) -> Dataset:
-    """Read rows to predict, without labels.
-
-    Args:
-        path: CSV, TSV, JSON Lines, Parquet, or a folder that ``datasets`` saved.
-        text: The text columns of the task.
-        kind: Parses the texts.
-
-    Raises:
-        IwloraError: A row cannot be read; the message names file and line.
-    """
-    columns = Columns(kind, tuple(text), (), unlabelled=True)
-    return in_memory(parse_file(path, columns, "train").rows)
-
-
 def _paths(spec: TaskSpec) -> dict[str, str]:
     """{split: path}; a folder of several splits provides those that the recipe does not name."""
     train = str(spec.train)
@@ -151,8 +136,8 @@ def _paths(spec: TaskSpec) -> dict[str, str]:
     return {split: path or train for split, path in paths.items() if path or split in inside}
 
 
-def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
-    """Read a file in chunks into Arrow's memory; labels stay class names."""
+def parse_file(path: str, columns: Columns, split: str, most: int | None = None) -> ParsedFile:
+    """Read the first ``most`` rows in chunks into Arrow's memory; labels stay class names."""
     import pyarrow
 
     text_type, label_type, _ = map(arrow_type, columns.kind.column_types)
@@ -171,7 +156,7 @@ def parse_file(path: str, columns: Columns, split: str) -> ParsedFile:
 
     def well_formed_rows() -> Iterator[list[Any]]:
         names = [*columns.text, *columns.label, *group]
-        for number, values in read_records(path, names, problems, split):
+        for number, values in islice(read_records(path, names, problems, split), most):
             try:
                 row = _parse_row(columns, values[: len(names) - len(group)])
                 row += [_parse_cell(name, values[-1], parse_text) for name in group]

@@ -27,7 +27,7 @@ from iwlora.training.external_settings import check_external_settings, restoring
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.sharding import full_parameters, gathered
 from iwlora.training.model.target_units import head_in_target_units
-from iwlora.training.predict import score_splits
+from iwlora.training.prediction.scored_splits import score_splits
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.checkpoints import fingerprint_in, last_sealed
@@ -163,6 +163,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         kind={"name": task.kind.name, **task.kind.model_dump(mode="json")},
         labels=list(task.labels),
         text=list(task.text),
+        label_columns=list(task.label_columns),
         task_metrics=list(task.metrics),
         notes=[
             *task.notes,

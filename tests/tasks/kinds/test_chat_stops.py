@@ -49,7 +49,7 @@ def test_a_memorised_chat_is_written_and_ends(template: str, tmp_path: Path) -> 
     assert result["metrics"]["perplexity"] < 1.05
     assert result["metrics"]["exact_match"] == 1.0
 
-    from iwlora.training.predict import predict
+    from iwlora.training.prediction.new_rows import predict
 
     written = predict(tmp_path / "run", rows, tmp_path / "answers.csv")
     with written.open(newline="", encoding="utf-8") as stream:

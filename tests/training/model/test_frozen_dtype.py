@@ -14,7 +14,7 @@ import iwlora
 from iwlora.errors import IwloraError
 from iwlora.training.dry_run.run_cost import estimate_run_cost
 from iwlora.training.measure_recipe import measure_recipe
-from iwlora.training.predict import predict
+from iwlora.training.prediction.new_rows import predict
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train

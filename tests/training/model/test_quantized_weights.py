@@ -19,7 +19,7 @@ from conftest import save_tiny, tiny_config
 from iwlora.penalty.lora_pairs import lora_pairs
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sites import dense_weight, sites
-from iwlora.training.predict import predict
+from iwlora.training.prediction.new_rows import predict
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 from iwlora.training.state.artifacts import load_trained

@@ -18,7 +18,7 @@ from iwlora import IwloraError
 from iwlora.results import file_digests
 from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.formats import with_digest
-from iwlora.training.predict import predict
+from iwlora.training.prediction.new_rows import predict
 from iwlora.training.recipe import Recipe
 from iwlora.training.run import train
 from iwlora.training.state import fingerprint as module

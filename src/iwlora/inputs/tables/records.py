@@ -8,14 +8,15 @@ larger than the memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError, raise_all, unknown
 from iwlora.inputs.limits import memory_limit
-from iwlora.inputs.lines import read_lines
-from iwlora.inputs.places import check_folder, inside, user_path
+from iwlora.inputs.lines import BYTE_ORDER_MARK, read_lines
+from iwlora.inputs.places import check_folder, inside, standard_input_file, user_path
 from iwlora.inputs.tables.delimited import DELIMITED, read_fields
 from iwlora.inputs.tables.parquet import (
     BATCH_MEMORY,
@@ -66,6 +67,37 @@ def record_location(path: str, number: int) -> str:
     """The file and the line (or row) of a record, for an error message."""
     by_row = Path(path).suffix.lower() == ".parquet" or _is_folder(path)
     return f"{path}, {'row' if by_row else 'line'} {number}"
+
+
+@contextmanager
+def standard_input(name: str | None = None) -> Iterator[str]:
+    """The path of a file with what standard input gives, until the block ends.
+
+    Args:
+        name: Its format: an ending of ``READERS`` without the point; None: by its first bytes.
+
+    Raises:
+        IwloraError: There is no such format, or too much to read.
+    """
+    if name is not None and f".{name}" not in READERS:
+        accepted = [ending.removeprefix(".") for ending in READERS]
+        raise unknown("format", name, accepted)
+    with standard_input_file(lambda first: f".{name}" if name else _ending_of(first)) as path:
+        yield str(path)
+
+
+def _ending_of(first: bytes) -> str:
+    """The ending of a file that begins with these bytes.
+
+    >>> [_ending_of(first) for first in (b'{"text": "a"}', b"text\\tid\\n", b"text,id\\n")]
+    ['.jsonl', '.tsv', '.csv']
+    """
+    begin = first.removeprefix(BYTE_ORDER_MARK).lstrip()
+    for mark, ending in ((b"{", ".jsonl"), (b"[", ".json"), (b"PAR1", ".parquet")):
+        if begin.startswith(mark):
+            return ending
+    header = begin.partition(b"\n")[0]
+    return ".tsv" if b"\t" in header and b"," not in header else ".csv"
 
 
 def splits_of(path: str) -> list[str]:
@@ -223,8 +255,9 @@ def _files_in(state: Path) -> list[str]:
     return names
 
 
+JSON_LINES = (".jsonl", ".ndjson", ".json")
 READERS: Mapping[str, Callable[[str, Sequence[str], list[str]], Records]] = {
     **dict.fromkeys(DELIMITED, _delimited),
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_lines),
+    **dict.fromkeys(JSON_LINES, _json_lines),
     ".parquet": _parquet,
 }

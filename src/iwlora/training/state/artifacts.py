@@ -217,7 +217,8 @@ def stored_task(run: RunDir) -> Task:
         )
     text, labels, metrics = map(tuple, (result.text, result.labels, result.task_metrics))
     try:
-        return Task(result.task, text, labels, metrics, kind=kind(**options))
+        columns = tuple(result.label_columns)
+        return Task(result.task, text, labels, metrics, kind=kind(**options), label_columns=columns)
     except ValueError as error:
         raise IwloraError(f"{path} has no valid 'kind' ({error}); was it edited?") from None
 

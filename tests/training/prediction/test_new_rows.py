@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from iwlora.training import predict as predict_module
-from iwlora.training.predict import predict
+from iwlora.training.prediction import new_rows
+from iwlora.training.prediction.new_rows import predict
 from iwlora.training.run import train
 from runs import logits, predictions, recipe
 
@@ -56,7 +56,7 @@ def test_the_model_is_moved_to_the_device(
         moved_to.append(args[0] if args else None)
         return move(module, *args, **kwargs)
 
-    monkeypatch.setattr(predict_module, "run_device", lambda: device)
+    monkeypatch.setattr(new_rows, "run_device", lambda: device)
     monkeypatch.setattr(torch.nn.Module, "to", record)
     predict(bf16_run, reviews["validation"], tmp_path / "answers.csv")
     assert device in moved_to

@@ -1,0 +1,1 @@
+"""Predictions of a run: for the splits that it is scored on, and for new rows."""

@@ -1,0 +1,105 @@
+"""The rows to predict: what the model reads of them, and what goes with them to the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import datasets
+
+from iwlora.errors import IwloraError, raise_all, unknown
+from iwlora.inputs.tables.records import columns_of, read_records, record_location
+from iwlora.tasks import Task
+from iwlora.tasks.columns.infer import Columns
+from iwlora.tasks.kinds.cells import whole_characters
+from iwlora.tasks.kinds.contract import Prediction
+from iwlora.tasks.splits import in_memory
+from iwlora.tasks.user_files import parse_file
+from iwlora.training.prediction.tables import joined
+
+_ID = "id"
+
+
+@dataclass(frozen=True)
+class InputRows:
+    """Rows of a file, without labels.
+
+    Args:
+        rows: The text columns.
+        lines: Where each row stands in the file.
+        ids: {column: its cells}, if the rows have ids.
+        labels: {column: its cells} of the labels that the file gives, as they are written there.
+    """
+
+    rows: datasets.Dataset
+    lines: Sequence[int]
+    ids: Mapping[str, Sequence[Any]]
+    labels: Mapping[str, Sequence[Any]]
+
+    def with_predictions(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+        """A record for each row: its number and line, id, texts and label, and its prediction."""
+        texts = {name: self.rows[name] for name in self.rows.column_names}
+        numbers = {"row": range(len(self.lines)), "line": self.lines}
+        after = zip(_records(self.labels, len(self.lines)), predictions, strict=True)
+        return joined(
+            _records({**self.ids, **texts}, len(self.lines)),
+            _records(numbers, len(self.lines)),
+            ({**label, **prediction} for label, prediction in after),
+        )
+
+
+def read_input(path: str, task: Task, id_column: str | None, max_rows: int | None) -> InputRows:
+    """Read rows to predict.
+
+    Args:
+        path: A file with the task's text columns.
+        task: What was learned.
+        id_column: The column with ids; None: ``id``, in upper or lower case, if there is one.
+        max_rows: Read the first rows only; None: all.
+
+    Raises:
+        IwloraError: A row cannot be read; the message names file and line.
+    """
+    if max_rows is not None and max_rows < 1:
+        raise IwloraError(f"--max-rows {max_rows}: at least 1 is needed")
+    columns = Columns(task.kind, task.text, (), unlabelled=True)
+    parsed = parse_file(path, columns, "train", max_rows)
+    lines, names = parsed.line_numbers, columns_of(path)
+    if id_column is not None and id_column not in names:
+        raise IwloraError(f"{path}: --id: {unknown('column', id_column, names)}")
+    guessed = next((name for name in names if name.lower() == _ID), None)
+    identity = id_column or guessed
+    ids = {} if identity is None or identity in task.text else {identity: identity}
+    labels = {name: name for name in task.label_columns if name in {*names} - {*task.text}}
+    if len(labels) == 1:  # the name that it has in the predictions of a run
+        labels = {"label": next(iter(labels))}
+    return InputRows(
+        in_memory(parsed.rows),
+        lines,
+        {name: _cells(path, column, lines) for name, column in ids.items()},
+        {name: _cells(path, column, lines) for name, column in labels.items()},
+    )
+
+
+def _cells(path: str, column: str, lines: Sequence[int]) -> list[Any]:
+    """The cells of a column in the rows at these lines; None where a row has no such column."""
+    last, problems = lines[-1], list[str]()
+    cells: dict[int, Any] = {}
+    # A row that lacks the column is no problem here, so the list of these is not looked at.
+    records = read_records(path, [column], [])
+    for number, (cell,) in takewhile(lambda record: record[0] <= last, records):
+        try:
+            cells[number] = whole_characters(cell)
+        except ValueError as error:
+            problems.append(f"{record_location(path, number)}: column {column!r} {error}")
+    raise_all(problems)
+    return [cells.get(number) for number in lines]
+
+
+def _records(columns: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
+    """Columns of ``count`` cells as rows."""
+    if not columns:
+        return [{} for _ in range(count)]
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]

@@ -1,0 +1,140 @@
+"""Predict new rows with a finished run, as it predicted the rows that it was scored on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.data import DataLoader
+from transformers.trainer_pt_utils import nested_concat, nested_numpify
+
+from iwlora.errors import IwloraError
+from iwlora.extras import name_missing_extra
+from iwlora.inputs.control_characters import unfiltered
+from iwlora.inputs.tables.records import JSON_LINES, standard_input
+from iwlora.results.writing import check_output, check_writable, reserve
+from iwlora.tasks import Task
+from iwlora.tasks.kinds.contract import EncodingInput, Evaluation
+from iwlora.training.device import run_device
+from iwlora.training.external_settings import check_external_settings
+from iwlora.training.kernels import training_numerics
+from iwlora.training.loop.row_order import LongestFirstSampler
+from iwlora.training.model.target_units import undo_target_units
+from iwlora.training.model.vocabulary import check_token_ids
+from iwlora.training.prediction.input_rows import read_input
+from iwlora.training.prediction.tables import WRITERS, as_csv, as_json_lines, write_table
+from iwlora.training.prepare import EVALUATION_BATCH_SIZE
+from iwlora.training.state.artifacts import load_saved, stored_task
+from iwlora.training.state.run_folder import RunDir
+
+_MORE_BYTES = 1_000_000  # what predictions add to the texts, of which a copy is written
+
+
+@name_missing_extra()
+def predict(
+    path: str | Path,
+    source: str | Path,
+    output: str | Path,
+    trust_remote_code: bool = False,
+    *,
+    input_format: str | None = None,
+    id_column: str | None = None,
+    max_rows: int | None = None,
+) -> Path:
+    """Predict the rows of a file with a finished run.
+
+    The model computes on the device, with the precision and the kernels that it was scored with.
+
+    Args:
+        path: the folder of the run.
+        source: a file of any format that a task reads, with the task's text columns; ``-`` for
+            standard input.
+        output: the file to write, by its ending CSV, JSON Lines or Parquet; ``-`` for standard
+            output, in JSON Lines if the input is, else CSV. A row has its number from 0, its line
+            in the input (of Parquet its number from 1), its id, its texts, its label if the input
+            has one, the prediction and, where the task has classes, their probabilities.
+        trust_remote_code: as for :func:`iwlora.load_trained`.
+        input_format: of standard input: csv, tsv, json or jsonl; None: by its first bytes.
+        id_column: the column of the input with the id of each row; None: ``id``, if there is one.
+        max_rows: predict the first rows only; None: all.
+
+    Returns:
+        ``output`` as a path.
+
+    Raises:
+        IwloraError: the run or the rows cannot be read; or, before anything is computed, the
+            output cannot be written.
+
+    Example:
+        >>> head, *rows = predict("runs/a", "pairs.csv", "answers.csv").read_text().splitlines()
+        >>> head.rpartition(",probability_entailment,")[0]
+        'row,line,premise,hypothesis,prediction'
+    """
+    check_external_settings()
+    run = RunDir.finished(path)
+    to_file = str(output) != "-"
+    if to_file:
+        _check_output(output)
+    task = stored_task(run)
+    with _file(str(source), input_format) as file:
+        given = read_input(file, task, id_column, max_rows)
+        as_lines = Path(file).suffix in JSON_LINES
+    if to_file:
+        if Path(output).exists() and str(source) != "-" and Path(output).samefile(source):
+            raise IwloraError(f"--output {output} is the input file; choose another one")
+        check_writable(output, "--output")
+        reserve(output, 2 * given.rows.data.nbytes + _MORE_BYTES, "the predictions")
+    model, tokenizer = load_saved(path, trust_remote_code=trust_remote_code)
+    undo_target_units(model, task.kind.scaling)
+    length = run.recipe().train.max_length
+    encoded = task.kind.encode(EncodingInput(task, given.rows, tokenizer, length, model.config))
+    check_token_ids(model, tokenizer, [encoded])
+    outputs = _outputs(run, task, model, tokenizer, encoded)
+    evaluation = Evaluation(task, given.rows, encoded, outputs, tokenizer)
+    records = given.with_predictions(task.kind.predictions(evaluation, probabilities=True))
+    if to_file:
+        write_table(Path(output), records)
+    else:
+        stream = sys.stdout if sys.stdout.isatty() else unfiltered(sys.stdout)
+        stream.write((as_json_lines if as_lines else as_csv)(records))
+    return Path(output)
+
+
+def _check_output(output: str | Path) -> None:
+    if Path(output).suffix not in WRITERS:
+        accepted = ", ".join(WRITERS)
+        raise IwloraError(f"--output {output}: accepted endings are {accepted}, and - alone")
+    check_output(output, "--output")
+
+
+def _file(source: str, input_format: str | None) -> AbstractContextManager[str]:
+    """The file to read: standard input as a file, for ``-``."""
+    if source == "-":
+        return standard_input(input_format)
+    if input_format is not None:
+        raise IwloraError("--input-format is for --input -; a file is read by its ending")
+    return nullcontext(source)
+
+
+def _outputs(
+    run: RunDir, task: Task, model: Any, tokenizer: Any, encoded: datasets.Dataset
+) -> Mapping[str, Any]:
+    """The model's outputs for the encoded rows as arrays, computed as the run was scored."""
+    settings, device = run.recipe().train, run_device()
+    result = run.result()
+    precision = (result.precision if result else None) or settings.requested_precision
+    if not run.recipe().quantize:
+        model.to(device)
+    order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)
+    collected: Any = None
+    with torch.inference_mode(), training_numerics(model, settings.fast_kernels, precision, device):
+        for batch in DataLoader(encoded, EVALUATION_BATCH_SIZE, sampler=order, collate_fn=collate):
+            on_device = {key: value.to(device) for key, value in batch.items()}
+            outputs = nested_numpify(task.kind.outputs(model, tokenizer, on_device, True))  # type: ignore[no-untyped-call]
+            collected = outputs if collected is None else nested_concat(collected, outputs)  # type: ignore[no-untyped-call]
+    return order.restore(dict(collected))
