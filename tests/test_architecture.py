@@ -102,7 +102,7 @@ LIGHT = (
     "iwlora.errors",
     "iwlora.tasks",
     "iwlora.results.comparison",
-    "iwlora.results.combined",
+    "iwlora.results.comparison.combined",
     "iwlora.compare.statistics.analysis",
     "iwlora.compare.report.write",
     "iwlora.compare.report.figures.plots",

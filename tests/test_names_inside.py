@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 
 from commands import Command, Outcome, call, run_settings, write_recipe
 from iwlora.errors import IwloraError
-from iwlora.results.combined import load_parts, save_sources
+from iwlora.results.comparison.combined import load_parts, save_sources
 from iwlora.training.model.file_names import check_names
 from iwlora.training.recipe import build
 from iwlora.training.run import train

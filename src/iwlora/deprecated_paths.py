@@ -22,7 +22,7 @@ MOVED = {
     "iwlora.bench.records": "iwlora.results.comparison",
     "iwlora.bench.report": "iwlora.compare.report.write",
     "iwlora.bench.result": "iwlora.results.run",
-    "iwlora.bench.sources": "iwlora.results.combined",
+    "iwlora.bench.sources": "iwlora.results.comparison.combined",
     "iwlora.bench.stats": "iwlora.compare.statistics.paired_tests",
     "iwlora.methods.adalora": "iwlora.methods.low_rank.adalora",
     "iwlora.methods.base": "iwlora.methods.contract",

@@ -120,7 +120,7 @@ def test_exit_codes(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("iwlora.results.combined.load_parts", fail)
+    monkeypatch.setattr("iwlora.results.comparison.combined.load_parts", fail)
     outcome = call(capsys, "report", "runs/a")
     assert (outcome.code, outcome.err) == (code, printed)
 
@@ -133,7 +133,7 @@ def test_errors_of_the_library_itself_are_not_hidden(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("iwlora.results.combined.load_parts", fail)
+    monkeypatch.setattr("iwlora.results.comparison.combined.load_parts", fail)
     with pytest.raises(type(error)):
         main(["report", "runs/a"])
 

@@ -13,7 +13,8 @@ import yaml
 
 from iwlora import train
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import load_comparison, unverified_runs
+from iwlora.results.comparison import load_comparison
+from iwlora.results.comparison.equal_inputs import unverified_runs
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.run import head_digest
 from report_pages import all_texts, content_of
@@ -136,10 +137,10 @@ def test_runs_without_fingerprints_are_counted(
     tmp_path: Path, comparison_of: Callable[..., Path]
 ) -> None:
     folder = comparison_of(tmp_path, arms=["lora"], seeds=2, fingerprint={"parts": PARTS})
-    assert not unverified_runs(load_comparison(folder))
+    assert not unverified_runs(load_comparison(folder).runs)
     path = folder / "lora" / "seed-1" / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": None}))
-    (remark,) = unverified_runs(load_comparison(folder))
+    (remark,) = unverified_runs(load_comparison(folder).runs)
     assert remark.startswith("1 of 2 runs cannot be verified")
     assert all(remark in text for text in all_texts(content_of(folder)).values())
 

@@ -16,7 +16,7 @@ from commands import call, execute_in_process, run_settings, write_recipe
 from counted import accuracy, predictions, read, result, table
 from iwlora.cli import main
 from iwlora.errors import IwloraError
-from iwlora.results.combined import load_parts
+from iwlora.results.comparison.combined import load_parts
 from iwlora.training.recipe import load as load_recipe
 from iwlora.training.run import train
 from runs import as_foreign

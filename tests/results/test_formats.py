@@ -15,8 +15,9 @@ from commands import TRAIN, call, write_recipe
 from iwlora import IwloraError
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.write import write_report
-from iwlora.results.combined import load_parts, save_sources
-from iwlora.results.comparison import Crash, Search, load, load_comparison
+from iwlora.results.comparison import load, load_comparison
+from iwlora.results.comparison.combined import load_parts, save_sources
+from iwlora.results.comparison.record import Crash, Search
 from iwlora.results.formats import VERSIONS, stamped, unstamped
 from iwlora.results.run import RunResult, load_run
 from iwlora.training.recipe import build

@@ -20,8 +20,9 @@ from iwlora.compare.execute.comparison import check_folder, run_comparison
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.results import layout
-from iwlora.results.combined import load_parts
-from iwlora.results.comparison import ComparisonRecord, load, load_comparison
+from iwlora.results.comparison import load, load_comparison
+from iwlora.results.comparison.combined import load_parts
+from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.formats import VERSIONS
 from iwlora.results.run import load_run
 from iwlora.training.recipe import FORMER_DEFAULTS, Recipe, build

@@ -18,12 +18,12 @@ from typing import Any
 import datasets
 import pyarrow
 import pytest
+from iwlora.tasks.column_inference import infer_columns
 from pyarrow import parquet
 
 from documentation import ROOT
 from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, user_files
-from iwlora.tasks.columns.infer import infer_columns
 from iwlora.tasks.user_files import parse_file
 from iwlora.training.overrides import override
 

@@ -113,7 +113,7 @@ def _compare_results(
 ) -> int:
     from iwlora.compare.plan.training_data import unused_fields, vary_problems
     from iwlora.compare.statistics.analysis import analyse
-    from iwlora.results.combined import load_parts, save_sources
+    from iwlora.results.comparison.combined import load_parts, save_sources
     from iwlora.training.overrides import override
 
     if others := [text for text in overrides if text.partition("=")[0] != "vary"]:

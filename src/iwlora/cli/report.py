@@ -26,7 +26,7 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the report of a folder again."""
     from iwlora.compare.statistics.analysis import analyse
-    from iwlora.results.combined import load_parts
+    from iwlora.results.comparison.combined import load_parts
 
     folder = Path(arguments.folder)
     write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))

@@ -14,7 +14,8 @@ from iwlora.compare.report.content import build_content
 from iwlora.compare.report.write import write_content
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import Search, load_comparison
+from iwlora.results.comparison import load_comparison
+from iwlora.results.comparison.record import Search
 from iwlora.training.state.run_folder import RunDir
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 

@@ -12,7 +12,7 @@ import pytest
 from iwlora.compare.plan.learning_rate_search import choose_learning_rate, trial_order
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import Search, Trial
+from iwlora.results.comparison.record import Search, Trial
 from iwlora.results.layout import trial_folder
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 

@@ -15,7 +15,7 @@ from iwlora.compare.plan.preflight import check_task
 from iwlora.compare.plan.recipe import plan_run_recipes
 from iwlora.compare.plan.training_data import SHARED_TASK_SETTINGS
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import TRAINING_DATA
+from iwlora.results.comparison.record import TRAINING_DATA
 from iwlora.tasks import load
 from iwlora.tasks.spec import TaskSpec
 

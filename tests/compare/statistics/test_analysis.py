@@ -16,8 +16,8 @@ from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.compare.statistics.budget_parity import budget_ratios
 from iwlora.errors import IwloraError
-from iwlora.results.combined import load_parts
 from iwlora.results.comparison import load_comparison
+from iwlora.results.comparison.combined import load_parts
 from report_pages import page_without_images
 
 ARMS = ("lora", "iw-lora", "lora-uniform-penalty", "iw-lora-permuted")

@@ -16,7 +16,8 @@ from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.verdict import verdict
 from iwlora.compare.statistics import learning_rate_ties
 from iwlora.compare.statistics.analysis import Analysis, analyse
-from iwlora.results.comparison import Comparison, Trial, load
+from iwlora.results.comparison import Comparison, load
+from iwlora.results.comparison.record import Trial
 from iwlora.results.metric_direction import lower_is_better
 from iwlora.training.loop.callbacks import selection_score
 from report_pages import all_texts, content_of

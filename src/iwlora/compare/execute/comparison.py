@@ -18,7 +18,7 @@ from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_space, check_task
 from iwlora.errors import IwloraError
 from iwlora.results import layout
-from iwlora.results.comparison import ComparisonRecord
+from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import output_folder
 from iwlora.training.external_settings import check_external_settings

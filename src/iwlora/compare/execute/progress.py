@@ -19,7 +19,7 @@ from iwlora.inputs.control_characters import VisibleStream, unfiltered, visible
 from iwlora.inputs.lines import last_line
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
-from iwlora.results.comparison import State
+from iwlora.results.comparison.record import State
 
 _MARKS = dict(zip(get_args(State), "·▶✓✗∞–", strict=True))
 

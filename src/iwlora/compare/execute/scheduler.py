@@ -13,7 +13,7 @@ from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import last_line
 from iwlora.results import layout
-from iwlora.results.comparison import Crash, LearningRateChoice, Search, State, Trial
+from iwlora.results.comparison.record import Crash, LearningRateChoice, Search, State, Trial
 from iwlora.results.run import RunResult, state_of
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.state.run_folder import RunDir

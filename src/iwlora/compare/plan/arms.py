@@ -11,7 +11,7 @@ from iwlora.compare.plan.training_data import (
     own_training_data,
 )
 from iwlora.methods import METHODS
-from iwlora.results.comparison import TRAINING_DATA
+from iwlora.results.comparison.record import TRAINING_DATA
 
 _OPTIMIZER = "the other arms would have to be tuned in it too"
 _COMPUTING = "times, memory and rounding would differ for another reason than the method"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from iwlora.results.comparison import LearningRateChoice, Trial, distinct
+from iwlora.results.comparison.record import LearningRateChoice, Trial, distinct
 from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import oriented
 

@@ -10,7 +10,7 @@ from typing import Any
 from iwlora.compare.plan.learning_rate_search import SearchSettings
 from iwlora.errors import unknown
 from iwlora.results import layout
-from iwlora.results.comparison import ComparisonRecord
+from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.formats import VERSIONS
 from iwlora.training.recipe import Recipe
 

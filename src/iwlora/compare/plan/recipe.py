@@ -13,7 +13,7 @@ from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.training_data import own_training_data, unused_fields, vary_problems
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
 from iwlora.errors import IwloraError
-from iwlora.results.comparison import TRAINING_DATA
+from iwlora.results.comparison.record import TRAINING_DATA
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
 from iwlora.training.recipe import Recipe, apply_overrides, build

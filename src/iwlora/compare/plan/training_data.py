@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.errors import short_repr, unknown
-from iwlora.results.comparison import TRAINING_DATA
+from iwlora.results.comparison.record import TRAINING_DATA
 
 _SCORED = "the arms would be scored on other rows"
 _SCORING = "the arms would be scored in another way"

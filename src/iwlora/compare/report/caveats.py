@@ -9,7 +9,8 @@ from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.learning_rate_ties import tied_learning_rates
 from iwlora.errors import short_repr
-from iwlora.results.comparison import Comparison, unverified_runs
+from iwlora.results.comparison import Comparison
+from iwlora.results.comparison.equal_inputs import unverified_runs
 from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import lower_is_better
 
@@ -77,7 +78,7 @@ def caveats(comparison: Comparison) -> list[str]:
         *declared_training_data(comparison),
         *uncertain_importance(comparison),
         *unequal_lengths(comparison),
-        *unverified_runs(comparison),
+        *unverified_runs(comparison.runs),
         *comparison.remarks,
         *undecided_searches(comparison),
         *notes,

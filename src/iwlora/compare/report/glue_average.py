@@ -8,7 +8,8 @@ from statistics import fmean
 
 from iwlora.compare.report.text_columns import align
 from iwlora.errors import IwloraError, raise_all
-from iwlora.results.comparison import load, unequal_scoring
+from iwlora.results.comparison import load
+from iwlora.results.comparison.equal_inputs import unequal_scoring
 from iwlora.results.run import Run
 
 METRICS: Mapping[str, tuple[str, ...]] = {

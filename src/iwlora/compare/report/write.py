@@ -19,7 +19,7 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.control_characters import visible
 from iwlora.inputs.yaml_json import read_utf8
 from iwlora.results import layout
-from iwlora.results.combined import load_parts
+from iwlora.results.comparison.combined import load_parts
 from iwlora.results.writing import check_writable, reserve, write_text
 
 _BYTES_PER_TASK = 4_000_000  # figures, as files and within the page

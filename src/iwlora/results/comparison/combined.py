@@ -20,15 +20,14 @@ from iwlora.inputs.formulas import restore_formula
 from iwlora.inputs.places import check_folder, inside
 from iwlora.inputs.yaml_json import read_utf8, validation_errors
 from iwlora.results import layout
-from iwlora.results.comparison import (
-    Comparison,
-    Vary,
-    load,
+from iwlora.results.comparison.equal_inputs import (
     mixed_arms,
     unequal_scoring,
     unequal_starts,
     unequal_training_rows,
 )
+from iwlora.results.comparison.load import Comparison, load
+from iwlora.results.comparison.record import Vary
 from iwlora.results.file_digests import is_own, note_own
 from iwlora.results.fingerprint import MODEL_PARTS, of_scoring
 from iwlora.results.formats import Document, content_digest

@@ -18,7 +18,7 @@ from iwlora.compare.report.write import write_report
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.compare.statistics.paired_tests import seeds_needed, summarise
 from iwlora.errors import IwloraError
-from iwlora.results.combined import load_parts, save_sources
+from iwlora.results.comparison.combined import load_parts, save_sources
 from report_pages import page_without_images
 
 

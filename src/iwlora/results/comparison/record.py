@@ -1,0 +1,153 @@
+"""The files of a comparison: which runs there should be, what its search chose, which crashed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from iwlora.results.formats import VERSIONS, Document, StoredModel, append_record
+from iwlora.results.run import Count, Label, Name, RunResult
+
+TRAINING_DATA = ("task.max_train", "task.train", "task.mix", "train.sampler")
+"""The fields of a recipe in which arms may differ, if ``vary`` of their comparison names them."""
+
+
+def distinct(items: list[Any]) -> list[Any]:
+    """The items; ``ValueError`` if one is listed twice."""
+    if len(set(items)) < len(items):
+        raise ValueError("each may be listed only once")
+    return items
+
+
+def _of_training_data(fields: list[str]) -> list[str]:
+    if other := [field for field in fields if field not in TRAINING_DATA]:
+        raise ValueError(f"arms may differ in {', '.join(TRAINING_DATA)}, not in {other[0]}")
+    return fields
+
+
+Vary = Annotated[list[str], AfterValidator(_of_training_data)]
+
+
+class ComparisonRecord(Document):
+    """``comparison.yaml``: which runs there should be, and the recipe that they came from.
+
+    Args:
+        model: The backbone of all runs.
+        task: The title of their task.
+        methods: The labels of the arms.
+        seeds: The seeds of each arm.
+        searched: Whether each arm searched its learning rate; None if that is not known.
+        baseline: The label of the arm that the others are compared with.
+        vary: The fields of ``TRAINING_DATA`` in which arms may differ.
+        recipe: The settings as the user gave them.
+        recipe_format: The version of the recipe format (see :mod:`iwlora.results.formats`) whose
+            defaults the runs follow. A comparison begun by an older version keeps it: its
+            remaining runs follow the same defaults, see ``Recipe.with_former_defaults``.
+    """
+
+    format_name: ClassVar[str] = "comparison"
+
+    model: Name
+    task: Name
+    methods: Annotated[list[Label], AfterValidator(distinct), Field(min_length=1)]
+    seeds: Annotated[list[int], AfterValidator(distinct), Field(min_length=1)]
+    searched: bool | None = None
+    baseline: str | None = None
+    vary: Vary = Field(default_factory=list)
+    recipe_format: Count = VERSIONS["recipe"]
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
+        """Version 1 belongs to recipes of version 1."""
+        return {**fields, "recipe_format": 1} if version == 1 else fields
+
+    @property
+    def of_whole_recipes(self) -> bool:
+        """Whether its arms are recipes of runs, which may differ in more than their methods."""
+        return "recipes" in self.recipe
+
+    @property
+    def follows_former_defaults(self) -> bool:
+        """Whether its runs follow the defaults of an older version."""
+        return self.recipe_format < VERSIONS["recipe"]
+
+
+class Crash(Document):
+    """A record of ``failures.jsonl``: a run that crashed, with the last line that it printed."""
+
+    format_name: ClassVar[str] = "failures"
+
+    run: str
+    label: str
+    seed: int
+    trial: bool
+    exit: int
+    error: str
+    tried_again: bool
+
+    def append(self, path: Path) -> None:
+        """Add the record to a file."""
+        append_record(path, self.format_name, self.fields())
+
+    def __str__(self) -> str:
+        ending = "was tried again" if self.tried_again else "is not counted"
+        return f"{self.run} crashed (exit {self.exit}) and {ending}"
+
+
+State = Literal["waiting", "running", "done", "failed", "diverged", "not begun"]
+"""How a run of a comparison stands."""
+
+
+class Trial(StoredModel):
+    """One trial: its learning rate and seed, its scores on the held-out rows, its cost.
+
+    ``state`` is "not begun" if the search ran out of time before this trial.
+    """
+
+    lr: float
+    seed: int
+    state: State
+    score: float | None = None
+    loss: float | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, lr: float, seed: int, result: RunResult | None, state: State) -> Trial:
+        """The trial that has this result; one whose score is not a finite number has failed."""
+        if result is None:
+            return cls(lr=lr, seed=seed, state=state)
+        seconds = (result.train_seconds or 0.0) + (result.measure_seconds or 0.0)
+        if result.score is None:
+            return cls(lr=lr, seed=seed, state="failed", seconds=seconds)
+        loss = result.metrics.get("loss")
+        return cls(lr=lr, seed=seed, state="done", score=result.score, loss=loss, seconds=seconds)
+
+
+class LearningRateChoice(StoredModel):
+    """The learning rate that the search of an arm chose; ``remark`` says why it is uncertain.
+
+    ``lr`` is None if no trial finished. ``inside`` is True if the best learning rate is neither
+    the smallest nor the largest that was tried, and no trial is missing.
+    """
+
+    lr: float | None
+    inside: bool
+    remark: str | None
+    metric: Name | None
+    trials: list[Trial]
+
+
+class Search(Document):
+    """``search.json`` of a comparison: {label: the learning rate chosen for this arm}."""
+
+    format_name: ClassVar[str] = "search"
+
+    arms: dict[Label, LearningRateChoice] = Field(default_factory=dict)
+
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
+        """Version 1 had the arms at the top."""
+        return {"arms": fields} if version == 1 else fields
