@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 _LONGEST = 500
+_LISTED_PROBLEMS = 20
 
 
 class IwloraError(ValueError):
@@ -20,6 +21,48 @@ class Diverged(IwloraError):
     def __init__(self, message: str, batch: int | None = None) -> None:
         super().__init__(message)
         self.batch = batch
+
+
+class BadRow(NamedTuple):
+    """A row of a file of data that cannot be used: ``place`` is "line 13" or "question 57"."""
+
+    split: str
+    file: str
+    place: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.place}: {self.problem}"
+
+
+class BadRowsError(IwloraError):
+    """Rows of the data cannot be used: ``rows`` has all of them, the message the first ones.
+
+    ``others`` are the problems of whole files, and ``file`` is where all rows are listed.
+    """
+
+    def __init__(
+        self, rows: Sequence[BadRow], others: Sequence[str] = (), file: str | None = None
+    ) -> None:
+        self.rows, self.others = rows, others
+        message = list_problems([*others, *(truncate(str(row)) for row in rows)])
+        if file is not None:
+            message += f"\n{file} lists all rows that cannot be used ({count_rows(rows):,})"
+            message += "" if others else "; task.on_bad=skip leaves them out"
+        super().__init__(message)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.rows, self.others)
+
+
+def count_rows(rows: Iterable[BadRow]) -> int:
+    """How many rows these are: a row may have several problems.
+
+    >>> row = BadRow("train", "a.csv", "line 2", "column 'text' is empty")
+    >>> count_rows([row, row._replace(problem="column 'mood' is empty")])
+    1
+    """
+    return len({row[:3] for row in rows})
 
 
 class CannotWrite(IwloraError):
@@ -62,15 +105,15 @@ def unknown(category: str, name: str, choices: Iterable[str]) -> IwloraError:
     return IwloraError(f"unknown {category} {name!r}{hint} (accepted: {', '.join(accepted)})")
 
 
-def list_problems(problems: Sequence[str], most: int = 10) -> str:
+def list_problems(problems: Sequence[str], most: int = _LISTED_PROBLEMS) -> str:
     """The first ``most`` problems, each on a line, and the number of the others.
 
     >>> print(list_problems(["line 2: empty", "line 5: empty"], most=1))
     line 2: empty
-    and 1 more like these
+    … and 1 more
     """
     more = len(problems) - most
-    return "\n".join([*problems[:most], *([f"and {more} more like these"] if more > 0 else [])])
+    return "\n".join([*problems[:most], *([f"… and {more:,} more"] if more > 0 else [])])
 
 
 def raise_all(problems: Sequence[str]) -> None:

@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 if and only if the result exists and is complete, 1 for an unfinished
-        comparison or a run that is not intact, 2 for bad input and for a result that cannot be
-        written, 130 when interrupted, 141 if what was to be printed lost its reader.
+        comparison, a run that is not intact and rows that ``task.on_bad=report`` lists, 2 for bad
+        input and for a result that cannot be written, 130 when interrupted, 141 if what was to be
+        printed lost its reader.
     """
     # At exit Python would search all imported modules for cycles, which takes more than a second.
     atexit.register(gc.freeze)

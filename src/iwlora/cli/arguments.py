@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from iwlora.tasks.spec import TaskSpec
     from iwlora.training.recipe import Recipe
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -67,6 +69,15 @@ def build_task_recipe(arguments: argparse.Namespace, method: Any) -> Recipe:
     task = {"name": arguments.task} if arguments.task else {}
     settings = {"model": arguments.model, "task": task, "method": method}
     return build(apply_overrides(settings, arguments.overrides))
+
+
+def print_bad_rows(specs: Sequence[TaskSpec], out: Path | None) -> int:
+    """Do what ``task.on_bad=report`` asks for; 1 if rows cannot be used, else 0."""
+    from iwlora.training.state.bad_rows import report_bad_rows
+
+    text, bad = report_bad_rows(specs, out)
+    print(text)
+    return min(bad, 1)
 
 
 def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwlora.cli.arguments import BASELINE, Commands, add_command
+from iwlora.cli.arguments import BASELINE, Commands, add_command, print_bad_rows
 from iwlora.cli.report import write_report
 from iwlora.errors import IwloraError, raise_all
 from iwlora.results.writing import normalize_path
@@ -73,6 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
         plan = plan_run_recipes(recipes, overrides)
     else:
         plan = load_plan(recipes[0], overrides)
+    specs = list({run.recipe.task.model_dump_json(): run.recipe.task for run in plan.runs}.values())
+    if any(spec.on_bad == "report" for spec in specs):
+        return print_bad_rows(specs, arguments.out)
     if arguments.dry_run:
         from iwlora.compare.plan.cost_estimate import estimate_cost
 

@@ -10,7 +10,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from iwlora.cli.arguments import Commands, add_command, add_overrides
+from iwlora.cli.arguments import Commands, add_command, add_overrides, print_bad_rows
 from iwlora.errors import IwloraError
 from iwlora.results.writing import normalize_path
 
@@ -32,31 +32,36 @@ def add_parser(commands: Commands) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     """Train, and print the scores; with ``--dry-run`` print the estimate instead."""
     from iwlora.training.recipe import load
 
     if arguments.out is None and not arguments.dry_run:
         raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
     recipe = load(arguments.recipe, arguments.overrides)
+    if recipe.task.on_bad == "report":
+        return print_bad_rows([recipe.task], arguments.out)
     if arguments.dry_run:
         from iwlora.training.dry_run.run_cost import estimate_run_cost
 
         cost = estimate_run_cost(recipe)
         if os.environ.get("RANK", "0") == "0":
             print(_dry_run_text(recipe, cost))
-        return
+        return 0
     from iwlora.results.run import load_run
     from iwlora.training.run import train
 
     train(recipe, arguments.out, progress=True)
     if os.environ.get("RANK", "0") != "0":  # of several processes only the first prints
-        return
+        return 0
     result = load_run(arguments.out).result
     for note in result.notes:
         print(f"note: {note}")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
-    print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on})")
+    lost = result.left_out_rows.get(result.evaluated_on or "", 0)
+    rows = f", without {lost:,} rows that cannot be used" if lost else ""
+    print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on}{rows})")
+    return 0
 
 
 def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:

@@ -8,6 +8,7 @@ The folder of a run::
     status.json               running, failed, diverged or done
     fingerprint.json          digests of everything that the run is computed from
     row-digests.json          eight bytes for the texts and for the label of each row
+    bad-rows.csv              rows of the data that cannot be used, if there are any
     metrics.jsonl             what training logged, one record per line
     sensitivity.json          the sensitivity of each weight matrix, measured before training or
                               during its first steps
@@ -22,6 +23,7 @@ The folder of a run::
 The folder of a comparison::
 
     comparison.yaml                                   the planned runs, and the recipe
+    bad-rows.csv                                      as in the folder of a run
     <label>/seed-<seed>/                              a run that is reported
     <label>/search/lr-<lr>/seed-<seed>/               a trial of the search for a learning rate
     <label>/search/lr-<lr>/former/seed-<seed>/        a run at an LR that was chosen earlier
@@ -63,6 +65,7 @@ SENSITIVITY = "sensitivity.json"
 RESULT = "result.json"
 FINGERPRINT = "fingerprint.json"
 ROW_DIGESTS = "row-digests.json"
+BAD_ROWS = "bad-rows.csv"
 CHECKPOINTS = "checkpoints"
 PREDICTIONS = "predictions"
 ADAPTER = "adapter"
@@ -98,7 +101,7 @@ OWN_NAMES = frozenset(
     {
         *(LOCK, RECIPE, ENVIRONMENT, STATUS, METRICS, PENALTY, SENSITIVITY, RESULT),
         *(str(Path(SENSITIVITY).with_suffix(suffix)) for suffix in (".png", ".svg")),
-        *(FINGERPRINT, ROW_DIGESTS),
+        *(FINGERPRINT, ROW_DIGESTS, BAD_ROWS),
         *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, TOKENIZER),
         *(COMPARISON, SEARCH, FAILURES, SOURCES, LOGS),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES),
@@ -107,11 +110,14 @@ OWN_NAMES = frozenset(
 """What the folders of runs and comparisons hold at their top, but for the folders of the arms."""
 
 RECORDS = frozenset(
-    {*(RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS), *(METRICS, PENALTY, SENSITIVITY)}
+    {*(RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS, BAD_ROWS)}
+    | {METRICS, PENALTY, SENSITIVITY}
 )
 """The single files that a run writes, but for its result and its lock."""
 
-WRITTEN_BEFORE_WORK = frozenset({LOCK, RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS})
+WRITTEN_BEFORE_WORK = frozenset(
+    {LOCK, RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS, BAD_ROWS}
+)
 """What the folder of a run holds that has not measured or trained anything yet."""
 
 _SEARCH_FOLDER = "search"

@@ -125,6 +125,7 @@ class RunResult(Document):
         examples_per_second: Training examples.
         peak_memory_bytes: Of the GPU, or of the process where there is none.
         train_examples: Rows of the training split.
+        left_out_rows: {split: rows that cannot be used}, with ``task.on_bad=skip``.
         epochs: Passes over them.
         learning_rate: The largest of the schedule.
         rank: The value of the method's size field.
@@ -172,6 +173,7 @@ class RunResult(Document):
     coverage: Amount | None = None
     rank: Count | None
     ranks: list[SiteRank] = Field(default_factory=list)
+    left_out_rows: dict[Name, Count] = Field(default_factory=dict)
     resumed_at_step: Count = 0
     data_digest: Name | None = None
     head_digest: Name | None = None

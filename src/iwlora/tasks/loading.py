@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iwlora.errors import IwloraError
+from iwlora.errors import BadRowsError, IwloraError
 from iwlora.tasks.held_out.remarks import absent_classes, equal_numbers, shared_rows
 from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.kinds.contract import Dataset
@@ -29,7 +29,8 @@ def load(spec: TaskSpec, seed: int) -> Task:
         seed: Seeds the shuffle of the training rows before ``max_train`` limits them.
 
     Raises:
-        IwloraError: Data are missing or malformed; the message names file and line.
+        BadRowsError: Rows cannot be used, and ``task.on_bad`` is not skip.
+        IwloraError: Data are missing or malformed, or ``task.on_bad`` is report.
 
     Example:
         >>> task = load(TaskSpec(name="builtin/entailment", max_train=100), seed=0)
@@ -42,6 +43,13 @@ def load(spec: TaskSpec, seed: int) -> Task:
         name = str(spec.name)
         task = _with_kind(CORPORA[name].load(name, spec.data_dir), spec)
     held_out = ["validation"] if spec.train and not spec.validation else []
+    if task.bad_rows and spec.on_bad != "skip":
+        raise BadRowsError(task.bad_rows)
+    if spec.on_bad == "report":
+        raise IwloraError(
+            "task.on_bad=report lists rows that cannot be used, and there are none; take "
+            "task.on_bad=refuse to train"
+        )
     if spec.holdout is not None:
         task = _with_holdout(task, spec)
         held_out = ["validation"]

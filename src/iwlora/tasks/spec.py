@@ -84,6 +84,11 @@ class TaskSpec(BaseModel):
     """How training rows are held out for validation, selection and holdout. grouped: rows with
     equal texts (or an equal ``group``) on one side, each class on both where possible; by-class: as
     recipes of format 1 and 2 had it."""
+    on_bad: Literal["refuse", "skip", "report"] = "refuse"
+    """What becomes of rows that cannot be used: such as those with another number of fields than
+    the header, an empty text, or a class that is not in the training rows. refuse: an error lists
+    them; skip: they are left out, counted, and listed in a file; report: they are listed, and
+    nothing is trained."""
     former_kind_defaults: bool = False
     """Whether the options of the kind have the defaults of recipe format 2. Runs that an older
     version began have it set."""

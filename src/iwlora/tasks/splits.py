@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
+from iwlora.errors import BadRow, count_rows
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Dataset, Kind
 
@@ -64,6 +65,27 @@ def in_memory(table: pyarrow.Table) -> Dataset:
 
     fingerprint = generate_random_fingerprint()
     return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=fingerprint)
+
+
+def left_out_notes(bad_rows: Sequence[BadRow], splits: Mapping[str, Dataset]) -> tuple[str, ...]:
+    """A note on the bad rows of each split, whose other rows ``splits`` has.
+
+    Example:
+        >>> splits = {"test": dataset_from_rows(["text"], [("a", 0), ("b", 1), ("c", 1)])}
+        >>> left_out_notes([BadRow("test", "t.csv", "line 4", "column 'text' is empty")], splits)
+        ('test: 1 of 4 rows cannot be used and is not scored (task.on_bad=skip)',)
+    """
+    notes = []
+    for split in dict.fromkeys(row.split for row in bad_rows):
+        bad = count_rows(row for row in bad_rows if row.split == split)
+        rows = bad + len(splits[split])
+        effect = "left out" if split == "train" else "not scored"
+        most = ", more than half: look at its columns and its format," if 2 * bad > rows else ""
+        notes.append(
+            f"{split}: {bad:,} of {rows:,} rows{most} cannot be used and "
+            f"{'is' if bad == 1 else 'are'} {effect} (task.on_bad=skip)"
+        )
+    return tuple(notes)
 
 
 def joined_sources(sources: Sequence[Dataset]) -> Dataset:

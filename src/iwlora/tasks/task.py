@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from iwlora.errors import BadRow
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Kind
 from iwlora.tasks.schema import TaskSchema
@@ -27,6 +28,7 @@ class Task(TaskSchema):
         notes: Remarks about the data that a user should read, such as the rows that were left out.
         label_columns: The columns of the user's file that hold the label; none where it is in the
             text.
+        bad_rows: The rows that cannot be used, which ``splits`` do not have.
 
     Example:
         >>> from iwlora.tasks.splits import dataset_from_rows
@@ -41,6 +43,7 @@ class Task(TaskSchema):
     splits: Mapping[str, Dataset] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     label_columns: tuple[str, ...] = ("label",)
+    bad_rows: tuple[BadRow, ...] = ()
 
     @property
     def reported(self) -> tuple[str, ...]:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from iwlora.errors import IwloraError, raise_all
-from iwlora.inputs.tables.records import read_records, record_location, splits_of
+from iwlora.errors import BadRow, BadRowsError, IwloraError, raise_all
+from iwlora.inputs.tables.records import (
+    Problems,
+    read_records,
+    record_location,
+    record_unit,
+    splits_of,
+)
 from iwlora.tasks.columns.infer import Columns, infer_columns
 from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.kinds.cells import looks, parse_text, whole_characters
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES, Dataset, Kind
 from iwlora.tasks.spec import TaskSpec
-from iwlora.tasks.splits import arrow_type, in_memory, joined_sources, stratified_split
+from iwlora.tasks.splits import (
+    arrow_type,
+    in_memory,
+    joined_sources,
+    left_out_notes,
+    stratified_split,
+)
 from iwlora.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -27,8 +39,8 @@ if TYPE_CHECKING:
 HELD_OUT = 0.1
 # Rows that are Python objects at a time, before Arrow stores them.
 CHUNK_ROWS = 4096
-# Reading stops after this many malformed rows.
-MAX_PROBLEMS = 1000
+# Reading stops after this many rows that cannot be used.
+MAX_BAD_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class ParsedFile:
     """The parsed rows of a file, the line of each, and the first line of each ``Kind.notation``."""
 
     path: str
+    split: str
     line_numbers: array[int]
     rows: pyarrow.Table
     notations: Mapping[str, int] = field(default_factory=dict)
@@ -49,36 +62,32 @@ def load_user_files(spec: TaskSpec) -> Task:
     same rows for every seed.
 
     Raises:
+        BadRowsError: Rows cannot be used, and ``task.on_bad`` is refuse, or no row of a file can.
         IwloraError: Lists what is wrong with the files.
     """
     columns = infer_columns(spec)
-    files: dict[str, ParsedFile] = {}
+    paths = [*_paths(spec).items(), *(("train", path) for path in spec.sources[1:])]
+    files: list[ParsedFile] = []
     problems: list[str] = []
-    for split, path in _paths(spec).items():
+    bad: list[BadRow] = []
+    for split, path in paths:
         try:
-            files[split] = parse_file(path, columns, split)
+            files.append(parse_file(path, columns, split, bad))
         except IwloraError as error:
             problems.append(str(error))
-    mixed: list[ParsedFile] = []
-    for path in spec.sources[1:]:
-        try:
-            mixed.append(parse_file(path, columns, "train"))
-        except IwloraError as error:
-            problems.append(str(error))
-    raise_all(problems)
-    sources = [files["train"], *mixed]
-    _check_notation([*files.values(), *mixed])
+    _raise_bad(spec, files, bad, problems)
+    _check_notation(files)
     notes = columns.notes
+    sources = [file for file in files if file.split == "train"]
     labels = _class_names(sources, columns)
     notes += _same_but_for_case(labels)
-    splits = {}
-    for split, file in files.items():
-        splits[split] = _with_class_ids(file, columns.kind, labels, spec.title, problems)
-    if mixed:
-        more = [_with_class_ids(f, columns.kind, labels, spec.title, problems) for f in mixed]
-        splits["train"] = joined_sources([splits["train"], *more])
-    raise_all(problems)
+    files = [_with_class_ids(file, columns.kind, labels, spec.title, bad) for file in files]
+    _raise_bad(spec, files, bad)
+    splits = {file.split: in_memory(file.rows) for file in files if file.split != "train"}
+    trained = [in_memory(file.rows) for file in files if file.split == "train"]
+    splits = {"train": joined_sources(trained) if spec.mix else trained[0], **splits}
     splits = {name: _without_empty_references(split) for name, split in splits.items()}
+    notes += left_out_notes(bad, splits)
     if "validation" not in splits:
         whole = splits.pop("train")
         if spec.split == "by-class":
@@ -93,7 +102,26 @@ def load_user_files(spec: TaskSpec) -> Task:
         rows = f"{len(validation)} of the {len(whole)} rows of {spec.title}"
         notes = (*notes, f"validation: {rows}, held out")
     schema = (spec.title, columns.text, labels, columns.kind.metrics_for(labels))
-    return Task(*schema, kind=columns.kind, splits=splits, notes=notes, label_columns=columns.label)
+    return Task(
+        *schema,
+        kind=columns.kind,
+        splits=splits,
+        notes=notes,
+        label_columns=columns.label,
+        bad_rows=tuple(bad),
+    )
+
+
+def _raise_bad(
+    spec: TaskSpec, files: Iterable[ParsedFile], bad: list[BadRow], problems: Sequence[str] = ()
+) -> None:
+    """Raise for files that cannot be used, and for bad rows that ``spec`` does not let pass."""
+    if spec.on_bad != "refuse":
+        empty = [f"{file.path}: none of its rows can be used" for file in files if not file.rows]
+        problems = [*problems, *empty]
+    if bad and (problems or spec.on_bad == "refuse"):
+        raise BadRowsError(bad, problems)
+    raise_all(problems)
 
 
 def _without_empty_references(split: Dataset) -> Dataset:
@@ -136,8 +164,17 @@ def _paths(spec: TaskSpec) -> dict[str, str]:
     return {split: path or train for split, path in paths.items() if path or split in inside}
 
 
-def parse_file(path: str, columns: Columns, split: str, most: int | None = None) -> ParsedFile:
-    """Read the first ``most`` rows in chunks into Arrow's memory; labels stay class names."""
+def parse_file(
+    path: str,
+    columns: Columns,
+    split: str,
+    bad: list[BadRow] | None = None,
+    most: int | None = None,
+) -> ParsedFile:
+    """Read the first ``most`` rows in chunks into Arrow's memory; labels stay class names.
+
+    Rows that cannot be used are added to ``bad``; where it is None, they raise ``BadRowsError``.
+    """
     import pyarrow
 
     text_type, label_type, _ = map(arrow_type, columns.kind.column_types)
@@ -151,7 +188,7 @@ def parse_file(path: str, columns: Columns, split: str, most: int | None = None)
     fields += [(OTHER_REFERENCES, arrow_type(list[str]))] if references else []
     schema = pyarrow.schema(fields)
     line_numbers, batches = array("q"), []
-    problems: list[str] = []
+    problems: Problems = []
     notations: dict[str, int] = {}
 
     def well_formed_rows() -> Iterator[list[Any]]:
@@ -165,8 +202,8 @@ def parse_file(path: str, columns: Columns, split: str, most: int | None = None)
                 if references:
                     row.append(columns.kind.other_references(values[len(columns.text)]))
             except ValueError as error:
-                problems.append(f"{record_location(path, number)}: {error}")
-                if len(problems) >= MAX_PROBLEMS:
+                problems.append((number, str(error)))
+                if len(problems) >= MAX_BAD_ROWS:
                     return
             else:
                 line_numbers.append(number)
@@ -176,10 +213,18 @@ def parse_file(path: str, columns: Columns, split: str, most: int | None = None)
     while chunk := list(islice(rows, CHUNK_ROWS)):
         values = [list(column) for column in zip(*chunk, strict=True)]
         batches.append(pyarrow.record_batch(values, schema=schema))
-    raise_all(problems)
-    if not line_numbers:
+    unit = record_unit(path)
+    found = [BadRow(split, path, f"{unit} {number}", problem) for number, problem in problems]
+    if len(found) >= MAX_BAD_ROWS:
+        raise BadRowsError(found, [f"{path}: reading ended after {len(found):,} bad rows"])
+    if found and bad is None:
+        raise BadRowsError(found)
+    if not line_numbers and not found:
         raise IwloraError(f"{path} holds no rows")
-    return ParsedFile(path, line_numbers, pyarrow.Table.from_batches(batches, schema), notations)
+    if bad is not None:
+        bad += found
+    rows = pyarrow.Table.from_batches(batches, schema)
+    return ParsedFile(path, split, line_numbers, rows, notations)
 
 
 def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:
@@ -274,24 +319,30 @@ def _check_distinct(names: Iterable[str], column: str) -> None:
 
 
 def _with_class_ids(
-    file: ParsedFile, kind: Kind, labels: Sequence[str], train: str, problems: list[str]
-) -> Dataset:
-    """The split with class ids for names; a class that train lacks adds to ``problems``."""
+    file: ParsedFile, kind: Kind, labels: Sequence[str], train: str, bad: list[BadRow]
+) -> ParsedFile:
+    """The file with class ids for names; rows with a class that train lacks are added to ``bad``
+    and left out."""
     import pyarrow
 
     if not kind.has_classes:
-        return in_memory(file.rows)
+        return file
     ids = {name: number for number, name in enumerate(labels)}
-    chunks, row = [], 0
+    unit, accepted = record_unit(file.path), ", ".join(labels)
+    chunks, known, row = [], [], 0
     for batch in file.rows.to_batches():
         encoded = []
         for label in batch.column("label").to_pylist():
             unknown = [name for name in kind.class_names(label) if name not in ids]
             for name in unknown:
-                problem = f"label {name!r} is not in {train} (accepted: {', '.join(labels)})"
-                problems.append(f"{record_location(file.path, file.line_numbers[row])}: {problem}")
+                problem = f"label {name!r} is not in {train} (accepted: {accepted})"
+                place = f"{unit} {file.line_numbers[row]}"
+                bad.append(BadRow(file.split, file.path, place, problem))
             encoded.append(None if unknown else kind.encode_label(label, ids))
+            known.append(not unknown)
             row += 1
         chunks.append(pyarrow.array(encoded, arrow_type(kind.column_types[2])))
     index = file.rows.column_names.index("label")
-    return in_memory(file.rows.set_column(index, "label", pyarrow.chunked_array(chunks)))
+    label_type = arrow_type(kind.column_types[2])
+    rows = file.rows.set_column(index, "label", pyarrow.chunked_array(chunks, label_type))
+    return replace(file, rows=rows if all(known) else rows.filter(pyarrow.array(known)))

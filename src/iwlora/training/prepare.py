@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
 from iwlora import distributed
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, count_rows
 from iwlora.extras import locate_package
 from iwlora.methods.budget import fit_to_budget
 from iwlora.methods.contract import Attached, Method
@@ -28,6 +28,7 @@ from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.frozen_dtype import check_trained_in_float32
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe
+from iwlora.training.state.bad_rows import listing_bad_rows, save_bad_rows
 from iwlora.training.state.checkpoints import SealCheckpoints
 from iwlora.training.state.fingerprint import bind, check_artifact
 from iwlora.training.state.run_folder import RunDir
@@ -77,8 +78,16 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     check_trackers(recipe.train.report_to)
     if recipe.train.optimizer == "adamw_8bit":
         locate_package("bitsandbytes", "train.optimizer=adamw_8bit")
-    loaded = load(recipe)
+    with listing_bad_rows(run.path):
+        loaded = load(recipe)
     fingerprint = distributed.run_on_main_process(lambda: bind(run, recipe, loaded.task))
+    bad_rows = loaded.task.bad_rows
+    distributed.run_on_main_process(lambda: save_bad_rows(run.path, bad_rows))
+    if bad_rows:
+        logger.warning(
+            f"{count_rows(bad_rows):,} rows cannot be used and are left out "
+            f"({run.path / layout.BAD_ROWS} lists them)"
+        )
     model, sites, rows = loaded.model, loaded.sites, loaded.encoded["train"]
     pretrained = set(map(id, model.parameters()))
     method = _sized_method(loaded)

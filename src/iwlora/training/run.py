@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from iwlora import distributed
-from iwlora.errors import CannotWrite, Diverged, os_error_text
+from iwlora.errors import CannotWrite, Diverged, count_rows, os_error_text
 from iwlora.extras import name_missing_extra
 from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
@@ -149,6 +149,10 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         examples_per_second=None if checkpoint else rows * epochs / trainer.seconds,
         peak_memory_bytes=peak_memory(),
         train_examples=rows,
+        left_out_rows={
+            split: count_rows(row for row in task.bad_rows if row.split == split)
+            for split in dict.fromkeys(row.split for row in task.bad_rows)
+        },
         epochs=epochs,
         learning_rate=settings.lr,
         precision=resolve_precision(settings.requested_precision, run_device()),

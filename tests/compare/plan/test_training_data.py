@@ -160,7 +160,7 @@ def test_scored_rows_that_come_from_the_training_data_are_compared_by_digest(
     def rows(task: dict[str, str], **own: Any) -> list[int]:
         entry = {"name": "lora", "label": "other", "task": own}
         vary = [f"task.{name}" for name in own]
-        return check_task(make_plan(task=task, methods=["lora", entry], vary=vary))
+        return check_task(make_plan(task=task, methods=["lora", entry], vary=vary))[0]
 
     assert rows(whole, max_train=20) == [88, 20]  # eight rows are held out
     assert rows(reviews, max_train=20) == [96, 20]
@@ -182,7 +182,7 @@ def test_the_scored_rows_of_a_named_task_do_not_depend_on_max_train(
     """Read from files in the official layout."""
     for name in ("glue/rte", "glue/cola"):
         task = {"name": name, "data_dir": str(glue_dir)}
-        rows = check_task(make_plan(task=task, methods=["lora", FEW], vary=["task.max_train"]))
+        rows, _ = check_task(make_plan(task=task, methods=["lora", FEW], vary=["task.max_train"]))
         assert rows[0] > 2000
         assert rows[1] == 32
 

@@ -22,6 +22,7 @@ from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import output_folder
 from iwlora.training.external_settings import check_external_settings
+from iwlora.training.state.bad_rows import listing_bad_rows, save_bad_rows
 
 
 def run_comparison(
@@ -51,11 +52,13 @@ def run_comparison(
     """
     check_external_settings([name for run in plan.runs for name in run.recipe.train.report_to])
     budgets = check_budgets(plan)
-    check_task(plan)
     folder = output_folder(out, "comparison")
     plan = check_folder(plan, folder)
+    with listing_bad_rows(folder):
+        _, bad_rows = check_task(plan)
     check_space(plan, folder, budgets)
     with lock_folder(folder, announce) as lock:
+        save_bad_rows(folder, bad_rows)
         executor = make_executor(lock) if make_executor else LocalExecutor(1, lock)
         scheduler = Scheduler(plan, folder, executor, announce)
         try:
@@ -92,7 +95,7 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
         if record.follows_former_defaults:
             return plan.with_former_defaults(record.recipe_format)
     elif folder.is_dir():
-        accepted = {layout.LOCK, layout.LOGS, *plan.labels}
+        accepted = {layout.LOCK, layout.LOGS, layout.BAD_ROWS, *plan.labels}
         if other := sorted(file.name for file in folder.iterdir() if file.name not in accepted):
             raise IwloraError(f"{folder} holds {other[0]} and no comparison; choose another folder")
     return plan

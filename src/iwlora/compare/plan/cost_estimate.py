@@ -26,7 +26,7 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
         IwloraError: The comparison could not start.
     """
     budgets = check_budgets(plan)
-    rows_of_arms = check_task(plan)
+    rows_of_arms, _ = check_task(plan)
     recipe = plan.runs[0].recipe
     lines = []
     total = 0.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from iwlora import tasks
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.statistics.budget_parity import MOST_BUDGET_DIFFERENCE
-from iwlora.errors import IwloraError
+from iwlora.errors import BadRow, IwloraError
 from iwlora.methods.budget import fit_to_budget
 from iwlora.results import layout
 from iwlora.results.fingerprint import differences, joined, of_scoring
@@ -86,13 +86,13 @@ def check_space(plan: Plan, folder: Path, budgets: Mapping[str, int]) -> None:
     reserve(folder, needed, "the comparison")
 
 
-def check_task(plan: Plan) -> list[int]:
+def check_task(plan: Plan) -> tuple[list[int], list[BadRow]]:
     """Load the data of each arm and tokenize a row, since every run would report the same error.
 
     Data that several arms share are loaded once.
 
     Returns:
-        The number of training rows of each arm.
+        The number of training rows of each arm, and the rows that cannot be used and are left out.
 
     Raises:
         IwloraError: The data cannot be read, arms would be scored on other rows, or ``max_length``
@@ -101,13 +101,14 @@ def check_task(plan: Plan) -> list[int]:
     first = plan.runs[0].recipe
     task = tasks.load(first.task, first.train.seed)
     rows, problems = [len(task.splits["train"])], list[str]()
-    loaded = [(first.task, rows[0])]
+    loaded, bad = [(first.task, rows[0])], list(task.bad_rows)
     for run in plan.first_runs[1:]:
         known = [count for spec, count in loaded if spec == run.recipe.task]
         if not known:
             other = tasks.load(run.recipe.task, first.train.seed)
             known = [len(other.splits["train"])]
             loaded.append((run.recipe.task, known[0]))
+            bad += other.bad_rows
             problems += _scored_otherwise(plan.runs[0], task, run, other)
         rows += known[:1]
     if problems:
@@ -117,7 +118,7 @@ def check_task(plan: Plan) -> list[int]:
     fit_tokenizer(first.model, model, tokenizer)
     for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
         tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)
-    return rows
+    return rows, list(dict.fromkeys(bad))
 
 
 def _scored_otherwise(

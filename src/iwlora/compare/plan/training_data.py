@@ -28,6 +28,7 @@ SHARED_TASK_SETTINGS = {
     "selection": "the scored parameters would be chosen in another way",
     "group": _HELD_OUT,
     "split": _HELD_OUT,
+    "on_bad": _SCORED,
 }
 """Fields of ``task`` that one arm alone may not set, declared or not, each with the reason."""
 

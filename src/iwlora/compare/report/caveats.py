@@ -23,6 +23,8 @@ def describe_scoring(comparison: Comparison) -> str:
     primary = comparison.metrics[0]
     unit += f"; of {primary}, lower is better" if lower_is_better(primary) else ""
     data = f"Scored on {first.evaluated_on}" if first.evaluated_on else "Scores as given"
+    if lost := first.left_out_rows.get(first.evaluated_on or "", 0):
+        data += f" without {lost:,} of its rows, which cannot be used,"
     checkpoint = f" with the {first.selected_on}" if first.selected_on else ""
     spread = "mean ± standard deviation over seeds"
     return f"{data}{checkpoint}; {spread}{unit}.{describe_signatures(comparison)}"

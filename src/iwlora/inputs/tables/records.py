@@ -30,10 +30,12 @@ from iwlora.inputs.tables.parquet import (
 from iwlora.inputs.yaml_json import parse_mapping, read_mapping
 
 Records = Iterator[tuple[int, Sequence[Any]]]
+Problems = list[tuple[int, str]]
+"""(line or row, what is wrong with it) of the rows of a file that cannot be read."""
 
 
 def read_records(
-    path: str, columns: Sequence[str], problems: list[str], split: str = "train"
+    path: str, columns: Sequence[str], problems: Problems, split: str = "train"
 ) -> Records:
     """(line or row from 1, fields of the ``columns``) of each row of a file, by its ending.
 
@@ -63,10 +65,15 @@ def columns_of(path: str, split: str = "train") -> list[str]:
         return []
 
 
+def record_unit(path: str) -> str:
+    """What the numbers of a file's records count: "line" or "row"."""
+    by_row = Path(path).suffix.lower() == ".parquet" or _is_folder(path)
+    return "row" if by_row else "line"
+
+
 def record_location(path: str, number: int) -> str:
     """The file and the line (or row) of a record, for an error message."""
-    by_row = Path(path).suffix.lower() == ".parquet" or _is_folder(path)
-    return f"{path}, {'row' if by_row else 'line'} {number}"
+    return f"{path}, {record_unit(path)} {number}"
 
 
 @contextmanager
@@ -143,7 +150,7 @@ def _positions(path: str, header: Sequence[str], columns: Sequence[str]) -> list
     return [header.index(name) for name in columns]
 
 
-def _delimited(path: str, columns: Sequence[str], problems: list[str]) -> Records:
+def _delimited(path: str, columns: Sequence[str], problems: Problems) -> Records:
     records = read_fields(path)
     _, header = next(records, (1, []))
     positions = _positions(path, header, columns)
@@ -151,27 +158,25 @@ def _delimited(path: str, columns: Sequence[str], problems: list[str]) -> Record
         if len(fields) == len(header):
             yield number, [fields[position] for position in positions]
         else:
-            location = record_location(path, number)
-            problems.append(f"{location}: {len(fields)} fields, the header has {len(header)}")
+            problems.append((number, f"{len(fields)} fields, the header has {len(header)}"))
 
 
-def _json_lines(path: str, columns: Sequence[str], problems: list[str]) -> Records:
+def _json_lines(path: str, columns: Sequence[str], problems: Problems) -> Records:
     for number, line in read_lines(path):
         if not line.strip():
             continue
-        location = record_location(path, number)
         try:
-            record = parse_mapping(line, location)
+            record = parse_mapping(line, "it")
         except IwloraError as error:
-            problems.append(f"{error}; each line must be a JSON object")
+            problems.append((number, f"{error}; each line must be a JSON object"))
             continue
         absent = [name for name in columns if name not in record]
-        problems += [f"{location}: {unknown('column', name, record)}" for name in absent]
+        problems += [(number, str(unknown("column", name, record))) for name in absent]
         if not absent:
             yield number, [record[name] for name in columns]
 
 
-def _parquet(path: str, columns: Sequence[str], problems: list[str]) -> Records:
+def _parquet(path: str, columns: Sequence[str], problems: Problems) -> Records:
     _positions(path, column_names(path), columns)
     return _numbered_rows(column_batches(path, columns))
 
@@ -256,7 +261,7 @@ def _files_in(state: Path) -> list[str]:
 
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-READERS: Mapping[str, Callable[[str, Sequence[str], list[str]], Records]] = {
+READERS: Mapping[str, Callable[[str, Sequence[str], Problems], Records]] = {
     **dict.fromkeys(DELIMITED, _delimited),
     **dict.fromkeys(JSON_LINES, _json_lines),
     ".parquet": _parquet,

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from iwlora.errors import IwloraError, raise_all
+from iwlora.errors import BadRow, BadRowsError, IwloraError
 from iwlora.inputs.models import load_hub_dataset
 from iwlora.inputs.places import check_folder, user_path
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind
-from iwlora.tasks.splits import dataset_from_rows
+from iwlora.tasks.splits import dataset_from_rows, left_out_notes
 from iwlora.tasks.task import Task
 
 Row = tuple[Any, ...]
@@ -48,10 +48,11 @@ class Corpus:
         """The task, from the folder ``data_dir`` or, where it is None, from the hub.
 
         Raises:
-            IwloraError: A file is missing or malformed (the message names file and line), or the
-                hub cannot be reached.
+            BadRowsError: No row of a file can be used.
+            IwloraError: A file is missing or malformed, or the hub cannot be reached.
         """
         notes: list[str] = []
+        bad: list[BadRow] = []
         hub = self._load_from_hub(name) if data_dir is None else {}
         folder = user_path(data_dir or "")
         if data_dir is not None:
@@ -63,15 +64,19 @@ class Corpus:
                 self._check_class_order(name, records)
                 rows = self.hub_rows(records)
             else:
-                rows = self.file_rows(folder, split, notes)
+                rows = self.file_rows(folder, split, notes, bad)
             splits[split] = dataset_from_rows(self.text, rows, self.kind)
         if "f1" in self.metrics and self.labels:
             notes.append(f"f1 counts the class {self.labels[self.positive]!r} as positive")
+        notes += left_out_notes(bad, splits)
         schema = (name, self.text, self.labels, self.metrics, self.positive)
-        return Task(*schema, kind=self.kind, splits=splits, notes=tuple(notes))
+        return Task(*schema, kind=self.kind, splits=splits, notes=tuple(notes), bad_rows=tuple(bad))
 
-    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
-        """``(*texts, label)`` for each row of a split; notes for the user are appended."""
+    def file_rows(
+        self, folder: Path, split: str, notes: list[str], bad: list[BadRow]
+    ) -> Sequence[Row]:
+        """``(*texts, label)`` for each row of a split; notes for the user, and rows that cannot be
+        used, are appended."""
         raise NotImplementedError
 
     def hub_rows(self, records: Any) -> Sequence[Row]:
@@ -146,20 +151,28 @@ class TextPairCorpus(Corpus):
 
 
 def parse_records(
-    path: Path, unit: str, records: Iterable[tuple[Any, Any]], parse: Callable[[Any], Row | None]
+    file: tuple[str, Path],
+    unit: str,
+    records: Iterable[tuple[Any, Any]],
+    parse: Callable[[Any], Row | None],
+    bad: list[BadRow],
 ) -> list[Row]:
-    """The rows that ``parse`` makes of (number, record); those that it returns None for are left
-    out. ``IwloraError`` lists the records for which it raises a ``ValueError``."""
+    """The rows that ``parse`` makes of (number, record) in the ``file`` of a split; those that it
+    returns None for are left out. Records for which it raises a ``ValueError`` are added to
+    ``bad``."""
+    split, path = file
     rows: list[Row] = []
-    problems: list[str] = []
+    found: list[BadRow] = []
     for number, record in records:
         try:
             row = parse(record)
             if row is not None:
                 rows.append(row)
         except ValueError as error:
-            problems.append(f"{path}, {unit} {number}: {error}")
-    raise_all(problems)
+            found.append(BadRow(split, str(path), f"{unit} {number}", str(error)))
+    if not rows and found:
+        raise BadRowsError(found)
     if not rows:
         raise IwloraError(f"{path} holds no labelled rows")
+    bad += found
     return rows

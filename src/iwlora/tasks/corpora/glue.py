@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iwlora.errors import IwloraError
+from iwlora.errors import BadRow, IwloraError
 from iwlora.inputs.lines import read_lines
 from iwlora.tasks.corpora.corpus import BenchmarkCorpus, Row, parse_records
 from iwlora.tasks.kinds.regression import Regression
@@ -46,7 +46,9 @@ class GlueCorpus(BenchmarkCorpus):
         """What the files call the text columns and the label column."""
         return (*(self.file_columns or self.text), self.label_column)
 
-    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
+    def file_rows(
+        self, folder: Path, split: str, notes: list[str], bad: list[BadRow]
+    ) -> Sequence[Row]:
         """The rows of a TSV file with class ids, or numbers.
 
         Raises ``IwloraError`` that names the file, and the line of every row with a wrong number
@@ -71,7 +73,7 @@ class GlueCorpus(BenchmarkCorpus):
             texts = [fields[index] for index in text_indices]
             return (*texts, self._parse_label(fields[label_index]))
 
-        rows = parse_records(path, "line", lines, parse)
+        rows = parse_records((split, path), "line", lines, parse, bad)
         if short_rows:
             notes.append(f"{path}: {short_rows} rows with missing columns are left out")
         return rows

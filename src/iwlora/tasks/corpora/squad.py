@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iwlora.errors import IwloraError
+from iwlora.errors import BadRow, IwloraError
 from iwlora.inputs.lines import read_text
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.corpora.corpus import Corpus, Row, parse_records
@@ -36,18 +36,29 @@ class SquadCorpus(Corpus):
         """The first file."""
         return f"SQuAD's {self.files['train']}"
 
-    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
-        """The questions of a file; ``IwloraError`` lists those that are malformed."""
+    def file_rows(
+        self, folder: Path, split: str, notes: list[str], bad: list[BadRow]
+    ) -> Sequence[Row]:
+        """The questions of a file."""
         path = folder / self.files[split]
         text = read_text(path)
         try:
             questions = list(_questions(from_json(text)["data"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IwloraError(f"{path} is not a file of SQuAD: {error!r}") from None
-        return parse_records(path, "question", questions, self._parse)
+        return parse_records((split, path), "question", questions, self._parse, bad)
 
-    def _parse(self, record: tuple[Any, Any, Any]) -> Row:
-        question, context, answers = record
+    def _parse(self, record: tuple[Any, Any]) -> Row:
+        entry, context = record
+        try:
+            question = entry["question"]
+            given = [] if entry.get("is_impossible") else entry["answers"]
+            starts = [answer["answer_start"] for answer in given]
+            answers = {"text": [answer["text"] for answer in given], "answer_start": starts}
+        except KeyError as error:
+            raise ValueError(f"it has no {error}") from None
+        except (TypeError, AttributeError):
+            raise ValueError("it is no {id, question, answers: [{text, answer_start}]}") from None
         if not isinstance(question, str) or not isinstance(context, str):
             raise ValueError("the question or its passage is not a text")
         texts = (question.strip(), context)
@@ -58,17 +69,15 @@ class SquadCorpus(Corpus):
         return [(record["question"], record["context"], record["answers"]) for record in records]
 
 
-def _questions(articles: Any) -> Iterator[tuple[str, tuple[Any, Any, Any]]]:
-    """(id, (question, passage, answers)); no answers where ``is_impossible`` is true."""
+def _questions(articles: Any) -> Iterator[tuple[Any, tuple[Any, Any]]]:
+    """(id, or number from 1 where it has none; (question with its answers, passage))."""
+    number = 0
     for article in articles:
         for paragraph in article["paragraphs"]:
             for entry in paragraph["qas"]:
-                entries = [] if entry.get("is_impossible") else entry["answers"]
-                answers = {
-                    "text": [answer["text"] for answer in entries],
-                    "answer_start": [answer["answer_start"] for answer in entries],
-                }
-                yield entry["id"], (entry["question"], paragraph["context"], answers)
+                number += 1
+                identifier = entry.get("id", number) if isinstance(entry, dict) else number
+                yield identifier, (entry, paragraph["context"])
 
 
 TASKS: Mapping[str, SquadCorpus] = {

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iwlora.errors import IwloraError
+from iwlora.errors import BadRow, IwloraError
 from iwlora.inputs.lines import read_lines, read_text
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.corpora.corpus import Row, TextPairCorpus, parse_records
@@ -35,7 +35,9 @@ class XSumCorpus(TextPairCorpus):
     layout = f"{XSUM_SPLIT} and {XSUM_FOLDER}/"
     """The list of the splits, and the folder of the articles."""
 
-    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
+    def file_rows(
+        self, folder: Path, split: str, notes: list[str], bad: list[BadRow]
+    ) -> Sequence[Row]:
         """(article, summary); ``IwloraError`` lists the files that are missing or lack a part."""
 
         def parse(identifier: str) -> Row:
@@ -48,7 +50,9 @@ class XSumCorpus(TextPairCorpus):
 
         path = folder / XSUM_SPLIT
         identifiers = _article_ids(path, split)
-        return parse_records(path, "article", zip(identifiers, identifiers, strict=True), parse)
+        return parse_records(
+            (split, path), "article", zip(identifiers, identifiers, strict=True), parse, bad
+        )
 
 
 def _article_ids(path: Path, split: str) -> list[str]:
@@ -82,7 +86,9 @@ class CnnDailyMailCorpus(TextPairCorpus):
     layout = "cnn/stories/, dailymail/stories/ and all_train.txt"
     """The folders of the stories, and the lists of their addresses."""
 
-    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
+    def file_rows(
+        self, folder: Path, split: str, notes: list[str], bad: list[BadRow]
+    ) -> Sequence[Row]:
         """(article, highlights, one per line) for each address in the split's list.
 
         Raises ``IwloraError`` for stories that are missing or have no highlights.
@@ -104,7 +110,7 @@ class CnnDailyMailCorpus(TextPairCorpus):
 
         path = folder / _URL_LISTS[split]
         path = path if path.is_file() else folder / "url_lists" / _URL_LISTS[split]
-        return parse_records(path, "line", read_lines(path), parse)
+        return parse_records((split, path), "line", read_lines(path), parse, bad)
 
 
 def _story(path: Path) -> tuple[str, str]:

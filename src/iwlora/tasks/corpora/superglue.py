@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from iwlora.errors import BadRow
 from iwlora.inputs.lines import read_lines
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.corpora.corpus import BenchmarkCorpus, Row, parse_records
@@ -40,10 +41,12 @@ class SuperGlueCorpus(BenchmarkCorpus):
         """The texts of a record."""
         return self.make_texts(record) if self.make_texts else tuple(record[n] for n in self.text)
 
-    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
+    def file_rows(
+        self, folder: Path, split: str, notes: list[str], bad: list[BadRow]
+    ) -> Sequence[Row]:
         """The rows of a JSON Lines file; ``IwloraError`` lists the lines that are malformed."""
         path = self.file(folder, split)
-        return parse_records(path, "line", read_lines(path), self._parse)
+        return parse_records((split, path), "line", read_lines(path), self._parse, bad)
 
     def _parse(self, line: str) -> Row | None:
         """``(*texts, class id)`` of a line; the ``ValueError`` says what is wrong with it."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iwlora.errors import IwloraError
+from iwlora.errors import BadRow, IwloraError
 from iwlora.inputs.lines import read_lines, read_text
 from iwlora.tasks.corpora.corpus import Row, TextPairCorpus
 from iwlora.tasks.kinds.generation.kind import Seq2Seq
@@ -31,7 +31,9 @@ class Wmt16Corpus(TextPairCorpus):
     layout = "*.ro-en.en, *.ro-en.ro and newstest2016-enro-src.en.sgm"
     """The files of English and Romanian."""
 
-    def file_rows(self, folder: Path, split: str, notes: list[str]) -> Sequence[Row]:
+    def file_rows(
+        self, folder: Path, split: str, notes: list[str], bad: list[BadRow]
+    ) -> Sequence[Row]:
         """(source, target) of each sentence; pairs with an empty side are left out.
 
         Raises ``IwloraError`` for missing files and for files of different lengths.

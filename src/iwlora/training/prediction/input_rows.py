@@ -65,7 +65,7 @@ def read_input(path: str, task: Task, id_column: str | None, max_rows: int | Non
     if max_rows is not None and max_rows < 1:
         raise IwloraError(f"--max-rows {max_rows}: at least 1 is needed")
     columns = Columns(task.kind, task.text, (), unlabelled=True)
-    parsed = parse_file(path, columns, "train", max_rows)
+    parsed = parse_file(path, columns, "train", most=max_rows)
     lines, names = parsed.line_numbers, columns_of(path)
     if id_column is not None and id_column not in names:
         raise IwloraError(f"{path}: --id: {unknown('column', id_column, names)}")

@@ -83,7 +83,7 @@ class RunDir:
                 f"{path} belongs to another recipe ({stored}): {differing}; choose another folder, "
                 "or remove it if you do not need its run any more"
             )
-        if not stored.is_file() and run._names() - {layout.LOCK}:
+        if not stored.is_file() and run._names() - {layout.LOCK, layout.BAD_ROWS}:
             raise IwloraError(f"{path} is not empty and holds no run; choose another folder")
         try:
             with run.alone():
