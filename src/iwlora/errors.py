@@ -44,7 +44,7 @@ class BadRowsError(IwloraError):
     def __init__(
         self, rows: Sequence[BadRow], others: Sequence[str] = (), file: str | None = None
     ) -> None:
-        self.rows, self.others = rows, others
+        self.rows, self.others = tuple(rows), tuple(others)
         message = list_problems([*others, *(truncate(str(row)) for row in rows)])
         if file is not None:
             message += f"\n{file} lists all rows that cannot be used ({count_rows(rows):,})"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from iwlora.errors import IwloraError
+from iwlora.errors import BadRowsError
 from iwlora.tasks import TaskSpec, load
 from kinds import save_model
 from tiny_tasks import TASKS, TEXTS, write_task
@@ -64,13 +64,24 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("kind", "wrong", "message"), BAD)
 def test_the_line_is_named(kind: str, wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """With ``task.on_bad=skip`` the task is that of the file without the line."""
     task, rows = write_task(tmp_path, kind)
+    sound = load(TaskSpec(**task), seed=0)
     with Path(task["train"]).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({**rows[0], **wrong}) + "\n")
-    with pytest.raises(IwloraError) as caught:
+    with pytest.raises(BadRowsError) as caught:
         load(TaskSpec(**task), seed=0)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{task['train']}, line 13: {message}")
+
+    skipped = load(TaskSpec(**task, on_bad="skip"), seed=0)
+    assert list(skipped.splits) == list(sound.splits)
+    for split, dataset in sound.splits.items():
+        assert list(skipped.splits[split]) == list(dataset)
+    assert skipped.bad_rows == caught.value.rows
+    assert (skipped.labels, skipped.metrics) == (sound.labels, sound.metrics)
+    note = "train: 1 of 13 rows cannot be used and is left out (task.on_bad=skip)"
+    assert [text for text in skipped.notes if text not in sound.notes] == [note]
 
 
 def test_every_kind_has_a_bad_row() -> None:

@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and print the scores; with ``--dry-run`` print the estimate instead."""
     from iwlora.training.recipe import load
 
-    if arguments.out is None and not arguments.dry_run:
+    trains = not arguments.dry_run and "task.on_bad=report" not in arguments.overrides
+    if arguments.out is None and trains:
         raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
     recipe = load(arguments.recipe, arguments.overrides)
     if recipe.task.on_bad == "report":
@@ -59,9 +60,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"note: {note}")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
     lost = result.left_out_rows.get(result.evaluated_on or "", 0)
-    rows = f", without {lost:,} rows that cannot be used" if lost else ""
+    rows = f", without {_rows(lost)} that cannot be used" if lost else ""
     print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on}{rows})")
     return 0
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
 
 
 def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from iwlora.compare.report.caveats import (
+    caveats,
     constant_predictions,
+    describe_scoring,
     uncertain_importance,
     unequal_lengths,
 )
@@ -109,3 +112,17 @@ def test_runs_of_different_lengths_are_pointed_out(folder: Path) -> None:
     runs = len(comparison.of(first.result.label))
     mean = planned * (runs - 0.5) / runs
     assert f"{first.result.label} {mean:.3g}" in caveat
+
+
+def test_rows_that_are_not_scored_are_named_once(folder: Path) -> None:
+    """Beside the score, and among the caveats."""
+    note = "validation: 2 of 9 rows cannot be used and are not scored (task.on_bad=skip)"
+    comparison = load(folder)
+    assert "cannot be used" not in describe_scoring(comparison)
+    changes = {"left_out_rows": {"train": 5, "validation": 2}, "notes": [note]}
+    runs = [replace(r, result=r.result.model_copy(update=changes)) for r in comparison.runs]
+    lossy = replace(comparison, runs=runs)
+    assert "on validation without 2 of its rows, which cannot be used, with" in describe_scoring(
+        lossy
+    )
+    assert caveats(lossy).count(note) == 1
