@@ -143,7 +143,10 @@ def test_the_size_of_weights_in_every_form(tiny_bert: Path, tmp_path: Path, form
 def test_a_new_head_larger_than_the_weights_is_as_transformers_draws_it(tiny_bert: Path) -> None:
     config = AutoConfig.from_pretrained(tiny_bert, num_labels=100_000)
     heads = []
-    for load in (load_model, lambda auto_class, *args, **kw: auto_class.from_pretrained(*args, **kw)):
+    for load in (
+        load_model,
+        lambda auto_class, *args, **kw: auto_class.from_pretrained(*args, **kw),
+    ):
         torch.manual_seed(0)
         heads.append(load(AutoModelForSequenceClassification, tiny_bert, config=config).classifier)
     assert heads[0].weight.numel() * 4 > (tiny_bert / "model.safetensors").stat().st_size
