@@ -30,10 +30,10 @@ def verdict(analysis: Analysis) -> str:
         sentences = _verdict_over_tasks(analysis)
     elif len(comparisons[0].arms) > 1:
         pairs = analysis.tasks[0].differences
-        sentences = _join(verdict_on_task(analysis.baseline, pairs), describe_more_seeds(pairs))
+        sentences = join(verdict_on_task(analysis.baseline, pairs), describe_more_seeds(pairs))
     else:
         sentences = _verdict_of_one_arm(comparisons[0])
-    return _join(incomplete, sentences, _data_sentence(comparisons))
+    return join(incomplete, sentences, _data_sentence(comparisons))
 
 
 def _data_sentence(comparisons: Sequence[Comparison]) -> str:
@@ -66,7 +66,7 @@ def verdict_on_task(baseline: str, pairs: Sequence[PairedDifference]) -> str:
     if outcomes.isdisjoint(_DECIDED):
         tested = " or ".join(pair.arm for pair in pairs if pair.outcome != "open")
         null = f"No difference from {baseline} was found for {tested}."
-    return _join(
+    return join(
         null,
         f"Compared with {baseline} by {with_direction(pairs[0].metric)}, paired by seed, "
         f"with 95% intervals: {arms}{correction}.",
@@ -147,7 +147,7 @@ def _verdict_over_tasks(analysis: Analysis) -> str:
         if row.outcome not in _DECIDED
         if row.seeds_needed is not None and row.seeds_needed > row.seeds
     ]
-    return _join(
+    return join(
         summary,
         f"Over {scope}, compared with {analysis.baseline}: {arms}.",
         _direction_sentence(analysis),
@@ -215,5 +215,6 @@ def _nothing_to_compare(baseline: str) -> str:
     return f"Nothing to compare: no other arm shares a finished seed with {baseline}."
 
 
-def _join(*sentences: str) -> str:
+def join(*sentences: str) -> str:
+    """One text of the sentences that are not empty."""
     return " ".join(filter(None, sentences))

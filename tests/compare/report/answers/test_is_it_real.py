@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
 from analysed_scores import BETTER, EQUAL, LORA, analysed, over_rows
 from iwlora.compare.report.answers.findings import findings
 from iwlora.compare.report.answers.is_it_real import is_it_real
+from iwlora.compare.report.answers.what_to_train import what_to_train
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.bootstrap import rows_needed
+from iwlora.results.run import FloorScore
 
 pytestmark = pytest.mark.quick
 
@@ -72,3 +77,36 @@ def test_the_rows_needed_are_those_with_which_the_interval_touches_zero() -> Non
     half = [t * np.sqrt(by_seeds + by_rows * rows / n) for n in (needed - 1, needed)]
     assert half[1] <= mean < half[0]
     assert rows_needed(0.001, by_seeds + by_rows, by_seeds, 0.04, rows) is None, "seeds alone vary"
+
+
+def beside(margins: Mapping[str, float]) -> dict[str, Any]:
+    """The fields of results that are better than their floors by these margins."""
+    floors = [
+        FloorScore(
+            name=name, trivial=name != "bag of words", rows=300, metrics={"accuracy": 0.5},
+            margin=margin, low=margin - 0.02, high=margin + 0.02,
+        )
+        for name, margin in margins.items()
+    ]  # fmt: skip
+    return {"floors": floors}
+
+
+def test_methods_that_learned_nothing_are_named_first() -> None:
+    bad, good = {"most frequent class": 0.01}, {"most frequent class": 0.1, "bag of words": 0.05}
+    scores = {"lora": LORA, "a": EQUAL, "b": EQUAL}
+    known = {"lora": beside(good), "a": beside(bad), "b": beside(good)}
+    short, evidence = first_answer(analysed(scores, known=known))
+    assert short == "a learned nothing. No difference from lora is shown in accuracy."
+    assert evidence.startswith("a learned nothing that 300 scored rows can show: it is above the")
+    assert "\nlora beats the bag of words by 5.0 points (95% interval " in evidence
+    assert "\nb also beats its floors." in evidence
+    short, _ = first_answer(analysed(scores, known=dict.fromkeys(scores, beside(bad))))
+    assert short == "No method learned anything. No difference from lora is shown in accuracy."
+
+
+def test_a_method_below_a_bag_of_words_is_told_so() -> None:
+    known = {"lora": beside({"most frequent class": 0.1, "bag of words": -0.05})}
+    found = analysed({"lora": LORA}, known=known)
+    assert "lora is below the bag of words by 5.0 points" in first_answer(found)[1]
+    advice = what_to_train(found, findings(found)).evidence[0]
+    assert advice.startswith("The bag of words needs no fine-tuning, and lora is not shown")

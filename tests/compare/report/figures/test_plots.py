@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,28 @@ def test_a_repeated_step_counts_once_and_long_logs_are_thinned(folder: Path) -> 
     values = np.asarray(axes.lines[0].get_ydata())
     assert len(values) == 200
     assert set(values) == {1.0}
+
+
+def test_a_single_point_is_no_curve(folder: Path) -> None:
+    for run in folder.glob("*/seed-*"):
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        kept = [line for line in lines if not line.get("evaluation") or line["epoch"] == 3]
+        (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, kept)))
+    assert [*read_curves(load(folder))] == ["training loss"]
+
+
+@pytest.mark.parametrize("length", [4, 30, 90])
+def test_the_legend_is_above_the_data_and_inside_the_figure(folder: Path, length: int) -> None:
+    comparison = load(folder)
+    names = {label: label.ljust(length, "x") for label in comparison.arms}
+    runs = tuple(run.relabelled(names[run.result.label]) for run in comparison.runs)
+    long = replace(comparison, arms=tuple(names.values()), runs=runs)
+    figure = plot_learning_curves(long, read_curves(long))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x1 <= figure.bbox.x1
+    assert all(box.y0 >= axes.get_window_extent().y1 for axes in figure.axes)
 
 
 def test_without_logs_there_are_no_curves(folder: Path) -> None:

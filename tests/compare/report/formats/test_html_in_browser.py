@@ -93,6 +93,53 @@ def test_the_page_loads_offline_without_errors_and_fits(
     assert browser.execute_script("return document.scripts.length") == 0
 
 
+OVERLAPS = """
+const boxes = [...document.querySelectorAll('h1, .answer, main > h2, main > figure')]
+  .map(e => e.getBoundingClientRect());
+return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => a.left < b.right - 1
+  && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)).length;
+"""
+
+
+@pytest.mark.parametrize(("width", "media"), [(390, ""), (1200, ""), (718, "print")])
+def test_the_first_screen_reads_on_a_phone_a_desktop_and_paper(
+    browser: Any, page: Path, width: int, media: str
+) -> None:
+    open_page(browser, page, width, "light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    inner, outer = browser.execute_script(
+        "const e = document.scrollingElement; return [e.scrollWidth, e.clientWidth]"
+    )
+    assert inner <= outer, "the page scrolls sideways, or paper cuts it off"
+    assert browser.execute_script(OVERLAPS) == 0
+    answers = browser.execute_script(
+        "return [...document.querySelectorAll('.answer')].map(e => e.innerText)"
+    )
+    assert [answer.splitlines()[0] for answer in answers] == [
+        *("Is the difference real?", "What does it cost?", "What should I train?"),
+    ]
+    last, picture = browser.execute_script(
+        "return ['.answer:last-child', 'main > figure'].map(q => "
+        "document.querySelector(q).getBoundingClientRect().bottom)"
+    )
+    assert last < picture < (2000 if width < 600 else 1300), "the map follows the answers"
+    folded = browser.execute_script(
+        "return document.querySelector('details table').checkVisibility()"
+    )
+    assert folded == (media == "print"), "paper has no heading to click on"
+    shot = browser.get_screenshot_as_png()
+    assert shot.startswith(b"\x89PNG")
+    assert len(shot) > 20_000, "an empty page is smaller"
+
+
+def test_an_overlap_would_be_noticed(browser: Any, page: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    text = page.read_text(encoding="utf-8")
+    bad.write_text(text.replace(".answer {", ".answer { position: absolute;"), encoding="utf-8")
+    open_page(browser, bad, 1200, "light")
+    assert browser.execute_script(OVERLAPS) > 0
+
+
 UNFOLD = "document.querySelectorAll('details').forEach(e => { e.open = true })"
 CONTRAST = """
 const rgb = text => text.match(/[\\d.]+/g).map(Number);

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iwlora.compare.number_format import counted, format_difference, format_interval
-from iwlora.compare.report.caveats import constant_runs
 from iwlora.compare.report.verdict import more_seeds, p_text
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference, TaskDifference
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.paired_tests import Summary
-from iwlora.results.comparison import Comparison
 from iwlora.results.metric_direction import oriented
 
 
@@ -85,11 +83,6 @@ def _overall_finding(row: OverallDifference, metric: str) -> Finding:
     state = "better" if oriented(metric, interval.mean) > 0 else "worse"
     rows = " on these rows" if contains_zero(interval.low, interval.high) else ""
     return Finding(row.arm, state + rows, f"{row.arm} is {state}{rows}: {numbers}.")
-
-
-def unlearned(comparison: Comparison) -> list[str]:
-    """The arms that learned nothing: every run predicts the same for every row."""
-    return [arm for arm, (constant, of) in constant_runs(comparison).items() if constant == of]
 
 
 def size_text(metric: str, estimate: Summary | Interval) -> str:

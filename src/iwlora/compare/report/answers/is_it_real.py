@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from iwlora.compare.number_format import counted, format_score
 from iwlora.compare.report.answers.answer import Answer
-from iwlora.compare.report.answers.findings import Finding, unlearned
+from iwlora.compare.report.answers.findings import Finding
+from iwlora.compare.report.answers.learning import floor_sentences, unlearned
 from iwlora.compare.report.caveats import listed
+from iwlora.compare.report.verdict import join
 from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.results.comparison import Comparison
@@ -17,20 +19,23 @@ QUESTION = "Is the difference real?"
 
 
 def is_it_real(analysis: Analysis, found: Sequence[Finding]) -> Answer:
-    evidence = [*_nothing_learned(analysis), *(finding.sentence for finding in found)]
+    nothing = _nothing_learned(analysis)
+    evidence = [finding.sentence for finding in found]
+    floors = [*_beside_floors(analysis)]
+    evidence = [*floors, *evidence] if nothing else [*evidence, *floors]
     comparisons = analysis.comparisons
     absent = sum(len(comparison.missing) for comparison in comparisons)
     if absent:
         planned = absent + sum(len(comparison.runs) for comparison in comparisons)
         evidence.append(f"{absent} of {planned} runs have no score. They are not counted.")
     if found:
-        metric = with_direction(analysis.metric)
-        return Answer(QUESTION, _short_finding(analysis, found, metric), tuple(evidence))
+        short = join(nothing, _short_finding(analysis, found, with_direction(analysis.metric)))
+        return Answer(QUESTION, short, tuple(evidence))
     if any(len(comparison.arms) > 1 for comparison in comparisons):
         short = f"Not known: no other arm shares a finished seed with {analysis.baseline}."
         return Answer(QUESTION, short, tuple(evidence))
     scores = [_score_sentence(comparison) for comparison in comparisons if comparison.runs]
-    short = "There is one method, so there is no difference to test."
+    short = join(nothing, "There is one method, so there is no difference to test.")
     return Answer(QUESTION, short, (*scores, *evidence))
 
 
@@ -67,15 +72,21 @@ def _too_few_seeds(analysis: Analysis) -> str:
     return f"{counted(seeds, 'seed')} {are} too few: a test needs {needed} or more."
 
 
-def _nothing_learned(analysis: Analysis) -> list[str]:
-    """A sentence for each arm and task whose runs all predict the same for every row."""
-    several = len(analysis.tasks) > 1
-    return [
-        f"{label} learned nothing{f' on {comparison.task}' if several else ''}: "
-        "every run predicts the same for every row."
-        for comparison in analysis.comparisons
-        for label in unlearned(comparison)
-    ]
+def _beside_floors(analysis: Analysis) -> Iterator[str]:
+    """What each arm shows against its floors, on each task."""
+    for comparison in analysis.comparisons:
+        where = f"On {comparison.task}: " if len(analysis.tasks) > 1 else ""
+        for sentence in floor_sentences(comparison) if comparison.runs else ():
+            yield where + sentence
+
+
+def _nothing_learned(analysis: Analysis) -> str:
+    """Which arms learned nothing on any task, in one sentence; "" if all learned something."""
+    arms = {arm: None for comparison in analysis.comparisons for arm in comparison.arms}
+    without = [arm for arm in arms if any(arm in unlearned(c) for c in analysis.comparisons)]
+    if without == [*arms] and len(without) > 1:
+        return "No method learned anything."
+    return f"{listed(without)} learned nothing." if without else ""
 
 
 def _score_sentence(comparison: Comparison) -> str:

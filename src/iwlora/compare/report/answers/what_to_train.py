@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from iwlora.compare.report.answers.answer import Answer
-from iwlora.compare.report.answers.findings import Finding, size_text, unlearned
+from iwlora.compare.report.answers.findings import Finding, size_text
+from iwlora.compare.report.answers.learning import below_reading, unlearned
 from iwlora.compare.report.answers.what_it_costs import Costs
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.budget_parity import is_unequal
@@ -38,7 +39,13 @@ def what_to_train(analysis: Analysis, found: Sequence[Finding]) -> Answer:
     else:
         yet = " yet" if any(finding.state == "open" for finding in found) else ""
         short = f"Train {arm}: no other method is shown to be better{yet}."
-    evidence = [] if better else [*_cheaper(analysis, found)]
+    evidence = [
+        f"The {floor} needs no fine-tuning, and {arm} is not shown to beat it. Try more rows, more "
+        "epochs or a larger learning rate first."
+        for floor in dict.fromkeys(below_reading(c, arm) for c in analysis.comparisons)
+        if floor
+    ]
+    evidence += [] if better else [*_cheaper(analysis, found)]
     commands = []
     for run in runs:
         evidence += _adapter_sentence(run)

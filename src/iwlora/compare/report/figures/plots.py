@@ -78,10 +78,10 @@ def read_curves(comparison: Comparison) -> dict[str, Curves]:
     titles = {"training loss": None, f"validation {_metric_label(metric)}": metric}
     panels: dict[str, Curves] = {}
     for title, logged in titles.items():
-        by_arm = {
-            label: [curve for run in comparison.of(label) if (curve := _curve(run, logged))]
-            for label in comparison.arms
-        }
+        by_arm = {}
+        for label in comparison.arms:
+            curves = [_curve(run, logged) for run in comparison.of(label)]
+            by_arm[label] = [curve for curve in curves if len(curve) > 1]  # a point is no curve
         if any(by_arm.values()):
             panels[title] = {label: curves for label, curves in by_arm.items() if curves}
     return panels
@@ -94,8 +94,7 @@ def plot_learning_curves(comparison: Comparison, panels: Mapping[str, Curves]) -
         axes = style.new_axes(figure, len(panels), 1, index)
         axes.set_title(title, color=style.INK, fontsize=10, loc="left")
         _plot_curves(axes, comparison, curves)
-        if index == 1:
-            axes.legend(frameon=False, fontsize=9, labelcolor=style.INK)
+    style.add_legend(figure)
     figure.axes[-1].set_xlabel("step", color=style.INK)
     return figure
 
@@ -149,8 +148,7 @@ def plot_scores_by_cost(
             axes.set_xscale("log")
         axes.set_xlabel(title, color=style.INK, fontsize=9)
         axes.set_ylabel(_metric_label(metric), color=style.INK, fontsize=9)
-        if index == 1:
-            axes.legend(frameon=False, fontsize=8, labelcolor=style.INK, loc="best")
+    style.add_legend(figure)
     return figure
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # they are readable on white and on near-black. Markers differ too, so colour is never alone.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LETTERS_PER_INCH, _LEGEND_MARK = 11, 9
+"""Letters of a legend that fit, and how many of them the mark before a name takes."""
 INK, INK_ON_DARK = "#1f2328", "#e6edf3"
 
 
@@ -46,6 +48,22 @@ def new_axes(figure: Figure, *position: Any) -> Axes:
     axes.grid(color="#8b949e", alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     return axes
+
+
+def add_legend(figure: Figure) -> None:
+    """The names of the arms of all panels above them, where no data are."""
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, names = axes.get_legend_handles_labels()
+        entries |= dict(zip(names, handles, strict=True))
+    width = round(_LETTERS_PER_INCH * figure.get_figwidth())
+    most = width - _LEGEND_MARK
+    names = [name if len(name) <= most else f"{name[: most - 1]}…" for name in entries]
+    columns = max(1, width // (max(map(len, names), default=0) + _LEGEND_MARK))
+    figure.legend(
+        [*entries.values()], names, loc="outside upper left", frameon=False, fontsize=9,
+        labelcolor=INK, ncols=columns,
+    )  # fmt: skip
 
 
 def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
