@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, TypeVar, cast
-
-import torch
-from torch import Tensor, distributed
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from iwlora.errors import IwloraError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -17,22 +19,36 @@ Item = TypeVar("Item")
 
 def _is_initialized() -> bool:
     """Whether this process is one of a ``torch.distributed`` process group."""
+    if "torch.distributed" not in sys.modules:  # so it cannot have joined one
+        return False
+    from torch import distributed
+
     return distributed.is_available() and distributed.is_initialized()
 
 
 def world_size() -> int:
     """The number of processes."""
-    return distributed.get_world_size() if _is_initialized() else 1
+    if not _is_initialized():
+        return 1
+    from torch import distributed
+
+    return distributed.get_world_size()
 
 
 def rank() -> int:
     """The rank of this process, from 0."""
-    return distributed.get_rank() if _is_initialized() else 0
+    if not _is_initialized():
+        return 0
+    from torch import distributed
+
+    return distributed.get_rank()
 
 
 def barrier() -> None:
     """Wait until every process has reached this call."""
     if world_size() > 1:
+        from torch import distributed
+
         distributed.barrier()
 
 
@@ -57,6 +73,8 @@ def run_on_main_process(function: Callable[[], Result]) -> Result:
     """
     if world_size() == 1:
         return function()
+    from torch import distributed
+
     result_and_error: list[Any] = [None, None]
     if rank() == 0:
         try:
@@ -75,11 +93,14 @@ def sum_over_processes(tensor: Tensor, device: torch.device) -> Tensor:
 
     ``device`` is where the process group communicates; gloo communicates on the CPU.
 
+    >>> import torch
     >>> sum_over_processes(torch.ones(2), torch.device("cpu"))
     tensor([1., 1.])
     """
     if world_size() == 1:
         return tensor
+    from torch import distributed
+
     total = tensor.to("cpu" if distributed.get_backend() == "gloo" else device, copy=True)
     distributed.all_reduce(total)
     return total
@@ -90,9 +111,12 @@ def gather_rows(row: list[float] | None, width: int, device: torch.device) -> li
 
     A process without a row passes None, and its row is left out.
 
+    >>> import torch
     >>> gather_rows([1.0, 2.0], width=2, device=torch.device("cpu"))
     [[1.0, 2.0]]
     """
+    import torch
+
     table = torch.zeros(world_size(), width + 1, dtype=torch.float64)
     if row is not None:
         table[rank()] = torch.tensor([1.0, *row], dtype=torch.float64)
@@ -126,4 +150,4 @@ def local_shard(tensor: Tensor, like: Tensor) -> Tensor:
         return tensor
     mesh = like.device_mesh
     replicated = DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    return cast(Tensor, replicated.redistribute(placements=like.placements))
+    return cast("Tensor", replicated.redistribute(placements=like.placements))

@@ -11,12 +11,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Children that choose experts, or that weigh a shared expert, in a module that has experts.
 _ROUTERS = re.compile(r"(\w+_)?(gate|router)")
@@ -84,6 +84,9 @@ def count_routed_tokens(
     Returns:
         The numbers, of shape (experts,).
     """
+    import torch
+    from torch import Tensor
+
     values = inspect.signature(module.forward).bind(*args, **kwargs).arguments.values()
     for value in values:
         if isinstance(value, Tensor) and not value.is_floating_point():

@@ -12,15 +12,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.head import head_modules, in_modules
 from iwlora.inputs.limits import full_matches
 from iwlora.mixture_of_experts import expert_weights, is_transposed, routers
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in
 # BART and Llama types, in Phi-3, and in GPT-2. The first kind that matches is taken.
@@ -242,6 +242,8 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     >>> [type(block).__name__ for block in blocks(BertModel(config))]
     ['BertLayer', 'BertLayer']
     """
+    from torch import nn
+
     if isinstance(model, nn.ModuleList):
         return list(model)
     return [block for child in model.children() for block in blocks(child)]
@@ -275,6 +277,8 @@ def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
 
 def plain_weight(site: Site) -> nn.Parameter | None:
     """The parameter with the site's weight; None if it is quantized, offloaded or sharded."""
+    from torch import nn
+
     weight = _stored_weight(site)
     if type(weight) is not nn.Parameter or not weight.is_floating_point() or weight.is_meta:
         return None
@@ -293,16 +297,18 @@ def outputs_first(site: Site, weight: Tensor) -> Tensor:
     return weight.mT if inputs_first else weight
 
 
-@torch.no_grad()
 def dense_weight(site: Site) -> Tensor:
     """The site's weight as a dense (d_out, d_in) tensor, or (experts, d_out, d_in).
 
     A quantized or offloaded weight is computed from the layer's outputs for the unit vectors. So
     it is the weight that the model computes with, to the precision of these outputs.
 
+    >>> from torch import nn
     >>> dense_weight(Site("w", nn.Linear(3, 2), "w", 3, 2, 0)).shape
     torch.Size([2, 3])
     """
+    import torch
+
     layer: Any = site.layer
     plain = plain_weight(site)
     if plain is not None:
@@ -312,7 +318,7 @@ def dense_weight(site: Site) -> Tensor:
     dtype = torch.float32 if like is None else like.dtype
     device = torch.device("cpu") if weight.is_meta else weight.device
     basis = torch.eye(site.d_in, dtype=dtype, device=device)
-    with differentiable_weight(layer):
+    with torch.no_grad(), differentiable_weight(layer):
         outputs: Tensor = layer(basis) - layer(torch.zeros_like(basis[:1]))
     return outputs.mT
 
@@ -376,6 +382,7 @@ def _modules_with_weights(
 ) -> Iterator[tuple[tuple[str, ...], int, nn.Module]]:
     """Yield (path, length of the block's path, module); of an adapted module, its base."""
     from peft.tuners.tuners_utils import BaseTunerLayer
+    from torch import nn
 
     for name, child in module.named_children():
         child_path = (*path, name)
@@ -418,6 +425,8 @@ def is_linear(layer: nn.Module) -> bool:
     DeepSeek-V4's grouped layer, a subclass of ``nn.Linear``, multiplies parts of its input by parts
     of its weight: its update is no low-rank matrix of the weight's shape.
     """
+    from torch import nn
+
     if type(layer).__name__.endswith("GroupedLinear"):
         return False
     return isinstance(layer, nn.Linear) or _is_conv1d(layer)
@@ -431,6 +440,8 @@ def _is_conv1d(layer: nn.Module) -> bool:
 
 def _shape(layer: Any, parameter: str | None) -> tuple[int, int, int]:
     """(experts, d_in, d_out) from the layer's fields: quantized weights have another shape."""
+    from torch import nn
+
     if isinstance(layer, nn.Linear):
         return 1, layer.in_features, layer.out_features
     if parameter is None:

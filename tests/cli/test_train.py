@@ -37,7 +37,9 @@ def test_train(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert outcome.code == 0
     metrics = result(out)["metrics"]
     (note,) = result(out)["notes"]
+    task = yaml.safe_load(recipe.read_text())["task"]["train"]
     assert outcome.out == (
+        f"lora on {task}, seed 0: into {out}\n"
         f"note: {note}\n"
         f"lora, seed 0: accuracy {metrics['accuracy']:.4f}, macro_f1 {metrics['macro_f1']:.4f}, "
         f"loss {metrics['loss']:.4f} (validation)\n"

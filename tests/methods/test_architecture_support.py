@@ -6,7 +6,7 @@ from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS, Attached
-from iwlora.methods.architecture_support import support_table, try_methods
+from iwlora.methods.architecture_support import shipped_table, support_table, try_methods
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.tiny_models import ARCHITECTURES, refusals
 
@@ -20,9 +20,12 @@ class OnlyBert(Lora):
         return super().attach(model, *args, **kwargs)
 
 
-def test_what_methods_say_is_what_happens() -> None:
+def test_what_methods_say_is_what_happens_and_what_is_shipped() -> None:
+    """If the table has changed, write the output of ``iwlora methods --try`` into its file."""
     rows = {name: method() for name, method in METHODS.items()}
-    assert try_methods(rows) == {name: refusals(method) for name, method in rows.items()}
+    tried = try_methods(rows)
+    assert tried == {name: refusals(method) for name, method in rows.items()}
+    assert support_table(tried) == shipped_table()
 
 
 def test_the_table_has_what_was_tried_and_why_not() -> None:

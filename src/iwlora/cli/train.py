@@ -49,11 +49,16 @@ def run(arguments: argparse.Namespace) -> int:
         if os.environ.get("RANK", "0") == "0":
             print(_dry_run_text(recipe, cost))
         return 0
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes only the first prints
+    if is_first:  # before torch and transformers are imported, which takes seconds
+        name = recipe.label or recipe.method.name
+        seed = f"seed {recipe.train.seed}"
+        print(f"{name} on {recipe.task.title}, {seed}: into {arguments.out}", flush=True)
     from iwlora.results.run import load_run
     from iwlora.training.run import train
 
     train(recipe, arguments.out, progress=True)
-    if os.environ.get("RANK", "0") != "0":  # of several processes only the first prints
+    if not is_first:
         return 0
     result = load_run(arguments.out).result
     for note in result.notes:

@@ -1,4 +1,4 @@
-"""Say whether the files of a run or an export, and a run's inputs, are what they were.
+"""Say whether the files of a run, a comparison or an export, and its inputs, are what they were.
 
 Example:
     iwlora verify runs/a --inputs
@@ -14,7 +14,7 @@ from iwlora.cli.arguments import Commands, add_command
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora verify``."""
     parser = add_command(commands, "verify", run, __doc__, prints_result=True)
-    parser.add_argument("run", help="the folder of a run, or one that was exported")
+    parser.add_argument("run", help="the folder of a run or a comparison, or one that was exported")
     parser.add_argument(
         "--inputs", action="store_true", help="read the data and the model again too"
     )

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.yaml_json import read_utf8
 from iwlora.methods.contract import Method
 from iwlora.methods.tiny_models import ARCHITECTURES, tiny_config, tiny_model
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.sensitivity.measure import measure
 from iwlora.sites import sites as find_sites
 
 _SIZE = 2
 Support = dict[str, dict[str, str | None]]
 """{method: {architecture: None if it is supported, otherwise the error message}}"""
+
+
+def shipped_table() -> str:
+    """What :func:`support_table` says of the built-in methods, as it was when iwlora was released.
+
+    A test tries the methods anew and compares; ``iwlora methods --try`` prints what to store.
+    """
+    return read_utf8(Path(__file__).with_suffix(".txt")).rstrip("\n")
 
 
 def try_methods(methods: Mapping[str, Method]) -> Support:
@@ -53,6 +62,8 @@ def support_table(support: Support) -> str:
 
 def _attach(method: Method, architecture: str, measured: dict[str, Sensitivity]) -> None:
     """Attach to a fresh model; methods that measure with the same arguments share the result."""
+    from iwlora.sensitivity.measure import measure
+
     model = tiny_model(architecture, blocks=1)
     sites = find_sites(model)
     method = method.sized(_SIZE) if method.size_knob else method

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules, in_modules
-from iwlora.penalty.gram import LowRankPair
+from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site, abbreviate_names
 

@@ -16,7 +16,7 @@ from iwlora.errors import IwloraError
 from iwlora.head import declared_modules, head_buffers
 from iwlora.methods.contract import Method
 from iwlora.methods.peft_models import head_state
-from iwlora.penalty.gram import LowRankPair
+from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.results import layout
 from iwlora.sites import Site
 

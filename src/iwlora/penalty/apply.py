@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,11 @@ from torch.utils.hooks import RemovableHandle
 from iwlora.distributed import full_tensor, local_shard
 from iwlora.errors import IwloraError, unknown
 from iwlora.penalty.diagnostics import Effect, effects
-from iwlora.penalty.gram import LowRankPair, penalty, penalty_gradients, squared_norms
+from iwlora.penalty.gram import penalty, penalty_gradients, squared_norms
 from iwlora.penalty.lora_pairs import lora_pairs, squared_weights
+from iwlora.penalty.low_rank_pair import LowRankPair
+from iwlora.penalty.routes import DEFAULT_ROUTE, ROUTES
 from iwlora.penalty.schedule import Schedule, constant
-
-ROUTES = ("loss", "gradient", "decoupled")
-DEFAULT_ROUTE: Final = "gradient"  # works in any training loop and any Trainer
 
 
 class Attachment:

@@ -16,9 +16,10 @@ from iwlora.errors import IwloraError, unknown
 from iwlora.importance import NORMALIZATIONS, Importance, check_beta
 from iwlora.inputs.yaml_json import from_json, read_utf8
 from iwlora.penalty import diagnostics_log
-from iwlora.penalty.apply import DEFAULT_ROUTE, ROUTES, Attachment, Penalty, check_alpha, innermost
+from iwlora.penalty.apply import Attachment, Penalty, check_alpha, innermost
 from iwlora.penalty.calibration import measure_before, measure_in_flight, obstacle_before
 from iwlora.penalty.diagnostics import verdict
+from iwlora.penalty.routes import DEFAULT_ROUTE, ROUTES
 from iwlora.penalty.schedule import named_schedule
 from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from iwlora.distributed import full_tensor
-from iwlora.penalty.gram import LowRankPair
+from iwlora.penalty.low_rank_pair import LowRankPair
 
 NO_EFFECT = 1e-3  # if the largest ratio of all sites is below this, the penalty has no effect
 DOMINATES = 1.0  # if the median ratio is above this, the penalty determines the updates

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from iwlora.distributed import full_tensor
 from iwlora.errors import IwloraError
-from iwlora.penalty.gram import LowRankPair
+from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.sites import is_linear, unwrap
 
 

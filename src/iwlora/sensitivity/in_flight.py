@@ -67,7 +67,7 @@ class InFlight:
 
     Example:
         >>> import torch
-        >>> from iwlora.penalty.gram import LowRankPair
+        >>> from iwlora.penalty.low_rank_pair import LowRankPair
         >>> layer = torch.nn.Linear(3, 2, bias=False).requires_grad_(False)
         >>> pair = LowRankPair("w", torch.randn(2, 3), torch.zeros(2, 2, requires_grad=True), 1.0)
         >>> flight = InFlight([Site("w", layer, "w", 3, 2, 0)], [pair], max_batches=1)

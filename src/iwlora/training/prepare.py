@@ -29,9 +29,9 @@ from iwlora.training.model.frozen_dtype import check_trained_in_float32
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.bad_rows import listing_bad_rows, save_bad_rows
-from iwlora.training.state.checkpoints import SealCheckpoints
 from iwlora.training.state.fingerprint import bind, check_artifact
 from iwlora.training.state.run_folder import RunDir
+from iwlora.training.state.seal_checkpoints import SealCheckpoints
 from iwlora.training.train_settings import TrainSettings
 
 logger = logging.getLogger("iwlora")

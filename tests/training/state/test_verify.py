@@ -13,6 +13,7 @@ import pytest
 from commands import call
 from interruptions import Killed, kill_at
 from iwlora import IwloraError
+from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.run import RunResult
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.run import train
@@ -57,6 +58,22 @@ def test_what_a_run_left_is_intact(runs: Path, capsys: pytest.CaptureFixture[str
         outcome = call(capsys, "verify", runs / run, "--inputs")
         assert (outcome.code, outcome.err) == (0, "")
         assert all(line.startswith("intact   ") for line in outcome.out.splitlines())
+
+
+def test_all_runs_of_a_comparison_are_checked(runs: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        shutil.copytree(runs / "finished", tmp_path / "iw-lora" / f"seed-{seed}")
+    ComparisonRecord(model="m", task="t", methods=["iw-lora"], seeds=[0, 1, 2]).save(
+        tmp_path / "comparison.yaml"
+    )
+    assert not_intact(tmp_path) == {"iw-lora/seed-2": "missing"}
+    (tmp_path / "iw-lora" / "seed-1" / "adapter" / "adapter_config.json").unlink()
+    assert not_intact(tmp_path) == {
+        "iw-lora/seed-2": "missing",
+        "iw-lora/seed-1: adapter/adapter_config.json": "missing",
+    }
+    (tmp_path / "comparison.yaml").write_text("methods: []")
+    assert not_intact(tmp_path)["comparison.yaml"] == "changed"
 
 
 @pytest.mark.parametrize("run", ["finished", "interrupted"])
@@ -182,7 +199,7 @@ def test_runs_of_older_versions_are_unknown(runs: Path, tmp_path: Path) -> None:
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        IwloraError, match=r"neither a run nor an exported folder: it has no recipe\.yaml"
+        IwloraError, match=r"neither a run nor a comparison nor an exported folder: it has no re"
     ):
         verify(tmp_path)
 

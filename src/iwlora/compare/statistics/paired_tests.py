@@ -81,14 +81,14 @@ def sign_flip_p(differences: Sequence[float]) -> float:
         R. A. Fisher, The Design of Experiments (1935), section 21; computed by
         ``scipy.stats.permutation_test``.
     """
-    from scipy.stats import permutation_test
-
     # Scores are multiples of 1 / examples, so sums tie often: rounding must not break the ties.
     d = np.round(np.asarray(differences, dtype=float), 12)
     if d.size == 0:
         raise ValueError("nothing to test: no paired differences")
     if d.size == 1:
         return 1.0
+    from scipy.stats import permutation_test  # whose import takes half a second
+
     test = permutation_test(
         (d,),
         np.sum,

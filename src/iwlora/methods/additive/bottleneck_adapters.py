@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import gelu, linear, relu, silu
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count, Number
@@ -17,38 +13,13 @@ from iwlora.methods.named_parameters import NamedParameters
 from iwlora.sites import Site, end_of_block
 from iwlora.sites import sites as find_sites
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu, "swish": silu}
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-Insertion = tuple[Callable[["Bottleneck"], None], int]
+    from iwlora.methods.additive.bottleneck_module import Bottleneck
+
+Insertion: TypeAlias = "tuple[Callable[[Bottleneck], None], int]"
 """(a function that inserts an adapter into the model, the width of the adapter's input)"""
-
-
-class Bottleneck(nn.Module):
-    """A(x) = scaling · (f(x Dᵀ + b) Uᵀ + c), with D of shape (size, width) and U (width, size).
-
-    U, c and b are initialised to 0, so A(x) = 0 before training. D is initialised as
-    ``torch.nn.Linear`` initialises its weight (He et al. 2022, arXiv:2110.04366).
-
-    >>> adapter = Bottleneck(width=8, size=2, activation="relu", scaling=1.0)
-    >>> adapter(torch.ones(3, 8)).abs().max().item()
-    0.0
-    """
-
-    def __init__(self, width: int, size: int, activation: str, scaling: float) -> None:
-        super().__init__()
-        self.down = nn.Parameter(torch.empty(size, width))
-        self.down_bias = nn.Parameter(torch.zeros(size))
-        self.up = nn.Parameter(torch.zeros(width, size))
-        self.up_bias = nn.Parameter(torch.zeros(width))
-        nn.init.kaiming_uniform_(self.down, a=5**0.5)
-        self.activation = activation
-        self.scaling = scaling
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> (..., width), in the dtype of ``x``."""
-        inner = linear(x.to(self.down.dtype), self.down, self.down_bias)
-        inner = _ACTIVATIONS[self.activation](inner)  # (..., size)
-        return (self.scaling * linear(inner, self.up, self.up_bias)).to(x.dtype)
 
 
 class _Adapters(NamedParameters):
@@ -114,6 +85,10 @@ class _Adapters(NamedParameters):
 
     def add_modules(self, model: Any, sites: Sequence[Site], seed: int) -> None:
         """Insert the adapters with forward hooks, each as the child ``adapter`` of a module."""
+        import torch
+
+        from iwlora.methods.additive.bottleneck_module import Bottleneck
+
         first = next(p for p in model.parameters() if p.is_floating_point())
         dtype = torch.promote_types(first.dtype, torch.float32)  # half precision trains badly
         with torch.random.fork_rng(devices=[]):
@@ -124,6 +99,8 @@ class _Adapters(NamedParameters):
 
     def trained_names(self, model: nn.Module) -> tuple[str, ...]:
         """The adapters' parameters, and those of the normalisations if they are trained."""
+        from iwlora.methods.additive.bottleneck_module import Bottleneck
+
         modules = [module for module in model.modules() if isinstance(module, Bottleneck)]
         added = {id(parameter) for module in modules for parameter in module.parameters()}
         adapters = tuple(name for name, p in model.named_parameters() if id(p) in added)

@@ -13,8 +13,7 @@ from iwlora.errors import IwloraError
 from iwlora.importance import Importance
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.penalty.apply import DEFAULT_ROUTE
-from iwlora.penalty.callback import IWLoraCallback
+from iwlora.penalty.routes import DEFAULT_ROUTE
 from iwlora.results import layout
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.options import MeasureOptions
@@ -67,6 +66,8 @@ class IWLora(MeasureOptions, Lora):
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Attach LoRA, and a callback that penalises each site by its coefficient."""
+        from iwlora.penalty.callback import IWLoraCallback
+
         if sensitivity is None and self.measure == "before":
             raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
         attached = super().attach(model, sites, seed)

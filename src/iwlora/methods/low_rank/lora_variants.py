@@ -14,7 +14,7 @@ from iwlora.inputs.limits import Count, Number
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.saving import save_as_lora
-from iwlora.penalty.gram import LowRankPair
+from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 

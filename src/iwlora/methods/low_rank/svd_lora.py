@@ -13,7 +13,7 @@ from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.lora import Lora, check_rank
 from iwlora.methods.peft_models import attach_peft, target_arguments
 from iwlora.methods.saving import save_as_lora
-from iwlora.penalty.gram import LowRankPair
+from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 

@@ -29,8 +29,9 @@ from iwlora.training.model.vocabulary import check_token_ids
 from iwlora.training.prediction.input_rows import read_input
 from iwlora.training.prediction.tables import WRITERS, as_csv, as_json_lines, write_table
 from iwlora.training.prepare import EVALUATION_BATCH_SIZE
-from iwlora.training.state.artifacts import load_saved, stored_task
+from iwlora.training.state.artifacts import load_saved
 from iwlora.training.state.run_folder import RunDir
+from iwlora.training.state.stored_task import stored_task
 
 _MORE_BYTES = 1_000_000  # what predictions add to the texts, of which a copy is written
 

@@ -26,8 +26,6 @@ from iwlora.methods.saving import adapter_files
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.writing import follow_umask, normalize_path, reserve, write_errors
-from iwlora.tasks.kinds import KINDS
-from iwlora.tasks.task import Task
 from iwlora.training.model.backbone import (
     load_backbone,
     load_config,
@@ -42,6 +40,7 @@ from iwlora.training.model.recipe_head import add_tokens
 from iwlora.training.state.export_record import ExportRecord
 from iwlora.training.state.fingerprint import check_backbone
 from iwlora.training.state.run_folder import RunDir
+from iwlora.training.state.stored_task import stored_task
 
 logger = logging.getLogger("iwlora")
 
@@ -200,27 +199,6 @@ def _save_stops(folder: Path, run: RunDir, trust_remote_code: bool) -> None:
         settings = {"eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id}
         config = GenerationConfig.from_dict(settings)
         config.save_pretrained(folder)
-
-
-def stored_task(run: RunDir) -> Task:
-    """What the run learned: kind, columns, classes and metrics, without splits.
-
-    Raises ``IwloraError`` if its ``result.json`` does not say it.
-    """
-    path, result = run.path / layout.RESULT, run.result()
-    options = dict(result.kind or {}) if result else {}
-    kind = KINDS.get(str(options.pop("name", None)))
-    if result is None or kind is None or not result.text or not result.task_metrics:
-        raise IwloraError(
-            f"{path} does not say the kind of its task, its text columns and its metrics; was it "
-            "edited?"
-        )
-    text, labels, metrics = map(tuple, (result.text, result.labels, result.task_metrics))
-    try:
-        columns = tuple(result.label_columns)
-        return Task(result.task, text, labels, metrics, kind=kind(**options), label_columns=columns)
-    except ValueError as error:
-        raise IwloraError(f"{path} has no valid 'kind' ({error}); was it edited?") from None
 
 
 def _saved(run: RunDir) -> Path:

@@ -6,21 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.tensors import load_tensors, tensor_metadata
 from iwlora.inputs.yaml_json import parse_mapping
 from iwlora.results.writing import replacing
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _ENTRY = "best epoch"
 
 
 def save(file: Path, tensors: Mapping[str, Tensor], score: float, epoch: float) -> None:
     """Store the parameters of an epoch in place of an earlier one's."""
+    from safetensors.torch import save_file
+
     facts = {"score": repr(score), "epoch": repr(epoch)}
     facts["digest"] = _digest(tensors, facts)
     with replacing(file) as new:
@@ -57,6 +59,8 @@ def _facts(file: Path) -> dict[str, str]:
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """A digest of tensors and their metadata."""
+    import torch
+
     digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())

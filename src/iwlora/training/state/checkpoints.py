@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from transformers import TrainerCallback, TrainerState, TrainingArguments
-
-from iwlora import distributed
 from iwlora.errors import IwloraError
 from iwlora.inputs.places import entries, files_below, open_file
 from iwlora.results import layout
@@ -43,29 +38,6 @@ class Seal(Document):
     fingerprint: Fingerprint | None = None
 
 
-class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint after all callbacks before this one have added their files.
-
-    Older checkpoints, all but ``keep``, are removed only then: if a crash or a full disk leaves a
-    checkpoint incomplete, the one before it is still there. ``seconds()`` is the training time so
-    far, ``fingerprint`` that of the run.
-    """
-
-    def __init__(
-        self, seconds: Callable[[], float], keep: int, fingerprint: Fingerprint | None = None
-    ) -> None:
-        self._seconds, self._keep, self._fingerprint = seconds, keep, fingerprint
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any) -> None:
-        """Seal the checkpoint of this step."""
-        folder = layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)
-        distributed.barrier()  # every process has files of its own in it
-        if args.should_save:
-            seal(folder, self._seconds(), self._fingerprint)
-            for old in _newest_first(folder.parent)[self._keep :]:
-                shutil.rmtree(old)
-
-
 def seal(folder: Path, seconds: float, fingerprint: Fingerprint | None = None) -> None:
     """Store size and checksum of every file, after they are on the disk."""
     follow_umask(folder)
@@ -82,7 +54,7 @@ def is_torn(folder: Path) -> bool:
 
 def last_sealed(checkpoints: Path) -> Path | None:
     """The newest checkpoint whose files are as they were sealed; a warning names each other one."""
-    for folder in _newest_first(checkpoints):
+    for folder in newest_first(checkpoints):
         reason = damage(folder)
         if reason is None:
             return folder
@@ -129,6 +101,7 @@ def _checksum(path: Path, sync: bool = False) -> list[int]:
     return [path.stat().st_size, checksum]
 
 
-def _newest_first(checkpoints: Path) -> list[Path]:
+def newest_first(checkpoints: Path) -> list[Path]:
+    """The folders of checkpoints, that of the last step first."""
     steps = ((layout.checkpoint_step(path), path) for path in entries(checkpoints))
     return [path for _, path in sorted((s for s in steps if s[0] is not None), reverse=True)]

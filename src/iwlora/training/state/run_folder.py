@@ -12,8 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from iwlora import distributed
 from iwlora.errors import CannotWrite, IwloraError
 from iwlora.inputs.places import check_folder, entries, files_below
@@ -240,6 +238,8 @@ def _is_part(name: str) -> bool:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware; no names of users or hosts, and no secrets."""
+    import torch
+
     return {
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},

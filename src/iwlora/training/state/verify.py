@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from iwlora import tasks
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.formulas import restore_formula
-from iwlora.inputs.places import check_folder, entries
+from iwlora.inputs.places import check_folder, entries, files_below
 from iwlora.inputs.tables.delimited import read_fields
 from iwlora.results import layout
+from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import (
     Fingerprint,
@@ -26,22 +28,22 @@ from iwlora.results.fingerprint import (
 from iwlora.results.run import RunResult, Status, read_environment
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.state import best_epoch
-from iwlora.training.state.artifacts import stored_task
 from iwlora.training.state.checkpoints import Seal, damage, fingerprint_in
 from iwlora.training.state.export_record import ExportRecord
-from iwlora.training.state.fingerprint import fingerprint_of
 from iwlora.training.state.intact import Check, check_document, check_log, check_yaml
 from iwlora.training.state.run_folder import RunDir
+from iwlora.training.state.stored_task import stored_task
 
 _RELATIVE_ERROR = 1e-6  # of a metric that is computed again
 
 
 @name_missing_extra()
 def verify(path: str | Path, inputs: bool = False) -> list[Check]:
-    """Compute every digest of a run, or of an exported folder, again.
+    """Compute every digest of a run, of a comparison's runs, or of an exported folder, again.
 
     Args:
-        path: The folder of the run, finished or not; or what ``iwlora export`` wrote.
+        path: The folder of the run or of the comparison, finished or not; or what
+            ``iwlora export`` wrote.
         inputs: Whether to read the data and the model again too, without the cache of digests.
 
     Returns:
@@ -50,12 +52,14 @@ def verify(path: str | Path, inputs: bool = False) -> list[Check]:
         determines; only the former ``matters``.
 
     Raises:
-        IwloraError: The folder holds no run.
+        IwloraError: The folder holds no run and no comparison.
 
     Example:
         >>> {check.state for check in verify("runs/a")}
         {'intact'}
     """
+    if (Path(path) / layout.COMPARISON).is_file():
+        return _compared(Path(path), inputs)
     run = RunDir(Path(path))
     if (run.path / layout.EXPORT).is_file():
         if inputs:
@@ -64,8 +68,8 @@ def verify(path: str | Path, inputs: bool = False) -> list[Check]:
         return list(_exported(run.path))
     if not (run.path / layout.RECIPE).is_file():
         raise IwloraError(
-            f"{path} is neither a run nor an exported folder: it has no {layout.RECIPE} and no "
-            f"{layout.EXPORT}"
+            f"{path} is neither a run nor a comparison nor an exported folder: it has no "
+            f"{layout.RECIPE}, no {layout.COMPARISON} and no {layout.EXPORT}"
         )
     check_folder(run.path)
     try:
@@ -76,6 +80,26 @@ def verify(path: str | Path, inputs: bool = False) -> list[Check]:
         checks = list(_finished(run, result) if result else _begun(run))
     checks += _checkpoints(run)
     return [*checks, *(_inputs(run) if inputs else ())]
+
+
+def _compared(folder: Path, inputs: bool) -> list[Check]:
+    """The runs of a comparison, with those of its search, and what belongs to none of them."""
+    check_folder(folder)
+    runs = sorted(file.parent for file in files_below(folder) if file.name == layout.RECIPE)
+    checks = [
+        replace(check, name=f"{run.relative_to(folder).as_posix()}: {check.name}")
+        for run in runs
+        for check in verify(run, inputs)
+    ]
+    try:
+        record = ComparisonRecord.load(folder / layout.COMPARISON)
+    except IwloraError as error:
+        return [Check(layout.COMPARISON, "changed", str(error)), *checks]
+    planned = (
+        layout.run_folder(folder, label, seed) for label in record.methods for seed in record.seeds
+    )
+    missing = [run.relative_to(folder).as_posix() for run in planned if run not in runs]
+    return [*checks, *(Check(name, "missing", "the comparison plans it") for name in missing)]
 
 
 def _finished(run: RunDir, result: RunResult) -> Iterator[Check]:
@@ -209,6 +233,8 @@ def _of_another_run(run: RunDir, checkpoint: Path) -> str | None:
 
 def _inputs(run: RunDir) -> Iterator[Check]:
     """Recipe, data and model, read again."""
+    from iwlora.training.state.fingerprint import fingerprint_of
+
     try:
         result = run.result()
         stored = (result and result.fingerprint) or load_fingerprint(run.path / layout.FINGERPRINT)
