@@ -64,7 +64,7 @@ def test_the_command_and_the_adapter_are_those_of_the_first_seed(
         *("iwlora", "train", str(run / "recipe.yaml")),
         *("--out", "runs/lora"),
     ]
-    assert answer.evidence == (f"Its trained adapter (seed 0) is in {run / 'adapter'}.",)
+    assert answer.evidence == (f"The trained adapter of lora, seed 0 is in {run / 'adapter'}.",)
 
 
 def test_scores_from_a_table_have_no_command() -> None:

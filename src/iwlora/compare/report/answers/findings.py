@@ -35,7 +35,7 @@ def findings(analysis: Analysis) -> list[Finding]:
 def _finding(row: TaskDifference) -> Finding:
     arm, base, seeds = row.arm, row.baseline, counted(row.summary.n, "seed")
     if not any(row.differences.values()):
-        return Finding(arm, "same", f"{arm} has the same score as {base} with {seeds}.")
+        return Finding(arm, "same", f"{arm} has exactly the score of {base} with {seeds}.")
     summary = row.summary
     size = size_text(row.metric, summary)
     more = more_seeds(row)

@@ -16,6 +16,7 @@ from iwlora.results.comparison import Comparison
 from iwlora.results.metric_direction import with_direction
 
 QUESTION = "Is the difference real?"
+_NOTHING = "No: no method learned anything."
 
 
 def is_it_real(analysis: Analysis, found: Sequence[Finding]) -> Answer:
@@ -29,7 +30,8 @@ def is_it_real(analysis: Analysis, found: Sequence[Finding]) -> Answer:
         planned = absent + sum(len(comparison.runs) for comparison in comparisons)
         evidence.append(f"{absent} of {planned} runs have no score. They are not counted.")
     if found:
-        short = join(nothing, _short_finding(analysis, found, with_direction(analysis.metric)))
+        states = _short_finding(analysis, found, with_direction(analysis.metric))
+        short = nothing if nothing == _NOTHING else join(nothing, states)
         return Answer(QUESTION, short, tuple(evidence))
     if any(len(comparison.arms) > 1 for comparison in comparisons):
         short = f"Not known: no other arm shares a finished seed with {analysis.baseline}."
@@ -85,7 +87,7 @@ def _nothing_learned(analysis: Analysis) -> str:
     arms = {arm: None for comparison in analysis.comparisons for arm in comparison.arms}
     without = [arm for arm in arms if any(arm in unlearned(c) for c in analysis.comparisons)]
     if without == [*arms] and len(without) > 1:
-        return "No method learned anything."
+        return _NOTHING
     return f"{listed(without)} learned nothing." if without else ""
 
 

@@ -27,17 +27,22 @@ def below_reading(comparison: Comparison, arm: str) -> str | None:
 
 
 def floor_sentences(comparison: Comparison) -> Iterator[str]:
-    """What each arm shows against its floors; those that beat all of them share a sentence."""
+    """What each arm shows against its floors; arms that show the same share a sentence."""
     beaten: list[tuple[str, str]] = []
+    others_of: dict[str, list[str]] = {}
     without = unlearned(comparison)
     for arm in comparison.arms:
         text = floor_verdict(comparison.metrics[0], _floors(comparison, arm))
         if arm in without and not text.startswith("learned nothing"):
-            yield f"{arm} learned nothing: every run predicts the same for every row."
+            text = "learned nothing: every run predicts the same for every row"
+            others_of.setdefault(text, []).append(arm)
         elif text.startswith("beats"):
             beaten.append((arm, text))
         elif text:
-            yield f"{arm} {text}."
+            others_of.setdefault(text, []).append(arm)
+    for text, arms in others_of.items():
+        plural = text.replace("is ", "are ", 1) if text.startswith("is ") else text
+        yield f"{listed(arms)} {text if len(arms) == 1 else plural}."
     if beaten:
         (first, text), *others = sorted(beaten, key=lambda pair: pair[0] != comparison.baseline)
         yield f"{first} {text}."

@@ -89,7 +89,9 @@ def _adapter_sentence(run: Run) -> list[str]:
         return []
     for name, what in ((layout.ADAPTER, "adapter"), (layout.MODEL, "model")):
         if (run.folder / name).is_dir():
-            return [f"Its trained {what} (seed {run.result.seed}) is in {run.folder / name}."]
+            result = run.result
+            which = f"{result.label}, seed {result.seed}"
+            return [f"The trained {what} of {which} is in {run.folder / name}."]
     return []
 
 
