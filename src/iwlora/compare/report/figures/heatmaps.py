@@ -172,7 +172,8 @@ def _plot_scale(cells: QuadMesh, beside: Sequence[Axes]) -> None:
         boundaries=np.linspace(*cells.get_clim(), _SCALE_STEPS + 1),
     )  # fmt: skip
     bar.outline.set_visible(False)
-    bar.solids.set_edgecolor("face")  # no pale lines between the steps
+    for steps in filter(None, [bar.solids]):
+        steps.set_edgecolor("face")  # no pale lines between them
     bar.ax.tick_params(colors=INK, labelsize=8, length=0)
 
 
