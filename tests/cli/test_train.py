@@ -18,6 +18,8 @@ from transformers import AutoModelForSequenceClassification
 from commands import call, spawn, write_recipe
 from iwlora import IwloraError
 from iwlora.cli import main
+from iwlora.compare.report.floor_verdict import floor_verdict
+from iwlora.results.run import load_run
 
 
 def replayed(folder: Path) -> dict[str, Any]:
@@ -43,7 +45,9 @@ def test_train(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         f"note: {note}\n"
         f"lora, seed 0: accuracy {metrics['accuracy']:.4f}, macro_f1 {metrics['macro_f1']:.4f}, "
         f"loss {metrics['loss']:.4f} (validation)\n"
+        f"lora {floor_verdict('accuracy', load_run(out).result.floors)}\n"
     )
+    assert "\nlora learned nothing: not above the most frequent class (" in outcome.out
 
 
 def test_overrides_may_stand_before_and_after_the_options(

@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         name = recipe.label or recipe.method.name
         seed = f"seed {recipe.train.seed}"
         print(f"{name} on {recipe.task.title}, {seed}: into {arguments.out}", flush=True)
+    from iwlora.compare.report.floor_verdict import floor_verdict
     from iwlora.results.run import load_run
     from iwlora.training.run import train
 
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     lost = result.left_out_rows.get(result.evaluated_on or "", 0)
     rows = f", without {_rows(lost)} that cannot be used" if lost else ""
     print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on}{rows})")
+    if verdict := floor_verdict(result.primary_metric, result.floors):
+        print(f"{result.label} {verdict}")
     return 0
 
 

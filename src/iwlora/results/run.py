@@ -352,6 +352,13 @@ class Run:
         return labels, predictions
 
 
+def read_predictions(path: Path) -> list[dict[str, str]]:
+    """The rows of a stored file of predictions; ``ValueError`` for rows of unequal length."""
+    fields = read_fields(str(path))
+    header, *rows = ([restore_formula(cell) for cell in row] for _, row in fields)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
 def read_environment(path: Path) -> dict[str, Any]:
     """The fields of ``environment.json``; ``IwloraError`` where they are not what was written."""
     stored = read_mapping(path)

@@ -19,11 +19,19 @@ from iwlora.extras import name_missing_extra
 from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
-from iwlora.results.run import LabelScore, RunResult, SiteRank
+from iwlora.results.run import (
+    FloorScore,
+    LabelScore,
+    RunResult,
+    SiteRank,
+    read_predictions,
+)
 from iwlora.results.writing import follow_umask, reserve, write_errors
 from iwlora.sites import Site, abbreviate_names
+from iwlora.tasks import Task
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
+from iwlora.training.floors.scores import TaskFloors
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.sharding import full_parameters, gathered
 from iwlora.training.model.target_units import head_in_target_units
@@ -40,7 +48,9 @@ _HASHED_ROWS = 1000
 
 
 @name_missing_extra()
-def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, Any]:
+def train(
+    recipe: Recipe, out: str | Path, progress: bool = False, floors: bool = True
+) -> dict[str, Any]:
     """Train and score what a recipe describes.
 
     A finished run is not repeated, and an interrupted one resumes from its last checkpoint.
@@ -49,6 +59,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
         recipe: the checked recipe.
         out: the folder of the run.
         progress: show a progress bar.
+        floors: compare the score with what simple rules reach, such as the most frequent class.
 
     Returns:
         The contents of ``result.json``.
@@ -76,7 +87,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     with run.alone(), restoring_determinism(recipe.train.deterministic):
         run.set_status("running")
         try:
-            result = run.finish(_train_and_score(recipe, run, progress))
+            result = run.finish(_train_and_score(recipe, run, progress, floors))
         except BaseException as error:
             state = "diverged" if isinstance(error, Diverged) else "failed"
             with suppress(CannotWrite):  # the error itself must reach the user
@@ -89,7 +100,7 @@ def train(recipe: Recipe, out: str | Path, progress: bool = False) -> dict[str, 
     return result.stored()
 
 
-def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
+def _train_and_score(recipe: Recipe, run: RunDir, progress: bool, floors: bool) -> RunResult:
     settings = recipe.train
     prepared = prepare(recipe, run, progress)
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
@@ -128,6 +139,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
                     if (run.path / name).is_dir():
                         follow_umask(run.path / name)
     metrics, label_scores = score_splits(trainer, run, loaded)
+    scored = distributed.run_on_main_process(lambda: _floor_scores(run, task) if floors else [])
     return RunResult(
         method=recipe.method.name,
         label=recipe.label or recipe.method.name,
@@ -169,6 +181,7 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
         text=list(task.text),
         label_columns=list(task.label_columns),
         task_metrics=list(task.metrics),
+        floors=scored,
         notes=[
             *task.notes,
             *loaded.notes,
@@ -178,6 +191,12 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool) -> RunResult:
             *unverified,
         ],
     )
+
+
+def _floor_scores(run: RunDir, task: Task) -> list[FloorScore]:
+    """What simple rules score on the first reported split, and by how much the run is better."""
+    predictions = read_predictions(layout.predictions_file(run.path, task.reported[0]))
+    return TaskFloors.of(task, run.recipe().task.group).beside(predictions)
 
 
 def _notes_without_gradient(attached: Attached) -> list[str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import PrivateAttr
 
+from iwlora.tasks.floors.constant import most_frequent
+from iwlora.tasks.floors.floor import Floor, constant_floor
+from iwlora.tasks.floors.linear import linear_classes
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
-from iwlora.tasks.metrics.classification import label_scores, score
+from iwlora.tasks.metrics.classification import METRICS, label_scores, score
 from iwlora.tasks.schema import TaskSchema
 
 
@@ -58,6 +62,30 @@ class Classification(SequenceHead):
         if probabilities:
             return class_predictions(predicted, labels, softmax(logits, axis=1), "probability")
         return class_predictions(predicted, labels, logits, "logit")
+
+    def constant_floor(self, schema: TaskSchema, labels: Sequence[int], rows: int) -> Floor:
+        """The most frequent class; where F1 of one class is ranked by, that class."""
+        most = most_frequent(labels)
+        if schema.metrics[0] == "f1" and most != schema.positive:
+            positive = schema.labels[schema.positive]
+            return constant_floor("positive class for every row", positive, rows)
+        return constant_floor("most frequent class", schema.labels[most], rows)
+
+    def linear_predictions(
+        self, schema: TaskSchema, features: Any, labels: Sequence[int], scored: Any
+    ) -> list[str]:
+        """The class names by logistic regression."""
+        return [schema.labels[k] for k in linear_classes(features, labels, scored)]
+
+    def prediction_scores(
+        self, schema: TaskSchema, references: Sequence[str], predictions: Sequence[str]
+    ) -> dict[str, float]:
+        """All metrics but the loss."""
+        ids = {name: k for k, name in enumerate(schema.labels)}
+        labels, predicted = (
+            np.array([ids[name] for name in names]) for names in (references, predictions)
+        )
+        return {name: METRICS[name](labels, predicted, schema.positive) for name in schema.metrics}
 
     def label_scores(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
         """The scores of each class that rows have or are predicted as."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
 
 from iwlora.tasks.collators import PaddingCollator
+from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.target_scale import TargetScale
 from iwlora.tasks.schema import TaskSchema
@@ -117,6 +118,9 @@ class Kind(BaseModel):
         "macro_f1 is the mean over the classes that occur among its labels or predictions"
     )
     """How a class without a row counts in the mean over classes."""
+
+    floor_limits: ClassVar[tuple[int, int]] = (20_000, 5_000_000)
+    """The most scored rows, and characters in them, on which floors are compared within seconds."""
 
     default_metrics: ClassVar[tuple[str, ...]] = ()
     auto_class_name: ClassVar[str] = ""
@@ -345,6 +349,41 @@ class Kind(BaseModel):
 
         Raises:
             ValueError: A cell holds something else than was stored.
+        """
+        pairs = map(self.stored_pair, rows)
+        references, predictions = map(list, zip(*pairs, strict=True))
+        return self.prediction_scores(schema, references, predictions)
+
+    def stored_pair(self, row: Mapping[str, str]) -> tuple[Any, Any]:
+        """(reference, prediction) in a row of a stored file, for :meth:`prediction_scores`."""
+        return row["label"], row["prediction"]
+
+    def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
+        """What simple rules that know the training rows predict for rows to score."""
+        return []
+
+    def linear_predictions(
+        self, schema: TaskSchema, features: Any, labels: Sequence[Any], scored: Any
+    ) -> list[Any]:
+        """What a linear model predicts, learned from features of training rows; [] if none can.
+
+        Args:
+            schema: The schema of the task.
+            features: Of the training rows, (rows, features).
+            labels: Their encoded labels.
+            scored: The features of the rows to predict.
+        """
+        return []
+
+    def prediction_scores(
+        self, schema: TaskSchema, references: Sequence[Any], predictions: Sequence[Any]
+    ) -> dict[str, float]:
+        """Those metrics that the column ``prediction`` determines.
+
+        Args:
+            schema: The schema of the task.
+            references: Of some rows, as :meth:`stored_pair` returns them.
+            predictions: Of the same rows.
         """
         return {}
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from iwlora.tasks.collators import IGNORE_INDEX
+from iwlora.tasks.floors.bag_of_words import bounded_rows, word_features
+from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, Kind, Prediction, Tensor
 from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import tokenize
@@ -26,6 +28,21 @@ class SequenceHead(Kind):
     def targets(self, schema: TaskSchema, labels: Sequence[Any]) -> Sequence[Any]:
         """The values with which the loss compares the logits."""
         return labels
+
+    def constant_floor(self, schema: TaskSchema, labels: Sequence[Any], rows: int) -> Floor:
+        """What predicts the same for all ``rows``, known from the training labels."""
+        raise NotImplementedError
+
+    def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
+        """The best constant, and a linear model of the words, from a bounded number of rows."""
+        constant = self.constant_floor(schema, train["label"][:], len(scored))
+        known = bounded_rows([train[name][:] for name in schema.text])
+        used = train.select(known)
+        columns = [[rows[name][:] for name in schema.text] for rows in (used, scored)]
+        features, scored_features = word_features(*columns)
+        labels = used["label"][:]
+        predicted = self.linear_predictions(schema, features, labels, scored_features)
+        return [constant, Floor("bag of words", [{"prediction": value} for value in predicted])]
 
 
 def class_predictions(

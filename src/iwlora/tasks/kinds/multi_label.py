@@ -9,6 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from iwlora.inputs.yaml_json import from_json
+from iwlora.tasks.floors.constant import most_frequent_classes
+from iwlora.tasks.floors.floor import Floor, constant_floor
+from iwlora.tasks.floors.linear import linear_class_sets
 from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
@@ -31,6 +34,7 @@ class MultiLabel(SequenceHead):
 
     former_defaults: ClassVar[Mapping[str, Any]] = {"separator": ";"}
 
+    floor_limits: ClassVar[tuple[int, int]] = (4000, 5_000_000)
     default_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
     """F1 over all decisions, mean over classes of F1, fraction of rows without a mistake."""
 
@@ -74,6 +78,30 @@ class MultiLabel(SequenceHead):
             return class_predictions(predicted, labels, expit(logits), "probability")
         return class_predictions(predicted, labels, logits, "logit")
 
+    def constant_floor(
+        self, schema: TaskSchema, labels: Sequence[Sequence[int]], rows: int
+    ) -> Floor:
+        """The classes that give the largest micro F1 on the training rows."""
+        classes = [schema.labels[k] for k in most_frequent_classes(labels)]
+        return constant_floor("most frequent classes", classes, rows)
+
+    def linear_predictions(
+        self, schema: TaskSchema, features: Any, labels: Sequence[Sequence[int]], scored: Any
+    ) -> list[list[str]]:
+        """The class names by a logistic regression for each class."""
+        rows = linear_class_sets(features, labels, scored, len(schema.labels))
+        return [[schema.labels[k] for k in row] for row in rows]
+
+    def prediction_scores(
+        self,
+        schema: TaskSchema,
+        references: Sequence[Sequence[str]],
+        predictions: Sequence[Sequence[str]],
+    ) -> dict[str, float]:
+        """All metrics but the loss."""
+        targets, predicted = (_indicators(schema, rows) for rows in (references, predictions))
+        return _label_set_scores(schema, targets, predicted)
+
     def label_scores(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
         """The scores of each class."""
         targets = np.array(self.targets(evaluation.schema, evaluation.labels))
@@ -85,24 +113,36 @@ class MultiLabel(SequenceHead):
         targets = np.array(self.targets(evaluation.schema, evaluation.labels))
         return _scores(evaluation.schema, targets, finite_logits(evaluation.outputs["logits"]))
 
+    def stored_pair(self, row: Mapping[str, str]) -> tuple[Any, Any]:
+        """Both are lists of class names."""
+        return from_json(row["label"]), from_json(row["prediction"])
+
     def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
         """From the labels and the logits."""
-        classes = [set(from_json(row["label"])) for row in rows]
-        targets = np.array([[name in row for name in schema.labels] for row in classes])
+        targets = _indicators(schema, [from_json(row["label"]) for row in rows])
         logits = [[float(row[f"logit_{name}"]) for name in schema.labels] for row in rows]
         return _scores(schema, targets, finite_logits(logits))
 
 
+def _indicators(schema: TaskSchema, rows: Sequence[Sequence[str]]) -> Any:
+    """Whether each row has each class, (rows, classes)."""
+    return np.array([[name in row for name in schema.labels] for row in map(set, rows)])
+
+
 def _scores(schema: TaskSchema, targets: Any, logits: Any) -> dict[str, float]:
+    loss = float((np.logaddexp(0.0, logits) - targets * logits).mean())
+    return _label_set_scores(schema, targets, logits > 0) | {"loss": loss}
+
+
+def _label_set_scores(schema: TaskSchema, targets: Any, predicted: Any) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, f1_score
 
     scores = {
-        "micro_f1": f1_score(targets, logits > 0, average="micro", zero_division=0.0),
-        "macro_f1": f1_score(targets, logits > 0, average="macro", zero_division=0.0),
-        "accuracy": accuracy_score(targets, logits > 0),
+        "micro_f1": f1_score(targets, predicted, average="micro", zero_division=0.0),
+        "macro_f1": f1_score(targets, predicted, average="macro", zero_division=0.0),
+        "accuracy": accuracy_score(targets, predicted),
     }
-    loss = float((np.logaddexp(0.0, logits) - targets * logits).mean())
-    return {name: float(scores[name]) for name in schema.metrics} | {"loss": loss}
+    return {name: float(scores[name]) for name in schema.metrics}
 
 
 def _is_true(name: str, cell: Any) -> bool:

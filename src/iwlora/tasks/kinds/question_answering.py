@@ -9,6 +9,7 @@ from pydantic import Field
 
 from iwlora.inputs.limits import Count, Number
 from iwlora.inputs.yaml_json import from_json
+from iwlora.tasks.floors.floor import Floor, constant_floor
 from iwlora.tasks.kinds.answer_spans import best_span, encode_windows
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import Batch, Dataset, EncodingInput, Evaluation, Kind, Prediction
@@ -50,6 +51,7 @@ class QuestionAnswering(Kind):
     """Whether a question may have no answer, as in SQuAD 2.0."""
     threshold: Number = 0.0
 
+    floor_limits: ClassVar[tuple[int, int]] = (4000, 5_000_000)
     default_metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
     """SQuAD's scores."""
 
@@ -157,10 +159,19 @@ class QuestionAnswering(Kind):
         scores = squad_scores([row["prediction"] for row in predictions], references)
         return scores | {"loss": float(finite_logits(evaluation.outputs["loss"]).mean())}
 
-    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-        """All but the loss, from the answers."""
-        references = [from_json(row["label"]) for row in rows]
-        return squad_scores([row["prediction"] for row in rows], references)
+    def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
+        """The empty answer, which is right where there is none."""
+        return [constant_floor("empty answer", "", len(scored))]
+
+    def prediction_scores(
+        self, schema: TaskSchema, references: Sequence[Sequence[str]], predictions: Sequence[str]
+    ) -> dict[str, float]:
+        """All but the loss."""
+        return squad_scores(predictions, references)
+
+    def stored_pair(self, row: Mapping[str, str]) -> tuple[Any, str]:
+        """(the accepted answers, the answer)."""
+        return from_json(row["label"]), row["prediction"]
 
     def signatures(self, rows: Dataset) -> dict[str, str]:
         """How answers are normalised before they are compared."""

@@ -9,6 +9,8 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import Self
 
+from iwlora.tasks.floors.floor import Floor, constant_floor
+from iwlora.tasks.floors.linear import linear_numbers
 from iwlora.tasks.kinds.cells import parse_number
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead
@@ -110,12 +112,27 @@ class Regression(SequenceHead):
         logits = evaluation.outputs["logits"][:, 0]
         return logits if self.target_scale is None else self.target_scale.to_targets(logits)
 
-    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-        """From the labels and the predictions, both in the units of the targets."""
-        targets, predicted = (
-            np.array([float(row[name]) for row in rows]) for name in ("label", "prediction")
-        )
-        return _scores(schema, targets, predicted)
+    def constant_floor(self, schema: TaskSchema, labels: Sequence[float], rows: int) -> Floor:
+        """The mean of the training targets; their median where runs are ranked by ``mae``."""
+        if schema.metrics[0] == "mae":
+            return constant_floor("median of the training targets", float(np.median(labels)), rows)
+        return constant_floor("mean of the training targets", float(np.mean(labels)), rows)
+
+    def linear_predictions(
+        self, schema: TaskSchema, features: Any, labels: Sequence[float], scored: Any
+    ) -> list[float]:
+        """The numbers by ridge regression."""
+        return linear_numbers(features, labels, scored)
+
+    def prediction_scores(
+        self, schema: TaskSchema, references: Sequence[float], predictions: Sequence[float]
+    ) -> dict[str, float]:
+        """All metrics, and the mean squared error as ``loss``."""
+        return _scores(schema, np.array(references), np.array(predictions))
+
+    def stored_pair(self, row: Mapping[str, str]) -> tuple[float, float]:
+        """Both are in the units of the targets."""
+        return float(row["label"]), float(row["prediction"])
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The metrics in the units of the targets, correlations 0 where either side is constant.

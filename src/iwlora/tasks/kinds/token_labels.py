@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, ClassVar
 
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX, PaddingCollator
+from iwlora.tasks.floors.constant import most_frequent
+from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import (
     Batch,
@@ -40,6 +43,7 @@ class TokenLabels(TokenLoss):
     text_columns: ClassVar[tuple[int, int]] = (1, 1)
     column_types: ClassVar[tuple[Any, Any, Any]] = (list[str], list[str], list[int])
 
+    floor_limits: ClassVar[tuple[int, int]] = (1000, 200_000)
     default_metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")
     """F1, precision and recall of entities, then accuracy of words."""
 
@@ -126,12 +130,34 @@ class TokenLabels(TokenLoss):
         scores = token_label_scores(references, predicted, metrics)
         return scores | {"loss": self.mean_loss(evaluation)}
 
-    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-        """All but the loss, from the classes of the words."""
-        references, predicted = (
-            [from_json(row[name]) for row in rows] for name in ("label", "prediction")
-        )
-        return token_label_scores(references, predicted, schema.metrics)
+    def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
+        """The most frequent class of all words, and that of each word."""
+        (column,), texts = schema.text, scored[schema.text[0]][:]
+        by_word = defaultdict[str, list[int]](list)
+        for words, ids in zip(train[column][:], train["label"][:], strict=True):
+            for word, class_id in zip(words, ids, strict=True):
+                by_word[word].append(class_id)
+        most = schema.labels[most_frequent(chain.from_iterable(by_word.values()))]
+        of_word = {word: schema.labels[most_frequent(ids)] for word, ids in by_word.items()}
+        constant = [{"prediction": [most] * len(words)} for words in texts]
+        known = [{"prediction": [of_word.get(word, most) for word in words]} for words in texts]
+        return [
+            Floor("most frequent class", constant, trivial=True),
+            Floor("most frequent class of each word", known),
+        ]
+
+    def prediction_scores(
+        self,
+        schema: TaskSchema,
+        references: Sequence[Sequence[str]],
+        predictions: Sequence[Sequence[str]],
+    ) -> dict[str, float]:
+        """All metrics but the loss."""
+        return token_label_scores(references, predictions, schema.metrics)
+
+    def stored_pair(self, row: Mapping[str, str]) -> tuple[Any, Any]:
+        """Both are the classes of the words."""
+        return from_json(row["label"]), from_json(row["prediction"])
 
 
 def _first_tokens(words: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[int]:

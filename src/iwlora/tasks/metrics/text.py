@@ -64,9 +64,12 @@ def bleu_tokenizer(references: References) -> str:
 
 
 def rouge(
-    predictions: Sequence[str], references: References, tokenizer: str | None = None
+    predictions: Sequence[str],
+    references: References,
+    tokenizer: str | None = None,
+    names: Sequence[str] = SCORE_NAMES["rouge"],
 ) -> dict[str, float]:
-    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L, in [0, 1], by rouge-score.
+    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L, or of some, in [0, 1], by rouge-score.
 
     Of several references the best one counts, for each of the three.
 
@@ -77,7 +80,7 @@ def rouge(
     Source:
         Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries".
     """
-    scorer, names = _rouge_scorer(references, tokenizer), SCORE_NAMES["rouge"]
+    scorer = _rouge_scorer(references, tokenizer, names)
     rows = [
         scorer.score_multi(list(accepted), text)
         for text, accepted in zip(predictions, references, strict=True)
@@ -86,9 +89,12 @@ def rouge(
 
 
 def bleu(
-    predictions: Sequence[str], references: References, tokenizer: str | None = None
+    predictions: Sequence[str],
+    references: References,
+    tokenizer: str | None = None,
+    names: Sequence[str] = SCORE_NAMES["bleu"],
 ) -> dict[str, float]:
-    """BLEU and chrF of the whole corpus, in [0, 1], by sacreBLEU.
+    """BLEU and chrF of the whole corpus, or one of the two, in [0, 1], by sacreBLEU.
 
     Where no reference has four tokens, BLEU counts the n-grams that there are ("eff:yes" in its
     signature): otherwise it would be 0 for equal texts too.
@@ -100,7 +106,7 @@ def bleu(
     Source:
         Post 2018 (arXiv 1804.08771); Popović 2015, "chrF".
     """
-    scorers = _bleu_scorers(references, tokenizer)
+    scorers = _bleu_scorers(references, tokenizer, names)
     return {
         name: round(scorer.corpus_score(list(predictions), None).score / 100, 12)
         for name, scorer in scorers.items()
@@ -108,7 +114,10 @@ def bleu(
 
 
 def exact_match(
-    predictions: Sequence[str], references: References, tokenizer: str | None = None
+    predictions: Sequence[str],
+    references: References,
+    tokenizer: str | None = None,
+    names: Sequence[str] = SCORE_NAMES["exact_match"],
 ) -> dict[str, float]:
     """Fraction of texts equal to one of their references; spaces at the ends do not count.
 
@@ -155,7 +164,11 @@ def signatures(metric: str, references: References, tokenizer: str | None = None
 
 
 @name_missing_extra()
-def _rouge_scorer(references: References, tokenizer: str | None) -> Any:
+def _rouge_scorer(
+    references: References,
+    tokenizer: str | None,
+    names: Sequence[str] = SCORE_NAMES["rouge"],
+) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import Tokenizer
 
@@ -163,15 +176,16 @@ def _rouge_scorer(references: References, tokenizer: str | None) -> Any:
         def tokenize(self, text: str) -> list[str]:
             return unicode_tokens(text)
 
-    names = list(SCORE_NAMES["rouge"])
     if (tokenizer or rouge_tokenizer(references)) == "unicode":
-        return RougeScorer(names, tokenizer=UnicodeTokenizer())
-    return RougeScorer(names, use_stemmer=True)
+        return RougeScorer(list(names), tokenizer=UnicodeTokenizer())
+    return RougeScorer(list(names), use_stemmer=True)
 
 
 @name_missing_extra()
-def _bleu_scorers(references: References, tokenizer: str | None) -> dict[str, Any]:
-    """The scorers of BLEU and chrF that know their references."""
+def _bleu_scorers(
+    references: References, tokenizer: str | None, names: Sequence[str] = SCORE_NAMES["bleu"]
+) -> dict[str, Any]:
+    """The scorers of BLEU and chrF, or of one of them, that know their references."""
     import sacrebleu
 
     # One list for the first references of all rows, one for the second ones, and so on.
@@ -186,5 +200,8 @@ def _bleu_scorers(references: References, tokenizer: str | None) -> dict[str, An
         ) from error
     lengths = (len(tokenize(text).split()) for text in chain.from_iterable(references))
     short = max(lengths, default=0) < _MAX_ORDER
-    bleu_scorer = sacrebleu.BLEU(tokenize=name, effective_order=short, references=streams)
-    return {"bleu": bleu_scorer, "chrf": sacrebleu.CHRF(references=streams)}
+    make: dict[str, Callable[[], Any]] = {
+        "bleu": lambda: sacrebleu.BLEU(tokenize=name, effective_order=short, references=streams),
+        "chrf": lambda: sacrebleu.CHRF(references=streams),
+    }
+    return {score: make[score]() for score in names}

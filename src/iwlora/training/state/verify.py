@@ -11,9 +11,7 @@ from pathlib import Path
 from iwlora import tasks
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
-from iwlora.inputs.formulas import restore_formula
 from iwlora.inputs.places import check_folder, entries, files_below
-from iwlora.inputs.tables.delimited import read_fields
 from iwlora.results import layout
 from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.file_digests import file_digest
@@ -25,7 +23,7 @@ from iwlora.results.fingerprint import (
     load_fingerprint,
     unverified,
 )
-from iwlora.results.run import RunResult, Status, read_environment
+from iwlora.results.run import RunResult, Status, read_environment, read_predictions
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.state import best_epoch
 from iwlora.training.state.checkpoints import Seal, damage, fingerprint_in
@@ -140,7 +138,7 @@ def _metrics(run: RunDir, result: RunResult, task: tasks.Task, split: str) -> It
     name = f"metrics of {layout.predictions_file(Path(), split)}"
     suffix = split.removeprefix(str(result.evaluated_on))
     try:
-        scores = task.kind.rescore(task, _rows(layout.predictions_file(run.path, split)))
+        scores = task.kind.rescore(task, read_predictions(layout.predictions_file(run.path, split)))
     except (IwloraError, ValueError, KeyError, TypeError) as error:
         yield Check(name, "changed", f"the predictions cannot be read ({error})")
         return
@@ -158,13 +156,6 @@ def _metrics(run: RunDir, result: RunResult, task: tasks.Task, split: str) -> It
     if undetermined:
         reason = "the stored predictions do not determine it"
         yield Check(f"{', '.join(undetermined)} in the {name}", "unknown", reason, matters=False)
-
-
-def _rows(predictions: Path) -> list[Mapping[str, str]]:
-    """The rows of a stored file of predictions; ``ValueError`` for rows of unequal length."""
-    fields = read_fields(str(predictions))
-    header, *rows = ([restore_formula(cell) for cell in row] for _, row in fields)
-    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _begun(run: RunDir) -> Iterator[Check]:

@@ -14,6 +14,9 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count, CountOrZero, Number
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.collators import IGNORE_INDEX, DecoderCollator, EncoderDecoderCollator
+from iwlora.tasks.floors.constant import most_frequent
+from iwlora.tasks.floors.extracts import first_sentences, median_words
+from iwlora.tasks.floors.floor import Floor, constant_floor
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import (
     OTHER_REFERENCES,
@@ -39,6 +42,7 @@ class Generation(SourceAndTarget):
 
     text_columns: ClassVar[tuple[int, int]] = (1, 1)
     several_references: ClassVar[bool] = True
+    floor_limits: ClassVar[tuple[int, int]] = (200, 200_000)
 
     beams: Count = 1
     """Beams of the beam search; 1: greedy decoding."""
@@ -223,17 +227,31 @@ class Generation(SourceAndTarget):
         references = _with_others(self.references(evaluation), evaluation.rows)
         return {**TEXT_METRICS[self.text_metric](texts, references, self._tokenizer), **scores}
 
-    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-        """The scores of generated texts; without texts those of the targets' perplexities."""
+    def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
+        """The most frequent answer for exact match, the empty one for other scores of texts."""
+        if self.text_metric is None or schema.metrics[0] == "perplexity":
+            return []
+        if self.text_metric == "exact_match":
+            most = most_frequent(train["label"][:])
+            return [constant_floor("most frequent answer", most, len(scored))]
+        return [constant_floor("empty answer", "", len(scored))]
+
+    def prediction_scores(
+        self, schema: TaskSchema, references: Sequence[Any], predictions: Sequence[Any]
+    ) -> dict[str, float]:
+        """The scores of generated texts that the schema lists; without texts the perplexity."""
         if self.text_metric is None:
-            counts = [(row["perplexity"], int(row["tokens"])) for row in rows]
-            losses = [math.log(float(value)) * n for value, n in counts if n]
-            loss = sum(losses) / sum(n for _, n in counts)
+            loss = sum(loss for loss, _ in predictions) / sum(tokens for _, tokens in predictions)
             return {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
-        others = [from_json(row.get(OTHER_REFERENCES, "[]")) for row in rows]
-        references = [[row["label"], *more] for row, more in zip(rows, others, strict=True)]
-        texts = [row["prediction"] for row in rows]
-        return TEXT_METRICS[self.text_metric](texts, references, self._tokenizer)
+        names = [name for name in SCORE_NAMES[self.text_metric] if name in schema.metrics]
+        return TEXT_METRICS[self.text_metric](predictions, references, self._tokenizer, names)
+
+    def stored_pair(self, row: Mapping[str, str]) -> tuple[Any, Any]:
+        """(the accepted texts, the text); where no text is scored the target's (loss, tokens)."""
+        if self.text_metric is None:
+            tokens = int(row["tokens"])
+            return "", (math.log(float(row["perplexity"])) * tokens if tokens else 0.0, tokens)
+        return [row["label"], *from_json(row.get(OTHER_REFERENCES, "[]"))], row["prediction"]
 
     def signatures(self, rows: Dataset) -> dict[str, str]:
         """Those of sacreBLEU, and the like for ROUGE."""
@@ -276,6 +294,19 @@ class Seq2Seq(Generation):
     summary: ClassVar[str] = "a text from a text: summaries, translations"
 
     separator: str = "\n"
+
+    def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
+        """As for all generation, and what copies the source: its first sentences, and all of it."""
+        floors = super().floors(schema, train, scored)
+        if not floors:
+            return []
+        sources, words = scored[schema.text[0]][:], median_words(train["label"][:])
+        first = [{"prediction": first_sentences(source, words)} for source in sources]
+        whole = [{"prediction": source} for source in sources]
+        extracts = [Floor("copy of the source", whole)]
+        if first != whole:
+            extracts.insert(0, Floor("first sentences of the source", first))
+        return [*floors, *extracts]
 
 
 def _no_repeat_ngram(size: int, prompt_length: int) -> list[Any]:

@@ -1,0 +1,102 @@
+"""The floors of a task, scored beside the stored predictions of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from iwlora.results.metric_direction import oriented
+from iwlora.results.run import FloorScore
+from iwlora.tasks import Task
+from iwlora.tasks.floors.bag_of_words import bounded_rows
+from iwlora.tasks.floors.floor import Floor
+from iwlora.tasks.floors.margin import JackknifedScore, group_rows, jackknifed, margin
+
+
+@dataclass(frozen=True)
+class TaskFloors:
+    """The floors of a task on a bounded part of its first reported split.
+
+    Args:
+        task: The task.
+        rows: The numbers of the scored rows that are compared.
+        groups: Those rows, as positions among them, in groups that stay together.
+        floors: What simple rules predict for them.
+    """
+
+    task: Task
+    rows: Sequence[int]
+    groups: list[list[int]]
+    floors: list[Floor]
+
+    @classmethod
+    def of(cls, task: Task, group: str | None = None) -> TaskFloors:
+        """The floors that need no model.
+
+        Args:
+            task: The task, with its training rows.
+            group: The column whose equal values keep rows together, if the rows have it.
+        """
+        split = task.splits[task.reported[0]]
+        texts = [_as_texts(split[name][:]) for name in task.text]
+        rows = bounded_rows(texts, *task.kind.floor_limits)
+        scored = split.select(rows)
+        columns = [[column[row] for row in rows] for column in texts]
+        if group in split.column_names:
+            columns = [scored[group][:]]
+        floors = task.kind.floors(task, task.splits["train"], scored)
+        return cls(task, rows, group_rows(columns), floors)
+
+    def beside(self, predictions: Sequence[Mapping[str, str]]) -> list[FloorScore]:
+        """The scores of the floors, and the margins of a run above them.
+
+        Args:
+            predictions: The rows of the run's stored file of predictions.
+        """
+        if not self.floors:
+            return []
+        kind, primary = self.task.kind, self.task.metrics[0]
+        pairs = [kind.stored_pair(predictions[row]) for row in self.rows]
+        references, predicted = ([pair[side] for pair in pairs] for side in (0, 1))
+        of_run = self._jackknifed(references, predicted)
+        scores = []
+        for floor in self.floors:
+            values = [row["prediction"] for row in floor.predictions]
+            metrics = kind.prediction_scores(self.task, references, values)
+            of_floor = self._jackknifed(references, values)
+            scores.append(
+                FloorScore(
+                    name=floor.name,
+                    trivial=floor.trivial,
+                    rows=len(self.rows),
+                    metrics=metrics,
+                    **_margin(primary, of_run, of_floor),
+                )
+            )
+        return scores
+
+    def _jackknifed(self, references: Sequence[Any], predictions: Sequence[Any]) -> JackknifedScore:
+        """Scores of the primary metric alone: others may take long."""
+        primary = self.task.metrics[0]
+        schema = replace(self.task, metrics=(primary,))
+
+        def score(rows: Sequence[int]) -> float:
+            parts = ([values[row] for row in rows] for values in (references, predictions))
+            return self.task.kind.prediction_scores(schema, *parts)[primary]
+
+        return jackknifed(score, self.groups)
+
+
+def _as_texts(column: Sequence[Any]) -> Sequence[str]:
+    return [cell if isinstance(cell, str) else " ".join(cell) for cell in column]
+
+
+def _margin(
+    metric: str, of_run: JackknifedScore, of_floor: JackknifedScore
+) -> dict[str, float | None]:
+    """The fields of a margin, positive where the run is better."""
+    difference = margin(of_run, of_floor)
+    ends = (difference.low, difference.high)
+    low, high = sorted(oriented(metric, end) for end in ends if end is not None) or (None, None)
+    return {"margin": oriented(metric, difference.value), "low": low, "high": high}
