@@ -26,7 +26,7 @@ from commands import Command, call, check_unfinished
         (["train.max_length=2"], ["train.max_length=2", "at least 3"]),
         (["task.train=no/such.csv"], ["cannot read no/such.csv"]),
         (["task.validation=no/such.csv"], ["cannot read no/such.csv"]),
-        (["task.train=rows.xlsx"], ["rows.xlsx", "unknown file type"]),
+        (["task.train=rows.docx"], ["rows.xlsx", "unknown file type"]),
         (["task.text=[text, txt]"], ["unknown column 'txt'", "did you mean 'text'"]),
         (["task.label=moods"], ["unknown column 'moods'", "did you mean 'mood'"]),
         (["task={name: glue/rte, data_dir: no/such}"], ["task.data_dir=no/such", "RTE/train.tsv"]),
@@ -51,7 +51,7 @@ def test_what_the_model_or_the_data_refuse(
         (b"text,mood\na film,pos,extra\n", "line 2: 3 fields, the header has 2"),
         (b"text,mood\na film,pos\n,neg\n", "line 3: column 'text' is empty"),
         (b"text,mood\na film,pos\nb film,pos\n", "one class only"),
-        (b"text,mood\ncaf\xe9,pos\n", "line 2: not UTF-8"),
+        (b"text,mood\nna\xefve,pos\n", "line 2: not UTF-8"),
     ],
 )
 def test_a_broken_data_file(

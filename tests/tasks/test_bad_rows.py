@@ -17,7 +17,7 @@ pytestmark = pytest.mark.quick
 TRAIN = "text,label\n" + "".join(f"film {n},{'good' if n % 2 else 'bad'}\n" for n in range(20))
 DEV = "text,label\na film,good\na,b,c\n,bad\nthe end,odd\nno film,bad\n"
 OF_DEV = [
-    ("line 3", "3 fields, the header has 2"),
+    ("line 3", "3 fields, the header has 2; quote a field that holds ',', or give task.delimiter"),
     ("line 4", "column 'text' is empty"),
     ("line 5", "label 'odd' is not in TRAIN (accepted: bad, good)"),
 ]
@@ -107,7 +107,7 @@ def test_what_is_wrong_with_a_file_is_refused(content: str, message: str, tmp_pa
     paths = files(tmp_path, train=TRAIN, validation=content)
     with pytest.raises(IwloraError, match=message):
         task_of("skip", paths)
-    (tmp_path / "validation.csv").write_bytes(b"text,label\ncaf\xe9,good\n")
+    (tmp_path / "validation.csv").write_bytes(b"text,label\nna\xefve,good\n")
     with pytest.raises(IwloraError, match="not UTF-8"):
         task_of("skip", paths)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas
 import pyarrow
 import pytest
-from iwlora.tasks.column_inference import infer_columns
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
 from documentation import ROOT
 from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, user_files
+from iwlora.tasks.columns.infer import infer_columns
 from iwlora.tasks.user_files import parse_file
 from iwlora.training.overrides import override
 
@@ -204,17 +206,184 @@ LAYOUTS = [
             {"text": ["Lena Voss"], "answer_start": [27]},
         ),
     ),
+    # --- delimiters, encodings, headers ---
     Layout(
-        "hotels.parquet",
-        "Parquet",
-        *("classification", ("text",), ("label",), 6, HOTEL),
-        made_from="hotels.csv",
+        "rents.csv",
+        "a semicolon as delimiter, and decimal commas",
+        *("regression", ("text",), ("rating",), 4, ("Zwei Zimmer, hell", 3.5)),
     ),
     Layout(
-        "hotels-saved",
-        "a folder that `datasets` saved",
-        *("classification", ("text",), ("label",), 6, HOTEL),
-        made_from="hotels.csv",
+        "boats.csv",
+        "a vertical bar as delimiter",
+        *("classification", ("text",), ("label",), 4, ("Hull is sound, paint is not", "repair")),
+    ),
+    Layout(
+        "bees.csv",
+        "a tab as delimiter in a .csv file",
+        *("classification", ("text",), ("label",), 4, ("Queen seen, brood fine", "healthy")),
+    ),
+    Layout(
+        "libraries.txt",
+        "a table in a .txt file",
+        *("classification", ("text",), ("label",), 4, ("The book is overdue", "loan")),
+    ),
+    Layout(
+        "excel.csv",
+        "Excel's `sep=;` in the first line",
+        *("classification", ("text",), ("label",), 4, ("Door sticks, left", "wood")),
+    ),
+    Layout(
+        "cafes.csv",
+        "UTF-8 with a byte-order mark",
+        *("classification", ("text",), ("label",), 4, ("Un café très cher", "non")),
+    ),
+    Layout(
+        "metro.csv",
+        'UTF-16 with a byte-order mark, as Excel\'s "Unicode text"',
+        *("classification", ("text",), ("label",), 4, ("電車が遅れた", "late")),
+    ),
+    Layout(
+        "bakers.csv",
+        "cp1252, which alone makes sense of the bytes",
+        *("classification", ("text",), ("label",), 4, ("Brötchen waren altbacken", "schlecht")),
+    ),
+    Layout(
+        "markets.csv",
+        "cp1252 in another language",
+        *("classification", ("text",), ("label",), 4, ("El niño compró peras", "sí")),
+    ),
+    Layout(
+        "villages.csv",
+        "an encoding that a file alone does not tell",
+        *("classification", ("text",), ("label",), 4, ("Дорога закрыта", "плохо")),
+        "task.encoding=cp1251",
+    ),
+    Layout(
+        "texts.txt",
+        "no header, where the first line is clearly a row",
+        *("classification", ("column2",), ("column1",), 5),
+        ("See you at the station at six", "ham"),
+    ),
+    Layout(
+        "votes.csv",
+        "no header, where that is not clear",
+        *("classification", ("column2",), ("column1",), 5, ("More trees", "agree")),
+        "task.header=false",
+    ),
+    # --- JSON ---
+    Layout(
+        "planets.json",
+        "a JSON list of objects",
+        *("classification", ("text",), ("label",), 4, ("Dust storm on Mars", "weather")),
+    ),
+    Layout(
+        "bikes.json",
+        "a JSON list over many lines",
+        *("classification", ("text",), ("label",), 4, ("Chain slips", "gear")),
+    ),
+    Layout(
+        "clinics.json",
+        "a JSON object with one list of objects",
+        *("classification", ("text",), ("label",), 4, ("Cough since May", "lung")),
+    ),
+    Layout(
+        "coins.json",
+        "a JSON object with a list for each column",
+        *("classification", ("text",), ("label",), 3, ("Silver, worn", "old")),
+    ),
+    Layout(
+        "stamps.json",
+        "the same as pandas writes it",
+        *("classification", ("text",), ("label",), 4, ("Blue, torn corner", "used")),
+    ),
+    Layout(
+        "shops.jsonl",
+        "fields inside of others",
+        *("classification", ("review.body",), ("label",), 3, ("The zip broke on day two", "bad")),
+        "task.text=review.body",
+    ),
+    Layout(
+        "trains.json",
+        "chats as a JSON list",
+        *("instruction", ("messages",), (), 3, (TRAIN_CHAT, "At ten past.")),
+    ),
+    Layout(
+        "kitchen.json",
+        "ShareGPT's file, a JSON list",
+        *("instruction", ("conversations",), (), 2, (BASIL, "In a glass of water.")),
+    ),
+    Layout(
+        "quiz.json",
+        "Alpaca's file, a JSON list",
+        *("instruction", ("instruction", "input"), ("output",), 3),
+        ("Name the capital.", "Peru", "Lima"),
+    ),
+    Layout(
+        "castles.json",
+        "SQuAD's file",
+        *("question-answering", ("question", "context"), ("answers",), 3),
+        (
+            "When was the keep built?",
+            "The keep was built in 1204 by Count Odo.",
+            {"text": ["1204"], "answer_start": [22]},
+        ),
+    ),
+    # --- words with tags ---
+    Layout(
+        "news.conll",
+        "CoNLL-2003: a word and its tags on each line; the last column is the label",
+        *("token-labels", ("tokens",), ("tags",), 3),
+        (["Maria", "flew", "to", "Lima", "."], ["B-PER", "O", "O", "B-LOC", "O"]),
+    ),
+    Layout(
+        "streets.txt",
+        "the same in a .txt file",
+        *("token-labels", ("tokens",), ("tags",), 3),
+        (["Elm", "Road", "is", "closed"], ["B-STREET", "I-STREET", "O", "O"]),
+    ),
+    Layout(
+        "genes.tsv",
+        "the same in a .tsv file, with tags B, I and O",
+        *("token-labels", ("tokens",), ("tags",), 2),
+        (["BRCA1", "is", "active"], ["B", "O", "O"]),
+    ),
+    Layout(
+        "birds.conllu",
+        "CoNLL-U",
+        *("token-labels", ("tokens",), ("tags",), 2),
+        (["Owls", "hunt", "."], ["NOUN", "VERB", "PUNCT"]),
+    ),
+    # --- folders ---
+    Layout(
+        "writing",
+        "a folder of .txt files for each class",
+        *("classification", ("text",), ("label",), 3, ("Roses wilt,\nso do I.", "poem")),
+    ),
+    Layout(
+        "cinema",
+        "the same for train and test, as in the IMDb reviews",
+        *("classification", ("text",), ("label",), 4, ("Too long", "neg")),
+    ),
+    # --- compressed and binary ---
+    *(
+        Layout(
+            file,
+            what,
+            *("classification", ("text",), ("label",), 6, HOTEL),
+            made_from="hotels.csv",
+        )
+        for file, what in {
+            "hotels.csv.gz": "CSV, compressed",
+            "hotels.tsv.gz": "TSV, compressed (line breaks became spaces)",
+            "hotels.jsonl.gz": "JSON Lines, compressed",
+            "hotels.json.gz": "a JSON list, compressed",
+            "hotels.xlsx": "Excel",
+            "hotels.ods": "LibreOffice",
+            "hotels.parquet": "Parquet",
+            "hotels.feather": "Feather",
+            "hotels.arrow": "an Arrow stream, as `datasets` caches it",
+            "hotels-saved": "a folder that `datasets` saved",
+        }.items()
     ),
 ]
 
@@ -233,13 +402,49 @@ def make(layout: Layout, folder: Path) -> Path:
     if layout.made_from is None:
         stored = FILES / layout.file
         return Path((shutil.copytree if stored.is_dir() else shutil.copy)(stored, target))
-    rows = records(layout.made_from)
-    if target.suffix == ".parquet":
-        parquet.write_table(pyarrow.Table.from_pylist(rows), target)
-    else:
-        datasets.disable_progress_bars()
-        datasets.Dataset.from_list(rows).save_to_disk(target)
+    write(target, records(layout.made_from))
     return target
+
+
+def write(target: Path, rows: list[dict[str, str]]) -> None:
+    """Write rows in the layout that the name of the file says."""
+    if target.suffix == ".gz":
+        plain = target.with_suffix("")
+        write(plain, rows)
+        target.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+        plain.unlink()
+        return
+    table = pyarrow.Table.from_pylist(rows)
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
+    match target.suffix:
+        case ".csv":
+            target.write_bytes(written(cells, ","))
+        case ".tsv":
+            flat = [[cell.replace("\n", " ") for cell in row] for row in cells]
+            target.write_bytes(written(flat, "\t", csv.QUOTE_NONE))
+        case ".jsonl":
+            target.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        case ".json":
+            target.write_text(json.dumps(rows))
+        case ".parquet":
+            parquet.write_table(table, target)
+        case ".feather":
+            feather.write_feather(table, target)
+        case ".arrow":
+            with pyarrow.ipc.new_stream(target, table.schema) as stream:
+                stream.write_table(table)
+        case ".xlsx":
+            book = pytest.importorskip("openpyxl").Workbook()
+            for row in cells:
+                book.active.append(row)
+            book.save(target)
+        case ".ods":
+            pytest.importorskip("odf")
+            frame = pandas.DataFrame(cells[1:], columns=cells[0])
+            frame.to_excel(target, engine="odf", index=False)
+        case _:
+            datasets.disable_progress_bars()
+            datasets.Dataset.from_list(rows).save_to_disk(target)
 
 
 # --- reading and judging ---
@@ -303,8 +508,8 @@ def problem_with_mutant(path: Path, mutant: Mutant, layout: Layout, rows: list[A
         return f"refused: {message}"
     for part, name in (
         (re.escape(str(path)), "file"),
-        (r"(line|row|column|question|columns:) |is not a", "place"),
-        (r"task\.\w+|accepted|must|the header has|is not a .* file", "way out"),
+        (r"(line|row|column|question|columns:) |is not an? ", "place"),
+        (r"task\.\w+|accepted|must|the header has|is not an? .* file", "way out"),
     ):
         if not re.search(part, message):
             return f"no {name} in the message: {message}"
@@ -314,43 +519,89 @@ def problem_with_mutant(path: Path, mutant: Mutant, layout: Layout, rows: list[A
 def mutants(path: Path, layout: Layout) -> Iterator[Mutant]:
     """The changes that this file can have."""
     content = path.read_bytes()
-    if path.suffix == ".parquet":
+    if layout.made_from:
         yield Mutant("cut short", content[: len(content) // 2], same=False)
+        rows = [{"text": row["text"]} for row in records(layout.made_from)]
+        write(path, rows)
+        yield Mutant("without a label", path.read_bytes(), same=False)
         return
-    text = content.decode("utf-8")
-    yield Mutant("BOM", b"\xef\xbb\xbf" + content, same=True)
+    encoding = ENCODINGS.get(layout.file, "utf-8")
+    text = content.decode(encoding)
+    if encoding == "utf-8":
+        yield Mutant("BOM", b"\xef\xbb\xbf" + content, same=True)
+        yield Mutant("UTF-16", text.encode("utf-16"), same=True)
     if layout.file != "hotels.csv":  # the line break in its quoted cell would change too
-        yield Mutant("CRLF", text.replace("\n", "\r\n").encode(), same=True)
+        yield Mutant("CRLF", text.replace("\n", "\r\n").encode(encoding), same=True)
     lost = (layout.label or layout.text)[0]
-    if path.suffix in (".csv", ".tsv"):
-        yield from _delimited_mutants(path, text, lost)
+    is_list = text.lstrip("\n")[:1] in "[{" and path.suffix == ".json"
+    if is_list:
+        yield Mutant("cut short", text.rstrip()[:-9].encode(encoding), same=False)
+        if layout.file not in ("coins.json", "stamps.json", "castles.json", "clinics.json"):
+            rows = [drop(row, lost) for row in json.loads(text)]
+            yield Mutant(f"without {lost}", json.dumps(rows).encode(), same=False)
+            broken = text.replace("},", "}},", 1)
+            yield Mutant("a brace too many", broken.encode(), same=False)
+    elif layout.kind == "token-labels" and path.suffix not in (".csv", ".jsonl"):
+        yield Mutant("a line with one word", f"{text}word\n".encode(encoding), same=False)
+        yield Mutant("blank lines", text.replace("\n\n", "\n\n\n").encode(), same=True)
+    elif path.suffix in (".csv", ".tsv", ".txt"):
+        yield from _delimited_mutants(path, layout, text, encoding)
     else:
         yield from _json_lines_mutants(text, lost)
 
 
-def _delimited_mutants(path: Path, text: str, lost: str) -> Iterator[Mutant]:
-    quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting))
-    position = rows[0].index(lost)
-    without = [row[:position] + row[position + 1 :] for row in rows]
-    yield Mutant(f"without {lost}", written(without, delimiter, quoting), same=False)
-    broken = text + delimiter.join(["x"] * (len(rows[0]) + 1)) + "\n"
-    yield Mutant("a row with another field", broken.encode(), same=False)
+ENCODINGS = {
+    "cafes.csv": "utf-8-sig",
+    "metro.csv": "utf-16",
+    "bakers.csv": "cp1252",
+    "markets.csv": "cp1252",
+    "villages.csv": "cp1251",
+}
+USED = {"rents.csv": ";", "boats.csv": "|", "excel.csv": ";", "bakers.csv": ";"}
+TABS = ("bees.csv", "metro.csv")
+HEADLESS = ("texts.txt", "votes.csv")
 
 
-def written(rows: list[list[str]], delimiter: str, quoting: Any = csv.QUOTE_MINIMAL) -> bytes:
+def drop(row: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != name}
+
+
+def _delimited_mutants(path: Path, layout: Layout, text: str, encoding: str) -> Iterator[Mutant]:
+    is_plain = path.suffix in (".tsv", ".txt")
+    used = "\t" if is_plain or layout.file in TABS else USED.get(layout.file, ",")
+    quoting = csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
+    text = text.removeprefix("sep=;\n")
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=used, quoting=quoting))
+    for sign in ",;\t|":
+        plainly = csv.QUOTE_NONE if is_plain and sign == "\t" else csv.QUOTE_MINIMAL
+        yield Mutant(f"divided by {sign!r}", written(rows, sign, plainly, encoding), same=True)
+    if layout.file not in HEADLESS:
+        position = rows[0].index((layout.label or layout.text)[0])
+        without = [row[:position] + row[position + 1 :] for row in rows]
+        yield Mutant("a lost column", written(without, used, quoting, encoding), same=False)
+    for more in (1, -1):
+        broken = [*rows, ["x"] * (len(rows[0]) + more)]
+        changed = written(broken, used, quoting, encoding)
+        yield Mutant(f"a row with {more:+} fields", changed, same=False)
+
+
+def written(
+    rows: list[list[str]],
+    delimiter: str,
+    quoting: Any = csv.QUOTE_MINIMAL,
+    encoding: str = "utf-8",
+) -> bytes:
     """Rows of a table; without quoting as GLUE's TSV files have them."""
     if quoting == csv.QUOTE_NONE:
-        return "".join(f"{delimiter.join(row)}\n" for row in rows).encode()
+        return "".join(f"{delimiter.join(row)}\n" for row in rows).encode(encoding)
     out = io.StringIO(newline="")
     csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
-    return out.getvalue().encode()
+    return out.getvalue().encode(encoding)
 
 
 def _json_lines_mutants(text: str, lost: str) -> Iterator[Mutant]:
     rows = [json.loads(line) for line in text.splitlines()]
-    without = [{name: value for name, value in row.items() if name != lost} for row in rows]
+    without = [drop(row, lost) for row in rows]
     yield Mutant(f"without {lost}", "\n".join(map(json.dumps, without)).encode(), same=False)
     yield Mutant("a broken line", (text + '{"text": "cut\n').encode(), same=False)
 

@@ -189,13 +189,13 @@ def test_the_home_of_an_unknown_user_is_no_traceback():
 
 def test_the_problems_of_all_files_are_reported_at_once(tmp_path):
     path = write(tmp_path / "a.csv", examples(4))
-    message = error_of(task_of, path, text="txt", validation="no.csv", test="b.xlsx").splitlines()
+    message = error_of(task_of, path, text="txt", validation="no.csv", test="b.docx").splitlines()
     assert len(message) == 3
     assert message[0].endswith(
         "a.csv: unknown column 'txt'; did you mean 'text'? (accepted: id, text, mood)"
     )
     assert message[1] == "cannot read no.csv: no such file"
-    assert message[2].startswith("b.xlsx: unknown file type '.xlsx' (accepted: .csv, .tsv")
+    assert message[2].startswith("b.docx: unknown file type '.docx' (accepted: .csv, .tsv")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_the_problems_of_all_files_are_reported_at_once(tmp_path):
         ("a.csv", "text,mood\n ,b\n", ", line 2: column 'text' is empty"),
         ("a.csv", b"text,mood\nna\xefve,b\n", ", line 2: not UTF-8 (byte 0xef, number 3"),
         ("a.tsv", b"text\tmood\na\tb\xff\n", ", line 2: not UTF-8"),
-        ("a.tsv", "text,mood\na,b\n", ": unknown column 'text'; did you mean 'text,mood'?"),
+        ("a.tsv", "text mood\na b\n", ": unknown column 'text'; did you mean 'text mood'?"),
         (
             "a.jsonl",
             '{"text": "a", "mood": 1}\n{"text": "b"\n',
@@ -219,8 +219,8 @@ def test_the_problems_of_all_files_are_reported_at_once(tmp_path):
         ),
         (
             "a.jsonl",
-            '[{"text": "a", "mood": 1}]\n',
-            ", line 1: it holds a list; it must hold fields with names; each line must be a",
+            '{"text": "a", "mood": 1}\n["text", "mood"]\n',
+            ", line 2: it holds a list; it must hold fields with names; each line must be a",
         ),
         (
             "a.jsonl",

@@ -26,6 +26,10 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 PATTERN_SECONDS = 2.0
 """For a regular expression on all names of a model, and for a template on one chat."""
 
+SMALL_TABLE = 2**28
+MOST_GROWTH = 100
+"""A table may have as many bytes as ``SMALL_TABLE``, or so many times the bytes of its file."""
+
 
 class LimitExceeded(IwloraError):
     """Something takes more time or memory than it may."""
@@ -101,6 +105,23 @@ def memory_limit(what: str, size: int) -> Iterator[None]:
         ) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def check_growth(path: str, unfolded: int, size: int) -> None:
+    """Raise ``IwloraError`` for a table that takes much more memory than its file has bytes.
+
+    Args:
+        path: The file or folder.
+        unfolded: Bytes in memory.
+        size: Bytes on the disk.
+    """
+    most = max(SMALL_TABLE, MOST_GROWTH * size)
+    if unfolded > most:
+        raise IwloraError(
+            f"{path} has {size / 1e6:,.1f} MB and unfolds into {unfolded / 1e6:,.0f} MB or more; "
+            f"at most {most / 1e6:,.0f} MB are read of such a file; write it as several files, or "
+            "as JSON Lines"
+        )
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

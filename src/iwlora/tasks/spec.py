@@ -8,13 +8,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.inputs.encoding import check_encoding
 from iwlora.inputs.limits import LARGEST_COUNT
+from iwlora.inputs.tables.reading import Reading
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES
 from iwlora.tasks.registry import CORPORA
 
 Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 NonEmpty = Annotated[str, Field(min_length=1)]
+_OF_FILES = (
+    *("train", "mix", "validation", "test", "text", "label", "encoding", "delimiter", "header"),
+)
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -56,8 +61,7 @@ class TaskSpec(BaseModel):
     """Fraction of the training rows to hold out and score instead of the reported splits, the same
     rows for every seed; None: train on all and score the reported splits."""
     train: NonEmpty | None = None
-    """The user's file: CSV, TSV, JSON Lines or Parquet, by its ending; or a folder that
-    ``datasets`` saved."""
+    """The user's file or folder, in one of the layouts of ``docs/tasks.md``."""
     mix: list[MixedFile] = []
     """Further training files. Without weights the rows of all files are trained on. With weights as
     many rows, at most ``max_train``, are drawn once, by ``train.seed``: of a file whose share is
@@ -80,6 +84,16 @@ class TaskSpec(BaseModel):
     """A column, such as the patient or the author of a text: rows with an equal value stay together
     where training rows are held out; None: only rows with equal texts do."""
 
+    encoding: NonEmpty | None = None
+    """The encoding of the files, such as cp1252; None: UTF-8, UTF-16 with its mark, or the one
+    encoding in which a file makes sense."""
+    delimiter: NonEmpty | None = None
+    """What divides the fields of a CSV, TSV or text file: one character; None: the one that divides
+    all records alike."""
+    header: bool | None = None
+    """Whether tables begin with the names of their columns; without them the columns are called
+    column1, column2, …; None: yes, unless the first line is clearly a row."""
+
     split: Literal["grouped", "by-class"] = "grouped"
     """How training rows are held out for validation, selection and holdout. grouped: rows with
     equal texts (or an equal ``group``) on one side, each class on both where possible; by-class: as
@@ -92,6 +106,11 @@ class TaskSpec(BaseModel):
     former_kind_defaults: bool = False
     """Whether the options of the kind have the defaults of recipe format 2. Runs that an older
     version began have it set."""
+
+    @property
+    def reading(self) -> Reading:
+        """How the files are read."""
+        return Reading(self.encoding, self.delimiter, self.header)
 
     @property
     def kind_name(self) -> str | None:
@@ -155,6 +174,19 @@ class TaskSpec(BaseModel):
             return ()
         return (1.0, *(1.0 if file.weight is None else file.weight for file in self.mix))
 
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        return None if value is None else check_encoding(value)
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _one_character(cls, value: Any) -> Any:
+        named = {"tab": "\t", "\\t": "\t"}.get(value, value) if isinstance(value, str) else value
+        if isinstance(named, str) and (len(named) != 1 or named in '"\r\n'):
+            raise ValueError("accepted: one character, such as ';', or tab")
+        return named
+
     @field_validator("text", mode="before")
     @classmethod
     def _one_column(cls, value: Any) -> Any:
@@ -188,7 +220,7 @@ class TaskSpec(BaseModel):
         problems = [
             f"task.{field} is for your own files, but task.name={self.name} is given too; "
             "remove one of the two"
-            for field in ("train", "mix", "validation", "test", "text", "label")
+            for field in _OF_FILES
             if getattr(self, field) not in (None, [])
         ]
         if self.group is not None and self.group not in corpus.text:

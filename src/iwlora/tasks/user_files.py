@@ -10,11 +10,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import BadRow, BadRowsError, IwloraError, raise_all
+from iwlora.inputs.tables.reading import Problems
 from iwlora.inputs.tables.records import (
-    Problems,
+    notes_on,
     read_records,
     record_location,
-    record_unit,
+    record_places,
     splits_of,
 )
 from iwlora.tasks.columns.infer import Columns, infer_columns
@@ -77,7 +78,7 @@ def load_user_files(spec: TaskSpec) -> Task:
             problems.append(str(error))
     _raise_bad(spec, files, bad, problems)
     _check_notation(files)
-    notes = columns.notes
+    notes = (*_notes_on_files(spec, paths), *columns.notes)
     sources = [file for file in files if file.split == "train"]
     labels = _class_names(sources, columns)
     notes += _same_but_for_case(labels)
@@ -122,6 +123,12 @@ def _raise_bad(
     if bad and (problems or spec.on_bad == "refuse"):
         raise BadRowsError(bad, problems)
     raise_all(problems)
+
+
+def _notes_on_files(spec: TaskSpec, paths: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """What was guessed about each file."""
+    notes = [note for split, path in paths for note in notes_on(path, split, spec.reading)]
+    return tuple(dict.fromkeys(notes))
 
 
 def _without_empty_references(split: Dataset) -> Dataset:
@@ -193,7 +200,8 @@ def parse_file(
 
     def well_formed_rows() -> Iterator[list[Any]]:
         names = [*columns.text, *columns.label, *group]
-        for number, values in islice(read_records(path, names, problems, split), most):
+        records = read_records(path, names, problems, split, columns.reading)
+        for number, values in islice(records, most):
             try:
                 row = _parse_row(columns, values[: len(names) - len(group)])
                 row += [_parse_cell(name, values[-1], parse_text) for name in group]
@@ -213,8 +221,8 @@ def parse_file(
     while chunk := list(islice(rows, CHUNK_ROWS)):
         values = [list(column) for column in zip(*chunk, strict=True)]
         batches.append(pyarrow.record_batch(values, schema=schema))
-    unit = record_unit(path)
-    found = [BadRow(split, path, f"{unit} {number}", problem) for number, problem in problems]
+    place = record_places(path, split)
+    found = [BadRow(split, path, place(number), problem) for number, problem in problems]
     if len(found) >= MAX_BAD_ROWS:
         raise BadRowsError(found, [f"{path}: reading ended after {len(found):,} bad rows"])
     if found and bad is None:
@@ -269,7 +277,7 @@ def _check_notation(files: Iterable[ParsedFile]) -> None:
     first: dict[str, str] = {}
     for file in files:
         for notation, number in file.notations.items():
-            first.setdefault(notation, record_location(file.path, number))
+            first.setdefault(notation, record_location(file.path, number, file.split))
     if len(first) > 1:
         ways = " and ".join(
             f"{'with' if notation else 'without'} a percent sign ({location})"
@@ -328,7 +336,7 @@ def _with_class_ids(
     if not kind.has_classes:
         return file
     ids = {name: number for number, name in enumerate(labels)}
-    unit, accepted = record_unit(file.path), ", ".join(labels)
+    place, accepted = record_places(file.path, file.split), ", ".join(labels)
     chunks, known, row = [], [], 0
     for batch in file.rows.to_batches():
         encoded = []
@@ -336,8 +344,8 @@ def _with_class_ids(
             unknown = [name for name in kind.class_names(label) if name not in ids]
             for name in unknown:
                 problem = f"label {name!r} is not in {train} (accepted: {accepted})"
-                place = f"{unit} {file.line_numbers[row]}"
-                bad.append(BadRow(file.split, file.path, place, problem))
+                where = place(file.line_numbers[row])
+                bad.append(BadRow(file.split, file.path, where, problem))
             encoded.append(None if unknown else kind.encode_label(label, ids))
             known.append(not unknown)
             row += 1

@@ -17,7 +17,7 @@ import pytest
 from pyarrow import ipc, parquet
 
 from iwlora.errors import IwloraError
-from iwlora.inputs.tables import parquet as bounded
+from iwlora.inputs import limits
 from iwlora.inputs.tables.records import read_records
 
 MIB = 2**20
@@ -59,8 +59,9 @@ CHILD = """
 import resource, sys
 import pyarrow.parquet
 from iwlora.errors import IwloraError
-from iwlora.inputs.tables import parquet, records
-parquet.BATCH_MEMORY, parquet.SMALL_TABLE = 2**26, 2**24
+from iwlora.inputs import limits
+from iwlora.inputs.tables import arrow, records
+arrow.BATCH_MEMORY, limits.SMALL_TABLE = 2**26, 2**24
 virtual = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (virtual + 2**32, virtual + 2**32))
 for path in sys.argv[1:]:
@@ -92,11 +93,11 @@ def test_what_a_file_says_of_its_size_is_not_believed(
 ) -> None:
     file = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": same("a" * 5_000, 200_000)}), file)  # 1 GB
-    monkeypatch.setattr(bounded, "_stated_bytes", lambda *_: 0)
+    monkeypatch.setattr("iwlora.inputs.tables.arrow._stated_bytes", lambda *_: 0)
     seen = count()
     with pytest.raises(IwloraError, match="unfolds into"):
         list(zip(read_records(str(file), ["text"], []), seen, strict=False))
-    assert 5_000 * next(seen) < 2 * bounded.SMALL_TABLE
+    assert 5_000 * next(seen) < 2 * limits.SMALL_TABLE
 
 
 def test_a_table_that_was_compressed_well_is_read(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_an_image_that_a_row_names_is_not_opened(tmp_path: Path) -> None:
 def test_a_saved_folder_that_unfolds_is_refused(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded, "SMALL_TABLE", 2**24)
+    monkeypatch.setattr(limits, "SMALL_TABLE", 2**24)
     file = next(saved.glob("*.arrow"))
     batch = pa.table({"text": ["a" * (20 * MIB)], "label": [0]})
     with ipc.new_stream(file, batch.schema, options=ipc.IpcWriteOptions(compression="zstd")) as new:

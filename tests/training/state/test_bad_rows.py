@@ -63,7 +63,11 @@ def test_a_refused_run_may_go_on_without_the_rows(
         {"split": split, "file": str(tmp_path / f"{split}.csv"), "row": place, "problem": problem}
         for split, place, problem in (
             ("train", "line 98", "column 'text' is empty"),
-            ("train", "line 99", "4 fields, the header has 3"),
+            (
+                "train",
+                "line 99",
+                "4 fields, the header has 3; quote a field that holds ',', or give task.delimiter",
+            ),
             (
                 "validation",
                 "line 34",

@@ -26,6 +26,7 @@ SHARED_TASK_SETTINGS = {
     "kind": _SCORING,
     "former_kind_defaults": _SCORING,
     "selection": "the scored parameters would be chosen in another way",
+    **dict.fromkeys(("encoding", "delimiter", "header"), "the same files would be read otherwise"),
     "group": _HELD_OUT,
     "split": _HELD_OUT,
     "on_bad": _SCORED,

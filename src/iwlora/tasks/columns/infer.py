@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import columns_of, read_records
 from iwlora.inputs.yaml_json import parse_yaml
 from iwlora.tasks.columns.guess import Guess, guess_columns
@@ -35,6 +36,7 @@ class Columns:
 
     Without label columns the label is in the text (the last turn of a chat), unless ``unlabelled``.
     Rows with an equal value of ``group`` stay together where training rows are held out.
+    ``reading`` is how the files are read.
     """
 
     kind: Kind
@@ -43,6 +45,7 @@ class Columns:
     notes: tuple[str, ...] = ()
     unlabelled: bool = False
     group: str | None = None
+    reading: Reading = field(default_factory=Reading)
 
 
 def infer_columns(spec: TaskSpec) -> Columns:
@@ -54,14 +57,18 @@ def infer_columns(spec: TaskSpec) -> Columns:
     path = str(spec.train)
     given = Guess(spec.kind_name, tuple(spec.text or ()), _names(spec.label))
     both = (*given.text, *given.label) if given.text and given.label else ()
-    names = both or tuple(columns_of(path))
+    names = both or tuple(columns_of(path, reading=spec.reading))
     unique = [name for name in names if names.count(name) == 1]
-    cells = dict(zip(unique, zip(*_first_rows(path, unique), strict=True), strict=False))
+    cells = dict(
+        zip(unique, zip(*_first_rows(path, unique, spec.reading), strict=True), strict=False)
+    )
     guess = guess_columns([name for name in names if name != spec.group], cells, given)
     if guess.unclear:
         raise IwloraError(f"{path}: {_unclear(guess, names)}")
     text, label, kind_name = guess.text, guess.label, guess.kind
-    sample = [row for source in spec.sources for row in _first_rows(source, [*text, *label])]
+    sample = [
+        row for source in spec.sources for row in _first_rows(source, [*text, *label], spec.reading)
+    ]
     is_inferred = kind_name is None
     try:
         kind_name = kind_name or infer_kind(sample, label, not spec.former_kind_defaults)
@@ -78,7 +85,7 @@ def infer_columns(spec: TaskSpec) -> Columns:
             notes = (*notes, f"{separator!r} separates the classes of a cell; {_HOW}")
     if is_inferred and kind.name == "classification":
         notes = (*notes, *notes_on_classes([row[-1] for row in sample]))
-    return Columns(kind, text, label, notes, group=spec.group)
+    return Columns(kind, text, label, notes, group=spec.group, reading=spec.reading)
 
 
 def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -131,9 +138,20 @@ def _notes(
         inferred.append(f"kind={kind.name}{' (or task.kind=regression)' if is_scale else ''}")
     if not inferred:
         return ()
-    unread = [name for name in names if name not in (*text, *label, spec.group)]
+    unread = _unread(names, [*text, *label, *([spec.group] if spec.group else [])])
     rest = f"; not read: {', '.join(unread)}" if unread else ""
     return (f"inferred from {spec.title}: {', '.join(inferred)}{rest}",)
+
+
+def _unread(names: Sequence[str], read: Sequence[str]) -> list[str]:
+    """The columns that are not read; of fields inside of others, the outer ones.
+
+    >>> _unread(["id", "answers", "answers.text", "by", "by.name"], ["answers", "by.name"])
+    ['id']
+    """
+    outer = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
+    parts = [name for name in outer if any(field.startswith(f"{name}.") for field in read)]
+    return [name for name in outer if name not in read and name not in parts]
 
 
 def _or(field: str, choices: Sequence[Sequence[str]]) -> str:
@@ -155,13 +173,13 @@ def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:
         )
 
 
-def _first_rows(path: str, columns: Sequence[str]) -> list[Sequence[Any]]:
+def _first_rows(path: str, columns: Sequence[str], reading: Reading) -> list[Sequence[Any]]:
     """The cells of the first rows; none of a file that cannot be read.
 
     Reading the whole file reports what is wrong with it, with the problems of the other files.
     """
     try:
-        records = read_records(path, columns, [])
+        records = read_records(path, columns, [], reading=reading)
         return [values for _, values in islice(records, SAMPLE_ROWS)]
     except IwloraError:
         return []

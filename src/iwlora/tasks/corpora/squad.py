@@ -6,13 +6,14 @@ scored against the best match among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iwlora.errors import BadRow, IwloraError
 from iwlora.inputs.lines import read_text
+from iwlora.inputs.tables.squad import squad_questions, squad_row
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.corpora.corpus import Corpus, Row, parse_records
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
@@ -43,41 +44,22 @@ class SquadCorpus(Corpus):
         path = folder / self.files[split]
         text = read_text(path)
         try:
-            questions = list(_questions(from_json(text)["data"]))
+            questions = list(squad_questions(from_json(text)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IwloraError(f"{path} is not a file of SQuAD: {error!r}") from None
         return parse_records((split, path), "question", questions, self._parse, bad)
 
     def _parse(self, record: tuple[Any, Any]) -> Row:
-        entry, context = record
-        try:
-            question = entry["question"]
-            given = [] if entry.get("is_impossible") else entry["answers"]
-            starts = [answer["answer_start"] for answer in given]
-            answers = {"text": [answer["text"] for answer in given], "answer_start": starts}
-        except KeyError as error:
-            raise ValueError(f"it has no {error}") from None
-        except (TypeError, AttributeError):
-            raise ValueError("it is no {id, question, answers: [{text, answer_start}]}") from None
+        row = squad_row(*record)
+        question, context = row["question"], row["context"]
         if not isinstance(question, str) or not isinstance(context, str):
             raise ValueError("the question or its passage is not a text")
         texts = (question.strip(), context)
-        return (*texts, self.kind.complete_label(texts, self.kind.parse_label(answers)))
+        return (*texts, self.kind.complete_label(texts, self.kind.parse_label(row["answers"])))
 
     def hub_rows(self, records: Any) -> Sequence[Row]:
         """The rows of the hub's copy, which calls the label ``answers``."""
         return [(record["question"], record["context"], record["answers"]) for record in records]
-
-
-def _questions(articles: Any) -> Iterator[tuple[Any, tuple[Any, Any]]]:
-    """(id, or number from 1 where it has none; (question with its answers, passage))."""
-    number = 0
-    for article in articles:
-        for paragraph in article["paragraphs"]:
-            for entry in paragraph["qas"]:
-                number += 1
-                identifier = entry.get("id", number) if isinstance(entry, dict) else number
-                yield identifier, (entry, paragraph["context"])
 
 
 TASKS: Mapping[str, SquadCorpus] = {

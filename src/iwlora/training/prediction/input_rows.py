@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 
 from iwlora.errors import IwloraError, raise_all, unknown
+from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import columns_of, read_records, record_location
 from iwlora.tasks import Task
 from iwlora.tasks.columns.infer import Columns
@@ -20,6 +21,7 @@ from iwlora.tasks.user_files import parse_file
 from iwlora.training.prediction.tables import joined
 
 _ID = "id"
+_AS_IT_LOOKS = Reading()
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,13 @@ class InputRows:
         )
 
 
-def read_input(path: str, task: Task, id_column: str | None, max_rows: int | None) -> InputRows:
+def read_input(
+    path: str,
+    task: Task,
+    id_column: str | None,
+    max_rows: int | None,
+    reading: Reading = _AS_IT_LOOKS,
+) -> InputRows:
     """Read rows to predict.
 
     Args:
@@ -58,15 +66,16 @@ def read_input(path: str, task: Task, id_column: str | None, max_rows: int | Non
         task: What was learned.
         id_column: The column with ids; None: ``id``, in upper or lower case, if there is one.
         max_rows: Read the first rows only; None: all.
+        reading: How the file is read where its looks do not say it.
 
     Raises:
         IwloraError: A row cannot be read; the message names file and line.
     """
     if max_rows is not None and max_rows < 1:
         raise IwloraError(f"--max-rows {max_rows}: at least 1 is needed")
-    columns = Columns(task.kind, task.text, (), unlabelled=True)
+    columns = Columns(task.kind, task.text, (), unlabelled=True, reading=reading)
     parsed = parse_file(path, columns, "train", most=max_rows)
-    lines, names = parsed.line_numbers, columns_of(path)
+    lines, names = parsed.line_numbers, columns_of(path, reading=reading)
     if id_column is not None and id_column not in names:
         raise IwloraError(f"{path}: --id: {unknown('column', id_column, names)}")
     guessed = next((name for name in names if name.lower() == _ID), None)
@@ -78,17 +87,17 @@ def read_input(path: str, task: Task, id_column: str | None, max_rows: int | Non
     return InputRows(
         in_memory(parsed.rows),
         lines,
-        {name: _cells(path, column, lines) for name, column in ids.items()},
-        {name: _cells(path, column, lines) for name, column in labels.items()},
+        {name: _cells(path, column, lines, reading) for name, column in ids.items()},
+        {name: _cells(path, column, lines, reading) for name, column in labels.items()},
     )
 
 
-def _cells(path: str, column: str, lines: Sequence[int]) -> list[Any]:
+def _cells(path: str, column: str, lines: Sequence[int], reading: Reading) -> list[Any]:
     """The cells of a column in the rows at these lines; None where a row has no such column."""
     last, problems = lines[-1], list[str]()
     cells: dict[int, Any] = {}
     # A row that lacks the column is no problem here, so the list of these is not looked at.
-    records = read_records(path, [column], [])
+    records = read_records(path, [column], [], reading=reading)
     for number, (cell,) in takewhile(lambda record: record[0] <= last, records):
         try:
             cells[number] = whole_characters(cell)

@@ -83,7 +83,7 @@ def predict(
         _check_output(output)
     task = stored_task(run)
     with _file(str(source), input_format) as file:
-        given = read_input(file, task, id_column, max_rows)
+        given = read_input(file, task, id_column, max_rows, run.recipe().task.reading)
         as_lines = Path(file).suffix in JSON_LINES
     if to_file:
         if Path(output).exists() and str(source) != "-" and Path(output).samefile(source):
