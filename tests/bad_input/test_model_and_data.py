@@ -26,7 +26,7 @@ from commands import Command, call, check_unfinished
         (["train.max_length=2"], ["train.max_length=2", "at least 3"]),
         (["task.train=no/such.csv"], ["cannot read no/such.csv"]),
         (["task.validation=no/such.csv"], ["cannot read no/such.csv"]),
-        (["task.train=rows.docx"], ["rows.xlsx", "unknown file type"]),
+        (["task.train=rows.docx"], ["rows.docx", "unknown file type"]),
         (["task.text=[text, txt]"], ["unknown column 'txt'", "did you mean 'text'"]),
         (["task.label=moods"], ["unknown column 'moods'", "did you mean 'mood'"]),
         (["task={name: glue/rte, data_dir: no/such}"], ["task.data_dir=no/such", "RTE/train.tsv"]),
