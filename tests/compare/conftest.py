@@ -22,7 +22,10 @@ from iwlora.compare.plan.recipe import load_plan
 
 @pytest.fixture
 def make_plan(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> Callable[..., Plan]:
-    """Plans LoRA and IW-LoRA over two seeds on a tiny model; keywords change the recipe."""
+    """Plans LoRA and IW-LoRA over two seeds on a tiny model; keywords change the recipe.
+
+    A keyword that is None removes a field.
+    """
 
     def load(**changes: Any) -> Plan:
         settings = {
@@ -33,7 +36,8 @@ def make_plan(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> Calla
             "train": {"epochs": 1, "max_length": 32},
         }
         path = tmp_path / "plan.yaml"
-        path.write_text(yaml.safe_dump(settings | changes))
+        given = {key: value for key, value in (settings | changes).items() if value is not None}
+        path.write_text(yaml.safe_dump(given))
         return load_plan(str(path))
 
     return load

@@ -38,6 +38,18 @@ def test_each_recipe_is_an_arm_with_the_same_seeds(
     assert {run.recipe.train.lr for run in changed.runs} == {0.5}
 
 
+def test_recipes_of_runs_take_a_rule_in_the_place_of_seeds(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    paths = [str(write_recipe(tmp_path / f"{name}.yaml", settings)) for name in "ab"]
+    plan = plan_run_recipes(paths, ["stop.difference=0.5", "stop.max_seeds=9"])
+    assert plan.stop is not None
+    assert (plan.stop.difference, plan.stop.error, plan.seeds) == (0.5, 0.05, [*range(9)])
+    assert plan.certain_seeds == [*range(5)]
+    with pytest.raises(IwloraError, match="seeds and stop exclude each other"):
+        plan_run_recipes(paths, ["stop.difference=0.5", "seeds=[0]"])
+
+
 @pytest.mark.parametrize(
     ("change", "overrides", "message"),
     [

@@ -92,6 +92,12 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
                     f"{folder} holds a comparison with the {field} {', '.join(lacking)}, "
                     "which this one lacks; choose another folder"
                 )
+        if record.stop and not record.stop.promises_the_same(plan.stop):
+            raise IwloraError(
+                f"{folder} holds a comparison with stop={record.stop.model_dump()}; only max_seeds "
+                "may change, because its promises were made before its scores were seen; choose "
+                "another folder"
+            )
         if record.follows_former_defaults:
             return plan.with_former_defaults(record.recipe_format)
     elif folder.is_dir():

@@ -8,6 +8,7 @@ from pathlib import Path
 from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.input_check import InputCheck
 from iwlora.compare.execute.progress import TerminalProgress
+from iwlora.compare.execute.stopping import Stopping
 from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.errors import IwloraError
@@ -42,6 +43,9 @@ class Scheduler:
         self._retried: set[PlannedRun] = set()
         self._running: dict[Path, tuple[PlannedRun, PlannedRun]] = {}  # as planned, as started
         self._inputs = InputCheck()
+        self._stopping = (
+            Stopping(plan.stop, plan.labels, plan.baseline, plan.seeds) if plan.stop else None
+        )
         self._peak_bytes = [_guess_peak_bytes(plan)]
         self.states: dict[PlannedRun, State] = dict.fromkeys([*plan.trials, *plan.runs], "waiting")
         """How each planned run stands."""
@@ -53,7 +57,9 @@ class Scheduler:
             IwloraError: A folder belongs to another recipe.
         """
         for run in self._plan.trials if self._plan.search else self._plan.runs:
-            self._update_state(run, run)
+            # A draw that no verdict needs never begins, and has no folder.
+            if self._plan.stop is None or run.folder(self._folder).exists():
+                self._update_state(run, run)
         self._plan.record().save(self._folder / layout.COMPARISON)
         if done := sum(state == "done" for state in self.states.values()):
             self._announce(f"{done} of {len(self.states)} runs are done already")
@@ -93,6 +99,12 @@ class Scheduler:
     def _startable(self, planned: PlannedRun) -> PlannedRun | None:
         """The run with the learning rate that it gets; None if it cannot start now, or ever."""
         search = self._plan.search
+        if self._stopping and not planned.trial:
+            if not self._stopping.needs(planned.label, planned.seed):
+                self.states[planned] = "not begun"
+                return None
+            if not self._stopping.may_begin(planned.seed):
+                return None
         if search is None:
             return planned
         if planned.trial:
@@ -106,6 +118,7 @@ class Scheduler:
             return None
         if choice.lr is None:
             self.states[planned] = "failed"
+            self._note_end(planned, None)
             return None
         run = planned.with_learning_rate(choice.lr)
         if kept := swap_superseded_run(run, self._folder):
@@ -148,7 +161,16 @@ class Scheduler:
             self.states[planned] = "done"
         elif state_of(folder.path) == "diverged":
             self.states[planned] = "diverged"
-        return self.states[planned] in ("done", "diverged")
+        ended = self.states[planned] in ("done", "diverged")
+        if ended:
+            self._note_end(planned, result)
+        return ended
+
+    def _note_end(self, planned: PlannedRun, result: RunResult | None) -> None:
+        """Tell the rule of a sequential comparison that a draw of an arm has ended."""
+        if self._stopping and not planned.trial:
+            for line in self._stopping.ended(planned.label, planned.seed, result):
+                self._announce(line)
 
     def _handle_exit(self, planned: PlannedRun, run: PlannedRun, code: int) -> None:
         if self._update_state(planned, run):
@@ -158,6 +180,8 @@ class Scheduler:
         retry = planned not in self._retried
         self._retried.add(planned)
         self.states[planned] = "waiting" if retry else "failed"
+        if not retry:
+            self._note_end(planned, None)
         error = self._error(run, code)
         Crash(
             run=str(run),

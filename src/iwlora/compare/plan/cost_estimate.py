@@ -43,14 +43,19 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
         parameters = budgets.get(first.label)
         budget = "no budget" if parameters is None else f"{parameters:,} adapter parameters"
         trial_count = f" + {len(trials)} trials" if trials else ""
+        run_count = f"{'at most ' if plan.stop else ''}{len(runs)} runs{trial_count}"
         lines.append(
-            f"{first.label}: {len(runs)} runs{trial_count}, {rows:,} training rows, {budget}, "
+            f"{first.label}: {run_count}, {rows:,} training rows, {budget}, "
             f"{cost.step_seconds:.3f} s a step, about {format_duration(seconds)}"
         )
     seeds = ", ".join(map(str, plan.seeds))
+    most, end = "", ""
+    if plan.stop:
+        most, seeds = "at most ", f"0 to {plan.seeds[-1]}"
+        end = f"; the power is printed after the first {len(plan.certain_seeds)} seeds"
     lines.append(
-        f"\n{len(plan.runs) + len(plan.trials)} runs on {recipe.task.title}, seeds {seeds}: "
-        f"about {format_duration(total / jobs)} with {jobs} at once"
+        f"\n{most}{len(plan.runs) + len(plan.trials)} runs on {recipe.task.title}, seeds {seeds}: "
+        f"{most}about {format_duration(total / jobs)} with {jobs} at once{end}"
     )
     return "\n".join(lines)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.learning_rate_search import SearchSettings
+from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import unknown
 from iwlora.results import layout
-from iwlora.results.comparison.record import ComparisonRecord
+from iwlora.results.comparison.record import ComparisonRecord, StoppingRule
 from iwlora.results.formats import VERSIONS
 from iwlora.training.recipe import Recipe
 
@@ -56,7 +57,8 @@ class Plan:
 
     With a ``search``, the ``trials`` run first; the reported ``runs`` of an arm then get the
     learning rate that its trials have chosen. The other arms are compared with the ``baseline``.
-    The fields ``vary`` of the training data may differ between arms.
+    The fields ``vary`` of the training data may differ between arms. With a rule ``stop`` the
+    ``runs`` are the most that there can be: those that no verdict needs do not begin.
 
     Raises:
         IwloraError: No arm is named as the baseline.
@@ -68,6 +70,7 @@ class Plan:
     trials: tuple[PlannedRun, ...] = ()
     baseline: str | None = None
     vary: tuple[str, ...] = ()
+    stop: StoppingRule | None = None
     recipe_format: int = VERSIONS["recipe"]
     """The version of the recipe format whose defaults the runs follow."""
 
@@ -90,6 +93,13 @@ class Plan:
         """The seeds, in the order of the recipe."""
         return list(dict.fromkeys(run.seed for run in self.runs))
 
+    @property
+    def certain_seeds(self) -> list[int]:
+        """The seeds that every arm gets; with a rule ``stop``, the fewest that can decide."""
+        if self.stop is None:
+            return self.seeds
+        return self.seeds[: fewest_draws(self.stop, len(self.labels) - 1)]
+
     def with_former_defaults(self, recipe_format: int) -> Plan:
         """The same plan with the defaults of a format; see ``Recipe.with_former_defaults``."""
         runs, trials = (
@@ -111,6 +121,7 @@ class Plan:
             searched=self.search is not None,
             baseline=self.baseline,
             vary=list(self.vary),
+            stop=self.stop,
             recipe_format=self.recipe_format,
             recipe=dict(self.settings),
         )

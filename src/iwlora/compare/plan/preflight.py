@@ -61,7 +61,7 @@ def check_budgets(plan: Plan) -> dict[str, int]:
 
 
 def check_space(plan: Plan, folder: Path, budgets: Mapping[str, int]) -> None:
-    """Check that the disk has room for the runs that are not finished.
+    """Check that the disk has room for the runs that are not finished and will certainly begin.
 
     Args:
         plan: The comparison.
@@ -78,9 +78,10 @@ def check_space(plan: Plan, folder: Path, budgets: Mapping[str, int]) -> None:
         for run in plan.first_runs
         if run.label not in budgets
     }
+    certain = [run for run in plan.runs if run.seed in plan.certain_seeds]
     needed = sum(
         run.recipe.train.run_bytes({**every, **budgets}[run.label])
-        for run in (*plan.trials, *plan.runs)
+        for run in (*plan.trials, *certain)
         if not (run.folder(folder) / layout.RESULT).is_file()
     )
     reserve(folder, needed, "the comparison")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -12,14 +13,15 @@ from iwlora.compare.plan.learning_rate_search import SearchSettings, trial_order
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.training_data import own_training_data, unused_fields, vary_problems
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
+from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import IwloraError
-from iwlora.results.comparison.record import TRAINING_DATA
+from iwlora.results.comparison.record import MAX_SEEDS, TRAINING_DATA, StoppingRule
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
 from iwlora.training.recipe import Recipe, apply_overrides, build
 
 COMPARISON_FIELDS = (
-    *("methods", "vary", "controls", "seeds", "search", "baseline", "unequal_budgets"),
+    *("methods", "vary", "controls", "seeds", "stop", "search", "baseline", "unequal_budgets"),
 )
 """The fields of a comparison's recipe that are not settings of its runs."""
 
@@ -32,7 +34,8 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     search (``search: {lr: [...]}``). ``controls: true`` adds the control arms of each method that
     has some, ``search`` lets every arm search its learning rate, ``baseline`` is the label of the
     arm that the others are compared with. ``vary`` names fields of the training data that an arm
-    may set for itself, such as ``task.max_train`` (``task: {max_train: 1600}``).
+    may set for itself, such as ``task.max_train`` (``task: {max_train: 1600}``). ``stop``,
+    in the place of ``seeds``, adds seeds until each arm has a verdict (:class:`StoppingRule`).
 
     Args:
         path: The recipe.
@@ -44,9 +47,12 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     settings = override(read_yaml(path), overrides)
     if problems := _structural_problems(settings):
         raise IwloraError("\n".join(problems))
-    seeds = settings.get("seeds", [0])
+    seeds, stop, problems = _seeds(settings)
     searched = settings.get("search") is not None
-    search, problems = _search_settings(settings["search"], seeds) if searched else (None, [])
+    search = None
+    if searched:
+        search, of_search = _search_settings(settings["search"], seeds, stop)
+        problems += of_search
     arms = [_mapping(entry) for entry in settings["methods"]]
     vary = settings.get("vary") or []
     problems += unused_fields(vary, [field for arm in arms for field in own_training_data(arm)])
@@ -69,10 +75,11 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     labels = [run.label for run in runs if run.seed == seeds[0]]
     if repeated := {label for label in labels if labels.count(label) > 1}:
         problems.append(f"methods: {', '.join(sorted(repeated))} named twice; give each a label")
+    problems += _too_few_draws(stop, len(labels))
     if problems:
         raise IwloraError("\n".join(problems))
     baseline = settings.get("baseline")
-    return Plan(settings, tuple(runs), search, tuple(trials), baseline, vary=tuple(vary))
+    return Plan(settings, tuple(runs), search, tuple(trials), baseline, tuple(vary), stop)
 
 
 def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Plan:
@@ -84,19 +91,23 @@ def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Pla
     Args:
         paths: The recipes of runs.
         overrides: ``key=value`` settings of all runs. ``seeds=[...]`` sets the seeds; without it
-            there are six, the fewest that can decide. ``baseline=LABEL`` names the arm that the
-            others are compared with. ``vary=[...]`` names fields of the training data in which the
-            recipes differ.
+            there are six, the fewest that can decide; ``stop.difference=1.0`` adds seeds until each
+            arm has a verdict. ``baseline=LABEL`` names the arm that the others are compared with.
+            ``vary=[...]`` names fields of the training data in which the recipes differ.
 
     Raises:
         IwloraError: With every problem.
     """
-    fields = ("seeds", "unequal_budgets", "baseline", "vary")
-    for_comparison = [text for text in overrides if text.partition("=")[0] in fields]
+    fields = ("seeds", "stop", "unequal_budgets", "baseline", "vary")
+    for_comparison = [text for text in overrides if re.split(r"[.=]", text)[0] in fields]
     for_runs = [text for text in overrides if text not in for_comparison]
-    settings = override({"seeds": list(range(MIN_SEEDS))}, for_comparison)
+    settings = override({}, for_comparison)
+    if settings.get("stop") is None:
+        settings.setdefault("seeds", list(range(MIN_SEEDS)))
     vary = settings.get("vary") or []
-    problems = [*_seed_problems(settings["seeds"]), *vary_problems(vary)]
+    problems = [*_seed_problems(settings.get("seeds", [0])), *vary_problems(vary)]
+    seeds, stop, of_stop = ([], None, []) if problems else _seeds(settings)
+    problems += of_stop
     if problems:
         raise IwloraError("\n".join(problems))
     recipes: dict[str, Recipe] = {}
@@ -117,16 +128,17 @@ def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Pla
     if not problems:  # else a recipe is missing that may differ
         used = [field for fields in differing.values() for field in fields]
         problems += unused_fields(vary, used)
-    problems += _undeclared_differences(differing, vary)
+    problems += [*_undeclared_differences(differing, vary), *_too_few_draws(stop, len(recipes))]
     if problems:
         raise IwloraError("\n".join(problems))
     runs = [
         PlannedRun(label, seed, recipe.with_train(seed=seed).model_copy(update={"label": label}))
-        for seed in dict.fromkeys(settings["seeds"])
+        for seed in dict.fromkeys(seeds)
         for label, recipe in recipes.items()
     ]
     settings["recipes"] = {label: recipe.settings() for label, recipe in recipes.items()}
-    return Plan(settings, tuple(runs), baseline=settings.get("baseline"), vary=tuple(vary))
+    baseline = settings.get("baseline")
+    return Plan(settings, tuple(runs), baseline=baseline, vary=tuple(vary), stop=stop)
 
 
 def _differing_fields(recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:
@@ -162,6 +174,34 @@ def _undeclared_differences(
             )
 
 
+def _seeds(settings: Mapping[str, Any]) -> tuple[list[int], StoppingRule | None, list[str]]:
+    """The seeds, at most as many as the rule ``stop`` allows, and what is wrong with it."""
+    if settings.get("stop") is None:
+        return settings.get("seeds", [0]), None, []
+    rule, problems = validate(StoppingRule, settings["stop"], "stop")
+    if "seeds" in settings:
+        problems.append(
+            "seeds and stop exclude each other: seeds fixes the draws, stop adds draws until each "
+            "arm has a verdict; remove one (stop.max_seeds is the most)"
+        )
+    return list(range(rule.max_seeds if rule else 1)), rule, problems
+
+
+def _too_few_draws(stop: StoppingRule | None, arms: int) -> list[str]:
+    """A message if a sequential comparison could call nothing better or worse."""
+    if stop is None:
+        return []
+    if arms < 2:
+        return ["stop: it needs an arm to compare with another; give two methods, or seeds"]
+    needed = fewest_draws(stop.model_copy(update={"max_seeds": MAX_SEEDS}), arms - 1)
+    if needed <= stop.max_seeds:
+        return []
+    return [
+        f"stop.max_seeds={stop.max_seeds}: with {arms} arms and an error of {stop.error:g} no "
+        f"verdict is possible before {needed} draws; raise it"
+    ]
+
+
 def _seed_problems(seeds: Any) -> list[str]:
     """A message if ``seeds`` is not a list of whole numbers."""
     if isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds):
@@ -188,9 +228,12 @@ def _structural_problems(settings: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _search_settings(search: Any, seeds: Sequence[int]) -> tuple[SearchSettings | None, list[str]]:
+def _search_settings(
+    search: Any, seeds: Sequence[int], stop: StoppingRule | None
+) -> tuple[SearchSettings | None, list[str]]:
     if isinstance(search, Mapping):
-        search = {"seeds": [max(seeds) + 1], **search}
+        # Seeds that a comparison may add later are never those of its trials.
+        search = {"seeds": [MAX_SEEDS if stop else max(seeds) + 1], **search}
     return validate(SearchSettings, search, "search")
 
 

@@ -15,6 +15,7 @@ from iwlora.compare.number_format import (
     format_score,
 )
 from iwlora.compare.report.caveats import describe_pairs, describe_scoring
+from iwlora.compare.report.sequential import sequential_table
 from iwlora.compare.report.verdict import more_seeds, outcome_text
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
@@ -86,6 +87,8 @@ def score_table(comparison: Comparison) -> Table:
     for label in comparison.arms:
         results = [run.result for run in comparison.of(label)]
         finished, planned = len(results), len(comparison.seeds)
+        if comparison.stop:  # draws that no verdict needs were not planned
+            planned = finished + sum(arm == label for arm, _, _ in comparison.missing)
         row = [label, str(finished) if finished == planned else f"{finished} of {planned}"]
         row += [score_text(comparison, label, metric) for metric in comparison.metrics]
         mark = " ≠" if is_unequal(ratios.get(label, 1.0)) else ""
@@ -109,6 +112,10 @@ def difference_table(task: TaskAnalysis) -> Table:
     """Each arm minus the baseline on one task: intervals, p-values, verdicts."""
     differences = task.differences
     first = differences[0]
+    if task.comparison.stop:
+        caption, columns = sequential_table(task)
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        return Table(f"Differences from {first.baseline}", caption, list(columns), rows)
     signed = partial(format_difference, first.metric)
     columns = {
         "arm": [row.arm for row in differences],

@@ -10,6 +10,7 @@ from iwlora.compare.number_format import (
     format_p_value,
     format_score,
 )
+from iwlora.compare.report.sequential import sequential_verdict
 from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, min_seeds
@@ -28,6 +29,8 @@ def verdict(analysis: Analysis) -> str:
     incomplete = f"Incomplete: {absent} of {runs} runs {have} no score." if absent else ""
     if len(comparisons) > 1:
         sentences = _verdict_over_tasks(analysis)
+    elif comparisons[0].stop and analysis.tasks[0].differences:
+        sentences = sequential_verdict(analysis.tasks[0])
     elif len(comparisons[0].arms) > 1:
         pairs = analysis.tasks[0].differences
         sentences = join(verdict_on_task(analysis.baseline, pairs), describe_more_seeds(pairs))

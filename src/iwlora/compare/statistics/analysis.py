@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+import numpy.typing as npt
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics import bootstrap, paired_tests
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval, PairedPredictions
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, Summary
+from iwlora.compare.statistics.sequential import Verdict, p_difference, verdicts
 from iwlora.errors import IwloraError, unknown
 from iwlora.results.comparison import Comparison
+from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.metric_direction import lower_is_better, oriented
 
 
@@ -24,12 +27,24 @@ class TaskDifference(PairedDifference):
     """One arm against the baseline on one task.
 
     ``variance`` is that of the mean difference, ``interval`` covers seeds and examples, ``rows``
-    are the scored rows that were resampled, 0 without saved predictions.
+    are the scored rows that were resampled, 0 without saved predictions. In a comparison with a
+    rule ``stop`` there is a ``sequential`` verdict; the interval of ``summary`` and the p-values
+    then hold at all looks together.
     """
 
     variance: float
     interval: Interval
     rows: int = 0
+    sequential: Verdict | None = None
+
+    @property
+    def outcome(self) -> str:
+        """As for any pair; of a sequential verdict also ``within`` the difference that matters."""
+        if self.sequential is None:
+            return super().outcome
+        if self.sequential.outcome not in ("better", "worse"):
+            return self.sequential.outcome
+        return "higher" if self.summary.mean > 0 else "lower"
 
     @property
     def rows_needed(self) -> int | None:
@@ -62,8 +77,9 @@ class OverallDifference:
 
     ``difference`` is the mean over tasks of the mean over seeds; None if the metrics of the tasks
     have different scales, or if higher is better on one task and lower on another. ``p_value``
-    belongs to the sign-flip test over all (task, seed) pairs, ``p_adjusted`` is corrected by Holm
-    for the ``family`` arms that are compared. ``interquartile_mean`` and ``improvement``, the
+    belongs to the sign-flip test over all (task, seed) pairs, or where a comparison has a rule
+    ``stop``, to the sequential test of the mean over tasks. ``p_adjusted`` is corrected by Holm for
+    the ``family`` arms that are compared. ``interquartile_mean`` and ``improvement``, the
     chance of a better score, follow Agarwal et al. 2021.
     """
 
@@ -137,9 +153,15 @@ def analyse(
     base = _choose_baseline(comparisons, baseline)
     comparisons = [replace(comparison, baseline=base) for comparison in comparisons]
     differences = [_task_differences(c, base, number) for number, c in enumerate(comparisons)]
-    adjusted = iter(paired_tests.adjust([row for rows in differences for row in rows]))
+    fixed = [rows for c, rows in zip(comparisons, differences, strict=True) if c.stop is None]
+    adjusted = iter(paired_tests.adjust([row for rows in fixed for row in rows]))
     tasks = tuple(
-        TaskAnalysis(comparison, tuple(islice(adjusted, len(rows))))
+        TaskAnalysis(
+            comparison,
+            _sequential(rows, comparison.stop)
+            if comparison.stop
+            else tuple(islice(adjusted, len(rows))),
+        )
         for comparison, rows in zip(comparisons, differences, strict=True)
     )
     overall = [_overall_difference(tasks, arm, base) for arm in _arms(comparisons)]
@@ -183,6 +205,27 @@ def _task_differences(comparison: Comparison, base: str, number: int) -> list[Ta
     return rows
 
 
+def _sequential(rows: Sequence[TaskDifference], rule: StoppingRule) -> tuple[TaskDifference, ...]:
+    """The differences with their sequential verdicts, in the order of the seeds."""
+    differences = {row.arm: _as_printed(row.metric, row.differences.values()) for row in rows}
+    found = verdicts(differences, rule)
+    return tuple(_with_verdict(row, found[row.arm], len(rows)) for row in rows)
+
+
+def _with_verdict(row: TaskDifference, verdict: Verdict, family: int) -> TaskDifference:
+    summary = replace(row.summary, low=None, high=None)
+    if verdict.low is not None and verdict.high is not None:
+        half = (verdict.high - verdict.low) / 2 / display_scale(row.metric)
+        summary = replace(summary, low=summary.mean - half, high=summary.mean + half)
+    p = verdict.p_difference
+    return replace(row, summary=summary, p_value=p, p_adjusted=p, family=family, sequential=verdict)
+
+
+def _as_printed(metric: str, values: Iterable[float]) -> list[float]:
+    """Differences as they are printed (in points), larger ones better."""
+    return [oriented(metric, value) * display_scale(metric) for value in values]
+
+
 def paired_predictions(comparison: Comparison, pair: PairedDifference) -> PairedPredictions | None:
     """What both arms predicted with the shared seeds; None if it does not reproduce the scores.
 
@@ -223,21 +266,33 @@ def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> O
     variances = [row.variance for _, row in shared]
     examples = all(row.interval.examples for _, row in shared)
     difference = bootstrap.mean_over_tasks(by_task, variances, examples)
+    p_value = paired_tests.sign_flip_p(
+        [oriented(row.metric, value) for _, row in shared for value in row.differences.values()]
+    )
+    if any(row.sequential for _, row in shared):
+        path = _mean_path([row for _, row in shared])
+        p_value = float(p_difference(path)[-1]) if path.size else 1.0
     return OverallDifference(
         arm,
         len(shared),
         pairs=sum(map(len, by_task)),
         seeds=min(map(len, by_task)),
         difference=difference if one_scale else None,
-        p_value=paired_tests.sign_flip_p(
-            [oriented(row.metric, value) for _, row in shared for value in row.differences.values()]
-        ),
+        p_value=p_value,
         interquartile_mean=middle,
         improvement=bootstrap.probability_of_improvement(
             [_oriented_scores(comparison, arm) for comparison in comparisons],
             [_oriented_scores(comparison, base) for comparison in comparisons],
         ),
         by_seed=_summary_by_seed([row.differences for _, row in shared]) if one_scale else None,
+    )
+
+
+def _mean_path(rows: Sequence[TaskDifference]) -> npt.NDArray[np.float64]:
+    """The mean over tasks of each seed that all share, larger ones better, in order."""
+    shared = [seed for seed in rows[0].differences if all(seed in row.differences for row in rows)]
+    return np.array(
+        [fmean(oriented(row.metric, row.differences[seed]) for row in rows) for seed in shared]
     )
 
 

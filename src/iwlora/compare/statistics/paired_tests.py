@@ -153,8 +153,13 @@ def power(n: int, mean: float, sd: float, family: int = 1) -> float:
     return same_sign + (0.0 if math.isnan(other_sign) else other_sign)
 
 
-def seeds_needed(summary: Summary, family: int = 1) -> int | None:
-    """The total number of seeds that detects a difference like the observed one with 80% power.
+def seeds_needed(summary: Summary, family: int = 1, wanted: float = POWER) -> int | None:
+    """The number of seeds that detects a difference like the observed one with 80% power.
+
+    Args:
+        summary: The observed differences.
+        family: How many comparisons Holm's correction is for.
+        wanted: The power.
 
     Returns:
         None for a single seed or no observed difference, and for more than 10,000 seeds.
@@ -163,7 +168,7 @@ def seeds_needed(summary: Summary, family: int = 1) -> int | None:
         return None
     candidates = range(min_seeds(family), MAX_SEEDS + 1)
     power_with = partial(power, mean=summary.mean, sd=summary.sd, family=family)
-    index = bisect_left(candidates, POWER, key=power_with)
+    index = bisect_left(candidates, wanted, key=power_with)
     return candidates[index] if index < len(candidates) else None
 
 

@@ -25,6 +25,7 @@ from iwlora.results.comparison.record import (
     Crash,
     LearningRateChoice,
     Search,
+    StoppingRule,
 )
 from iwlora.results.formats import read_log
 from iwlora.results.run import Run, describe_status, load_run
@@ -37,7 +38,8 @@ class Comparison:
     ``missing`` holds (label, seed, status) of each planned run that has no score, ``remarks``
     what a reader must know: arms whose search is weak, runs that crashed and were tried again.
     ``searched`` is None where how the learning rates were found is not known, ``baseline`` where
-    none was named. Arms differ in the fields ``vary`` of the training data, as was declared.
+    none was named. Arms differ in the fields ``vary`` of the training data, as was declared. With
+    a rule ``stop``, ``seeds`` are the most, and only draws that began and failed are missing.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Comparison:
     remarks: tuple[str, ...] = ()
     baseline: str | None = None
     vary: tuple[str, ...] = ()
+    stop: StoppingRule | None = None
 
     @property
     def title(self) -> str:
@@ -110,6 +113,8 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
     for label, seed in product(record.methods, record.seeds):
         run_folder = layout.run_folder(root, label, seed)
         try:
+            if record.stop and not run_folder.exists():
+                continue
             if not (run_folder / layout.RESULT).exists():
                 missing.append((label, seed, describe_status(run_folder)))
                 continue
@@ -152,6 +157,7 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
         (*uncertain, *other_starts, *_crashes(root / layout.FAILURES)),
         record.baseline,
         tuple(record.vary),
+        record.stop,
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from iwlora.results.formats import VERSIONS, Document, StoredModel, append_record
 from iwlora.results.run import Count, Label, Name, RunResult
 
 TRAINING_DATA = ("task.max_train", "task.train", "task.mix", "train.sampler")
 """The fields of a recipe in which arms may differ, if ``vary`` of their comparison names them."""
+
+MAX_SEEDS = 1000
+"""The largest ``stop.max_seeds``."""
 
 
 def distinct(items: list[Any]) -> list[Any]:
@@ -30,6 +33,31 @@ def _of_training_data(fields: list[str]) -> list[str]:
 Vary = Annotated[list[str], AfterValidator(_of_training_data)]
 
 
+class StoppingRule(StoredModel):
+    """``stop`` of a comparison: what it promises, and when it ends.
+
+    Draws (seeds with all that they decide) are added until each arm has a verdict.
+
+    Args:
+        difference: The smallest difference that matters, as scores are printed: 1.0 is one point.
+        error: The largest probability of each kind of wrong verdict, over all arms: "better" or
+            "worse" where there is no difference, and "within" where it is ``difference`` or more.
+        power: The probability of "better" or "worse" at ``difference`` that is asked for.
+        max_seeds: After this many draws an arm without a verdict is open.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    difference: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    error: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    power: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    max_seeds: Annotated[int, Field(ge=5, le=MAX_SEEDS)] = 40
+
+    def promises_the_same(self, other: StoppingRule | None) -> bool:
+        """Whether another rule differs in nothing but the most draws."""
+        return other is not None and other.model_copy(update={"max_seeds": self.max_seeds}) == self
+
+
 class ComparisonRecord(Document):
     """``comparison.yaml``: which runs there should be, and the recipe that they came from.
 
@@ -41,6 +69,7 @@ class ComparisonRecord(Document):
         searched: Whether each arm searched its learning rate; None if that is not known.
         baseline: The label of the arm that the others are compared with.
         vary: The fields of ``TRAINING_DATA`` in which arms may differ.
+        stop: When draws end, if the number of seeds is not fixed; ``seeds`` are then the most.
         recipe: The settings as the user gave them.
         recipe_format: The version of the recipe format (see :mod:`iwlora.results.formats`) whose
             defaults the runs follow. A comparison begun by an older version keeps it: its
@@ -56,6 +85,7 @@ class ComparisonRecord(Document):
     searched: bool | None = None
     baseline: str | None = None
     vary: Vary = Field(default_factory=list)
+    stop: StoppingRule | None = None
     recipe_format: Count = VERSIONS["recipe"]
     recipe: dict[str, Any] = Field(default_factory=dict)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iwlora.compare.number_format import counted, format_difference, format_interval
+from iwlora.compare.report.sequential import better_or_worse, sequential_sentence
 from iwlora.compare.report.verdict import more_seeds, p_text
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference, TaskDifference
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.paired_tests import Summary
+from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.metric_direction import oriented
 
 
@@ -16,8 +18,8 @@ from iwlora.results.metric_direction import oriented
 class Finding:
     """What is known of one arm against the baseline.
 
-    ``state`` is "better", "worse", "better on these rows", "worse on these rows", "none", "same"
-    or "open".
+    ``state`` is "better", "worse", "better on these rows", "worse on these rows", "none", "same",
+    "within" (smaller than the difference that matters) or "open".
     """
 
     arm: str
@@ -28,7 +30,10 @@ class Finding:
 def findings(analysis: Analysis) -> list[Finding]:
     """What is known of each arm against the baseline, over all tasks."""
     if len(analysis.tasks) == 1:
-        return [_finding(row) for row in analysis.tasks[0].differences]
+        task = analysis.tasks[0]
+        if rule := task.comparison.stop:
+            return [_sequential_finding(row, rule) for row in task.differences]
+        return [_finding(row) for row in task.differences]
     return [_overall_finding(row, analysis.metric) for row in analysis.overall if row.pairs]
 
 
@@ -61,6 +66,11 @@ def _finding(row: TaskDifference) -> Finding:
         f"{claim} This holds for these {row.rows:,} scored rows. With other rows the difference "
         f"may be zero: over seeds and rows it is {both}.{rows}",
     )
+
+
+def _sequential_finding(row: TaskDifference, rule: StoppingRule) -> Finding:
+    state = row.outcome if row.outcome in ("open", "within") else better_or_worse(row)
+    return Finding(row.arm, state, sequential_sentence(row, rule))
 
 
 def _overall_finding(row: OverallDifference, metric: str) -> Finding:

@@ -9,6 +9,7 @@ from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.answers.findings import Finding
 from iwlora.compare.report.answers.learning import floor_sentences, unlearned
 from iwlora.compare.report.caveats import listed
+from iwlora.compare.report.sequential import margin
 from iwlora.compare.report.verdict import join
 from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis
@@ -48,6 +49,10 @@ def _short_finding(analysis: Analysis, found: Sequence[Finding], metric: str) ->
         by_state.setdefault(finding.state, []).append(finding.arm)
     if set(by_state) == {"open"}:
         return f"Not known yet. {_too_few_seeds(analysis)}"
+    rule = analysis.comparisons[0].stop
+    size = margin(analysis.metric, rule) if rule else ""
+    if rule and set(by_state) == {"within"}:
+        return f"No: every difference from {base} in {metric} is smaller than {size}."
     if set(by_state) <= {"none", "same"}:
         return f"No difference from {base} is shown in {metric}."
     decided = [
@@ -58,6 +63,8 @@ def _short_finding(analysis: Analysis, found: Sequence[Finding], metric: str) ->
     sentences = [f"Yes, in {metric}: {', and '.join(decided)}."] if decided else []
     if narrow := [arm for f in found if f.state.endswith("rows") for arm in [f.arm]]:
         sentences.append(f"For {listed(narrow)}, it is shown for these scored rows only.")
+    if rule and (within := by_state.get("within")):
+        sentences.append(f"For {listed(within)}, it is smaller than {size}.")
     if none := [*by_state.get("none", []), *by_state.get("same", [])]:
         sentences.append(f"For {listed(none)}, no difference is shown.")
     if unknown := by_state.get("open"):
@@ -67,6 +74,8 @@ def _short_finding(analysis: Analysis, found: Sequence[Finding], metric: str) ->
 
 def _too_few_seeds(analysis: Analysis) -> str:
     rows = [row for task in analysis.tasks for row in task.differences]
+    if rule := analysis.comparisons[0].stop:
+        return f"{counted(rows[0].summary.n, 'draw')} of at most {rule.max_seeds} gave no verdict."
     seeds, needed = max(row.summary.n for row in rows), paired_tests.min_seeds(rows[0].family)
     if len(analysis.tasks) > 1:
         needed = paired_tests.MIN_SEEDS

@@ -9,6 +9,7 @@ from statistics import fmean
 from iwlora.compare.number_format import format_duration, format_gibibytes
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.caveats import listed
+from iwlora.compare.report.sequential import price_sentence
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.budget_parity import is_unequal
 from iwlora.results.run import RunResult
@@ -69,6 +70,11 @@ def what_it_costs(analysis: Analysis) -> Answer:
         if label != base:
             relative = cost.against(reference)
             evidence.append(f"{label}: {relative or cost.sentence()}." if relative else "")
+    evidence += [
+        price_sentence(task.comparison, task.differences)
+        for task in analysis.tasks
+        if task.comparison.stop
+    ]
     known = tuple(filter(None, evidence))
     if not known:
         return Answer(QUESTION, "Not known: these results have no times, memory or parameters.")

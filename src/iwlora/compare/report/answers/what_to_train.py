@@ -65,7 +65,7 @@ def _cheaper(analysis: Analysis, found: Sequence[Finding]) -> Iterator[str]:
     comparison = analysis.comparisons[0]
     base = Costs.of([run.result for run in comparison.of(analysis.baseline)])
     rows = {row.arm: row for row in analysis.tasks[0].differences}
-    for label in [finding.arm for finding in found if finding.state == "none"]:
+    for label in [finding.arm for finding in found if finding.state in ("none", "within")]:
         cost = Costs.of([run.result for run in comparison.of(label)])
         if len(analysis.tasks) > 1 or not _is_cheaper(cost, base):
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from iwlora.compare.number_format import format_difference, format_duration
 from iwlora.compare.report.figures import heatmaps, plots
 from iwlora.compare.report.figures.heatmaps import Heatmap
+from iwlora.compare.report.figures.verdict_paths import plot_verdict_paths
+from iwlora.compare.report.sequential import margin
 from iwlora.compare.report.tables import score_text
 from iwlora.compare.report.update_norms import Update
-from iwlora.compare.statistics.analysis import TaskAnalysis
+from iwlora.compare.statistics.analysis import TaskAnalysis, TaskDifference
 from iwlora.results.comparison import Comparison
+from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.metric_direction import with_direction
 from iwlora.results.sensitivity import Sensitivity
 
@@ -70,7 +73,9 @@ def _scores_and_costs(task: TaskAnalysis) -> Iterator[ReportFigure]:
             f"{metric} by arm: {scores}",
             partial(plots.plot_scores, comparison),
         )
-    if any(row.summary.n > 1 for row in differences):
+    if comparison.stop and differences:
+        yield _verdict_paths(differences, comparison.stop)
+    elif any(row.summary.n > 1 for row in differences):
         baseline = differences[0].baseline
         means = "; ".join(
             f"{row.arm} {format_difference(metric, row.summary.mean)}" for row in differences
@@ -98,6 +103,22 @@ def _scores_and_costs(task: TaskAnalysis) -> Iterator[ReportFigure]:
             f"Training loss and validation {metric} by step; final scores: {scores}",
             partial(plots.plot_learning_curves, comparison, curves),
         )
+
+
+def _verdict_paths(differences: Sequence[TaskDifference], rule: StoppingRule) -> ReportFigure:
+    metric, baseline = differences[0].metric, differences[0].baseline
+    means = "; ".join(
+        f"{row.arm} {format_difference(metric, row.summary.mean)} after {row.summary.n}"
+        for row in differences
+    )
+    return ReportFigure(
+        "verdicts",
+        f"Each arm's {with_direction(metric)} minus that of {baseline} after each draw: the draws "
+        "(dots), their mean (line) and the interval that holds at all looks (band). Differences in "
+        f"the horizontal band, below {margin(metric, rule)}, do not matter.",
+        f"Differences from {baseline} in {metric} after the last draw: {means}",
+        partial(plot_verdict_paths, differences, rule),
+    )
 
 
 def _importance(measured: Measurements) -> Iterator[ReportFigure]:

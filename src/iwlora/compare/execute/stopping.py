@@ -1,0 +1,123 @@
+"""Which draws a sequential comparison still needs, from the scores so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from iwlora.compare.number_format import display_scale, format_duration
+from iwlora.compare.statistics.paired_tests import default_baseline
+from iwlora.compare.statistics.sequential import Verdict, fewest_draws, power, verdicts
+from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.metric_direction import oriented
+from iwlora.results.run import RunResult
+
+
+class Stopping:
+    """Which arms of a sequential comparison have no verdict, and which draws may begin.
+
+    All arms begin with the fewest draws that can decide. After that a draw begins when those before
+    have ended, with the arms that have no verdict and the baseline.
+
+    Args:
+        rule: What is promised.
+        arms: The labels of all arms.
+        baseline: The arm that the others are compared with.
+        seeds: The seeds in their order, as many as ``rule.max_seeds``.
+    """
+
+    def __init__(
+        self, rule: StoppingRule, arms: Sequence[str], baseline: str | None, seeds: Sequence[int]
+    ) -> None:
+        self._rule, self._seeds = rule, seeds
+        self._baseline = baseline or default_baseline(arms)
+        self._ended: dict[str, set[int]] = {arm: set() for arm in arms}
+        self._scores: dict[str, dict[int, float]] = {arm: {} for arm in arms}
+        self._seconds: list[float] = []
+        self._unit = ""
+        self._first_draws = fewest_draws(rule, len(arms) - 1)
+        self._announced: dict[str, str] = {}
+        self._verdicts: dict[str, Verdict] = {}
+
+    def ended(self, label: str, seed: int, result: RunResult | None) -> list[str]:
+        """Take in that a run has ended, without a result if it failed; returns what is new.
+
+        Each arm has a line on the power that ``max_seeds`` can reach, after its first draws, and
+        one on its verdict.
+        """
+        self._ended[label].add(seed)
+        if result is not None and result.score is not None:
+            metric = result.primary_metric
+            scale = display_scale(metric)
+            self._unit = "points" if scale > 1 else metric
+            self._scores[label][seed] = oriented(metric, result.score) * scale
+            self._seconds.append((result.train_seconds or 0.0) + (result.measure_seconds or 0.0))
+        differences = {arm: self._differences(arm) for arm in self._scores if arm != self._baseline}
+        self._verdicts = verdicts(differences, self._rule)
+        return [
+            line
+            for arm, verdict in self._verdicts.items()
+            if self._announced.get(arm) != verdict.outcome
+            and (line := self._news(arm, verdict, differences[arm]))
+        ]
+
+    def needs(self, label: str, seed: int) -> bool:
+        """Whether a run of an arm is needed: the first draws of all, then those without a verdict.
+
+        The baseline is needed as long as any arm has none.
+        """
+        return seed in self._seeds[: self._first_draws] or self._is_open(label)
+
+    def _is_open(self, label: str) -> bool:
+        arms = [arm for arm in self._scores if arm != self._baseline]
+        if label != self._baseline:
+            arms = [label]
+        return any(arm not in self._verdicts or self._verdicts[arm].is_open for arm in arms)
+
+    def may_begin(self, seed: int) -> bool:
+        """Whether a draw may begin: it is one of the first, or those before it have ended."""
+        number = self._seeds.index(seed)
+        before = set(self._seeds[:number])
+        return number < self._first_draws or all(
+            before <= ended for arm, ended in self._ended.items() if self._is_open(arm)
+        )
+
+    def _differences(self, arm: str) -> list[float]:
+        scores, baseline = self._scores[arm], self._scores[self._baseline]
+        shared = (seed for seed in self._seeds if seed in scores and seed in baseline)
+        return [scores[seed] - baseline[seed] for seed in shared]
+
+    def _news(self, arm: str, verdict: Verdict, differences: Sequence[float]) -> str:
+        if verdict.is_open and verdict.draws < self._first_draws:
+            return ""
+        self._announced[arm] = verdict.outcome
+        if verdict.is_open:
+            return self._outlook(arm, stdev(differences))
+        return (
+            f"{arm}: {describe(verdict, self._rule, self._baseline)} after {verdict.draws} draws "
+            f"({verdict.mean:+.2f} {self._unit} [{verdict.low:+.2f}, {verdict.high:+.2f}])"
+        )
+
+    def _outlook(self, arm: str, sd: float) -> str:
+        rule = self._rule
+        reached, draws = power(rule, rule.difference, sd, len(self._scores) - 1)
+        hours = format_duration(2 * draws * fmean(self._seconds))
+        less = f", less than the {rule.power:.0%} asked for: raise stop.max_seeds"
+        warning = less if reached < rule.power else ""
+        return (
+            f"{arm}: its difference from {self._baseline} varies by {sd:.2f} {self._unit} between "
+            f"draws, so {rule.difference:g} is found with {reached:.0%} power within "
+            f"{rule.max_seeds} draws{warning}; about {draws:.0f} draws, {hours} of training"
+        )
+
+
+def describe(verdict: Verdict, rule: StoppingRule, baseline: str) -> str:
+    """An outcome in words.
+
+    >>> rule = StoppingRule(difference=1.0)
+    >>> describe(Verdict("within", 9, 0.1, -0.5, 0.7, 1.0, 0.01), rule, "lora")
+    'within 1 of lora'
+    """
+    if verdict.outcome == "within":
+        return f"within {rule.difference:g} of {baseline}"
+    return "no verdict yet" if verdict.is_open else f"{verdict.outcome} than {baseline}"

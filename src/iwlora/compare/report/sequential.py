@@ -1,0 +1,150 @@
+"""Sequential verdicts in a report: the sentence of each arm, the table, and the price."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from statistics import fmean
+
+from iwlora.compare.number_format import (
+    counted,
+    display_scale,
+    format_difference,
+    format_duration,
+    format_p_value,
+)
+from iwlora.compare.report.caveats import describe_pairs
+from iwlora.compare.statistics import paired_tests
+from iwlora.compare.statistics.analysis import TaskAnalysis, TaskDifference
+from iwlora.compare.statistics.paired_tests import Summary
+from iwlora.results.comparison import Comparison
+from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.metric_direction import oriented, with_direction
+
+
+def sequential_sentence(row: TaskDifference, rule: StoppingRule) -> str:
+    """What is known of one arm, with its interval over all draws and looks.
+
+    Args:
+        row: The arm, whose ``sequential`` verdict is known.
+        rule: What the comparison promises.
+    """
+    summary = row.summary
+    numbers = _size(row) + f", {counted(summary.n, 'draw')}"
+    arm, base = row.arm, row.baseline
+    if row.outcome == "within":
+        return f"{arm} is within {margin(row.metric, rule)} of {base}: {numbers}."
+    if row.outcome != "open":
+        return f"{arm} is {better_or_worse(row)} than {base}: {numbers}."
+    if summary.n < rule.max_seeds:
+        end = "The same command goes on."
+    else:
+        end = f"All {rule.max_seeds} draws are used up; raise stop.max_seeds to go on."
+    return f"{arm} and {base}: no verdict yet: {numbers}. {end}"
+
+
+def better_or_worse(row: TaskDifference) -> str:
+    """The direction of a mean difference in words."""
+    return "better" if oriented(row.metric, row.summary.mean) > 0 else "worse"
+
+
+def sequential_verdict(task: TaskAnalysis) -> str:
+    """The sentences of all arms, what is promised, and what it cost."""
+    rule, rows = task.comparison.stop, task.differences
+    if rule is None or not rows:
+        return ""
+    sentences = [sequential_sentence(row, rule) for row in rows]
+    return " ".join([*sentences, _promise(rows[0], rule), price_sentence(task.comparison, rows)])
+
+
+def sequential_table(task: TaskAnalysis) -> tuple[str, dict[str, list[str]]]:
+    """(caption, columns) of the differences of a comparison with a rule ``stop``."""
+    rule, rows = task.comparison.stop, task.differences
+    assert rule is not None
+    signed = partial(format_difference, rows[0].metric)
+    columns = {
+        "arm": [row.arm for row in rows],
+        "draws": [str(row.summary.n) for row in rows],
+        "mean ± sd": [signed(row.summary.mean, row.summary.sd) for row in rows],
+        "interval at all looks": [_range(row) for row in rows],
+        "p (no difference)": [
+            format_p_value(row.sequential.p_difference) for row in rows if row.sequential
+        ],
+        f"p ({margin(rows[0].metric, rule)} or more)": [
+            format_p_value(row.sequential.p_within) for row in rows if row.sequential
+        ],
+        "verdict": [
+            "no verdict yet" if row.outcome == "open" else _outcome(row, rule) for row in rows
+        ],
+    }
+    caption = (
+        f"Each arm's {with_direction(rows[0].metric)} minus that of {rows[0].baseline}, "
+        f"{describe_pairs(task.comparison)}. Draws were added until each arm had a verdict. "
+        f"{_promise(rows[0], rule)} The intervals hold for all arms and looks together; the "
+        "p-values are corrected by Holm."
+    )
+    return caption, columns
+
+
+def price_sentence(comparison: Comparison, rows: Sequence[TaskDifference]) -> str:
+    """What the draws cost, and what a fixed number of seeds with the same power would have.
+
+    The fixed number has the power that was asked for at the difference that matters, for the arm
+    whose differences vary most, by the t test with Holm's correction.
+    """
+    rule = comparison.stop
+    seconds = [s for run in comparison.runs if (s := run.result.total_seconds) is not None]
+    if rule is None or not seconds:
+        return ""
+    spent = f"The {len(comparison.runs)} runs took {format_duration(sum(seconds))} of training."
+    spreads = [row.summary.sd for row in rows if row.summary.sd]
+    if not spreads:
+        return spent
+    size = rule.difference / display_scale(rows[0].metric)
+    needed = paired_tests.seeds_needed(
+        Summary(2, size, max(spreads), None, None), len(rows), rule.power
+    )
+    if needed is None:
+        return spent
+    runs = needed * len(comparison.arms)
+    at = margin(rows[0].metric, rule)
+    return (
+        f"{spent} With a fixed number of seeds, {rule.power:.0%} power at {at} takes {needed} "
+        f"seeds, {runs} runs and about {format_duration(runs * fmean(seconds))}."
+    )
+
+
+def _promise(row: TaskDifference, rule: StoppingRule) -> str:
+    return (
+        f"With all looks and arms together, at most {rule.error:.0%} of such comparisons call a "
+        f"difference that is not there, and at most {rule.error:.0%} call an arm within "
+        f"{margin(row.metric, rule)} that is not."
+    )
+
+
+def margin(metric: str, rule: StoppingRule) -> str:
+    """The difference that matters, with its unit.
+
+    >>> margin("f1", StoppingRule(difference=1.0)), margin("loss", StoppingRule(difference=0.1))
+    ('1 point', '0.1')
+    """
+    if display_scale(metric) == 1:
+        return f"{rule.difference:g}"
+    return f"{rule.difference:g} point{'s' * (rule.difference != 1)}"
+
+
+def _outcome(row: TaskDifference, rule: StoppingRule) -> str:
+    return f"within {margin(row.metric, rule)}" if row.outcome == "within" else better_or_worse(row)
+
+
+def _size(row: TaskDifference) -> str:
+    unit = " points" if display_scale(row.metric) > 1 else ""
+    size = format_difference(row.metric, row.summary.mean) + unit
+    return f"{size}, interval {_range(row)}" if row.summary.low is not None else size
+
+
+def _range(row: TaskDifference) -> str:
+    low, high = row.summary.low, row.summary.high
+    if low is None or high is None:
+        return "–"
+    return f"{format_difference(row.metric, low)} to {format_difference(row.metric, high)}"

@@ -1,0 +1,81 @@
+"""What a report says of a sequential comparison, from simulated runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.report.content import build_content
+from iwlora.compare.report.formats.terminal import terminal_text
+from iwlora.compare.report.write import write_content
+from iwlora.compare.statistics.analysis import Analysis, analyse
+from iwlora.compare.statistics.sequential import half_width
+from iwlora.results.comparison import load_comparison
+from iwlora.training.recipe import Recipe
+from simulated_runs import SimulatedExecutor, simulate
+
+MakePlan = Callable[..., Plan]
+MEANS = {"lora": 0.8, "clear": 0.85, "equal": 0.8, "wide": 0.8}
+
+
+def score(recipe: Recipe, _: int) -> float:
+    label = recipe.label or ""
+    rng = np.random.default_rng([7, recipe.train.seed, len(label), ord(label[0])])
+    spread = 0.03 if label == "wide" else 0.004
+    return float(MEANS[label] + spread * rng.standard_normal())
+
+
+@pytest.fixture
+def analysis(make_plan: MakePlan, tmp_path: Path) -> Analysis:
+    arms = [{"name": "lora", "rank": 4, "label": label} for label in MEANS]
+    plan = make_plan(methods=arms, seeds=None, stop={"difference": 1.0, "max_seeds": 12})
+    simulate(plan, tmp_path / "out", SimulatedExecutor(score))
+    return analyse([load_comparison(tmp_path / "out")])
+
+
+@pytest.mark.quick
+def test_each_arm_has_its_verdict_interval_and_price(analysis: Analysis) -> None:
+    content = build_content(analysis)
+    rows = {row.arm: row for row in analysis.tasks[0].differences}
+    assert {arm: row.outcome for arm, row in rows.items()} == {
+        "clear": "higher",
+        "equal": "within",
+        "wide": "open",
+    }
+    values = np.array([*rows["clear"].differences.values()])
+    half = half_width(values, 0.05 / 3)[-1]
+    assert rows["clear"].summary.high == pytest.approx(values.mean() + half)
+    real, _, train = content.answers
+    assert real.short == (
+        "Yes, in accuracy: clear is better than lora. For equal, it is smaller than 1 point. "
+        "For wide, it is not known yet."
+    )
+    assert train.short.startswith("Train clear")
+    text = " ".join(terminal_text(content).split())
+    assert "wide and lora: no verdict yet" in text
+    assert "All 12 draws are used up; raise stop.max_seeds to go on." in text
+    runs = len(analysis.tasks[0].comparison.runs)
+    assert f"The {runs} runs took {runs * 10 // 60} min" in text
+    assert "With a fixed number of seeds, 80% power at 1 point takes" in text
+    assert "at most 5% of such comparisons call a difference that is not there" in content.verdict
+    assert " of 12" not in text, "draws that no verdict needs are not missing"
+
+
+def test_files_and_figures(analysis: Analysis) -> None:
+    content = build_content(analysis)
+    page = write_content(content).read_text(encoding="utf-8")
+    assert "interval at all looks" in page
+    stems = [figure.stem for figure in content.sections[0].figures]
+    assert "verdicts" in stems
+    assert "differences" not in stems
+    folder = analysis.folder
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    outcomes = {row["arm"]: row["sequential"]["outcome"] for row in summary["differences"]}
+    assert outcomes == {"clear": "better", "equal": "within", "wide": "open"}
+    overall = {row["arm"]: row["p_value"] for row in summary["overall"]}
+    assert overall["clear"] < 0.05 < overall["wide"], "from the sequential test too"
