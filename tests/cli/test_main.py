@@ -15,7 +15,17 @@ from commands import call
 from iwlora import IwloraError, __version__
 from iwlora.cli import main, parse
 
-COMMANDS = ("measure", "train", "compare", "report", "export", "predict", "methods", "tasks")
+COMMANDS = (
+    "measure",
+    "init",
+    "train",
+    "compare",
+    "report",
+    "export",
+    "predict",
+    "methods",
+    "tasks",
+)
 HELP = [*((command,) for command in COMMANDS), ("tasks", "show"), ("tasks", "average")]
 
 

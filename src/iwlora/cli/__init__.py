@@ -11,7 +11,18 @@ from itertools import pairwise
 from typing import Any
 
 from iwlora import __version__
-from iwlora.cli import compare, export, measure, methods, predict, report, tasks, train, verify
+from iwlora.cli import (
+    compare,
+    export,
+    init,
+    measure,
+    methods,
+    predict,
+    report,
+    tasks,
+    train,
+    verify,
+)
 from iwlora.cli.arguments import prints_its_result
 from iwlora.cli.terminal.library_logging import show_errors_only
 from iwlora.cli.terminal.streams import LastingOutput, lasting_streams
@@ -19,7 +30,7 @@ from iwlora.errors import IwloraError, is_out_of_memory, os_error_text, truncate
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output
 
-_COMMANDS = (measure, train, compare, report, verify, export, predict, methods, tasks)
+_COMMANDS = (measure, init, train, compare, report, verify, export, predict, methods, tasks)
 
 
 _LESS_MEMORY = (

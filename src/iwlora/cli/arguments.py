@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from iwlora.tasks.spec import TaskSpec
     from iwlora.training.recipe import Recipe
+    from iwlora.training.suggestion.recipe import Suggestion
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -78,6 +80,14 @@ def print_bad_rows(specs: Sequence[TaskSpec], out: Path | None) -> int:
     text, bad = report_bad_rows(specs, out)
     print(text)
     return min(bad, 1)
+
+
+def print_suggestion(suggestion: Suggestion, option: str = "") -> None:
+    """Print the recipe that was chosen for a file of data, and how to change it."""
+    data = shlex.quote(suggestion.data)
+    print(f"recipe for {suggestion.data}; change a field as key=value, or write the recipe with")
+    print(f"`iwlora init {data}{option} > recipe.yaml` and edit it:")
+    print("\n".join(suggestion.lines()), flush=True)
 
 
 def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwlora.cli.arguments import BASELINE, Commands, add_command, print_bad_rows
+from iwlora.cli.arguments import (
+    BASELINE,
+    Commands,
+    add_command,
+    print_bad_rows,
+    print_suggestion,
+)
 from iwlora.cli.report import write_report
 from iwlora.errors import IwloraError, raise_all
 from iwlora.results.writing import normalize_path
@@ -28,13 +34,16 @@ def add_parser(commands: Commands) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="the recipe of a comparison; or two recipes of runs; or folders of results; or a CSV "
-        "file with the columns method, task, seed, score. After recipes: fields to set, for "
+        help="the recipe of a comparison; or two recipes of runs; or a file of data, for which a "
+        "recipe is suggested; or folders of results; or a CSV file with the columns method, task, "
+        "seed, score. After recipes and data: fields to set, for "
         "example train.lr=1e-3 seeds=[0,1,2,3,4,5]. After recipes and results: "
         "vary=[task.max_train], if arms differ in this field of their training data",
     )
     parser.add_argument(
-        "--out", type=normalize_path, required=True, help="the folder of the comparison"
+        "--out",
+        type=normalize_path,
+        help="the folder of the comparison; may be left out for a file of data: runs/NAME-compared",
     )
     parser.add_argument(
         "--jobs",
@@ -57,22 +66,24 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train what the recipes describe, or read existing results; then write the report."""
+    from iwlora.training.suggestion.data_argument import default_folder, is_data_beside_results
+
     sources, overrides = _split_overrides(arguments.sources)
     recipes = [s for s in sources if s.endswith((".yaml", ".yml")) or not Path(s).exists()]
-    if not recipes:
+    data = sources[0] if len(sources) == 1 and is_data_beside_results(sources[0]) else None
+    if data is not None:
+        arguments.out = arguments.out or default_folder(data, "-compared")
+    elif arguments.out is None:
+        raise IwloraError("--out: missing; give the folder of the comparison")
+    if not recipes and data is None:
         return _compare_results(sources, overrides, arguments)
-    if len(recipes) < len(sources):
+    if recipes and len(recipes) < len(sources):
         raise IwloraError(
             f"{', '.join(sources)}: give either recipes to train, or results to compare, not both"
         )
-    from iwlora.compare.plan.recipe import load_plan, plan_run_recipes
-
     if arguments.baseline is not None:
         overrides.append(f"baseline={json.dumps(arguments.baseline)}")
-    if len(recipes) > 1:
-        plan = plan_run_recipes(recipes, overrides)
-    else:
-        plan = load_plan(recipes[0], overrides)
+    plan = _plan(recipes, overrides) if data is None else _plan_for_data(data, overrides)
     specs = list({run.recipe.task.model_dump_json(): run.recipe.task for run in plan.runs}.values())
     if any(spec.on_bad == "report" for spec in specs):
         return print_bad_rows(specs, arguments.out)
@@ -82,6 +93,24 @@ def run(arguments: argparse.Namespace) -> int:
         print(estimate_cost(plan, arguments.jobs, _print_now))
         return 0
     return _compare_runs(plan, arguments)
+
+
+def _plan(recipes: list[str], overrides: list[str]) -> Plan:
+    from iwlora.compare.plan.recipe import load_plan, plan_run_recipes
+
+    if len(recipes) > 1:
+        return plan_run_recipes(recipes, overrides)
+    return load_plan(recipes[0], overrides)
+
+
+def _plan_for_data(data: str, overrides: list[str]) -> Plan:
+    from iwlora.compare.plan.recipe import plan_settings
+    from iwlora.compare.plan.suggestion import suggest_comparison
+
+    suggestion = suggest_comparison(data, overrides)
+    plan = plan_settings(suggestion.settings)
+    print_suggestion(suggestion, " --compare")
+    return plan
 
 
 def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:

@@ -10,7 +10,13 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from iwlora.cli.arguments import Commands, add_command, add_overrides, print_bad_rows
+from iwlora.cli.arguments import (
+    Commands,
+    add_command,
+    add_overrides,
+    print_bad_rows,
+    print_suggestion,
+)
 from iwlora.errors import IwloraError
 from iwlora.results.writing import normalize_path
 
@@ -22,9 +28,15 @@ if TYPE_CHECKING:
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora train``."""
     parser = add_command(commands, "train", run, __doc__)
-    parser.add_argument("recipe", help="a recipe: a YAML file")
+    parser.add_argument(
+        "recipe", help="a recipe: a YAML file; or a file of data, for which a recipe is suggested"
+    )
     add_overrides(parser, "train.lr=1e-3 method.rank=4")
-    parser.add_argument("--out", type=normalize_path, help="the folder of the run")
+    parser.add_argument(
+        "--out",
+        type=normalize_path,
+        help="the folder of the run; may be left out for a file of data: runs/NAME",
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -34,12 +46,15 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print the scores; with ``--dry-run`` print the estimate instead."""
-    from iwlora.training.recipe import load
+    from iwlora.training.suggestion.data_argument import default_folder, is_data
 
+    data = arguments.recipe if is_data(arguments.recipe) else None
     trains = not arguments.dry_run and "task.on_bad=report" not in arguments.overrides
     if arguments.out is None and trains:
-        raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
-    recipe = load(arguments.recipe, arguments.overrides)
+        if data is None:
+            raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
+        arguments.out = default_folder(data)
+    recipe = _load(arguments) if data is None else _suggest(arguments)
     if recipe.task.on_bad == "report":
         return print_bad_rows([recipe.task], arguments.out)
     if arguments.dry_run:
@@ -75,6 +90,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _rows(count: int) -> str:
     return f"{count:,} row{'s' * (count != 1)}"
+
+
+def _load(arguments: argparse.Namespace) -> Recipe:
+    from iwlora.training.recipe import load
+
+    return load(arguments.recipe, arguments.overrides)
+
+
+def _suggest(arguments: argparse.Namespace) -> Recipe:
+    """The recipe for a file of data, which is printed."""
+    from iwlora.training.suggestion.recipe import suggest
+
+    suggestion = suggest(arguments.recipe, arguments.overrides)
+    recipe = suggestion.recipe
+    if os.environ.get("RANK", "0") == "0":
+        print_suggestion(suggestion)
+    return recipe
 
 
 def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import accumulate, chain
 from pathlib import Path
@@ -141,6 +142,38 @@ def to_yaml(value: Any) -> str:
     label: '2e-4'
     """
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def assignment(field: str, value: Any) -> str:
+    """``field=value`` as it is typed in a shell, with YAML in the value.
+
+    >>> print(assignment("task.text", "Class Index"), assignment("task.label", ["a", "1"]))
+    'task.text=Class Index' 'task.label=[a, "1"]'
+    """
+    return shlex.quote(f"{field}={in_line(value)}")
+
+
+def in_line(value: Any) -> str:
+    """A plain value as YAML on one line.
+
+    >>> in_line({"name": "multi-label", "separator": "/", "beams": 1}), in_line("null")
+    ('{name: multi-label, separator: /, beams: 1}', '"null"')
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{in_line(k)}: {in_line(v)}' for k, v in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(in_line, value))}]"
+    if isinstance(value, str) and _reads_as_itself(value):
+        return value
+    return json.dumps(value)
+
+
+def _reads_as_itself(text: str) -> bool:
+    """Whether YAML reads a text without quotation marks as that text, in a list too."""
+    try:
+        return bool(parse_yaml(f"[{text}]", text) == [text])
+    except IwloraError:
+        return False
 
 
 def read_utf8(path: str | os.PathLike[str], kind: str = "text") -> str:

@@ -102,12 +102,7 @@ def _balance(task: Task, split: Dataset) -> str:
 def _lengths(task: Task, split: Dataset, tokenizer: Any, max_length: int, config: Any) -> list[str]:
     """Tokens of the rows without truncation, and what ``max_length`` cuts off."""
     rows = split.select(range(min(MEASURED_ROWS, len(split))))
-    limit, tokenizer.model_max_length = tokenizer.model_max_length, 10**9
-    try:
-        encoded = task.kind.encode(EncodingInput(task, rows, tokenizer, 10**8, config))
-    finally:
-        tokenizer.model_max_length = limit
-    sizes = np.asarray(encoded["length"][:])
+    sizes = token_lengths(task, rows, tokenizer, config)
     excess = np.maximum(sizes - max_length, 0)
     longer, fraction = np.count_nonzero(excess), excess.sum() / sizes.sum()
     of = "" if len(rows) == len(split) else f" (of the first {len(rows):,} rows)"
@@ -121,6 +116,16 @@ def _lengths(task: Task, split: Dataset, tokenizer: Any, max_length: int, config
         cut = sum(size > max_target for size in targets)
         lines.append(f"targets  {_quantiles(targets)} tokens; {cut:,} are longer than {max_target}")
     return lines
+
+
+def token_lengths(task: Task, rows: Dataset, tokenizer: Any, config: Any) -> Any:
+    """The tokens of each row without truncation."""
+    limit, tokenizer.model_max_length = tokenizer.model_max_length, 10**9
+    try:
+        encoded = task.kind.encode(EncodingInput(task, rows, tokenizer, 10**8, config))
+    finally:
+        tokenizer.model_max_length = limit
+    return np.asarray(encoded["length"][:])
 
 
 def _quantiles(sizes: Any) -> str:

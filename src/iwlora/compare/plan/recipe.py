@@ -44,7 +44,11 @@ def load_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     Raises:
         IwloraError: With every problem, such as a setting that would be unfair to other arms.
     """
-    settings = override(read_yaml(path), overrides)
+    return plan_settings(override(read_yaml(path), overrides))
+
+
+def plan_settings(settings: Mapping[str, Any]) -> Plan:
+    """The plan of the settings in a recipe; raises ``IwloraError`` as :func:`load_plan`."""
     if problems := _structural_problems(settings):
         raise IwloraError("\n".join(problems))
     seeds, stop, problems = _seeds(settings)

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from iwlora.errors import IwloraError, raise_all
 from iwlora.inputs.formulas import restore_formula
+from iwlora.inputs.lines import read_lines
 from iwlora.inputs.places import check_folder, inside
 from iwlora.inputs.yaml_json import read_utf8, validation_errors
 from iwlora.results import layout
@@ -96,6 +97,24 @@ def load_parts(
         else:
             parts += _read_folder(path, vary)
     return tuple(_merged(group, vary) for group in _by_task(parts, _keys_of_part))
+
+
+def holds_results(path: Path) -> bool:
+    """Whether a file or a folder holds results, finished or not, and not data to train on.
+
+    A table does if it has a column ``method`` and one of task, seed and score.
+    """
+    if path.is_dir():
+        stored = (layout.SOURCES, layout.COMPARISON, layout.RECIPE, layout.RESULT)
+        return any((path / name).exists() for name in stored) or bool(layout.finished_runs(path))
+    if path.suffix != ".csv":
+        return False
+    try:
+        header = next((line for _, line in read_lines(str(path))), "")
+        named = set(COLUMNS).intersection(next(csv.reader([header]), []))
+    except (IwloraError, csv.Error):  # reading it as data says what is wrong
+        return False
+    return COLUMNS[0] in named and len(named) > 1
 
 
 def save_sources(

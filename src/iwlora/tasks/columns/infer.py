@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import columns_of, read_records
-from iwlora.inputs.yaml_json import parse_yaml
+from iwlora.inputs.yaml_json import assignment
 from iwlora.tasks.columns.guess import Guess, guess_columns
 from iwlora.tasks.columns.label_kind import infer_kind, notes_on_classes, numbers_in_order
 from iwlora.tasks.kinds import KINDS, Kind
@@ -34,6 +32,8 @@ _HOW = "if it does not, give task.kind={name: multi-label, separator: '...'}, or
 class Columns:
     """The kind of the task, and its columns; ``notes`` say what was inferred.
 
+    ``alternatives`` has, for a field of the task that was inferred, assignments that may be right.
+
     Without label columns the label is in the text (the last turn of a chat), unless ``unlabelled``.
     Rows with an equal value of ``group`` stay together where training rows are held out.
     ``reading`` is how the files are read.
@@ -46,6 +46,7 @@ class Columns:
     unlabelled: bool = False
     group: str | None = None
     reading: Reading = field(default_factory=Reading)
+    alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def infer_columns(spec: TaskSpec) -> Columns:
@@ -76,16 +77,20 @@ def infer_columns(spec: TaskSpec) -> Columns:
         raise IwloraError(f"{spec.title}: column {label[0]!r} {error}") from None
     kind = spec.build_kind(KINDS[kind_name]())
     _check_count(kind, text, label)
-    notes = _notes(spec, kind, guess, names, [row[-1] for row in sample])
+    others = _alternatives(spec, kind, guess, [row[-1] for row in sample])
+    columns = Columns(
+        kind, text, label, group=spec.group, reading=spec.reading, alternatives=others
+    )
+    notes = _notes(spec, columns, names)
     if isinstance(kind, MultiLabel) and kind.separator is None and len(label) == 1:
         written = [row[-1] for row in sample if isinstance(row[-1], str)]
         separator = likely_separator(written)
-        kind = kind.model_copy(update={"separator": separator})
+        columns = replace(columns, kind=kind.model_copy(update={"separator": separator}))
         if any(separator in cell for cell in written if written_list(cell) is None):
             notes = (*notes, f"{separator!r} separates the classes of a cell; {_HOW}")
     if is_inferred and kind.name == "classification":
         notes = (*notes, *notes_on_classes([row[-1] for row in sample]))
-    return Columns(kind, text, label, notes, group=spec.group, reading=spec.reading)
+    return replace(columns, notes=notes)
 
 
 def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -94,51 +99,50 @@ def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _unclear(guess: Guess, names: Sequence[str]) -> str:
     """What is not clear about the columns, and the assignments that say it."""
-    field = guess.unclear
-    choices = guess.other_texts if field == "text" else guess.other_labels
+    what = guess.unclear
+    choices = guess.other_texts if what == "text" else guess.other_labels
     columns = f"(columns: {', '.join(names) or 'none'})"
     if not choices:
-        return f"it is not clear which column holds the {field}; give task.{field}=COLUMN {columns}"
-    given = ", ".join(assignment(f"task.{field}", choice) for choice in choices[:_CHOICES])
-    return f"several columns may hold the {field}; give one of {given} {columns}"
+        return f"it is not clear which column holds the {what}; give task.{what}=COLUMN {columns}"
+    given = ", ".join(_assignments(f"task.{what}", choices[:_CHOICES]))
+    return f"several columns may hold the {what}; give one of {given} {columns}"
 
 
-def assignment(field: str, columns: Sequence[str]) -> str:
-    """``field=columns`` as it is typed in a shell.
-
-    >>> print(assignment("task.text", ["Class Index"]), assignment("task.label", ["a", "1"]))
-    'task.text=Class Index' 'task.label=[a, "1"]'
-    """
-    written = [name if _reads_as_itself(name) else json.dumps(name) for name in columns]
-    value = written[0] if len(columns) == 1 else f"[{', '.join(written)}]"
-    return shlex.quote(f"{field}={value}")
+def _assignments(name: str, choices: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    columns = [choice[0] if len(choice) == 1 else choice for choice in choices]
+    return tuple(assignment(name, value) for value in columns)
 
 
-def _reads_as_itself(name: str) -> bool:
-    """Whether YAML reads a name as the text that it is, in a list too."""
-    try:
-        return bool(parse_yaml(f"[{name}]", name) == [name])
-    except IwloraError:
-        return False
-
-
-def _notes(
-    spec: TaskSpec, kind: Kind, guess: Guess, names: Sequence[str], labels: Sequence[Any]
-) -> tuple[str, ...]:
-    """What was inferred, what it may be instead, and which columns are not read."""
-    text, label = guess.text, guess.label
-    inferred = []
+def _alternatives(
+    spec: TaskSpec, kind: Kind, guess: Guess, labels: Sequence[Any]
+) -> dict[str, tuple[str, ...]]:
+    """{field of the task that was inferred: assignments that may be right instead}."""
+    others = {}
     if not spec.text:
-        inferred.append(f"text={' + '.join(text)}{_or('task.text', guess.other_texts)}")
-    if not spec.label and label:
-        inferred.append(f"label={' + '.join(label)}{_or('task.label', guess.other_labels)}")
+        others["text"] = _assignments("task.text", guess.other_texts[:_ALTERNATIVES])
+    if not spec.label and guess.label:
+        others["label"] = _assignments("task.label", guess.other_labels[:_ALTERNATIVES])
     # Where the columns are given, classification is what a user expects without being told.
-    if spec.kind_name is None and (inferred or kind.name != "classification"):
+    if spec.kind_name is None and (others or kind.name != "classification"):
         is_scale = kind.name == "classification" and numbers_in_order(labels)
-        inferred.append(f"kind={kind.name}{' (or task.kind=regression)' if is_scale else ''}")
+        others["kind"] = ("task.kind=regression",) if is_scale else ()
+    return others
+
+
+def _notes(spec: TaskSpec, columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
+    """What was inferred, what it may be instead, and which columns are not read."""
+    found = {
+        "text": " + ".join(columns.text),
+        "label": " + ".join(columns.label),
+        "kind": columns.kind.name,
+    }
+    inferred = [
+        f"{name}={found[name]}{f' (or {joined})' if (joined := ' or '.join(others)) else ''}"
+        for name, others in columns.alternatives.items()
+    ]
     if not inferred:
         return ()
-    unread = _unread(names, [*text, *label, *([spec.group] if spec.group else [])])
+    unread = _unread(names, [*columns.text, *columns.label, *([spec.group] if spec.group else [])])
     rest = f"; not read: {', '.join(unread)}" if unread else ""
     return (f"inferred from {spec.title}: {', '.join(inferred)}{rest}",)
 
@@ -150,13 +154,8 @@ def _unread(names: Sequence[str], read: Sequence[str]) -> list[str]:
     ['id']
     """
     outer = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
-    parts = [name for name in outer if any(field.startswith(f"{name}.") for field in read)]
+    parts = [name for name in outer if any(inner.startswith(f"{name}.") for inner in read)]
     return [name for name in outer if name not in read and name not in parts]
-
-
-def _or(field: str, choices: Sequence[Sequence[str]]) -> str:
-    given = " or ".join(assignment(field, choice) for choice in choices[:_ALTERNATIVES])
-    return f" (or {given})" if given else ""
 
 
 def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:

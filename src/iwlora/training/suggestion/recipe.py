@@ -1,0 +1,179 @@
+"""A recipe for the user's file, as a start: ``iwlora train data.csv`` and ``iwlora init data.csv``.
+
+The columns and the kind are inferred; the other settings follow the rules of
+:mod:`iwlora.training.suggestion.settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import indent
+from typing import Any
+
+from iwlora import tasks
+from iwlora.errors import IwloraError
+from iwlora.inputs.yaml_json import assignment, to_yaml
+from iwlora.tasks.columns.infer import Columns, infer_columns
+from iwlora.tasks.description import token_lengths
+from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
+from iwlora.training.recipe import Recipe, apply_overrides, build
+from iwlora.training.suggestion.settings import (
+    MEASURED_ROWS,
+    MOST_ROWS,
+    fit_length,
+    learning_rate,
+    training_length,
+)
+
+MODEL = "builtin/minilm"
+# Small models that can do what the default model cannot: {kind of task: name on the hub}.
+_EXAMPLES = {"seq2seq": "google/flan-t5-small", "instruction": "Qwen/Qwen2.5-0.5B-Instruct"}
+_BERT = "bert-base-uncased"
+_GIVEN = "as given"
+_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A recipe's fields, ``{dotted field: why it has its value}``, and notes on the columns."""
+
+    data: str
+    settings: Mapping[str, Any]
+    reasons: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The checked recipe of a run."""
+        return build(self.settings)
+
+    def fields(self) -> Iterator[tuple[str, Any]]:
+        """(dotted field, value) of all that is set."""
+        for part, value in self.settings.items():
+            if isinstance(value, Mapping):
+                yield from ((f"{part}.{name}", inner) for name, inner in value.items())
+            else:
+                yield part, value
+
+    def lines(self) -> list[str]:
+        """One line for each field, as it is typed to set it, with its reason; then the notes."""
+        given = [assignment(field, value) for field, value in self.fields()]
+        width = min(max(map(len, given)), _WIDTH)
+        reasons = [self.reasons.get(field, _GIVEN) for field, _ in self.fields()]
+        lines = [f"  {a:<{width}}  {reason}" for a, reason in zip(given, reasons, strict=True)]
+        return [*lines, *(f"note: {note}" for note in self.notes)]
+
+    def commented(self) -> str:
+        """The recipe as YAML, with a line of comment before each field."""
+        lines = [f"# A recipe for {_one_line(self.data)}. A field is changed here, or on the"]
+        lines.append("# command line as key=value, such as train.epochs=5.")
+        lines += [f"# note: {_one_line(note)}" for note in self.notes]
+        part = ""
+        for field, value in self.fields():
+            section, dot, name = field.rpartition(".")
+            if section != part and dot:
+                lines.append(f"{section}:")
+            part = section
+            margin = "  " if dot else ""
+            lines.append(f"{margin}# {_one_line(self.reasons.get(field, _GIVEN))}")
+            lines.append(indent(to_yaml({name: value}), margin).rstrip("\n"))
+        return "\n".join([*lines, ""])
+
+
+def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
+    """The recipe for a file of data, and why each field has its value.
+
+    Args:
+        path: The training data: a file or a folder.
+        overrides: ``key=value`` settings, which take precedence; the columns and the model among
+            them decide about the rest.
+
+    Raises:
+        IwloraError: The columns are unclear, the data are malformed, or no model is there.
+    """
+    bare = {"model": MODEL, "task": {"train": path}, "method": {"name": "lora"}}
+    asked = build(apply_overrides(bare, overrides))  # raises what is wrong with the overrides
+    spec, columns = asked.task, infer_columns(asked.task)
+    tokenizer, config = _load_reader(asked, columns)
+    # Rows that are to be reported are left out here.
+    readable = spec.model_copy(update={"on_bad": "skip"}) if spec.on_bad == "report" else spec
+    task = tasks.load(readable, seed=0)
+    rows = task.splits["train"]
+    measured = rows.select(range(0, len(rows), max(1, len(rows) // MEASURED_ROWS)))
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    limit = min(tokenizer.model_max_length, positions)
+    length, share = fit_length(token_lengths(task, measured, tokenizer, config), limit)
+    trained = min(len(rows), MOST_ROWS)
+    batch_size, epochs = training_length(trained)
+    width = getattr(config.get_text_config(), "hidden_size", None)
+    text, label = (
+        names[0] if len(names) == 1 else [*names] for names in (columns.text, columns.label)
+    )
+    settings: dict[str, Any] = {
+        "model": asked.model,
+        "task": {"train": path, "text": text, "label": label, "kind": columns.kind.name},
+        "method": {"name": "lora", "rank": 8, "lora_alpha": 16},
+        "train": {
+            "epochs": epochs,
+            "lr": learning_rate(width),
+            "batch_size": batch_size,
+            "max_length": length,
+        },
+    }
+    if not columns.label:
+        del settings["task"]["label"]
+    if trained < len(rows):
+        settings["task"]["max_train"] = trained
+    whole = f"{len(rows):,} rows to train on"
+    scored = ", ".join(f"{len(task.splits[name]):,} to score ({name})" for name in task.reported)
+    reasons = {
+        "model": "the built-in encoder; or a folder, or a name on the hub",
+        "task.train": f"{whole}, {scored}",
+        **_reasons_of_columns(columns),
+        "task.max_train": f"of {len(rows):,} rows, for a first result; null trains on all",
+        "method.name": "or iw-lora, dora, full and others: iwlora methods",
+        "method.rank": "the size of the adapter",
+        "method.lora_alpha": "the adapter's output is multiplied by lora_alpha / rank",
+        "train.epochs": f"{-(-trained // batch_size) * epochs:,} steps; fewer rows, more epochs",
+        "train.lr": "the learning rate; smaller for wider models",
+        "train.batch_size": "rows of a step",
+        "train.max_length": f"tokens; {share:.1%} of the rows are not longer",
+    }
+    for given in overrides:
+        reasons.pop(given.partition("=")[0], None)
+    return Suggestion(path, apply_overrides(settings, overrides), reasons, columns.notes)
+
+
+def _reasons_of_columns(columns: Columns) -> dict[str, str]:
+    """Which columns were guessed, and what else they may be."""
+    return {
+        f"task.{field}": " or ".join(("guessed", *others))
+        for field, others in columns.alternatives.items()
+    }
+
+
+def _load_reader(asked: Recipe, columns: Columns) -> tuple[Any, Any]:
+    """The tokenizer and the configuration of a model that can do the task.
+
+    Raises ``IwloraError``, which names how to give a model.
+    """
+    try:
+        config = load_config(asked.model, asked.trust_remote_code)
+        tokenizer = load_tokenizer(resolve_model_path(asked.model), asked.trust_remote_code)
+        columns.kind.auto_class(config)
+    except IwloraError as error:
+        if asked.model != MODEL:
+            raise
+        names = ", ".join((*columns.text, *columns.label))
+        example = _EXAMPLES.get(columns.kind.name, _BERT)
+        raise IwloraError(
+            f"{error}. Give model=FOLDER or a name on the hub, such as model={example} (the kind "
+            f"of task is {columns.kind.name}, its columns {names})"
+        ) from None
+    return tokenizer, config
+
+
+def _one_line(text: str) -> str:
+    """The text as a comment: YAML allows no other characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

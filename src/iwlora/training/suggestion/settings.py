@@ -1,0 +1,67 @@
+"""Rules for a first training of LoRA, by the size of the data and of the model.
+
+They are a start, not a search: ``search:`` in the recipe of a comparison finds a learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+MOST_ROWS = 20_000
+"""Training rows of a first result; a recipe may say more."""
+MEASURED_ROWS = 2_000
+"""Rows whose tokens are counted."""
+
+_STEPS, _MOST_EPOCHS = 400, 10
+_FEW_ROWS = 1_000
+_SHORT = 256  # tokens
+_LONGEST = 1_024
+# (widest hidden layer, learning rate): small models want larger steps.
+_LEARNING_RATES = ((512, 1e-3), (1024, 5e-4), (math.inf, 2e-4))
+
+
+def training_length(rows: int) -> tuple[int, int]:
+    """(batch size, epochs): about 400 steps, in at least 1 and at most 10 epochs.
+
+    A batch has 32 rows, and 16 where there are fewer than 1,000.
+
+    >>> training_length(90), training_length(2490), training_length(20_000)
+    ((16, 10), (32, 5), (32, 1))
+    """
+    batch_size = 16 if rows < _FEW_ROWS else 32
+    epochs = round(_STEPS / math.ceil(rows / batch_size))
+    return batch_size, min(max(epochs, 1), _MOST_EPOCHS)
+
+
+def learning_rate(width: int | None) -> float:
+    """The learning rate of LoRA with ``lora_alpha = 2 * rank``, by the width of the model.
+
+    >>> learning_rate(384), learning_rate(768), learning_rate(4096), learning_rate(None)
+    (0.001, 0.0005, 0.0002, 0.0002)
+    """
+    widest = math.inf if width is None else width
+    return next(lr for most, lr in _LEARNING_RATES if widest <= most)
+
+
+def fit_length(lengths: Any, limit: float) -> tuple[int, float]:
+    """(tokens of the longest input, share of the rows that it holds whole).
+
+    The smallest multiple of 16 that holds 99% of the rows, or, where that is more than 256, 95%;
+    at most what the model reads, and 1,024.
+
+    Args:
+        lengths: The tokens of each row.
+        limit: The most tokens that the model reads.
+
+    Example:
+        >>> fit_length([20] * 98 + [300] * 2, limit=512), fit_length([2000] * 9, limit=512)
+        ((32, 0.98), (512, 0.0))
+    """
+    sizes = np.sort(np.asarray(lengths))
+    most, fewer = (int(np.quantile(sizes, q, method="higher")) for q in (0.99, 0.95))
+    wanted = most if most <= _SHORT else fewer
+    length = min(-(-wanted // 16) * 16, _LONGEST, int(min(limit, _LONGEST)))
+    return length, float(np.mean(sizes <= length))
