@@ -20,3 +20,15 @@ def test_report(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "<html" in (finished / "report.html").read_text()
     for name in ("report.html", "summary.json", "summary.md"):
         assert (finished / name).stat().st_size > 0
+
+
+def test_open_shows_the_page_in_a_browser(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or bool(opened[1:]))
+    first, second = (call(capsys, "report", finished, "--open") for _ in range(2))
+    assert opened == [(finished / "report.html").resolve().as_uri()] * 2
+    assert (first.code, second.code) == (0, 0)
+    assert "no browser was found: open the page yourself" in first.err
+    assert "no browser" not in second.err

@@ -1,12 +1,14 @@
 """Write the report of a finished run or comparison again.
 
 Example:
-    iwlora report runs/quickstart
+    iwlora report runs/quickstart --open
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "report", run, __doc__, loads_models=False)
     parser.add_argument("folder", help="the folder of a run or a comparison")
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
+    parser.add_argument("--open", action="store_true", help="show the page in a browser")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -29,11 +32,13 @@ def run(arguments: argparse.Namespace) -> None:
     from iwlora.results.comparison.combined import load_parts
 
     folder = Path(arguments.folder)
-    write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
+    page = write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
+    if arguments.open and not webbrowser.open(page.resolve().as_uri()):
+        print("no browser was found: open the page yourself", file=sys.stderr)
 
 
-def write_report(analysis: Analysis, heatmap: str = "") -> None:
-    """Write the report's files, print its table and the path of the HTML page."""
+def write_report(analysis: Analysis, heatmap: str = "") -> Path:
+    """Write the report's files, print its tables and the path of the HTML page; returns it."""
     from iwlora.compare.report.content import build_content
     from iwlora.compare.report.formats.terminal import terminal_text
     from iwlora.compare.report.write import write_content
@@ -44,3 +49,4 @@ def write_report(analysis: Analysis, heatmap: str = "") -> None:
     if heatmap:
         print("\n" + heatmap)
     print(f"\nreport: {page}")
+    return page

@@ -30,7 +30,8 @@ The folder of a comparison::
     search.json                                       the learning rates that the search chose
     failures.jsonl                                    runs that crashed, one record per line
     logs/                                             what each run printed
-    summary.json, .md, .csv, .tex, report.html, figures/    the report
+    summary.json, .md, .csv, .tex, report.html,
+    figures/, tables/                                 the report
     sources.yaml                                      in place of runs: which results are combined
     .lock                                             held by the comparison and its runs
 
@@ -96,6 +97,7 @@ SUMMARY_CSV = "summary.csv"
 SUMMARY_LATEX = "summary.tex"
 REPORT = "report.html"
 FIGURES = "figures"
+TABLES = "tables"
 
 OWN_NAMES = frozenset(
     {
@@ -104,7 +106,7 @@ OWN_NAMES = frozenset(
         *(FINGERPRINT, ROW_DIGESTS, BAD_ROWS),
         *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, TOKENIZER),
         *(COMPARISON, SEARCH, FAILURES, SOURCES, LOGS),
-        *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES),
+        *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }
 )
 """What the folders of runs and comparisons hold at their top, but for the folders of the arms."""

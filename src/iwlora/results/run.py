@@ -336,6 +336,14 @@ class Run:
 
     def predictions(self) -> tuple[list[str], list[str]] | None:
         """(labels, predictions) of the scored rows; None if they were not kept as classes."""
+        columns = self.prediction_columns()
+        return (columns["label"], columns["prediction"]) if columns else None
+
+    def prediction_columns(self) -> dict[str, list[str]] | None:
+        """{column: cells} of the predictions of the scored rows, each with its texts.
+
+        None if they were not kept, or not as a label and a prediction of each row.
+        """
         split = self.result.evaluated_on
         path = self._file(layout.predictions_file(Path(), split)) if split else None
         (_, header), *rows = read_fields(str(path)) if path else [(0, list[str]())]
@@ -346,10 +354,11 @@ class Run:
                 raise IwloraError(
                     f"{path}, line {line}: {len(row)} fields, the header has {len(header)}"
                 )
-        label, prediction = map(header.index, ("label", "prediction"))
-        columns = zip(*((row[label], row[prediction]) for _, row in rows), strict=True)
-        labels, predictions = (list(map(restore_formula, column)) for column in columns)
-        return labels, predictions
+        columns = zip(*(row for _, row in rows), strict=True)
+        return {
+            name: list(map(restore_formula, column))
+            for name, column in zip(map(restore_formula, header), columns, strict=True)
+        }
 
 
 def read_predictions(path: Path) -> list[dict[str, str]]:

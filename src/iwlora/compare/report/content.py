@@ -8,9 +8,11 @@ from iwlora.compare.report import tables
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.answers.findings import findings
 from iwlora.compare.report.answers.is_it_real import is_it_real
+from iwlora.compare.report.answers.learning import unlearned
 from iwlora.compare.report.answers.what_it_costs import what_it_costs
 from iwlora.compare.report.answers.what_to_train import what_to_train
 from iwlora.compare.report.caveats import caveats, describe_missing
+from iwlora.compare.report.class_tables import class_tables
 from iwlora.compare.report.figures.report_figures import ReportFigure, report_figures
 from iwlora.compare.report.tables import Table
 from iwlora.compare.report.update_norms import Update, arm_updates
@@ -34,6 +36,8 @@ class TaskSection:
     differences: Table | None = None
     learning_rates: Table | None = None
     runs: Table | None = None
+    classes: dict[str, Table] = field(default_factory=dict)
+    """{stem of its file: table} of a classification task, see :func:`class_tables`."""
     figures: list[ReportFigure] = field(default_factory=list)
     updates: dict[str, dict[str, Update]] = field(default_factory=dict)
     """{label: {site name: update}}."""
@@ -51,6 +55,18 @@ class TaskSection:
     def tables(self) -> list[Table]:
         """The scores, the differences and the learning rates, as far as there are any."""
         return [*filter(None, [self.scores]), *self.statistics]
+
+    @property
+    def files(self) -> dict[str, Table]:
+        """{stem: table} of all tables, each of which is a CSV file too."""
+        named = {
+            "results": self.scores,
+            "differences": self.differences,
+            "learning-rates": self.learning_rates,
+            "runs": self.runs,
+            **self.classes,
+        }
+        return {stem: table for stem, table in named.items() if table}
 
     @property
     def statistics(self) -> list[Table]:
@@ -107,10 +123,11 @@ def build_content(analysis: Analysis) -> ReportContent:
 
 def _answers(analysis: Analysis) -> list[Answer]:
     found = findings(analysis)
+    without = [unlearned(comparison) for comparison in analysis.comparisons]
     return [
-        is_it_real(analysis, found),
+        is_it_real(analysis, found, without),
         what_it_costs(analysis),
-        what_to_train(analysis, found),
+        what_to_train(analysis, found, without),
     ]
 
 
@@ -130,6 +147,7 @@ def _section(task: TaskAnalysis) -> TaskSection:
         differences=tables.difference_table(task) if task.differences else None,
         learning_rates=learning_rates,
         runs=tables.run_table(comparison),
+        classes=class_tables(comparison),
         figures=report_figures(task, updates),
         updates=updates,
         environment=_environment(comparison),

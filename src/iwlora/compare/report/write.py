@@ -1,4 +1,4 @@
-"""Writing a report: summary.json, .md, .csv and .tex, the figures and report.html."""
+"""Writing a report: summary.json, .md, .csv and .tex, the tables, the figures and report.html."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from iwlora.compare.report.formats.latex import latex
 from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.runs_csv import runs_csv
 from iwlora.compare.report.formats.summary_json import summary_json
+from iwlora.compare.report.formats.table_csv import table_csv
 from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
 from iwlora.inputs.control_characters import visible
@@ -51,6 +52,12 @@ def write_content(content: ReportContent) -> Path:
         _write_figures(section, root / layout.FIGURES / (str(n) if content.several_tasks else ""))
         for n, section in enumerate(content.sections, start=1)
     ]
+    for n, section in enumerate(content.sections, start=1):
+        folder = root / layout.TABLES / (str(n) if content.several_tasks else "")
+        for stem, table in section.files.items():
+            write_text(folder / f"{stem}.csv", visible(table_csv(table)))
+    if content.overall:
+        write_text(root / layout.TABLES / "overall.csv", visible(table_csv(content.overall)))
     write_text(root / layout.SUMMARY_JSON, visible(summary_json(content)))
     write_text(root / layout.SUMMARY_MARKDOWN, visible(markdown(content)))
     write_text(root / layout.SUMMARY_CSV, visible(runs_csv(content)))

@@ -11,6 +11,7 @@ import pytest
 from analysed_scores import BETTER, EQUAL, LORA, analysed, over_rows
 from iwlora.compare.report.answers.findings import findings
 from iwlora.compare.report.answers.is_it_real import is_it_real
+from iwlora.compare.report.answers.learning import unlearned
 from iwlora.compare.report.answers.what_to_train import what_to_train
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.bootstrap import rows_needed
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.quick
 
 
 def first_answer(analysis: Analysis) -> tuple[str, str]:
-    answer = is_it_real(analysis, findings(analysis))
+    answer = is_it_real(analysis, findings(analysis), [*map(unlearned, analysis.comparisons)])
     return answer.short, "\n".join(answer.evidence)
 
 
@@ -108,5 +109,5 @@ def test_a_method_below_a_bag_of_words_is_told_so() -> None:
     known = {"lora": beside({"most frequent class": 0.1, "bag of words": -0.05})}
     found = analysed({"lora": LORA}, known=known)
     assert "lora is below the bag of words by 5.0 points" in first_answer(found)[1]
-    advice = what_to_train(found, findings(found)).evidence[0]
+    advice = what_to_train(found, findings(found), [[]]).evidence[0]
     assert advice.startswith("The bag of words needs no fine-tuning, and lora is not shown")

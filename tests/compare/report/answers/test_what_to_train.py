@@ -12,6 +12,7 @@ import pytest
 from analysed_scores import BETTER, EQUAL, LORA, analysed, over_rows
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.answers.findings import findings
+from iwlora.compare.report.answers.learning import unlearned
 from iwlora.compare.report.answers.what_to_train import what_to_train
 from iwlora.compare.statistics.analysis import Analysis, analyse
 from iwlora.results.comparison import load
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.quick
 
 
 def choice(analysis: Analysis) -> Answer:
-    return what_to_train(analysis, findings(analysis))
+    return what_to_train(analysis, findings(analysis), [*map(unlearned, analysis.comparisons)])
 
 
 def test_the_best_of_the_better_methods() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from iwlora.compare.number_format import counted, format_score
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.answers.findings import Finding
-from iwlora.compare.report.answers.learning import floor_sentences, unlearned
+from iwlora.compare.report.answers.learning import floor_sentences
 from iwlora.compare.report.caveats import listed
 from iwlora.compare.report.sequential import margin
 from iwlora.compare.report.verdict import join
@@ -20,10 +20,19 @@ QUESTION = "Is the difference real?"
 _NOTHING = "No: no method learned anything."
 
 
-def is_it_real(analysis: Analysis, found: Sequence[Finding]) -> Answer:
-    nothing = _nothing_learned(analysis)
+def is_it_real(
+    analysis: Analysis, found: Sequence[Finding], without: Sequence[Sequence[str]]
+) -> Answer:
+    """What is better, worse or not known, and what learned nothing.
+
+    Args:
+        analysis: The comparison on each task.
+        found: What is known of each arm.
+        without: ``without[task]`` are the arms that learned nothing there.
+    """
+    nothing = _nothing_learned(analysis, without)
     evidence = [finding.sentence for finding in found]
-    floors = [*_beside_floors(analysis)]
+    floors = [*_beside_floors(analysis, without)]
     evidence = [*floors, *evidence] if nothing else [*evidence, *floors]
     comparisons = analysis.comparisons
     absent = sum(len(comparison.missing) for comparison in comparisons)
@@ -83,21 +92,21 @@ def _too_few_seeds(analysis: Analysis) -> str:
     return f"{counted(seeds, 'seed')} {are} too few: a test needs {needed} or more."
 
 
-def _beside_floors(analysis: Analysis) -> Iterator[str]:
+def _beside_floors(analysis: Analysis, without: Sequence[Sequence[str]]) -> Iterator[str]:
     """What each arm shows against its floors, on each task."""
-    for comparison in analysis.comparisons:
+    for comparison, arms in zip(analysis.comparisons, without, strict=True):
         where = f"On {comparison.task}: " if len(analysis.tasks) > 1 else ""
-        for sentence in floor_sentences(comparison) if comparison.runs else ():
+        for sentence in floor_sentences(comparison, arms) if comparison.runs else ():
             yield where + sentence
 
 
-def _nothing_learned(analysis: Analysis) -> str:
+def _nothing_learned(analysis: Analysis, without: Sequence[Sequence[str]]) -> str:
     """Which arms learned nothing on any task, in one sentence; "" if all learned something."""
     arms = {arm: None for comparison in analysis.comparisons for arm in comparison.arms}
-    without = [arm for arm in arms if any(arm in unlearned(c) for c in analysis.comparisons)]
-    if without == [*arms] and len(without) > 1:
+    named = [arm for arm in arms if any(arm in of_task for of_task in without)]
+    if named == [*arms] and len(named) > 1:
         return _NOTHING
-    return f"{listed(without)} learned nothing." if without else ""
+    return f"{listed(named)} learned nothing." if named else ""
 
 
 def _score_sentence(comparison: Comparison) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from iwlora.compare.report.caveats import constant_runs, listed
 from iwlora.compare.report.floor_verdict import floor_verdict, is_beaten
@@ -12,7 +12,7 @@ from iwlora.results.run import FloorScore
 
 
 def unlearned(comparison: Comparison) -> list[str]:
-    """The arms that learned nothing.
+    """The arms that learned nothing; it reads the predictions of all runs.
 
     Every run predicts the same for every row, or a trivial floor is not beaten.
     """
@@ -26,11 +26,15 @@ def below_reading(comparison: Comparison, arm: str) -> str | None:
     return next((floor.name for floor in floors if not is_beaten(floor)), None)
 
 
-def floor_sentences(comparison: Comparison) -> Iterator[str]:
-    """What each arm shows against its floors; arms that show the same share a sentence."""
+def floor_sentences(comparison: Comparison, without: Sequence[str]) -> Iterator[str]:
+    """What each arm shows against its floors; arms that show the same share a sentence.
+
+    Args:
+        comparison: The runs on one task.
+        without: The arms that learned nothing, see :func:`unlearned`.
+    """
     beaten: list[tuple[str, str]] = []
     others_of: dict[str, list[str]] = {}
-    without = unlearned(comparison)
     for arm in comparison.arms:
         text = floor_verdict(comparison.metrics[0], _floors(comparison, arm))
         if arm in without and not text.startswith("learned nothing"):

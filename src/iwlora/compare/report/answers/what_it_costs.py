@@ -60,6 +60,7 @@ class Costs:
 
 
 def what_it_costs(analysis: Analysis) -> Answer:
+    """Time, memory and trained parameters of each arm, relative to the baseline."""
     comparison = next(c for c in analysis.comparisons if c.runs)
     base = analysis.baseline
     costs = {label: Costs.of([r.result for r in comparison.of(label)]) for label in comparison.arms}

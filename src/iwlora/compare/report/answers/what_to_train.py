@@ -8,7 +8,7 @@ from statistics import fmean
 
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.answers.findings import Finding, size_text
-from iwlora.compare.report.answers.learning import below_reading, unlearned
+from iwlora.compare.report.answers.learning import below_reading
 from iwlora.compare.report.answers.what_it_costs import Costs
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.budget_parity import is_unequal
@@ -19,12 +19,21 @@ from iwlora.results.run import Run
 QUESTION = "What should I train?"
 
 
-def what_to_train(analysis: Analysis, found: Sequence[Finding]) -> Answer:
+def what_to_train(
+    analysis: Analysis, found: Sequence[Finding], without: Sequence[Sequence[str]]
+) -> Answer:
+    """The best arm that is shown to be better than the baseline, else the baseline.
+
+    Args:
+        analysis: The comparison on each task.
+        found: What is known of each arm.
+        without: ``without[task]`` are the arms that learned nothing there.
+    """
     base = analysis.baseline
     better = [finding.arm for finding in found if finding.state == "better"]
     arm = max(better, key=lambda label: _mean_gain(analysis, label)) if better else base
     runs = [run for comparison in analysis.comparisons for run in comparison.of(arm)[:1]]
-    if any(arm in unlearned(comparison) for comparison in analysis.comparisons):
+    if any(arm in of_task for of_task in without):
         return Answer(
             QUESTION,
             f"None of these yet: {arm} learned nothing, and no other method is shown to be better.",

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from iwlora.compare.report.content import ReportContent
+from iwlora.results import layout
+
+MOST_ROWS = 200
+"""Of a table on the page; its CSV file has all."""
 
 
 def html_page(content: ReportContent, images: Sequence[Sequence[str]]) -> str:
@@ -21,4 +25,9 @@ def html_page(content: ReportContent, images: Sequence[Sequence[str]]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(content=content, images=images) + "\n"
+    return (
+        environment.from_string(template).render(
+            content=content, images=images, most_rows=MOST_ROWS, folder=f"{layout.TABLES}/"
+        )
+        + "\n"
+    )
