@@ -103,8 +103,8 @@ def class_tables(comparison: Comparison) -> dict[str, Table]:
     """{stem of its file: table} for a classification task; empty for others."""
     arms: dict[str, list[tuple[int, ClassPredictions]]] = {}
     for run in comparison.runs:
-        if (known := class_predictions(run)) is not None:
-            arms.setdefault(run.result.label, []).append((run.result.seed, known))
+        if (found := class_predictions(run)) is not None:
+            arms.setdefault(run.result.label, []).append((run.result.seed, found))
     if len({run.classes for runs in arms.values() for _, run in runs}) != 1:
         return {}
     tables = {"classes": _score_table(arms)}
