@@ -26,7 +26,9 @@ def test_open_shows_the_page_in_a_browser(
     finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or bool(opened[1:]))
+    monkeypatch.setattr(
+        "webbrowser.open_new_tab", lambda url: opened.append(url) or bool(opened[1:])
+    )
     first, second = (call(capsys, "report", finished, "--open") for _ in range(2))
     assert opened == [(finished / "report.html").resolve().as_uri()] * 2
     assert (first.code, second.code) == (0, 0)

@@ -23,7 +23,9 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "report", run, __doc__, loads_models=False)
     parser.add_argument("folder", help="the folder of a run or a comparison")
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
-    parser.add_argument("--open", action="store_true", help="show the page in a browser")
+    parser.add_argument(
+        "--open", action="store_true", dest="is_shown", help="show the page in a browser"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -33,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     folder = Path(arguments.folder)
     page = write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
-    if arguments.open and not webbrowser.open(page.resolve().as_uri()):
+    if arguments.is_shown and not webbrowser.open_new_tab(page.resolve().as_uri()):
         print("no browser was found: open the page yourself", file=sys.stderr)
 
 
