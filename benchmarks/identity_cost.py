@@ -1,6 +1,6 @@
 """The part of a run's time that goes into digests: of rows, of the model and of what the run left.
 
-    python benchmarks/identity_cost.py recipes/compare/quickstart.yaml
+    python benchmarks/identity_cost.py recipes/compare/entailment.yaml
 
 One arm of the comparison is trained twice. The first run begins with an empty cache of digests, as
 on a new machine, and the second has that of the first.

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from iwlora.tasks.corpora import entailment, glue, squad, summarization, superglue, translation
+from iwlora.tasks.corpora import (
+    entailment,
+    glue,
+    sentiment,
+    squad,
+    summarization,
+    superglue,
+    translation,
+)
 from iwlora.tasks.corpora.corpus import Corpus
 from iwlora.tasks.kinds import KINDS
 
 CORPORA: Mapping[str, Corpus] = {
     name: corpus
-    for module in (entailment, glue, superglue, squad, summarization, translation)
+    for module in (entailment, sentiment, glue, superglue, squad, summarization, translation)
     for name, corpus in sorted(module.TASKS.items())
 }
 
@@ -30,7 +38,7 @@ def names() -> tuple[str, ...]:
     """The names that ``task.name`` accepts.
 
     >>> names()[:3], len(names())
-    (('builtin/entailment', 'glue/cola', 'glue/mnli'), 20)
+    (('builtin/entailment', 'builtin/sentiment', 'glue/cola'), 21)
     """
     return tuple(CORPORA)
 
@@ -38,7 +46,7 @@ def names() -> tuple[str, ...]:
 def list_tasks() -> tuple[TaskListing, ...]:
     """One line for each named task, and one for each kind of task in the user's own files.
 
-    >>> list_tasks()[1].metrics
+    >>> list_tasks()[2].metrics
     ('matthews_correlation',)
     """
     named = [
