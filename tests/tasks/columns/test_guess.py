@@ -21,8 +21,19 @@ NUMBERS = list(range(1000, 1000 + ROWS))
 CLASSES = [("red", "green", "blue")[n % 3] for n in range(ROWS)]
 STARS = [1 + n % 5 for n in range(ROWS)]
 BITS = [n % 2 for n in range(ROWS)]
-CELLS = {"T": SENTENCES, "s": SHORT, "n": NUMBERS, "c": CLASSES, "r": STARS, "b": BITS}
-"""Contents by a letter: texts, short texts, distinct numbers, classes, ratings, 0 and 1."""
+DATES = [f"Mon Apr 06 22:19:{n} PDT 2009" for n in range(10, 10 + ROWS)]
+LISTS = [[f"claim {n}", n] for n in range(ROWS)]
+CELLS: dict[str, Any] = {
+    "d": DATES,
+    "l": LISTS,
+    "T": SENTENCES,
+    "s": SHORT,
+    "n": NUMBERS,
+    "c": CLASSES,
+    "r": STARS,
+    "b": BITS,
+}
+"""Contents by a letter: texts, short texts, distinct numbers, classes, ratings, 0 and 1, ..."""
 
 
 def guess(header: str, given: Guess | None = None) -> Guess:
@@ -58,6 +69,11 @@ CLASSIFIED = [
     ("gold_label:c, sentence1:T, sentence2:T", "sentence1 + sentence2", "gold_label"),
     ("Headline:T, Body:T, Stance:c", "Headline + Body", "Stance"),
     ("Utterance 1:T, Utterance 2:T, label:b", "Utterance 1 + Utterance 2", "label"),
+    ("id:n, verifiable:c, label:c, claim:T, evidence:l", "claim", "label"),
+    ("question:T, title:s, answer:b, passage:T", "question + passage", "answer"),
+    ("column 1:b, column 2:n, column 3:d, column 4:T", "column 4", "column 1"),
+    ("statement:T, status:c", "statement", "status"),
+    ("qid:n, question_text:T, target:b", "question_text", "target"),
     ("Text_A:T, Text_B:T, Score:r", "Text_A + Text_B", "Score"),
 ]
 
@@ -88,6 +104,9 @@ GENERATED = [
         "Response",
     ),
     ("question:T, answer:T", "instruction", "question", "answer"),
+    ("Problem:T, Level:c, Solution:T", "instruction", "Problem", "Solution"),
+    ("English:T, French:T", "seq2seq", "English", "French"),
+    ("id:n, dialogue:T, summary:T, topic:s", "seq2seq", "dialogue", "summary"),
     ("Question:T, Context:T, Answers:T", "question-answering", "Question + Context", "Answers"),
     ("Tokens:T, NER_Tags:T, POS_Tags:T", "token-labels", "Tokens", "NER_Tags"),
 ]
@@ -131,6 +150,7 @@ def test_a_guess_has_its_alternatives() -> None:
     assert (found.text, found.label) == (("review",), ("stars",))
     assert found.other_texts == (("title",),)
     assert found.other_labels == (("product",),)
+    assert guess("text:T, label:b, label_text:c").other_texts == ()
     assert guess("en:T, de:T").other_texts == (("de",),)
     assert guess("Tokens:T, NER_Tags:T, POS_Tags:T").other_labels == (("POS_Tags",),)
 

@@ -13,6 +13,8 @@ _WHOLE_NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
 _NUMBER = re.compile(r"[+-]?[\d.,]+%?(?:[eE][+-]?\d+)?")
 # A text to read has this many bytes on average (in UTF-8; a Chinese character has three).
 _BYTES_OF_TEXT = 16
+# Less of a date or of a row of numbers are letters.
+_LETTERS = 0.6
 _LONGEST_CLASS = 60
 # Fewer rows than these can all differ by chance.
 _NUMBERED_ROWS = 20
@@ -23,13 +25,21 @@ def is_text(cells: Sequence[Any]) -> bool:
 
     >>> is_text(["a film that I liked", "nothing happens in it"]), is_text(["good", "bad"])
     (True, False)
+    >>> is_text(["Mon Apr 06 22:19:45 2009", "Tue May 05 20:19:41 2009"])
+    False
     """
     texts = _written(cells)
     if len(texts) < len(cells) / 2 or not texts or 2 * len(set(texts)) < len(texts):
         return False
     sentences = sum(" " in text or not text.isascii() for text in texts)
     size = sum(len(text.encode(errors="replace")) for text in texts)
-    return 2 * sentences > len(texts) and size >= _BYTES_OF_TEXT * len(texts)
+    written = "".join("".join(texts).split())
+    letters = sum(map(str.isalpha, written))
+    return (
+        2 * sentences > len(texts)
+        and size >= _BYTES_OF_TEXT * len(texts)
+        and letters >= _LETTERS * len(written)
+    )
 
 
 def may_be_text(cells: Sequence[Any]) -> bool:

@@ -120,7 +120,7 @@ def _guess_by_similar_names(table: _Table, given: Guess) -> Guess:
     if usual and not table.is_generated(usual, given):
         usual = None
     if usual:
-        classes = [] if given.label or given.kind else table.named_labels(usual.text, usual.label)
+        classes = [] if given.label or given.kind else table.named_classes(usual)
         is_certain = usual.kind != "seq2seq" and _usual_kind(EXACT.kinds, table.find, given)
         pair = () if given.text else table.pair(given.label)
         if is_certain or not classes:
@@ -215,6 +215,7 @@ class _Table:
     def pair(self, taken: Sequence[str]) -> tuple[str, ...]:
         """The two columns of a task on pairs of texts."""
         free = [name for name in self._free if name not in taken]
+        free = [name for name in free if may_be_text(self._cells[name])]
         names = (*USUAL.texts, *WEAK_TEXTS)
         return _pair(USUAL, partial(spelled, free)) or numbered_pair(free, names) or ()
 
@@ -232,10 +233,10 @@ class _Table:
         """[(whether the first one comes before the others, columns that may hold the text)]."""
         free = [name for name in self._free if name not in taken]
         free = [name for name in free if may_be_text(self._cells[name])]
-        labels = self.named_labels((), ())
+        labels = self.named_labels()
         return [
             (True, [name for name in map(partial(spelled, free), USUAL.texts) if name]),
-            (False, [name for name in free if last_word(name) in _TEXTS]),
+            (False, [n for n in free if last_word(n) in _TEXTS and not repeats(self._cells[n])]),
             (False, [name for name in self.long_texts() if name in free and name not in labels]),
             (True, [name for name in map(partial(spelled, free), WEAK_TEXTS) if name]),
         ]
@@ -251,10 +252,14 @@ class _Table:
             (False, [name for name in free if repeats(self._cells[name])]),
         ]
 
-    def named_labels(self, text: Sequence[str], label: Sequence[str]) -> list[str]:
-        """The columns that have the name of a label, without those of a guess."""
-        ranks = self.label_ranks((*text, *label))[:2]
-        return [name for _, names in ranks for name in names]
+    def named_labels(self) -> list[str]:
+        """The columns that have the name of a label."""
+        return [name for _, names in self.label_ranks(())[:2] for name in names]
+
+    def named_classes(self, guess: Guess) -> list[str]:
+        """The columns beside those of a guess that have the name of a label, and its contents."""
+        named = [n for n in self.named_labels() if n not in (*guess.text, *guess.label)]
+        return [name for name in named if not self._cells[name] or repeats(self._cells[name])]
 
     def binary_columns(self, taken: Sequence[str]) -> list[str]:
         """The columns of 0 and 1."""

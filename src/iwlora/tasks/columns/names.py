@@ -67,6 +67,7 @@ USUAL = Names(
         ("instruction", ("instruction",), _REPLIES),
         ("instruction", ("question",), _REPLIES),
         ("instruction", ("query",), _REPLIES),
+        ("instruction", ("problem",), ("solution", "answer")),
         ("question-answering", ("question", "passage"), ("answers",)),
         ("token-labels", ("tokens",), _TAGS),
         ("token-labels", ("words",), _TAGS),
@@ -119,7 +120,9 @@ _IDENTIFYING = re.compile(
 )
 _LANGUAGES = frozenset(
     "ar bg bn ca cs da de el en es et fa fi fr ga gu he hi hr hu id is it ja kk kn ko lt lv mk ml "
-    "mr mt nb ne nl no pa pl pt ro ru sk sl sq sr sv sw ta te th tr uk ur vi zh".split()
+    "mr mt nb ne nl no pa pl pt ro ru sk sl sq sr sv sw ta te th tr uk ur vi zh "
+    "arabic chinese czech dutch english french german greek hebrew hindi italian japanese korean "
+    "persian polish portuguese russian spanish swedish turkish ukrainian vietnamese".split()
 )
 
 

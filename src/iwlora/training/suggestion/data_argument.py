@@ -37,7 +37,8 @@ def is_data_beside_results(path: str) -> bool:
 def default_folder(path: str, suffix: str = "") -> str:
     """Where the result goes if the user names no folder.
 
-    >>> default_folder("data/reviews.jsonl")
-    'runs/reviews'
+    >>> default_folder("data/reviews.jsonl.gz"), default_folder("data/reviews", "-compared")
+    ('runs/reviews', 'runs/reviews-compared')
     """
-    return str(Path("runs") / f"{Path(path).absolute().stem}{suffix}")
+    name = Path(path).absolute().name
+    return str(Path("runs") / f"{name.removesuffix('.gz').partition('.')[0] or name}{suffix}")
