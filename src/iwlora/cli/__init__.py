@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -36,6 +37,10 @@ _COMMANDS = (measure, init, train, compare, report, verify, export, predict, met
 _LESS_MEMORY = (
     "less is needed with a smaller train.batch_size or train.max_length, with train.accumulate=4, "
     "or with train.gradient_checkpointing=true"
+)
+_NO_WORKING_DIRECTORY = (
+    "the folder from which this command was started no longer exists; "
+    "change to another one, and run the same command again"
 )
 _READER_GONE = 141
 """The exit code that a shell gives to a program which was ended because its reader was gone."""
@@ -75,12 +80,20 @@ def _run(parsed: argparse.Namespace) -> int:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         return 130
     except OSError as error:
-        _print_error(os_error_text(error))
+        _print_error(os_error_text(error) if _has_working_directory() else _NO_WORKING_DIRECTORY)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         _print_error(f"out of memory ({truncate(str(error)) or 'no details'}); {_LESS_MEMORY}")
     return 2
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _printed(code: Any, output: LastingOutput | None) -> Any:

@@ -153,8 +153,8 @@ def reserve(path: str | os.PathLike[str], needed: int, content: str) -> None:
     free = free_bytes(path)
     if free is not None and free < needed:
         raise CannotWrite(
-            f"{path} has {free / 1e6:,.1f} MB of disk left, and {content} needs about "
-            f"{needed / 1e6:,.1f} MB; nothing was begun"
+            f"{path} has {free / 1e6:,.1f} MB of disk left, and for {content} about "
+            f"{max(0.1, needed / 1e6):,.1f} MB are needed; nothing was begun"
         )
 
 

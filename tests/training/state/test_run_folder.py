@@ -120,7 +120,7 @@ def test_a_disk_too_full_for_the_run_is_told_before_it_trains(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000_000)
     monkeypatch.setattr("iwlora.results.writing.shutil.disk_usage", lambda _: usage)
-    with pytest.raises(IwloraError, match=r"has 10\.0 MB of disk left, and the run needs about 16"):
+    with pytest.raises(IwloraError, match=r"has 10\.0 MB of disk left, and for the run about 16"):
         train(recipe, tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
 

@@ -56,7 +56,7 @@ class ForkedProcess:
                 raise subprocess.TimeoutExpired("iwlora", timeout or 0.0)
             code = self._status.readline()
             if not code:  # the watcher is gone, and nobody can report how this run ends
-                self._signal(signal.SIGKILL)
+                _kill(self.pid)
             self._code = int(code or -signal.SIGKILL)
             self._status.close()
         return self._code
@@ -74,6 +74,15 @@ class ForkedProcess:
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+
+def _kill(pid: int) -> None:
+    """End a process that is no child of this one; its locks are released when this returns."""
+    with suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([process], [], [])
+        os.close(process)
 
 
 class ForkServer:
