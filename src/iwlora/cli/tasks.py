@@ -7,6 +7,8 @@ Example:
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 from iwlora.cli.arguments import Commands, add_command, add_overrides, build_task_recipe
 
@@ -21,7 +23,9 @@ def add_parser(commands: Commands) -> None:
     show.add_argument(
         "--model", default="builtin/minilm", help="the model whose tokenizer counts tokens"
     )
-    add_overrides(show, "task.train=FILE task.max_train=1000 train.max_length=256")
+    add_overrides(
+        show, "task.train=FILE task.max_train=1000 train.max_length=256; FILE alone is task.train"
+    )
     average = add_command(subcommands, "average", _average, _average.__doc__, **lists)
     average.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="folders of runs and comparisons"
@@ -42,21 +46,18 @@ def run(_arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    """Print a task's splits, label balance, lengths, truncated and duplicate rows.
+    """Print a task's splits and what is odd in them, and what to change in a recipe.
 
     Example:
-        iwlora tasks show task.train=reviews.csv train.max_length=256
+        iwlora tasks show reviews.csv train.max_length=256
     """
-    from iwlora import tasks
-    from iwlora.tasks.description import describe_task
-    from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
+    from iwlora.training.suggestion.look import look_at_data
 
-    recipe = build_task_recipe(arguments, "full")
-    task = tasks.load(recipe.task, recipe.train.seed)
-    trust = recipe.trust_remote_code
-    tokenizer = load_tokenizer(resolve_model_path(recipe.model), trust)
-    config = load_config(recipe.model, trust)
-    print(describe_task(task, tokenizer, recipe.train.max_length, config))
+    arguments.overrides = [
+        text if "=" in text and not Path(text).exists() else f"task.train={json.dumps(text)}"
+        for text in arguments.overrides
+    ]
+    print(look_at_data(build_task_recipe(arguments, "full")))
 
 
 def _average(arguments: argparse.Namespace) -> None:

@@ -1,9 +1,9 @@
-"""The description of a task: splits, balance, lengths, truncation and duplicates."""
+"""The description of a task: splits, balance, lengths, truncation, scripts and duplicates."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from textwrap import fill
 from typing import Any
 
@@ -11,21 +11,30 @@ import numpy as np
 
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput
 from iwlora.tasks.task import Task
+from iwlora.tasks.vocabulary_fit import VocabularyFit
 
 # The lengths of at most this many rows of a split are measured.
 MEASURED_ROWS = 20_000
-_LINE_WIDTH = 100
+LINE_WIDTH = 100
 _LISTED_CLASSES = 20
+_RARE = 0.001  # scripts with fewer letters are not listed
 
 
-def describe_task(task: Task, tokenizer: Any, max_length: int, config: Any) -> str:
-    """The text that ``iwlora tasks show`` prints.
+def describe_task(
+    task: Task,
+    tokenizer: Any,
+    max_length: int,
+    config: Any,
+    fits: Mapping[str, VocabularyFit],
+) -> str:
+    """The splits of a task in words.
 
     Args:
         task: The task to describe.
         tokenizer: The tokenizer whose tokens are counted.
         max_length: ``train.max_length``, in tokens.
         config: The configuration of the model.
+        fits: {split: how the vocabulary of the tokenizer fits its texts}.
     """
     task = task.ranked(tokenizer)
     lines = [f"{task.name}: {task.kind.name}, metrics {', '.join(task.metrics)}"]
@@ -34,8 +43,9 @@ def describe_task(task: Task, tokenizer: Any, max_length: int, config: Any) -> s
     for name, split in task.splits.items():
         lines += ["", f"{name}: {len(split):,} rows", f"  labels   {_balance(task, split)}"]
         lines += [f"  {line}" for line in _lengths(task, split, tokenizer, max_length, config)]
+        lines += [f"  {line}" for line in _vocabulary(fits[name], len(split))]
     lines += ["", *duplicates(task)]
-    return "\n".join(fill(line, _LINE_WIDTH, subsequent_indent=" " * 11) for line in lines)
+    return "\n".join(fill(line, LINE_WIDTH, subsequent_indent=" " * 11) for line in lines)
 
 
 def duplicates(task: Task) -> list[str]:
@@ -126,6 +136,18 @@ def token_lengths(task: Task, rows: Dataset, tokenizer: Any, config: Any) -> Any
     finally:
         tokenizer.model_max_length = limit
     return np.asarray(encoded["length"][:])
+
+
+def _vocabulary(fit: VocabularyFit, rows: int) -> list[str]:
+    """The scripts of the texts, and how many tokens the vocabulary does not have."""
+    of = "" if fit.rows == rows else f" (of the first {fit.rows:,} rows)"
+    warning = ": the vocabulary was not made for these texts" if fit.is_foreign else ""
+    shares = [f"{name} {share:.1%}" for name, share in fit.scripts.items() if share >= _RARE]
+    return [
+        f"unknown  {fit.unknown:.1%} of the tokens, {fit.per_character:.2f} tokens per "
+        f"character{warning}{of}",
+        f"letters  {', '.join(shares) or 'none'}{of}",
+    ]
 
 
 def _quantiles(sizes: Any) -> str:

@@ -67,11 +67,10 @@ def load_user_files(spec: TaskSpec) -> Task:
         IwloraError: Lists what is wrong with the files.
     """
     columns = infer_columns(spec)
-    paths = [*_paths(spec).items(), *(("train", path) for path in spec.sources[1:])]
     files: list[ParsedFile] = []
     problems: list[str] = []
     bad: list[BadRow] = []
-    for split, path in paths:
+    for split, path in files_of(spec):
         try:
             files.append(parse_file(path, columns, split, bad))
         except IwloraError as error:
@@ -163,12 +162,14 @@ def _nothing_held_out(spec: TaskSpec, columns: Columns, rows: int, classes: int)
     )
 
 
-def _paths(spec: TaskSpec) -> dict[str, str]:
-    """{split: path}; a folder of several splits provides those that the recipe does not name."""
+def files_of(spec: TaskSpec) -> list[tuple[str, str]]:
+    """(split, path) of each file; a folder of several splits provides those that the recipe does
+    not name."""
     train = str(spec.train)
     paths = {"train": train, "validation": spec.validation, "test": spec.test}
     inside = splits_of(train)
-    return {split: path or train for split, path in paths.items() if path or split in inside}
+    files = [(split, path or train) for split, path in paths.items() if path or split in inside]
+    return [*files, *(("train", path) for path in spec.sources[1:])]
 
 
 def parse_file(

@@ -1,0 +1,102 @@
+"""Rows with the same text and different labels: one of the labels may be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from iwlora.errors import BadRow
+from iwlora.inputs.tables.records import record_location
+from iwlora.tasks.columns.infer import infer_columns
+from iwlora.tasks.metrics.scripts import unicode_tokens
+from iwlora.tasks.spec import TaskSpec
+from iwlora.tasks.task import Task
+from iwlora.tasks.user_files import files_of, parse_file
+
+MOST_ROWS = 100_000
+"""Of each file or split the first rows are compared."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """A text with its label in words, and where it is."""
+
+    place: str
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """Texts with more than one label.
+
+    Args:
+        texts: How many such texts there are, equal up to case, spaces and punctuation.
+        rows: How many rows have one of them.
+        first: Of the first ones, two rows each with different labels.
+        compared: How many rows were compared.
+    """
+
+    texts: int
+    rows: int
+    first: tuple[tuple[LabelledRow, LabelledRow], ...]
+    compared: int
+
+
+def find_label_noise(task: Task, spec: TaskSpec) -> LabelNoise | None:
+    """The texts of a task that stand with different labels; None for a task without classes.
+
+    Of the user's files the rows are compared as they are in the files, with their lines.
+    """
+    if not task.kind.has_classes:
+        return None
+    first: dict[int, LabelledRow] = {}
+    counts: dict[int, int] = {}
+    pairs: dict[int, tuple[LabelledRow, LabelledRow]] = {}
+    compared = 0
+    for texts, row in _rows_of_files(spec) if spec.train else _rows_of_splits(task):
+        # Hashes take less memory. A text without words, such as of emoji, is compared as it is.
+        key = hash(tuple(tuple(unicode_tokens(text)) or text for text in texts))
+        before = first.setdefault(key, row)
+        counts[key] = counts.get(key, 0) + 1
+        compared += 1
+        if before.label != row.label:
+            pairs.setdefault(key, (before, row))
+    rows = sum(counts[key] for key in pairs)
+    return LabelNoise(len(pairs), rows, tuple(pairs.values())[:_SHOWN], compared)
+
+
+_Located = tuple[list[str], LabelledRow]
+
+
+def _rows_of_files(spec: TaskSpec) -> Iterator[_Located]:
+    columns, bad = infer_columns(spec), list[BadRow]()
+    for split, path in files_of(spec):
+        file = parse_file(path, columns, split, bad, most=MOST_ROWS)
+        lines = iter(file.line_numbers)
+        for batch in file.rows.to_batches():
+            for *texts, label in zip(
+                *(batch.column(name).to_pylist() for name in (*columns.text, "label")), strict=True
+            ):
+                yield _located(record_location(path, next(lines)), texts, label)
+
+
+def _rows_of_splits(task: Task) -> Iterator[_Located]:
+    for name, split in task.splits.items():
+        number = 0
+        for batch in split.select(range(min(MOST_ROWS, len(split)))).iter(4096):
+            columns = (batch[column] for column in (*task.text, "label"))
+            for *texts, label in zip(*columns, strict=True):
+                number += 1
+                yield _located(
+                    f"{name}, row {number}", texts, task.kind.readable_label(task, label)
+                )
+
+
+def _located(place: str, texts: list[Any], label: Any) -> _Located:
+    words = [" ".join(text) if isinstance(text, list) else str(text) for text in texts]
+    if isinstance(label, list):  # the order of the labels of words means something
+        label = " ".join(label if isinstance(texts[0], list) else sorted(label))
+    return words, LabelledRow(place, " | ".join(words), str(label))

@@ -1,0 +1,80 @@
+"""What ``iwlora tasks show`` prints: the data of a recipe as its model sees them."""
+
+from __future__ import annotations
+
+from textwrap import TextWrapper, fill
+from typing import Any
+
+from iwlora import tasks
+from iwlora.errors import count_rows, list_problems, truncate
+from iwlora.tasks.description import LINE_WIDTH, count_copies, describe_task, token_lengths
+from iwlora.tasks.vocabulary_fit import vocabulary_fit
+from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
+from iwlora.training.recipe import Recipe
+from iwlora.training.suggestion.changes import changes
+from iwlora.training.suggestion.label_noise import find_label_noise
+
+_SHOWN = 3
+_MEASURED_ROWS = 2_000
+
+
+def look_at_data(recipe: Recipe) -> str:
+    """The task of a recipe in words, and what to change in the recipe.
+
+    Rows that cannot be used are left out and listed, whatever ``task.on_bad`` says.
+
+    Raises:
+        IwloraError: The data, the tokenizer or the configuration of the model cannot be read.
+    """
+    spec = recipe.task.model_copy(update={"on_bad": "skip"})
+    task = tasks.load(spec, recipe.train.seed)
+    tokenizer = load_tokenizer(resolve_model_path(recipe.model), recipe.trust_remote_code)
+    config = load_config(recipe.model, recipe.trust_remote_code)
+    fits = {name: vocabulary_fit(task, split, tokenizer) for name, split in task.splits.items()}
+    lines = [describe_task(task, tokenizer, recipe.train.max_length, config, fits)]
+    lines += [fill(line, LINE_WIDTH, subsequent_indent="  ") for line in _noise(task, recipe)]
+    if task.bad_rows:
+        listed = list_problems([truncate(str(row)) for row in task.bad_rows], most=_SHOWN)
+        lines += ["", f"rows that cannot be used: {count_rows(task.bad_rows):,}", listed]
+    train = task.splits["train"]
+    measured = train.select(range(0, len(train), max(1, len(train) // _MEASURED_ROWS)))
+    lengths = token_lengths(task, measured, tokenizer, config)
+    found = changes(
+        recipe, task, lengths, _limit(tokenizer, config), fits["train"], count_copies(task)
+    )
+    width = max((len(change.setting) for change in found), default=0) + 4
+    lines += ["", "what to change:" if found else "what to change: nothing that the data show"]
+    for change in found:
+        line = f"  {change.setting}".ljust(width) + change.reason
+        wrapper = TextWrapper(LINE_WIDTH, subsequent_indent=" " * width)
+        wrapper.break_long_words = wrapper.break_on_hyphens = False  # settings are copied
+        lines.append(wrapper.fill(line))
+    return "\n".join(lines)
+
+
+def _limit(tokenizer: Any, config: Any) -> float:
+    """The most tokens that the model reads."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return float(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
+
+
+def _noise(task: tasks.Task, recipe: Recipe) -> list[str]:
+    noise = find_label_noise(task, recipe.task)
+    if noise is None:
+        return []
+    of = f" of the {noise.compared:,} rows that were compared"
+    if not noise.texts:
+        return [f"labels: no text stands with two labels{of}"]
+    plural = "s" * (noise.texts != 1)
+    return [
+        f"labels: {noise.texts:,} text{plural} with different labels, in {noise.rows:,}{of} (case, "
+        "spaces and punctuation aside); one may be wrong:",
+        *map(_pair, noise.first),
+    ]
+
+
+def _pair(pair: Any) -> str:
+    first, second = pair
+    return (
+        f"  {first.label!r} ({first.place}) and {second.label!r} ({second.place}): {first.text:.80}"
+    )
