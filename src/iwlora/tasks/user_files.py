@@ -77,7 +77,7 @@ def load_user_files(spec: TaskSpec) -> Task:
             problems.append(str(error))
     _raise_bad(spec, files, bad, problems)
     _check_notation(files)
-    notes = (*_notes_on_files(spec, paths), *columns.notes)
+    notes = (*_notes_on_files(spec, files_of(spec)), *columns.notes)
     sources = [file for file in files if file.split == "train"]
     labels = _class_names(sources, columns)
     notes += _same_but_for_case(labels)
