@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from iwlora.errors import count_rows
-from iwlora.inputs.limits import LARGEST_COUNT
 from iwlora.tasks import Task
 from iwlora.tasks.kinds.contract import Kind
 from iwlora.tasks.vocabulary_fit import VocabularyFit
 from iwlora.training.recipe import Recipe
+from iwlora.training.suggestion.settings import fit_length
 
 _MANY = 0.05  # a share of the rows that is worth a change
-_KEPT = 0.99  # the share of the rows that a longer input holds whole
 _TIMES = 10  # as many rows of the most frequent class as of the rarest one
 # Models that read many scripts.
 _ENCODER, _DECODER = "xlm-roberta-base", "Qwen/Qwen2.5-0.5B"
@@ -34,7 +33,7 @@ def changes(
     recipe: Recipe,
     task: Task,
     lengths: npt.NDArray[np.int64],
-    limit: float,
+    limit: int,
     fit: VocabularyFit,
     copies: Mapping[str, tuple[int, int]],
 ) -> list[Change]:
@@ -79,22 +78,17 @@ def _model(recipe: Recipe, task: Task, fit: VocabularyFit) -> Iterator[Change]:
 
 
 def _length(
-    recipe: Recipe, task: Task, lengths: npt.NDArray[np.int64], limit: float
+    recipe: Recipe, task: Task, lengths: npt.NDArray[np.int64], limit: int
 ) -> Iterator[Change]:
     now = recipe.train.max_length
     longer = float(np.mean(lengths > now))
-    if longer <= _MANY or task.kind.overflow != Kind.overflow:
-        return
-    wanted = -(-int(np.quantile(lengths, _KEPT, method="higher")) // 16) * 16
-    longest = int(min(wanted, limit, LARGEST_COUNT))
-    if longest <= now:
-        return
-    still = float(np.mean(lengths > longest))
-    rest = f"; {still:.1%} still are, since the model reads no more" if longest < wanted else ""
-    yield Change(
-        f"train.max_length={longest}",
-        f"{longer:.1%} of the rows are longer than {now} tokens{rest}",
-    )
+    longest, share = fit_length(lengths, limit)
+    if longer > _MANY and longest > now and task.kind.overflow == Kind.overflow:
+        yield Change(
+            f"train.max_length={longest}",
+            f"{longer:.1%} of the rows have more than {now} tokens, {1 - share:.1%} more than "
+            f"{longest}",
+        )
 
 
 def _class_weights(recipe: Recipe, task: Task) -> Iterator[Change]:

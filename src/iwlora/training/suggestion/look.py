@@ -13,9 +13,9 @@ from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_
 from iwlora.training.recipe import Recipe
 from iwlora.training.suggestion.changes import changes
 from iwlora.training.suggestion.label_noise import find_label_noise
+from iwlora.training.suggestion.settings import most_tokens, spread_rows
 
 _SHOWN = 3
-_MEASURED_ROWS = 2_000
 
 
 def look_at_data(recipe: Recipe) -> str:
@@ -36,12 +36,9 @@ def look_at_data(recipe: Recipe) -> str:
     if task.bad_rows:
         listed = list_problems([truncate(str(row)) for row in task.bad_rows], most=_SHOWN)
         lines += ["", f"rows that cannot be used: {count_rows(task.bad_rows):,}", listed]
-    train = task.splits["train"]
-    measured = train.select(range(0, len(train), max(1, len(train) // _MEASURED_ROWS)))
-    lengths = token_lengths(task, measured, tokenizer, config)
-    found = changes(
-        recipe, task, lengths, _limit(tokenizer, config), fits["train"], count_copies(task)
-    )
+    lengths = token_lengths(task, spread_rows(task.splits["train"]), tokenizer, config)
+    limit = most_tokens(tokenizer, config)
+    found = changes(recipe, task, lengths, limit, fits["train"], count_copies(task))
     width = max((len(change.setting) for change in found), default=0) + 4
     lines += ["", "what to change:" if found else "what to change: nothing that the data show"]
     for change in found:
@@ -50,12 +47,6 @@ def look_at_data(recipe: Recipe) -> str:
         wrapper.break_long_words = wrapper.break_on_hyphens = False  # settings are copied
         lines.append(wrapper.fill(line))
     return "\n".join(lines)
-
-
-def _limit(tokenizer: Any, config: Any) -> float:
-    """The most tokens that the model reads."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return float(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
 
 
 def _noise(task: tasks.Task, recipe: Recipe) -> list[str]:

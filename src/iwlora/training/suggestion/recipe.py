@@ -19,10 +19,11 @@ from iwlora.tasks.description import token_lengths
 from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
 from iwlora.training.recipe import Recipe, apply_overrides, build
 from iwlora.training.suggestion.settings import (
-    MEASURED_ROWS,
     MOST_ROWS,
     fit_length,
     learning_rate,
+    most_tokens,
+    spread_rows,
     training_length,
 )
 
@@ -100,10 +101,8 @@ def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
     readable = spec.model_copy(update={"on_bad": "skip"}) if spec.on_bad == "report" else spec
     task = tasks.load(readable, seed=0)
     rows = task.splits["train"]
-    measured = rows.select(range(0, len(rows), max(1, len(rows) // MEASURED_ROWS)))
-    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    limit = min(tokenizer.model_max_length, positions)
-    length, share = fit_length(token_lengths(task, measured, tokenizer, config), limit)
+    lengths = token_lengths(task, spread_rows(rows), tokenizer, config)
+    length, share = fit_length(lengths, most_tokens(tokenizer, config))
     trained = min(len(rows), MOST_ROWS)
     batch_size, epochs = training_length(trained)
     width = getattr(config.get_text_config(), "hidden_size", None)

@@ -46,6 +46,17 @@ def learning_rate(width: int | None) -> float:
     return next(lr for most, lr in _LEARNING_RATES if widest <= most)
 
 
+def most_tokens(tokenizer: Any, config: Any) -> int:
+    """The most tokens that a model reads: what its tokenizer and its configuration say."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
+
+
+def spread_rows(rows: Any) -> Any:
+    """About 2,000 rows from all of a split, whose tokens are counted."""
+    return rows.select(range(0, len(rows), max(1, len(rows) // MEASURED_ROWS)))
+
+
 def fit_length(lengths: Any, limit: float) -> tuple[int, float]:
     """(tokens of the longest input, share of the rows that it holds whole).
 
