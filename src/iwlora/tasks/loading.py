@@ -10,11 +10,12 @@ from dataclasses import replace
 from iwlora.errors import BadRowsError, IwloraError
 from iwlora.tasks.held_out.remarks import absent_classes, equal_numbers, shared_rows
 from iwlora.tasks.held_out.stratified_groups import grouped_split
+from iwlora.tasks.held_out.study_rows import with_study_rows
 from iwlora.tasks.kinds.contract import Dataset
 from iwlora.tasks.registry import CORPORA
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import SOURCE, first_shuffled, mixture, stratified_split
-from iwlora.tasks.task import Task
+from iwlora.tasks.task import STUDY, Task
 from iwlora.tasks.user_files import load_user_files
 
 # The same rows are scored for every seed, so that scores differ between seeds by training alone.
@@ -50,6 +51,10 @@ def load(spec: TaskSpec, seed: int) -> Task:
             "task.on_bad=report lists rows that cannot be used, and there are none; take "
             "task.on_bad=refuse to train"
         )
+    if spec.score_rows is not None:
+        draw_rows = spec.draw_rows or spec.max_train
+        task = with_study_rows(task, spec.score_rows, draw_rows, spec.group)
+        held_out.append(STUDY)
     if spec.holdout is not None:
         task = _with_holdout(task, spec)
         held_out = ["validation"]

@@ -57,6 +57,13 @@ class TaskSpec(BaseModel):
     """Training rows: the first ones of a shuffle seeded by ``train.seed``; None: all."""
     max_validation: Positive | None = None
     """Rows of each validation split, the same for every seed; None: all."""
+    score_rows: Positive | Literal["all"] | None = None
+    """Rows to reserve from the training rows before any draw, and to score beside the reported
+    splits: a number, or all that draws of ``max_train`` rows leave. Every seed and arm has the same
+    ones; None: the reported splits alone are scored."""
+    draw_rows: Positive | None = None
+    """The training rows of the largest draw, where other arms of a comparison have larger ones than
+    ``max_train``; set by the comparison."""
     holdout: Fraction | None = None
     """Fraction of the training rows to hold out and score instead of the reported splits, the same
     rows for every seed; None: train on all and score the reported splits."""

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+STUDY = "study"
+"""The split of training rows that no run trains on, and that every run is scored on."""
+
+
 @dataclass(frozen=True)
 class Task(TaskSchema):
     """A schema, the kind of the task, and its data.
@@ -22,8 +26,9 @@ class Task(TaskSchema):
     Args:
         kind: How rows are encoded, learned and scored.
         splits: ``train`` and ``validation``, and where the task has them ``test`` (labelled),
-            ``validation_mismatched`` (MNLI) and ``selection`` (a part of train that chooses the
-            checkpoint). Every split has the text columns and ``label``, with the types that
+            ``validation_mismatched`` (MNLI), ``selection`` (a part of train that chooses the
+            checkpoint) and ``study`` (a part of train that is scored). Every split has the text
+            columns and ``label``, with the types that
             ``kind.arrow_types()`` gives. Empty for the task of a finished run.
         notes: Remarks about the data that a user should read, such as the rows that were left out.
         label_columns: The columns of the user's file that hold the label; none where it is in the
@@ -49,11 +54,13 @@ class Task(TaskSchema):
     def reported(self) -> tuple[str, ...]:
         """The splits that are scored: the labelled test split if there is one, else validation.
 
-        MNLI has two of these, ``validation`` (matched) and ``validation_mismatched``.
+        MNLI has two of these, ``validation`` (matched) and ``validation_mismatched``. Study rows
+        come first where there are any: the verdict of a comparison rests on the first split.
         """
+        study = (STUDY,) if STUDY in self.splits else ()
         if "test" in self.splits:
-            return ("test",)
-        return tuple(name for name in self.splits if name.startswith("validation"))
+            return (*study, "test")
+        return (*study, *(name for name in self.splits if name.startswith("validation")))
 
     @property
     def monitored(self) -> str | None:

@@ -49,6 +49,18 @@ def test_an_arm_has_its_own_declared_training_data(make_plan: MakePlan) -> None:
         assert run.folder(Path("c")) == Path("c") / run.label / f"seed-{run.seed}"
 
 
+def test_arms_with_smaller_draws_have_the_study_rows_of_the_largest(
+    make_plan: MakePlan, reviews: dict[str, str]
+) -> None:
+    small = {"name": "lora", "label": "few", "task": {"max_train": 24}}
+    task = {**reviews, "max_train": 40, "score_rows": "all"}
+    plan = make_plan(task=task, methods=["lora", small], vary=["task.max_train"])
+    study = [load(run.recipe.task, run.seed).splits["study"]["text"][:] for run in plan.runs]
+    assert len(plan.runs) == 4
+    assert all(rows == study[0] for rows in study)
+    check_task(plan)
+
+
 def test_each_arm_searches_on_its_own_training_rows(make_plan: MakePlan) -> None:
     """The rows that a search holds out are training rows, so they differ as was declared."""
     search = {"lr": [1e-4, 1e-3, 1e-2], "holdout": 0.25}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,29 @@ class PlannedRun:
         """The same run with the learning rate that a search has chosen."""
         return replace(self, recipe=self.recipe.with_train(lr=lr))
 
+    def with_draw_rows(self, rows: int | None) -> PlannedRun:
+        """The same run beside arms whose largest draw has so many training rows."""
+        task = self.recipe.task.model_copy(update={"draw_rows": rows})
+        return replace(self, recipe=self.recipe.model_copy(update={"task": task}))
+
     def __str__(self) -> str:
         trial = (
             f", trial of lr {layout.learning_rate_text(self.recipe.train.lr)}" if self.trial else ""
         )
         return f"{self.label}, seed {self.seed}{trial}"
+
+
+def with_equal_study_rows(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """The runs of all arms, with the study rows that the largest draw of any arm leaves.
+
+    Without this, ``task.score_rows=all`` would be more rows for an arm with smaller draws.
+    """
+    of_all = [run.recipe.task for run in runs if run.recipe.task.score_rows == "all"]
+    draws = {task.max_train for task in of_all}
+    largest = max((rows for rows in draws if rows), default=None)
+    if len(draws) < 2 or None in draws:  # equal draws, or an arm that leaves no rows
+        return tuple(runs)
+    return tuple(run.with_draw_rows(largest) for run in runs)
 
 
 @dataclass(frozen=True)

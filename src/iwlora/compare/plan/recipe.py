@@ -10,7 +10,7 @@ from typing import Any
 
 from iwlora.compare.plan.arms import NOT_METHOD_OPTIONS, add_controls, arm_label, unfair_settings
 from iwlora.compare.plan.learning_rate_search import SearchSettings, trial_order
-from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.compare.plan.planned_runs import Plan, PlannedRun, with_equal_study_rows
 from iwlora.compare.plan.training_data import own_training_data, unused_fields, vary_problems
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
 from iwlora.compare.statistics.sequential import fewest_draws
@@ -82,8 +82,9 @@ def plan_settings(settings: Mapping[str, Any]) -> Plan:
     problems += _too_few_draws(stop, len(labels))
     if problems:
         raise IwloraError("\n".join(problems))
+    of_runs, of_trials = with_equal_study_rows(runs), with_equal_study_rows(trials)
     baseline = settings.get("baseline")
-    return Plan(settings, tuple(runs), search, tuple(trials), baseline, tuple(vary), stop)
+    return Plan(settings, of_runs, search, of_trials, baseline, tuple(vary), stop)
 
 
 def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Plan:
@@ -142,7 +143,8 @@ def plan_run_recipes(paths: Sequence[str], overrides: Sequence[str] = ()) -> Pla
     ]
     settings["recipes"] = {label: recipe.settings() for label, recipe in recipes.items()}
     baseline = settings.get("baseline")
-    return Plan(settings, tuple(runs), baseline=baseline, vary=tuple(vary), stop=stop)
+    of_runs = with_equal_study_rows(runs)
+    return Plan(settings, of_runs, baseline=baseline, vary=tuple(vary), stop=stop)
 
 
 def _differing_fields(recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:

@@ -20,6 +20,8 @@ SHARED_TASK_SETTINGS = {
     "validation": _SCORED,
     "test": _SCORED,
     "max_validation": _SCORED,
+    "score_rows": _SCORED,
+    "draw_rows": _SCORED,
     "holdout": _SCORED,
     "text": _SCORED,
     "label": _SCORING,

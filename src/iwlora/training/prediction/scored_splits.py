@@ -24,13 +24,15 @@ def score_splits(
     """Score every reported split once, and write its predictions.
 
     The metrics of the first split have plain names; names of another split end in what it adds to
-    the first, such as ``accuracy_mismatched``. Raises ``Diverged`` for NaN among the outputs.
+    the first, such as ``accuracy_mismatched``, or beside study rows in its own name, such as
+    ``accuracy_validation``. Raises ``Diverged`` for NaN among the outputs.
 
     Returns:
         The metrics, and the scores of each class on the first split.
     """
     task, metrics = loaded.task, dict[str, float]()
     label_scores: list[LabelScores] = []
+    first = task.reported[0]
     for split in task.reported:
         outputs = trainer.final_outputs(loaded.encoded[split])
         check_outputs(split, outputs)
@@ -38,12 +40,15 @@ def score_splits(
         predictions = task.kind.predictions(evaluation)
         scores = task.kind.score(evaluation, predictions)
         label_scores.append(task.kind.label_scores(evaluation))
-        suffix = split.removeprefix(task.reported[0])
-        metrics |= {f"{name}{suffix}": value for name, value in scores.items()}
+        metrics |= {f"{name}{_suffix(split, first)}": score for name, score in scores.items()}
         if distributed.rank() == 0:
             records = _records(task, evaluation, predictions)
             write_table(layout.predictions_file(run.path, split), records)
     return metrics, label_scores[0]
+
+
+def _suffix(split: str, first: str) -> str:
+    return split.removeprefix(first) if split.startswith(first) else f"_{split}"
 
 
 def _records(
