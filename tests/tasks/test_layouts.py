@@ -254,8 +254,13 @@ LAYOUTS = [
     ),
     Layout(
         "villages.csv",
-        "an encoding that a file alone does not tell",
+        "cp1251, where capitals show that it is not KOI8-R",
         *("classification", ("text",), ("label",), 4, ("Дорога закрыта", "плохо")),
+    ),
+    Layout(
+        "bazaars.csv",
+        "an encoding that the file alone does not tell",
+        *("classification", ("text",), ("label",), 4, ("свежая рыба", "да")),
         "task.encoding=cp1251",
     ),
     Layout(
@@ -556,6 +561,7 @@ ENCODINGS = {
     "bakers.csv": "cp1252",
     "markets.csv": "cp1252",
     "villages.csv": "cp1251",
+    "bazaars.csv": "cp1251",
 }
 USED = {"rents.csv": ";", "boats.csv": "|", "excel.csv": ";", "bakers.csv": ";"}
 TABS = ("bees.csv", "metro.csv")

@@ -23,6 +23,7 @@ _GREEK = ("αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώ",)
 _ALPHABETS: Mapping[str, Sequence[str]] = {
     "cp1252": _WESTERN,
     "iso8859-15": _WESTERN,
+    "mac_roman": _WESTERN,
     "cp1250": _CENTRAL,
     "iso8859-2": _CENTRAL,
     "cp1254": ("çğıöşü",),
@@ -143,16 +144,21 @@ def _decoded(words: Sequence[bytes], encoding: str) -> list[str] | None:
 
 
 def _explains(alphabet: str, words: Sequence[str]) -> bool:
-    """Whether words are of letters of one alphabet, with signs at their ends only."""
-    has_ascii = alphabet[0] in _CYRILLIC[0] + _GREEK[0]
+    """Whether words are of letters of one alphabet, with signs and capitals where they may be."""
+    may_hold_latin = alphabet not in (*_CYRILLIC, *_GREEK)
     for word in words:
         for place, letter in enumerate(word):
-            is_inside = word[place - 1 : place].isalpha() and word[place + 1 : place + 2].isalpha()
-            if letter.isascii() and not (has_ascii and letter.isalpha()):
-                continue
-            if letter in _SIGNS and not (is_inside and letter not in "’·–—\xa0"):
-                continue
-            if letter.isascii() or letter.lower() not in alphabet:
+            before, after = word[max(place - 1, 0) : place], word[place + 1 : place + 2]
+            is_inside = before.isalpha() and after.isalpha()
+            if letter.isascii():
+                if letter.isalpha() and not may_hold_latin:
+                    return False
+            elif letter in _SIGNS:
+                if is_inside and letter not in "’–—\xa0":
+                    return False
+            elif letter.lower() not in alphabet or (
+                letter.isupper() and before.isalpha() and (before + after).upper() != before + after
+            ):
                 return False
     return True
 
