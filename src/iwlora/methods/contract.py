@@ -39,6 +39,7 @@ class Attached:
             step.
         callbacks: callbacks of the Trainer.
         notes: ``notes()`` are remarks on the training that the user should read.
+        panels: ``panels()`` are numbers for experiment trackers, sent at each logging step.
         learning_rates: {parameter name: factor of the learning rate}; the default factor is 1.
         initialize: ``initialize(batches)`` sets initial values from training batches, once,
             before training. All processes get the same batches.
@@ -57,6 +58,7 @@ class Attached:
     regularizer: Callable[[], Tensor] | None = None
     callbacks: tuple[TrainerCallback, ...] = ()
     notes: Callable[[], tuple[str, ...]] = tuple
+    panels: Callable[[], Mapping[str, float]] = dict
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     initialize: Callable[[Iterable[Mapping[str, Tensor]]], None] | None = None
     ranks: Callable[[], Mapping[str, int]] | None = None

@@ -18,7 +18,7 @@ from iwlora.inputs.yaml_json import from_json, read_utf8
 from iwlora.penalty import diagnostics_log
 from iwlora.penalty.apply import Attachment, Penalty, check_alpha, innermost
 from iwlora.penalty.calibration import measure_before, measure_in_flight, obstacle_before
-from iwlora.penalty.diagnostics import verdict
+from iwlora.penalty.diagnostics import Effect, panels, verdict
 from iwlora.penalty.routes import DEFAULT_ROUTE, ROUTES
 from iwlora.penalty.schedule import named_schedule
 from iwlora.results import layout
@@ -114,6 +114,7 @@ class IWLoraCallback(TrainerCallback):
         self.sensitivity = sensitivity
         self.penalty: Penalty | None = None
         self.history: list[dict[str, float]] = []
+        self.effects: Mapping[str, Effect] = {}
         self.verdict: str | None = None
         self._in_flight: InFlight | None = None
         self._measured = False
@@ -181,6 +182,7 @@ class IWLoraCallback(TrainerCallback):
         if self.route == "loss":
             clip = _clip_factor(args, logs.get("grad_norm"))
             effects = {name: effect.without_penalty(clip) for name, effect in effects.items()}
+        self.effects = effects
         self.history.append({name: effect.ratio for name, effect in effects.items()})
         if args.should_save:
             diagnostics_log.append(_log_file(args), state.global_step, effects)
@@ -212,6 +214,15 @@ class IWLoraCallback(TrainerCallback):
         self._stop()
         if self.verdict is not None and self.warn and args.should_save and self.alpha > 0:
             warnings.warn(self.verdict, stacklevel=1)
+
+    def panels(self) -> dict[str, float]:
+        """What was measured and the penalty's effect at the last logged step, for a tracker.
+
+        ``trainer.log(callback.panels())`` sends it; iwlora's own runs do so at each logging step.
+        See :func:`iwlora.penalty.diagnostics.panels`.
+        """
+        measured = self.sensitivity
+        return panels(Importance(measured).weights if measured else {}, self.effects)
 
     def _start_measuring(
         self, args: TrainingArguments, state: TrainerState, model: nn.Module, loader: Any

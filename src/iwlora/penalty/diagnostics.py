@@ -78,6 +78,31 @@ def effects(
     }
 
 
+def panels(importance: Mapping[str, float], step_effects: Mapping[str, Effect]) -> dict[str, float]:
+    """What experiment trackers show: {name: number} of each site, and the median of the ratios.
+
+    A tracker makes a group of names with the same text before the slash. Infinite ratios are left
+    out.
+
+    Args:
+        importance: {site name: share of the total sensitivity}.
+        step_effects: {site name: effect} of one step; empty before the penalty starts.
+
+    Example:
+        >>> effect = Effect(norm=1.5, penalty=0.5, task=2.0, inner=0.0)
+        >>> panels({"q": 1.0}, {"q": effect})
+        {'importance/q': 1.0, 'penalty_norm/q': 1.5, 'penalty_ratio/q': 0.25, \
+'penalty/median_ratio': 0.25}
+    """
+    numbers = {f"importance/{name}": share for name, share in importance.items()}
+    for name, effect in step_effects.items():
+        numbers |= {f"penalty_norm/{name}": effect.norm, f"penalty_ratio/{name}": effect.ratio}
+    if step_effects:
+        middle = median(effect.ratio for effect in step_effects.values())
+        numbers["penalty/median_ratio"] = middle
+    return {name: number for name, number in numbers.items() if math.isfinite(number)}
+
+
 def verdict(ratios: Sequence[Mapping[str, float]]) -> str | None:
     """A warning about the strength of the penalty, from {site: ratio} of each recorded step.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from commands import call, check_plain, run_settings, write_recipe
 from iwlora.errors import IwloraError
+from iwlora.results.run import load_run
 from iwlora.training.dry_run.run_cost import estimate_run_cost
 from iwlora.training.prepare import check_trackers
 from iwlora.training.run import train
@@ -30,6 +32,37 @@ def test_tensorboard_gets_the_losses(
     (events,) = out.rglob("events.out.tfevents*")
     events_read: Any = EventAccumulator(str(events.parent)).Reload()
     assert {"train/loss", "train/learning_rate"} <= set(events_read.Tags()["scalars"])
+
+
+def test_tensorboard_gets_panels_of_importance_and_penalty(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    file = write_recipe(tmp_path / "r.yaml", run_settings(tiny_bert, reviews))
+    out = tmp_path / "run"
+    overrides = ["train.report_to=[tensorboard]", "train.epochs=8", "method.name=iw-lora"]
+    assert call(capsys, "train", file, *overrides, "--out", out).code == 0
+    (events,) = out.rglob("events.out.tfevents*")
+    read: Any = EventAccumulator(str(events.parent)).Reload()
+    sensitivity = load_run(out).sensitivity()
+    assert sensitivity is not None
+    total = sum(sensitivity.values.values())
+    for name, value in sensitivity.values.items():
+        (share,) = read.Scalars(f"train/importance/{name}")
+        assert share.value == pytest.approx(value / total, rel=1e-5), "sent once"
+    log = (out / "checkpoints" / "penalty.jsonl").read_text()
+    records = [json.loads(line) for line in log.splitlines()]
+    assert len(records) > 1
+    for name in sensitivity.values:
+        for kind in ("norm", "ratio"):
+            sent = read.Scalars(f"train/penalty_{kind}/{name}")
+            logged = [record["sites"][name][kind] for record in records]
+            assert [scalar.value for scalar in sent] == pytest.approx(logged, rel=1e-5)
+            assert [scalar.step for scalar in sent] == [record["step"] for record in records]
+    text = (out / "metrics.jsonl").read_text()
+    assert "penalty_norm" not in text, "it has a file of its own"
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio", "tensorboard"])

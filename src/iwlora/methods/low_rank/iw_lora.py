@@ -93,5 +93,6 @@ class IWLora(MeasureOptions, Lora):
             attached,
             save=save,
             callbacks=(*attached.callbacks, callback),
+            panels=callback.panels,
             notes=lambda: (callback.verdict,) if callback.verdict else (),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,27 @@ class RestoreLoggedLoss(TrainerCallback):
         args = self._trainer.args
         checkpoint = layout.checkpoint_folder(Path(str(args.output_dir)), state.global_step)
         return layout.unlogged_loss_file(checkpoint, args.process_index)
+
+
+class TrackerPanels(TrainerCallback):
+    """Logs the numbers of a method for experiment trackers, after each record of the training.
+
+    A number is sent when it has changed: what is measured once is sent once.
+    """
+
+    def __init__(self, trainer: Trainer, panels: Callable[[], Mapping[str, float]]) -> None:
+        self._trainer, self._panels = trainer, panels
+        self._sent: dict[str, float] = {}
+
+    def on_log(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
+        """Log what changed; the record has no loss, so that it leads to no other."""
+        if "loss" not in kwargs["logs"]:
+            return
+        numbers = self._panels()
+        changed = {name: n for name, n in numbers.items() if self._sent.get(name) != n}
+        self._sent |= changed
+        if changed:
+            self._trainer.log(changed)
 
 
 class ProgressBar(ProgressCallback):

@@ -27,7 +27,7 @@ from iwlora.results.writing import write_errors
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.kernels import fast_kernels
-from iwlora.training.loop.callbacks import RestoreLoggedLoss
+from iwlora.training.loop.callbacks import RestoreLoggedLoss, TrackerPanels
 from iwlora.training.loop.divergence import DivergenceCheck
 from iwlora.training.loop.row_order import EpochSampler, LongestFirstSampler, MicroBatchSampler
 from iwlora.training.model import sharding
@@ -68,7 +68,12 @@ class FineTuningTrainer(Trainer):
         super().__init__(
             model=attached.model,
             compute_loss_func=task_loss(attached.regularizer, kind),
-            callbacks=[*attached.callbacks, *callbacks, RestoreLoggedLoss(self)],
+            callbacks=[
+                *attached.callbacks,
+                *callbacks,
+                RestoreLoggedLoss(self),
+                *([TrackerPanels(self, attached.panels)] if kwargs["args"].report_to else []),
+            ],
             **kwargs,
         )
         model_is_sharded = sharding.is_sharded(attached.model)
