@@ -51,7 +51,7 @@ def test_what_is_written_is_what_is_trained(
 
     trained = call(capsys, "train", "films.csv", *small)
     assert trained.code == 0, trained
-    assert trained.out.startswith("recipe for films.csv; change a field as key=value, or write")
+    assert trained.out.startswith("reading films.csv\nrecipe for films.csv; change a field as")
     assert "\n  'task.text=Review Text'" in trained.out
     assert "note: inferred from films.csv: text=Review Text (or task.text=Title)" in trained.out
     again = call(capsys, "train", "recipe.yaml", "--out", "again")

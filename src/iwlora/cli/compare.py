@@ -104,6 +104,7 @@ def _plan(recipes: list[str], overrides: list[str]) -> Plan:
 
 
 def _plan_for_data(data: str, overrides: list[str]) -> Plan:
+    _print_now(f"reading {data}")
     from iwlora.compare.plan.recipe import plan_settings
     from iwlora.compare.plan.suggestion import suggest_comparison
 

@@ -100,11 +100,14 @@ def _load(arguments: argparse.Namespace) -> Recipe:
 
 def _suggest(arguments: argparse.Namespace) -> Recipe:
     """The recipe for a file of data, which is printed."""
+    is_first = os.environ.get("RANK", "0") == "0"
+    if is_first:
+        print(f"reading {arguments.recipe}", flush=True)
     from iwlora.training.suggestion.recipe import suggest
 
     suggestion = suggest(arguments.recipe, arguments.overrides)
     recipe = suggestion.recipe
-    if os.environ.get("RANK", "0") == "0":
+    if is_first:
         print_suggestion(suggestion)
     return recipe
 

@@ -151,6 +151,16 @@ def test_a_guess_is_printed_with_its_alternatives(tmp_path: Path) -> None:
         load(TaskSpec(train=path, label="stars"), seed=0)
 
 
+def test_a_translation_may_be_scored_with_bleu(tmp_path: Path) -> None:
+    file = tmp_path / "signs.csv"
+    file.write_text("de,en\nKein Eingang,No entry\nKasse,Cash desk\n", encoding="utf-8")
+    (note,) = infer_columns(TaskSpec(train=str(file))).notes
+    assert note.endswith(
+        "text=de (or task.text=en), label=en, kind=seq2seq (or 'task.kind={name: seq2seq, "
+        "metric: bleu}')"
+    )
+
+
 def test_an_error_has_assignments_to_copy(tmp_path: Path) -> None:
     unclear = reviews(tmp_path, ["n", "note", "name", "first", "Mood of day"])
     with pytest.raises(IwloraError) as error:

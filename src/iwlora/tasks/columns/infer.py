@@ -13,6 +13,7 @@ from iwlora.inputs.tables.records import columns_of, read_records
 from iwlora.inputs.yaml_json import assignment
 from iwlora.tasks.columns.guess import Guess, guess_columns
 from iwlora.tasks.columns.label_kind import infer_kind, notes_on_classes, numbers_in_order
+from iwlora.tasks.columns.names import language_pair
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.cells import written_list
 from iwlora.tasks.kinds.label_separator import likely_separator
@@ -124,9 +125,16 @@ def _alternatives(
         others["label"] = _assignments("task.label", guess.other_labels[:_ALTERNATIVES])
     # Where the columns are given, classification is what a user expects without being told.
     if spec.kind_name is None and (others or kind.name != "classification"):
-        is_scale = kind.name == "classification" and numbers_in_order(labels)
-        others["kind"] = ("task.kind=regression",) if is_scale else ()
+        others["kind"] = _other_kinds(kind, guess, labels)
     return others
+
+
+def _other_kinds(kind: Kind, guess: Guess, labels: Sequence[Any]) -> tuple[str, ...]:
+    if kind.name == "classification" and numbers_in_order(labels):
+        return ("task.kind=regression",)
+    if kind.name == "seq2seq" and language_pair((*guess.text, *guess.label)):
+        return (assignment("task.kind", {"name": kind.name, "metric": "bleu"}),)
+    return ()
 
 
 def _notes(spec: TaskSpec, columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
