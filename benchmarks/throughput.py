@@ -22,8 +22,9 @@ from typing import Any
 
 import yaml
 
-from iwlora.compare.number_format import display_scale, format_duration
+from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.paired_tests import Summary, paired_difference, summarise
+from iwlora.results.durations import format_duration
 from timed_commands import machine, run_command, table
 
 PLAIN = Path(__file__).with_name("plain_peft.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,37 @@ def test_a_recipe(
         assert label in outcome.out
     for name in ("report.html", "summary.json", "summary.md"):
         assert (out / name).stat().st_size > 0
+
+
+def test_events_as_json_and_then_an_interrupt(
+    comparison: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    execute_in_process(monkeypatch)
+    out = tmp_path / "compared"
+    command = ["compare", str(comparison), "--out", str(out), "--log-format", "json"]
+    outcome = call(capsys, *command)
+    assert outcome.code == 0, outcome.err
+    events = [json.loads(line) for line in outcome.out.splitlines()]
+    runs = ["run started", "run finished"]
+    assert [event["event"] for event in events] == [*runs, *runs, "finished"]
+    first = json.loads((out / "lora" / "seed-0" / "result.json").read_text())
+    assert events[1]["metrics"] == first["metrics"]
+    assert (events[1]["label"], events[1]["seed"], events[1]["trial"]) == ("lora", 0, False)
+    assert events[1]["seconds_left"] > 0
+    assert events[-1]["report"] == str(out / "report.html")
+    assert Path(events[-1]["report"]).is_file()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("iwlora.compare.execute.local.LocalExecutor.start", interrupted)
+    again = call(capsys, *command, "seeds=[0,1]")
+    assert again.code == 130
+    assert again.err.startswith("interrupted: 2 of 4 runs are done\n")
+    assert again.err.splitlines()[-1] == f"to go on: iwlora {shlex.join(command)} 'seeds=[0,1]'"
 
 
 def test_a_dry_run_starts_nothing(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -39,15 +41,33 @@ def test_train(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert outcome.code == 0
     metrics = result(out)["metrics"]
     (note,) = result(out)["notes"]
-    task = yaml.safe_load(recipe.read_text())["task"]["train"]
+    task = replayed(out)["task"]["train"]
     assert outcome.out == (
         f"lora on {task}, seed 0: into {out}\n"
+        "training: 6 steps\n"
         f"note: {note}\n"
         f"lora, seed 0: accuracy {metrics['accuracy']:.4f}, macro_f1 {metrics['macro_f1']:.4f}, "
         f"loss {metrics['loss']:.4f} (validation)\n"
         f"lora {floor_verdict('accuracy', load_run(out).result.floors)}\n"
     )
     assert "\nlora learned nothing: not above the most frequent class (" in outcome.out
+
+
+@pytest.mark.quick
+def test_events_are_lines_where_no_terminal_is(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    given = ["train", recipe, "task.selection=0.5", "--out", out]
+    outcome = call(capsys, *given)
+    assert outcome.err == ""
+    started, training, scored, *result_lines = outcome.out.splitlines()
+    assert started == f"lora on {replayed(out)['task']['train']}, seed 0: into {out}"
+    assert training == "training: 4 steps"
+    assert re.match(r"epoch 1: accuracy 0\.\d{4}.* on selection", scored)
+    quiet = call(capsys, *given[:-1], tmp_path / "quiet", "--quiet")
+    assert quiet.err == ""
+    assert quiet.out.splitlines() == result_lines, "the result is printed as ever"
 
 
 def test_overrides_may_stand_before_and_after_the_options(
@@ -155,15 +175,17 @@ def test_an_interrupted_process_continues_from_its_last_checkpoint(
 ) -> None:
     out = tmp_path / "run"
     given = ["train", str(recipe), "--out", str(out), "train.epochs=3", "train.save_steps=2"]
-    waits = tmp_path / "waits"
+    given += ["--log-format", "json"]
+    waits, goes_on = tmp_path / "waits", tmp_path / "goes on"
     slow = (
         "import pathlib, signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's "&" has it ignored
         "from iwlora.training.loop.callbacks import MetricsLog\n"
         "def on_step_end(self, args, state, control, **kwargs):\n"
-        "    if state.global_step > 7:\n"
+        "    if state.global_step == 7:\n"
         f"        pathlib.Path({str(waits)!r}).touch()\n"
-        "        time.sleep(60)\n"
+        f"        while not pathlib.Path({str(goes_on)!r}).exists():\n"
+        "            time.sleep(0.05)\n"
         "MetricsLog.on_step_end = on_step_end\n"
         "from iwlora.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
@@ -179,19 +201,27 @@ def test_an_interrupted_process_continues_from_its_last_checkpoint(
     deadline = time.monotonic() + 120
     while not waits.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    goes_on.touch()
+    printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "interrupted" in errors
+    assert f"interrupted: the checkpoint of step 7 of the run in {out} is safe" in errors
+    assert errors.splitlines()[-1] == f"to go on: iwlora {shlex.join(given)}"
     assert "Traceback" not in errors
     assert not (out / "result.json").exists()
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [line["event"] for line in lines] == [
+        *("started", "training", *["checkpoint"] * 3, "interrupted", "checkpoint")
+    ]
+    assert [line["step"] for line in lines if line["event"] == "checkpoint"] == [2, 4, 6, 7]
 
     resumed = spawn(*given)
     assert resumed.code == 0, resumed.err
-    assert "\nlora, seed 0: accuracy " in resumed.out
-    assert "Writing model shards" not in resumed.err
-    assert result(out)["resumed_at_step"] == 6
+    *_, last = map(json.loads, resumed.out.splitlines())
+    assert (last["event"], last["text"].split(": ")[0]) == ("finished", "lora, seed 0")
+    assert last["metrics"] == result(out)["metrics"]
+    assert resumed.err == ""
+    assert result(out)["resumed_at_step"] == 7
     straight = tmp_path / "straight"
     given[given.index(str(out))] = str(straight)
     assert call(capsys, *given).code == 0

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -76,8 +77,10 @@ def _run(parsed: argparse.Namespace) -> int:
             return command(parsed) or 0
     except IwloraError as error:
         _print_error(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to continue", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        what_is_left = visible(str(interrupt)) or "what was not finished is not kept"
+        print(f"interrupted: {what_is_left}", file=sys.stderr)
+        print(f"to go on: {visible(shlex.join(['iwlora', *parsed.given]))}", file=sys.stderr)
         return 130
     except OSError as error:
         _print_error(os_error_text(error) if _has_working_directory() else _NO_WORKING_DIRECTORY)
@@ -130,6 +133,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             name = text[:-1] or (before if before.startswith("--") else "an argument")
             parser.error(f"{name}: an empty value was given; give a name, or leave it out")
     parsed, extra = parser.parse_known_args(arguments)
+    parsed.given = given
     assignments = getattr(parsed, "overrides", getattr(parsed, "sources", None))
     unknown = [text for text in extra if assignments is None or text.startswith("-")]
     if unknown:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from iwlora.results.events import Event
+
 if TYPE_CHECKING:
     from iwlora.tasks.spec import TaskSpec
     from iwlora.training.recipe import Recipe
@@ -82,12 +84,15 @@ def print_bad_rows(specs: Sequence[TaskSpec], out: Path | None) -> int:
     return min(bad, 1)
 
 
-def print_suggestion(suggestion: Suggestion, option: str = "") -> None:
-    """Print the recipe that was chosen for a file of data, and how to change it."""
+def suggested(suggestion: Suggestion, option: str = "") -> Event:
+    """The recipe that was chosen for a file of data, and how to change it."""
     data = shlex.quote(suggestion.data)
-    print(f"recipe for {suggestion.data}; change a field as key=value, or write the recipe with")
-    print(f"`iwlora init {data}{option} > recipe.yaml` and edit it:")
-    print("\n".join(suggestion.lines()), flush=True)
+    lines = [
+        f"recipe for {suggestion.data}; change a field as key=value, or write the recipe with",
+        f"`iwlora init {data}{option} > recipe.yaml` and edit it:",
+        *suggestion.lines(),
+    ]
+    return Event("suggested", "\n".join(lines), data=suggestion.data, recipe=suggestion.settings)
 
 
 def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:

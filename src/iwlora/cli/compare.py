@@ -17,14 +17,23 @@ from iwlora.cli.arguments import (
     Commands,
     add_command,
     print_bad_rows,
-    print_suggestion,
+    suggested,
 )
 from iwlora.cli.report import write_report
+from iwlora.cli.terminal.event_log import (
+    add_log_options,
+    draws_progress,
+    event_printer,
+    print_json,
+    print_now,
+)
 from iwlora.errors import IwloraError, raise_all
+from iwlora.results.events import Event
 from iwlora.results.writing import normalize_path
 
 if TYPE_CHECKING:
-    from iwlora.compare.plan.planned_runs import Plan
+    from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+    from iwlora.results.comparison import Comparison
 
 
 def add_parser(commands: Commands) -> None:
@@ -62,6 +71,7 @@ def add_parser(commands: Commands) -> None:
         help="train a few steps of each arm, print the runs, their budgets and the estimated "
         "time, and keep nothing",
     )
+    add_log_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,14 +93,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.baseline is not None:
         overrides.append(f"baseline={json.dumps(arguments.baseline)}")
-    plan = _plan(recipes, overrides) if data is None else _plan_for_data(data, overrides)
+    plan = _plan(recipes, overrides) if data is None else _plan_for_data(data, overrides, arguments)
     specs = list({run.recipe.task.model_dump_json(): run.recipe.task for run in plan.runs}.values())
     if any(spec.on_bad == "report" for spec in specs):
         return print_bad_rows(specs, arguments.out)
     if arguments.dry_run:
         from iwlora.compare.plan.cost_estimate import estimate_cost
 
-        print(estimate_cost(plan, arguments.jobs, _print_now))
+        print(estimate_cost(plan, arguments.jobs, print_now))
         return 0
     return _compare_runs(plan, arguments)
 
@@ -103,14 +113,15 @@ def _plan(recipes: list[str], overrides: list[str]) -> Plan:
     return load_plan(recipes[0], overrides)
 
 
-def _plan_for_data(data: str, overrides: list[str]) -> Plan:
-    _print_now(f"reading {data}")
+def _plan_for_data(data: str, overrides: list[str], arguments: argparse.Namespace) -> Plan:
+    report = event_printer(arguments, print_now)
+    report(Event("reading", f"reading {data}", data=data))
     from iwlora.compare.plan.recipe import plan_settings
     from iwlora.compare.plan.suggestion import suggest_comparison
 
     suggestion = suggest_comparison(data, overrides)
     plan = plan_settings(suggestion.settings)
-    print_suggestion(suggestion, " --compare")
+    report(suggested(suggestion, " --compare"))
     return plan
 
 
@@ -122,16 +133,21 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.report.content import build_content
     from iwlora.compare.report.figures.heatmaps import text_heatmap
     from iwlora.compare.report.formats.terminal import terminal_text
+    from iwlora.compare.report.write import write_content
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.comparison import load_comparison
 
     executor = RayExecutor if arguments.executor == "ray" else LocalExecutor
-    view = TerminalProgress(plan) if sys.stderr.isatty() else None
-    announce = view.announce if view else _print_now
+    view = TerminalProgress(plan) if draws_progress(arguments) else None
+    announce = view.announce if view else event_printer(arguments, print_now)
     failed = run_comparison(
         plan, arguments.out, lambda lock: executor(arguments.jobs, lock), announce, view
     )
     comparison = load_comparison(arguments.out)
+    if arguments.log_format == "json":
+        page = write_content(build_content(analyse([comparison]))) if comparison.runs else None
+        print_json(_finished(comparison, failed, page))
+        return 1 if failed else 0
     if not comparison.runs:
         print("\n" + terminal_text(build_content(analyse([comparison]))))
         print(f"error: no run of {arguments.out} has finished", file=sys.stderr)
@@ -139,6 +155,13 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     measured = [s for s in (run.sensitivity() for run in comparison.runs) if s is not None]
     write_report(analyse([comparison]), text_heatmap(measured[0]) if measured else "")
     return 1 if failed else 0
+
+
+def _finished(comparison: Comparison, failed: list[PlannedRun], page: Path | None) -> Event:
+    done = len(comparison.runs)
+    text = f"{done} of {done + len(failed)} runs finished; report: {page or 'none'}"
+    fields = {"runs": done, "failed": [str(run) for run in failed]}
+    return Event("finished", text, report=page and str(page), **fields)
 
 
 def _compare_results(
@@ -168,7 +191,3 @@ def _split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
     """(sources, overrides): an argument with an equals sign that is no file is an override."""
     overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
     return [text for text in arguments if text not in overrides], overrides
-
-
-def _print_now(text: str) -> None:
-    print(text, flush=True)

@@ -15,12 +15,21 @@ from iwlora.cli.arguments import (
     add_command,
     add_overrides,
     print_bad_rows,
-    print_suggestion,
+    suggested,
+)
+from iwlora.cli.terminal.event_log import (
+    add_log_options,
+    draws_progress,
+    event_printer,
+    few_lines,
+    print_json,
 )
 from iwlora.errors import IwloraError
+from iwlora.results.events import Event, Report, ignore
 from iwlora.results.writing import normalize_path
 
 if TYPE_CHECKING:
+    from iwlora.results.run import RunResult
     from iwlora.training.dry_run.run_cost import RunCost
     from iwlora.training.recipe import Recipe
 
@@ -42,50 +51,70 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="train a few steps, print the predicted time and memory, and write nothing",
     )
+    add_log_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print the scores; with ``--dry-run`` print the estimate instead."""
     from iwlora.training.suggestion.data_argument import default_folder, is_data
 
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes only the first prints
+    report = event_printer(arguments, few_lines()) if is_first else ignore
     data = arguments.recipe if is_data(arguments.recipe) else None
     trains = not arguments.dry_run and "task.on_bad=report" not in arguments.overrides
     if arguments.out is None and trains:
         if data is None:
             raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
         arguments.out = default_folder(data)
-    recipe = _load(arguments) if data is None else _suggest(arguments)
+    recipe = _load(arguments) if data is None else _suggest(arguments, report)
     if recipe.task.on_bad == "report":
         return print_bad_rows([recipe.task], arguments.out)
     if arguments.dry_run:
         from iwlora.training.dry_run.run_cost import estimate_run_cost
 
         cost = estimate_run_cost(recipe)
-        if os.environ.get("RANK", "0") == "0":
+        if is_first:
             print(_dry_run_text(recipe, cost))
         return 0
-    is_first = os.environ.get("RANK", "0") == "0"  # of several processes only the first prints
-    if is_first:  # before torch and transformers are imported, which takes seconds
-        name = recipe.label or recipe.method.name
-        seed = f"seed {recipe.train.seed}"
-        print(f"{name} on {recipe.task.title}, {seed}: into {arguments.out}", flush=True)
-    from iwlora.compare.report.floor_verdict import floor_verdict
+    report(_started(recipe, arguments.out))  # before the imports, which take seconds
     from iwlora.results.run import load_run
     from iwlora.training.run import train
 
-    train(recipe, arguments.out, progress=True)
+    shows_bar = draws_progress(arguments)
+    train(recipe, arguments.out, progress=True if shows_bar and is_first else report)
     if not is_first:
         return 0
     result = load_run(arguments.out).result
+    finished = _finished(result)
+    if arguments.log_format == "json":
+        print_json(finished)
+        return 0
     for note in result.notes:
         print(f"note: {note}")
+    print(finished)
+    return 0
+
+
+def _started(recipe: Recipe, out: str) -> Event:
+    label, seed = recipe.label or recipe.method.name, recipe.train.seed
+    named = {"label": label, "method": recipe.method.name, "model": recipe.model}
+    named |= {"task": recipe.task.title, "run": str(out)}
+    text = f"{label} on {recipe.task.title}, seed {seed}: into {out}"
+    return Event("started", text, seed=seed, **named)
+
+
+def _finished(result: RunResult) -> Event:
+    from iwlora.compare.report.floor_verdict import floor_verdict
+
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
     lost = result.left_out_rows.get(result.evaluated_on or "", 0)
     rows = f", without {_rows(lost)} that cannot be used" if lost else ""
-    print(f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on}{rows})")
+    text = f"{result.label}, seed {result.seed}: {scores} ({result.evaluated_on}{rows})"
     if verdict := floor_verdict(result.primary_metric, result.floors):
-        print(f"{result.label} {verdict}")
-    return 0
+        text += f"\n{result.label} {verdict}"
+    shown = ("label", "seed", "metrics", "primary_metric", "evaluated_on", "train_seconds", "notes")
+    fields = {name: getattr(result, name) for name in shown}
+    return Event("finished", text, floors=[f.model_dump() for f in result.floors], **fields)
 
 
 def _rows(count: int) -> str:
@@ -98,23 +127,21 @@ def _load(arguments: argparse.Namespace) -> Recipe:
     return load(arguments.recipe, arguments.overrides)
 
 
-def _suggest(arguments: argparse.Namespace) -> Recipe:
-    """The recipe for a file of data, which is printed."""
-    is_first = os.environ.get("RANK", "0") == "0"
-    if is_first:
-        print(f"reading {arguments.recipe}", flush=True)
+def _suggest(arguments: argparse.Namespace, report: Report) -> Recipe:
+    """The recipe for a file of data, which is reported."""
+    data = arguments.recipe
+    report(Event("reading", f"reading {data}", data=data))
     from iwlora.training.suggestion.recipe import suggest
 
     suggestion = suggest(arguments.recipe, arguments.overrides)
     recipe = suggestion.recipe
-    if is_first:
-        print_suggestion(suggestion)
+    report(suggested(suggestion))
     return recipe
 
 
 def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:
     """The budget, the time in its parts, and the memory with its arithmetic."""
-    from iwlora.compare.number_format import format_duration
+    from iwlora.results.durations import format_duration
 
     memory = cost.memory
     parts = (

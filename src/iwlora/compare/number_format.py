@@ -48,20 +48,6 @@ def format_interval(metric: str, mean: float, low: float | None, high: float | N
     return f"{text} [{format_difference(metric, low)}, {format_difference(metric, high)}]"
 
 
-def format_duration(seconds: float) -> str:
-    """Wall time in at most two units.
-
-    >>> format_duration(9.26), format_duration(200), format_duration(3 * 3600 + 59)
-    ('9.3 s', '3 min 20 s', '3 h 00 min')
-    """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def format_gibibytes(size: float) -> str:
     """Bytes in GiB.
 

@@ -17,11 +17,15 @@ from iwlora.extras import locate_package
 from iwlora.methods.budget import fit_to_budget
 from iwlora.methods.contract import Attached, Method
 from iwlora.results import layout
+from iwlora.results.durations import format_duration
+from iwlora.results.events import Event, Report, ignore
 from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.device import resolve_precision, run_device
+from iwlora.training.floors.scores import constant_score
 from iwlora.training.load import LoadedRecipe, load, shards
-from iwlora.training.loop.callbacks import EvaluateEachEpoch, KeepBestEpoch, MetricsLog, ProgressBar
+from iwlora.training.loop.callbacks import EvaluateEachEpoch, KeepBestEpoch, MetricsLog
+from iwlora.training.loop.progress import Floor, ProgressBar, ReportEvents
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
@@ -64,13 +68,14 @@ class PreparedRun:
     fingerprint: Fingerprint
 
 
-def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
+def prepare(recipe: Recipe, run: RunDir, progress: bool, report: Report = ignore) -> PreparedRun:
     """Load, measure, attach, and make the Trainer.
 
     Args:
         recipe: the checked recipe.
         run: the folder of the run; a sensitivity that is stored there is not measured again.
         progress: whether to show a progress bar.
+        report: gets the events of the measurement and of the training.
 
     Raises:
         IwloraError: for everything that ``iwlora.train`` refuses.
@@ -95,7 +100,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
     share = loaded.coverage
     if share is not None:
         logger.info(f"adapting {len(sites)} matrices: {share:.1%} of the blocks' matrix parameters")
-    sensitivity = _sensitivity(loaded, run, fingerprint)
+    sensitivity = _sensitivity(loaded, run, fingerprint, report)
     attached = method.attach(model, sites, recipe.train.seed, sensitivity)
     if recipe.train.frozen_dtype != "float32":
         check_trained_in_float32(attached, method.name)
@@ -107,7 +112,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool) -> PreparedRun:
         measure_seconds += time.perf_counter() - started
     if shards(recipe):
         shard(attached.model, pretrained, run_device())
-    trainer = make_trainer(loaded, run, attached, progress, fingerprint)
+    trainer = make_trainer(loaded, run, attached, progress, fingerprint, report)
     return PreparedRun(loaded, method.size, attached, trainer, measure_seconds, share, fingerprint)
 
 
@@ -122,7 +127,9 @@ def _sized_method(loaded: LoadedRecipe) -> Method:
     return fit_to_budget(recipe.method, counted, loaded.sites, recipe.budget)
 
 
-def _sensitivity(loaded: LoadedRecipe, run: RunDir, fingerprint: Fingerprint) -> Sensitivity | None:
+def _sensitivity(
+    loaded: LoadedRecipe, run: RunDir, fingerprint: Fingerprint, report: Report
+) -> Sensitivity | None:
     """What the method asks to be measured on the frozen model, once for a run."""
     if loaded.recipe.method.calibration() is None:
         return None
@@ -133,6 +140,9 @@ def _sensitivity(loaded: LoadedRecipe, run: RunDir, fingerprint: Fingerprint) ->
     sensitivity = replace(measure_loaded(loaded), fingerprint=fingerprint)
     if distributed.rank() == 0:
         sensitivity.save(run.sensitivity)
+    batches, seconds = sensitivity.batches, sensitivity.seconds
+    text = f"measured the sensitivity on {batches:,} batches in {format_duration(seconds)}"
+    report(Event("measured", text, batches=batches, seconds=seconds))
     return sensitivity
 
 
@@ -142,6 +152,7 @@ def make_trainer(
     attached: Attached,
     progress: bool,
     fingerprint: Fingerprint | None = None,
+    report: Report = ignore,
 ) -> FineTuningTrainer:
     """The Trainer of a run, with all its callbacks."""
     recipe, task, encoded = loaded.recipe, loaded.task, loaded.encoded
@@ -195,9 +206,12 @@ def make_trainer(
     trainer.add_callback(
         SealCheckpoints(lambda: trainer.seconds, settings.keep_checkpoints, fingerprint)
     )
+    constant = constant_score(task, watched) if watched and report is not ignore else None
+    floor = Floor(*constant) if constant else None
     trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
     if progress:
-        trainer.add_callback(ProgressBar())
+        trainer.add_callback(ProgressBar(task.metrics[0], floor))
+    trainer.add_callback(ReportEvents(report, task.metrics[0], watched, floor))
     return trainer
 
 

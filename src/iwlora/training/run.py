@@ -19,6 +19,7 @@ from iwlora.extras import name_missing_extra
 from iwlora.methods.budget import count_parameters
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
+from iwlora.results.events import Report, ignore
 from iwlora.results.run import (
     FloorScore,
     LabelScore,
@@ -32,6 +33,8 @@ from iwlora.tasks import Task
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.floors.scores import TaskFloors
+from iwlora.training.loop.interrupts import SaveOnInterrupt
+from iwlora.training.loop.progress import print_above_bar
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.sharding import full_parameters, gathered
 from iwlora.training.model.target_units import head_in_target_units
@@ -49,16 +52,19 @@ _HASHED_ROWS = 1000
 
 @name_missing_extra()
 def train(
-    recipe: Recipe, out: str | Path, progress: bool = False, floors: bool = True
+    recipe: Recipe, out: str | Path, progress: bool | Report = False, floors: bool = True
 ) -> dict[str, Any]:
     """Train and score what a recipe describes.
 
-    A finished run is not repeated, and an interrupted one resumes from its last checkpoint.
+    A finished run is not repeated, and an interrupted one resumes from its last checkpoint. Ctrl-C
+    (SIGINT) and SIGTERM end the training after a checkpoint of the current step, a second Ctrl-C at
+    once.
 
     Args:
         recipe: the checked recipe.
         out: the folder of the run.
-        progress: show a progress bar.
+        progress: show a progress bar, and a line for each event; or a function that gets the
+            events, texts with a ``name`` and ``fields``.
         floors: compare the score with what simple rules reach, such as the most frequent class.
 
     Returns:
@@ -67,6 +73,7 @@ def train(
     Raises:
         IwloraError: bad input; before the training starts, where it can be known by then.
         Diverged: the loss or a gradient became NaN or infinite.
+        KeyboardInterrupt: after Ctrl-C; its text says from where the run goes on.
 
     Example:
         >>> from iwlora import load_recipe
@@ -84,10 +91,14 @@ def train(
     if finished is not None:
         distributed.run_on_main_process(lambda: check_finished(run, recipe, finished))
         return finished.stored()
+    report: Report = ignore
+    if progress and distributed.rank() == 0:
+        report = print_above_bar if progress is True else progress
     with run.alone(), restoring_determinism(recipe.train.deterministic):
         run.set_status("running")
         try:
-            result = run.finish(_train_and_score(recipe, run, progress, floors))
+            bar = progress is True
+            result = run.finish(_train_and_score(recipe, run, bar, report, floors))
         except BaseException as error:
             state = "diverged" if isinstance(error, Diverged) else "failed"
             with suppress(CannotWrite):  # the error itself must reach the user
@@ -95,14 +106,18 @@ def train(
             if isinstance(error, (CannotWrite, OSError)):
                 reason = os_error_text(error) if isinstance(error, OSError) else str(error)
                 raise CannotWrite(f"{reason}\n{run.kept()}") from error
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(run.kept()) from error
             raise
         distributed.barrier()
     return result.stored()
 
 
-def _train_and_score(recipe: Recipe, run: RunDir, progress: bool, floors: bool) -> RunResult:
+def _train_and_score(
+    recipe: Recipe, run: RunDir, progress: bool, report: Report, floors: bool
+) -> RunResult:
     settings = recipe.train
-    prepared = prepare(recipe, run, progress)
+    prepared = prepare(recipe, run, progress, report)
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
     task, rows, selection = loaded.task, len(loaded.task.splits["train"]), recipe.task.selection
     counts = count_parameters(attached)
@@ -116,7 +131,10 @@ def _train_and_score(recipe: Recipe, run: RunDir, progress: bool, floors: bool) 
     checkpoint = last_sealed(run.checkpoints)
     if checkpoint is not None:
         check_artifact(fingerprint_in(checkpoint), prepared.fingerprint, str(checkpoint))
-    trainer.fit(checkpoint)
+    interrupts = SaveOnInterrupt(report)
+    trainer.add_callback(interrupts)  # after those that add to a checkpoint
+    with interrupts.listening():
+        trainer.fit(checkpoint)
     epochs = trainer.state.global_step / steps_per_epoch
     stopped: tuple[str, ...] = ()
     if epochs < planned_epochs:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from iwlora.compare.execute.progress import TerminalProgress, trained_fraction
 from iwlora.compare.plan.planned_runs import Plan
+from simulated_runs import result_of
 
 pytestmark = pytest.mark.quick
 
@@ -22,13 +23,23 @@ def test_the_table_shows_the_state_of_every_run(
 ) -> None:
     plan = make_plan(search={"lr": [1e-4, 1e-3, 1e-2]})
     text = io.StringIO()
-    view = TerminalProgress(plan, Console(file=text, width=90))
+    view = TerminalProgress(plan, Console(file=text, width=140))
     states = dict.fromkeys([*plan.trials, *plan.runs], "done")
     states[plan.runs[0]] = "running"
     states[plan.runs[1]] = "failed"
     log = plan.runs[0].folder(tmp_path) / "metrics.jsonl"
     log.parent.mkdir(parents=True)
     log.write_text(json.dumps({"epoch": 0.5, "loss": 1.0}) + "\n")
+    ended = plan.runs[2]
+    floor = {
+        "name": "most frequent class",
+        "trivial": True,
+        "rows": 9,
+        "metrics": {"accuracy": 0.5},
+    }
+    result = {**result_of(ended.recipe, 0.75), "floors": [floor]}
+    ended.folder(tmp_path).mkdir(parents=True)
+    (ended.folder(tmp_path) / "result.json").write_text(json.dumps(result))
     assert trained_fraction(plan.runs[0], tmp_path) == 0.5
     assert trained_fraction(plan.runs[1], tmp_path) is None
     view.show(states, tmp_path)
@@ -38,6 +49,7 @@ def test_the_table_shows_the_state_of_every_run(
     assert "✗✓" in shown
     assert "seed 0 50%" in shown
     assert "9 of 10 runs" in shown
+    assert "accuracy 0.7500 (most frequent class 0.5000)" in shown
 
 
 def test_what_is_printed_above_the_table_is_not_obeyed(make_plan: Callable[..., Plan]) -> None:

@@ -19,6 +19,7 @@ from iwlora.compare.plan.preflight import check_budgets, check_space, check_task
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.comparison.record import ComparisonRecord
+from iwlora.results.events import Event, Report
 from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import output_folder
 from iwlora.training.external_settings import check_external_settings
@@ -29,7 +30,7 @@ def run_comparison(
     plan: Plan,
     out: str | os.PathLike[str],
     make_executor: Callable[[IO[str]], Executor] | None = None,
-    announce: Callable[[str], None] = print,
+    announce: Report = print,
     view: TerminalProgress | None = None,
 ) -> list[PlannedRun]:
     """Execute the runs of a comparison that are not done yet.
@@ -65,6 +66,9 @@ def run_comparison(
             with _sigterm_as_interrupt():
                 scheduler.prepare()
                 return scheduler.execute(view)
+        except KeyboardInterrupt:
+            executor.stop()
+            raise KeyboardInterrupt(scheduler.kept()) from None
         finally:
             executor.stop()
             if view:
@@ -108,7 +112,7 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
 
 
 @contextmanager
-def lock_folder(folder: Path, announce: Callable[[str], None]) -> Iterator[IO[str]]:
+def lock_folder(folder: Path, announce: Report) -> Iterator[IO[str]]:
     """Create the folder, and lock it for this process and the runs that it starts.
 
     A run outlives a comparison that was killed. Since the runs keep the lock file open, the next
@@ -119,8 +123,9 @@ def lock_folder(folder: Path, announce: Callable[[str], None]) -> Iterator[IO[st
         (folder / layout.LOCK).touch()
     except OSError as error:
         raise IwloraError(f"cannot write into {folder}: {error.strerror}") from None
-    message = f"{folder} is in use by another comparison or its last run; waiting for it"
-    with exclusive_with_children(folder / layout.LOCK, lambda: announce(message)) as lock:
+    text = f"{folder} is in use by another comparison or its last run; waiting for it"
+    waiting = Event("waiting", text)
+    with exclusive_with_children(folder / layout.LOCK, lambda: announce(waiting)) as lock:
         yield lock
 
 

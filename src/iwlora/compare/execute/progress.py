@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import get_args
 
 from rich.console import Console
@@ -13,13 +14,15 @@ from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.table import Table
 
-from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.inputs.control_characters import VisibleStream, unfiltered, visible
 from iwlora.inputs.lines import last_line
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
 from iwlora.results.comparison.record import State
+from iwlora.results.durations import format_duration, seconds_left
+from iwlora.results.run import RunResult, load_run
+from iwlora.training.loop.progress import score_text, trivial_floor
 
 _MARKS = dict(zip(get_args(State), "·▶✓✗∞–", strict=True))
 
@@ -31,6 +34,7 @@ class TerminalProgress:
         self._plan = plan
         self._start_time = time.monotonic()
         self._done_at_start: int | None = None
+        self._results: dict[PlannedRun, RunResult] = {}
         self._live = Live(
             console=console or Console(file=unfiltered(sys.stderr)), auto_refresh=False
         )
@@ -62,7 +66,8 @@ class TerminalProgress:
             self._done_at_start = done
         search = ["search"] if self._plan.trials else []
         caption = self._caption(done, len(states))
-        table = Table("arm", *search, "runs", "running", box=None, pad_edge=False, caption=caption)
+        heads = ["arm", *search, "runs", "score so far", "running"]
+        table = Table(*heads, box=None, pad_edge=False, caption=caption)
         for label in self._plan.labels:
             arm = {run: state for run, state in states.items() if run.label == label}
             trials = "".join(_MARKS[state] for run, state in arm.items() if run.trial)
@@ -72,15 +77,31 @@ class TerminalProgress:
                 for run, state in arm.items()
                 if state == "running" and (fraction := trained_fraction(run, folder)) is not None
             )
-            table.add_row(label, *([trials] if search else []), reported, running)
+            ended = [run for run, state in arm.items() if state == "done" and not run.trial]
+            score = self._score(ended, folder)
+            table.add_row(label, *([trials] if search else []), reported, score, running)
         return table
+
+    def _score(self, runs: list[PlannedRun], folder: Path) -> str:
+        """The mean score of the runs that have ended, beside the trivial floor of the last one."""
+        for run in runs:
+            path = run.folder(folder)
+            if run not in self._results and (path / layout.RESULT).is_file():
+                self._results[run] = load_run(path).result
+        results = [self._results[run] for run in runs if run in self._results]
+        scores = [result.score for result in results if result.score is not None]
+        if not scores:
+            return ""
+        metric = results[-1].primary_metric
+        return score_text({metric: fmean(scores)}, metric, trivial_floor(results[-1]))
 
     def _caption(self, done: int, total: int) -> str:
         newly_done = done - (self._done_at_start or 0)
         caption = f"{done} of {total} runs"
-        if not newly_done or done == total:
+        elapsed = time.monotonic() - self._start_time
+        seconds = seconds_left(newly_done, newly_done + total - done, elapsed)
+        if not seconds:
             return caption
-        seconds = (time.monotonic() - self._start_time) / newly_done * (total - done)
         return f"{caption}, about {format_duration(seconds)} left"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from pathlib import Path
+from typing import Any
 
 from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.input_check import InputCheck
@@ -15,7 +16,10 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.lines import last_line
 from iwlora.results import layout
 from iwlora.results.comparison.record import Crash, LearningRateChoice, Search, State, Trial
+from iwlora.results.durations import format_duration, seconds_left
+from iwlora.results.events import Event, Report
 from iwlora.results.run import RunResult, state_of
+from iwlora.training.loop.progress import score_text, trivial_floor
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.state.run_folder import RunDir
 
@@ -32,9 +36,7 @@ class Scheduler:
         announce: Gets one line for each event.
     """
 
-    def __init__(
-        self, plan: Plan, folder: Path, executor: Executor, announce: Callable[[str], None]
-    ) -> None:
+    def __init__(self, plan: Plan, folder: Path, executor: Executor, announce: Report) -> None:
         self._plan = plan
         self._folder = folder
         self._executor = executor
@@ -47,6 +49,7 @@ class Scheduler:
             Stopping(plan.stop, plan.labels, plan.baseline, plan.seeds) if plan.stop else None
         )
         self._peak_bytes = [_guess_peak_bytes(plan)]
+        self._begun, self._ended = time.monotonic(), 0
         self.states: dict[PlannedRun, State] = dict.fromkeys([*plan.trials, *plan.runs], "waiting")
         """How each planned run stands."""
 
@@ -62,7 +65,8 @@ class Scheduler:
                 self._update_state(run, run)
         self._plan.record().save(self._folder / layout.COMPARISON)
         if done := sum(state == "done" for state in self.states.values()):
-            self._announce(f"{done} of {len(self.states)} runs are done already")
+            text = f"{done} of {len(self.states)} runs are done already"
+            self._announce(Event("resumed", text, done=done, runs=len(self.states)))
 
     def execute(self, view: TerminalProgress | None = None) -> list[PlannedRun]:
         """Execute what is not done; returns the reported runs that have no result."""
@@ -87,7 +91,8 @@ class Scheduler:
                 continue
             self.states[planned] = "running"
             number = sum(state not in ("waiting", "not begun") for state in self.states.values())
-            self._announce(f"[{number}/{len(self.states)}] {run}")
+            text = f"[{number}/{len(self.states)}] {run}"
+            self._announce(Event("run started", text, number=number, **_named(run)))
             folder = run.folder(self._folder)
             log = layout.log_file(self._folder, folder)
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +127,8 @@ class Scheduler:
             return None
         run = planned.with_learning_rate(choice.lr)
         if kept := swap_superseded_run(run, self._folder):
-            self._announce(f"{run}: the run at the previous learning rate is kept in {kept}")
+            text = f"{run}: the run at the previous learning rate is kept in {kept}"
+            self._announce(Event("kept", text, path=str(kept), **_named(run)))
         return run
 
     def _choose(self, label: str) -> LearningRateChoice | None:
@@ -137,9 +143,10 @@ class Scheduler:
         Search(arms=self._choices).save(self._folder / layout.SEARCH)
         if choice.lr is not None:
             lr = layout.learning_rate_text(choice.lr)
-            self._announce(f"{label}: learning rate {lr} of {len(planned)} trials")
+            text = f"{label}: learning rate {lr} of {len(planned)} trials"
+            self._announce(Event("learning rate", text, label=label, lr=choice.lr))
         if choice.remark:
-            self._announce(choice.remark)
+            self._announce(Event("remark", choice.remark, label=label))
         return choice
 
     def _trials(self, label: str) -> list[Trial]:
@@ -170,12 +177,16 @@ class Scheduler:
         """Tell the rule of a sequential comparison that a draw of an arm has ended."""
         if self._stopping and not planned.trial:
             for line in self._stopping.ended(planned.label, planned.seed, result):
-                self._announce(line)
+                self._announce(Event("verdict", line, label=planned.label))
 
     def _handle_exit(self, planned: PlannedRun, run: PlannedRun, code: int) -> None:
         if self._update_state(planned, run):
             if self.states[planned] == "diverged":
-                self._announce(f"{run} diverged: {self._error(run, code)}")
+                error = self._error(run, code)
+                text = f"{run} diverged: {error}"
+                self._announce(Event("run diverged", text, error=error, **_named(run)))
+            else:
+                self._announce(self._finished(run))
             return
         retry = planned not in self._retried
         self._retried.add(planned)
@@ -193,7 +204,38 @@ class Scheduler:
             tried_again=retry,
         ).append(self._folder / layout.FAILURES)
         consequence = "it is tried once more" if retry else "it is not counted"
-        self._announce(f"{run} failed (exit {code}): {error}; {consequence}")
+        text = f"{run} failed (exit {code}): {error}; {consequence}"
+        failure = {"exit": code, "error": error, "tried_again": retry}
+        self._announce(Event("run failed", text, **failure, **_named(run)))
+
+    def _finished(self, run: PlannedRun) -> Event:
+        """The score of a run that has just ended, beside its floor, and how long the rest takes."""
+        result = self._result(run)
+        assert result is not None
+        metric, floor = result.primary_metric, trivial_floor(result)
+        self._ended += 1
+        waiting = sum(state in ("waiting", "running") for state in self.states.values())
+        elapsed = time.monotonic() - self._begun
+        left = seconds_left(self._ended, self._ended + waiting, elapsed)
+        rest = f"; about {format_duration(left)} left" if left else ""
+        return Event(
+            "run finished",
+            f"{run}: {score_text(result.metrics, metric, floor)}{rest}",
+            metrics=result.metrics,
+            primary_metric=metric,
+            floor=floor and vars(floor),
+            train_seconds=result.train_seconds,
+            seconds_left=left,
+            **_named(run),
+        )
+
+    def kept(self) -> str:
+        """A sentence on what a comparison that has to stop does not lose."""
+        done = sum(state == "done" for state in self.states.values())
+        stopped = [RunDir(folder) for folder in self._running]
+        running = [run.kept() for run in stopped if run.result() is None]
+        done += len(stopped) - len(running)
+        return "; ".join([f"{done} of {len(self.states)} runs are done", *running])
 
     def _error(self, run: PlannedRun, code: int) -> str:
         """The last line that the run printed."""
@@ -202,6 +244,12 @@ class Scheduler:
         if not last:
             return f"killed by signal {-code}" if code < 0 else "it printed nothing"
         return last.rpartition("error: ")[2][:300]
+
+
+def _named(run: PlannedRun) -> dict[str, Any]:
+    """What every event of a run says."""
+    lr = run.recipe.train.lr
+    return {"run": str(run), "label": run.label, "seed": run.seed, "trial": run.trial, "lr": lr}
 
 
 def _guess_peak_bytes(plan: Plan) -> int:

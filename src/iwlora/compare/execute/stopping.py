@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from iwlora.compare.number_format import display_scale, format_duration
+from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.paired_tests import default_baseline
 from iwlora.compare.statistics.sequential import Verdict, fewest_draws, power, verdicts
 from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.durations import format_duration
 from iwlora.results.metric_direction import oriented
 from iwlora.results.run import RunResult
 

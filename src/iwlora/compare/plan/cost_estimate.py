@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from iwlora.compare.number_format import format_duration
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_task
+from iwlora.results.durations import format_duration
 from iwlora.training.dry_run.run_cost import RunCost, estimate_run_cost
 
 

@@ -10,7 +10,6 @@ from iwlora.compare.number_format import (
     counted,
     display_scale,
     format_difference,
-    format_duration,
     format_p_value,
 )
 from iwlora.compare.report.caveats import describe_pairs
@@ -19,6 +18,7 @@ from iwlora.compare.statistics.analysis import TaskAnalysis, TaskDifference
 from iwlora.compare.statistics.paired_tests import Summary
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.durations import format_duration
 from iwlora.results.metric_direction import oriented, with_direction
 
 

@@ -9,7 +9,6 @@ from statistics import fmean
 
 from iwlora.compare.number_format import (
     format_difference,
-    format_duration,
     format_gibibytes,
     format_p_value,
     format_score,
@@ -22,6 +21,7 @@ from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
+from iwlora.results.durations import format_duration
 from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import with_direction
 from iwlora.results.run import RunResult

@@ -12,6 +12,7 @@ from iwlora.tasks import Task
 from iwlora.tasks.floors.bag_of_words import bounded_rows
 from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.floors.margin import JackknifedScore, group_rows, jackknifed, margin
+from iwlora.tasks.kinds.heads import SequenceHead
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,21 @@ class TaskFloors:
             return self.task.kind.prediction_scores(schema, *parts)[primary]
 
         return jackknifed(score, self.groups)
+
+
+def constant_score(task: Task, split: str) -> tuple[str, float] | None:
+    """The name and the primary metric of what predicts the same for every row of a split.
+
+    None for kinds of tasks that have no such prediction.
+    """
+    kind, rows, metric = task.kind, task.splits[split], task.metrics[0]
+    if not isinstance(kind, SequenceHead):
+        return None
+    floor = kind.constant_floor(task, task.splits["train"]["label"][:], len(rows))
+    references = [kind.readable_label(task, label) for label in rows["label"]]
+    predictions = [row["prediction"] for row in floor.predictions]
+    scores = kind.prediction_scores(task, references, predictions)
+    return (floor.name, scores[metric]) if metric in scores else None
 
 
 def _as_texts(column: Sequence[Any]) -> Sequence[str]:

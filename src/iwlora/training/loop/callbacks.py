@@ -1,4 +1,4 @@
-"""Callbacks of a run: scores of each epoch, the best one, the log of metrics, the progress bar."""
+"""Callbacks of a run: scores of each epoch, the best one, the log of metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from iwlora import distributed
 from iwlora.inputs.yaml_json import read_json
@@ -191,12 +191,3 @@ class TrackerPanels(TrainerCallback):
         self._sent |= changed
         if changed:
             self._trainer.log(changed)
-
-
-class ProgressBar(ProgressCallback):
-    """The progress bar, with the loss at its end instead of on lines of its own."""
-
-    def on_log(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
-        """Show the loss."""
-        if self.training_bar is not None and "loss" in kwargs["logs"]:
-            self.training_bar.set_postfix(loss=f"{float(kwargs['logs']['loss']):.3f}")

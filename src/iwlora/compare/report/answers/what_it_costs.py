@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from iwlora.compare.number_format import format_duration, format_gibibytes
+from iwlora.compare.number_format import format_gibibytes
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.caveats import listed
 from iwlora.compare.report.sequential import price_sentence
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.budget_parity import is_unequal
+from iwlora.results.durations import format_duration
 from iwlora.results.run import RunResult
 
 QUESTION = "What does it cost?"

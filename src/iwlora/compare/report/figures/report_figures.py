@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iwlora.compare.number_format import format_difference, format_duration
+from iwlora.compare.number_format import format_difference
 from iwlora.compare.report.figures import heatmaps, plots
 from iwlora.compare.report.figures.heatmaps import Heatmap
 from iwlora.compare.report.figures.verdict_paths import plot_verdict_paths
@@ -17,6 +17,7 @@ from iwlora.compare.report.update_norms import Update
 from iwlora.compare.statistics.analysis import TaskAnalysis, TaskDifference
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.durations import format_duration
 from iwlora.results.metric_direction import with_direction
 from iwlora.results.sensitivity import Sensitivity
 
