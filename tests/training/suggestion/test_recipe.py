@@ -102,6 +102,8 @@ def test_rows_to_report_do_not_stop_it(tiny_bert: Path, tmp_path: Path) -> None:
     data = films(tmp_path / "films.jsonl")
     with Path(data).open("a", encoding="utf-8") as file:
         file.write('{"text": "", "label": "a"}\n')
+    (note,) = suggest(data, [f"model={tiny_bert}"]).notes[1:]
+    assert note == "1 row cannot be used; task.on_bad=skip leaves such rows out"
     report = suggest(data, [f"model={tiny_bert}", "task.on_bad=report"])
     assert report.recipe.task.on_bad == "report"
 

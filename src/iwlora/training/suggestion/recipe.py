@@ -12,7 +12,7 @@ from textwrap import indent
 from typing import Any
 
 from iwlora import tasks
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, count_rows
 from iwlora.inputs.yaml_json import assignment, to_yaml
 from iwlora.tasks.columns.infer import Columns, infer_columns
 from iwlora.tasks.description import token_lengths
@@ -97,9 +97,8 @@ def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
     asked = build(apply_overrides(bare, overrides))  # raises what is wrong with the overrides
     spec, columns = asked.task, infer_columns(asked.task)
     tokenizer, config = _load_reader(asked, columns)
-    # Rows that are to be reported are left out here.
-    readable = spec.model_copy(update={"on_bad": "skip"}) if spec.on_bad == "report" else spec
-    task = tasks.load(readable, seed=0)
+    # Rows that cannot be used are refused, or listed, by what follows the recipe.
+    task = tasks.load(spec.model_copy(update={"on_bad": "skip"}), seed=0)
     rows = task.splits["train"]
     lengths = token_lengths(task, spread_rows(rows), tokenizer, config)
     length, share = fit_length(lengths, most_tokens(tokenizer, config))
@@ -141,7 +140,15 @@ def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
     }
     for given in overrides:
         reasons.pop(given.partition("=")[0], None)
-    return Suggestion(path, apply_overrides(settings, overrides), reasons, columns.notes)
+    notes = (*columns.notes, *_note_on_bad_rows(asked, task))
+    return Suggestion(path, apply_overrides(settings, overrides), reasons, notes)
+
+
+def _note_on_bad_rows(asked: Recipe, task: tasks.Task) -> Iterator[str]:
+    if task.bad_rows and asked.task.on_bad == "refuse":
+        rows = count_rows(task.bad_rows)
+        plural = "s" * (rows != 1)
+        yield f"{rows:,} row{plural} cannot be used; task.on_bad=skip leaves such rows out"
 
 
 def _reasons_of_columns(columns: Columns) -> dict[str, str]:
