@@ -81,15 +81,21 @@ def os_error_text(error: OSError) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was lacking; torch has errors of its own for this.
+    """Whether memory was lacking; torch, and libraries that are loaded, have their own errors.
 
     >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
     True
+    >>> is_out_of_memory(ImportError("libtorch.so: failed to map segment from shared object"))
+    True
     """
+    texts = ("can't allocate memory", "failed to map segment")
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (
+            isinstance(error, (RuntimeError, ImportError))
+            and any(text in str(error) for text in texts)
+        )
     )
 
 

@@ -148,6 +148,23 @@ def test_errors_of_the_library_itself_are_not_hidden(
         main(["report", "runs/a"])
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), ImportError("libtorch.so: failed to map segment from shared object")],
+    ids=["Python", "libraries"],
+)
+def test_too_little_memory_is_named(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("iwlora.results.comparison.combined.load_parts", fail)
+    assert main(["report", "runs/a"]) == 2
+    assert capsys.readouterr().err.startswith("error: out of memory (")
+
+
 def test_a_closed_pipe() -> None:
     code = (
         "import sys, time\n"

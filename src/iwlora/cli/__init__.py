@@ -84,7 +84,7 @@ def _run(parsed: argparse.Namespace) -> int:
         return 130
     except OSError as error:
         _print_error(os_error_text(error) if _has_working_directory() else _NO_WORKING_DIRECTORY)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not is_out_of_memory(error):
             raise
         _print_error(f"out of memory ({truncate(str(error)) or 'no details'}); {_LESS_MEMORY}")
