@@ -39,10 +39,6 @@ _LESS_MEMORY = (
     "less is needed with a smaller train.batch_size or train.max_length, with train.accumulate=4, "
     "or with train.gradient_checkpointing=true"
 )
-_NO_WORKING_DIRECTORY = (
-    "the folder from which this command was started no longer exists; "
-    "change to another one, and run the same command again"
-)
 _READER_GONE = 141
 """The exit code that a shell gives to a program which was ended because its reader was gone."""
 
@@ -71,6 +67,7 @@ def _run(parsed: argparse.Namespace) -> int:
     """Run a parsed command and report its errors; returns the exit code."""
     command: Callable[[argparse.Namespace], int | None] = parsed.command
     try:
+        _check_working_directory()
         with name_missing_extra(), visible_output():
             if parsed.loads_models:
                 show_errors_only()
@@ -83,7 +80,7 @@ def _run(parsed: argparse.Namespace) -> int:
         print(f"to go on: {visible(shlex.join(['iwlora', *parsed.given]))}", file=sys.stderr)
         return 130
     except OSError as error:
-        _print_error(os_error_text(error) if _has_working_directory() else _NO_WORKING_DIRECTORY)
+        _print_error(os_error_text(error))
     except (MemoryError, RuntimeError, ImportError) as error:
         if not is_out_of_memory(error):
             raise
@@ -91,12 +88,15 @@ def _run(parsed: argparse.Namespace) -> int:
     return 2
 
 
-def _has_working_directory() -> bool:
+def _check_working_directory() -> None:
+    """Raise ``IwloraError`` if it was removed: libraries end the process where they miss it."""
     try:
         os.getcwd()
     except FileNotFoundError:
-        return False
-    return True
+        raise IwloraError(
+            "the folder from which this command was started no longer exists; "
+            "change to another one, and run the same command again"
+        ) from None
 
 
 def _printed(code: Any, output: LastingOutput | None) -> Any:
