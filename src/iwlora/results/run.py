@@ -6,7 +6,9 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from sys import intern
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, model_validator
@@ -336,8 +338,15 @@ class Run:
 
     def predictions(self) -> tuple[list[str], list[str]] | None:
         """(labels, predictions) of the scored rows; None if they were not kept as classes."""
+        return self._predictions
+
+    @cached_property
+    def _predictions(self) -> tuple[list[str], list[str]] | None:
+        """What a report asks for many times; each class name is kept once."""
         columns = self.prediction_columns()
-        return (columns["label"], columns["prediction"]) if columns else None
+        if columns is None:
+            return None
+        return [*map(intern, columns["label"])], [*map(intern, columns["prediction"])]
 
     def prediction_columns(self) -> dict[str, list[str]] | None:
         """{column: cells} of the predictions of the scored rows, each with its texts.
