@@ -77,7 +77,7 @@ def load_user_files(spec: TaskSpec) -> Task:
             problems.append(str(error))
     _raise_bad(spec, files, bad, problems)
     _check_notation(files)
-    notes = (*_notes_on_files(spec, files_of(spec)), *columns.notes)
+    notes = (*columns.notes, *_notes_on_scored_files(spec))
     sources = [file for file in files if file.split == "train"]
     labels = _class_names(sources, columns)
     notes += _same_but_for_case(labels)
@@ -124,10 +124,10 @@ def _raise_bad(
     raise_all(problems)
 
 
-def _notes_on_files(spec: TaskSpec, paths: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """What was guessed about each file."""
-    notes = [note for split, path in paths for note in notes_on(path, split, spec.reading)]
-    return tuple(dict.fromkeys(notes))
+def _notes_on_scored_files(spec: TaskSpec) -> tuple[str, ...]:
+    """What was guessed about the files that are not trained on."""
+    scored = [(split, path) for split, path in files_of(spec) if path not in spec.sources]
+    return tuple(note for split, path in scored for note in notes_on(path, split, spec.reading))
 
 
 def _without_empty_references(split: Dataset) -> Dataset:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.tables.reading import Reading
-from iwlora.inputs.tables.records import columns_of, read_records
+from iwlora.inputs.tables.records import columns_of, notes_on, read_records
 from iwlora.inputs.yaml_json import assignment
 from iwlora.tasks.columns.guess import Guess, guess_columns
 from iwlora.tasks.columns.label_kind import infer_kind, notes_on_classes, numbers_in_order
@@ -64,7 +65,10 @@ def infer_columns(spec: TaskSpec) -> Columns:
     cells = dict(
         zip(unique, zip(*_first_rows(path, unique, spec.reading), strict=True), strict=False)
     )
-    guess = guess_columns([name for name in names if name != spec.group], cells, given)
+    candidates = [name for name in names if not _holds_fields(name, names)]
+    guess = guess_columns([name for name in candidates if name != spec.group], cells, given)
+    if guess.unclear:  # a group may be one of the texts
+        guess = guess_columns(candidates, cells, given)
     if guess.unclear:
         raise IwloraError(f"{path}: {_unclear(guess, names)}")
     text, label, kind_name = guess.text, guess.label, guess.kind
@@ -82,7 +86,7 @@ def infer_columns(spec: TaskSpec) -> Columns:
     columns = Columns(
         kind, text, label, group=spec.group, reading=spec.reading, alternatives=others
     )
-    notes = _notes(spec, columns, names)
+    notes = (*_notes_on_files(spec), *_notes(spec, columns, names))
     if isinstance(kind, MultiLabel) and kind.separator is None and len(label) == 1:
         written = [row[-1] for row in sample if isinstance(row[-1], str)]
         separator = likely_separator(written)
@@ -164,6 +168,21 @@ def _unread(names: Sequence[str], read: Sequence[str]) -> list[str]:
     outer = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
     parts = [name for name in outer if any(inner.startswith(f"{name}.") for inner in read)]
     return [name for name in outer if name not in read and name not in parts]
+
+
+def _holds_fields(name: str, names: Sequence[str]) -> bool:
+    """Whether a column has fields of its own, which are columns, and is not SQuAD's answers."""
+    is_answer = f"{name}.answer_start" in names
+    return not is_answer and any(other.startswith(f"{name}.") for other in names)
+
+
+def _notes_on_files(spec: TaskSpec) -> list[str]:
+    """What was guessed about the training files; reading them reports what is wrong with them."""
+    notes: list[str] = []
+    for path in spec.sources:
+        with suppress(IwloraError):
+            notes += notes_on(path, reading=spec.reading)
+    return notes
 
 
 def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:
