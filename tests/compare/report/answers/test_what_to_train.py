@@ -63,7 +63,7 @@ def test_the_command_and_the_adapter_are_those_of_the_first_seed(
     (command,) = answer.commands
     assert shlex.split(command) == [
         *("iwlora", "train", str(run / "recipe.yaml")),
-        *("--out", "runs/lora"),
+        *("--out", "runs/lora-again"),
     ]
     assert answer.evidence == (f"The trained adapter of lora, seed 0 is in {run / 'adapter'}.",)
 
@@ -93,3 +93,14 @@ def test_a_missing_baseline_is_not_recommended(folder: Path) -> None:
         assert json.loads(result.read_text())["label"] == "lora"
         result.unlink()
     assert choice(analyse([load(folder)])).short == "Not known: lora has no finished run."
+
+
+def test_several_tasks_have_a_command_each_that_writes_to_its_own_folder(
+    tmp_path: Path, comparison_in: Callable[..., Path]
+) -> None:
+    tasks = ("glue/rte", "glue/mrpc")
+    parts = [comparison_in(tmp_path / task, arms=["lora", "a"], task=task) for task in tasks]
+    found = [*map(load, parts)]
+    first, second = choice(analyse(found, tmp_path / "all")).commands
+    assert first.endswith("glue/rte/lora/seed-0/recipe.yaml --out runs/lora-again-1")
+    assert second.endswith("glue/mrpc/lora/seed-0/recipe.yaml --out runs/lora-again-2")

@@ -56,9 +56,9 @@ def what_to_train(
     ]
     evidence += [] if better else [*_cheaper(analysis, found)]
     commands = []
-    for run in runs:
+    for number, run in enumerate(runs, start=1):
         evidence += _adapter_sentence(run)
-        commands += _command(run)
+        commands += _command(run, f"-{number}" if len(runs) > 1 else "")
     if not commands:
         evidence.append("The results came without recipes, so there is no command to copy.")
     return Answer(QUESTION, short, tuple(evidence), tuple(commands))
@@ -104,8 +104,9 @@ def _adapter_sentence(run: Run) -> list[str]:
     return []
 
 
-def _command(run: Run) -> list[str]:
+def _command(run: Run, suffix: str) -> list[str]:
+    """The command that repeats a run in a folder of another name."""
     if run.folder is None or not (run.folder / layout.RECIPE).is_file():
         return []
-    recipe, out = str(run.folder / layout.RECIPE), f"runs/{run.result.label}"
+    recipe, out = str(run.folder / layout.RECIPE), f"runs/{run.result.label}-again{suffix}"
     return [shlex.join(["iwlora", "train", recipe, "--out", out])]
