@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 from safetensors.numpy import load_file
 
 from commands import call, check_plain
@@ -21,7 +22,6 @@ from iwlora.results.writing import (
 )
 from iwlora.training.loop import callbacks
 from iwlora.training.run import train
-from iwlora.training.state import best_epoch
 from iwlora.training.state.run_folder import RunDir
 from runs import recipe
 
@@ -47,7 +47,7 @@ def test_a_failed_write_keeps_the_previous_best_epoch(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[Path] = []
-    save = best_epoch.save_file
+    save = safetensors.torch.save_file
 
     def break_off(tensors: Any, file: Path, **options: Any) -> None:
         saved.append(Path(file))
@@ -58,7 +58,7 @@ def test_a_failed_write_keeps_the_previous_best_epoch(
 
     task = {**reviews, "selection": 0.25}
     score = iter([0.1, 0.2])
-    monkeypatch.setattr(best_epoch, "save_file", break_off)
+    monkeypatch.setattr(safetensors.torch, "save_file", break_off)
     monkeypatch.setattr(
         callbacks.KeepBestEpoch,
         "on_evaluate",

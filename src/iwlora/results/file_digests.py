@@ -58,16 +58,19 @@ def file_digest(path: Path, use_cache: bool = True) -> str:
     return digest
 
 
-def note_own(file: Path) -> None:
-    """Note in the user's cache folder that the user had this content written to this file."""
+def note_own(file: Path, made_from: str = "") -> None:
+    """Note in the user's cache folder that the user had this content written to this file.
+
+    ``made_from`` is a digest of what it was made from, where that matters.
+    """
     with suppress(CannotWrite):  # it then counts as somebody else's
-        write_text(_own_entry(file), f"{_read(file)}\n")
+        write_text(_own_entry(file), f"{_read(file)} {made_from}\n")
 
 
-def is_own(file: Path) -> bool:
-    """Whether :func:`note_own` was called for the file as it is."""
+def is_own(file: Path, made_from: str = "") -> bool:
+    """Whether :func:`note_own` was called for the file as it is, with the same ``made_from``."""
     try:
-        return read_utf8(_own_entry(file)).strip() == _read(file)
+        return read_utf8(_own_entry(file)).strip() == f"{_read(file)} {made_from}".strip()
     except (OSError, ValueError):
         return False
 

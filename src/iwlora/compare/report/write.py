@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from iwlora.compare.report.content import ReportContent, TaskSection, build_content
-from iwlora.compare.report.figures.style import save_figure
+from iwlora.compare.report.figures.drawn import draw_once
 from iwlora.compare.report.figures.svg import shrink_svg
 from iwlora.compare.report.formats.html import html_page
 from iwlora.compare.report.formats.latex import latex
@@ -71,7 +71,6 @@ def _write_figures(section: TaskSection, folder: Path) -> list[str]:
     """Save the figures; returns their SVG files, shortened and in base64."""
     images = []
     for figure in section.figures:
-        _, svg = save_figure(figure.draw(), folder / figure.stem)
-        shrunk = shrink_svg(read_utf8(svg))
+        shrunk = shrink_svg(read_utf8(draw_once(figure, folder)))
         images.append(base64.b64encode(shrunk.encode()).decode("ascii"))
     return images

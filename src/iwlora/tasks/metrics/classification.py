@@ -1,4 +1,4 @@
-"""Metrics of classification, computed by scikit-learn without network access."""
+"""Metrics of classification: all but the accuracy are computed by scikit-learn."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def accuracy(labels: Ids, predictions: Ids, positive: int = 1) -> float:
     >>> accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]))
     0.75
     """
-    from sklearn.metrics import accuracy_score
-
-    return float(accuracy_score(labels, predictions))
+    return float(np.mean(labels == predictions))
 
 
 def f1(labels: Ids, predictions: Ids, positive: int = 1) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -40,7 +40,8 @@ class ReportFigure:
     stem: str
     caption: str
     alt_text: str
-    draw: Callable[[], Figure]
+    draw: partial[Figure]
+    """A function and its arguments, which hold all that is drawn: it reads no files."""
 
     @property
     def is_importance(self) -> bool:
