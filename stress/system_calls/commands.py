@@ -188,8 +188,9 @@ class Study:
                 mock.patch.object(file_digests, "CACHED_FROM_BYTES", 0),  # the cache is tried too
             ):
                 code = main(arguments)
-            imported = "\n".join(name for name in sys.modules if not name.startswith("__"))
-            (self.logs / "imported").write_text(imported, encoding="utf-8")
+            if injection is None:  # else this write could be the call that fails
+                imported = "\n".join(name for name in sys.modules if not name.startswith("__"))
+                (self.logs / "imported").write_text(imported, encoding="utf-8")
             return code
 
         return run_fork(work, self.logs, injection, trace)

@@ -134,9 +134,10 @@ def mapping(file: Path) -> dict[str, Any]:
 def _read(file: Path) -> Any:
     text = file.read_bytes().decode("utf-8", "replace")
     try:
-        return yaml.safe_load(text) if file.suffix in _YAML else json.loads(text)
+        document = yaml.safe_load(text) if file.suffix in _YAML else json.loads(text)
     except (ValueError, RecursionError, yaml.YAMLError):
         return None  # an earlier change has left no document
+    return document if _is_tree(document) else None  # or one that unfolds, here too
 
 
 def _write(file: Path, document: Any, outside: Path) -> None:
@@ -149,6 +150,19 @@ def _write(file: Path, document: Any, outside: Path) -> None:
         return
     text = text.replace("{outside}", str(outside))
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def _is_tree(document: Any) -> bool:
+    """Whether no mapping or list stands at two places, as behind the aliases of YAML."""
+    waiting, seen = [document], set()
+    while waiting:
+        holder = waiting.pop()
+        if isinstance(holder, (dict, list)):
+            if id(holder) in seen:
+                return False
+            seen.add(id(holder))
+            waiting += holder.values() if isinstance(holder, dict) else holder
+    return True
 
 
 def _places(document: Any) -> Iterator[tuple[Any, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,17 @@ def test_lines_are_short(
     shown = call(capsys, "tasks", "show", "--model", tiny_bert, "train.max_length=16", *odd)
     long = [line for line in shown.out.splitlines() if len(line) > LINE_WIDTH]
     assert all(str(tmp_path) in line or str(tiny_bert) in line for line in long), long
+
+
+def test_a_tokenizer_that_fails_on_the_texts(
+    tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    file = model / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    del content["model"]["vocab"]["[UNK]"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    train = rows_of(tmp_path, "train.csv", [f"{CHINESE} {n},{'xy'[n % 2]}" for n in range(20)])
+    shown = call(capsys, "tasks", "show", "--model", model, str(train))
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err.startswith("error: the tokenizer cannot encode these texts: ")

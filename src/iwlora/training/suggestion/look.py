@@ -7,6 +7,7 @@ from typing import Any
 
 from iwlora import tasks
 from iwlora.errors import count_rows, list_problems, truncate
+from iwlora.inputs.models import loading_errors
 from iwlora.tasks.description import LINE_WIDTH, count_copies, describe_task, token_lengths
 from iwlora.tasks.vocabulary_fit import vocabulary_fit
 from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
@@ -30,7 +31,8 @@ def look_at_data(recipe: Recipe) -> str:
     task = tasks.load(spec, recipe.train.seed)
     tokenizer = load_tokenizer(resolve_model_path(recipe.model), recipe.trust_remote_code)
     config = load_config(recipe.model, recipe.trust_remote_code)
-    fits = {name: vocabulary_fit(task, split, tokenizer) for name, split in task.splits.items()}
+    with loading_errors(lambda reason, _: f"the tokenizer cannot encode these texts: {reason}"):
+        fits = {name: vocabulary_fit(task, split, tokenizer) for name, split in task.splits.items()}
     lines = [describe_task(task, tokenizer, recipe.train.max_length, config, fits)]
     lines += [fill(line, LINE_WIDTH, subsequent_indent="  ") for line in _noise(task, recipe)]
     if task.bad_rows:
