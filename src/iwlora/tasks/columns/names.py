@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 # Kinds whose columns have usual names: (kind, text columns, possible names of the label column).
@@ -126,6 +127,7 @@ _LANGUAGES = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A name without what does not count when it is compared.
 
