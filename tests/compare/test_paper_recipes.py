@@ -55,7 +55,7 @@ def test_the_paper_recipe_runs_offline_on_a_tiny_deberta(
     outcome = call(capsys, "compare", PAPER, *given, *small, "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     shown = table(outcome.out)
-    assert tuple(shown) == ARMS
+    assert tuple(shown)[: len(ARMS)] == ARMS
     head = WIDTH * WIDTH + WIDTH + HEAD  # DeBERTa's pooler belongs to the head
     for label in ARMS:
         run = result(tmp_path / "out", label, 0)

@@ -107,7 +107,9 @@ def test_every_format_says_what_differs_and_what_is_paired(
     outcome = call(capsys, "report", folder)
     assert outcome.code == 0, outcome.err
     shown = table(outcome.out)
-    assert {label: row["training rows"] for label, row in shown.items()} == {
+    assert {
+        label: row["training rows"] for label, row in shown.items() if "floor" not in label
+    } == {
         "lora": "96",
         SMALL: "32",
     }

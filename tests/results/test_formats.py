@@ -17,6 +17,7 @@ from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.write import write_report
 from iwlora.results.comparison import load, load_comparison
 from iwlora.results.comparison.combined import load_parts, save_sources
+from iwlora.results.comparison.floors import ComparisonFloors
 from iwlora.results.comparison.record import Crash, Search
 from iwlora.results.formats import VERSIONS, stamped, unstamped
 from iwlora.results.run import RunResult, load_run
@@ -52,6 +53,7 @@ def compared(
     train(plan.runs[0].recipe, plan.runs[0].folder(out))
     plan.record().save(out / "comparison.yaml")
     Search().save(out / "search.json")
+    ComparisonFloors().save(out / "floors.json")
     crash = {"run": "iw-lora, seed 0", "label": "iw-lora", "seed": 0, "trial": False, "exit": 1}
     Crash(**crash, error="killed", tried_again=True).append(out / "failures.jsonl")
     export(plan.runs[0].folder(out), out / "exported")
@@ -87,6 +89,7 @@ RUN = "iw-lora/seed-0"
 READERS: dict[str, Callable[[Path], Any]] = {
     "comparison.yaml": load_comparison,
     "search.json": load_comparison,
+    "floors.json": load_comparison,
     "failures.jsonl": load_comparison,
     f"{RUN}/result.json": lambda folder: load(folder / RUN),
     f"{RUN}/recipe.yaml": lambda folder: load_recipe(str(folder / RUN / "recipe.yaml")),

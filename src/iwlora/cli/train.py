@@ -51,6 +51,12 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="train a few steps, print the predicted time and memory, and write nothing",
     )
+    parser.add_argument(
+        "--floors",
+        choices=("all", "constant"),
+        default="all",
+        help="compare the score with simple rules, or only with the best constant prediction",
+    )
     add_log_options(parser)
 
 
@@ -81,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     from iwlora.training.run import train
 
     shows_bar = draws_progress(arguments)
-    train(recipe, arguments.out, progress=True if shows_bar and is_first else report)
+    shown = True if shows_bar and is_first else report
+    train(recipe, arguments.out, progress=shown, floors=arguments.floors)
     if not is_first:
         return 0
     result = load_run(arguments.out).result

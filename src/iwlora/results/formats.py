@@ -35,6 +35,7 @@ VERSIONS: Mapping[str, int] = {
     "export": 1,
     "comparison": 2,
     "search": 2,
+    "floors": 1,
     "failures": 2,
     "sources": 2,
     "summary": 2,

@@ -28,6 +28,7 @@ The folder of a comparison::
     <label>/search/lr-<lr>/seed-<seed>/               a trial of the search for a learning rate
     <label>/search/lr-<lr>/former/seed-<seed>/        a run at an LR that was chosen earlier
     search.json                                       the learning rates that the search chose
+    floors.json                                       what simple rules score beside each run
     failures.jsonl                                    runs that crashed, one record per line
     logs/                                             what each run printed
     summary.json, .md, .csv, .tex, report.html,
@@ -86,6 +87,7 @@ PARTIAL_SENSITIVITY = "sensitivity-in-flight.json"
 # The folder of a comparison
 COMPARISON = "comparison.yaml"
 SEARCH = "search.json"
+FLOORS = "floors.json"
 FAILURES = "failures.jsonl"
 SOURCES = "sources.yaml"
 LOGS = "logs"
@@ -105,7 +107,7 @@ OWN_NAMES = frozenset(
         *(str(Path(SENSITIVITY).with_suffix(suffix)) for suffix in (".png", ".svg")),
         *(FINGERPRINT, ROW_DIGESTS, BAD_ROWS),
         *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, TOKENIZER),
-        *(COMPARISON, SEARCH, FAILURES, SOURCES, LOGS),
+        *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }
 )

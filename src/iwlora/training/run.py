@@ -52,7 +52,7 @@ _HASHED_ROWS = 1000
 
 @name_missing_extra()
 def train(
-    recipe: Recipe, out: str | Path, progress: bool | Report = False, floors: bool = True
+    recipe: Recipe, out: str | Path, progress: bool | Report = False, floors: str = "all"
 ) -> dict[str, Any]:
     """Train and score what a recipe describes.
 
@@ -65,7 +65,8 @@ def train(
         out: the folder of the run.
         progress: show a progress bar, and a line for each event; or a function that gets the
             events, texts with a ``name`` and ``fields``.
-        floors: compare the score with what simple rules reach, such as the most frequent class.
+        floors: "all" compares the score with what simple rules reach, "constant" only with the best
+            constant prediction where the kind of task has one, such as the most frequent class.
 
     Returns:
         The contents of ``result.json``.
@@ -114,7 +115,7 @@ def train(
 
 
 def _train_and_score(
-    recipe: Recipe, run: RunDir, progress: bool, report: Report, floors: bool
+    recipe: Recipe, run: RunDir, progress: bool, report: Report, floors: str
 ) -> RunResult:
     settings = recipe.train
     prepared = prepare(recipe, run, progress, report)
@@ -157,7 +158,7 @@ def _train_and_score(
                     if (run.path / name).is_dir():
                         follow_umask(run.path / name)
     metrics, label_scores = score_splits(trainer, run, loaded)
-    scored = distributed.run_on_main_process(lambda: _floor_scores(run, task) if floors else [])
+    scored = distributed.run_on_main_process(lambda: _floor_scores(run, task, floors))
     return RunResult(
         method=recipe.method.name,
         label=recipe.label or recipe.method.name,
@@ -211,10 +212,11 @@ def _train_and_score(
     )
 
 
-def _floor_scores(run: RunDir, task: Task) -> list[FloorScore]:
+def _floor_scores(run: RunDir, task: Task, floors: str) -> list[FloorScore]:
     """What simple rules score on the first reported split, and by how much the run is better."""
     predictions = read_predictions(layout.predictions_file(run.path, task.reported[0]))
-    return TaskFloors.of(task, run.recipe().task.group).beside(predictions)
+    of_task = TaskFloors.of(task, run.recipe().task.group, constant=floors == "constant")
+    return of_task.beside(predictions)
 
 
 def _notes_without_gradient(attached: Attached) -> list[str]:

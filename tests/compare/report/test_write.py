@@ -91,7 +91,7 @@ def test_the_summary_keeps_the_fields_of_version_0_1_0(written: Path) -> None:
         *("label", "method", "learning_rates", "metrics", "trainable_parameters"),
         *("adapter_parameters", "train_seconds", "measure_seconds", "examples_per_second"),
         *("peak_memory_bytes", "budget_ratio", "unequal_budget", "updates"),
-        *("training_data", "train_examples"),
+        *("training_data", "train_examples", "floors"),
     }
     assert set(summary["differences"][0]) == {
         *("arm", "baseline", "metric", "seeds", "summary", "p_value", "p_adjusted", "family"),
@@ -126,6 +126,7 @@ def test_a_comparison_of_version_0_1_0_gives_the_same_numbers(tmp_path: Path) ->
         del summary["verdict"], summary["remarks"]
     assert (now.pop("lower_is_better"), now.pop("vary"), now.pop("verified")) == (False, [], False)
     for arm in now["arms"]:
+        assert arm.pop("floors") == []
         assert (arm.pop("training_data"), set(arm.pop("train_examples").values())) == ({}, {32})
     assert len(now.pop("answers")) == 3
     for pair in now["differences"]:

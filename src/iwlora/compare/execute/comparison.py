@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from iwlora.compare.execute.executor import Executor
+from iwlora.compare.execute.floors import write_floors
 from iwlora.compare.execute.local import LocalExecutor
 from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.scheduler import Scheduler
@@ -65,7 +66,9 @@ def run_comparison(
         try:
             with _sigterm_as_interrupt():
                 scheduler.prepare()
-                return scheduler.execute(view)
+                failed = scheduler.execute(view)
+                write_floors(plan, folder, announce)
+                return failed
         except KeyboardInterrupt:
             executor.stop()
             raise KeyboardInterrupt(scheduler.kept()) from None

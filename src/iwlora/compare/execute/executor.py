@@ -31,7 +31,7 @@ class Executor(Protocol):
 
 def train_arguments(folder: Path) -> list[str]:
     """The arguments with which ``iwlora`` executes the run of a folder."""
-    return ["train", str(folder / layout.RECIPE), "--out", str(folder)]
+    return ["train", str(folder / layout.RECIPE), "--floors", "constant", "--out", str(folder)]
 
 
 def python_command(statement: str, *arguments: str) -> list[str]:

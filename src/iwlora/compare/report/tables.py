@@ -19,6 +19,7 @@ from iwlora.compare.report.verdict import more_seeds, outcome_text
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
+from iwlora.compare.statistics.floors import mean_floors
 from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.durations import format_duration
@@ -77,7 +78,7 @@ COSTS = (
 
 
 def score_table(comparison: Comparison) -> Table:
-    """Each arm's scores as mean ± standard deviation over seeds, and its costs if known."""
+    """Each arm's scores as mean ± standard deviation over seeds, and its costs; then the floors."""
     known = [run.result for run in comparison.runs]
     costs = [cost for cost in COSTS if any(cost.of(result) is not None for result in known)]
     if len({result.train_examples for result in known}) == 1:
@@ -95,6 +96,11 @@ def score_table(comparison: Comparison) -> Table:
         for cost in costs:
             row.append(cost.mean(results) + (mark if cost.field == "adapter_parameters" else ""))
         rows.append(row)
+    for floor in mean_floors(known):
+        scores = [
+            _known(partial(format_score, m), floor.metrics.get(m)) for m in comparison.metrics
+        ]
+        rows.append([f"{floor.name} (floor)", EMPTY, *scores, *(EMPTY for _ in costs)])
     head = ["arm", "seeds", *comparison.metrics, *(cost.title for cost in costs)]
     return Table("Results", describe_scoring(comparison), head, rows)
 

@@ -20,6 +20,7 @@ from iwlora.results.comparison.equal_inputs import (
     unequal_starts,
     unequal_training_rows,
 )
+from iwlora.results.comparison.floors import ComparisonFloors
 from iwlora.results.comparison.record import (
     ComparisonRecord,
     Crash,
@@ -107,6 +108,7 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
             f"{folder} is no comparison (no {layout.COMPARISON}); see 'iwlora compare'"
         )
     record = ComparisonRecord.load(path)
+    floors = ComparisonFloors.of(root)
     runs: list[Run] = []
     missing: list[tuple[str, int, str]] = []
     problems: list[str] = []
@@ -118,7 +120,7 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
             if not (run_folder / layout.RESULT).exists():
                 missing.append((label, seed, describe_status(run_folder)))
                 continue
-            run = load_run(run_folder)
+            run = floors.beside(load_run(run_folder), root)
         except IwloraError as error:
             problems.append(str(error))
             continue

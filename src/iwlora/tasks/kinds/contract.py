@@ -122,6 +122,9 @@ class Kind(BaseModel):
     floor_limits: ClassVar[tuple[int, int]] = (20_000, 5_000_000)
     """The most scored rows, and characters in them, on which floors are compared within seconds."""
 
+    has_linear_model: ClassVar[bool] = False
+    """Whether :meth:`linear_predictions` can predict from one vector of features for a row."""
+
     default_metrics: ClassVar[tuple[str, ...]] = ()
     auto_class_name: ClassVar[str] = ""
     """The Auto class of transformers that loads a model with this kind's head."""
@@ -365,7 +368,7 @@ class Kind(BaseModel):
     def linear_predictions(
         self, schema: TaskSchema, features: Any, labels: Sequence[Any], scored: Any
     ) -> list[Any]:
-        """What a linear model predicts, learned from features of training rows; [] if none can.
+        """What a linear model predicts, learned from features of training rows.
 
         Args:
             schema: The schema of the task.
@@ -373,7 +376,7 @@ class Kind(BaseModel):
             labels: Their encoded labels.
             scored: The features of the rows to predict.
         """
-        return []
+        raise NotImplementedError
 
     def prediction_scores(
         self, schema: TaskSchema, references: Sequence[Any], predictions: Sequence[Any]

@@ -17,6 +17,7 @@ class SequenceHead(Kind):
     """What classification, multi-label classification and regression share."""
 
     auto_class_name: ClassVar[str] = "AutoModelForSequenceClassification"
+    has_linear_model: ClassVar[bool] = True
 
     def encode(self, data: EncodingInput) -> Dataset:
         """Texts as :func:`iwlora.tasks.tokenization.tokenize` returns them, and the labels."""

@@ -32,12 +32,20 @@ class TaskFloors:
     floors: list[Floor]
 
     @classmethod
-    def of(cls, task: Task, group: str | None = None) -> TaskFloors:
-        """The floors that need no model.
+    def of(
+        cls,
+        task: Task,
+        group: str | None = None,
+        known: list[Floor] | None = None,
+        constant: bool = False,
+    ) -> TaskFloors:
+        """The floors that need no model, or floors that are known already.
 
         Args:
             task: The task, with its training rows.
             group: The column whose equal values keep rows together, if the rows have it.
+            known: What :meth:`of` or another rule gave for the same rows.
+            constant: Only the best constant, for kinds that would fit a model of the words too.
         """
         split = task.splits[task.reported[0]]
         texts = [_as_texts(split[name][:]) for name in task.text]
@@ -46,7 +54,13 @@ class TaskFloors:
         columns = [[column[row] for row in rows] for column in texts]
         if group in split.column_names:
             columns = [scored[group][:]]
-        floors = task.kind.floors(task, task.splits["train"], scored)
+        train, kind = task.splits["train"], task.kind
+        if known is not None:
+            floors = known
+        elif constant and isinstance(kind, SequenceHead):
+            floors = [kind.constant_floor(task, train["label"][:], len(rows))]
+        else:
+            floors = kind.floors(task, train, scored)
         return cls(task, rows, group_rows(columns), floors)
 
     def beside(self, predictions: Sequence[Mapping[str, str]]) -> list[FloorScore]:

@@ -13,6 +13,7 @@ from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.places import check_folder, entries, files_below
 from iwlora.results import layout
+from iwlora.results.comparison.floors import ComparisonFloors
 from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import (
@@ -93,6 +94,9 @@ def _compared(folder: Path, inputs: bool) -> list[Check]:
         record = ComparisonRecord.load(folder / layout.COMPARISON)
     except IwloraError as error:
         return [Check(layout.COMPARISON, "changed", str(error)), *checks]
+    if (folder / layout.FLOORS).is_file():
+        floors = check_document(folder / layout.FLOORS, layout.FLOORS, ComparisonFloors.load)
+        checks.append(floors)
     planned = (
         layout.run_folder(folder, label, seed) for label in record.methods for seed in record.seeds
     )

@@ -10,6 +10,7 @@ from iwlora.compare.report.content import ReportContent, TaskSection
 from iwlora.compare.report.tables import COSTS
 from iwlora.compare.statistics.analysis import OverallDifference, TaskDifference
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
+from iwlora.compare.statistics.floors import mean_floors
 from iwlora.compare.statistics.paired_tests import summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.formats import stamped
@@ -75,6 +76,7 @@ def _arm(section: TaskSection, label: str) -> dict[str, Any]:
         "training_data": comparison.training_data(label),
         "learning_rates": sorted({r.learning_rate for r in results if r.learning_rate is not None}),
         "metrics": _metrics(comparison, label),
+        "floors": [floor.model_dump() for floor in mean_floors(results)],
         **{cost.field: {r.seed: cost.of(r) for r in results} for cost in COSTS},
         "budget_ratio": ratio,
         "unequal_budget": ratio is not None and is_unequal(ratio),

@@ -1,0 +1,74 @@
+"""Floors that need the model, before it is trained: a linear probe on its frozen features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from iwlora.tasks import Task
+from iwlora.tasks.floors.bag_of_words import bounded_rows
+from iwlora.tasks.floors.floor import Floor
+from iwlora.tasks.kinds.contract import Dataset, model_inputs
+from iwlora.tasks.tokenization import tokenize
+from iwlora.training.device import run_device
+from iwlora.training.floors.scores import TaskFloors
+from iwlora.training.kernels import training_numerics
+from iwlora.training.loop.row_order import LongestFirstSampler
+from iwlora.training.model.backbone import load_backbone
+from iwlora.training.model.frozen_dtype import frozen_loading
+from iwlora.training.model.quantization import quantized_loading
+from iwlora.training.recipe import Recipe
+
+_BATCH_ROWS = 32
+
+
+def frozen_model_floors(recipe: Recipe, known: TaskFloors) -> list[Floor]:
+    """The linear probe; no floor for kinds of tasks that no linear model of a text can do.
+
+    Args:
+        recipe: A recipe whose model and precision are those of the runs.
+        known: The task and the scored rows that floors are compared on.
+    """
+    task = known.task
+    if not task.kind.has_linear_model:
+        return []
+    trust = recipe.trust_remote_code
+    loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, trust)
+    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
+    if not recipe.quantize:
+        model.to(run_device())  # type: ignore[arg-type]
+    train = task.splits["train"]
+    train = train.select(bounded_rows([train[name][:] for name in task.text]))
+    scored = task.splits[task.reported[0]].select(known.rows)
+    features, scored_features = (
+        mean_features(recipe, task, model, tokenizer, rows) for rows in (train, scored)
+    )
+    mean, spread = features.mean(axis=0), features.std(axis=0)
+    spread[spread == 0] = 1.0
+    predicted = task.kind.linear_predictions(
+        task, (features - mean) / spread, train["label"][:], (scored_features - mean) / spread
+    )
+    return [Floor("linear probe", [{"prediction": value} for value in predicted])]
+
+
+def mean_features(recipe: Recipe, task: Task, model: Any, tokenizer: Any, rows: Dataset) -> Any:
+    """The mean over its tokens of the last hidden state of each row, (rows, features), float32."""
+    settings, device = recipe.train, run_device()
+    texts = [rows[name][:] for name in task.text]
+    encoded = tokenize(texts, tokenizer, settings.max_length)
+    encoder = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+    order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)
+    batches = DataLoader(encoded, _BATCH_ROWS, sampler=order, collate_fn=collate)
+    collected = []
+    numerics = training_numerics(model, False, settings.requested_precision, device)
+    model.eval()
+    with torch.inference_mode(), numerics:
+        for batch in batches:
+            inputs = model_inputs({name: value.to(device) for name, value in batch.items()})
+            hidden = encoder(**inputs)[0].float()
+            mask = inputs["attention_mask"].unsqueeze(-1)
+            collected.append(((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).cpu().numpy())
+    return order.restore({"features": np.concatenate(collected)})["features"]
