@@ -13,7 +13,7 @@ from iwlora.tasks.vocabulary_fit import vocabulary_fit
 from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
 from iwlora.training.recipe import Recipe
 from iwlora.training.suggestion.changes import changes
-from iwlora.training.suggestion.label_noise import find_label_noise
+from iwlora.training.suggestion.label_noise import MOST_ROWS, find_label_noise
 from iwlora.training.suggestion.settings import most_tokens, spread_rows
 
 _SHOWN = 3
@@ -56,6 +56,8 @@ def _noise(task: tasks.Task, recipe: Recipe) -> list[str]:
     if noise is None:
         return []
     of = f" of the {noise.compared:,} rows that were compared"
+    if noise.compared >= MOST_ROWS:
+        of += f", at most {MOST_ROWS:,} of a file"
     if not noise.texts:
         return [f"labels: no text stands with two labels{of}"]
     plural = "s" * (noise.texts != 1)
