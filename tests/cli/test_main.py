@@ -117,7 +117,7 @@ def test_overrides_may_stand_anywhere() -> None:
             2,
             "error: this needs scikit-learn; pip install 'iwlora[train]'\n",
         ),
-        (KeyboardInterrupt(), 130, "interrupted: run the same command again to continue\n"),
+        (KeyboardInterrupt(), 130, "interrupted\nto go on: iwlora report runs/a\n"),
     ],
 )
 def test_exit_codes(

@@ -34,6 +34,7 @@ PARSED = {
     "compare recipes/compare/study-": "the five studies take hours and need GLUE",
     "compare runs/study-": "compares the studies, which are not here",
     "report runs/study": "reports the studies, which are not here",
+    "export runs/a --to pushed/ --push": "uploads; tests/cli/test_push.py has a hub",
 }
 # Programs whose commands are parsed but not run.
 PROGRAMS = {

@@ -113,6 +113,7 @@ def test_an_export_loads_on_a_fresh_backbone(
         *FILES[method],
         *TOKENIZER,
         "iwlora_export.json",
+        "README.md",
     }
     backbone = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=2)
     model, (_, tokenizer) = load_adapter(backbone, to), load_trained(runs[method])
@@ -134,7 +135,7 @@ def test_a_merged_export_is_a_plain_model_or_refused(
         assert not (tmp_path / "m").exists()
         return
     to = export(runs[method], tmp_path / "m", merge=True)
-    names = {"config.json", "model.safetensors", "iwlora_export.json"}
+    names = {"config.json", "model.safetensors", "iwlora_export.json", "README.md"}
     assert {path.name for path in to.iterdir()} == TOKENIZER | names
     model, info = AutoModelForSequenceClassification.from_pretrained(to, output_loading_info=True)
     assert not info["missing_keys"]

@@ -75,8 +75,7 @@ def _run(parsed: argparse.Namespace) -> int:
     except IwloraError as error:
         _print_error(str(error))
     except KeyboardInterrupt as interrupt:
-        what_is_left = visible(str(interrupt)) or "what was not finished is not kept"
-        print(f"interrupted: {what_is_left}", file=sys.stderr)
+        print(": ".join(filter(None, ["interrupted", visible(str(interrupt))])), file=sys.stderr)
         print(f"to go on: {visible(shlex.join(['iwlora', *parsed.given]))}", file=sys.stderr)
         return 130
     except OSError as error:

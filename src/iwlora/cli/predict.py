@@ -2,7 +2,6 @@
 
 Example:
     iwlora predict runs/a --input rows.csv --output predictions.csv
-    cat rows.jsonl | iwlora predict runs/a --input - --output -
 """
 
 from __future__ import annotations

@@ -76,6 +76,8 @@ TOKENIZER = "tokenizer"
 
 # An exported adapter or model
 EXPORT = "iwlora_export.json"
+CARD = "README.md"
+"""The model card of an exported folder, which its owner may edit."""
 
 # Its checkpoints
 SEAL = "complete.json"

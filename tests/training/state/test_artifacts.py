@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from commands import run_settings
 from iwlora import IwloraError, build_recipe, export, load_trained, predict, train
 
-BESIDE = {"tokenizer.json", "tokenizer_config.json", "iwlora_export.json"}
+BESIDE = {"tokenizer.json", "tokenizer_config.json", "iwlora_export.json", "README.md"}
 LOW_RANK = ("lora", "iw-lora", "adalora")
 LEARNING_RATE = {"full": 1e-2, "lora": 3e-2, "iw-lora": 3e-2, "adalora": 5e-2}
 

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from iwlora.inputs.places import files_below
 from iwlora.inputs.tensors import tensor_names
 from iwlora.inputs.yaml_json import read_json
 from iwlora.methods.loading import check_settings, load_adapter, merge_adapter
-from iwlora.methods.saving import adapter_files
+from iwlora.methods.saving import OWN_FORMAT, adapter_files
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
+from iwlora.results.run import read_environment
 from iwlora.results.writing import follow_umask, normalize_path, reserve, write_errors
 from iwlora.training.model.backbone import (
     load_backbone,
@@ -37,6 +38,7 @@ from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.model_files import tokenizer_files
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.model.recipe_head import add_tokens
+from iwlora.training.sharing.model_card import model_card
 from iwlora.training.state.export_record import ExportRecord
 from iwlora.training.state.fingerprint import check_backbone
 from iwlora.training.state.run_folder import RunDir
@@ -122,7 +124,8 @@ def export(
     ``merge`` (and for full fine-tuning) a whole model. The tokenizer is next to it. Raises
     ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
     broken, where nothing can be merged, and for a regression whose head cannot return its targets
-    in their units. ``trust_remote_code`` as :func:`load_trained`.
+    in their units. A model card, ``README.md``, says what it is. ``trust_remote_code`` as
+    :func:`load_trained`.
 
     >>> adapter = export("runs/a", "runs/a-adapter")
     >>> (adapter / "adapter_model.safetensors").is_file()
@@ -157,11 +160,35 @@ def export(
             model.save_pretrained(folder)
         load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
         _copy_tokenizer(run.path / layout.TOKENIZER, folder, trust_remote_code)
+        _write_card(folder, run)
         result = run.result()
         record = ExportRecord.of(folder, result.fingerprint if result else None)
         record.save(folder / layout.EXPORT)
         follow_umask(folder)
     return target
+
+
+def _write_card(folder: Path, run: RunDir) -> None:
+    """Write the model card of what is in the folder."""
+    result, task, recipe = run.result(), stored_task(run), run.recipe()
+    assert result is not None
+    config = folder / "config.json"
+    form = "transformers"
+    if not config.is_file():
+        config = folder / adapter_files(folder)[0]
+        form = "iwlora" if config.name == OWN_FORMAT[0] else "peft"
+    about = run.path / layout.ENVIRONMENT
+    environment = read_environment(about) if about.is_file() else {}
+    auto_class = task.kind.auto_class_name or _generating_class(read_json(config))
+    base = published_name(recipe.model)
+    card = model_card(result, recipe, task, environment, base, auto_class, form)
+    (folder / layout.CARD).write_text(card, encoding="utf-8")
+
+
+def _generating_class(config: Mapping[str, Any]) -> str:
+    """The Auto class of a model that generates, by its configuration or its adapter's."""
+    pairs = config.get("task_type") == "SEQ_2_SEQ_LM" or config.get("is_encoder_decoder")
+    return "AutoModelForSeq2SeqLM" if pairs else "AutoModelForCausalLM"
 
 
 def _export_bytes(run: RunDir, saved: Path, merge: bool, trust_remote_code: bool) -> int:

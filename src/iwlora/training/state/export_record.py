@@ -17,7 +17,7 @@ class ExportRecord(Document):
 
     Args:
         fingerprint: That of the run; None for a run of an older version.
-        files: {path in the folder: SHA-256}.
+        files: {path in the folder: SHA-256}, without the model card, which may be edited.
     """
 
     format_name: ClassVar[str] = "export"
@@ -32,5 +32,6 @@ class ExportRecord(Document):
         digests = {
             path.relative_to(folder).as_posix(): file_digest(path) for path in files_below(folder)
         }
-        digests.pop(layout.EXPORT, None)
+        for name in (layout.EXPORT, layout.CARD):
+            digests.pop(name, None)
         return cls(fingerprint=fingerprint, files=digests)

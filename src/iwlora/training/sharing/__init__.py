@@ -1,0 +1,1 @@
+"""What others get of a run: the card of an export, and its way to the hub."""

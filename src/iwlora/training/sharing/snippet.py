@@ -1,0 +1,79 @@
+"""The Python code of a model card: it loads what was exported, and predicts."""
+
+from __future__ import annotations
+
+from iwlora.tasks import Task
+
+_READ_LOGITS = {
+    "classification": "print(labels[logits.argmax(-1).item()])",
+    "multi-label": "print([name for name, p in zip(labels, logits[0].sigmoid()) if p > 0.5])",
+    "regression": "print(logits.item())",
+    "token-labels": "print([labels[k] for k in logits[0].argmax(-1)])  # one for each token",
+}
+
+
+def snippet(
+    task: Task, base: str, auto_class: str, form: str, max_length: int, new_tokens: bool
+) -> str:
+    """Python code that runs in the exported folder.
+
+    Args:
+        task: What was learned.
+        base: The name of the base model on the hub; "" for one that is not there.
+        auto_class: The Auto class of transformers that loads the model.
+        form: "peft", "iwlora" for an adapter that PEFT does not know, "transformers" for a model.
+        max_length: The longest row in tokens.
+        new_tokens: Whether the tokenizer has tokens that the base model lacks.
+    """
+    imports = ["import torch", f"from transformers import {auto_class}, AutoTokenizer"]
+    if form == "peft":
+        imports.insert(1, "from peft import PeftModel")
+    if form == "iwlora":
+        imports.insert(1, "import iwlora")
+    folder = 'folder = "."  # this folder, or its name on the hub'
+    lines = [*imports, "", folder]
+    if task.labels:
+        lines.append(f"labels = {list(task.labels)!r}")
+    lines.append("tokenizer = AutoTokenizer.from_pretrained(folder)")
+    if form == "transformers":
+        lines.append(f"model = {auto_class}.from_pretrained(folder).eval()")
+    else:
+        head = f", num_labels={len(task.labels) or 1}" if task.kind.name in _READ_LOGITS else ""
+        lines += [
+            f"base_name = {base or 'the base model'!r}",
+            f"base = {auto_class}.from_pretrained(base_name{head})",
+        ]
+        if new_tokens:
+            lines.append("base.resize_token_embeddings(len(tokenizer))")
+        load = "PeftModel.from_pretrained" if form == "peft" else "iwlora.load_adapter"
+        lines.append(f"model = {load}(base, folder).eval()")
+    return "\n".join([*lines, "", *_predict(task, max_length)]) + "\n"
+
+
+def _predict(task: Task, max_length: int) -> list[str]:
+    """The lines that encode an example and print what the model says."""
+    options = f'truncation=True, max_length={max_length}, return_tensors="pt"'
+    texts = [f'"the {name}"' for name in task.text]
+    no_grad = "with torch.inference_mode():"
+    if task.kind.name == "token-labels":
+        texts, options = ['["the", "words"]'], f"is_split_into_words=True, {options}"
+    encode = f"inputs = tokenizer({', '.join(texts)}, {options})"
+    if task.kind.name in _READ_LOGITS:
+        read = _READ_LOGITS[task.kind.name]
+        return [encode, no_grad, "    logits = model(**inputs).logits", read]
+    if task.kind.name == "question-answering":
+        return [
+            encode,
+            no_grad,
+            "    output = model(**inputs)",
+            "begin, end = output.start_logits.argmax(), output.end_logits.argmax()",
+            'print(tokenizer.decode(inputs["input_ids"][0, begin : end + 1]))',
+        ]
+    generate = "    tokens = model.generate(**inputs, max_new_tokens=64)"
+    return [
+        '# The prompt must be written as in training; "iwlora predict" does that.',
+        f'inputs = tokenizer("the prompt", {options})',
+        no_grad,
+        generate,
+        "print(tokenizer.decode(tokens[0], skip_special_tokens=True))",
+    ]
