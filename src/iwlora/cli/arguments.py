@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from iwlora.results import layout
 from iwlora.results.events import Event
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def suggested(suggestion: Suggestion, option: str = "") -> Event:
     data = shlex.quote(suggestion.data)
     lines = [
         f"recipe for {suggestion.data}; change a field as key=value, or write the recipe with",
-        f"`iwlora init {data}{option} > recipe.yaml` and edit it:",
+        f"`iwlora init {data}{option} > {layout.RECIPE}` and edit it:",
         *suggestion.lines(),
     ]
     return Event("suggested", "\n".join(lines), data=suggestion.data, recipe=suggestion.settings)

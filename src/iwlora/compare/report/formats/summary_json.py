@@ -96,6 +96,8 @@ def _metrics(comparison: Comparison, label: str) -> dict[str, Any]:
 def _difference(row: TaskDifference) -> dict[str, Any]:
     fields = asdict(row)
     del fields["variance"]
+    if row.sequential is None:
+        del fields["sequential"]
     return {
         "seeds": list(fields.pop("differences")),
         "seeds_and_examples": fields.pop("interval"),
