@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +86,7 @@ KINDS: Mapping[str, Kind] = {
     "own adapter": Kind("keep/bits/adapter", ("adapter",), 3),
     "model": Kind("model", ("train model", "show model", "measure model"), 14),
     "recipe": Kind("recipes", ("train recipe", "dry run", "compare recipe"), 9),
-    "table": Kind("tables", ("train table", "predict table", "show table"), 10),
+    "table": Kind("tables", ("train table", "predict table", "show table"), 14),
     "scores": Kind("scores", ("compare scores",), 2),
     "saved dataset": Kind("dataset", ("train table", "predict table", "show table"), 5),
     "comparison": Kind("keep/comparison", ("report", "compare", "average", "continue"), 7),
@@ -145,7 +147,11 @@ def _tables(originals: Path) -> None:
     folder.mkdir()
     shutil.copyfile(rows, folder / "train.csv")
     (folder / "train.tsv").write_text(rows.read_text().replace(",", "\t"), encoding="utf-8")
+    (folder / "train.csv.gz").write_bytes(gzip.compress(rows.read_bytes(), mtime=0))
     table = csv.read_csv(rows)
+    write_spreadsheets(
+        folder, [table.column_names, *(list(row.values()) for row in table.to_pylist())]
+    )
     parquet.write_table(table, folder / "train.parquet")
     dataset = datasets.Dataset(pyarrow.table(table)).class_encode_column("mood")
     dataset.to_json(folder / "train.jsonl")
@@ -158,6 +164,31 @@ def _tables(originals: Path) -> None:
         scores += [f"{method},rte,{seed},0.{6 + seed % 3},accuracy,bert,1.5" for seed in range(7)]
     (originals / "scores").mkdir()
     (originals / "scores" / "scores.csv").write_text("\n".join(scores) + "\n", encoding="utf-8")
+
+
+def write_spreadsheets(folder: Path, rows: list[list[Any]]) -> None:
+    """One of Excel, and an OpenDocument with no more than its cells."""
+    from xml.sax.saxutils import escape
+
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(folder / "train.xlsx")
+    names = " ".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for name in ("office", "table", "text")
+    )
+    cell = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
+    lines = ("".join(cell.format(escape(str(value))) for value in row) for row in rows)
+    table = "".join(f"<table:table-row>{line}</table:table-row>" for line in lines)
+    inner = f'<table:table table:name="a">{table}</table:table>'
+    with zipfile.ZipFile(folder / "train.ods", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr(
+            "content.xml", f"<office:document-content {names}>{inner}</office:document-content>"
+        )
 
 
 def _measurements(originals: Path) -> None:

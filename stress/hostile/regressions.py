@@ -148,4 +148,11 @@ REGRESSIONS: tuple[Case, ...] = (
         changes=(Change(operator="sizes", file="config.json", number=701946733),),
         forged=True,
     ),
+    # a link to a folder elsewhere under the name of a table: the folder was listed for splits
+    Case(
+        kind="table",
+        command="show table",
+        changes=(Change(operator="file types", file="train.ods", number=463516937),),
+        forged=False,
+    ),
 )

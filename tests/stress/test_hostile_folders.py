@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ from hostile.execute import Outcome
 from hostile.fork import Ending
 from hostile.judge import PROPERTIES
 from hostile.mutations import OPERATORS, change, suits
-from hostile.originals import COMMANDS, KINDS
+from hostile.originals import COMMANDS, KINDS, write_spreadsheets
 from hostile.output import active_content, control_characters
 from hostile.regressions import REGRESSIONS
 from hostile.roots import Roots
@@ -38,6 +39,7 @@ from planted_harm import PLANTED
 FILES = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "recipe.yaml", "train.csv"),
     *("metrics.jsonl", "train.parquet", "data.arrow", "model.safetensors", "row-digests.npz"),
+    *("rows.csv.gz", "train.xlsx", "train.ods"),
     *("checkpoints/optimizer.pt", "checkpoints/state.json"),
 )
 
@@ -60,6 +62,8 @@ def folder(tmp_path: Path) -> Path:
             (sound / file).write_text(json.dumps(settings), encoding="utf-8")
     (sound / "recipe.yaml").write_text("model: x\ntrain:\n  lr: 0.1\n", encoding="utf-8")
     (sound / "train.csv").write_text("text,mood\nit is,pos\nwas,neg\n", encoding="utf-8")
+    (sound / "rows.csv.gz").write_bytes(gzip.compress(b"text,mood\nit is,pos\n", mtime=0))
+    write_spreadsheets(sound, [["text", "mood"], ["it is", "pos"], ["was", "neg"]])
     (sound / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n', encoding="utf-8")
     table = pyarrow.table({"text": ["a", "b"]})
     parquet.write_table(table, sound / "train.parquet")

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from random import Random
 
-from hostile.mutations import bombs, code, documents, file_types, raw, tables, weights
+from hostile.mutations import archives, bombs, code, documents, file_types, raw, tables, weights
 
 Operator = Callable[[Path, Random, Path], None]
 """Changes ``(file, random, outside)``; ``outside`` is a folder that no command may look into."""
@@ -27,6 +27,8 @@ OPERATORS: Mapping[str, tuple[Operator, tuple[str, ...], int]] = {
     "CSV dialects": (tables.dialect, (_CSV,), 3),
     "JSON lines": (tables.json_lines, ("*.jsonl",), 2),
     "Parquet and Arrow": (tables.columnar, ("*.parquet", "*.arrow"), 5),
+    "compressed files": (archives.gzipped, ("*.gz",), 4),
+    "spreadsheets": (archives.spreadsheet, ("*.xlsx", "*.ods"), 4),
     "safetensors headers": (weights.header, (_SAFETENSORS,), 4),
     "weights in parts": (weights.in_parts, (_SAFETENSORS,), 2),
     "pickles": (weights.pickled, ("*.pt", "*.pth", "*.npz", _SAFETENSORS), 3),

@@ -101,7 +101,9 @@ def _ending_of(first: bytes) -> str:
 
 def splits_of(path: str) -> list[str]:
     """The splits in a folder that ``datasets`` saved, or of texts; none of anything else."""
-    return saved_splits(path) if is_saved(path) else text_splits(path)
+    if is_saved(path):
+        return saved_splits(path)
+    return [] if ending(path) in _READERS else text_splits(path)
 
 
 def _open(path: str, split: str, reading: Reading) -> Table:

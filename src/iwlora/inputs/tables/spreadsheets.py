@@ -148,27 +148,27 @@ def _open_document(path: str) -> Iterator[_Book]:
         yield _Book(lambda: _sheet_names(archive), _document_rows(archive))
 
 
-def _elements(archive: zipfile.ZipFile) -> Iterator[tuple[str, Element]]:
-    """(start or end, element) of an OpenDocument's content; rows that were read are emptied."""
+def _elements(archive: zipfile.ZipFile) -> Iterator[Element]:
+    """The elements of an OpenDocument's content as they end; rows that were read are emptied."""
     with archive.open("content.xml") as stream:
-        for event, element in iterparse(stream, ("start", "end")):
-            yield event, element
-            if event == "end" and element.tag == f"{_TABLE}table-row":
+        for _, element in iterparse(stream):
+            yield element
+            if element.tag == f"{_TABLE}table-row":
                 element.clear()
 
 
 def _sheet_names(archive: zipfile.ZipFile) -> list[str]:
-    tables = (e for event, e in _elements(archive) if (event, e.tag) == ("start", f"{_TABLE}table"))
+    tables = (element for element in _elements(archive) if element.tag == f"{_TABLE}table")
     return [table.get(f"{_TABLE}name", "") for table in tables]
 
 
 def _document_rows(archive: zipfile.ZipFile) -> Rows:
     """The rows of the first table that are not empty. Equal cells and rows stand there once."""
     number = 1
-    for event, element in _elements(archive):
-        if (event, element.tag) == ("end", f"{_TABLE}table"):
+    for element in _elements(archive):
+        if element.tag == f"{_TABLE}table":
             return
-        if (event, element.tag) != ("end", f"{_TABLE}table-row"):
+        if element.tag != f"{_TABLE}table-row":
             continue
         cells: list[Any] = []
         empty = 0
