@@ -85,12 +85,14 @@ def test_help_has_a_sentence_and_an_example_that_parses(
     assert usage.startswith(f"usage: iwlora {' '.join(command)} ")
     assert sentence[0].isupper()
     assert sentence.endswith(".")
-    title, line = example.splitlines()
+    title, *lines = example.splitlines()
     assert title == "Example:"
-    words = line.split()
-    assert words[0] == "iwlora"
-    assert words[1] == command[0]
-    parse(words[1:])
+    assert lines
+    for line in lines:
+        words = line.rpartition("| ")[2].split(">")[0].split()
+        assert words[0] == "iwlora"
+        assert words[1] == command[0]
+        parse(words[1:])
 
 
 @pytest.mark.quick
