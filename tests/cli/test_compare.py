@@ -57,7 +57,7 @@ def test_events_as_json_and_then_an_interrupt(
     assert outcome.code == 0, outcome.err
     events = [json.loads(line) for line in outcome.out.splitlines()]
     runs = ["run started", "run finished"]
-    assert [event["event"] for event in events] == [*runs, *runs, "finished"]
+    assert [event["event"] for event in events] == [*runs, *runs, "floors", "finished"]
     first = json.loads((out / "lora" / "seed-0" / "result.json").read_text())
     assert events[1]["metrics"] == first["metrics"]
     assert (events[1]["label"], events[1]["seed"], events[1]["trial"]) == ("lora", 0, False)

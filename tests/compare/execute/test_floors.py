@@ -21,6 +21,7 @@ from iwlora.compare.execute.comparison import run_comparison
 from iwlora.compare.execute.floors import write_floors
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.compare.report.content import build_content
+from iwlora.compare.report.floor_verdict import floor_verdict
 from iwlora.compare.report.formats.latex import latex
 from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.runs_csv import runs_csv
@@ -30,6 +31,8 @@ from iwlora.compare.statistics.analysis import analyse
 from iwlora.results.comparison import load_comparison
 from iwlora.results.comparison.floors import ComparisonFloors
 from iwlora.results.run import load_run
+from kinds import save_model
+from tiny_tasks import write_task
 
 NAMES = ["most frequent class", "bag of words", "linear probe"]
 
@@ -178,3 +181,30 @@ def test_verify_checks_the_file(copy: Path, capsys: pytest.CaptureFixture[str]) 
     outcome = call(capsys, "verify", copy)
     assert outcome.code == 1
     assert any("changed" in line and "floors.json" in line for line in outcome.out.splitlines())
+
+
+def test_the_untuned_model_is_the_floor_of_a_perplexity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that hardly moves has its perplexity, and learned nothing; one that moves beats it."""
+    execute_in_process(monkeypatch)
+    task, _ = write_task(tmp_path / "task", "instruction")
+    task["kind"]["metric"] = "perplexity"
+    train = {"epochs": 8, "batch_size": 4, "max_length": 32, "precision": "fp32"}
+    methods = [
+        {"name": "lora", "rank": 2, "label": label, "train": {"lr": lr}}
+        for label, lr in (("still", 1e-12), ("moving", 2e-2))
+    ]
+    settings = {"model": str(save_model(tmp_path / "gpt2", "gpt2")), "task": task}
+    settings |= {"methods": methods, "seeds": [0], "train": train}
+    plan = load_plan(str(write_recipe(tmp_path / "plan.yaml", settings)))
+    assert run_comparison(plan, tmp_path / "out", None, lambda _: None) == []
+    still, moving = (run.result for run in load_comparison(tmp_path / "out").runs)
+    (floor,) = still.floors
+    assert (floor.name, floor.trivial) == ("untuned model", True)
+    assert floor.metrics["perplexity"] == pytest.approx(still.metrics["perplexity"], rel=1e-4)
+    assert "learned nothing" in floor_verdict("perplexity", still.floors)
+    assert moving.floors[0].margin == pytest.approx(
+        floor.metrics["perplexity"] - moving.metrics["perplexity"], rel=1e-4
+    )
+    assert floor_verdict("perplexity", moving.floors).startswith("beats the untuned model by ")

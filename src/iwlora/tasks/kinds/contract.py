@@ -146,6 +146,11 @@ class Kind(BaseModel):
         return 0
 
     @property
+    def scores_targets(self) -> bool:
+        """Whether the perplexity of given targets is scored, and nothing that is generated."""
+        return False
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of a task in the user's own files, the primary one first."""
         return self.default_metrics

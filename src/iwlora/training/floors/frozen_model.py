@@ -1,4 +1,4 @@
-"""Floors that need the model, before it is trained: a linear probe on its frozen features."""
+"""Floors that need the model as it is before training: a linear probe, and its own perplexity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from iwlora.tasks import Task
 from iwlora.tasks.floors.bag_of_words import bounded_rows
 from iwlora.tasks.floors.floor import Floor
-from iwlora.tasks.kinds.contract import Dataset, model_inputs
+from iwlora.tasks.kinds.contract import Dataset, EncodingInput, model_inputs
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.device import run_device
 from iwlora.training.floors.scores import TaskFloors
@@ -26,20 +26,25 @@ _BATCH_ROWS = 32
 
 
 def frozen_model_floors(recipe: Recipe, known: TaskFloors) -> list[Floor]:
-    """The linear probe; no floor for kinds of tasks that no linear model of a text can do.
+    """The linear probe of a text's features; where targets are scored, the untuned model.
+
+    Other kinds of tasks have no such floor.
 
     Args:
         recipe: A recipe whose model and precision are those of the runs.
         known: The task and the scored rows that floors are compared on.
     """
     task = known.task
-    if not task.kind.has_linear_model:
+    if not (task.kind.has_linear_model or task.kind.scores_targets):
         return []
     trust = recipe.trust_remote_code
     loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, trust)
     model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
     if not recipe.quantize:
         model.to(run_device())  # type: ignore[arg-type]
+    if task.kind.scores_targets:
+        pairs = target_losses(recipe, known, model, tokenizer)
+        return [Floor("untuned model", [{"prediction": pair} for pair in pairs], trivial=True)]
     train = task.splits["train"]
     train = train.select(bounded_rows([train[name][:] for name in task.text]))
     scored = task.splits[task.reported[0]].select(known.rows)
@@ -72,3 +77,23 @@ def mean_features(recipe: Recipe, task: Task, model: Any, tokenizer: Any, rows: 
             mask = inputs["attention_mask"].unsqueeze(-1)
             collected.append(((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).cpu().numpy())
     return order.restore({"features": np.concatenate(collected)})["features"]
+
+
+def target_losses(recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any) -> list[Any]:
+    """(loss in nats, tokens) of the target of each compared row."""
+    task, settings, device = known.task, recipe.train, run_device()
+    rows = task.splits[task.reported[0]].select(known.rows)
+    data = EncodingInput(task, rows, tokenizer, settings.max_length, model.config)
+    encoded, collate = task.kind.encode(data), task.kind.collator(tokenizer, model)
+    order = LongestFirstSampler(encoded["length"][:])
+    batches = DataLoader(encoded, _BATCH_ROWS, sampler=order, collate_fn=collate)
+    collected = []
+    numerics = training_numerics(model, False, settings.requested_precision, device)
+    model.eval()
+    with torch.inference_mode(), numerics:
+        for batch in batches:
+            inputs = {name: value.to(device) for name, value in batch.items()}
+            outputs = task.kind.outputs(model, tokenizer, inputs, True)
+            collected.append(torch.stack((outputs["loss"], outputs["count"]), 1).cpu().numpy())
+    losses = order.restore({"losses": np.concatenate(collected)})["losses"]
+    return [(float(loss), int(tokens)) for loss, tokens in losses]

@@ -75,6 +75,11 @@ class Generation(SourceAndTarget):
         return None if self.metric == "perplexity" else self.metric
 
     @property
+    def scores_targets(self) -> bool:
+        """Whether no text is generated to be scored."""
+        return self.text_metric is None
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the generated texts, then the perplexity of the targets."""
         names = SCORE_NAMES[self.text_metric] if self.text_metric else ()
@@ -241,7 +246,8 @@ class Generation(SourceAndTarget):
     ) -> dict[str, float]:
         """The scores of generated texts that the schema lists; without texts the perplexity."""
         if self.text_metric is None:
-            loss = sum(loss for loss, _ in predictions) / sum(tokens for _, tokens in predictions)
+            tokens = sum(count for _, count in predictions)
+            loss = sum(loss for loss, _ in predictions) / max(tokens, 1)
             return {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
         names = [name for name in SCORE_NAMES[self.text_metric] if name in schema.metrics]
         return TEXT_METRICS[self.text_metric](predictions, references, self._tokenizer, names)
