@@ -143,7 +143,7 @@ def test_predictions_that_cannot_be_written(
     def to(output: Path) -> str:
         return refused("predict", finished, "--input", rows, "--output", output).err
 
-    assert "accepted endings are .csv and .jsonl" in to(tmp_path / "out.xlsx")
+    assert "accepted endings are .csv, .jsonl, .parquet, and - alone" in to(tmp_path / "out.xlsx")
     assert "is the input file" in to(rows)
     assert "rows.csv" in to(rows / "out.csv")
     assert "no.csv" in refused("predict", finished, "--input", "no.csv", "--output", rows).err
