@@ -42,8 +42,10 @@ def without_times(value: Any) -> Any:
 
 
 def read_summary(comparison: Path) -> Any:
-    """What a comparison ended with, without times."""
-    return without_times(json.loads((comparison / "summary.json").read_text(encoding="utf-8")))
+    """What a comparison ended with, without times, and without sentences that name them."""
+    summary = json.loads((comparison / "summary.json").read_text(encoding="utf-8"))
+    summary.pop("answers", None)  # they say folders and costs
+    return without_times(summary)
 
 
 def killed_comparisons(
