@@ -1,0 +1,33 @@
+"""The code of a card for every kind of task; ``test_model_card.py`` executes it."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from iwlora.tasks import Task
+from iwlora.tasks.kinds import KINDS
+from iwlora.training.sharing.snippet import snippet
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("form", ["peft", "iwlora", "transformers"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_code_of_every_kind_is_python_that_uses_what_it_imports(kind: str, form: str) -> None:
+    labels = ("it's", 'say "no"') if KINDS[kind]().has_classes else ()
+    task = Task("mine", ("text",), labels, ("loss",), kind=KINDS[kind]())
+    code = snippet(task, "me/base", "AutoModel", form, 64, new_tokens=True)
+    tree = ast.parse(code)
+    imported = {
+        (name.asname or name.name)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in node.names
+    }
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert imported <= used
+    assert {"tokenizer", "model", "inputs"} <= used
+    assert ("me/base" in code) == (form != "transformers")
+    if labels:
+        assert repr(list(labels)) in code
