@@ -130,6 +130,14 @@ def test_a_small_file_that_unpacks_into_a_huge_one_is_refused(tmp_path: Path, na
     assert "MB are read of such a file" in str(refused.value)
 
 
+@pytest.mark.quick
+def test_without_openpyxl_the_extra_is_named(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(IwloraError) as refused:
+        rows_of(book, "text")
+    assert str(refused.value) == f"{book} needs openpyxl; pip install 'iwlora[spreadsheets]'"
+
+
 def many_rows(xml: str) -> str:
     row = '<row r="9"><c r="A9" t="inlineStr"><is><t>a</t></is></c></row>'
     return xml.replace("</sheetData>", row * 600_000 + "</sheetData>")
