@@ -33,7 +33,15 @@ ALTERNATIVES = (
     *(True, False, 0, 1, 2, 3, 0.25, 0.5, 1.5, 1e-3, "x", ["x"], [1], {"x": 1.0}, None),
     *("bf16", "fp32", "bfloat16", "balanced", "cosine", "adafactor", "4bit", "1%", "regression"),
     *("gradient", "loss", "decoupled", "in-flight", "lora", "max", "warmup", "norm", "all-linear"),
-    *("iw-lora-inverted", "sketch", "by-class", "skip", ["tensorboard"], [{"train": "more.csv"}]),
+    *(
+        "iw-lora-inverted",
+        "sketch",
+        "by-class",
+        "skip",
+        "cp1252",
+        ["tensorboard"],
+        [{"train": "more.csv"}],
+    ),
 )
 NO_MEANING = {"label", "train.seed"}
 OF_NAMED_TASKS = {("task", "name"), ("task", "data_dir")}
