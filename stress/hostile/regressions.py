@@ -155,4 +155,21 @@ REGRESSIONS: tuple[Case, ...] = (
         changes=(Change(operator="file types", file="train.ods", number=463516937),),
         forged=False,
     ),
+    # columns whose names are marks of direction
+    Case(
+        kind="table",
+        command="train table",
+        changes=(Change(operator="JSON lines", file="train.jsonl", number=137418716),),
+        forged=False,
+    ),
+    # fields of an adapter that PEFT refuses together
+    Case(
+        kind="adapter",
+        command="adapter",
+        changes=(
+            Change(operator="pickles", file="adapter_model.safetensors", number=23811991),
+            Change(operator="fields", file="adapter_config.json", number=568521213),
+        ),
+        forged=True,
+    ),
 )

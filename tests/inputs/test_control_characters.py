@@ -20,6 +20,10 @@ from iwlora.training.run import train
 from runs import as_foreign
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202egnp.exe\x08\x00\x7f\u2028"
+MARKS = {
+    unicodedata.lookup(name)
+    for name in ("LEFT-TO-RIGHT MARK", "RIGHT-TO-LEFT MARK", "ARABIC LETTER MARK")
+}
 DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
@@ -32,6 +36,7 @@ def controls(text: str) -> set[str]:
         and (
             unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
             or unicodedata.bidirectional(letter) in DIRECTIONS
+            or letter in MARKS
         )
     }
 

@@ -130,3 +130,13 @@ def test_weights_that_are_missing_are_not_asked_for_on_the_hub(
     LoraConfig(r=2, target_modules=["query"]).save_pretrained("a/b")
     with pytest.raises(IwloraError, match=r"a/b has no adapter: adapter_model.safetensors"):
         load_adapter(tiny_model("bert"), "a/b")
+
+
+@pytest.mark.parametrize("fields", [{"layers_pattern": "layer"}, {"task_type": " "}], ids=str)
+def test_what_peft_itself_refuses_is_named(fields: dict[str, Any], tmp_path: Path) -> None:
+    LoraConfig(r=2, target_modules=["query"]).save_pretrained(str(tmp_path))
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(IwloraError, match=r"cannot load the adapter in .*(layers_|task type)"):
+        load_adapter(tiny_model("bert"), tmp_path)

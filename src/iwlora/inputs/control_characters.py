@@ -14,7 +14,7 @@ from typing import Any
 
 _CONTROLS = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, delete, C1
-    "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # line separators, directions
+    "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # line separators, directions
     "\ud800-\udfff]"  # surrogates, which no encoding has
 )
 _MOVES = re.compile(r"\r|(\x1b\[A)+\Z")  # a progress bar begins a line, or goes up some

@@ -140,11 +140,11 @@ def _load_peft_adapter(model: Any, saved: Path) -> nn.Module:
     """
     from peft import get_peft_model_state_dict
 
-    config = peft_config(checked_settings(saved / PEFT_FORMAT[0]))
+    settings = checked_settings(saved / PEFT_FORMAT[0])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with loading_errors(lambda reason, _: f"cannot load the adapter in {saved}: {reason}"):
-            peft_model: Any = load_peft_model(model, saved, config)
+            peft_model: Any = load_peft_model(model, saved, peft_config(settings))
     missing = [str(warning.message) for warning in caught if _MISSING in str(warning.message)]
     for warning in caught:
         if _MISSING not in str(warning.message):
