@@ -189,7 +189,8 @@ def test_a_launcher_trains_a_recipe(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.count("accuracy") == 1
+    assert process.stdout.count("(validation)") == 1, process.stdout
+    assert process.stdout.count("training: ") == 1, process.stdout
     assert status(tmp_path / "run") == {"state": "done"}
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-3" / "rng_state_1.pth").is_file()
 
