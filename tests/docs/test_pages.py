@@ -359,7 +359,7 @@ def test_the_readme_and_then_every_page_run(
         monkeypatch.chdir(folder)
         ran = run_page(page, folder, tmp_path / "README", seen)
         if page == "README.md":
-            assert ran == 5
+            assert ran == 8
             assert (folder / "runs/eight-seeds/report.html").is_file()
             model = BUILTIN["builtin/minilm"][1]
             backbone = AutoModelForSequenceClassification.from_pretrained(model)
