@@ -17,6 +17,7 @@ from iwlora.tasks.description import describe_task
 from iwlora.tasks.kinds import Evaluation
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES
 from iwlora.tasks.kinds.generation.instruction import LONGEST_EXACT, Instruction
+from iwlora.tasks.vocabulary_fit import vocabulary_fit
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.recipe import build
 from kinds import save_model
@@ -68,7 +69,8 @@ def test_long_completions_are_ranked_by_perplexity(
     ranked = task.ranked(tokenizer)
     assert ranked.metrics[0] == first
     assert set(ranked.metrics) == set(task.metrics)
-    described = " ".join(describe_task(task, tokenizer, 64, model.config).split())
+    fits = {name: vocabulary_fit(task, rows, tokenizer) for name, rows in task.splits.items()}
+    described = " ".join(describe_task(task, tokenizer, 64, model.config, fits).split())
     assert f"metrics {first}" in described
     is_chosen = first == "perplexity" and not kind
     assert ("ranked by perplexity (lower is better)" in described) == is_chosen
@@ -153,6 +155,6 @@ def test_a_run_stores_signatures_and_its_primary_metric(llama: Path, tmp_path: P
     assert (result["primary_metric"], result["signatures"]) == ("perplexity", {})
     assert set(result["metrics"]) == {"perplexity", "loss"}
     table = (tmp_path / "run" / "predictions" / "validation.csv").read_text()
-    assert table.startswith(
-        'row,label,other_references,perplexity,tokens\n0,a film,"[""the cat""]"'
-    )
+    head, first = table.splitlines()[:2]
+    assert head == "row,source,label,other_references,perplexity,tokens"
+    assert first.startswith('0,the dog runs,a film,"[""the cat""]"')
