@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from iwlora.compare.execute.progress import TerminalProgress, trained_fraction
-from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.results.comparison.record import State
 from simulated_runs import result_of
 
 pytestmark = pytest.mark.quick
@@ -50,6 +51,18 @@ def test_the_table_shows_the_state_of_every_run(
     assert "seed 0 50%" in shown
     assert "9 of 10 runs" in shown
     assert "accuracy 0.7500 (most frequent class 0.5000)" in shown
+
+
+def test_the_number_of_draws_is_not_known_before_the_verdict(
+    make_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = make_plan(seeds=None, stop={"difference": 1.0, "max_seeds": 6})
+    states: dict[PlannedRun, State] = dict.fromkeys(plan.runs, "waiting")
+    states |= {plan.runs[0]: "done", plan.runs[1]: "failed", plan.runs[-1]: "not begun"}
+    view = TerminalProgress(plan, Console(file=io.StringIO()))
+    table = view.table(states, tmp_path)
+    view.close()
+    assert table.caption == "2 runs, at most 12"
 
 
 def test_what_is_printed_above_the_table_is_not_obeyed(make_plan: Callable[..., Plan]) -> None:

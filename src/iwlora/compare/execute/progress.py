@@ -25,6 +25,7 @@ from iwlora.results.run import RunResult, load_run
 from iwlora.training.loop.progress import score_text, trivial_floor
 
 _MARKS = dict(zip(get_args(State), "·▶✓✗∞–", strict=True))
+_ENDED = ("done", "failed", "diverged", "not begun")
 
 
 class TerminalProgress:
@@ -61,7 +62,8 @@ class TerminalProgress:
 
     def table(self, states: Mapping[PlannedRun, State], folder: Path) -> Table:
         """The table that :meth:`show` draws."""
-        done = sum(state not in ("waiting", "running") for state in states.values())
+        ended = ("done", "failed", "diverged") if self._plan.stop else _ENDED
+        done = sum(state in ended for state in states.values())
         if self._done_at_start is None:
             self._done_at_start = done
         search = ["search"] if self._plan.trials else []
@@ -77,8 +79,8 @@ class TerminalProgress:
                 for run, state in arm.items()
                 if state == "running" and (fraction := trained_fraction(run, folder)) is not None
             )
-            ended = [run for run, state in arm.items() if state == "done" and not run.trial]
-            score = self._score(ended, folder)
+            scored = [run for run, state in arm.items() if state == "done" and not run.trial]
+            score = self._score(scored, folder)
             table.add_row(label, *([trials] if search else []), reported, score, running)
         return table
 
@@ -96,6 +98,8 @@ class TerminalProgress:
         return score_text({metric: fmean(scores)}, metric, trivial_floor(results[-1]))
 
     def _caption(self, done: int, total: int) -> str:
+        if self._plan.stop:  # how many draws a verdict needs is not known
+            return f"{done} runs, at most {total}"
         newly_done = done - (self._done_at_start or 0)
         caption = f"{done} of {total} runs"
         elapsed = time.monotonic() - self._start_time

@@ -91,7 +91,8 @@ class Scheduler:
                 continue
             self.states[planned] = "running"
             number = sum(state not in ("waiting", "not begun") for state in self.states.values())
-            text = f"[{number}/{len(self.states)}] {run}"
+            most = ", at most " if self._plan.stop else "/"
+            text = f"[{number}{most}{len(self.states)}] {run}"
             self._announce(Event("run started", text, number=number, **_named(run)))
             folder = run.folder(self._folder)
             log = layout.log_file(self._folder, folder)
