@@ -18,15 +18,35 @@ from iwlora.compare.execute.fork_server import ForkedProcess, ForkServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux only")
 
 
+# What the server imports: a command that only waits is added to those of iwlora.
+MODULES = ("iwlora.cli", "waiting")
+WAITING = """
+import time
+import iwlora.cli
+
+main = iwlora.cli.main
+iwlora.cli.main = lambda arguments: time.sleep(600) if arguments == ["wait"] else main(arguments)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "waiting.py").write_text(WAITING, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        yield
+
+
 @pytest.fixture(scope="module")
 def lock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("server") / "lock"
 
 
 @pytest.fixture(scope="module")
-def server(lock: Path) -> Iterator[ForkServer]:
+def server(lock: Path, waiting: None) -> Iterator[ForkServer]:
     with lock.open("w") as stream:
-        made = ForkServer(stream, modules=["iwlora.cli"])
+        made = ForkServer(stream, modules=MODULES)
         yield made
         made.close()
 
@@ -41,11 +61,8 @@ def fork(
 
 
 def blocked(server: ForkServer, tmp_path: Path, cores: list[int] | None = None) -> ForkedProcess:
-    """A run that waits for its recipe for ever."""
-    recipe = tmp_path / "recipe.yaml"
-    os.mkfifo(recipe)
-    arguments = ("train", str(recipe), "--out", str(tmp_path))
-    return fork(server, tmp_path / "log.txt", *arguments, cores=cores)
+    """A run that goes on for ever."""
+    return fork(server, tmp_path / "log.txt", "wait", cores=cores)
 
 
 def open_files(pid: int) -> list[str]:
@@ -91,7 +108,7 @@ def test_a_run_is_a_process_that_is_pinned_and_can_be_ended(
 
 
 def test_a_run_outlives_a_comparison_that_was_killed(tmp_path: Path) -> None:
-    server = ForkServer(modules=["iwlora.cli"])
+    server = ForkServer(modules=MODULES)
     run = blocked(server, tmp_path)
     server._requests.close()  # as the end of the comparison would
     assert server._process.wait(20) == 0
@@ -102,7 +119,7 @@ def test_a_run_outlives_a_comparison_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_if_the_server_dies_its_runs_go_on_and_no_more_are_forked(tmp_path: Path) -> None:
-    server = ForkServer(modules=["iwlora.cli"])
+    server = ForkServer(modules=MODULES)
     run = blocked(server, tmp_path)
     server._process.kill()
     server._process.wait(20)
