@@ -17,7 +17,9 @@ def cells(file: Path, random: Random, _outside: Path) -> None:
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
         text = stream.read().replace("\0", "")
     separator = "\t" if file.suffix == ".tsv" else ","
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+    # An earlier change may have left returns alone, which end a line here.
+    lines = io.StringIO(text, newline=None)
+    rows = [row for row in csv.reader(lines, delimiter=separator) if row]
     if not rows:
         return
     for _ in range(random.choice((1, 2, 6))):
