@@ -51,6 +51,9 @@ def test_each_arm_has_its_verdict_interval_and_price(analysis: Analysis) -> None
     half = half_width(values, 0.05 / 3)[-1]
     assert rows["clear"].summary.high == pytest.approx(values.mean() + half)
     real, _, train = content.answers
+    assert content.overall is not None
+    assert "which does not allow for looking after every draw" in content.overall.caption
+    assert "sign-flip" not in content.overall.caption
     assert real.short == (
         "Yes, in accuracy: clear is better than lora. For equal, it is smaller than 1 point. "
         "For wide, it is not known yet."

@@ -162,9 +162,13 @@ def overall_table(analysis: Analysis) -> Table:
     resampled = "seeds and examples"
     if any(row.difference and not row.difference.examples for row in analysis.overall):
         resampled = "seeds, and over examples if all predictions were saved"
+    test = "a sign-flip test over all pairs"
+    if any(comparison.stop for comparison in analysis.comparisons):
+        resampled += ", which does not allow for looking after every draw"
+        test = "the sequential test of the mean over tasks, which does"
     caption = (
         f"{scope}: the mean difference from {analysis.baseline} with a 95% interval over "
-        f"{resampled}; the p-value of a sign-flip test over all pairs, corrected by Holm for the "
+        f"{resampled}; the p-value of {test}, corrected by Holm for the "
         "number of arms; the interquartile mean of the scores; and the chance that a run of the "
         f"arm scores better than a run of {analysis.baseline}. The last two have 95% bootstrap "
         "intervals over seeds."
