@@ -57,6 +57,17 @@ def format_gibibytes(size: float) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
+def format_size(metric: str, size: float) -> str:
+    """A size of differences in the unit in which scores are printed.
+
+    >>> format_size("f1", 1.0), format_size("accuracy", 0.5), format_size("loss", 0.1)
+    ('1 point', '0.5 points', '0.1')
+    """
+    if display_scale(metric) == 1:
+        return f"{size:g}"
+    return f"{size:g} point{'s' * (size != 1)}"
+
+
 def format_p_value(p_value: float) -> str:
     """A p-value with three digits.
 

@@ -56,7 +56,7 @@ def test_arms_end_with_their_verdict_and_the_others_go_on(
     assert count["iw-lora"] < count["other"] == count["lora"] < 40
     (better,) = (line for line in announced if line.startswith("iw-lora: better"))
     assert better.startswith("iw-lora: better than lora after 6 draws (+10.")
-    assert any(line.startswith("other: within 1 of lora after") for line in announced)
+    assert any(line.startswith("other: within 1 point of lora after") for line in announced)
     assert sum("power within 40 draws" in line for line in announced) == 1, "one arm was open"
     comparison = load_comparison(tmp_path / "out")
     assert comparison.missing == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from iwlora.compare.number_format import display_scale
+from iwlora.compare.number_format import display_scale, format_size
 from iwlora.compare.statistics.paired_tests import default_baseline
 from iwlora.compare.statistics.sequential import Verdict, fewest_draws, power, verdicts
 from iwlora.results.comparison.record import StoppingRule
@@ -35,7 +35,7 @@ class Stopping:
         self._ended: dict[str, set[int]] = {arm: set() for arm in arms}
         self._scores: dict[str, dict[int, float]] = {arm: {} for arm in arms}
         self._seconds: list[float] = []
-        self._unit = ""
+        self._metric = ""
         self._first_draws = fewest_draws(rule, len(arms) - 1)
         self._announced: dict[str, str] = {}
         self._verdicts: dict[str, Verdict] = {}
@@ -48,10 +48,8 @@ class Stopping:
         """
         self._ended[label].add(seed)
         if result is not None and result.score is not None:
-            metric = result.primary_metric
-            scale = display_scale(metric)
-            self._unit = "points" if scale > 1 else metric
-            self._scores[label][seed] = oriented(metric, result.score) * scale
+            self._metric = metric = result.primary_metric
+            self._scores[label][seed] = oriented(metric, result.score) * display_scale(metric)
             self._seconds.append((result.train_seconds or 0.0) + (result.measure_seconds or 0.0))
         differences = {arm: self._differences(arm) for arm in self._scores if arm != self._baseline}
         self._verdicts = verdicts(differences, self._rule)
@@ -95,8 +93,8 @@ class Stopping:
         if verdict.is_open:
             return self._outlook(arm, stdev(differences))
         return (
-            f"{arm}: {describe(verdict, self._rule, self._baseline)} after {verdict.draws} draws "
-            f"({verdict.mean:+.2f} {self._unit} [{verdict.low:+.2f}, {verdict.high:+.2f}])"
+            f"{arm}: {self._describe(verdict)} after {verdict.draws} draws "
+            f"({verdict.mean:+.2f} [{verdict.low:+.2f}, {verdict.high:+.2f}])"
         )
 
     def _outlook(self, arm: str, sd: float) -> str:
@@ -106,19 +104,13 @@ class Stopping:
         less = f", less than the {rule.power:.0%} asked for: raise stop.max_seeds"
         warning = less if reached < rule.power else ""
         return (
-            f"{arm}: its difference from {self._baseline} varies by {sd:.2f} {self._unit} between "
-            f"draws, so {rule.difference:g} is found with {reached:.0%} power within "
-            f"{rule.max_seeds} draws{warning}; about {draws:.0f} draws, {hours} of training"
+            f"{arm}: its difference from {self._baseline} varies by {sd:.2f} between draws, so "
+            f"{format_size(self._metric, rule.difference)} is found with {reached:.0%} power "
+            f"within {rule.max_seeds} draws{warning}; about {draws:.0f} draws, {hours} of training"
         )
 
-
-def describe(verdict: Verdict, rule: StoppingRule, baseline: str) -> str:
-    """An outcome in words.
-
-    >>> rule = StoppingRule(difference=1.0)
-    >>> describe(Verdict("within", 9, 0.1, -0.5, 0.7, 1.0, 0.01), rule, "lora")
-    'within 1 of lora'
-    """
-    if verdict.outcome == "within":
-        return f"within {rule.difference:g} of {baseline}"
-    return "no verdict yet" if verdict.is_open else f"{verdict.outcome} than {baseline}"
+    def _describe(self, verdict: Verdict) -> str:
+        if verdict.outcome == "within":
+            size = format_size(self._metric, self._rule.difference)
+            return f"within {size} of {self._baseline}"
+        return f"{verdict.outcome} than {self._baseline}"

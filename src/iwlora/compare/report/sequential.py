@@ -11,6 +11,7 @@ from iwlora.compare.number_format import (
     display_scale,
     format_difference,
     format_p_value,
+    format_size,
 )
 from iwlora.compare.report.caveats import describe_pairs
 from iwlora.compare.statistics import paired_tests
@@ -33,7 +34,7 @@ def sequential_sentence(row: TaskDifference, rule: StoppingRule) -> str:
     numbers = _size(row) + f", {counted(summary.n, 'draw')}"
     arm, base = row.arm, row.baseline
     if row.outcome == "within":
-        return f"{arm} is within {margin(row.metric, rule)} of {base}: {numbers}."
+        return f"{arm} is within {format_size(row.metric, rule.difference)} of {base}: {numbers}."
     if row.outcome != "open":
         return f"{arm} is {better_or_worse(row)} than {base}: {numbers}."
     if summary.n < rule.max_seeds:
@@ -70,7 +71,7 @@ def sequential_table(task: TaskAnalysis) -> tuple[str, dict[str, list[str]]]:
         "p (no difference)": [
             format_p_value(row.sequential.p_difference) for row in rows if row.sequential
         ],
-        f"p ({margin(rows[0].metric, rule)} or more)": [
+        f"p ({format_size(rows[0].metric, rule.difference)} or more)": [
             format_p_value(row.sequential.p_within) for row in rows if row.sequential
         ],
         "verdict": [
@@ -107,7 +108,7 @@ def price_sentence(comparison: Comparison, rows: Sequence[TaskDifference]) -> st
     if needed is None:
         return spent
     runs = needed * len(comparison.arms)
-    at = margin(rows[0].metric, rule)
+    at = format_size(rows[0].metric, rule.difference)
     return (
         f"{spent} With a fixed number of seeds, {rule.power:.0%} power at {at} takes {needed} "
         f"seeds, {runs} runs and about {format_duration(runs * fmean(seconds))}."
@@ -118,23 +119,16 @@ def _promise(row: TaskDifference, rule: StoppingRule) -> str:
     return (
         f"With all looks and arms together, at most {rule.error:.0%} of such comparisons call a "
         f"difference that is not there, and at most {rule.error:.0%} call an arm within "
-        f"{margin(row.metric, rule)} that is not."
+        f"{format_size(row.metric, rule.difference)} that is not."
     )
 
 
-def margin(metric: str, rule: StoppingRule) -> str:
-    """The difference that matters, with its unit.
-
-    >>> margin("f1", StoppingRule(difference=1.0)), margin("loss", StoppingRule(difference=0.1))
-    ('1 point', '0.1')
-    """
-    if display_scale(metric) == 1:
-        return f"{rule.difference:g}"
-    return f"{rule.difference:g} point{'s' * (rule.difference != 1)}"
-
-
 def _outcome(row: TaskDifference, rule: StoppingRule) -> str:
-    return f"within {margin(row.metric, rule)}" if row.outcome == "within" else better_or_worse(row)
+    return (
+        f"within {format_size(row.metric, rule.difference)}"
+        if row.outcome == "within"
+        else better_or_worse(row)
+    )
 
 
 def _size(row: TaskDifference) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from iwlora.compare.number_format import counted, format_score
+from iwlora.compare.number_format import counted, format_score, format_size
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.answers.findings import Finding
 from iwlora.compare.report.answers.learning import floor_sentences
 from iwlora.compare.report.caveats import listed
-from iwlora.compare.report.sequential import margin
 from iwlora.compare.report.verdict import join
 from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis
@@ -59,7 +58,7 @@ def _short_finding(analysis: Analysis, found: Sequence[Finding], metric: str) ->
     if set(by_state) == {"open"}:
         return f"Not known yet. {_too_few_seeds(analysis)}"
     rule = analysis.comparisons[0].stop
-    size = margin(analysis.metric, rule) if rule else ""
+    size = format_size(analysis.metric, rule.difference) if rule else ""
     if rule and set(by_state) == {"within"}:
         return f"No: every difference from {base} in {metric} is smaller than {size}."
     if set(by_state) <= {"none", "same"}:

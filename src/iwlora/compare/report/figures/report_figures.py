@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iwlora.compare.number_format import format_difference
+from iwlora.compare.number_format import format_difference, format_size
 from iwlora.compare.report.figures import heatmaps, plots
 from iwlora.compare.report.figures.heatmaps import Heatmap
 from iwlora.compare.report.figures.verdict_paths import plot_verdict_paths
-from iwlora.compare.report.sequential import margin
 from iwlora.compare.report.tables import score_text
 from iwlora.compare.report.update_norms import Update
 from iwlora.compare.statistics.analysis import TaskAnalysis, TaskDifference
@@ -117,7 +116,7 @@ def _verdict_paths(differences: Sequence[TaskDifference], rule: StoppingRule) ->
         "verdicts",
         f"Each arm's {with_direction(metric)} minus that of {baseline} after each draw: the draws "
         "(dots), their mean (line) and the interval that holds at all looks (band). Differences in "
-        f"the horizontal band, below {margin(metric, rule)}, do not matter.",
+        f"the horizontal band, below {format_size(metric, rule.difference)}, do not matter.",
         f"Differences from {baseline} in {metric} after the last draw: {means}",
         partial(plot_verdict_paths, differences, rule),
     )
