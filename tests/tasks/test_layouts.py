@@ -24,9 +24,10 @@ from pyarrow import feather, parquet
 
 from documentation import ROOT
 from iwlora.errors import IwloraError
-from iwlora.tasks import TaskSpec, user_files
+from iwlora.tasks import TaskSpec
+from iwlora.tasks.columns import parsed_file
 from iwlora.tasks.columns.infer import infer_columns
-from iwlora.tasks.user_files import parse_file
+from iwlora.tasks.columns.parsed_file import parse_file
 from iwlora.training.overrides import override
 
 FILES = Path(__file__).parents[1] / "fixtures" / "layouts"
@@ -634,7 +635,7 @@ def test_changed_files_are_read_the_same_or_refused(layout: Layout, tmp_path: Pa
 
 
 def wrong_readers() -> dict[str, Callable[..., Any]]:
-    right = user_files.read_records
+    right = parsed_file.read_records
 
     def loses_a_row(*arguments: Any) -> Any:
         return list(right(*arguments))[:-1]
@@ -662,7 +663,7 @@ def test_a_wrong_reader_is_noticed(
     path = make(layout, tmp_path)
     rows = read(path, None)[3]
     changes = list(mutants(path, layout))
-    monkeypatch.setattr(user_files, "read_records", wrong_readers()[wrong])
+    monkeypatch.setattr(parsed_file, "read_records", wrong_readers()[wrong])
     problems = [problem_with_mutant(path, change, layout, rows) for change in changes]
     if wrong in ("loses_a_row", "swaps_columns"):
         problems.append(problem_with(make(layout, tmp_path), layout))

@@ -13,8 +13,9 @@ from pyarrow import parquet
 from iwlora.errors import IwloraError
 from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.columns.infer import Columns
+from iwlora.tasks.columns.parsed_file import parse_file
 from iwlora.tasks.kinds.classification import Classification
-from iwlora.tasks.user_files import parse_file
+from iwlora.tasks.splits import FILE, LINE
 
 pytestmark = pytest.mark.quick
 
@@ -93,7 +94,8 @@ def test_a_task_from_each_format(tmp_path, suffix):
         "validation": 4,
         "test": 2,
     }
-    assert list(task.splits["train"])[3] == {"text": "text 3", "label": 1}
+    row = list(task.splits["train"])[3]
+    assert (row["text"], row["label"]) == ("text 3", 1)
     assert (task.reported, task.name) == (("test",), files["train"])
     assert [note.split(" have ")[0] for note in task.notes] == [
         "validation: 4 of 4 rows",
@@ -281,7 +283,7 @@ def test_files_without_weights_are_joined(sources):
     task = mixed(sources)
     assert task.labels == ("bad", "good", "odd"), "those of all files"
     assert len(task.splits["train"]) == 40
-    assert task.splits["train"].column_names == ["text", "label"]
+    assert task.splits["train"].column_names == ["text", "label", LINE, FILE]
     assert task.name == f"{sources[0]} and 1 more"
     assert f"train: 30 rows of {sources[0]} and 10 rows of {sources[1]}" in task.notes
 

@@ -130,6 +130,7 @@ def test_the_metrics_are_those_of_the_saved_predictions(
     with Path(reviews["validation"]).open(encoding="utf-8") as stream:
         assert [row["label"] for row in rows] == [row["mood"] for row in csv.DictReader(stream)]
     assert [row["row"] for row in rows] == [str(number) for number in range(32)]
+    assert [row["line"] for row in rows] == [str(line) for line in range(2, 34)]
     right = sum(row["label"] == row["prediction"] for row in rows)
     assert result["metrics"]["accuracy"] == right / 32
     values = np.array(logits(folder))

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 SOURCE = "number of the source"
 """The column that says from which training file a row is, while the task is loaded."""
+LINE = "line of the source"
+"""The column with the line, or the number, of each row in the user's file."""
+FILE = "file of the source"
+"""The column with the file of each row, in splits whose rows are from several files."""
 
 
 def dataset_from_rows(

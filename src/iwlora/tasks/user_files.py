@@ -1,26 +1,17 @@
-"""The user's own files as a task, and rows to predict."""
+"""The user's own files as a task."""
 
 from __future__ import annotations
 
 import re
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from iwlora.errors import BadRow, BadRowsError, IwloraError, raise_all
-from iwlora.inputs.tables.reading import Problems
-from iwlora.inputs.tables.records import (
-    notes_on,
-    read_records,
-    record_location,
-    record_places,
-    splits_of,
-)
+from iwlora.inputs.tables.records import notes_on, record_location, record_places, splits_of
 from iwlora.tasks.columns.infer import Columns, infer_columns
+from iwlora.tasks.columns.parsed_file import ParsedFile, parse_file
 from iwlora.tasks.held_out.stratified_groups import grouped_split
-from iwlora.tasks.kinds.cells import looks, parse_text, whole_characters
+from iwlora.tasks.kinds.cells import looks
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES, Dataset, Kind
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import (
@@ -32,27 +23,9 @@ from iwlora.tasks.splits import (
 )
 from iwlora.tasks.task import Task
 
-if TYPE_CHECKING:
-    import pyarrow
-
 # Without a validation file this fraction of the rows is held out. The seed of the choice is the
 # same for all runs, so that their scores are comparable.
 HELD_OUT = 0.1
-# Rows that are Python objects at a time, before Arrow stores them.
-CHUNK_ROWS = 4096
-# Reading stops after this many rows that cannot be used.
-MAX_BAD_ROWS = 100_000
-
-
-@dataclass(frozen=True)
-class ParsedFile:
-    """The parsed rows of a file, the line of each, and the first line of each ``Kind.notation``."""
-
-    path: str
-    split: str
-    line_numbers: array[int]
-    rows: pyarrow.Table
-    notations: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_user_files(spec: TaskSpec) -> Task:
@@ -81,6 +54,7 @@ def load_user_files(spec: TaskSpec) -> Task:
     sources = [file for file in files if file.split == "train"]
     labels = _class_names(sources, columns)
     notes += _same_but_for_case(labels)
+    files = [file.with_places(file.split == "train" and bool(spec.mix)) for file in files]
     files = [_with_class_ids(file, columns.kind, labels, spec.title, bad) for file in files]
     _raise_bad(spec, files, bad)
     splits = {file.split: in_memory(file.rows) for file in files if file.split != "train"}
@@ -170,97 +144,6 @@ def files_of(spec: TaskSpec) -> list[tuple[str, str]]:
     inside = splits_of(train)
     files = [(split, path or train) for split, path in paths.items() if path or split in inside]
     return [*files, *(("train", path) for path in spec.sources[1:])]
-
-
-def parse_file(
-    path: str,
-    columns: Columns,
-    split: str,
-    bad: list[BadRow] | None = None,
-    most: int | None = None,
-) -> ParsedFile:
-    """Read the first ``most`` rows in chunks into Arrow's memory; labels stay class names.
-
-    Rows that cannot be used are added to ``bad``; where it is None, they raise ``BadRowsError``.
-    """
-    import pyarrow
-
-    text_type, label_type, _ = map(arrow_type, columns.kind.column_types)
-    fields = [(name, text_type) for name in columns.text]
-    fields += [] if columns.unlabelled else [("label", label_type)]
-    group = [columns.group] if columns.group and columns.group not in columns.text else []
-    if split != "train":  # only training rows are held out
-        group = []
-    fields += [(name, pyarrow.string()) for name in group]
-    references = len(columns.label) == 1 and columns.kind.several_references
-    fields += [(OTHER_REFERENCES, arrow_type(list[str]))] if references else []
-    schema = pyarrow.schema(fields)
-    line_numbers, batches = array("q"), []
-    problems: Problems = []
-    notations: dict[str, int] = {}
-
-    def well_formed_rows() -> Iterator[list[Any]]:
-        names = [*columns.text, *columns.label, *group]
-        records = read_records(path, names, problems, split, columns.reading)
-        for number, values in islice(records, most):
-            try:
-                row = _parse_row(columns, values[: len(names) - len(group)])
-                row += [_parse_cell(name, values[-1], parse_text) for name in group]
-                if len(columns.label) == 1:
-                    notations.setdefault(columns.kind.notation(values[len(columns.text)]), number)
-                if references:
-                    row.append(columns.kind.other_references(values[len(columns.text)]))
-            except ValueError as error:
-                problems.append((number, str(error)))
-                if len(problems) >= MAX_BAD_ROWS:
-                    return
-            else:
-                line_numbers.append(number)
-                yield row
-
-    rows = well_formed_rows()
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        values = [list(column) for column in zip(*chunk, strict=True)]
-        batches.append(pyarrow.record_batch(values, schema=schema))
-    place = record_places(path, split)
-    found = [BadRow(split, path, place(number), problem) for number, problem in problems]
-    if len(found) >= MAX_BAD_ROWS:
-        raise BadRowsError(found, [f"{path}: reading ended after {len(found):,} bad rows"])
-    if found and bad is None:
-        raise BadRowsError(found)
-    if not line_numbers and not found:
-        raise IwloraError(f"{path} holds no rows")
-    if bad is not None:
-        bad += found
-    rows = pyarrow.Table.from_batches(batches, schema)
-    return ParsedFile(path, split, line_numbers, rows, notations)
-
-
-def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:
-    """Texts and label of a row; the ``ValueError`` names the column."""
-    kind, count = columns.kind, len(columns.text)
-    parsers = (kind.parse_text, kind.parse_second_text)
-    texts = [
-        _parse_cell(name, value, parse)
-        for name, value, parse in zip(columns.text, values[:count], parsers, strict=False)
-    ]
-    if columns.unlabelled:
-        return texts
-    if not columns.label:
-        label = _parse_cell(columns.text[0], texts[0], kind.label_from_text)
-    elif len(columns.label) == 1:
-        label = _parse_cell(columns.label[0], values[count], kind.parse_label)
-    else:
-        fields = dict(zip(columns.label, values[count:], strict=True))
-        label = whole_characters(kind.parse_label(fields))
-    return [*texts, kind.complete_label(texts, label)]
-
-
-def _parse_cell(column: str, value: Any, parse: Callable[[Any], Any]) -> Any:
-    try:
-        return whole_characters(parse(value))
-    except ValueError as error:
-        raise ValueError(f"column {column!r} {error}") from None
 
 
 def _same_but_for_case(labels: Sequence[str]) -> tuple[str, ...]:

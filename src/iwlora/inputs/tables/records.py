@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.encoding import encoding_of
@@ -61,6 +62,14 @@ def record_places(path: str, split: str = "train") -> Callable[[int], str]:
         return _open(path, split, _AS_IT_LOOKS).place
     except IwloraError:  # the encoding was given; latin-1 reads anything
         return _open(path, split, Reading(encoding="latin-1")).place
+
+
+def record_files(path: str, split: str = "train") -> Callable[[int], str] | None:
+    """From the number of a record to its file, in a folder of texts; None for any other table."""
+    if is_saved(path) or ending(path) in _READERS:
+        return None
+    place = TextFolder(path, split=split).place
+    return lambda number: str(Path(path) / place(number))
 
 
 def record_location(path: str, number: int, split: str = "train") -> str:

@@ -11,13 +11,18 @@ import datasets
 
 from iwlora.errors import IwloraError, raise_all, unknown
 from iwlora.inputs.tables.reading import Reading
-from iwlora.inputs.tables.records import columns_of, read_records, record_location
+from iwlora.inputs.tables.records import (
+    columns_of,
+    read_records,
+    record_files,
+    record_location,
+)
 from iwlora.tasks import Task
 from iwlora.tasks.columns.infer import Columns
+from iwlora.tasks.columns.parsed_file import parse_file
 from iwlora.tasks.kinds.cells import whole_characters
 from iwlora.tasks.kinds.contract import Prediction
 from iwlora.tasks.splits import in_memory
-from iwlora.tasks.user_files import parse_file
 from iwlora.training.prediction.tables import joined
 
 _ID = "id"
@@ -30,24 +35,24 @@ class InputRows:
 
     Args:
         rows: The text columns.
-        lines: Where each row stands in the file.
+        places: {"line": where each row stands in the file}, and {"file": ...} in a folder of texts.
         ids: {column: its cells}, if the rows have ids.
         labels: {column: its cells} of the labels that the file gives, as they are written there.
     """
 
     rows: datasets.Dataset
-    lines: Sequence[int]
+    places: Mapping[str, Sequence[Any]]
     ids: Mapping[str, Sequence[Any]]
     labels: Mapping[str, Sequence[Any]]
 
     def with_predictions(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
-        """A record for each row: its number and line, id, texts and label, and its prediction."""
+        """A record for each row: its number and place, id, texts and label, and its prediction."""
         texts = {name: self.rows[name] for name in self.rows.column_names}
-        numbers = {"row": range(len(self.lines)), "line": self.lines}
-        after = zip(_records(self.labels, len(self.lines)), predictions, strict=True)
+        count = len(self.rows)
+        after = zip(_records(self.labels, count), predictions, strict=True)
         return joined(
-            _records({**self.ids, **texts}, len(self.lines)),
-            _records(numbers, len(self.lines)),
+            _records({**self.ids, **texts}, count),
+            _records({"row": range(count), **self.places}, count),
             ({**label, **prediction} for label, prediction in after),
         )
 
@@ -78,6 +83,8 @@ def read_input(
     lines, names = parsed.line_numbers, columns_of(path, reading=reading)
     if id_column is not None and id_column not in names:
         raise IwloraError(f"{path}: --id: {unknown('column', id_column, names)}")
+    file_of = record_files(path)
+    files = {"file": [file_of(number) for number in lines]} if file_of else {}
     guessed = next((name for name in names if name.lower() == _ID), None)
     identity = id_column or guessed
     ids = {} if identity is None or identity in task.text else {identity: identity}
@@ -86,7 +93,7 @@ def read_input(
         labels = {"label": next(iter(labels))}
     return InputRows(
         in_memory(parsed.rows),
-        lines,
+        {**files, "line": lines},
         {name: _cells(path, column, lines, reading) for name, column in ids.items()},
         {name: _cells(path, column, lines, reading) for name, column in labels.items()},
     )

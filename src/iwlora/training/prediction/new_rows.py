@@ -57,8 +57,9 @@ def predict(
             standard input.
         output: the file to write, by its ending CSV, JSON Lines or Parquet; ``-`` for standard
             output, in JSON Lines if the input is, else CSV. A row has its number from 0, its line
-            in the input (of Parquet its number from 1), its id, its texts, its label if the input
-            has one, the prediction and, where the task has classes, their probabilities.
+            in the input (of Parquet its number from 1; of a folder of texts also its file), its id,
+            its texts, its label if the input has one, the prediction and, where the task has
+            classes, their probabilities.
         trust_remote_code: as for :func:`iwlora.load_trained`.
         input_format: of standard input: csv, tsv, json or jsonl; None: by its first bytes.
         id_column: the column of the input with the id of each row; None: ``id``, if there is one.

@@ -9,6 +9,7 @@ from iwlora import distributed
 from iwlora.results import layout
 from iwlora.tasks import Task
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES, Evaluation, Prediction
+from iwlora.tasks.splits import FILE, LINE
 from iwlora.training.load import LoadedRecipe
 from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.loop.trainer import FineTuningTrainer
@@ -54,7 +55,7 @@ def _suffix(split: str, first: str) -> str:
 def _records(
     task: Task, evaluation: Evaluation, predictions: list[Prediction]
 ) -> list[dict[str, Any]]:
-    """Number, texts, label and prediction of each row.
+    """Number, file and line where they are known, texts, label and prediction of each row.
 
     What the metrics are computed from keeps its name: a text column of the same name is called
     ``text_<name>``.
@@ -64,12 +65,17 @@ def _records(
     if OTHER_REFERENCES in rows.column_names:
         others = zip(labels, rows[OTHER_REFERENCES], strict=True)
         labels = [{**label, OTHER_REFERENCES: texts} for label, texts in others]
-    taken = {"row", *labels[0], *predictions[0]}
+    numbers = [{"row": number} for number in range(len(rows))]
+    for name, column in (("file", FILE), ("line", LINE)):
+        if column in rows.column_names:
+            places = zip(numbers, rows[column], strict=True)
+            numbers = [{**number, name: place} for number, place in places]
+    taken = {*numbers[0], *labels[0], *predictions[0]}
     names = [f"text_{name}" if name in taken else name for name in task.text]
     columns = zip(*(rows[name] for name in task.text), strict=True)
     return [
-        {"row": number, **dict(zip(names, texts, strict=True)), **label, **prediction}
-        for number, (texts, label, prediction) in enumerate(
-            zip(columns, labels, predictions, strict=True)
+        {**number, **dict(zip(names, texts, strict=True)), **label, **prediction}
+        for number, texts, label, prediction in zip(
+            numbers, columns, labels, predictions, strict=True
         )
     ]

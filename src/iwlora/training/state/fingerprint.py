@@ -33,6 +33,7 @@ from iwlora.results.fingerprint import (
 )
 from iwlora.results.formats import VERSIONS, content_digest
 from iwlora.results.run import RunResult
+from iwlora.tasks.splits import FILE, LINE
 from iwlora.training.model.model_files import model_files, model_folder, revision
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.run_folder import RunDir
@@ -76,11 +77,14 @@ def fingerprint_of(
 
 
 def row_digests(task: tasks.Task) -> RowDigests:
-    """Digests of the texts (all columns but the label), and of the labels, of each split."""
+    """Digests of the texts (all columns but the label), and of the labels, of each split.
+
+    Where a row is in its file is no part of it.
+    """
     return RowDigests.of_splits(
         {
             split: (
-                _rows(dataset, set(dataset.column_names) - {"label"}),
+                _rows(dataset, set(dataset.column_names) - {"label", FILE, LINE}),
                 _rows(dataset, {"label"}),
             )
             for split, dataset in task.splits.items()

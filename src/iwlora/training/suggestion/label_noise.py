@@ -9,10 +9,11 @@ from typing import Any
 from iwlora.errors import BadRow
 from iwlora.inputs.tables.records import record_location
 from iwlora.tasks.columns.infer import infer_columns
+from iwlora.tasks.columns.parsed_file import parse_file
 from iwlora.tasks.metrics.scripts import unicode_tokens
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.task import Task
-from iwlora.tasks.user_files import files_of, parse_file
+from iwlora.tasks.user_files import files_of
 
 MOST_ROWS = 100_000
 """Of each file or split the first rows are compared."""
