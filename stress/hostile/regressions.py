@@ -172,4 +172,20 @@ REGRESSIONS: tuple[Case, ...] = (
         ),
         forged=True,
     ),
+    # a class id beyond the classes that a saved data set names
+    Case(
+        kind="saved dataset",
+        command="predict table",
+        changes=(
+            Change(operator="fields", file="splits/train/dataset_info.json", number=153391917),
+        ),
+        forged=True,
+    ),
+    # a table of 20,000 columns: guessing among them took minutes
+    Case(
+        kind="scores",
+        command="compare scores",
+        changes=(Change(operator="CSV dialects", file="scores.csv", number=234749995),),
+        forged=True,
+    ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -32,12 +33,15 @@ def gzipped(file: Path, random: Random, _outside: Path) -> None:
 
 def spreadsheet(file: Path, random: Random, outside: Path) -> None:
     """A spreadsheet with parts that unfold, are missing, damaged, or name files elsewhere."""
-    with zipfile.ZipFile(file) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, zlib.error, EOFError):  # an earlier change may leave no archive
+        return
     content = "content.xml" if file.suffix == ".ods" else "xl/worksheets/sheet1.xml"
-    name = random.choice((content, content, random.choice(list(parts))))
+    name = random.choice((content, content, random.choice(list(parts) or [content])))
     how = random.choice(_CHANGES)
-    text = parts[name].decode("utf-8", "replace")
+    text = parts.get(name, b"").decode("utf-8", "replace")
     parts[name] = how(text, outside / "secret.txt").encode("utf-8", "replace")
     if random.random() < 0.2:
         del parts[random.choice(list(parts))]

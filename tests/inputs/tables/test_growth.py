@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -122,7 +123,7 @@ def read(folder: Path, column: str = "text") -> list[object]:
     return [fields[0] for _, fields in read_records(str(folder), [column], [])]
 
 
-def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
+def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content))
@@ -131,6 +132,13 @@ def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
 def test_a_saved_folder_is_read_as_it_is_stored(saved: Path) -> None:
     edit(saved / "state.json", lambda state: state.update(_format_type="torch"))
     assert read(saved) == ["a", "b"]
+
+
+def test_a_class_without_a_name_is_refused(saved: Path) -> None:
+    classes = {"_type": "ClassLabel", "names": ["bad"]}
+    edit(saved / "dataset_info.json", lambda info: info["features"].update(label=classes))
+    with pytest.raises(IwloraError, match="holds class 1; it names 1 classes"):
+        read(saved, "label")
 
 
 def test_files_elsewhere_are_not_read(saved: Path, tmp_path: Path) -> None:

@@ -300,6 +300,18 @@ def test_the_separator_may_be_given_and_lists_need_none(
     assert (task.kind.name, task.labels) == ("multi-label", ("a", "b,c"))
 
 
+def test_columns_are_not_guessed_among_thousands(tmp_path: Path) -> None:
+    file = tmp_path / "wide.csv"
+    names = ["text", *(f"c{number}" for number in range(20_000)), "label"]
+    file.write_text("".join(",".join([a, *["0"] * 20_000, b]) + "\n" for a, b in ("xy", "zw")))
+    file.write_text(",".join(names) + "\n" + file.read_text())
+    spec = TaskSpec(train=str(file))
+    with pytest.raises(IwloraError, match=r"20,002 columns.*task.text and task.label"):
+        infer_columns(spec)
+    given = infer_columns(TaskSpec(train=str(file), text="text", label="label"))
+    assert (given.text, given.label) == (("text",), ("label",))
+
+
 def test_a_run_of_an_older_version_keeps_its_classes(tmp_path: Path) -> None:
     task = written(tmp_path, ["a,b", "a", "b"], former_kind_defaults=True)
     assert task.labels == ("a", "a,b", "b")

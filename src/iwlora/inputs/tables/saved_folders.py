@@ -34,9 +34,17 @@ class SavedFolder(ColumnTable):
         batches = rows.with_format("arrow").iter(BATCH_ROWS)
         for batch in bounded_batches(self.path, size, batches, columns):
             yield [
-                [_named(value, names) for value in values] if names else values
+                [self._named(value, names) for value in values] if names else values
                 for values, names in zip(batch, class_names, strict=True)
             ]
+
+    def _named(self, value: Any, names: Sequence[str]) -> Any:
+        """The name of a class id, or the names of a list of ids; an id below 0 has no name."""
+        if isinstance(value, list):
+            return [self._named(item, names) for item in value]
+        if value is not None and value >= len(names):
+            raise IwloraError(f"{self.path} holds class {value}; it names {len(names)} classes")
+        return None if value is None or value < 0 else names[value]
 
 
 def is_saved(path: str) -> bool:
@@ -57,13 +65,6 @@ def saved_splits(path: str) -> list[str]:
     if len(set(names)) < len(names):
         raise IwloraError(f"{listed} lists a split twice")
     return names
-
-
-def _named(value: Any, names: Sequence[str]) -> Any:
-    """The name of a class id, or a list of names for a list of ids; an id below 0 has no name."""
-    if isinstance(value, list):
-        return [_named(item, names) for item in value]
-    return None if value is None or value < 0 else names[value]
 
 
 def _loaded(path: str, split: str) -> Any:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # The kind is inferred from this many rows of each training file.
 SAMPLE_ROWS = 200
+# Of a wider table the recipe names the columns: a guess among more is slow, and rarely right.
+MOST_COLUMNS = 1000
 # So many alternatives of a guess are named, and so many columns with an equal right.
 _ALTERNATIVES, _CHOICES = 2, 8
 _HOW = "if it does not, give task.kind={name: multi-label, separator: '...'}, or another kind"
@@ -61,6 +63,11 @@ def infer_columns(spec: TaskSpec) -> Columns:
     given = Guess(spec.kind_name, tuple(spec.text or ()), _names(spec.label))
     both = (*given.text, *given.label) if given.text and given.label else ()
     names = both or tuple(columns_of(path, reading=spec.reading))
+    if len(names) > MOST_COLUMNS:
+        raise IwloraError(
+            f"{path} has {len(names):,} columns, and they are guessed among {MOST_COLUMNS:,} at "
+            f"most; give task.text and task.label. It begins with {', '.join(names[:_CHOICES])}"
+        )
     unique = [name for name in names if names.count(name) == 1]
     cells = dict(
         zip(unique, zip(*_first_rows(path, unique, spec.reading), strict=True), strict=False)
