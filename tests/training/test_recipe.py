@@ -69,6 +69,7 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "frozen_dtype": st.sampled_from(["float32", "bfloat16"]),
     "class_weights": st.sampled_from(["none", "balanced", {"a": 2.0, "1": 0.5}]),
     "early_stopping": st.none(),  # needs task.selection
+    "average_last": st.none() | st.integers(1, 1000),
     "sampler": st.sampled_from(["shuffle", "balanced"]),
     "gradient_checkpointing": st.booleans(),
     "fast_kernels": st.booleans(),
@@ -140,6 +141,7 @@ def _is_consistent(drawn: dict[str, Any]) -> bool:
     return (
         train.get("batch_size", 32) % train.get("accumulate", 1) == 0
         and not (train.get("shard") and train.get("optimizer", "adamw") != "adamw")
+        and not (train.get("shard") and train.get("average_last"))
         and not (
             train.get("frozen_dtype") == "bfloat16"
             and (train.get("precision") == "fp32" or train.get("shard") or drawn["quantize"])

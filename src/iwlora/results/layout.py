@@ -84,6 +84,7 @@ SEAL = "complete.json"
 BEST_EPOCH = "best.safetensors"
 TRAINABLE = "trainable.safetensors"
 ADALORA_STATE = "adalora.safetensors"
+AVERAGE = "average.safetensors"
 PARTIAL_SENSITIVITY = "sensitivity-in-flight.json"
 
 # The folder of a comparison

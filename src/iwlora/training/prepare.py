@@ -27,6 +27,7 @@ from iwlora.training.load import LoadedRecipe, load, shards
 from iwlora.training.loop.callbacks import EvaluateEachEpoch, KeepBestEpoch, MetricsLog
 from iwlora.training.loop.progress import Floor, ProgressBar, ReportEvents
 from iwlora.training.loop.trainer import FineTuningTrainer
+from iwlora.training.loop.weight_average import AverageLastSteps, check_average_last
 from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.frozen_dtype import check_trained_in_float32
@@ -203,6 +204,12 @@ def make_trainer(
         tokenizer=loaded.tokenizer,
         callbacks=callbacks,
     )
+    if settings.average_last:
+        steps, each_epoch = trainer.micro_batch_sampler.steps_per_epoch, bool(recipe.task.selection)
+        check_average_last(settings, steps, each_epoch)
+        trainer.average_last_steps(
+            AverageLastSteps(attached, settings.average_last, steps, each_epoch)
+        )
     trainer.add_callback(
         SealCheckpoints(lambda: trainer.seconds, settings.keep_checkpoints, fingerprint)
     )

@@ -120,7 +120,7 @@ def _train_and_score(
     settings = recipe.train
     prepared = prepare(recipe, run, progress, report)
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
-    task, rows, selection = loaded.task, len(loaded.task.splits["train"]), recipe.task.selection
+    task, rows = loaded.task, len(loaded.task.splits["train"])
     counts = count_parameters(attached)
     reserve(run.path, settings.run_bytes(counts["trainable_parameters"]), "the run")
     signatures = task.kind.signatures(task.splits[task.reported[0]])
@@ -170,7 +170,7 @@ def _train_and_score(
         signatures=signatures,
         label_scores={k: LabelScore.model_validate(v) for k, v in label_scores.items()},
         evaluated_on=task.reported[0],
-        selected_on=f"best epoch on {selection:.0%} of train" if selection else "last checkpoint",
+        selected_on=_selected_on(recipe),
         trainable_parameters=counts["trainable_parameters"],
         adapter_parameters=attached.count(),  # counted again: a method may have pruned
         head_parameters=counts["head_parameters"],
@@ -210,6 +210,16 @@ def _train_and_score(
             *unverified,
         ],
     )
+
+
+def _selected_on(recipe: Recipe) -> str:
+    """What chose the parameters that are scored."""
+    selection, last = recipe.task.selection, recipe.train.average_last
+    mean = f"mean of the last {last} steps" if last and last > 1 else ""
+    if selection:
+        best = f"best epoch on {selection:.0%} of train"
+        return f"{best}, {mean.replace('the', 'its')}" if mean else best
+    return mean or "last checkpoint"
 
 
 def _floor_scores(run: RunDir, task: Task, floors: str) -> list[FloorScore]:

@@ -31,6 +31,10 @@ class TrainSettings(BaseModel):
     early_stopping: Count | None = None
     """Stop after this number of epochs in a row without a better score on the selection split
     (``task.selection``); null: train to the end. The learning rate follows the planned length."""
+    average_last: Count | None = None
+    """Score and save the mean of the trained weights after each of this number of last optimizer
+    steps, with ``task.selection`` of each epoch; null: the last weights. Of LoRA, A and B are
+    averaged."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[Number, Field(gt=0)]] = "none"
     """Weights of the classes in the training loss of a classification: balanced, inverse to their
     number of rows, or {class: weight}. A batch's loss is the weighted mean, as in PyTorch. The
@@ -114,6 +118,16 @@ class TrainSettings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_sharded_average(self) -> TrainSettings:
+        if self.shard and self.average_last:
+            raise ValueError(
+                f"train.average_last={self.average_last} was given with train.shard=true, and "
+                "sharded weights are not averaged; take train.average_last=null, or "
+                "train.shard=false"
+            )
+        return self
+
     @property
     def requested_precision(self) -> str:
         """``precision``, or bf16 where frozen weights in bfloat16 decide it."""
@@ -122,13 +136,15 @@ class TrainSettings(BaseModel):
     def run_bytes(self, trained_parameters: int) -> int:
         """About the most bytes that a run writes: its result, its best epoch, and checkpoints.
 
-        A checkpoint has Adam's two moments besides the parameters, of 4 bytes each.
+        A checkpoint has Adam's two moments besides the parameters, of 4 bytes each, and the mean
+        of the last ones.
 
         >>> TrainSettings(save_steps=10, keep_checkpoints=1).run_bytes(1_000_000)
         48000000
         """
         checkpoints = self.keep_checkpoints + 1 if self.save_steps else 0
-        return 16_000_000 + 4 * trained_parameters * (2 + 3 * checkpoints)
+        copies = 4 if self.average_last else 3
+        return 16_000_000 + 4 * trained_parameters * (2 + copies * checkpoints)
 
     def count_steps(self, steps_per_epoch: int) -> int:
         """The optimizer steps of the training.

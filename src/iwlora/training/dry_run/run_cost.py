@@ -44,7 +44,7 @@ class MemoryCost:
     Args:
         before: held when a step begins, with the ``weights``.
         weights: of the model.
-        state: of the optimizer (Adam's two moments) and the method.
+        state: of the optimizer (Adam's two moments), the method and ``train.average_last``.
         gradients: of what trains.
         activations: that the largest micro-batch keeps for backward.
         workspace: temporary tensors of a step.
@@ -183,7 +183,7 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
     memory = MemoryCost(
         before=profiler.after - profiler.state,
         weights=sum(p.nbytes for p in attached.model.parameters()),
-        state=profiler.state,
+        state=profiler.state + (gradients if recipe.train.average_last else 0),
         gradients=gradients,
         activations=_extrapolate(row_counts, profiler.activations, len(rows)),
         workspace=max(0, _extrapolate(row_counts, workspaces, len(rows))),

@@ -30,6 +30,7 @@ from iwlora.training.kernels import fast_kernels
 from iwlora.training.loop.callbacks import RestoreLoggedLoss, TrackerPanels
 from iwlora.training.loop.divergence import DivergenceCheck
 from iwlora.training.loop.row_order import EpochSampler, LongestFirstSampler, MicroBatchSampler
+from iwlora.training.loop.weight_average import AverageLastSteps
 from iwlora.training.model import sharding
 from iwlora.training.state.checkpoints import is_torn, seconds_until
 
@@ -97,6 +98,12 @@ class FineTuningTrainer(Trainer):
         )
         self._before = self._started = self._scoring = 0.0
         self._ended: float | None = None
+        self._average: AverageLastSteps | None = None
+
+    def average_last_steps(self, average: AverageLastSteps) -> None:
+        """Score and keep the mean of the last parameters in place of the last ones."""
+        self._average = average
+        self.add_callback(average)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This process's micro-batches, in the order of the run."""
@@ -205,7 +212,8 @@ class FineTuningTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score, and count the time separately."""
         started = time.perf_counter()
-        scores: dict[str, float] = super().evaluate(*args, **kwargs)
+        with self._average.in_place(self.state) if self._average else nullcontext():
+            scores: dict[str, float] = super().evaluate(*args, **kwargs)
         self._scoring += time.perf_counter() - started
         return scores
 
