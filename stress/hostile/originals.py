@@ -48,7 +48,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "compare recipe": ("compare", f"{IT}/arms.yaml", "--dry-run", "--out", OUT),
     "continue": ("compare", f"{ROOT}/comparison.yaml", "--out", IT),
     "predict table": ("predict", f"{KEEP}/run", "--input", TABLE, "--output", f"{OUT}.csv"),
-    "train table": (*_NEW, f"task.train={TABLE}", *_TASK, "--out", OUT),
+    "train table": (*_NEW, f"task.train={TABLE}", *_TASK, "task.max_train=64", "--out", OUT),
     "show table": ("tasks", "show", "--model", MODEL, f"task.train={TABLE}", *_TASK[:2]),
     "compare scores": ("compare", f"{IT}/scores.csv", "--out", OUT),
     "measurements": ("measure", "--compare", f"{IT}/a.json", f"{IT}/b.json"),

@@ -27,7 +27,7 @@ PATTERN_SECONDS = 2.0
 """For a regular expression on all names of a model, and for a template on one chat."""
 
 SMALL_TABLE = 2**28
-MOST_GROWTH = 100
+MOST_GROWTH = 50
 """A table may have as many bytes as ``SMALL_TABLE``, or so many times the bytes of its file."""
 
 
