@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import integration_utils
+from transformers.integrations.integration_utils import rewrite_logs
 
 from commands import call, check_plain, run_settings, write_recipe
 from iwlora.errors import IwloraError
@@ -63,6 +66,50 @@ def test_tensorboard_gets_panels_of_importance_and_penalty(
             assert [scalar.step for scalar in sent] == [record["step"] for record in records]
     text = (out / "metrics.jsonl").read_text()
     assert "penalty_norm" not in text, "it has a file of its own"
+
+
+class Recorder(TrainerCallback):
+    """What a tracker of transformers is given, under the names that it gives it."""
+
+    def __init__(self, received: list[tuple[int, dict[str, float]]]) -> None:
+        self.received = received
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.received.append((state.global_step, rewrite_logs(kwargs["logs"])))
+
+
+def test_every_other_tracker_gets_the_panels_too(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trackers differ in what they do with a record; transformers gives each the same ones."""
+    find_spec = importlib.util.find_spec
+    trackers: dict[str, list[tuple[int, dict[str, float]]]] = {"wandb": [], "trackio": []}
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: find_spec("json" if name in trackers else name, *rest),
+    )
+    for name, received in trackers.items():
+        callbacks = integration_utils.INTEGRATION_TO_CALLBACK
+        monkeypatch.setitem(callbacks, name, Recorder(received))
+    asked = recipe(tiny_bert, reviews, "iw-lora", epochs=4, report_to=[*trackers])
+    train(asked, tmp_path / "run")
+    sensitivity = load_run(tmp_path / "run").sensitivity()
+    assert sensitivity is not None
+    total = sum(sensitivity.values.values())
+    log = (tmp_path / "run" / "checkpoints" / "penalty.jsonl").read_text()
+    penalties = {record["step"]: record["sites"] for record in map(json.loads, log.splitlines())}
+    assert [*penalties] == [10, 20]
+    for received in trackers.values():
+        for name, value in sensitivity.values.items():
+            panel = f"train/importance/{name}"
+            sent = [(step, logs[panel]) for step, logs in received if panel in logs]
+            assert sent == [(10, pytest.approx(value / total))], "once, with the first record"
+            for kind in ("norm", "ratio"):
+                panel = f"train/penalty_{kind}/{name}"
+                at = {step: logs[panel] for step, logs in received if panel in logs}
+                assert at == {step: sites[name][kind] for step, sites in penalties.items()}
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio", "tensorboard"])
