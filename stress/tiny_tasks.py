@@ -30,6 +30,7 @@ def _row(kind: str, number: int) -> dict[str, Any]:
         },
         "seq2seq": {"source": text, "target": f"the {animal}"},
         "instruction": {"prompt": text, "completion": f"the {animal}"},
+        "language-modeling": {"text": text},
         "packed": {"prompt": text, "completion": f"the {animal}"},
         "chat": {"messages": chat},
     }[kind]
@@ -48,6 +49,7 @@ TASKS = (
     "instruction",
     "chat",
     "packed",
+    "language-modeling",
 )
 
 

@@ -370,6 +370,17 @@ LAYOUTS = [
         "the same for train and test, as in the IMDb reviews",
         *("classification", ("text",), ("label",), 4, ("Too long", "neg")),
     ),
+    Layout(
+        "novel",
+        "a folder of .txt files: plain texts",
+        *("language-modeling", ("text",), (), 2),
+        ("Chapter one. The lamp went out.\n\nNobody spoke.", ""),
+    ),
+    Layout(
+        "diary.jsonl",
+        "a table of plain texts",
+        *("language-modeling", ("text",), (), 3, ("Rain all day, the boat stayed in.", "")),
+    ),
     # --- compressed and binary ---
     *(
         Layout(
@@ -501,12 +512,14 @@ def problem_with_mutant(path: Path, mutant: Mutant, layout: Layout, rows: list[A
     """
     path.write_bytes(mutant.content)
     try:
-        found = read(path, layout.setting)[3]
+        kind, *_, found = read(path, layout.setting)
     except IwloraError as error:
         message = str(error)
     except Exception as error:
         return f"a traceback: {error!r}"
     else:
+        if kind == "language-modeling" != layout.kind and mutant.how.startswith(WITHOUT_LABELS):
+            return None  # plain texts, as its notes say
         if found != rows:
             return f"other rows: {found}"
         return None if mutant.same else "a broken file was read without a word"
@@ -520,6 +533,9 @@ def problem_with_mutant(path: Path, mutant: Mutant, layout: Layout, rows: list[A
         if not re.search(part, message):
             return f"no {name} in the message: {message}"
     return None
+
+
+WITHOUT_LABELS = ("without ", "a lost column")
 
 
 def mutants(path: Path, layout: Layout) -> Iterator[Mutant]:

@@ -59,6 +59,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         {"messages": [{"role": "user", "content": "a"}]},
         "column 'messages' does not end with a message of the assistant",
     ),
+    ("language-modeling", {"text": " "}, "column 'text' is empty"),
 ]
 
 
@@ -100,10 +101,11 @@ def test_a_text_of_twenty_thousand_words(kind: str, tmp_path: Path) -> None:
         text = {name: long.split(), "ner_tags": ["O"] * 20_000}
     with Path(task["train"]).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({**row, **text}) + "\n")
-    folder = save_model(tmp_path / "model", "llama" if kind in TEXTS else "bert")
+    writes = kind in (*TEXTS, "language-modeling")
+    folder = save_model(tmp_path / "model", "llama" if writes else "bert")
     tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
     loaded = load(TaskSpec(**task), seed=0)
     rows = loaded.encode(tokenizer, 32, config)["train"]
     assert max(rows["length"]) == 32
-    if kind == "question-answering":
+    if kind in ("question-answering", "language-modeling"):
         assert len(rows) > 20_000 / 32

@@ -253,6 +253,11 @@ class TaskSpec(BaseModel):
         problems += [f"task.mix names {path} twice; give it once" for path in twice]
         if self.kind_name is not None:
             problems += self._problems_of_kind(KINDS[self.kind_name])
+        if self.kind_name and KINDS[self.kind_name].learns_texts and self.label is not None:
+            problems.append(
+                f"task.label={self.label}: a task of kind {self.kind_name} has no label, it learns "
+                "the texts; remove task.label, or give another task.kind"
+            )
         text = self.text or []
         if self.text is not None and not 1 <= len(text) <= 2:
             problems.append(f"task.text names {len(text)} columns; 1 or 2 are accepted")

@@ -63,7 +63,9 @@ def check_max_length(tokenizer: PreTrainedTokenizerBase, max_length: int, texts:
 
 
 def encode_in_chunks(
-    rows: int, encode: Callable[[int, int], Mapping[str, Sequence[Any]]]
+    rows: int,
+    encode: Callable[[int, int], Mapping[str, Sequence[Any]]],
+    chunk_rows: int = CHUNK_ROWS,
 ) -> datasets.Dataset:
     """The columns that ``encode(start, stop)`` returns for ``rows`` rows, and their ``length``.
 
@@ -72,8 +74,8 @@ def encode_in_chunks(
     import datasets
 
     chunks = []
-    for start in range(0, rows, CHUNK_ROWS):
-        stop = min(start + CHUNK_ROWS, rows)
+    for start in range(0, rows, chunk_rows):
+        stop = min(start + chunk_rows, rows)
         try:
             columns = dict(encode(start, stop))
         except Exception as error:
@@ -169,3 +171,10 @@ def end_of_text_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     token: Any = tokenizer.eos_token_id
     token = tokenizer.sep_token_id if token is None else token
     return None if token is None else int(token)
+
+
+def begin_of_text_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The id of the begin-of-text token, where this tokenizer puts one before a text."""
+    first = tokenizer("a")["input_ids"][0]
+    begin = tokenizer.cls_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return [first] if first == begin else []

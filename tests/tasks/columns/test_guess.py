@@ -130,7 +130,8 @@ UNCLEAR = [
     ),
     ("Text:T, Summary:T, Score:r", "label", [("Summary",), ("Score",)]),
     ("note:T, code:n", "label", []),
-    ("text:T, id:b", "label", []),
+    ("text:T, id:b, name:s", "label", []),
+    ("text:s", "label", []),
     ("id:T, label:c", "text", []),
     ("number:n, label:c", "text", []),
     ("text:T, Rating:n", "label", []),
@@ -144,6 +145,23 @@ def test_columns_with_an_equal_right_are_no_guess(
     found = guess(header)
     assert found.unclear == field
     assert list(found.other_texts if field == "text" else found.other_labels) == choices
+
+
+@pytest.mark.parametrize("header", ["text:T", "id:n, Body:T", "file:s, text:T", "whatever:T"])
+def test_texts_alone_are_learned(header: str) -> None:
+    found = guess(header)
+    text = header.rpartition(":")[0].rpartition(" ")[2]
+    assert (found.kind, found.text, found.label) == ("language-modeling", (text,), ())
+    assert (found.unclear, found.label_in_text) == (None, True)
+
+
+def test_texts_are_learned_alone_where_the_kind_says_so() -> None:
+    given = Guess("language-modeling", (), ())
+    found = guess("text:T, title:s, label:c", given)
+    assert (found.text, found.label, found.other_texts) == (("text",), (), (("title",),))
+    unclear = guess("first:T, second:T", given)
+    assert (unclear.unclear, unclear.other_texts) == ("text", (("first",), ("second",)))
+    assert guess("first:T, second:T", Guess(given.kind, ("second",), ())).text == ("second",)
 
 
 def test_a_guess_has_its_alternatives() -> None:

@@ -33,8 +33,12 @@ WHOLE_PASS = {
     "instruction": ("bart", "gpt2"),
     "chat": ("t5", "llama"),
     "packed": DECODERS,
+    "language-modeling": ("gpt2",),
 }
-STEP = {kind: DECODERS if kind == "packed" else WRITERS if kind in TEXTS else ALL for kind in TASKS}
+OF_DECODERS = ("packed", "language-modeling")
+STEP = {
+    kind: DECODERS if kind in OF_DECODERS else WRITERS if kind in TEXTS else ALL for kind in TASKS
+}
 
 
 def pairs(architectures: dict[str, tuple[str, ...]]) -> list[Any]:
@@ -64,9 +68,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: save_model(folder / name, name) for name in ALL}
 
 
-def saved_predictions(run: Path) -> list[str]:
-    with (run / "predictions" / "validation.csv").open(newline="", encoding="utf-8") as stream:
-        return [row["prediction"] for row in csv.DictReader(stream)]
+def saved_predictions(file: Path, name: str) -> list[str]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [row[name] for row in csv.DictReader(stream)]
 
 
 @pytest.mark.parametrize(("kind", "architecture"), pairs(WHOLE_PASS))
@@ -81,16 +85,17 @@ def test_train_evaluate_predict_export(
     assert result["primary_metric"] == next(iter(result["metrics"]))
     assert all(isinstance(value, float) for value in result["metrics"].values())
     assert result["metrics"]["loss"] > 0
-    scored = saved_predictions(tmp_path / "run")
+    column = "perplexity" if kind == "language-modeling" else "prediction"
+    scored = saved_predictions(tmp_path / "run" / "predictions" / "validation.csv", column)
     assert len(scored) == len(rows)
 
     # Rows without labels get the predictions that the rows with labels got.
     new = tmp_path / "new.jsonl"
     new.write_text("".join(json.dumps({k: row[k] for k in result["text"]}) + "\n" for row in rows))
     predicted = iwlora.predict(tmp_path / "run", new, tmp_path / "predicted.csv")
-    with predicted.open(newline="", encoding="utf-8") as stream:
-        again = [row["prediction"] for row in csv.DictReader(stream)]
-    if kind == "regression":  # the saved head is in the units of the targets, the trained one not
+    again = saved_predictions(predicted, column)
+    # Of a regression the saved head is in the units of the targets, the trained one not.
+    if kind in ("regression", "language-modeling"):
         assert list(map(float, again)) == pytest.approx(list(map(float, scored)), rel=1e-5)
     else:
         assert again == scored
@@ -136,6 +141,7 @@ def test_one_step(kind: str, architecture: str, models: dict[str, Path], tmp_pat
 
 MEASURED = [
     *[(kind, "llama") for kind in ("classification", "regression", "seq2seq", "chat", "packed")],
+    ("language-modeling", "llama"),
     *[(kind, "t5") for kind in ("multi-label", "token-labels", "seq2seq", "instruction")],
     ("question-answering", "llama"),
 ]

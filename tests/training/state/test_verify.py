@@ -133,6 +133,7 @@ KINDS = {
     "seq2seq": ("t5", {}, ("perplexity", "loss")),
     "instruction": ("gpt2", {"metric": "perplexity"}, ()),
     "chat": ("llama", {}, ("perplexity", "loss")),
+    "language-modeling": ("gpt2", {}, ()),
 }
 
 

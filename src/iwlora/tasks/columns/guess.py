@@ -33,6 +33,7 @@ from iwlora.tasks.columns.names import (
 Find: TypeAlias = Callable[[str], str | None]
 """From a usual name to the file's own spelling of it."""
 _GENERATED = ("seq2seq", "instruction")
+_TEXTS_ALONE = "language-modeling"
 _TABLE_KINDS = {kind for kind, _, _ in USUAL.kinds}
 
 
@@ -65,11 +66,23 @@ def guess_columns(columns: Sequence[str], cells: Cells, given: Guess) -> Guess:
         cells: Their cells in the first rows; names alone decide about columns that it lacks.
         given: What the recipe says.
     """
-    exact = partial(_exact, columns)
+    table, exact = _Table(columns, cells), partial(_exact, columns)
+    if given.kind == _TEXTS_ALONE:
+        return _with_alternatives(_texts_alone(table, given), given, table)
     guess = _usual_kind(EXACT.kinds, exact, given) or _exact_columns(columns, exact, given)
     if guess is None:
-        guess = _guess_by_similar_names(_Table(columns, cells), given)
-    return _with_alternatives(guess, given, _Table(columns, cells))
+        guess = _guess_by_similar_names(table, given)
+    if guess.unclear == "label" and not given.kind and table.is_text_alone():
+        guess = _texts_alone(table, given)
+    return _with_alternatives(guess, given, table)
+
+
+def _texts_alone(table: _Table, given: Guess) -> Guess:
+    """Texts without a label."""
+    text, others = (given.text, []) if given.text else _first(table.text_ranks(()))
+    return Guess(
+        _TEXTS_ALONE, text, (), tuple((name,) for name in others), label_in_text=bool(text)
+    )
 
 
 def _exact(columns: Sequence[str], name: str) -> str | None:
@@ -224,6 +237,10 @@ class _Table:
         if guess.kind not in _GENERATED or given.kind or not guess.label:
             return True
         return not repeats(self._cells.get(guess.label[0], ()))
+
+    def is_text_alone(self) -> bool:
+        """Whether there is one column beside those that number or name the rows: a long text."""
+        return len(self._free) == 1 and self.long_texts() == self._free
 
     def long_texts(self) -> list[str]:
         """The columns of long and varied texts."""

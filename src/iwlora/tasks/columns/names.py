@@ -115,7 +115,9 @@ SUBJECTS = (
 ).split()
 """Names of label columns of which none comes before another: two of them are a choice."""
 
-_IDENTIFIERS = frozenset("id ids idx index uuid guid key hash rowid unnamed0 split fold".split())
+_IDENTIFIERS = frozenset(
+    "id ids idx index uuid guid key hash rowid unnamed0 split fold file filename filepath".split()
+)
 _IDENTIFYING = re.compile(
     r"(?:.*[\W_])?(?:id|idx|uuid|guid)\d*|.*[a-z](?:Id|ID|Uuid|UUID)\d*|qid\d+"
 )

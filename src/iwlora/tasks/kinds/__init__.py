@@ -8,6 +8,7 @@ from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import EncodingInput, Evaluation, Kind
 from iwlora.tasks.kinds.generation.instruction import Instruction
 from iwlora.tasks.kinds.generation.kind import Seq2Seq
+from iwlora.tasks.kinds.generation.language_modeling import LanguageModeling
 from iwlora.tasks.kinds.multi_label import MultiLabel
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
 from iwlora.tasks.kinds.regression import Regression
@@ -25,5 +26,6 @@ KINDS: Mapping[str, type[Kind]] = {
         QuestionAnswering,
         Seq2Seq,
         Instruction,
+        LanguageModeling,
     )
 }

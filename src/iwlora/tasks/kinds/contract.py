@@ -109,6 +109,8 @@ class Kind(BaseModel):
     """Whether each row has exactly one class, so that classes can be weighted and balanced."""
     several_references: ClassVar[bool] = False
     """Whether a label may be a list of texts, each of which is a correct prediction."""
+    learns_texts: ClassVar[bool] = False
+    """Whether the texts themselves are what is learned, so that there is no label."""
     min_classes: ClassVar[int] = 0
     """The smallest number of classes."""
     overflow: ClassVar[str] = "are cut off"
@@ -394,6 +396,10 @@ class Kind(BaseModel):
             predictions: Of the same rows.
         """
         return {}
+
+    def text_losses(self, evaluation: Evaluation) -> Sequence[tuple[float, int]]:
+        """(loss in nats, tokens) of what is learned of each row, where ``scores_targets``."""
+        raise NotImplementedError
 
     def label_scores(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
         """{class: its ``f1``, ``precision``, ``recall`` and number of ``rows``}, for some kinds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 from iwlora.tasks import Task
 from iwlora.tasks.floors.bag_of_words import bounded_rows
 from iwlora.tasks.floors.floor import Floor
-from iwlora.tasks.kinds.contract import Dataset, EncodingInput, model_inputs
+from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, model_inputs
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.device import run_device
 from iwlora.training.floors.scores import TaskFloors
@@ -79,7 +80,9 @@ def mean_features(recipe: Recipe, task: Task, model: Any, tokenizer: Any, rows: 
     return order.restore({"features": np.concatenate(collected)})["features"]
 
 
-def target_losses(recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any) -> list[Any]:
+def target_losses(
+    recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any
+) -> Sequence[tuple[float, int]]:
     """(loss in nats, tokens) of the target of each compared row."""
     task, settings, device = known.task, recipe.train, run_device()
     rows = task.splits[task.reported[0]].select(known.rows)
@@ -94,6 +97,7 @@ def target_losses(recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any)
         for batch in batches:
             inputs = {name: value.to(device) for name, value in batch.items()}
             outputs = task.kind.outputs(model, tokenizer, inputs, True)
-            collected.append(torch.stack((outputs["loss"], outputs["count"]), 1).cpu().numpy())
-    losses = order.restore({"losses": np.concatenate(collected)})["losses"]
-    return [(float(loss), int(tokens)) for loss, tokens in losses]
+            collected.append([outputs[name].cpu().numpy() for name in ("loss", "count")])
+    losses, counts = map(np.concatenate, zip(*collected, strict=True))
+    of_rows = order.restore({"loss": losses, "count": counts})
+    return task.kind.text_losses(Evaluation(task, rows, encoded, of_rows, tokenizer))

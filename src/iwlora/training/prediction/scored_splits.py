@@ -61,7 +61,10 @@ def _records(
     ``text_<name>``.
     """
     rows = evaluation.rows
-    labels = [{"label": reference} for reference in task.kind.references(evaluation)]
+    name = "" if task.kind.learns_texts else "label"
+    labels = [
+        {"label": reference} if name else {} for reference in task.kind.references(evaluation)
+    ]
     if OTHER_REFERENCES in rows.column_names:
         others = zip(labels, rows[OTHER_REFERENCES], strict=True)
         labels = [{**label, OTHER_REFERENCES: texts} for label, texts in others]

@@ -70,9 +70,14 @@ def _predict(task: Task, max_length: int) -> list[str]:
             'print(tokenizer.decode(inputs["input_ids"][0, begin : end + 1]))',
         ]
     generate = "    tokens = model.generate(**inputs, max_new_tokens=64)"
-    return [
+    prompt = [
         '# The prompt must be written as in training; "iwlora predict" does that.',
         f'inputs = tokenizer("the prompt", {options})',
+    ]
+    if task.kind.learns_texts:
+        prompt = [f'inputs = tokenizer("the beginning of a text", {options})']
+    return [
+        *prompt,
         no_grad,
         generate,
         "print(tokenizer.decode(tokens[0], skip_special_tokens=True))",

@@ -63,7 +63,8 @@ def _bad_rows(recipe: Recipe, task: Task) -> Iterator[Change]:
 
 
 def _model(recipe: Recipe, task: Task, fit: VocabularyFit) -> Iterator[Change]:
-    multilingual = _DECODER if task.kind.generated_tokens else _ENCODER
+    writes = task.kind.generated_tokens or task.kind.learns_texts
+    multilingual = _DECODER if writes else _ENCODER
     if fit.is_foreign and recipe.model != multilingual:
         script = next(iter(fit.scripts), "unknown")
         what = (

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import Any
 
+import numpy as np
+
 from iwlora import tasks
 from iwlora.errors import IwloraError, count_rows
 from iwlora.inputs.yaml_json import assignment, to_yaml
@@ -29,7 +31,11 @@ from iwlora.training.suggestion.settings import (
 
 MODEL = "builtin/minilm"
 # Small models that can do what the default model cannot: {kind of task: name on the hub}.
-_EXAMPLES = {"seq2seq": "google/flan-t5-small", "instruction": "Qwen/Qwen2.5-0.5B-Instruct"}
+_EXAMPLES = {
+    "seq2seq": "google/flan-t5-small",
+    "instruction": "Qwen/Qwen2.5-0.5B-Instruct",
+    "language-modeling": "Qwen/Qwen2.5-0.5B",
+}
 _BERT = "bert-base-uncased"
 _GIVEN = "as given"
 _WIDTH = 40
@@ -102,8 +108,10 @@ def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
     rows = task.splits["train"]
     lengths = token_lengths(task, spread_rows(rows), tokenizer, config)
     length, share = fit_length(lengths, most_tokens(tokenizer, config))
-    trained = min(len(rows), MOST_ROWS)
-    batch_size, epochs = training_length(trained)
+    trained = read = min(len(rows), MOST_ROWS)
+    if columns.kind.learns_texts:  # in windows, of which each token is learned
+        read = round(trained * float(np.ceil(lengths / length).mean()))
+    batch_size, epochs = training_length(read, length if columns.kind.learns_texts else 1)
     width = getattr(config.get_text_config(), "hidden_size", None)
     text, label = (
         names[0] if len(names) == 1 else [*names] for names in (columns.text, columns.label)
@@ -133,7 +141,7 @@ def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
         "method.name": "or iw-lora, dora, full and others: iwlora methods",
         "method.rank": "the size of the adapter",
         "method.lora_alpha": "the adapter's output is multiplied by lora_alpha / rank",
-        "train.epochs": f"{-(-trained // batch_size) * epochs:,} steps; fewer rows, more epochs",
+        "train.epochs": f"{-(-read // batch_size) * epochs:,} steps; fewer rows, more epochs",
         "train.lr": "the learning rate; smaller for wider models",
         "train.batch_size": "rows of a step",
         "train.max_length": f"tokens; {share:.1%} of the rows are not longer",

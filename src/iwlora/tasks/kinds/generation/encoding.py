@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count
@@ -18,8 +16,13 @@ from iwlora.tasks.kinds.generation.chat import Message, parse_messages, parse_to
 from iwlora.tasks.kinds.generation.chat_rows import ChatEncoder
 from iwlora.tasks.kinds.generation.chat_template import Tools
 from iwlora.tasks.kinds.generation.sequence_packing import pack
-from iwlora.tasks.kinds.heads import TokenLoss
-from iwlora.tasks.tokenization import check_max_length, encode_in_chunks, end_of_text_token
+from iwlora.tasks.kinds.generation.text_loss import TextLoss
+from iwlora.tasks.tokenization import (
+    begin_of_text_tokens,
+    check_max_length,
+    encode_in_chunks,
+    end_of_text_token,
+)
 
 Texts = Sequence[str]
 
@@ -47,7 +50,7 @@ class EncodedRow:
         return [token if weight else IGNORE_INDEX for token, weight in pairs]
 
 
-class SourceAndTarget(TokenLoss):
+class SourceAndTarget(TextLoss):
     """How a source and its target become token ids.
 
     An encoder-decoder reads the source and learns the target. A decoder reads the source as a
@@ -60,8 +63,6 @@ class SourceAndTarget(TokenLoss):
     """Text between source and target, for decoders."""
     max_target: Count = 64
     """Tokens of a target that are learned, and of the longest generated text."""
-    packing: Annotated[bool, Field(strict=True)] = False
-    """Decoders: several rows in one of ``train.max_length`` tokens; no row attends to another."""
 
     def chat_encoder(self, tokenizer: Any) -> ChatEncoder | None:
         """Encodes sources that are chats; None for kinds whose sources are texts."""
@@ -198,11 +199,7 @@ class _DecoderEncoder:
 
     @cached_property
     def _begin(self) -> list[int]:
-        """The begin-of-text token, where this tokenizer puts one before a text."""
-        tokenizer = self.data.tokenizer
-        first = tokenizer("a")["input_ids"][0]
-        begin = tokenizer.cls_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-        return [first] if first == begin else []
+        return begin_of_text_tokens(self.data.tokenizer)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.data.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Literal
@@ -28,7 +27,11 @@ from iwlora.tasks.kinds.contract import (
     Tensor,
 )
 from iwlora.tasks.kinds.generation.encoding import SourceAndTarget
-from iwlora.tasks.kinds.generation.sequence_packing import check_isolation
+from iwlora.tasks.kinds.generation.text_loss import (
+    perplexity_columns,
+    perplexity_of,
+    stored_loss,
+)
 from iwlora.tasks.metrics.text import SCORE_NAMES, TEXT_METRICS, TOKENIZERS, signatures
 from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import end_of_text_token
@@ -118,20 +121,10 @@ class Generation(SourceAndTarget):
             )
         return AutoModelForCausalLM
 
-    def configure(self, config: Any, labels: Sequence[str]) -> None:
-        """Packing needs ``use_cache=False``: with a cache transformers ignores ``position_ids``."""
-        if self.packing:
-            config.use_cache = False
-
     @property
     def generated_tokens(self) -> int:
         """``max_target``, since no longer target is learned."""
         return self.max_target
-
-    def check_model(self, model: Any, rows: Dataset, collate: Collator) -> None:
-        """Raise ``IwloraError`` where a packed row attends to another one."""
-        if self.packing:
-            check_isolation(model, rows, collate)
 
     def collator(self, tokenizer: Any, model: Any) -> Collator:
         """Pads sources and targets on the right, and prompts on the left."""
@@ -198,8 +191,7 @@ class Generation(SourceAndTarget):
         """
         outputs = evaluation.outputs
         if self.text_metric is None and "loss" in outputs:
-            rows = zip(outputs["loss"].tolist(), outputs["count"].tolist(), strict=True)
-            return [{"perplexity": _perplexity(s, n), "tokens": int(n)} for s, n in rows]
+            return perplexity_columns(self.text_losses(evaluation))
         if "generated" not in outputs:
             return []
         generated = evaluation.outputs["generated"].tolist()
@@ -220,13 +212,8 @@ class Generation(SourceAndTarget):
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The scores of the generated texts, if any; ``loss`` is the mean over target tokens."""
-        loss = self.mean_loss(evaluation)
-        if not math.isfinite(loss):
-            raise IwloraError("the loss is not finite: the model diverged; lower train.lr")
-        scores = {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
-        if not predictions:
-            return scores
-        if self.text_metric is None:
+        scores = self.loss_scores(evaluation)
+        if not predictions or self.text_metric is None:
             return scores
         texts = [row["prediction"] for row in predictions]
         references = _with_others(self.references(evaluation), evaluation.rows)
@@ -246,17 +233,14 @@ class Generation(SourceAndTarget):
     ) -> dict[str, float]:
         """The scores of generated texts that the schema lists; without texts the perplexity."""
         if self.text_metric is None:
-            tokens = sum(count for _, count in predictions)
-            loss = sum(loss for loss, _ in predictions) / max(tokens, 1)
-            return {"perplexity": math.exp(min(loss, 700.0)), "loss": loss}
+            return perplexity_of(predictions)
         names = [name for name in SCORE_NAMES[self.text_metric] if name in schema.metrics]
         return TEXT_METRICS[self.text_metric](predictions, references, self._tokenizer, names)
 
     def stored_pair(self, row: Mapping[str, str]) -> tuple[Any, Any]:
         """(the accepted texts, the text); where no text is scored the target's (loss, tokens)."""
         if self.text_metric is None:
-            tokens = int(row["tokens"])
-            return "", (math.log(float(row["perplexity"])) * tokens if tokens else 0.0, tokens)
+            return "", stored_loss(row)
         return [row["label"], *from_json(row.get(OTHER_REFERENCES, "[]"))], row["prediction"]
 
     def signatures(self, rows: Dataset) -> dict[str, str]:
@@ -278,11 +262,6 @@ class Generation(SourceAndTarget):
         ids = [[token for token in row if token != IGNORE_INDEX] for row in encoded["labels"][:]]
         replies = zip(self._texts(evaluation, ids), labels, encoded["is_chat"][:], strict=True)
         return [reply if is_chat else label for reply, label, is_chat in replies]
-
-
-def _perplexity(loss: float, tokens: float) -> float | None:
-    """exp(loss / tokens); None without tokens."""
-    return math.exp(min(loss / tokens, 700.0)) if tokens else None
 
 
 def _with_others(labels: Sequence[str], rows: Dataset) -> list[list[str]]:
