@@ -12,6 +12,7 @@ from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.stopping import Stopping
 from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.compare.statistics.learning_rate_rules import DEFAULT_RULE
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import last_line
 from iwlora.results import layout
@@ -139,7 +140,8 @@ class Scheduler:
             return None
         results = [self._result(run) for run in planned]
         metric = next((result.primary_metric for result in results if result), None)
-        choice = choose_learning_rate(label, self._trials(label), metric)
+        rule = self._plan.search.rule if self._plan.search else DEFAULT_RULE
+        choice = choose_learning_rate(label, self._trials(label), metric, rule)
         self._choices[label] = choice
         Search(arms=self._choices).save(self._folder / layout.SEARCH)
         if choice.lr is not None:

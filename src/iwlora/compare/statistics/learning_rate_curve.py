@@ -20,17 +20,19 @@ Array = npt.NDArray[np.float64]
 
 BANDWIDTH = 1.1
 """Decades. Losses at learning rates further than this from the best one tell little about it."""
+FLAT = 1e-9
+"""Loss per squared decade. A smaller curvature is rounding."""
 DIGITS = 2
 """Significant digits of a learning rate between the tried ones: more would be noise."""
 
 
 @dataclass(frozen=True)
-class CurveMinimum:
-    """Where the curve is lowest.
+class Optimum:
+    """The learning rate that a search chooses.
 
-    The true minimum lies in [low, high] with a confidence of 95%; None with a single draw, which
-    does not show how much draws disagree. ``edge`` is "smallest" or "largest" if the learning rate
-    is the last one tried on that side, so that the minimum may lie outside.
+    The best one lies in [low, high] with a confidence of 95%; None where that is not known, as
+    with a single draw, which does not show how much draws disagree. ``edge`` is "smallest" or
+    "largest" if it is the last one tried on that side, so that the best may lie outside.
     """
 
     learning_rate: float
@@ -39,7 +41,7 @@ class CurveMinimum:
     edge: str | None
 
 
-def curve_minimum(learning_rates: Sequence[float], losses: Array) -> CurveMinimum:
+def curve_minimum(learning_rates: Sequence[float], losses: Array) -> Optimum:
     """The learning rate at which a smooth curve of the loss is lowest.
 
     With x = log10(learning rate), loss of draw i = a_i + b · x + c · x², by least squares. The
@@ -72,7 +74,7 @@ def curve_minimum(learning_rates: Sequence[float], losses: Array) -> CurveMinimu
     known = [bool(column.any()) for column in np.isfinite(losses).T]
     if not any(known):
         raise ValueError("no learning rate has a loss")
-    means = np.where(known, _learning_rate_effects(losses), math.inf)
+    means = np.where(known, _learning_rate_effects(losses), math.inf).round(12)
     best = int(means.argmin())
     first, last = _neighbours_with_losses(known, best)
     around = np.arange(first, last + 1)
@@ -84,7 +86,7 @@ def curve_minimum(learning_rates: Sequence[float], losses: Array) -> CurveMinimu
     interval = [float(x[first]), float(x[last])]
     if len(local) > 2:
         slope, curvature, covariance = _parabola(x[local] - x[best], losses[:, local], width)
-        if curvature > 0:
+        if curvature > FLAT:
             chosen = float(np.clip(x[best] - slope / (2 * curvature), x[first], x[last]))
             fine = np.linspace(x[first], x[last], 1001)
             by = np.stack([np.ones_like(fine), 2 * (fine - x[best])])
@@ -99,7 +101,7 @@ def curve_minimum(learning_rates: Sequence[float], losses: Array) -> CurveMinimu
         if best == end or chosen == x[end]:
             edge = name
     found = _rounded(chosen, tried)
-    return CurveMinimum(found, low if noise else None, high if noise else None, edge)
+    return Optimum(found, low if noise else None, high if noise else None, edge)
 
 
 def clearly_worse(losses: Array, error: float = 0.05) -> npt.NDArray[np.bool_]:

@@ -134,7 +134,9 @@ State = Literal["waiting", "running", "done", "failed", "diverged", "not begun"]
 class Trial(StoredModel):
     """One trial: its learning rate and seed, its scores on the held-out rows, its cost.
 
-    ``state`` is "not begun" if the search ran out of time before this trial.
+    ``state`` is "not begun" if the search reached its limit before this trial. ``one_class`` is
+    True if it gives all held-out rows the same answer, although their labels differ. ``steps`` are
+    those of the optimizer. Older versions stored neither.
     """
 
     lr: float
@@ -143,24 +145,48 @@ class Trial(StoredModel):
     score: float | None = None
     loss: float | None = None
     seconds: float | None = None
+    one_class: bool = False
+    steps: Count | None = None
 
     @classmethod
-    def of(cls, lr: float, seed: int, result: RunResult | None, state: State) -> Trial:
+    def of(
+        cls,
+        lr: float,
+        seed: int,
+        result: RunResult | None,
+        state: State,
+        *,
+        one_class: bool = False,
+        steps: int | None = None,
+    ) -> Trial:
         """The trial that has this result; one whose score is not a finite number has failed."""
         if result is None:
-            return cls(lr=lr, seed=seed, state=state)
+            return cls(lr=lr, seed=seed, state=state, steps=steps)
         seconds = (result.train_seconds or 0.0) + (result.measure_seconds or 0.0)
+        known: dict[str, Any] = {"lr": lr, "seed": seed, "seconds": seconds, "steps": steps}
         if result.score is None:
-            return cls(lr=lr, seed=seed, state="failed", seconds=seconds)
+            return cls(state="failed", **known)
         loss = result.metrics.get("loss")
-        return cls(lr=lr, seed=seed, state="done", score=result.score, loss=loss, seconds=seconds)
+        return cls(state="done", score=result.score, loss=loss, one_class=one_class, **known)
 
 
 class LearningRateChoice(StoredModel):
     """The learning rate that the search of an arm chose; ``remark`` says why it is uncertain.
 
-    ``lr`` is None if no trial finished. ``inside`` is True if the best learning rate is neither
-    the smallest nor the largest that was tried, and no trial is missing.
+    Args:
+        lr: None if no trial finished.
+        inside: Whether the best learning rate is neither the smallest nor the largest that was
+            tried, and no trial is missing.
+        remark: Why the choice is uncertain; None if it is not.
+        metric: The score of the trials.
+        trials: All of them.
+        rule: The name of what chose; see :mod:`iwlora.compare.statistics.learning_rate_rules`.
+        low: The lower end of the 95% interval of the best learning rate; None: not known.
+        high: Its upper end.
+        added: The learning rates that the search added to the grid, because the best was at its
+            edge.
+        max_steps: The most optimizer steps that the trials of each arm may take; None in older
+            versions.
     """
 
     lr: float | None
@@ -168,6 +194,17 @@ class LearningRateChoice(StoredModel):
     remark: str | None
     metric: Name | None
     trials: list[Trial]
+    rule: Name = "best-score"
+    low: float | None = None
+    high: float | None = None
+    added: list[float] = Field(default_factory=list)
+    max_steps: Count | None = None
+
+    @property
+    def steps(self) -> int | None:
+        """The optimizer steps of all trials; None if they are not known."""
+        steps = [trial.steps for trial in self.trials if trial.state != "not begun"]
+        return None if None in steps else sum(filter(None, steps))
 
 
 class Search(Document):
