@@ -33,6 +33,19 @@ def analysed(
     return analyse([Comparison(Path("runs/c"), "m", "t", tuple(scores), seeds, tuple(runs), ())])
 
 
+def over_tasks(*analyses: Analysis) -> Analysis:
+    """The analysis of several tasks together, ``t0``, ``t1`` and so on."""
+    comparisons = []
+    for number, analysis in enumerate(analyses):
+        (comparison,) = analysis.comparisons
+        runs = tuple(
+            replace(run, result=run.result.model_copy(update={"task": f"t{number}"}))
+            for run in comparison.runs
+        )
+        comparisons.append(replace(comparison, task=f"t{number}", runs=runs))
+    return analyse(comparisons)
+
+
 def over_rows(analysis: Analysis, low: float, high: float, rows: int) -> Analysis:
     """The same analysis of two arms with another interval over seeds and rows."""
     task = analysis.tasks[0]

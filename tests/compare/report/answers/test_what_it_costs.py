@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analysed_scores import analysed
+from analysed_scores import analysed, over_tasks
 from iwlora.compare.report.answers.what_it_costs import what_it_costs
 
 pytestmark = pytest.mark.quick
@@ -48,3 +48,39 @@ def test_unknown_costs_are_not_invented() -> None:
     answer = what_it_costs(analysed(scores, known={"lora": costs(100, 1000), "a": resumed}))
     assert answer.short == "lora trains for 1 min 40 s."
     assert answer.evidence[1] == "a: about the same memory and parameters."
+
+
+def test_over_several_tasks_times_are_added() -> None:
+    """The larger task counts for more than the smaller one; an arm that lacks one is told."""
+    small = analysed(
+        {"lora": [0.6], "full": [0.6], "bitfit": [0.6]},
+        known={"lora": costs(60, 1000), "full": costs(60, 5000), "bitfit": costs(90, 100)},
+    )
+    large = analysed(
+        {"lora": [0.7], "full": [0.7]},
+        known={
+            "lora": costs(540, 1100, peak_memory_bytes=2**32),
+            "full": costs(1740, 5500, peak_memory_bytes=2**32),
+        },
+    )
+    for tasks in ((small, large), (large, small)):
+        answer = what_it_costs(over_tasks(*tasks))
+        assert answer.short == (
+            "full takes 3.00 times as long as lora; bitfit takes 1.50 times as long. The time is "
+            "the sum over the 2 tasks; memory and parameters are the largest."
+        )
+        assert sorted(answer.evidence) == [
+            "bitfit (on 1 of 2 tasks): 1.50 times the time (1 min 30 s); 0.10 times the parameters "
+            "(100); about the same memory.",
+            "full: 3.00 times the time (30 min 00 s); 5.00 times the parameters (5,500); about the "
+            "same memory.",
+            "lora: 10 min 00 s of training, 4.00 GiB of memory, 1,100 trained parameters.",
+        ]
+
+
+def test_the_sum_of_times_is_not_known_where_one_is_not() -> None:
+    one = analysed({"lora": [0.6], "a": [0.6]}, known={"lora": costs(60, 9), "a": costs(60, 9)})
+    two = analysed({"lora": [0.6], "a": [0.6]}, known={"lora": costs(60, 9)})
+    answer = what_it_costs(over_tasks(one, two))
+    assert answer.short.startswith("lora trains for 2 min 00 s.")
+    assert len(answer.evidence) == 1

@@ -59,6 +59,13 @@ def test_the_heatmap_annotates_each_cell_legibly(sensitivity: Sensitivity) -> No
         assert contrast(luminance((red, green, blue)), ink) >= 4.5
 
 
+def test_a_bar_says_which_colour_is_which_share(sensitivity: Sensitivity) -> None:
+    axes, bar = plot_importance(sensitivity).axes
+    largest = 100 * max(importance_shares(sensitivity).values())
+    assert bar.get_ylim() == pytest.approx((0.0, largest))
+    assert bar.get_window_extent().x0 > axes.get_window_extent().x1, "beside the map"
+
+
 def test_the_title_has_the_share_of_the_top_matrices(sensitivity: Sensitivity) -> None:
     part = sorted(importance_shares(sensitivity).values(), reverse=True)
     title = plot_importance(sensitivity).axes[0].get_title(loc="left")

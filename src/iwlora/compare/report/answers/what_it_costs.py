@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -12,6 +12,7 @@ from iwlora.compare.report.caveats import listed
 from iwlora.compare.report.sequential import price_sentence
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.budget_parity import is_unequal
+from iwlora.results.comparison import Comparison
 from iwlora.results.durations import format_duration
 from iwlora.results.run import RunResult
 
@@ -20,7 +21,7 @@ QUESTION = "What does it cost?"
 
 @dataclass(frozen=True)
 class Costs:
-    """The mean costs of an arm's runs; None where they are not known."""
+    """What an arm's runs of a task cost in the mean; None where it is not known."""
 
     seconds: float | None
     memory: float | None
@@ -32,6 +33,15 @@ class Costs:
             _mean([result.total_seconds for result in results]),
             _mean([result.peak_memory_bytes for result in results]),
             _mean([result.trainable_parameters for result in results]),
+        )
+
+    @classmethod
+    def of_tasks(cls, costs: Sequence[Costs]) -> Costs:
+        """The sum of the times; the largest memory and the most parameters."""
+        return cls(
+            _known(sum, [cost.seconds for cost in costs]),
+            _known(max, [cost.memory for cost in costs]),
+            _known(max, [cost.parameters for cost in costs]),
         )
 
     def sentence(self) -> str:
@@ -61,36 +71,52 @@ class Costs:
 
 
 def what_it_costs(analysis: Analysis) -> Answer:
-    """Time, memory and trained parameters of each arm, relative to the baseline."""
-    comparison = next(c for c in analysis.comparisons if c.runs)
-    base = analysis.baseline
-    costs = {label: Costs.of([r.result for r in comparison.of(label)]) for label in comparison.arms}
-    reference = costs.get(base) or Costs(None, None, None)
-    where = f" The costs are those of {comparison.task}." if len(analysis.tasks) > 1 else ""
+    """Time, memory and trained parameters of each arm, relative to the baseline.
+
+    Over several tasks, each arm is compared on those that it and the baseline were trained on.
+    """
+    base, tasks = analysis.baseline, [each for each in analysis.comparisons if each.runs]
+    labels = dict.fromkeys(label for comparison in tasks for label in comparison.arms)
+    of_arms = {label: _costs_by_task(tasks, label) for label in labels}
+    of_base = of_arms.pop(base, {})
+    reference = Costs.of_tasks([*of_base.values()])
     evidence = [f"{base}: {text}." if (text := reference.sentence()) else ""]
-    for label, cost in costs.items():
-        if label != base:
-            relative = cost.against(reference)
-            evidence.append(f"{label}: {relative or cost.sentence()}." if relative else "")
-    evidence += [
-        price_sentence(task.comparison, task.differences)
-        for task in analysis.tasks
-        if task.comparison.stop
-    ]
+    pairs = dict[str, tuple[Costs, Costs]]()
+    for label, by_task in of_arms.items():
+        both = by_task.keys() & of_base.keys()
+        own, beside = (Costs.of_tasks([side[n] for n in both]) for side in (by_task, of_base))
+        pairs[label] = own, beside
+        of_all = "" if len(both) == len(tasks) else f" (on {len(both)} of {len(tasks)} tasks)"
+        if relative := own.against(beside):
+            evidence.append(f"{label}{of_all}: {relative}.")
+    for task in analysis.tasks:
+        if task.comparison.stop and (price := price_sentence(task.comparison, task.differences)):
+            evidence.append(f"{task.comparison.task}: {price}" if len(tasks) > 1 else price)
     known = tuple(filter(None, evidence))
     if not known:
         return Answer(QUESTION, "Not known: these results have no times, memory or parameters.")
-    return Answer(QUESTION, _short_cost(base, costs) + where, known)
+    short = _short_cost(base, reference, pairs)
+    if len(tasks) > 1:
+        short += (
+            f" The time is the sum over the {len(tasks)} tasks; memory and parameters are the "
+            "largest."
+        )
+    return Answer(QUESTION, short, known)
 
 
-def _short_cost(base: str, costs: dict[str, Costs]) -> str:
-    reference = costs.get(base)
-    if reference is None or not reference.seconds:
+def _costs_by_task(tasks: Sequence[Comparison], label: str) -> dict[int, Costs]:
+    """{number of the task: what an arm cost there}, of the tasks where it has runs."""
+    runs = {number: task.of(label) for number, task in enumerate(tasks)}
+    return {n: Costs.of([run.result for run in found]) for n, found in runs.items() if found}
+
+
+def _short_cost(base: str, reference: Costs, pairs: Mapping[str, tuple[Costs, Costs]]) -> str:
+    if not reference.seconds:
         return "The time is not known for all methods."
     ratios = {
-        label: cost.seconds / reference.seconds
-        for label, cost in costs.items()
-        if label != base and cost.seconds
+        label: cost.seconds / beside.seconds
+        for label, (cost, beside) in pairs.items()
+        if cost.seconds and beside.seconds
     }
     if not ratios:
         return f"{base} trains for {format_duration(reference.seconds)}."
@@ -109,3 +135,11 @@ def _short_cost(base: str, costs: dict[str, Costs]) -> str:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
+
+
+def _known(
+    combine: Callable[[Sequence[float]], float], values: Sequence[float | None]
+) -> float | None:
+    """A number for all tasks; None if it is not known of each."""
+    known = [value for value in values if value is not None]
+    return combine(known) if known and len(known) == len(values) else None
