@@ -377,6 +377,12 @@ LAYOUTS = [
         ("Chapter one. The lamp went out.\n\nNobody spoke.", ""),
     ),
     Layout(
+        "ballad.txt",
+        "plain texts in one file, with blank lines between them",
+        *("language-modeling", ("text",), (), 3),
+        ("The ferry left at nine,\nthe fog came in at ten.", ""),
+    ),
+    Layout(
         "diary.jsonl",
         "a table of plain texts",
         *("language-modeling", ("text",), (), 3, ("Rain all day, the boat stayed in.", "")),
@@ -566,6 +572,8 @@ def mutants(path: Path, layout: Layout) -> Iterator[Mutant]:
     elif layout.kind == "token-labels" and path.suffix not in (".csv", ".jsonl"):
         yield Mutant("a line with one word", f"{text}word\n".encode(encoding), same=False)
         yield Mutant("blank lines", text.replace("\n\n", "\n\n\n").encode(), same=True)
+    elif layout.file == "ballad.txt":
+        yield Mutant("more blank lines", text.replace("\n\n", "\n \n\n").encode(), same=True)
     elif path.suffix in (".csv", ".tsv", ".txt"):
         yield from _delimited_mutants(path, layout, text, encoding)
     else:

@@ -117,7 +117,8 @@ class TaskSpec(BaseModel):
     @property
     def reading(self) -> Reading:
         """How the files are read."""
-        return Reading(self.encoding, self.delimiter, self.header)
+        learns_texts = self.kind_name is not None and KINDS[self.kind_name].learns_texts
+        return Reading(self.encoding, self.delimiter, self.header, learns_texts)
 
     @property
     def kind_name(self) -> str | None:

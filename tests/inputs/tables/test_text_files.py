@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.places import MOST_BYTES
 from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import (
     Problems,
@@ -91,6 +92,74 @@ def test_links_out_of_a_folder_are_refused(films: Path, tmp_path: Path) -> None:
     (films / "train" / "neg" / "3.txt").symlink_to(tmp_path / "secret.txt")
     with pytest.raises(IwloraError, match="leads out of"):
         rows_of(films, ["text"])
+
+
+NOVEL = "The lamp went out, slowly.\r\nNobody spoke; so it is said.\r\n\r\n\r\nMorning.\r\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "how"),
+    [
+        (
+            NOVEL,
+            [
+                (1, "The lamp went out, slowly.\nNobody spoke; so it is said."),
+                (5, "Morning."),
+            ],
+            "blank lines are between them",
+        ),
+        (
+            "Prologue\n\nIt rained, and rained.\n",
+            [(1, "Prologue"), (3, "It rained, and rained.")],
+            "blank lines",
+        ),
+        ("It was a dark night,\nor so.", [(1, "It was a dark night,"), (2, "or so.")], "each line"),
+        ('"It rains," he said, "and rains."\nYes, it does.', None, "one on each line"),
+    ],
+)
+def test_a_file_of_texts(
+    text: str, expected: list[tuple[int, str]] | None, how: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "novel.txt"
+    path.write_bytes(text.encode())
+    assert columns_of(str(path)) == ["text"]
+    lines = text.splitlines()
+    assert rows_of(path, ["text"]) == (expected or list(enumerate(lines, start=1)))
+    (note,) = notes_on(str(path))
+    assert how in note
+    assert "for a table give task.header=true" in note
+    assert columns_of(str(path), reading=Reading(header=True, delimiter="\t")) == [lines[0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "text\nWe sailed at six and saw no land.\n",
+        "Review Text\nWe sailed, at six.\n\n",
+        "what was said;label\nyes;a\nno, never;b\n",
+        "what, was, said\n" + '"a, b",c,d\n' * 3,
+    ],
+)
+def test_tables_in_text_files_are_no_texts(text: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, "a.txt", text)
+    assert columns_of(str(path)) != ["text"] or text.startswith("text\n")
+    assert rows_of(path, columns_of(str(path))[:1])[0][0] == 2
+    texts_alone = Reading(plain_texts=True)
+    assert columns_of(str(path), reading=texts_alone) == ["text"]
+    first = next(read_records(str(path), ["text"], [], reading=texts_alone))
+    assert first[0] == 1
+    assert first[1][0].startswith(text.partition("\n")[0])
+
+
+def test_a_text_that_does_not_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOST_BYTES, "line", 30)
+    path = saved(tmp_path, "a.txt", "A word.\n\n" + "No blank line.\n" * 3)
+    with pytest.raises(
+        IwloraError, match=r"a\.txt, line 3: a text of more than .* put blank lines"
+    ):
+        rows_of(path, ["text"])
 
 
 def test_a_folder_without_texts_is_no_data(tmp_path: Path) -> None:

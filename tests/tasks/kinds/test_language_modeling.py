@@ -200,7 +200,7 @@ def test_a_folder_of_texts_is_trained_and_scored(run: Path) -> None:
     assert any("are read in windows of so many tokens" in note for note in result.notes)
     with (run / "predictions" / "validation.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["row", "text", "perplexity", "tokens"]
+    assert list(rows[0])[-3:] == ["text", "perplexity", "tokens"]
     losses = [(math.log(float(r["perplexity"])) * int(r["tokens"]), int(r["tokens"])) for r in rows]
     total, count = map(sum, zip(*losses, strict=True))
     assert result.metrics["loss"] == pytest.approx(total / count)

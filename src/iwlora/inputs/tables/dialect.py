@@ -16,7 +16,7 @@ Quoting: TypeAlias = Literal[0, 1, 2, 3]
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _DEFAULT = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 SAMPLE_LINES = 200
-_TEXT_WORDS = 4  # a name of a column has fewer
+TEXT_WORDS = 4  # a name of a column has fewer
 _EXCEL = re.compile(r'"?sep=(.)"?')
 
 
@@ -65,6 +65,19 @@ def find_dialect(path: str, lines: Sequence[str], reading: Reading) -> Dialect:
     return Dialect(delimiter, _quoting(path, delimiter), header, 1 + bool(excel))
 
 
+def is_divided(path: str, lines: Sequence[str]) -> bool:
+    """Whether a delimiter divides half of these lines, or more, into the fields of the first one.
+
+    >>> is_divided("a.txt", ["text;label", "a b;x"]), is_divided("a.txt", ["Well, yes.", "No."])
+    (True, False)
+    """
+    return any(
+        2 * sum(len(record) == len(records[0]) > 1 for record in records) > len(lines) > 1
+        for records in (_records(lines, sign, _quoting(path, sign)) for sign in DELIMITERS)
+        if records
+    )
+
+
 def _quoting(path: str, delimiter: str) -> Quoting:
     is_plain = delimiter == "\t" and ending(path) in (".tsv", ".txt")
     return csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
@@ -97,4 +110,4 @@ def _is_headless(records: Sequence[Sequence[str]]) -> bool:
         return False
     first, rest = records[0], [record for record in records[1:] if len(record) == len(records[0])]
     comes_again = any(any(row[n] == field for row in rest) for n, field in enumerate(first))
-    return comes_again and any(len(field.split()) >= _TEXT_WORDS for field in first)
+    return comes_again and any(len(field.split()) >= TEXT_WORDS for field in first)

@@ -23,6 +23,8 @@ class Reading:
     encoding: str | None = None
     delimiter: str | None = None
     header: bool | None = None
+    plain_texts: bool = False
+    """Whether .txt files hold plain texts even where they look like a table."""
 
 
 @dataclass

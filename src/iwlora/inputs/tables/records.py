@@ -23,7 +23,13 @@ from iwlora.inputs.tables.json_rows import open_json
 from iwlora.inputs.tables.reading import Problems, Reading, Records, Table, ending
 from iwlora.inputs.tables.saved_folders import SavedFolder, is_saved, saved_splits
 from iwlora.inputs.tables.spreadsheets import Spreadsheet
-from iwlora.inputs.tables.text_folders import TextFolder, is_text_folder, text_splits
+from iwlora.inputs.tables.text_files import (
+    TextFile,
+    TextFolder,
+    is_text_folder,
+    looks_like_texts,
+    text_splits,
+)
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 _AS_IT_LOOKS = Reading()
@@ -131,11 +137,16 @@ def _open(path: str, split: str, reading: Reading) -> Table:
 
 
 def _open_text(path: str, reading: Reading) -> Table:
-    """A table with a delimiter, or words with their tags."""
+    """A table with a delimiter, words with their tags, or plain texts."""
     lines = islice(read_lines(path, reading.encoding or encoding_of(path)), SAMPLE_LINES)
     sample = [line for _, line in lines]
-    is_column_file = reading.delimiter is None and looks_like_columns(path, sample)
-    return (ColumnFile if is_column_file else Delimited)(path, reading)
+    if reading.delimiter is None and not reading.plain_texts and looks_like_columns(path, sample):
+        return ColumnFile(path, reading)
+    is_table = reading.delimiter is not None or reading.header is not None
+    may_be_texts = ending(path) == ".txt" and not is_table
+    if may_be_texts and (reading.plain_texts or looks_like_texts(path, sample)):
+        return TextFile(path, reading)
+    return Delimited(path, reading)
 
 
 _READERS: Mapping[str, Callable[[str, Reading], Table]] = {
