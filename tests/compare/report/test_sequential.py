@@ -15,7 +15,7 @@ from iwlora.compare.report.formats.terminal import terminal_text
 from iwlora.compare.report.write import write_content
 from iwlora.compare.statistics.analysis import Analysis, analyse
 from iwlora.compare.statistics.sequential import half_width
-from iwlora.results.comparison import load_comparison
+from iwlora.results.comparison import Comparison, load_comparison
 from iwlora.training.recipe import Recipe
 from simulated_runs import SimulatedExecutor, simulate
 
@@ -52,7 +52,7 @@ def test_each_arm_has_its_verdict_interval_and_price(analysis: Analysis) -> None
     assert rows["clear"].summary.high == pytest.approx(values.mean() + half)
     real, _, train = content.answers
     assert content.overall is not None
-    assert "which does not allow for looking after every draw" in content.overall.caption
+    assert "an interval that holds at all looks and arms together; the" in content.overall.caption
     assert "sign-flip" not in content.overall.caption
     assert real.short == (
         "Yes, in accuracy: clear is better than lora. For equal, it is smaller than 1 point. "
@@ -67,6 +67,44 @@ def test_each_arm_has_its_verdict_interval_and_price(analysis: Analysis) -> None
     assert "With a fixed number of seeds, 80% power at 1 point takes" in text
     assert "at most 5% of such comparisons call a difference that is not there" in content.verdict
     assert " of 12" not in text, "draws that no verdict needs are not missing"
+
+
+def test_over_several_tasks_the_mean_has_an_interval_that_holds_at_all_looks(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    """From the draws that all tasks share; what was drawn on one task alone does not count."""
+    arms = [{"name": "lora", "rank": 4, "label": label} for label in ("lora", "clear", "wide")]
+    gains = {"one": 0.0, "two": -0.04}  # to the 5 points of "clear"
+
+    def comparison(name: str) -> Comparison:
+        def of_task(recipe: Recipe, attempt: int) -> float:
+            return score(recipe, attempt) + gains[name] * (recipe.label == "clear")
+
+        plan = make_plan(methods=arms, seeds=None, stop={"difference": 1.0, "max_seeds": 12})
+        simulate(plan, tmp_path / name, SimulatedExecutor(of_task))
+        return load_comparison(tmp_path / name)
+
+    analysis = analyse([comparison(name) for name in gains], tmp_path / "both")
+    content = build_content(analysis)
+    by_arm = {row.arm: row for row in analysis.overall}
+    of_tasks = [
+        {row.arm: row for row in task.differences}["clear"].differences for task in analysis.tasks
+    ]
+    shared = min(map(len, of_tasks))
+    assert shared < max(map(len, of_tasks))
+    path = np.array([np.mean([of[seed] for of in of_tasks]) for seed in range(shared)])
+    found = by_arm["clear"].difference
+    assert found is not None
+    assert found.mean == pytest.approx(path.mean())
+    assert found.high == pytest.approx(path.mean() + half_width(path, 0.05 / 2)[-1])
+    assert by_arm["wide"].outcome == "open"
+    assert content.verdict.startswith("clear is better than lora over 2 tasks: +")
+    assert f"{shared} draws that all tasks share" in content.verdict
+    assert "wide and lora: no verdict yet over 2 tasks" in content.verdict
+    assert "the verdict on the mean over tasks ends none" in content.verdict
+    assert content.overall is not None
+    assert "from the draws that all tasks share" in content.overall.caption
+    assert content.answers[0].short.startswith("Yes, in accuracy: clear is")
 
 
 def test_files_and_figures(analysis: Analysis) -> None:

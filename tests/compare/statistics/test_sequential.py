@@ -124,6 +124,22 @@ def test_over_several_arms_any_wrong_verdict_counts() -> None:
     assert uncorrected / 300 > 2 * rule.error
 
 
+def test_the_mean_over_tasks_that_end_on_their_own_keeps_the_promise() -> None:
+    """It has the draws until the first task ends; a t test of them is wrong more often."""
+    tasks = [simulated(0.0, sd, seed) for sd, seed in ((0.6, 1), (1.4, 2))]
+    ends = []
+    for differences in tasks:
+        ended = (p_difference(differences) <= RULE.error) | (p_within(differences, 1.0) <= 0.05)
+        ends.append(np.where(ended.any(-1), ended.argmax(-1), RULE.max_seeds - 1))
+    shared, mean = np.minimum(*ends), np.mean(tasks, axis=0)
+    every = np.arange(SIMULATED)
+    assert (p_difference(mean)[every, shared] <= RULE.error).mean() < RULE.error
+    n = shared + 1
+    sums, squares = mean.cumsum(-1)[every, shared], (mean**2).cumsum(-1)[every, shared]
+    statistic = sums / np.sqrt(n * (squares - sums**2 / n) / (n - 1))
+    assert (np.abs(statistic) > t.ppf(0.975, n - 1)).mean() > RULE.error
+
+
 @pytest.mark.quick
 def test_outcomes() -> None:
     steady = np.array([-0.1, 0.1, 0.0, 0.05, -0.05, 0.1, -0.1, 0.0])

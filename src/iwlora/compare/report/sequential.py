@@ -10,12 +10,19 @@ from iwlora.compare.number_format import (
     counted,
     display_scale,
     format_difference,
+    format_interval,
     format_p_value,
     format_size,
 )
 from iwlora.compare.report.caveats import describe_pairs
 from iwlora.compare.statistics import paired_tests
-from iwlora.compare.statistics.analysis import TaskAnalysis, TaskDifference
+from iwlora.compare.statistics.analysis import (
+    Analysis,
+    OverallDifference,
+    TaskAnalysis,
+    TaskDifference,
+)
+from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.paired_tests import Summary
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
@@ -31,7 +38,7 @@ def sequential_sentence(row: TaskDifference, rule: StoppingRule) -> str:
         rule: What the comparison promises.
     """
     summary = row.summary
-    numbers = _size(row) + f", {counted(summary.n, 'draw')}"
+    numbers = _size(row.metric, summary) + f", {counted(summary.n, 'draw')}"
     arm, base = row.arm, row.baseline
     if row.outcome == "within":
         return f"{arm} is within {format_size(row.metric, rule.difference)} of {base}: {numbers}."
@@ -49,13 +56,59 @@ def better_or_worse(row: TaskDifference) -> str:
     return "better" if oriented(row.metric, row.summary.mean) > 0 else "worse"
 
 
+def overall_sentence(row: OverallDifference, analysis: Analysis) -> str:
+    """What is known of one arm over several tasks, from the draws that all tasks share."""
+    rule, metric, base = analysis.rule, analysis.metric, analysis.baseline
+    assert rule is not None
+    if row.sequential is None or row.difference is None:
+        return f"{row.arm} and {base}: the tasks have no common mean."
+    numbers = f"over {counted(row.tasks, 'task')}: {_size(metric, row.difference)}"
+    numbers += f", {counted(row.sequential.draws, 'draw')} that all tasks share"
+    if row.outcome == "within":
+        return f"{row.arm} is within {format_size(metric, rule.difference)} of {base} {numbers}."
+    if row.outcome == "open":
+        return f"{row.arm} and {base}: no verdict yet {numbers}."
+    return f"{row.arm} is {row.sequential.outcome} than {base} {numbers}."
+
+
+def sequential_verdict_over_tasks(analysis: Analysis) -> str:
+    """The sentences of all arms over all tasks and on each, what is promised, and what ended what.
+
+    The promises hold for the mean over tasks, and again for each task.
+    """
+    compared = [row for row in analysis.overall if row.pairs]
+    first = next(row for task in analysis.tasks for row in task.differences)
+    assert analysis.rule is not None
+    on_tasks = []
+    for task in analysis.tasks:
+        rule = task.comparison.stop
+        known = [f"{row.arm} is {_outcome(row, rule)}" for row in task.differences if rule]
+        on_tasks += [f"On {task.comparison.task}: {'; '.join(known)}."] if known else []
+    return " ".join(
+        [
+            *(overall_sentence(row, analysis) for row in compared),
+            *on_tasks,
+            WHAT_ENDS_WHAT,
+            _promise(first.metric, analysis.rule),
+            "This holds for the mean over tasks, and for each task by itself.",
+        ]
+    )
+
+
+WHAT_ENDS_WHAT = (
+    "The draws of a task end with its own verdicts; the verdict on the mean over tasks ends none."
+)
+
+
 def sequential_verdict(task: TaskAnalysis) -> str:
     """The sentences of all arms, what is promised, and what it cost."""
     rule, rows = task.comparison.stop, task.differences
     if rule is None or not rows:
         return ""
     sentences = [sequential_sentence(row, rule) for row in rows]
-    return " ".join([*sentences, _promise(rows[0], rule), price_sentence(task.comparison, rows)])
+    return " ".join(
+        [*sentences, _promise(rows[0].metric, rule), price_sentence(task.comparison, rows)]
+    )
 
 
 def sequential_table(task: TaskAnalysis) -> tuple[str, dict[str, list[str]]]:
@@ -67,21 +120,19 @@ def sequential_table(task: TaskAnalysis) -> tuple[str, dict[str, list[str]]]:
         "arm": [row.arm for row in rows],
         "draws": [str(row.summary.n) for row in rows],
         "mean ± sd": [signed(row.summary.mean, row.summary.sd) for row in rows],
-        "interval at all looks": [_range(row) for row in rows],
+        "interval at all looks": [_range(row.metric, row.summary) for row in rows],
         "p (no difference)": [
             format_p_value(row.sequential.p_difference) for row in rows if row.sequential
         ],
         f"p ({format_size(rows[0].metric, rule.difference)} or more)": [
             format_p_value(row.sequential.p_within) for row in rows if row.sequential
         ],
-        "verdict": [
-            "no verdict yet" if row.outcome == "open" else _outcome(row, rule) for row in rows
-        ],
+        "verdict": [_outcome(row, rule) for row in rows],
     }
     caption = (
         f"Each arm's {with_direction(rows[0].metric)} minus that of {rows[0].baseline}, "
         f"{describe_pairs(task.comparison)}. Draws were added until each arm had a verdict. "
-        f"{_promise(rows[0], rule)} The intervals hold for all arms and looks together; the "
+        f"{_promise(rows[0].metric, rule)} The intervals hold for all arms and looks together; the "
         "p-values are corrected by Holm."
     )
     return caption, columns
@@ -115,30 +166,27 @@ def price_sentence(comparison: Comparison, rows: Sequence[TaskDifference]) -> st
     )
 
 
-def _promise(row: TaskDifference, rule: StoppingRule) -> str:
+def _promise(metric: str, rule: StoppingRule) -> str:
     return (
         f"With all looks and arms together, at most {rule.error:.0%} of such comparisons call a "
         f"difference that is not there, and at most {rule.error:.0%} call an arm within "
-        f"{format_size(row.metric, rule.difference)} that is not."
+        f"{format_size(metric, rule.difference)} that is not."
     )
 
 
 def _outcome(row: TaskDifference, rule: StoppingRule) -> str:
-    return (
-        f"within {format_size(row.metric, rule.difference)}"
-        if row.outcome == "within"
-        else better_or_worse(row)
-    )
+    if row.outcome == "within":
+        return f"within {format_size(row.metric, rule.difference)}"
+    return "no verdict yet" if row.outcome == "open" else better_or_worse(row)
 
 
-def _size(row: TaskDifference) -> str:
-    unit = " points" if display_scale(row.metric) > 1 else ""
-    size = format_difference(row.metric, row.summary.mean) + unit
-    return f"{size}, interval {_range(row)}" if row.summary.low is not None else size
+def _size(metric: str, estimate: Summary | Interval) -> str:
+    size = format_interval(metric, estimate.mean, None, None)
+    return f"{size}, interval {_range(metric, estimate)}" if estimate.low is not None else size
 
 
-def _range(row: TaskDifference) -> str:
-    low, high = row.summary.low, row.summary.high
+def _range(metric: str, estimate: Summary | Interval) -> str:
+    low, high = estimate.low, estimate.high
     if low is None or high is None:
         return "–"
-    return f"{format_difference(row.metric, low)} to {format_difference(row.metric, high)}"
+    return f"{format_difference(metric, low)} to {format_difference(metric, high)}"

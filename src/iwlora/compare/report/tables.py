@@ -14,7 +14,7 @@ from iwlora.compare.number_format import (
     format_score,
 )
 from iwlora.compare.report.caveats import describe_pairs, describe_scoring
-from iwlora.compare.report.sequential import sequential_table
+from iwlora.compare.report.sequential import WHAT_ENDS_WHAT, sequential_table
 from iwlora.compare.report.verdict import more_seeds, outcome_text
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
@@ -163,16 +163,21 @@ def overall_table(analysis: Analysis) -> Table:
     if any(row.difference and not row.difference.examples for row in analysis.overall):
         resampled = "seeds, and over examples if all predictions were saved"
     test = "a sign-flip test over all pairs"
-    if any(comparison.stop for comparison in analysis.comparisons):
-        resampled += ", which does not allow for looking after every draw"
-        test = "the sequential test of the mean over tasks, which does"
+    interval = f"a 95% interval over {resampled}"
+    if analysis.rule is not None:
+        interval = "an interval that holds at all looks and arms together"
+        test = "the sequential test"
+        if tasks > 1:
+            interval += ", from the draws that all tasks share"
     caption = (
-        f"{scope}: the mean difference from {analysis.baseline} with a 95% interval over "
-        f"{resampled}; the p-value of {test}, corrected by Holm for the "
+        f"{scope}: the mean difference from {analysis.baseline} with {interval}; the p-value of "
+        f"{test}, corrected by Holm for the "
         "number of arms; the interquartile mean of the scores; and the chance that a run of the "
         f"arm scores better than a run of {analysis.baseline}. The last two have 95% bootstrap "
         "intervals over seeds."
     )
+    if analysis.rule is not None and tasks > 1:
+        caption += f" {WHAT_ENDS_WHAT}"
     head = ["arm", "tasks", "pairs", f"difference from {analysis.baseline}", "p (Holm)", "verdict"]
     head += ["interquartile mean", "chance of improvement"]
     rows = [

@@ -10,7 +10,7 @@ from iwlora.compare.number_format import (
     format_p_value,
     format_score,
 )
-from iwlora.compare.report.sequential import sequential_verdict
+from iwlora.compare.report.sequential import sequential_verdict, sequential_verdict_over_tasks
 from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, min_seeds
@@ -135,6 +135,8 @@ def _verdict_over_tasks(analysis: Analysis) -> str:
     compared = [row for row in analysis.overall if row.pairs]
     if not compared:
         return _nothing_to_compare(analysis.baseline)
+    if analysis.rule is not None:
+        return sequential_verdict_over_tasks(analysis)
     tasks, planned = sum(1 for task in analysis.tasks if task.differences), len(analysis.tasks)
     scope = f"{tasks} of {planned} tasks" if tasks < planned else f"{tasks} tasks"
     arms = "; ".join(_describe_overall(row, analysis.metric) for row in compared)

@@ -9,13 +9,12 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import numpy.typing as npt
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics import bootstrap, paired_tests
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval, PairedPredictions
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, Summary
-from iwlora.compare.statistics.sequential import Verdict, p_difference, verdicts
+from iwlora.compare.statistics.sequential import Verdict, verdicts
 from iwlora.errors import IwloraError, unknown
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
@@ -42,9 +41,7 @@ class TaskDifference(PairedDifference):
         """As for any pair; of a sequential verdict also ``within`` the difference that matters."""
         if self.sequential is None:
             return super().outcome
-        if self.sequential.outcome not in ("better", "worse"):
-            return self.sequential.outcome
-        return "higher" if self.summary.mean > 0 else "lower"
+        return _outcome_of(self.sequential, self.summary)
 
     @property
     def rows_needed(self) -> int | None:
@@ -77,10 +74,11 @@ class OverallDifference:
 
     ``difference`` is the mean over tasks of the mean over seeds; None if the metrics of the tasks
     have different scales, or if higher is better on one task and lower on another. ``p_value``
-    belongs to the sign-flip test over all (task, seed) pairs, or where a comparison has a rule
-    ``stop``, to the sequential test of the mean over tasks. ``p_adjusted`` is corrected by Holm for
-    the ``family`` arms that are compared. ``interquartile_mean`` and ``improvement``, the
-    chance of a better score, follow Agarwal et al. 2021.
+    belongs to the sign-flip test over all (task, seed) pairs. ``p_adjusted`` is corrected by Holm
+    for the ``family`` arms that are compared. ``interquartile_mean`` and ``improvement``, the
+    chance of a better score, follow Agarwal et al. 2021. Where a comparison has a rule ``stop``,
+    there is a ``sequential`` verdict on the mean over tasks, from the draws that all tasks share;
+    ``difference`` and the p-values are then its own, and hold at all looks together.
     """
 
     arm: str
@@ -96,10 +94,13 @@ class OverallDifference:
     by_seed: Summary | None = None
     """Of the mean over tasks of each seed that all tasks share; None for different scales."""
     family: int = 1
+    sequential: Verdict | None = None
 
     @property
     def outcome(self) -> str:
         """ "open" with fewer than 6 seeds on a task or with too few pairs, else as for a task."""
+        if self.sequential is not None:
+            return _outcome_of(self.sequential, self.difference)
         if self.seeds < MIN_SEEDS or self.p_adjusted is None or self.difference is None:
             return "open"
         mean = self.difference.mean
@@ -129,6 +130,15 @@ class Analysis:
     def metric(self) -> str:
         """The primary metric of the first task with a finished run; "score" without one."""
         return next((c.metrics[0] for c in self.comparisons if c.runs), "score")
+
+    @property
+    def rule(self) -> StoppingRule | None:
+        """With the smallest error and difference of all rules ``stop``; None without any."""
+        rules = [comparison.stop for comparison in self.comparisons if comparison.stop]
+        if not rules:
+            return None
+        error, difference = (min(r.error for r in rules), min(r.difference for r in rules))
+        return rules[0].model_copy(update={"error": error, "difference": difference})
 
     @property
     def finished(self) -> bool:
@@ -165,7 +175,10 @@ def analyse(
         for comparison, rows in zip(comparisons, differences, strict=True)
     )
     overall = [_overall_difference(tasks, arm, base) for arm in _arms(comparisons)]
-    return Analysis(folder or comparisons[0].folder, base, tasks, _adjust_overall(overall))
+    analysis = Analysis(folder or comparisons[0].folder, base, tasks, _adjust_overall(overall))
+    if (rule := analysis.rule) is None:
+        return analysis
+    return replace(analysis, overall=_sequential_overall(overall, tasks, rule))
 
 
 def _arms(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
@@ -213,12 +226,23 @@ def _sequential(rows: Sequence[TaskDifference], rule: StoppingRule) -> tuple[Tas
 
 
 def _with_verdict(row: TaskDifference, verdict: Verdict, family: int) -> TaskDifference:
-    summary = replace(row.summary, low=None, high=None)
-    if verdict.low is not None and verdict.high is not None:
-        half = (verdict.high - verdict.low) / 2 / display_scale(row.metric)
-        summary = replace(summary, low=summary.mean - half, high=summary.mean + half)
-    p = verdict.p_difference
+    summary, p = _at_all_looks(row.summary, verdict, row.metric), verdict.p_difference
     return replace(row, summary=summary, p_value=p, p_adjusted=p, family=family, sequential=verdict)
+
+
+def _at_all_looks(summary: Summary, verdict: Verdict, metric: str) -> Summary:
+    """The summary with the interval of a verdict, which holds at all looks together."""
+    if verdict.low is None or verdict.high is None:
+        return replace(summary, low=None, high=None)
+    half = (verdict.high - verdict.low) / 2 / display_scale(metric)
+    return replace(summary, low=summary.mean - half, high=summary.mean + half)
+
+
+def _outcome_of(verdict: Verdict, estimate: Summary | Interval | None) -> str:
+    """ "higher" or "lower" for a difference that is there, else "within" or "open"."""
+    if verdict.outcome not in ("better", "worse") or estimate is None:
+        return "open" if estimate is None else verdict.outcome
+    return "higher" if estimate.mean > 0 else "lower"
 
 
 def _as_printed(metric: str, values: Iterable[float]) -> list[float]:
@@ -269,9 +293,6 @@ def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> O
     p_value = paired_tests.sign_flip_p(
         [oriented(row.metric, value) for _, row in shared for value in row.differences.values()]
     )
-    if any(row.sequential for _, row in shared):
-        path = _mean_path([row for _, row in shared])
-        p_value = float(p_difference(path)[-1]) if path.size else 1.0
     return OverallDifference(
         arm,
         len(shared),
@@ -288,12 +309,14 @@ def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> O
     )
 
 
-def _mean_path(rows: Sequence[TaskDifference]) -> npt.NDArray[np.float64]:
-    """The mean over tasks of each seed that all share, larger ones better, in order."""
-    shared = [seed for seed in rows[0].differences if all(seed in row.differences for row in rows)]
-    return np.array(
-        [fmean(oriented(row.metric, row.differences[seed]) for row in rows) for seed in shared]
-    )
+def _mean_path(rows: Sequence[TaskDifference]) -> list[float]:
+    """The mean over tasks of each draw that all share, as printed, larger ones better, in order."""
+    by_seed = [
+        dict(zip(row.differences, _as_printed(row.metric, row.differences.values()), strict=True))
+        for row in rows
+    ]
+    shared = [seed for seed in by_seed[0] if all(seed in task for task in by_seed)]
+    return [fmean(task[seed] for task in by_seed) for seed in shared]
 
 
 def _share_scale(comparisons: Sequence[Comparison]) -> bool:
@@ -305,6 +328,35 @@ def _oriented_scores(comparison: Comparison, label: str) -> list[float]:
     """The scores of an arm with the sign that makes larger ones better."""
     metric = comparison.metrics[0] if comparison.metrics else ""
     return [oriented(metric, score) for score in comparison.scores(label).values()]
+
+
+def _sequential_overall(
+    overall: Sequence[OverallDifference], tasks: Sequence[TaskAnalysis], rule: StoppingRule
+) -> tuple[OverallDifference, ...]:
+    """The same differences with verdicts on the mean over tasks that hold at all looks."""
+    by_arm: dict[str, list[TaskDifference]] = {}
+    for pair in (pair for task in tasks for pair in task.differences):
+        by_arm.setdefault(pair.arm, []).append(pair)
+    found = verdicts({arm: _mean_path(pairs) for arm, pairs in by_arm.items()}, rule)
+    return tuple(
+        _with_overall_verdict(row, found[row.arm], len(found), by_arm[row.arm][0].metric)
+        if row.arm in found
+        else replace(row, difference=None)
+        for row in overall
+    )
+
+
+def _with_overall_verdict(
+    row: OverallDifference, verdict: Verdict, family: int, metric: str
+) -> OverallDifference:
+    interval = None
+    if row.difference is not None and row.by_seed is not None:
+        summary = _at_all_looks(row.by_seed, verdict, metric)
+        interval = Interval(summary.mean, summary.low, summary.high, examples=False)
+    p = verdict.p_difference
+    return replace(
+        row, difference=interval, p_value=p, p_adjusted=p, family=family, sequential=verdict
+    )
 
 
 def _adjust_overall(overall: Sequence[OverallDifference]) -> tuple[OverallDifference, ...]:

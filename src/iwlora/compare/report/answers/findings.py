@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iwlora.compare.number_format import counted, format_difference, format_interval
-from iwlora.compare.report.sequential import better_or_worse, sequential_sentence
+from iwlora.compare.report.sequential import (
+    better_or_worse,
+    overall_sentence,
+    sequential_sentence,
+)
 from iwlora.compare.report.verdict import more_seeds, p_text
 from iwlora.compare.statistics.analysis import Analysis, OverallDifference, TaskDifference
 from iwlora.compare.statistics.bootstrap import Interval
@@ -34,7 +38,10 @@ def findings(analysis: Analysis) -> list[Finding]:
         if rule := task.comparison.stop:
             return [_sequential_finding(row, rule) for row in task.differences]
         return [_finding(row) for row in task.differences]
-    return [_overall_finding(row, analysis.metric) for row in analysis.overall if row.pairs]
+    overall = [row for row in analysis.overall if row.pairs]
+    if analysis.rule is not None:
+        return [_sequential_overall_finding(row, analysis) for row in overall]
+    return [_overall_finding(row, analysis.metric) for row in overall]
 
 
 def _finding(row: TaskDifference) -> Finding:
@@ -71,6 +78,11 @@ def _finding(row: TaskDifference) -> Finding:
 def _sequential_finding(row: TaskDifference, rule: StoppingRule) -> Finding:
     state = row.outcome if row.outcome in ("open", "within") else better_or_worse(row)
     return Finding(row.arm, state, sequential_sentence(row, rule))
+
+
+def _sequential_overall_finding(row: OverallDifference, analysis: Analysis) -> Finding:
+    state = row.sequential.outcome if row.sequential and row.difference else "open"
+    return Finding(row.arm, state, overall_sentence(row, analysis))
 
 
 def _overall_finding(row: OverallDifference, metric: str) -> Finding:

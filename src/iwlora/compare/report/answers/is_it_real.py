@@ -57,7 +57,7 @@ def _short_finding(analysis: Analysis, found: Sequence[Finding], metric: str) ->
         by_state.setdefault(finding.state, []).append(finding.arm)
     if set(by_state) == {"open"}:
         return f"Not known yet. {_too_few_seeds(analysis)}"
-    rule = analysis.comparisons[0].stop
+    rule = analysis.rule
     size = format_size(analysis.metric, rule.difference) if rule else ""
     if rule and set(by_state) == {"within"}:
         return f"No: every difference from {base} in {metric} is smaller than {size}."

@@ -37,8 +37,11 @@ def summary_json(content: ReportContent) -> str:
 
 
 def _overall(row: OverallDifference) -> dict[str, Any]:
+    fields = asdict(row)
+    if row.sequential is None:
+        del fields["sequential"]
     outcome = {"outcome": row.outcome} if row.pairs else {}
-    return {**asdict(row), "seeds_needed": row.seeds_needed, **outcome}
+    return {**fields, "seeds_needed": row.seeds_needed, **outcome}
 
 
 def _task(section: TaskSection) -> dict[str, Any]:
