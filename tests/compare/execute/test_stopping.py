@@ -119,6 +119,16 @@ def test_failed_runs_are_missing_draws_and_the_comparison_ends(
     assert len(comparison.missing) == 8
 
 
+def test_equal_scores_end_within_before_there_is_an_interval(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    executor = SimulatedExecutor(lambda recipe, _: 0.8)
+    plan = make_plan(seeds=None, stop={"difference": 1.0})
+    _, announced = simulate(plan, tmp_path / "out", executor)
+    (line,) = (line for line in announced if "within" in line)
+    assert line == "iw-lora: within 1 point of lora after 4 draws (+0.00)"
+
+
 def test_trials_of_a_search_are_the_same_for_any_number_of_seeds(make_plan: MakePlan) -> None:
     search = {"lr": [1e-4, 1e-3, 1e-2]}
     plans = [

@@ -16,6 +16,7 @@ from iwlora.compare.report.write import write_content
 from iwlora.compare.statistics.analysis import Analysis, analyse
 from iwlora.compare.statistics.sequential import half_width
 from iwlora.results.comparison import Comparison, load_comparison
+from iwlora.results.comparison.combined import load_parts
 from iwlora.training.recipe import Recipe
 from simulated_runs import SimulatedExecutor, simulate
 
@@ -105,6 +106,22 @@ def test_over_several_tasks_the_mean_has_an_interval_that_holds_at_all_looks(
     assert content.overall is not None
     assert "from the draws that all tasks share" in content.overall.caption
     assert content.answers[0].short.startswith("Yes, in accuracy: clear is")
+
+
+def test_arms_of_two_folders_keep_the_test_that_allows_for_looking(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    """The draws of each ended by its rule: a test for fixed seeds would be wrong too often."""
+    for name, difference in (("one", 1.0), ("two", 2.0)):
+        arms = [{"name": "lora", "rank": 4, "label": arm} for arm in ("lora", f"{name}-equal")]
+        stop = {"difference": difference, "max_seeds": 12}
+        plan = make_plan(methods=arms, seeds=None, stop=stop)
+        simulate(plan, tmp_path / name, SimulatedExecutor(lambda recipe, _: 0.8))
+    (merged,) = load_parts([tmp_path / "one", tmp_path / "two"])
+    assert merged.stop is not None
+    assert (merged.stop.difference, merged.stop.error) == (1.0, 0.05)
+    differences = analyse([merged], baseline="lora (one)").tasks[0].differences
+    assert all(row.sequential for row in differences)
 
 
 def test_files_and_figures(analysis: Analysis) -> None:

@@ -92,10 +92,10 @@ class Stopping:
         self._announced[arm] = verdict.outcome
         if verdict.is_open:
             return self._outlook(arm, stdev(differences))
-        return (
-            f"{arm}: {self._describe(verdict)} after {verdict.draws} draws "
-            f"({verdict.mean:+.2f} [{verdict.low:+.2f}, {verdict.high:+.2f}])"
-        )
+        size = f"{verdict.mean:+.2f}"
+        if verdict.low is not None:  # "within" needs fewer draws than an interval does
+            size += f" [{verdict.low:+.2f}, {verdict.high:+.2f}]"
+        return f"{arm}: {self._describe(verdict)} after {verdict.draws} draws ({size})"
 
     def _outlook(self, arm: str, sd: float) -> str:
         rule = self._rule

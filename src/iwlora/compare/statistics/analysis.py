@@ -17,7 +17,7 @@ from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, 
 from iwlora.compare.statistics.sequential import Verdict, verdicts
 from iwlora.errors import IwloraError, unknown
 from iwlora.results.comparison import Comparison
-from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.comparison.record import StoppingRule, strictest
 from iwlora.results.metric_direction import lower_is_better, oriented
 
 
@@ -133,12 +133,8 @@ class Analysis:
 
     @property
     def rule(self) -> StoppingRule | None:
-        """With the smallest error and difference of all rules ``stop``; None without any."""
-        rules = [comparison.stop for comparison in self.comparisons if comparison.stop]
-        if not rules:
-            return None
-        error, difference = (min(r.error for r in rules), min(r.difference for r in rules))
-        return rules[0].model_copy(update={"error": error, "difference": difference})
+        """The strictest rule ``stop`` of the comparisons; None without any."""
+        return strictest(comparison.stop for comparison in self.comparisons)
 
     @property
     def finished(self) -> bool:

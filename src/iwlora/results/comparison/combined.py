@@ -28,7 +28,7 @@ from iwlora.results.comparison.equal_inputs import (
     unequal_training_rows,
 )
 from iwlora.results.comparison.load import Comparison, load
-from iwlora.results.comparison.record import Vary
+from iwlora.results.comparison.record import Vary, strictest
 from iwlora.results.file_digests import is_own, note_own
 from iwlora.results.fingerprint import MODEL_PARTS, of_scoring
 from iwlora.results.formats import Document, content_digest
@@ -311,6 +311,7 @@ def _merged(parts: Sequence[Comparison], vary: Sequence[str]) -> Comparison:
         tuple(missing for part in parts for missing in part.missing),
         remarks=(*(remark for part in parts for remark in part.remarks), *_other_names(parts)),
         baseline=baselines.pop() if len(baselines) == 1 else None,
+        stop=strictest(part.stop for part in parts),  # draws that ended by a rule need its test
     )
     return _checked(merged, [*vary, *(field for part in parts for field in part.vary)])
 

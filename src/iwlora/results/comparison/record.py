@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -56,6 +57,19 @@ class StoppingRule(StoredModel):
     def promises_the_same(self, other: StoppingRule | None) -> bool:
         """Whether another rule differs in nothing but the most draws."""
         return other is not None and other.model_copy(update={"max_seeds": self.max_seeds}) == self
+
+
+def strictest(rules: Iterable[StoppingRule | None]) -> StoppingRule | None:
+    """A rule with the smallest error and difference of some rules; None if there is none."""
+    given = [rule for rule in rules if rule is not None]
+    if not given:
+        return None
+    return StoppingRule(
+        difference=min(rule.difference for rule in given),
+        error=min(rule.error for rule in given),
+        power=max(rule.power for rule in given),
+        max_seeds=max(rule.max_seeds for rule in given),
+    )
 
 
 class ComparisonRecord(Document):
