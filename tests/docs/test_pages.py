@@ -20,7 +20,7 @@ from commands import execute_in_process
 from documentation import ROOT, Block, blocks, commands, inline_commands, read_pages
 from iwlora.cli import main, parse
 from iwlora.compare.plan.recipe import load_plan
-from iwlora.tasks.corpora import entailment
+from iwlora.tasks.corpora import entailment, sentiment
 from iwlora.training.model.backbone import BUILTIN
 from iwlora.training.recipe import build, load
 from runs import as_foreign
@@ -254,9 +254,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, method in (("a", "lora"), ("b", "iw-lora"), ("recipe", "lora")):
         recipe = yaml.safe_dump({**small, "method": {"name": method, "rank": 4}})
         (folder / f"{name}.yaml").write_text(recipe, encoding="utf-8")
-    pairs = "premise,hypothesis\nEvery cat sleeps.,A cat sleeps.\n"
-    for name in ("pairs.csv", "rows.csv"):
-        (folder / name).write_text(pairs, encoding="utf-8")
+    for name in ("sentences.csv", "rows.csv"):
+        (folder / name).write_text("text\nThe meal was not dreadful.\n", encoding="utf-8")
     reviews = "".join(f"it is {'good' if n % 2 else 'bad'} {n},{n % 2}\n" for n in range(40))
     (folder / "reviews.csv").write_text(f"text,label\n{reviews}", encoding="utf-8")
     (folder / "new.csv").write_text("text\nit is good\n", encoding="utf-8")
@@ -269,7 +268,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_builtin(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The built-in model and task are tiny, and runs of a comparison stay in this process."""
     monkeypatch.setitem(BUILTIN, "builtin/minilm", ("iwlora", str(tiny_bert), "tiny/bert"))
-    monkeypatch.setattr(entailment.generate, "__defaults__", (0, 64, 16, 16))
+    for task in (entailment, sentiment):
+        monkeypatch.setattr(task.generate, "__defaults__", (0, 60, 12, 12))
     execute_in_process(monkeypatch)
 
 
