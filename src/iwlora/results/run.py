@@ -340,6 +340,12 @@ class Run:
         """(labels, predictions) of the scored rows; None if they were not kept as classes."""
         return self._predictions
 
+    @property
+    def gives_one_answer(self) -> bool:
+        """Whether it predicts the same for all scored rows, although their labels differ."""
+        kept = self.predictions()
+        return kept is not None and len(set(kept[0])) > 1 and len(set(kept[1])) == 1
+
     @cached_property
     def _predictions(self) -> tuple[list[str], list[str]] | None:
         """What a report asks for many times; each class name is kept once."""

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.quick
 def test_the_table_shows_the_state_of_every_run(
     make_plan: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    plan = make_plan(search={"lr": [1e-4, 1e-3, 1e-2]})
+    plan = make_plan(search={"lr": [1e-4, 1e-3, 1e-2], "seeds": [2]})
     text = io.StringIO()
     view = TerminalProgress(plan, Console(file=text, width=140))
     states = dict.fromkeys([*plan.trials, *plan.runs], "done")

@@ -16,7 +16,8 @@ from iwlora.training.state.run_folder import RunDir
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
 GRID = [1e-4, 1e-3, 1e-2]
-GROWN = {"search": {"lr": [*GRID, 2e-3]}}
+SEARCH = {"lr": GRID, "rule": "best-score"}
+GROWN = {"search": {**SEARCH, "lr": [*GRID, 2e-3]}}
 MakePlan = Callable[..., Plan]
 
 
@@ -27,7 +28,7 @@ def best_at_2e_3(recipe: Any, _: int) -> float:
 @pytest.fixture
 def compared(make_plan: MakePlan, tmp_path: Path) -> Path:
     """A comparison whose search chose 1e-3."""
-    simulate(make_plan(search={"lr": GRID}), tmp_path / "out", SimulatedExecutor())
+    simulate(make_plan(search=SEARCH), tmp_path / "out", SimulatedExecutor())
     return tmp_path / "out"
 
 
@@ -52,7 +53,7 @@ def test_a_superseded_run_is_kept_and_reused(make_plan: MakePlan, compared: Path
     assert load_comparison(compared).values("lora", "accuracy") == {0: 0.99, 1: 0.99}
 
     again = SimulatedExecutor(lambda *_: 1)
-    failed, _ = simulate(make_plan(search={"lr": GRID}), compared, again)
+    failed, _ = simulate(make_plan(search=SEARCH), compared, again)
     assert failed == again.started == [], "the smaller grid finds its runs again"
     assert reported(compared) == [1e-3] * 4
     assert RunDir.finished(compared / "lora" / "search" / "lr-0.002" / "former" / "seed-0")

@@ -17,10 +17,11 @@ def test_the_estimate_lists_runs_budgets_and_time_and_keeps_nothing(
     announced: list[str] = []
     before = set(tmp_path.iterdir())
     text = estimate_cost(plan, 2, announced.append)
-    assert "lora: 2 runs + 3 trials, 96 training rows, 1,664 adapter parameters" in text
-    assert "full: 2 runs + 3 trials, 96 training rows, no budget" in text
+    assert "lora: 2 runs + at most 15 trials, 96 training rows, 1,664 adapter parameters" in text
+    assert "full: 2 runs + at most 15 trials, 96 training rows, no budget" in text
     assert "s a step, about" in text
-    assert "10 runs on" in text
+    assert "search: at most 45 training steps an arm" in text, "15 times 86 rows in steps of 32"
+    assert "at most 34 runs on" in text
     assert text.endswith("with 2 at once")
     assert announced == ["timing steps of full", "timing steps of lora"]
     assert set(tmp_path.iterdir()) == before

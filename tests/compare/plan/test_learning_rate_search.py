@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,11 @@ def test_every_arm_gets_the_same_trials_and_then_its_best_learning_rate(
     search_plan: MakePlan, tmp_path: Path
 ) -> None:
     plan = search_plan()
-    assert len(plan.trials) == 6
+    assert len(plan.trials) == 2 * 3 * 3
     for run in plan.trials:
         assert run.recipe.task.holdout == 0.1
-        assert run.seed == run.recipe.train.seed == 2, "a seed that is not reported"
+        assert run.seed == run.recipe.train.seed
+        assert run.seed in (2, 3, 4), "seeds that are not reported"
     for run in plan.runs:
         assert run.recipe.task.holdout is None
 
@@ -63,13 +65,19 @@ def test_every_arm_gets_the_same_trials_and_then_its_best_learning_rate(
     failed, announced = simulate(plan, out, SimulatedExecutor(outcome, jobs=2))
     assert failed == []
     choices = Search.load(out / "search.json").arms
-    assert {label: arm.lr for label, arm in choices.items()} == {"lora": 1e-3, "iw-lora": 1e-3}
-    assert all(arm.inside and len(arm.trials) == 3 for arm in choices.values())
+    chosen = {label: arm.lr for label, arm in choices.items()}
+    assert chosen == {"lora": 6.1e-4, "iw-lora": 1e-3}, "the minima of parabolas"
+    for arm in choices.values():
+        assert arm.inside
+        assert len(arm.trials) == 6, "two draws without noise leave one learning rate"
+        assert (arm.steps, arm.max_steps, arm.added) == (6 * 3, 15 * 3, [])
+        assert (arm.low, arm.high) == (arm.lr, arm.lr)
     for label in ("lora", "iw-lora"):
         for seed in (0, 1):
             result = json.loads((out / label / f"seed-{seed}" / "result.json").read_text())
-            assert result["learning_rate"] == 1e-3
-    assert "lora: learning rate 0.001 of 3 trials" in announced
+            assert result["learning_rate"] == chosen[label]
+    text = "learning rate 0.001 (95%: 0.001 to 0.001) from 6 trials, 18 of at most 45 steps"
+    assert f"iw-lora: {text}" in announced
 
     again = SimulatedExecutor(lambda *_: 1)
     assert simulate(search_plan(), out, again)[0] == again.started == []
@@ -146,9 +154,130 @@ def test_a_search_that_runs_out_of_time_has_tried_the_middle() -> None:
     assert [lr for lr, _ in trial_order([1, 2, 3, 4, 5], [0])] == [3, 4, 2, 5, 1]
 
 
+def test_the_grid_widens_and_the_steps_stay_below_the_limit_of_all_arms(
+    search_plan: MakePlan, tmp_path: Path
+) -> None:
+    """LoRA wants more than the grid has; the other arm has its optimum inside."""
+
+    def outcome(recipe: Any, _: int) -> float:
+        at = -0.5 if recipe.method.name == "lora" else -3.0
+        return 0.9 - 0.1 * (math.log10(recipe.train.lr) - at) ** 2
+
+    plan = search_plan(search={"lr": GRID, "seeds": [5, 6]})
+    failed, announced = simulate(plan, tmp_path / "out", SimulatedExecutor(outcome, jobs=2))
+    assert failed == []
+    choices = Search.load(tmp_path / "out" / "search.json").arms
+    assert choices["lora"].added == [0.1, 1.0]
+    assert choices["lora"].lr == 0.32
+    assert choices["iw-lora"].added == []
+    assert {arm.max_steps for arm in choices.values()} == {(3 + 2) * 2 * 3}
+    assert all((arm.steps or 99) <= 30 for arm in choices.values())
+    assert (
+        "lora: the best learning rate so far is at the edge of its grid; 0.1 is tried too"
+        in announced
+    )
+    again = SimulatedExecutor(lambda *_: 1)
+    assert simulate(plan, tmp_path / "out", again)[0] == again.started == []
+
+
+def test_a_limit_of_steps_ends_the_search_and_is_checked_before(
+    search_plan: MakePlan, tmp_path: Path
+) -> None:
+    """A trial takes three steps: 86 of 96 rows, 32 at a time."""
+    search = {"lr": GRID, "seeds": [5, 6], "max_steps": 4 * 3}
+    simulate(search_plan(search=search), tmp_path / "out", SimulatedExecutor())
+    for arm in Search.load(tmp_path / "out" / "search.json").arms.values():
+        assert [trial.state for trial in arm.trials].count("not begun") == 2
+        assert arm.steps == arm.max_steps == 12
+        assert "search.max_steps was reached" in str(arm.remark)
+    message = "search.max_steps=8: to try each of the 3 learning rates once takes 9 steps"
+    with pytest.raises(IwloraError, match=message):
+        simulate(
+            search_plan(search={**search, "max_steps": 8}), tmp_path / "b", SimulatedExecutor()
+        )
+
+
+def test_a_trial_that_answers_with_one_class_is_marked_and_cannot_win(
+    search_plan: MakePlan, tmp_path: Path
+) -> None:
+    class Answering(SimulatedExecutor):
+        """At the learning rate with the best score, all rows get the same answer."""
+
+        def wait(self, timeout: float) -> list[tuple[Path, int]]:
+            folder = self.running[0]
+            ended = super().wait(timeout)
+            answers = "AA" if "lr-0.001" in folder.parts else "AB"
+            rows = "".join(
+                f"{label},{answer}\n" for label, answer in zip("AB", answers, strict=True)
+            )
+            (folder / "predictions").mkdir()
+            (folder / "predictions" / "validation.csv").write_text(f"label,prediction\n{rows}")
+            return ended
+
+    simulate(search_plan(search={"lr": GRID, "seeds": [5]}), tmp_path / "out", Answering())
+    for arm in Search.load(tmp_path / "out" / "search.json").arms.values():
+        assert {trial.lr: trial.one_class for trial in arm.trials if trial.lr in GRID} == {
+            1e-4: False,
+            1e-3: True,
+            1e-2: False,
+        }
+        assert arm.lr != 1e-3
+
+
+def test_a_search_that_is_killed_goes_on_with_the_same_trials(
+    search_plan: MakePlan, tmp_path: Path
+) -> None:
+    class Killed(SimulatedExecutor):
+        """Ends the comparison after a few runs."""
+
+        def start(self, folder: Path, log: Path) -> None:
+            if len(self.started) == 9:
+                raise KeyboardInterrupt
+            super().start(folder, log)
+
+    plan = search_plan()
+    whole, parts = SimulatedExecutor(), list[Path]()
+    simulate(plan, tmp_path / "whole", whole)
+    for _ in range(20):
+        executor = Killed(jobs=2)
+        try:
+            simulate(plan, tmp_path / "parts", executor)
+        except KeyboardInterrupt:
+            parts += executor.started
+            continue
+        parts += executor.started
+        break
+    expected, found = (
+        {folder.relative_to(root).as_posix() for folder in started}
+        for root, started in ((tmp_path / "whole", whole.started), (tmp_path / "parts", parts))
+    )
+    assert found == expected
+    stored = [
+        Search.load(tmp_path / name / "search.json").arms["lora"] for name in ("whole", "parts")
+    ]
+    assert stored[0] == stored[1]
+
+
+def test_a_comparison_keeps_the_rule_that_it_began_with(
+    search_plan: MakePlan, tmp_path: Path
+) -> None:
+    """One of an older version, whose file names none, chose the best score of one draw."""
+    out = tmp_path / "out"
+    simulate(search_plan(search={"lr": GRID, "rule": "best-score"}), out, SimulatedExecutor())
+    record = (out / "comparison.yaml").read_text()
+    assert "search_rule: best-score\n" in record
+    (out / "comparison.yaml").write_text(record.replace("search_rule: best-score\n", ""))
+    again = SimulatedExecutor(lambda *_: 1)
+    assert simulate(search_plan(), out, again)[0] == again.started == []
+    assert {arm.rule for arm in Search.load(out / "search.json").arms.values()} == {"best-score"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"search": {"lr": GRID, "rule": "loss"}}, "unknown search.rule 'loss'"),
+        ({"search": {"lr": GRID, "widen": -1}}, "search.widen=-1"),
+        ({"search": {"lr": GRID, "max_steps": 0}}, "search.max_steps=0"),
         ({"search": {"lr": [1e-3, 1e-4]}}, "at least three different learning rates"),
         ({"search": {"lr": GRID, "seeds": []}}, "search.seeds"),
         ({"search": {"lr": GRID, "trials": 3}}, "search.trials: unknown field"),
@@ -176,4 +305,4 @@ def test_an_arm_may_have_its_own_grid_of_equal_length(search_plan: MakePlan) -> 
     plan = search_plan(methods=[full, {"name": "lora", "rank": 4}])
     tried = {run.recipe.train.lr for run in plan.trials if run.label == "full"}
     assert tried == {1e-5, 3e-5, 1e-4}
-    assert len(plan.trials) == 6
+    assert len(plan.trials) == 2 * 3 * 3

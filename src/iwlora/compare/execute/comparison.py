@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,7 +16,9 @@ from iwlora.compare.execute.local import LocalExecutor
 from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.scheduler import Scheduler
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
-from iwlora.compare.plan.preflight import check_budgets, check_space, check_task
+from iwlora.compare.plan.preflight import check_budgets, check_search, check_space, check_task
+from iwlora.compare.plan.recipe import plan_settings
+from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.comparison.record import ComparisonRecord
@@ -58,11 +60,12 @@ def run_comparison(
     plan = check_folder(plan, folder)
     with listing_bad_rows(folder):
         _, bad_rows = check_task(plan)
+        steps = check_search(plan)
     check_space(plan, folder, budgets)
     with lock_folder(folder, announce) as lock:
         save_bad_rows(folder, bad_rows)
         executor = make_executor(lock) if make_executor else LocalExecutor(1, lock)
-        scheduler = Scheduler(plan, folder, executor, announce)
+        scheduler = Scheduler(plan, folder, executor, announce, steps)
         try:
             with _sigterm_as_interrupt():
                 scheduler.prepare()
@@ -85,7 +88,8 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
     report.
 
     Returns:
-        The plan with the defaults of the version of iwlora that began the comparison.
+        The plan with the defaults of the version of iwlora that began the comparison, and with the
+        rule of its search.
 
     Raises:
         IwloraError: The folder holds something else.
@@ -105,6 +109,7 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
                 "may change, because its promises were made before its scores were seen; choose "
                 "another folder"
             )
+        plan = _with_rule_of_search(plan, record)
         if record.follows_former_defaults:
             return plan.with_former_defaults(record.recipe_format)
     elif folder.is_dir():
@@ -112,6 +117,15 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
         if other := sorted(file.name for file in folder.iterdir() if file.name not in accepted):
             raise IwloraError(f"{folder} holds {other[0]} and no comparison; choose another folder")
     return plan
+
+
+def _with_rule_of_search(plan: Plan, record: ComparisonRecord) -> Plan:
+    """The plan with the rule that the stored comparison began with, unless the recipe names one."""
+    search = plan.settings.get("search")
+    if not record.searched or not isinstance(search, Mapping) or "rule" in search:
+        return plan
+    rule = record.search_rule or FORMER_RULE
+    return plan_settings({**plan.settings, "search": {**search, "rule": rule}})
 
 
 @contextmanager

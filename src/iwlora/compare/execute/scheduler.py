@@ -10,13 +10,14 @@ from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.input_check import InputCheck
 from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.stopping import Stopping
-from iwlora.compare.plan.learning_rate_search import choose_learning_rate
+from iwlora.compare.plan.learning_rate_search import describe_choice
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
-from iwlora.compare.statistics.learning_rate_rules import DEFAULT_RULE
+from iwlora.compare.plan.preflight import SearchSteps
+from iwlora.compare.plan.searching import Searching
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import last_line
 from iwlora.results import layout
-from iwlora.results.comparison.record import Crash, LearningRateChoice, Search, State, Trial
+from iwlora.results.comparison.record import Crash, LearningRateChoice, State
 from iwlora.results.durations import format_duration, seconds_left
 from iwlora.results.events import Event, Report
 from iwlora.results.run import RunResult, state_of
@@ -35,14 +36,23 @@ class Scheduler:
         folder: Its folder.
         executor: What executes the runs.
         announce: Gets one line for each event.
+        steps: What the trials of its search may take; None: there is no search.
     """
 
-    def __init__(self, plan: Plan, folder: Path, executor: Executor, announce: Report) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        executor: Executor,
+        announce: Report,
+        steps: SearchSteps | None = None,
+    ) -> None:
         self._plan = plan
         self._folder = folder
         self._executor = executor
         self._announce = announce
-        self._choices: dict[str, LearningRateChoice] = {}
+        self._searching = Searching(plan, steps, folder) if steps else None
+        self._announced: set[str] = set()
         self._retried: set[PlannedRun] = set()
         self._running: dict[Path, tuple[PlannedRun, PlannedRun]] = {}  # as planned, as started
         self._inputs = InputCheck()
@@ -61,8 +71,9 @@ class Scheduler:
             IwloraError: A folder belongs to another recipe.
         """
         for run in self._plan.trials if self._plan.search else self._plan.runs:
-            # A draw that no verdict needs never begins, and has no folder.
-            if self._plan.stop is None or run.folder(self._folder).exists():
+            # A draw that no verdict needs, or a trial, may never begin, and has no folder.
+            certain = self._plan.stop is None and not run.trial
+            if certain or run.folder(self._folder).exists():
                 self._update_state(run, run)
         self._plan.record().save(self._folder / layout.COMPARISON)
         if done := sum(state == "done" for state in self.states.values()):
@@ -84,7 +95,7 @@ class Scheduler:
 
     def _start_next(self) -> bool:
         """Start the first waiting run that can start now; False if there is none."""
-        for planned, state in self.states.items():
+        for planned, state in [*self.states.items()]:
             if state != "waiting":
                 continue
             run = self._startable(planned)
@@ -105,24 +116,25 @@ class Scheduler:
 
     def _startable(self, planned: PlannedRun) -> PlannedRun | None:
         """The run with the learning rate that it gets; None if it cannot start now, or ever."""
-        search = self._plan.search
         if self._stopping and not planned.trial:
             if not self._stopping.needs(planned.label, planned.seed):
                 self.states[planned] = "not begun"
                 return None
             if not self._stopping.may_begin(planned.seed):
                 return None
-        if search is None:
+        if self._searching is None:
             return planned
         if planned.trial:
-            spent = sum(trial.seconds or 0.0 for trial in self._trials(planned.label))
-            if search.max_seconds is None or spent < search.max_seconds:
-                return planned
-            self.states[planned] = "not begun"
-            return None
-        choice = self._choices.get(planned.label) or self._choose(planned.label)
+            may_begin = self._searching.may_begin(planned)
+            if may_begin is False:
+                self.states[planned] = "not begun"
+                if self._searching.is_asked_for(planned):
+                    self._note_end(planned, None)
+            return planned if may_begin else None
+        choice = self._searching.choice(planned.label)
         if choice is None:
             return None
+        self._announce_choice(planned.label, choice)
         if choice.lr is None:
             self.states[planned] = "failed"
             self._note_end(planned, None)
@@ -133,31 +145,16 @@ class Scheduler:
             self._announce(Event("kept", text, path=str(kept), **_named(run)))
         return run
 
-    def _choose(self, label: str) -> LearningRateChoice | None:
-        """The learning rate of an arm; None until its last trial has ended."""
-        planned = [run for run in self._plan.trials if run.label == label]
-        if any(self.states[run] in ("waiting", "running") for run in planned):
-            return None
-        results = [self._result(run) for run in planned]
-        metric = next((result.primary_metric for result in results if result), None)
-        rule = self._plan.search.rule if self._plan.search else DEFAULT_RULE
-        choice = choose_learning_rate(label, self._trials(label), metric, rule)
-        self._choices[label] = choice
-        Search(arms=self._choices).save(self._folder / layout.SEARCH)
+    def _announce_choice(self, label: str, choice: LearningRateChoice) -> None:
+        """Say once which learning rate the search of an arm chose."""
+        if label in self._announced:
+            return
+        self._announced.add(label)
         if choice.lr is not None:
-            lr = layout.learning_rate_text(choice.lr)
-            text = f"{label}: learning rate {lr} of {len(planned)} trials"
+            text = f"{label}: {describe_choice(choice)}"
             self._announce(Event("learning rate", text, label=label, lr=choice.lr))
         if choice.remark:
             self._announce(Event("remark", choice.remark, label=label))
-        return choice
-
-    def _trials(self, label: str) -> list[Trial]:
-        return [
-            Trial.of(run.recipe.train.lr, run.seed, self._result(run), self.states[run])
-            for run in self._plan.trials
-            if run.label == label
-        ]
 
     def _result(self, run: PlannedRun) -> RunResult | None:
         return RunDir(run.folder(self._folder)).result()
@@ -177,7 +174,12 @@ class Scheduler:
         return ended
 
     def _note_end(self, planned: PlannedRun, result: RunResult | None) -> None:
-        """Tell the rule of a sequential comparison that a draw of an arm has ended."""
+        """Tell the search that a trial has ended, or the rule ``stop`` that a draw has."""
+        if self._searching and planned.trial:
+            new, lines = self._searching.ended(planned, result, self.states[planned])
+            self.states.update(dict.fromkeys(new, "waiting"))
+            for line in lines:
+                self._announce(Event("grid widened", line, label=planned.label))
         if self._stopping and not planned.trial:
             for line in self._stopping.ended(planned.label, planned.seed, result):
                 self._announce(Event("verdict", line, label=planned.label))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
-from iwlora.compare.plan.preflight import check_budgets, check_task
+from iwlora.compare.plan.preflight import check_budgets, check_search, check_task
+from iwlora.compare.statistics.learning_rate_rules import find_rule
 from iwlora.results.durations import format_duration
 from iwlora.training.dry_run.run_cost import RunCost, estimate_run_cost
 
@@ -27,34 +28,40 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
     """
     budgets = check_budgets(plan)
     rows_of_arms, _ = check_task(plan)
+    search = check_search(plan)
     recipe = plan.runs[0].recipe
+    adaptive = plan.search is not None and find_rule(plan.search.rule).adaptive
     lines = []
-    total = 0.0
+    total, count = 0.0, len(plan.runs)
     for first, rows in zip(plan.first_runs, rows_of_arms, strict=True):
         announce(f"timing steps of {first.label}")
         cost = estimate_run_cost(first.recipe)
-        runs, trials = (
-            [_seconds(run, rows, cost) for run in group if run.label == first.label]
-            for group in (plan.runs, plan.trials)
-        )
-        limit = plan.search.max_seconds if plan.search else None
-        seconds = sum(runs) + min(sum(trials), math.inf if limit is None else limit)
-        total += seconds
+        runs = [_seconds(run, rows, cost) for run in plan.runs if run.label == first.label]
+        trials, trial_seconds = 0, 0.0
+        if plan.search and search:
+            steps = search.of_trial[first.label]
+            trials = min(plan.search.most_trials, search.ceiling // steps)
+            trial_seconds = trials * (cost.rest + steps * cost.step_seconds)
+            trial_seconds = min(trial_seconds, plan.search.max_seconds or math.inf)
+        seconds = sum(runs) + trial_seconds
+        total, count = total + seconds, count + trials
         parameters = budgets.get(first.label)
         budget = "no budget" if parameters is None else f"{parameters:,} adapter parameters"
-        trial_count = f" + {len(trials)} trials" if trials else ""
+        trial_count = f" + {'at most ' if adaptive else ''}{trials} trials" if trials else ""
         run_count = f"{'at most ' if plan.stop else ''}{len(runs)} runs{trial_count}"
         lines.append(
             f"{first.label}: {run_count}, {rows:,} training rows, {budget}, "
             f"{cost.step_seconds:.3f} s a step, about {format_duration(seconds)}"
         )
+    if search:
+        lines.append(f"search: at most {search.ceiling:,} training steps an arm")
     seeds = ", ".join(map(str, plan.seeds))
-    most, end = "", ""
+    most, end = "at most " if adaptive or plan.stop else "", ""
     if plan.stop:
-        most, seeds = "at most ", f"0 to {plan.seeds[-1]}"
+        seeds = f"0 to {plan.seeds[-1]}"
         end = f"; the power is printed after the first {len(plan.certain_seeds)} seeds"
     lines.append(
-        f"\n{most}{len(plan.runs) + len(plan.trials)} runs on {recipe.task.title}, seeds {seeds}: "
+        f"\n{most}{count} runs on {recipe.task.title}, seeds {seeds}: "
         f"{most}about {format_duration(total / jobs)} with {jobs} at once{end}"
     )
     return "\n".join(lines)
@@ -62,6 +69,5 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
 
 def _seconds(run: PlannedRun, rows: int, cost: RunCost) -> float:
     train = run.recipe.train
-    train_rows = rows * (1 - (run.recipe.task.holdout or 0.0))
-    steps = train.count_steps(math.ceil(train_rows / train.batch_size))
+    steps = train.count_steps(math.ceil(rows / train.batch_size))
     return cost.rest + steps * cost.step_seconds

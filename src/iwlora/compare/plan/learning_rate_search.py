@@ -7,12 +7,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from iwlora.compare.statistics.learning_rate_rules import DEFAULT_RULE, FORMER_RULE, find_rule
+from iwlora.compare.statistics.learning_rate_rules import DEFAULT_RULE, find_rule
 from iwlora.results.comparison.record import LearningRateChoice, Trial, distinct
 from iwlora.results.layout import learning_rate_text
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+
+
+DRAWS = 3
+"""The number of ``search.seeds`` by default: the fewest of which the last can be saved."""
 
 
 class SearchSettings(BaseModel):
@@ -30,7 +34,7 @@ class SearchSettings(BaseModel):
     seeds: Annotated[list[Seed], AfterValidator(distinct), Field(min_length=1)]
     """The draws of the trials. All learning rates and arms have the same rows, order and start in
     each; see :func:`~iwlora.compare.plan.search_rounds.search_rounds`."""
-    rule: str = FORMER_RULE
+    rule: str = DEFAULT_RULE
     """What chooses: see :mod:`iwlora.compare.statistics.learning_rate_rules`."""
     widen: Annotated[int, Field(ge=0, le=20, strict=True)] = 2
     """How many learning rates an arm may add to its grid, while the best is at the edge."""
@@ -130,3 +134,24 @@ def choose_learning_rate(
         low=best.low if best else None,
         high=best.high if best else None,
     )
+
+
+def describe_choice(choice: LearningRateChoice) -> str:
+    """What a search chose, its interval, and its cost beside the limit that all arms have.
+
+    >>> trials = [Trial(lr=1e-3, seed=7, state="done", score=0.5, steps=40)]
+    >>> choice = LearningRateChoice(
+    ...     lr=1e-3, inside=True, remark=None, metric=None, trials=trials, max_steps=120
+    ... )
+    >>> describe_choice(choice)
+    'learning rate 0.001 from 1 trial, 40 of at most 120 steps'
+    """
+    begun = sum(trial.state != "not begun" for trial in choice.trials)
+    text = f"learning rate {learning_rate_text(choice.lr or 0)}"
+    if choice.low is not None and choice.high is not None:
+        low, high = learning_rate_text(choice.low), learning_rate_text(choice.high)
+        text += f" (95%: {low} to {high})"
+    text += f" from {begun} trial{'s' if begun != 1 else ''}"
+    if choice.steps is not None and choice.max_steps is not None:
+        text += f", {choice.steps:,} of at most {choice.max_steps:,} steps"
+    return text

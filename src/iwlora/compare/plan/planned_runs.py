@@ -137,6 +137,7 @@ class Plan:
             methods=self.labels,
             seeds=self.seeds,
             searched=self.search is not None,
+            search_rule=self.search.rule if self.search else None,
             baseline=self.baseline,
             vary=list(self.vary),
             stop=self.stop,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iwlora import tasks
@@ -15,6 +16,7 @@ from iwlora.results import layout
 from iwlora.results.fingerprint import differences, joined, of_scoring
 from iwlora.results.writing import reserve
 from iwlora.sites import sites
+from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path
 from iwlora.training.model.recipe_head import declare_modules
@@ -120,6 +122,53 @@ def check_task(plan: Plan) -> tuple[list[int], list[BadRow]]:
     for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
         tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)
     return rows, list(dict.fromkeys(bad))
+
+
+@dataclass(frozen=True)
+class SearchSteps:
+    """The optimizer steps of the trials of a search.
+
+    Args:
+        per_epoch: {label: those of an epoch}.
+        of_trial: {label: those of a whole trial}.
+        ceiling: The most that all trials of an arm take together: the same for each arm.
+    """
+
+    per_epoch: Mapping[str, int]
+    of_trial: Mapping[str, int]
+    ceiling: int
+
+
+def check_search(plan: Plan) -> SearchSteps | None:
+    """Load the data of the first trial of each arm, and count the steps of its search.
+
+    Returns:
+        None if there is no search.
+
+    Raises:
+        IwloraError: The data cannot be held out, or ``search.max_steps`` is too small to try each
+            learning rate once.
+    """
+    if plan.search is None:
+        return None
+    rows: list[tuple[TaskSpec, int]] = []
+    per_epoch, of_trial = dict[str, int](), dict[str, int]()
+    for trial in {run.label: run for run in plan.trials}.values():
+        task, train = trial.recipe.task, trial.recipe.train
+        known = [count for spec, count in rows if spec == task]
+        if not known:
+            known = [len(tasks.load(task, trial.seed).splits["train"])]
+            rows.append((task, known[0]))
+        per_epoch[trial.label] = math.ceil(known[0] / train.batch_size)
+        of_trial[trial.label] = train.count_steps(per_epoch[trial.label])
+    needed = max(of_trial.values()) * len(plan.search.lr)
+    ceiling = plan.search.max_steps or plan.search.most_trials * max(of_trial.values())
+    if ceiling < needed:
+        raise IwloraError(
+            f"search.max_steps={ceiling}: to try each of the {len(plan.search.lr)} learning rates "
+            f"once takes {needed:,} steps; raise it, or shorten search.lr"
+        )
+    return SearchSteps(per_epoch, of_trial, ceiling)
 
 
 def _scored_otherwise(

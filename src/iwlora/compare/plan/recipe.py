@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.arms import NOT_METHOD_OPTIONS, add_controls, arm_label, unfair_settings
-from iwlora.compare.plan.learning_rate_search import SearchSettings, trial_order
+from iwlora.compare.plan.learning_rate_search import DRAWS, SearchSettings, trial_order
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun, with_equal_study_rows
 from iwlora.compare.plan.training_data import own_training_data, unused_fields, vary_problems
+from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import IwloraError
@@ -239,7 +240,9 @@ def _search_settings(
 ) -> tuple[SearchSettings | None, list[str]]:
     if isinstance(search, Mapping):
         # Seeds that a comparison may add later are never those of its trials.
-        search = {"seeds": [MAX_SEEDS if stop else max(seeds) + 1], **search}
+        first = MAX_SEEDS if stop else max(seeds) + 1
+        draws = 1 if search.get("rule") == FORMER_RULE else DRAWS
+        search = {"seeds": [*range(first, first + draws)], **search}
     return validate(SearchSettings, search, "search")
 
 

@@ -81,6 +81,7 @@ class ComparisonRecord(Document):
         methods: The labels of the arms.
         seeds: The seeds of each arm.
         searched: Whether each arm searched its learning rate; None if that is not known.
+        search_rule: The rule by which they chose; None in comparisons of older versions.
         baseline: The label of the arm that the others are compared with.
         vary: The fields of ``TRAINING_DATA`` in which arms may differ.
         stop: When draws end, if the number of seeds is not fixed; ``seeds`` are then the most.
@@ -97,6 +98,7 @@ class ComparisonRecord(Document):
     methods: Annotated[list[Label], AfterValidator(distinct), Field(min_length=1)]
     seeds: Annotated[list[int], AfterValidator(distinct), Field(min_length=1)]
     searched: bool | None = None
+    search_rule: Name | None = None
     baseline: str | None = None
     vary: Vary = Field(default_factory=list)
     stop: StoppingRule | None = None
