@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from iwlora.methods import METHODS, Attached, Method
 from iwlora.methods.additive.bottleneck_adapters import Parallel
 from iwlora.methods.selective.bitfit import BitFit
-from iwlora.testing import CHECKS, COSTLY, Case, Check, cases, checks
+from iwlora.testing import CHECKS, COSTLY, Case, Check, cases, checks, packed_equals_alone
 
 
 class Broken(Parallel):
@@ -162,6 +162,13 @@ class FiresOnEveryPiece(Broken):
         return replace(attached, callbacks=(Eager(),))
 
 
+class SaysItPacks(Broken):
+    not_packable: ClassVar[str | None] = None
+
+    def broken(self, attached: Attached) -> Attached:
+        return attached
+
+
 SEEN_BY: dict[type[Parallel], tuple[Check, str]] = {
     NotIdentity: (checks.initial_output, "identity_at_init=True"),
     TrainsNothing: (checks.training_changes_the_output, "changed by 0"),
@@ -183,6 +190,7 @@ SEEN_BY: dict[type[Parallel], tuple[Check, str]] = {
     ForgetsItsState: (checks.resumed_equals_uninterrupted, "after a resume"),
     ActsOnEveryPiece: (checks.accumulation_changes_nothing, "with gradient accumulation"),
     FiresOnEveryPiece: (checks.callbacks_are_called_once_per_step, "was called at"),
+    SaysItPacks: (packed_equals_alone, "0 joint passes"),
 }
 
 
@@ -214,12 +222,14 @@ def test_two_processes_that_differ_are_seen(tmp_path: Path) -> None:
 
 def test_every_check_has_a_method_that_fails_it() -> None:
     seen = {check for check, _ in SEEN_BY.values()} | {checks.two_processes_equal_one}
-    assert seen == {*CHECKS, *COSTLY}
+    assert seen == {*CHECKS, *COSTLY, packed_equals_alone}
 
 
 def test_a_method_owes_nothing_where_it_refuses_to_go() -> None:
     taken = ["bert", "roberta", "electra", "deberta-v2", "bart", "gpt2"]
     every = [(architecture, check) for architecture in taken for check in CHECKS]
-    assert cases(BitFit()) == every + [("bert", check) for check in COSTLY]
-    costly = [(architecture, check) for architecture in taken for check in COSTLY]
+    costly_checks = [*COSTLY, packed_equals_alone]
+    assert cases(BitFit()) == every + [("bert", check) for check in costly_checks]
+    costly = [(architecture, check) for architecture in taken for check in costly_checks]
     assert cases(BitFit(), everywhere=True) == every + costly
+    assert packed_equals_alone not in [check for _, check in cases(Parallel())]

@@ -98,6 +98,9 @@ class Method(BaseModel):
     """Why the method cannot train a model with 4-bit weights; None if it can."""
     not_checkpointable: ClassVar[str | None] = None
     """Why the method cannot train with gradient checkpointing; None if it can."""
+    not_packable: ClassVar[str | None] = "it changes more than linear layers and biases"
+    """Why runs of the method are not trained together with others over one frozen model; None if
+    they are."""
     not_for_parameters: ClassVar[str | None] = "it adapts linear layers only"
     """Why the method leaves out the weights of experts and routers, which are adapted as parameters
     of their modules; None if it adapts them."""

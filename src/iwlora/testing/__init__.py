@@ -20,6 +20,7 @@ from iwlora.methods.contract import Method
 from iwlora.methods.tiny_models import ARCHITECTURES, refusals
 from iwlora.testing.case import Case, train_in_two_processes
 from iwlora.testing.checks import CHECKS, COSTLY, Check
+from iwlora.testing.packed import packed_equals_alone
 
 __all__ = [
     "ARCHITECTURES",
@@ -28,6 +29,7 @@ __all__ = [
     "Case",
     "Check",
     "cases",
+    "packed_equals_alone",
     "train_in_two_processes",
 ]
 
@@ -37,8 +39,8 @@ def cases(method: Method, everywhere: bool = False) -> list[tuple[str, Check]]:
 
     Args:
         method: the method to test.
-        everywhere: whether the costly checks, which start processes, run on every architecture;
-            otherwise they run on the first one only.
+        everywhere: whether the costly checks, which start processes or train more often, run on
+            every architecture; otherwise they run on the first one only.
 
     Returns:
         [(architecture, check)].
@@ -46,4 +48,5 @@ def cases(method: Method, everywhere: bool = False) -> list[tuple[str, Check]]:
     supported = [name for name, refusal in refusals(method).items() if refusal is None]
     pairs = [(architecture, check) for architecture in supported for check in CHECKS]
     costly = supported if everywhere else supported[:1]
-    return pairs + [(architecture, check) for architecture in costly for check in COSTLY]
+    costly_checks = COSTLY if method.not_packable else (*COSTLY, packed_equals_alone)
+    return pairs + [(architecture, check) for architecture in costly for check in costly_checks]

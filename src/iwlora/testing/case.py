@@ -105,10 +105,15 @@ class Case:
             attached.initialize(batches)
         return attached
 
-    def fit(
-        self, attached: Attached, folder: Path, resume: str | None = None, **options: Any
-    ) -> None:
-        """Train for a few steps, as a run does."""
+    def trainer(
+        self,
+        attached: Attached,
+        folder: Path,
+        rows: Sequence[Mapping[str, Any]] | None = None,
+        **options: Any,
+    ) -> FineTuningTrainer:
+        """What trains for a few steps, as a run does; on the rows of the case, or on others."""
+        rows = self.rows if rows is None else rows
         settings = {
             "output_dir": str(folder),
             "max_steps": STEPS,
@@ -126,12 +131,18 @@ class Case:
         trainer = FineTuningTrainer(
             attached=attached,
             args=TrainingArguments(**settings),
-            train_dataset=self.rows,
+            train_dataset=rows,
             data_collator=collate,
-            sampler=EpochSampler(len(self.rows), BATCH, seed=0),
+            sampler=EpochSampler(len(rows), BATCH, seed=0),
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    def fit(
+        self, attached: Attached, folder: Path, resume: str | None = None, **options: Any
+    ) -> None:
+        """Train for a few steps, as a run does."""
+        self.trainer(attached, folder, **options).train(resume_from_checkpoint=resume)
 
     @torch.no_grad()
     def logits(self, model: nn.Module) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from iwlora.training.floors.scores import TaskFloors
 from iwlora.training.loop.interrupts import SaveOnInterrupt
 from iwlora.training.loop.progress import print_above_bar
 from iwlora.training.loop.row_order import EpochSampler
+from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.model.sharding import full_parameters, gathered
 from iwlora.training.model.target_units import head_in_target_units
 from iwlora.training.prediction.scored_splits import score_splits
@@ -50,9 +51,21 @@ logger = logging.getLogger("iwlora")
 _HASHED_ROWS = 1000
 
 
+Joining = Callable[[FineTuningTrainer, SaveOnInterrupt], AbstractContextManager[None]]
+"""A block in which a run trains; in it, runs of one process may compute their steps together."""
+
+
+def _by_itself(trainer: FineTuningTrainer, _: SaveOnInterrupt) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @name_missing_extra()
 def train(
-    recipe: Recipe, out: str | Path, progress: bool | Report = False, floors: str = "all"
+    recipe: Recipe,
+    out: str | Path,
+    progress: bool | Report = False,
+    floors: str = "all",
+    joined: Joining = _by_itself,
 ) -> dict[str, Any]:
     """Train and score what a recipe describes.
 
@@ -99,7 +112,7 @@ def train(
         run.set_status("running")
         try:
             bar = progress is True
-            result = run.finish(_train_and_score(recipe, run, bar, report, floors))
+            result = run.finish(_train_and_score(recipe, run, bar, report, floors, joined))
         except BaseException as error:
             state = "diverged" if isinstance(error, Diverged) else "failed"
             with suppress(CannotWrite):  # the error itself must reach the user
@@ -115,7 +128,7 @@ def train(
 
 
 def _train_and_score(
-    recipe: Recipe, run: RunDir, progress: bool, report: Report, floors: str
+    recipe: Recipe, run: RunDir, progress: bool, report: Report, floors: str, joined: Joining
 ) -> RunResult:
     settings = recipe.train
     prepared = prepare(recipe, run, progress, report)
@@ -134,7 +147,7 @@ def _train_and_score(
         check_artifact(fingerprint_in(checkpoint), prepared.fingerprint, str(checkpoint))
     interrupts = SaveOnInterrupt(report)
     trainer.add_callback(interrupts)  # after those that add to a checkpoint
-    with interrupts.listening():
+    with interrupts.listening(), joined(trainer, interrupts):
         trainer.fit(checkpoint)
     epochs = trainer.state.global_step / steps_per_epoch
     stopped: tuple[str, ...] = ()

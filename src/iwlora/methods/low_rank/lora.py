@@ -35,6 +35,7 @@ class Lora(Method):
     size_knob: ClassVar[str | None] = "rank"
     not_quantizable: ClassVar[str | None] = None
     no_token_training: ClassVar[str | None] = None
+    not_packable: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
     """The arguments that a variant adds to ``peft.LoraConfig``."""
     saved_as_other_ranks: ClassVar[bool] = False

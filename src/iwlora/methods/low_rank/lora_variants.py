@@ -36,6 +36,7 @@ class Dora(Lora):
     summary: ClassVar[str] = "LoRA for the direction of each row, and a trained magnitude"
     paper: ClassVar[str] = "Liu et al. 2024, arXiv:2402.09353"
     not_for_parameters: ClassVar[str | None] = "PEFT has DoRA for layers only"
+    not_packable: ClassVar[str | None] = "its magnitudes scale the frozen weights of each run"
     options: ClassVar[Mapping[str, Any]] = {"use_dora": True}
 
     def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
@@ -64,6 +65,7 @@ class Pissa(Lora):
     summary: ClassVar[str] = "LoRA that starts from the principal components of the weights"
     paper: ClassVar[str] = "Meng et al. 2024, arXiv:2404.02948"
     not_for_parameters: ClassVar[str | None] = "PEFT has PiSSA for layers only"
+    not_packable: ClassVar[str | None] = "it removes components from the frozen weights"
     identity_at_init: ClassVar[bool] = False  # equal up to the rounding of W − BA + BA
     options: ClassVar[Mapping[str, Any]] = {"init_lora_weights": "pissa"}
     saved_as_other_ranks: ClassVar[bool] = True

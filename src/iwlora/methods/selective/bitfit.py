@@ -18,6 +18,7 @@ class BitFit(NamedParameters):
     summary: ClassVar[str] = "the bias terms of the backbone are trained"
     paper: ClassVar[str] = "Ben Zaken et al. 2022, arXiv:2106.10199"
     adapts_sites: ClassVar[bool] = False
+    not_packable: ClassVar[str | None] = None
 
     def trained_names(self, model: Any) -> tuple[str, ...]:
         """The backbone's parameters that are called ``bias``, ``q_bias`` or similar."""

@@ -18,6 +18,7 @@ class Head(NamedParameters):
     summary: ClassVar[str] = "linear probe: only the task head is trained"
     paper: ClassVar[str] = "Alain and Bengio 2016, arXiv:1610.01644"
     adapts_sites: ClassVar[bool] = False
+    not_packable: ClassVar[str | None] = None
 
     def trained_names(self, model: Any) -> tuple[str, ...]:
         """None: only the task head is trained."""

@@ -76,7 +76,11 @@ class SaveOnInterrupt(TrainerCallback):
             self._report(Event("interrupted", text, step=step))
         control.should_save = True
 
+    def catch(self, number: int) -> None:
+        """End the training as for this signal."""
+        self._caught = number
+
     def _catch(self, number: int, _frame: Any) -> None:
         if number == self._caught == signal.SIGINT:
             raise KeyboardInterrupt
-        self._caught = number
+        self.catch(number)

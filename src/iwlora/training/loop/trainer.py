@@ -82,8 +82,9 @@ class FineTuningTrainer(Trainer):
             raise IwloraError("train.shard=true needs transformers 5.23 or later; upgrade it")
         # With this the Trainer does not wrap the model, and averages gradients of whole parameters.
         self.is_distributed_loading_by_transformers = model_is_sharded
-        self._kind, self._tokenizer = kind or Classification(), tokenizer
-        self._final, self._use_fast_kernels = False, use_fast_kernels
+        self._kind, self.tokenizer = kind or Classification(), tokenizer
+        self._final, self.use_fast_kernels = False, use_fast_kernels
+        self.attached = attached
         self._module, self._trainable = attached.model, attached.trainable
         self._learning_rates = attached.learning_rates
         self.epoch_sampler = sampler
@@ -97,6 +98,8 @@ class FineTuningTrainer(Trainer):
             self.micro_batch_sampler.step_rows, every=int(self.args.logging_steps)
         )
         self._before = self._started = self._scoring = 0.0
+        self.waited = 0.0
+        """Seconds in which the steps of other runs were computed, in the same process."""
         self._ended: float | None = None
         self._average: AverageLastSteps | None = None
 
@@ -133,7 +136,7 @@ class FineTuningTrainer(Trainer):
         """(no loss, the outputs that the kind of task needs, labels) of a batch."""
         batch = self._prepare_inputs(inputs)
         with torch.inference_mode(), self.compute_loss_context_manager():
-            outputs = self._kind.outputs(model, self._tokenizer, batch, self._final)
+            outputs = self._kind.outputs(model, self.tokenizer, batch, self._final)
         return None, outputs, batch["labels"]
 
     def final_outputs(self, rows: Any) -> Mapping[str, Any]:
@@ -141,7 +144,7 @@ class FineTuningTrainer(Trainer):
         scores, self.compute_metrics = self.compute_metrics, None
         self._final = True
         try:
-            with fast_kernels(self._module, self._use_fast_kernels):
+            with fast_kernels(self._module, self.use_fast_kernels):
                 return _in_row_order(rows, self.predict(rows))
         finally:
             self.compute_metrics, self._final = scores, False
@@ -170,16 +173,16 @@ class FineTuningTrainer(Trainer):
 
     @property
     def seconds(self) -> float:
-        """Time spent training so far: with the time before a resume, without scoring."""
+        """Time spent training so far: with that before a resume, without scoring and waiting."""
         now = self._ended or time.perf_counter()
-        return self._before + now - self._started - self._scoring
+        return self._before + now - self._started - self._scoring - self.waited
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train, from the beginning or from a checkpoint."""
         self._before = seconds_until(checkpoint)
         self._started = time.perf_counter()
         try:
-            with fast_kernels(self._module, self._use_fast_kernels):
+            with fast_kernels(self._module, self.use_fast_kernels):
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UnpicklingError as error:
             raise IwloraError(

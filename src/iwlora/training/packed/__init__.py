@@ -1,0 +1,1 @@
+"""Several runs over one frozen backbone, in one forward and backward pass."""
