@@ -9,10 +9,16 @@ it was interrupted, and not repeated when it is finished.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iwlora.cli import main as iwlora
+from iwlora.compare.report.figures.verdict_paths import plot_verdict_paths
+from iwlora.compare.report.sequential import sequential_verdict
+from iwlora.compare.statistics.analysis import analyse
+from iwlora.results.comparison.combined import read_scores
+from iwlora.results.comparison.record import StoppingRule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,6 +70,15 @@ def layers() -> Figure:
     return figure
 
 
+def verdict_paths() -> Figure:
+    """The paths of a sequential comparison, from the scores in docs/verdicts.csv."""
+    (scores,) = read_scores(HERE / "verdicts.csv")
+    rule = StoppingRule(difference=1.0)
+    (task,) = analyse([replace(scores, stop=rule)]).tasks
+    print(sequential_verdict(task))
+    return plot_verdict_paths(task.differences, rule)
+
+
 def main() -> None:
     """Run the comparison if necessary and write docs/images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -72,6 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     layers().savefig(IMAGES / "layers.png", dpi=110)
+    verdict_paths().savefig(IMAGES / "verdicts.png", dpi=110)
     iwlora(["compare", str(HERE / "pictures.yaml"), "--out", options.out, "--jobs", options.jobs])
     for stem, name in (("importance-iw-lora", "importance"), ("differences", "differences")):
         picture = Path(options.out) / "figures" / f"{stem}.png"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from iwlora.compare.plan import cost_estimate
 from iwlora.compare.plan.cost_estimate import estimate_cost
 from iwlora.compare.plan.planned_runs import Plan
 
@@ -25,3 +29,18 @@ def test_the_estimate_lists_runs_budgets_and_time_and_keeps_nothing(
     assert text.endswith("with 2 at once")
     assert announced == ["timing steps of full", "timing steps of lora"]
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.quick
+def test_with_stop_the_time_is_from_the_first_draws_to_the_most(
+    make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """96 rows in batches of 32 are three steps of a second, and nothing else takes time."""
+    cost = SimpleNamespace(step_seconds=1.0, rest=0.0)
+    monkeypatch.setattr(cost_estimate, "estimate_run_cost", lambda _: cost)
+    plan = make_plan(seeds=None, stop={"difference": 1.0, "max_seeds": 20})
+    lines = estimate_cost(plan, 2, lambda _: None).splitlines()
+    assert lines[0].startswith("lora: 5 to 20 runs, 96 training rows")
+    assert lines[0].endswith("about 15.0 s to 1 min 00 s")
+    assert lines[-1].startswith("10 to 40 runs on ")
+    assert ", 5 to 20 draws of an arm: about 15.0 s to 1 min 00 s with 2 at once" in lines[-1]

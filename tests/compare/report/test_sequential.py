@@ -135,5 +135,13 @@ def test_files_and_figures(analysis: Analysis) -> None:
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     outcomes = {row["arm"]: row["sequential"]["outcome"] for row in summary["differences"]}
     assert outcomes == {"clear": "better", "equal": "within", "wide": "open"}
+    price = summary["price"]
+    assert price["runs"] == len(analysis.tasks[0].comparison.runs)
+    seeds = {arm["arm"]: arm["fixed_seeds"] for arm in price["arms"]}
+    assert seeds["lora"] == seeds["wide"] == max(seeds.values())
+    assert f"{seeds['wide']:,} for wide seeds" in summary["verdict"]
+    table = content.sections[0].differences
+    assert table is not None
+    assert [row[-1] for row in table.rows] == [f"{seeds[row[0]]:,}" for row in table.rows]
     overall = {row["arm"]: row["p_value"] for row in summary["overall"]}
     assert overall["clear"] < 0.05 < overall["wide"], "from the sequential test too"

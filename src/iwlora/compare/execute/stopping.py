@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 
 from iwlora.compare.number_format import display_scale, format_size
 from iwlora.compare.statistics.paired_tests import default_baseline
+from iwlora.compare.statistics.price import fixed_seeds
 from iwlora.compare.statistics.sequential import Verdict, fewest_draws, power, verdicts
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.durations import format_duration
@@ -100,13 +101,16 @@ class Stopping:
     def _outlook(self, arm: str, sd: float) -> str:
         rule = self._rule
         reached, draws = power(rule, rule.difference, sd, len(self._scores) - 1)
-        hours = format_duration(2 * draws * fmean(self._seconds))
+        pair = 2 * fmean(self._seconds)
+        fixed = fixed_seeds(rule, sd, len(self._scores) - 1)
+        plain = f" ({fixed:,} fixed seeds: {format_duration(fixed * pair)})" if fixed else ""
         less = f", less than the {rule.power:.0%} asked for: raise stop.max_seeds"
         warning = less if reached < rule.power else ""
         return (
             f"{arm}: its difference from {self._baseline} varies by {sd:.2f} between draws, so "
             f"{format_size(self._metric, rule.difference)} is found with {reached:.0%} power "
-            f"within {rule.max_seeds} draws{warning}; about {draws:.0f} draws, {hours} of training"
+            f"within {rule.max_seeds} draws{warning}; about {draws:.0f} draws, "
+            f"{format_duration(draws * pair)} of training{plain}"
         )
 
     def _describe(self, verdict: Verdict) -> str:

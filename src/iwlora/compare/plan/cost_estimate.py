@@ -31,39 +31,48 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
     search = check_search(plan)
     recipe = plan.runs[0].recipe
     adaptive = plan.search is not None and find_rule(plan.search.rule).adaptive
-    lines = []
-    total, count = 0.0, len(plan.runs)
+    lines, first_draws = [], len(plan.certain_seeds)
+    total, fewest, count, certain = 0.0, 0.0, len(plan.runs), len(plan.labels) * first_draws
     for first, rows in zip(plan.first_runs, rows_of_arms, strict=True):
         announce(f"timing steps of {first.label}")
         cost = estimate_run_cost(first.recipe)
-        runs = [_seconds(run, rows, cost) for run in plan.runs if run.label == first.label]
+        of_arm = [run for run in plan.runs if run.label == first.label]
+        runs = sum(_seconds(run, rows, cost) for run in of_arm)
         trials, trial_seconds = 0, 0.0
         if plan.search and search:
             steps = search.of_trial[first.label]
             trials = min(plan.search.most_trials, search.ceiling // steps)
             trial_seconds = trials * (cost.rest + steps * cost.step_seconds)
             trial_seconds = min(trial_seconds, plan.search.max_seconds or math.inf)
-        seconds = sum(runs) + trial_seconds
-        total, count = total + seconds, count + trials
+        seconds = runs + trial_seconds
+        least = sum(_seconds(run, rows, cost) for run in of_arm[:first_draws])
+        if not adaptive:  # else it may end after any trial
+            least, certain = least + trial_seconds, certain + trials
+        total, fewest, count = total + seconds, fewest + least, count + trials
         parameters = budgets.get(first.label)
         budget = "no budget" if parameters is None else f"{parameters:,} adapter parameters"
         trial_count = f" + {'at most ' if adaptive else ''}{trials} trials" if trials else ""
-        run_count = f"{'at most ' if plan.stop else ''}{len(runs)} runs{trial_count}"
+        from_draws = f"{first_draws} to " if plan.stop else ""
+        from_time = f"{format_duration(least)} to " if plan.stop else ""
+        run_count = f"{from_draws}{len(of_arm)} runs{trial_count}"
         lines.append(
             f"{first.label}: {run_count}, {rows:,} training rows, {budget}, "
-            f"{cost.step_seconds:.3f} s a step, about {format_duration(seconds)}"
+            f"{cost.step_seconds:.3f} s a step, about {from_time}{format_duration(seconds)}"
         )
     if search:
         lines.append(f"search: at most {search.ceiling:,} training steps an arm")
-    seeds = ", ".join(map(str, plan.seeds))
-    most, end = "at most " if adaptive or plan.stop else "", ""
+    time, end = format_duration(total / jobs), f" with {jobs} at once"
     if plan.stop:
-        seeds = f"0 to {plan.seeds[-1]}"
-        end = f"; the power is printed after the first {len(plan.certain_seeds)} seeds"
-    lines.append(
-        f"\n{most}{count} runs on {recipe.task.title}, seeds {seeds}: "
-        f"{most}about {format_duration(total / jobs)} with {jobs} at once{end}"
-    )
+        lines.append(
+            f"\n{certain} to {count} runs on {recipe.task.title}, {first_draws} to "
+            f"{plan.stop.max_seeds} draws of an arm: about {format_duration(fewest / jobs)} to "
+            f"{time}{end}; how many, and the power, is printed after the first {first_draws} draws"
+        )
+    else:
+        most, seeds = "at most " if adaptive else "", ", ".join(map(str, plan.seeds))
+        lines.append(
+            f"\n{most}{count} runs on {recipe.task.title}, seeds {seeds}: {most}about {time}{end}"
+        )
     return "\n".join(lines)
 
 

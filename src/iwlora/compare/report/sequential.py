@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from statistics import fmean
 
 from iwlora.compare.number_format import (
     counted,
-    display_scale,
     format_difference,
     format_interval,
     format_p_value,
     format_size,
 )
-from iwlora.compare.report.caveats import describe_pairs
-from iwlora.compare.statistics import paired_tests
+from iwlora.compare.report.caveats import describe_pairs, listed
 from iwlora.compare.statistics.analysis import (
     Analysis,
     OverallDifference,
@@ -24,6 +21,7 @@ from iwlora.compare.statistics.analysis import (
 )
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.paired_tests import Summary
+from iwlora.compare.statistics.price import price_of
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.durations import format_duration
@@ -129,40 +127,52 @@ def sequential_table(task: TaskAnalysis) -> tuple[str, dict[str, list[str]]]:
         ],
         "verdict": [_outcome(row, rule) for row in rows],
     }
+    price = price_of(task.comparison, rows)
+    if price is not None:
+        arms = {arm.arm: arm for arm in price.arms}
+        columns["training time"] = [format_duration(arms[row.arm].seconds) for row in rows]
+        columns["fixed seeds"] = [
+            "–" if (n := arms[row.arm].fixed_seeds) is None else f"{n:,}" for row in rows
+        ]
     caption = (
         f"Each arm's {with_direction(rows[0].metric)} minus that of {rows[0].baseline}, "
         f"{describe_pairs(task.comparison)}. Draws were added until each arm had a verdict. "
         f"{_promise(rows[0].metric, rule)} The intervals hold for all arms and looks together; the "
         "p-values are corrected by Holm."
     )
+    if price is not None:
+        caption += (
+            f" The last column is the fixed number of seeds with {rule.power:.0%} power at "
+            f"{format_size(rows[0].metric, rule.difference)}."
+        )
     return caption, columns
 
 
 def price_sentence(comparison: Comparison, rows: Sequence[TaskDifference]) -> str:
     """What the draws cost, and what a fixed number of seeds with the same power would have.
 
-    The fixed number has the power that was asked for at the difference that matters, for the arm
-    whose differences vary most, by the t test with Holm's correction.
+    The fixed number has the power that was asked for at the difference that matters, by the t test
+    with Holm's correction and the spread of each arm's differences.
     """
-    rule = comparison.stop
-    seconds = [s for run in comparison.runs if (s := run.result.total_seconds) is not None]
-    if rule is None or not seconds:
+    rule, price = comparison.stop, price_of(comparison, rows)
+    if rule is None or price is None:
         return ""
-    spent = f"The {len(comparison.runs)} runs took {format_duration(sum(seconds))} of training."
-    spreads = [row.summary.sd for row in rows if row.summary.sd]
-    if not spreads:
+    hours = ""
+    if price.core_hours is not None:
+        hours = f" ({price.core_hours:,.2f} {'GPU' if price.gpu else 'core'}-hours)"
+    spent = f"The {price.runs} runs took {format_duration(price.seconds)} of training{hours}."
+    if price.fixed_runs is None or price.fixed_seconds is None:
         return spent
-    size = rule.difference / display_scale(rows[0].metric)
-    needed = paired_tests.seeds_needed(
-        Summary(2, size, max(spreads), None, None), len(rows), rule.power
-    )
-    if needed is None:
-        return spent
-    runs = needed * len(comparison.arms)
+    seeds = {arm.arm: arm.fixed_seeds for arm in price.arms if arm.arm != rows[0].baseline}
+    each = listed([f"{n:,} for {arm}" if len(seeds) > 1 else f"{n:,}" for arm, n in seeds.items()])
+    where = ""
+    if price.fixed_split != comparison.runs[0].result.evaluated_on:
+        where = f" on the {price.fixed_split} split"
     at = format_size(rows[0].metric, rule.difference)
     return (
-        f"{spent} With a fixed number of seeds, {rule.power:.0%} power at {at} takes {needed} "
-        f"seeds, {runs} runs and about {format_duration(runs * fmean(seconds))}."
+        f"{spent} With a fixed number of seeds, {rule.power:.0%} power at {at}{where} takes {each} "
+        f"seeds: {price.fixed_runs:,} runs, about {format_duration(price.fixed_seconds)}, "
+        f"{price.fixed_seconds / price.seconds:.1f} times the time."
     )
 
 

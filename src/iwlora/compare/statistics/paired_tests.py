@@ -120,19 +120,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def min_seeds(family: int) -> int:
-    """The fewest seeds n with which one of ``family`` tests can reach p < 0.05 after correction.
+def min_seeds(family: int, error: float = SIGNIFICANCE) -> int:
+    """The fewest seeds n with which one of ``family`` tests can reach p < error after correction.
 
     The smallest possible corrected p-value is family · 2 / 2**n.
 
     >>> min_seeds(1), min_seeds(4), min_seeds(20)
     (6, 8, 10)
     """
-    return next(n for n in count(MIN_SEEDS) if family * 2 / 2**n < SIGNIFICANCE)
+    return next(n for n in count(MIN_SEEDS) if family * 2 / 2**n < error)
 
 
-def power(n: int, mean: float, sd: float, family: int = 1) -> float:
-    """The chance that n paired differences N(mean, sd²) are significant at 0.05 / family.
+def power(n: int, mean: float, sd: float, family: int = 1, error: float = SIGNIFICANCE) -> float:
+    """The chance that n paired differences N(mean, sd²) are significant at error / family.
 
     This is the power of the two-sided t test, which the sign-flip test approaches as n grows. It
     is 0 below the fewest seeds that can reach significance.
@@ -141,33 +141,36 @@ def power(n: int, mean: float, sd: float, family: int = 1) -> float:
         Cohen, Statistical Power Analysis (1988), chapter 2: under the noncentral t distribution
         with n - 1 degrees of freedom and noncentrality √n · mean / sd.
     """
-    if n < min_seeds(family):
+    if n < min_seeds(family, error):
         return 0.0
     if sd == 0:
         return float(mean != 0)
     noncentrality = math.sqrt(n) * abs(mean) / sd
-    critical = float(stdtrit(n - 1, 1 - SIGNIFICANCE / family / 2))
+    critical = float(stdtrit(n - 1, 1 - error / family / 2))
     same_sign = 1 - float(nctdtr(n - 1, noncentrality, critical))
     other_sign = float(nctdtr(n - 1, noncentrality, -critical))
     # SciPy returns NaN instead of 0 for the far tail of a large noncentrality.
     return same_sign + (0.0 if math.isnan(other_sign) else other_sign)
 
 
-def seeds_needed(summary: Summary, family: int = 1, wanted: float = POWER) -> int | None:
+def seeds_needed(
+    summary: Summary, family: int = 1, wanted: float = POWER, error: float = SIGNIFICANCE
+) -> int | None:
     """The number of seeds that detects a difference like the observed one with 80% power.
 
     Args:
         summary: The observed differences.
         family: How many comparisons Holm's correction is for.
         wanted: The power.
+        error: The level of the test, before Holm's correction.
 
     Returns:
         None for a single seed or no observed difference, and for more than 10,000 seeds.
     """
     if summary.sd is None or summary.mean == 0:
         return None
-    candidates = range(min_seeds(family), MAX_SEEDS + 1)
-    power_with = partial(power, mean=summary.mean, sd=summary.sd, family=family)
+    candidates = range(min_seeds(family, error), MAX_SEEDS + 1)
+    power_with = partial(power, mean=summary.mean, sd=summary.sd, family=family, error=error)
     index = bisect_left(candidates, wanted, key=power_with)
     return candidates[index] if index < len(candidates) else None
 

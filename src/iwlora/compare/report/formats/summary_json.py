@@ -12,6 +12,7 @@ from iwlora.compare.statistics.analysis import OverallDifference, TaskDifference
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.floors import mean_floors
 from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.price import price_of
 from iwlora.results.comparison import Comparison
 from iwlora.results.formats import stamped
 from iwlora.results.metric_direction import lower_is_better
@@ -47,6 +48,7 @@ def _overall(row: OverallDifference) -> dict[str, Any]:
 def _task(section: TaskSection) -> dict[str, Any]:
     comparison = section.analysis.comparison
     first = comparison.runs[0].result if comparison.runs else None
+    price = price_of(comparison, section.analysis.differences)
     return {
         "model": comparison.model,
         "task": comparison.task,
@@ -57,6 +59,7 @@ def _task(section: TaskSection) -> dict[str, Any]:
         "lower_is_better": first is not None and lower_is_better(first.primary_metric),
         "arms": [_arm(section, label) for label in comparison.arms],
         "differences": [_difference(row) for row in section.analysis.differences],
+        **({"price": asdict(price)} if price else {}),
         "search": {
             label: choice.model_dump(exclude={"trials": {"__all__": {"loss"}}})
             for label, choice in comparison.search.items()
