@@ -18,6 +18,7 @@ from iwlora.results.writing import reserve
 from iwlora.sites import sites
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.tokenization import tokenize
+from iwlora.training.loop.weight_average import check_average_last
 from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path
 from iwlora.training.model.recipe_head import declare_modules
 from iwlora.training.model.vocabulary import fit_tokenizer
@@ -98,8 +99,8 @@ def check_task(plan: Plan) -> tuple[list[int], list[BadRow]]:
         The number of training rows of each arm, and the rows that cannot be used and are left out.
 
     Raises:
-        IwloraError: The data cannot be read, arms would be scored on other rows, or ``max_length``
-            leaves no room for the text.
+        IwloraError: The data cannot be read, arms would be scored on other rows, ``max_length``
+            leaves no room for the text, or ``average_last`` is more steps than there are.
     """
     first = plan.runs[0].recipe
     task = tasks.load(first.task, first.train.seed)
@@ -116,6 +117,10 @@ def check_task(plan: Plan) -> tuple[list[int], list[BadRow]]:
         rows += known[:1]
     if problems:
         raise IwloraError("\n".join(problems))
+    for run, count in zip(plan.first_runs, rows, strict=True):
+        train = run.recipe.train
+        steps_per_epoch = math.ceil(count / train.batch_size)
+        check_average_last(train, steps_per_epoch, bool(run.recipe.task.selection))
     model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
     tokenizer = load_tokenizer(resolve_model_path(first.model), first.trust_remote_code)
     fit_tokenizer(first.model, model, tokenizer)
