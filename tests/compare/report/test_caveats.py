@@ -13,12 +13,16 @@ from iwlora.compare.report.caveats import (
     caveats,
     constant_predictions,
     describe_scoring,
+    marked_trials,
     uncertain_importance,
+    undecided_searches,
     unequal_lengths,
 )
 from iwlora.compare.report.formats.summary_json import summary_json
+from iwlora.compare.report.tables import learning_rate_table
 from iwlora.results import layout
 from iwlora.results.comparison import load
+from iwlora.results.comparison.record import LearningRateChoice, Search, Trial
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 from report_pages import all_texts, content_of
 
@@ -126,3 +130,58 @@ def test_rows_that_are_not_scored_are_named_once(folder: Path) -> None:
         lossy
     )
     assert caveats(lossy).count(note) == 1
+
+
+def save_search(folder: Path, **changes: object) -> None:
+    """A search of two draws: 1e-2 answered with one class, 1e-4 was dropped, 3e-2 diverged."""
+    done = {"state": "done", "score": 0.75, "loss": 0.5, "seconds": 2.0, "steps": 10}
+    trials = [
+        {**done, "lr": 1e-4, "seed": 7, "loss": 0.9},
+        {**done, "lr": 1e-3, "seed": 7},
+        {**done, "lr": 1e-2, "seed": 7, "one_class": True},
+        {"lr": 3e-2, "seed": 7, "state": "diverged", "steps": 10},
+        {**done, "lr": 1e-3, "seed": 8, "loss": 0.4},
+    ]
+    known = {"lr": 9e-4, "low": 5e-4, "high": 2e-3, "inside": True, "remark": None}
+    known |= {"metric": "accuracy", "rule": "loss-curve", "added": [3e-2], "max_steps": 120}
+    fields = {**known, "trials": [Trial.model_validate(trial) for trial in trials], **changes}
+    Search(arms={"lora": LearningRateChoice.model_validate(fields)}).save(folder / layout.SEARCH)
+
+
+def test_the_search_is_shown_with_its_interval_its_steps_and_its_marks(folder: Path) -> None:
+    save_search(folder)
+    comparison = load(folder)
+    table = learning_rate_table(comparison)
+    (row,) = table.rows
+    assert dict(zip(table.head, row, strict=True)) == {
+        "arm": "lora",
+        "learning rate": "0.0009",
+        "95% interval": "0.0005 to 0.002",
+        "optimum": "inside the grid",
+        "trials": "4 of 5",
+        "training steps": "50",
+        "time": "8.0 s",
+        "loss, accuracy (draws) on held-out training rows": (
+            "0.0001: 0.900, 75.00 (1); 0.001: 0.450, 75.00 (2); "
+            "0.01: 0.500, 75.00 (1), one answer; 0.03: diverged, added"
+        ),
+    }
+    assert "may take at most 120 training steps" in table.caption
+    (marks,) = marked_trials(comparison)
+    assert marks.endswith("lora 1 gave all rows the same answer (0.01); lora 1 diverged (0.03)")
+    assert undecided_searches(comparison) == [], "one tried learning rate is in the interval"
+    assert marks in json.loads(summary_json(content_of(folder)))["remarks"]
+
+
+def test_a_wide_interval_of_a_search_is_a_caveat(folder: Path) -> None:
+    save_search(folder, low=1e-4, high=9e-3)
+    (caveat,) = undecided_searches(load(folder))
+    assert "95% interval of the best one: lora 0.0001 to 0.009 (chosen 0.0009). " in caveat
+
+
+def test_a_search_of_an_older_version_shows_what_it_stored(folder: Path) -> None:
+    trials = [Trial(lr=lr, seed=7, state="done", score=0.5) for lr in (1e-4, 1e-3)]
+    save_search(folder, rule="best-score", low=None, high=None, max_steps=None, trials=trials)
+    table = learning_rate_table(load(folder))
+    assert "Every arm gets equally many trials" in table.caption
+    assert {"95% interval", "training steps"}.isdisjoint(table.head)

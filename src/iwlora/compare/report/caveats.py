@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
+from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
 from iwlora.compare.statistics.learning_rate_ties import tied_learning_rates
 from iwlora.errors import short_repr
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.equal_inputs import unverified_runs
+from iwlora.results.comparison.record import LOST, LearningRateChoice
 from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import lower_is_better
 
@@ -83,6 +85,7 @@ def caveats(comparison: Comparison) -> list[str]:
         *unverified_runs(comparison.runs),
         *comparison.remarks,
         *undecided_searches(comparison),
+        *marked_trials(comparison),
         *notes,
         *resumed,
     ]
@@ -206,23 +209,67 @@ def unequal_lengths(comparison: Comparison) -> list[str]:
     ]
 
 
+def describe_fairness(search: Mapping[str, LearningRateChoice]) -> str:
+    """What the searches of all arms had in common."""
+    limits = {choice.max_steps for choice in search.values()}
+    if limits == {None}:
+        return "Every arm gets equally many trials."
+    most = max(limit for limit in limits if limit is not None)
+    return (
+        f"The trials of each arm may take at most {most:,} training steps. All learning rates and "
+        "arms share the rows, the order and the start of a draw."
+    )
+
+
 def undecided_searches(comparison: Comparison) -> list[str]:
     """A caveat that names the learning rates that a search cannot tell from the chosen one.
 
     The scores of such arms may depend on the choice among these rates, not on the method.
     """
-    by_arm = []
+    by_score, by_loss = [], []
     for label, choice in comparison.search.items():
+        if choice.lr is None:
+            continue
+        chosen = f"(chosen {learning_rate_text(choice.lr)})"
+        low, high = choice.low or choice.lr, choice.high or choice.lr
+        within = {trial.lr for trial in choice.trials if low <= trial.lr <= high}
         rates = [*map(learning_rate_text, tied_learning_rates(comparison, label))]
-        if choice.lr is not None and rates:
-            by_arm.append(f"{label} {listed(rates)} (chosen {learning_rate_text(choice.lr)})")
-    if not by_arm:
+        if len(within) > 1:
+            ends = f"{learning_rate_text(low)} to {learning_rate_text(high)}"
+            by_loss.append(f"{label} {ends} {chosen}")
+        elif rates and choice.rule == FORMER_RULE:
+            by_score.append(f"{label} {listed(rates)} {chosen}")
+    more = "More search.seeds or a larger search.holdout would separate them better"
+    texts = []
+    if by_score:
+        texts.append(
+            "The search cannot tell these learning rates from the chosen one, because they score "
+            f"within one standard error of it: {'; '.join(by_score)}. {more}"
+        )
+    if by_loss:
+        texts.append(
+            "The search leaves several of the tried learning rates open, because they lie in the "
+            f"95% interval of the best one: {'; '.join(by_loss)}. {more}"
+        )
+    return texts
+
+
+def marked_trials(comparison: Comparison) -> list[str]:
+    """A caveat with the trials that diverged, failed or gave all rows the same answer."""
+    counts = []
+    for label, choice in comparison.search.items():
+        marks: dict[str, list[float]] = {}
+        for trial in choice.trials:
+            mark = trial.state if trial.state in LOST else "gave all rows the same answer"
+            if trial.one_class or trial.state in LOST:
+                marks.setdefault(mark, []).append(trial.lr)
+        counts += [
+            f"{label} {len(rates)} {mark} ({listed([*map(learning_rate_text, sorted({*rates}))])})"
+            for mark, rates in marks.items()
+        ]
+    if not counts:
         return []
-    return [
-        "The search cannot tell these learning rates from the chosen one, because they score "
-        f"within one standard error of it: {'; '.join(by_arm)}. More search.seeds or a larger "
-        "search.holdout would separate them better"
-    ]
+    return [f"Trials of the search that show no learning, by learning rate: {'; '.join(counts)}"]
 
 
 def _value_text(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -13,7 +13,7 @@ from iwlora.compare.number_format import (
     format_p_value,
     format_score,
 )
-from iwlora.compare.report.caveats import describe_pairs, describe_scoring
+from iwlora.compare.report.caveats import describe_fairness, describe_pairs, describe_scoring
 from iwlora.compare.report.sequential import WHAT_ENDS_WHAT, sequential_table
 from iwlora.compare.report.verdict import more_seeds, outcome_text
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
@@ -22,6 +22,7 @@ from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.floors import mean_floors
 from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
+from iwlora.results.comparison.record import LOST, LearningRateChoice
 from iwlora.results.durations import format_duration
 from iwlora.results.layout import learning_rate_text
 from iwlora.results.metric_direction import with_direction
@@ -198,40 +199,63 @@ def overall_table(analysis: Analysis) -> Table:
 
 
 def learning_rate_table(comparison: Comparison) -> Table:
-    """The learning rate of each arm and how the search found it."""
-    metric = next((c.metric for c in comparison.search.values() if c.metric), "score")
-    rows = []
-    for label, choice in comparison.search.items():
-        scores: dict[float, list[float]] = {}
-        for trial in choice.trials:
-            if trial.state == "done":
-                scores.setdefault(trial.lr, []).append(trial.score or 0.0)
-        means = (
-            f"{learning_rate_text(lr)}: {format_score(metric, fmean(each))}"
-            for lr, each in scores.items()
-        )
-        rows.append(
-            [
-                label,
-                _known(learning_rate_text, choice.lr),
-                "inside the grid" if choice.inside else "not bracketed",
-                f"{sum(map(len, scores.values()))} of {len(choice.trials)}",
-                format_duration(sum(trial.seconds or 0.0 for trial in choice.trials)),
-                "; ".join(means),
-            ]
-        )
+    """The learning rate of each arm, how the search found it, and what it took."""
+    choices = comparison.search
+    metric = next((choice.metric for choice in choices.values() if choice.metric), "score")
+    columns = {
+        "arm": [*choices],
+        "learning rate": [_known(learning_rate_text, choice.lr) for choice in choices.values()],
+        "95% interval": [_learning_rate_range(choice) for choice in choices.values()],
+        "optimum": [
+            "inside the grid" if choice.inside else "not bracketed" for choice in choices.values()
+        ],
+        "trials": [
+            f"{sum(trial.state == 'done' for trial in choice.trials)} of {len(choice.trials)}"
+            for choice in choices.values()
+        ],
+        "training steps": [_known(_count, choice.steps) for choice in choices.values()],
+        "time": [
+            format_duration(sum(trial.seconds or 0.0 for trial in choice.trials))
+            for choice in choices.values()
+        ],
+        f"loss, {metric} (draws) on held-out training rows": [
+            "; ".join(_tried(choice, metric)) for choice in choices.values()
+        ],
+    }
     caption = (
-        "The search for each arm's learning rate. Every arm gets equally many trials. They are "
-        "scored on held-out training rows, never on the reported data."
+        "The search for each arm's learning rate. Its trials are scored on held-out training rows, "
+        f"never on the reported data. {describe_fairness(choices)}"
     )
     if comparison.vary:
         caption += (
             f" Arms that differ in {', '.join(comparison.vary)} may have other held-out rows: "
             "their scores in the search do not compare."
         )
-    scored = f"{metric} on held-out training rows"
-    head = ["arm", "learning rate", "optimum", "trials", "time", scored]
-    return Table("Learning rates", caption, head, rows)
+    for unknown in [name for name, cells in columns.items() if {*cells} == {EMPTY}]:
+        del columns[unknown]
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return Table("Learning rates", caption, list(columns), rows)
+
+
+def _learning_rate_range(choice: LearningRateChoice) -> str:
+    if choice.low is None or choice.high is None:
+        return EMPTY
+    return f"{learning_rate_text(choice.low)} to {learning_rate_text(choice.high)}"
+
+
+def _tried(choice: LearningRateChoice, metric: str) -> Iterator[str]:
+    """What each learning rate reached on average over its draws, and why it could not win."""
+    for lr in sorted({trial.lr for trial in choice.trials if trial.state != "not begun"}):
+        trials = [trial for trial in choice.trials if trial.lr == lr]
+        done = [trial for trial in trials if trial.state == "done"]
+        losses = [trial.loss for trial in done if trial.loss is not None]
+        means = [f"{fmean(losses):.3f}"] if losses else []
+        if scores := [trial.score for trial in done if trial.score is not None]:
+            means.append(f"{format_score(metric, fmean(scores))} ({len(scores)})")
+        marks: list[str] = [state for state in LOST if any(t.state == state for t in trials)]
+        marks += ["one answer"] * any(trial.one_class for trial in done)
+        marks += ["added"] * (lr in choice.added)
+        yield f"{learning_rate_text(lr)}: {', '.join([*means, *marks])}"
 
 
 def run_table(comparison: Comparison) -> Table:

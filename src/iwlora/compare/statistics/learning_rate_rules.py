@@ -17,7 +17,7 @@ from iwlora.compare.statistics.learning_rate_curve import (
     curve_minimum,
 )
 from iwlora.errors import IwloraError, unknown
-from iwlora.results.comparison.record import Trial
+from iwlora.results.comparison.record import LOST, Trial
 from iwlora.results.metric_direction import oriented
 
 GROUP = "iwlora.search_rules"
@@ -66,7 +66,7 @@ def best_score(trials: Sequence[Trial], metric: str | None = None) -> Optimum | 
         >>> best_score(trials).learning_rate
         0.001
     """
-    failed = {trial.lr for trial in trials if trial.state in ("failed", "diverged")}
+    failed = {trial.lr for trial in trials if trial.state in LOST}
     ranks: dict[float, tuple[float, float, float]] = {}
     for lr in sorted({trial.lr for trial in trials if trial.state == "done"} - failed):
         done = [trial for trial in trials if trial.lr == lr and trial.state == "done"]
@@ -128,7 +128,7 @@ def cannot_win(trials: Sequence[Trial]) -> set[float]:
 
     If no other is left, those with the same answer for all rows can win: nothing else was learned.
     """
-    failed = {trial.lr for trial in trials if trial.state in ("failed", "diverged")}
+    failed = {trial.lr for trial in trials if trial.state in LOST}
     one_class = {trial.lr for trial in trials if trial.one_class}
     done = {trial.lr for trial in trials if trial.state == "done"}
     return failed | one_class if done - failed - one_class else failed

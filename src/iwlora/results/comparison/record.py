@@ -145,6 +145,8 @@ class Crash(Document):
 
 State = Literal["waiting", "running", "done", "failed", "diverged", "not begun"]
 """How a run of a comparison stands."""
+LOST: tuple[State, ...] = ("failed", "diverged")
+"""The states of runs that have ended without a result."""
 
 
 class Trial(StoredModel):
