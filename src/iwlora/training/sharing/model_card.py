@@ -51,7 +51,7 @@ def model_card(
     lines = [
         f"# {result.label} on {_title(task)}",
         "",
-        f"{what} the method `{result.method}` for {named}, fine-tuned with iwlora for "
+        f"{what} the method `{result.method}` for {named}, fine-tuned with iwlora. It predicts: "
         f"{task.kind.summary}.",
         "",
         "## Scores",
