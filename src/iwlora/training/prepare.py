@@ -22,7 +22,8 @@ from iwlora.results.events import Event, Report, ignore
 from iwlora.results.fingerprint import Fingerprint
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.device import resolve_precision, run_device
-from iwlora.training.floors.scores import constant_score
+from iwlora.training.floors.frozen_model import untuned_floors
+from iwlora.training.floors.scores import TaskFloors, constant_score
 from iwlora.training.load import LoadedRecipe, load, shards
 from iwlora.training.loop.callbacks import EvaluateEachEpoch, KeepBestEpoch, MetricsLog
 from iwlora.training.loop.progress import Floor, ProgressBar, ReportEvents
@@ -41,8 +42,6 @@ from iwlora.training.train_settings import TrainSettings
 
 logger = logging.getLogger("iwlora")
 
-EVALUATION_BATCH_SIZE = 64
-
 # Names in a recipe -> names of transformers. Its "constant" has no warm-up.
 _OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
@@ -57,7 +56,8 @@ class PreparedRun:
     """What a run has before its first step; batches took ``measure_seconds`` until then.
 
     ``coverage`` is that of :class:`LoadedRecipe`, before the method changed the model, and
-    ``fingerprint`` that of the inputs.
+    ``fingerprint`` that of the inputs. ``floors`` are those of the untuned model, if they were
+    asked for and the task has them, and ``notes`` say what a user should know about them.
     """
 
     loaded: LoadedRecipe
@@ -67,9 +67,17 @@ class PreparedRun:
     measure_seconds: float
     coverage: float | None
     fingerprint: Fingerprint
+    floors: TaskFloors | None = None
+    notes: Sequence[str] = ()
 
 
-def prepare(recipe: Recipe, run: RunDir, progress: bool, report: Report = ignore) -> PreparedRun:
+def prepare(
+    recipe: Recipe,
+    run: RunDir,
+    progress: bool,
+    report: Report = ignore,
+    with_floors: bool = False,
+) -> PreparedRun:
     """Load, measure, attach, and make the Trainer.
 
     Args:
@@ -77,6 +85,7 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool, report: Report = ignore
         run: the folder of the run; a sensitivity that is stored there is not measured again.
         progress: whether to show a progress bar.
         report: gets the events of the measurement and of the training.
+        with_floors: whether the main process computes the floors of the untuned model.
 
     Raises:
         IwloraError: for everything that ``iwlora.train`` refuses.
@@ -102,6 +111,9 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool, report: Report = ignore
     if share is not None:
         logger.info(f"adapting {len(sites)} matrices: {share:.1%} of the blocks' matrix parameters")
     sensitivity = _sensitivity(loaded, run, fingerprint, report)
+    floors, notes = None, list[str]()
+    if with_floors and distributed.rank() == 0:
+        floors, notes = untuned_floors(loaded)
     attached = method.attach(model, sites, recipe.train.seed, sensitivity)
     if recipe.train.frozen_dtype != "float32":
         check_trained_in_float32(attached, method.name)
@@ -114,7 +126,9 @@ def prepare(recipe: Recipe, run: RunDir, progress: bool, report: Report = ignore
     if shards(recipe):
         shard(attached.model, pretrained, run_device())
     trainer = make_trainer(loaded, run, attached, progress, fingerprint, report)
-    return PreparedRun(loaded, method.size, attached, trainer, measure_seconds, share, fingerprint)
+    return PreparedRun(
+        loaded, method.size, attached, trainer, measure_seconds, share, fingerprint, floors, notes
+    )
 
 
 def _sized_method(loaded: LoadedRecipe) -> Method:
@@ -170,7 +184,7 @@ def make_trainer(
             output_dir=str(run.checkpoints),
             per_device_train_batch_size=_micro_batch_size(settings),
             gradient_accumulation_steps=settings.accumulate,
-            per_device_eval_batch_size=EVALUATION_BATCH_SIZE,
+            per_device_eval_batch_size=task.kind.evaluation_rows(settings.max_length),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps or -1,
             learning_rate=settings.lr,

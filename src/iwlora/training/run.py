@@ -131,7 +131,7 @@ def _train_and_score(
     recipe: Recipe, run: RunDir, progress: bool, report: Report, floors: str, joined: Joining
 ) -> RunResult:
     settings = recipe.train
-    prepared = prepare(recipe, run, progress, report)
+    prepared = prepare(recipe, run, progress, report, with_floors=floors == "all")
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
     task, rows = loaded.task, len(loaded.task.splits["train"])
     counts = count_parameters(attached)
@@ -171,7 +171,8 @@ def _train_and_score(
                     if (run.path / name).is_dir():
                         follow_umask(run.path / name)
     metrics, label_scores = score_splits(trainer, run, loaded)
-    scored = distributed.run_on_main_process(lambda: _floor_scores(run, task, floors))
+    known = prepared.floors
+    scored = distributed.run_on_main_process(lambda: _floor_scores(run, task, floors, known))
     return RunResult(
         method=recipe.method.name,
         label=recipe.label or recipe.method.name,
@@ -217,6 +218,7 @@ def _train_and_score(
         notes=[
             *task.notes,
             *loaded.notes,
+            *prepared.notes,
             *attached.notes(),
             *stopped,
             *without_gradient,
@@ -235,10 +237,13 @@ def _selected_on(recipe: Recipe) -> str:
     return mean or "last checkpoint"
 
 
-def _floor_scores(run: RunDir, task: Task, floors: str) -> list[FloorScore]:
+def _floor_scores(
+    run: RunDir, task: Task, floors: str, known: TaskFloors | None
+) -> list[FloorScore]:
     """What simple rules score on the first reported split, and by how much the run is better."""
     predictions = read_predictions(layout.predictions_file(run.path, task.reported[0]))
-    of_task = TaskFloors.of(task, run.recipe().task.group, constant=floors == "constant")
+    constant = floors == "constant"
+    of_task = known or TaskFloors.of(task, run.recipe().task.group, constant=constant)
     return of_task.beside(predictions)
 
 

@@ -183,7 +183,13 @@ def run(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
             "model": str(folders["gpt2"]),
             "task": {"train": texts_in(folder / "texts", texts)},
             "method": {"name": "iw-lora", "rank": 2, "max_batches": 2},
-            "train": {"epochs": 1, "lr": 2e-2, "batch_size": 16, "max_length": 24},
+            "train": {
+                "epochs": 1,
+                "lr": 2e-2,
+                "batch_size": 16,
+                "max_length": 24,
+                "precision": "fp32",
+            },
         }
     )
     iwlora.train(recipe, folder / "out")
@@ -204,6 +210,26 @@ def test_a_folder_of_texts_is_trained_and_scored(run: Path) -> None:
     losses = [(math.log(float(r["perplexity"])) * int(r["tokens"]), int(r["tokens"])) for r in rows]
     total, count = map(sum, zip(*losses, strict=True))
     assert result.metrics["loss"] == pytest.approx(total / count)
+
+
+def test_the_floor_is_the_untuned_model(run: Path, folders: dict[str, Path]) -> None:
+    result = RunResult.load(run / "result.json")
+    (floor,) = result.floors
+    plain = AutoModelForCausalLM.from_pretrained(folders["gpt2"], dtype=torch.float64).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folders["gpt2"])
+    losses = []
+    with (run / "predictions" / "validation.csv").open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            ids = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
+            begin = tokenizer("a")["input_ids"][:1]
+            begin = begin if begin == [tokenizer.cls_token_id] else []
+            losses.append(slow_loss(plain, [*begin, *ids, tokenizer.eos_token_id], 24))
+    total, count = map(sum, zip(*losses, strict=True))
+    assert (floor.name, floor.trivial, floor.rows) == ("untuned model", True, 3)
+    assert floor.metrics["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-4)
+    assert floor.margin == pytest.approx(
+        floor.metrics["perplexity"] - result.metrics["perplexity"], rel=1e-4
+    )
 
 
 def test_new_texts_get_their_perplexity(run: Path, tmp_path: Path) -> None:

@@ -156,5 +156,5 @@ def test_a_run_stores_signatures_and_its_primary_metric(llama: Path, tmp_path: P
     assert set(result["metrics"]) == {"perplexity", "loss"}
     table = (tmp_path / "run" / "predictions" / "validation.csv").read_text()
     head, first = table.splitlines()[:2]
-    assert head == "row,source,label,other_references,perplexity,tokens"
-    assert first.startswith('0,the dog runs,a film,"[""the cat""]"')
+    assert head == "row,line,source,label,other_references,perplexity,tokens"
+    assert first.startswith('0,1,the dog runs,a film,"[""the cat""]"')

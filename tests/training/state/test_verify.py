@@ -130,9 +130,9 @@ KINDS = {
     "multi-label": ("bert", {}, ()),
     "token-labels": ("bert", {}, ("loss",)),
     "question-answering": ("bert", {}, ("loss",)),
-    "seq2seq": ("t5", {}, ("perplexity", "loss")),
+    "seq2seq": ("t5", {}, ()),
     "instruction": ("gpt2", {"metric": "perplexity"}, ()),
-    "chat": ("llama", {}, ("perplexity", "loss")),
+    "chat": ("llama", {}, ()),
     "language-modeling": ("gpt2", {}, ()),
 }
 

@@ -26,6 +26,8 @@ Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 Prediction = dict[str, Any]
 
 OTHER_REFERENCES = "other_references"
+EVALUATION_ROWS = 64
+"""Rows that are scored at a time."""
 
 
 @dataclass(frozen=True)
@@ -324,6 +326,10 @@ class Kind(BaseModel):
         """
         return {"logits": self.forward(model, batch).logits.float()}
 
+    def evaluation_rows(self, max_length: int) -> int:
+        """Rows of at most ``max_length`` tokens that are scored at a time."""
+        return EVALUATION_ROWS
+
     def stop_tokens(self, tokenizer: Any, known: Any) -> list[int]:
         """The ids of the tokens that end a generated text; none for kinds that generate none.
 
@@ -396,6 +402,10 @@ class Kind(BaseModel):
             predictions: Of the same rows.
         """
         return {}
+
+    def scoring_targets(self) -> Self:
+        """The kind with ``scores_targets``, for a task that is ranked by perplexity."""
+        return self
 
     def text_losses(self, evaluation: Evaluation) -> Sequence[tuple[float, int]]:
         """(loss in nats, tokens) of what is learned of each row, where ``scores_targets``."""

@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader
 
 from iwlora import tasks
 from iwlora.methods.budget import count_parameters
+from iwlora.tasks.kinds.contract import EVALUATION_ROWS
 from iwlora.training.device import peak_memory, reset_peak_memory
 from iwlora.training.dry_run.step_profiler import StepProfiler
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.loop.trainer import FineTuningTrainer
-from iwlora.training.prepare import EVALUATION_BATCH_SIZE, PreparedRun, check_trackers, prepare
+from iwlora.training.prepare import PreparedRun, check_trackers, prepare
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.run_folder import RunDir
 
@@ -28,7 +29,7 @@ MEMORY_ROWS = (2, 4)
 """Rows of the two micro-batches whose memory is measured; more rows follow a line through them."""
 TIMED_SIZES, REPEATS = 4, 3
 """Number of different step sizes that are timed, and how often each is timed."""
-SCORED_ROWS = 2 * EVALUATION_BATCH_SIZE
+SCORED_ROWS = 2 * EVALUATION_ROWS
 
 MicroBatches = Sequence[Sequence[int]]
 """The rows of each micro-batch of a step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from torch.utils.data import DataLoader
 from iwlora.tasks import Task
 from iwlora.tasks.floors.bag_of_words import bounded_rows
 from iwlora.tasks.floors.floor import Floor
+from iwlora.tasks.floors.margin import GROUPS
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, model_inputs
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.device import run_device
 from iwlora.training.floors.scores import TaskFloors
 from iwlora.training.kernels import training_numerics
+from iwlora.training.load import LoadedRecipe
 from iwlora.training.loop.row_order import LongestFirstSampler
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.frozen_dtype import frozen_loading
@@ -24,6 +27,10 @@ from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.recipe import Recipe
 
 _BATCH_ROWS = 32
+_UNTUNED = "untuned model"
+# What a processor computes within five seconds, in multiplications and additions.
+_MOST_OPERATIONS = {"cuda": 1e14}
+_MOST_OPERATIONS_ELSEWHERE = 5e11
 
 
 def frozen_model_floors(recipe: Recipe, known: TaskFloors) -> list[Floor]:
@@ -44,8 +51,7 @@ def frozen_model_floors(recipe: Recipe, known: TaskFloors) -> list[Floor]:
     if not recipe.quantize:
         model.to(run_device())  # type: ignore[arg-type]
     if task.kind.scores_targets:
-        pairs = target_losses(recipe, known, model, tokenizer)
-        return [Floor("untuned model", [{"prediction": pair} for pair in pairs], trivial=True)]
+        return [_untuned_floor(recipe, known, model, tokenizer)]
     train = task.splits["train"]
     train = train.select(bounded_rows([train[name][:] for name in task.text]))
     scored = task.splits[task.reported[0]].select(known.rows)
@@ -58,6 +64,38 @@ def frozen_model_floors(recipe: Recipe, known: TaskFloors) -> list[Floor]:
         task, (features - mean) / spread, train["label"][:], (scored_features - mean) / spread
     )
     return [Floor("linear probe", [{"prediction": value} for value in predicted])]
+
+
+def untuned_floors(loaded: LoadedRecipe) -> tuple[TaskFloors | None, list[str]]:
+    """The floors of a task that is ranked by perplexity, and notes: what its model has untuned.
+
+    The model must be as it was loaded. It computes as many rows as take about five seconds; where
+    these are too few for an interval, a note says that the floor is left out.
+    """
+    task, model = loaded.task, loaded.model
+    if task.metrics[0] != "perplexity":
+        return None, []
+    split, rows = task.reported[0], len(task.splits[task.reported[0]])
+    tokens = sum(loaded.encoded[split]["length"][:]) / rows
+    device = next(model.parameters()).device.type
+    most = _MOST_OPERATIONS.get(device, _MOST_OPERATIONS_ELSEWHERE)
+    fitting = int(most / (2 * tokens * sum(p.numel() for p in model.parameters())))
+    if fitting < min(rows, GROUPS):
+        return None, [
+            "the untuned model's perplexity is left out as a floor: the model computes "
+            f"{fitting:,} rows of {tokens:.0f} tokens in about 5 seconds, and {GROUPS} are needed; "
+            "iwlora compare computes it"
+        ]
+    known = TaskFloors.of(task, loaded.recipe.task.group, most_rows=fitting)
+    was_training = model.training
+    floor = _untuned_floor(loaded.recipe, known, model, loaded.tokenizer)
+    model.train(was_training)
+    return replace(known, floors=[*known.floors, floor]), []
+
+
+def _untuned_floor(recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any) -> Floor:
+    pairs = target_losses(recipe, known, model, tokenizer)
+    return Floor(_UNTUNED, [{"prediction": pair} for pair in pairs], trivial=True)
 
 
 def mean_features(recipe: Recipe, task: Task, model: Any, tokenizer: Any, rows: Dataset) -> Any:
@@ -84,12 +122,13 @@ def target_losses(
     recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any
 ) -> Sequence[tuple[float, int]]:
     """(loss in nats, tokens) of the target of each compared row."""
-    task, settings, device = known.task, recipe.train, run_device()
+    task, settings, device = known.task, recipe.train, next(model.parameters()).device
     rows = task.splits[task.reported[0]].select(known.rows)
     data = EncodingInput(task, rows, tokenizer, settings.max_length, model.config)
     encoded, collate = task.kind.encode(data), task.kind.collator(tokenizer, model)
     order = LongestFirstSampler(encoded["length"][:])
-    batches = DataLoader(encoded, _BATCH_ROWS, sampler=order, collate_fn=collate)
+    at_a_time = min(task.kind.evaluation_rows(settings.max_length), _BATCH_ROWS)
+    batches = DataLoader(encoded, at_a_time, sampler=order, collate_fn=collate)
     collected = []
     numerics = training_numerics(model, False, settings.requested_precision, device)
     model.eval()

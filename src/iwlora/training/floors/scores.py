@@ -38,6 +38,7 @@ class TaskFloors:
         group: str | None = None,
         known: list[Floor] | None = None,
         constant: bool = False,
+        most_rows: int | None = None,
     ) -> TaskFloors:
         """The floors that need no model, or floors that are known already.
 
@@ -46,10 +47,14 @@ class TaskFloors:
             group: The column whose equal values keep rows together, if the rows have it.
             known: What :meth:`of` or another rule gave for the same rows.
             constant: Only the best constant, for kinds that would fit a model of the words too.
+            most_rows: Compare this many rows, where that is fewer than the kind's own limit.
         """
+        if task.metrics[0] == "perplexity":
+            task = replace(task, kind=task.kind.scoring_targets())
         split = task.splits[task.reported[0]]
         texts = [_as_texts(split[name][:]) for name in task.text]
-        rows = bounded_rows(texts, *task.kind.floor_limits)
+        most, most_characters = task.kind.floor_limits
+        rows = bounded_rows(texts, min(most, most_rows or most), most_characters)
         scored = split.select(rows)
         columns = [[column[row] for row in rows] for column in texts]
         if group in split.column_names:
@@ -66,12 +71,15 @@ class TaskFloors:
     def beside(self, predictions: Sequence[Mapping[str, str]]) -> list[FloorScore]:
         """The scores of the floors, and the margins of a run above them.
 
+        Older versions did not store the perplexity of each row beside generated texts: such runs
+        have no floors.
+
         Args:
             predictions: The rows of the run's stored file of predictions.
         """
-        if not self.floors:
-            return []
         kind, primary = self.task.kind, self.task.metrics[0]
+        if not self.floors or (kind.scores_targets and primary not in predictions[0]):
+            return []
         pairs = [kind.stored_pair(predictions[row]) for row in self.rows]
         references, predicted = ([pair[side] for pair in pairs] for side in (0, 1))
         of_run = self._jackknifed(references, predicted)

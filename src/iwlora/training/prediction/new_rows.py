@@ -28,7 +28,6 @@ from iwlora.training.model.target_units import undo_target_units
 from iwlora.training.model.vocabulary import check_token_ids
 from iwlora.training.prediction.input_rows import read_input
 from iwlora.training.prediction.tables import WRITERS, as_csv, as_json_lines, write_table
-from iwlora.training.prepare import EVALUATION_BATCH_SIZE
 from iwlora.training.state.artifacts import load_saved
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
@@ -135,7 +134,8 @@ def _outputs(
     order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)
     collected: Any = None
     with torch.inference_mode(), training_numerics(model, settings.fast_kernels, precision, device):
-        for batch in DataLoader(encoded, EVALUATION_BATCH_SIZE, sampler=order, collate_fn=collate):
+        at_a_time = task.kind.evaluation_rows(settings.max_length)
+        for batch in DataLoader(encoded, at_a_time, sampler=order, collate_fn=collate):
             on_device = {key: value.to(device) for key, value in batch.items()}
             outputs = nested_numpify(task.kind.outputs(model, tokenizer, on_device, True))  # type: ignore[no-untyped-call]
             collected = outputs if collected is None else nested_concat(collected, outputs)  # type: ignore[no-untyped-call]

@@ -61,10 +61,9 @@ def _records(
     ``text_<name>``.
     """
     rows = evaluation.rows
-    name = "" if task.kind.learns_texts else "label"
-    labels = [
-        {"label": reference} if name else {} for reference in task.kind.references(evaluation)
-    ]
+    labels = [{"label": reference} for reference in task.kind.references(evaluation)]
+    if task.kind.learns_texts:
+        labels = [{} for _ in labels]
     if OTHER_REFERENCES in rows.column_names:
         others = zip(labels, rows[OTHER_REFERENCES], strict=True)
         labels = [{**label, OTHER_REFERENCES: texts} for label, texts in others]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator
 from pydantic_core.core_schema import ValidationInfo
+from typing_extensions import Self
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count, CountOrZero, Number
@@ -81,6 +82,10 @@ class Generation(SourceAndTarget):
     def scores_targets(self) -> bool:
         """Whether no text is generated to be scored."""
         return self.text_metric is None
+
+    def scoring_targets(self) -> Self:
+        """With the perplexity as metric."""
+        return self.model_copy(update={"metric": "perplexity"})
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -187,16 +192,21 @@ class Generation(SourceAndTarget):
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The generated texts without special tokens; none while training goes on.
 
-        Where no texts are scored, the perplexity of each target and its number of tokens.
+        For rows with labels also the perplexity of each target and its number of tokens, which
+        are all there is where no texts are scored.
         """
         outputs = evaluation.outputs
+        of_targets: list[Prediction] = [{} for _ in range(len(evaluation.rows))]
+        if "loss" in outputs:
+            of_targets = perplexity_columns(self.text_losses(evaluation))
         if self.text_metric is None and "loss" in outputs:
-            return perplexity_columns(self.text_losses(evaluation))
+            return of_targets
         if "generated" not in outputs:
             return []
         generated = evaluation.outputs["generated"].tolist()
         ids = [[token for token in row if token >= 0] for row in generated]
-        return [{"prediction": text} for text in self._texts(evaluation, ids)]
+        texts = zip(self._texts(evaluation, ids), of_targets, strict=True)
+        return [{"prediction": text, **of_target} for text, of_target in texts]
 
     def _texts(self, evaluation: Evaluation, rows: Sequence[list[int]]) -> list[str]:
         """Token ids as texts, without special tokens; of replies in chats their content.
@@ -236,6 +246,13 @@ class Generation(SourceAndTarget):
             return perplexity_of(predictions)
         names = [name for name in SCORE_NAMES[self.text_metric] if name in schema.metrics]
         return TEXT_METRICS[self.text_metric](predictions, references, self._tokenizer, names)
+
+    def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+        """The scores of the texts, and the perplexity, which older versions did not store."""
+        scores = super().rescore(schema, rows)
+        if self.text_metric and "perplexity" in rows[0]:
+            scores |= perplexity_of([stored_loss(row) for row in rows])
+        return scores
 
     def stored_pair(self, row: Mapping[str, str]) -> tuple[Any, Any]:
         """(the accepted texts, the text); where no text is scored the target's (loss, tokens)."""

@@ -33,6 +33,7 @@ from iwlora.tasks.tokenization import (
 )
 
 _TEXTS_AT_A_TIME = 256  # they may be whole books
+_SCORED_TOKENS = 8192  # at a time: the model computes a probability of each word for each of them
 
 
 class LanguageModeling(TextLoss):
@@ -120,6 +121,10 @@ class LanguageModeling(TextLoss):
     def collator(self, tokenizer: Any, model: Any) -> Collator:
         """Pads windows on the right."""
         return DecoderCollator(tokenizer)
+
+    def evaluation_rows(self, max_length: int) -> int:
+        """Windows that are scored at a time: fewer long ones, for all of their tokens count."""
+        return min(super().evaluation_rows(max_length), max(_SCORED_TOKENS // max_length, 1))
 
     def outputs(self, model: Any, tokenizer: Any, batch: Batch, final: bool) -> dict[str, Tensor]:
         """The loss and the number of tokens of each window."""
