@@ -21,7 +21,7 @@ def plot_verdict_paths(differences: Sequence[TaskDifference], rule: StoppingRule
     """Draw the mean difference of each arm after each draw, with its interval at all looks.
 
     The horizontal band holds the differences that do not matter. A path ends with its verdict: its
-    interval leaves out zero, or lies inside the band.
+    interval leaves out zero, or each end of the band is ruled out.
 
     Args:
         differences: The arms of one task, as ``analyse`` returns them.
@@ -53,6 +53,9 @@ def plot_verdict_paths(differences: Sequence[TaskDifference], rule: StoppingRule
             alpha=0.3,
             linewidth=0,
         )
+        last = slice(-1, None) if known[-1] else slice(0)
+        ends = (means - half)[last], (means + half)[last]
+        axes.vlines(draws[last], *ends, color=style.COLOURS[0], linewidth=2.0)
         # The first intervals are too wide for the rest to be read.
         reach = 1.3 * max(np.abs(values).max(), 2 * rule.difference)
         axes.set_ylim(-reach, reach)
