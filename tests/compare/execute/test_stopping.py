@@ -59,7 +59,7 @@ def test_arms_end_with_their_verdict_and_the_others_go_on(
     assert any(line.startswith("other: within 1 point of lora after") for line in announced)
     (outlook,) = (line for line in announced if "power within 40 draws" in line)
     assert outlook.startswith("other: "), "one arm was open"
-    assert "of training (" in outlook
+    assert "core-hours) (" in outlook
     assert " fixed seeds: " in outlook
     comparison = load_comparison(tmp_path / "out")
     assert comparison.missing == ()

@@ -41,6 +41,6 @@ def test_a_length_that_leaves_no_room_for_the_text_is_refused(make_plan: MakePla
 
 def test_more_steps_to_average_than_there_are_are_refused(make_plan: MakePlan) -> None:
     """96 rows in batches of 32."""
-    check_task(make_plan(train={"epochs": 1, "average_last": 3}))
+    check_task(make_plan(train={"epochs": 1, "max_length": 32, "average_last": 3}))
     with pytest.raises(IwloraError, match="average_last=4 was given, and the training has 3 optim"):
-        check_task(make_plan(train={"epochs": 1, "average_last": 4}))
+        check_task(make_plan(train={"epochs": 1, "max_length": 32, "average_last": 4}))

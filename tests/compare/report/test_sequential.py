@@ -139,7 +139,7 @@ def test_files_and_figures(analysis: Analysis) -> None:
     assert price["runs"] == len(analysis.tasks[0].comparison.runs)
     seeds = {arm["arm"]: arm["fixed_seeds"] for arm in price["arms"]}
     assert seeds["lora"] == seeds["wide"] == max(seeds.values())
-    assert f"{seeds['wide']:,} for wide seeds" in summary["verdict"]
+    assert f"{seeds['wide']:,} seeds for wide" in summary["verdict"]
     table = content.sections[0].differences
     assert table is not None
     assert [row[-1] for row in table.rows] == [f"{seeds[row[0]]:,}" for row in table.rows]

@@ -20,7 +20,7 @@ from iwlora.results import layout
 from iwlora.results.comparison.record import Crash, LearningRateChoice, State
 from iwlora.results.durations import format_duration, seconds_left
 from iwlora.results.events import Event, Report
-from iwlora.results.run import RunResult, state_of
+from iwlora.results.run import Run, RunResult, state_of
 from iwlora.training.loop.progress import score_text, trivial_floor
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.state.run_folder import RunDir
@@ -181,7 +181,8 @@ class Scheduler:
             for line in lines:
                 self._announce(Event("grid widened", line, label=planned.label))
         if self._stopping and not planned.trial:
-            for line in self._stopping.ended(planned.label, planned.seed, result):
+            run = Run(planned.folder(self._folder), result) if result else None
+            for line in self._stopping.ended(planned.label, planned.seed, run):
                 self._announce(Event("verdict", line, label=planned.label))
 
     def _handle_exit(self, planned: PlannedRun, run: PlannedRun, code: int) -> None:

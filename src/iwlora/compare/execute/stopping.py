@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import stdev
 
 from iwlora.compare.number_format import display_scale, format_size
 from iwlora.compare.statistics.paired_tests import default_baseline
-from iwlora.compare.statistics.price import fixed_seeds
+from iwlora.compare.statistics.price import computing, fixed_seeds
 from iwlora.compare.statistics.sequential import Verdict, fewest_draws, power, verdicts
 from iwlora.results.comparison.record import StoppingRule
-from iwlora.results.durations import format_duration
 from iwlora.results.metric_direction import oriented
-from iwlora.results.run import RunResult
+from iwlora.results.run import Run
 
 
 class Stopping:
@@ -35,23 +34,23 @@ class Stopping:
         self._baseline = baseline or default_baseline(arms)
         self._ended: dict[str, set[int]] = {arm: set() for arm in arms}
         self._scores: dict[str, dict[int, float]] = {arm: {} for arm in arms}
-        self._seconds: list[float] = []
+        self._runs: list[Run] = []
         self._metric = ""
         self._first_draws = fewest_draws(rule, len(arms) - 1)
         self._announced: dict[str, str] = {}
         self._verdicts: dict[str, Verdict] = {}
 
-    def ended(self, label: str, seed: int, result: RunResult | None) -> list[str]:
-        """Take in that a run has ended, without a result if it failed; returns what is new.
+    def ended(self, label: str, seed: int, run: Run | None) -> list[str]:
+        """Take in that a run has ended, None if it failed; returns what is new.
 
         Each arm has a line on the power that ``max_seeds`` can reach, after its first draws, and
         one on its verdict.
         """
         self._ended[label].add(seed)
-        if result is not None and result.score is not None:
-            self._metric = metric = result.primary_metric
-            self._scores[label][seed] = oriented(metric, result.score) * display_scale(metric)
-            self._seconds.append((result.train_seconds or 0.0) + (result.measure_seconds or 0.0))
+        if run is not None and (score := run.result.score) is not None:
+            self._metric = metric = run.result.primary_metric
+            self._scores[label][seed] = oriented(metric, score) * display_scale(metric)
+            self._runs.append(run)
         differences = {arm: self._differences(arm) for arm in self._scores if arm != self._baseline}
         self._verdicts = verdicts(differences, self._rule)
         return [
@@ -101,17 +100,23 @@ class Stopping:
     def _outlook(self, arm: str, sd: float) -> str:
         rule = self._rule
         reached, draws = power(rule, rule.difference, sd, len(self._scores) - 1)
-        pair = 2 * fmean(self._seconds)
         fixed = fixed_seeds(rule, sd, len(self._scores) - 1)
-        plain = f" ({fixed:,} fixed seeds: {format_duration(fixed * pair)})" if fixed else ""
+        plain = f" ({fixed:,} fixed seeds: {self._cost(fixed)})" if fixed else ""
         less = f", less than the {rule.power:.0%} asked for: raise stop.max_seeds"
         warning = less if reached < rule.power else ""
         return (
             f"{arm}: its difference from {self._baseline} varies by {sd:.2f} between draws, so "
             f"{format_size(self._metric, rule.difference)} is found with {reached:.0%} power "
             f"within {rule.max_seeds} draws{warning}; about {draws:.0f} draws, "
-            f"{format_duration(draws * pair)} of training{plain}"
+            f"{self._cost(draws)}{plain}"
         )
+
+    def _cost(self, draws: float) -> str:
+        """The time of an arm's draws and the baseline's."""
+        cost = computing(self._runs)
+        if cost is None:
+            return "of unknown time"
+        return str(cost.times(2 * draws / len(self._runs)))
 
     def _describe(self, verdict: Verdict) -> str:
         if verdict.outcome == "within":

@@ -157,21 +157,20 @@ def price_sentence(comparison: Comparison, rows: Sequence[TaskDifference]) -> st
     rule, price = comparison.stop, price_of(comparison, rows)
     if rule is None or price is None:
         return ""
-    hours = ""
-    if price.core_hours is not None:
-        hours = f" ({price.core_hours:,.2f} {'GPU' if price.gpu else 'core'}-hours)"
-    spent = f"The {price.runs} runs took {format_duration(price.seconds)} of training{hours}."
+    spent = f"The {price.runs} runs took {price.spent}."
     if price.fixed_runs is None or price.fixed_seconds is None:
         return spent
     seeds = {arm.arm: arm.fixed_seeds for arm in price.arms if arm.arm != rows[0].baseline}
-    each = listed([f"{n:,} for {arm}" if len(seeds) > 1 else f"{n:,}" for arm, n in seeds.items()])
+    each = listed([f"{n:,} seeds for {arm}" for arm, n in seeds.items()])
+    if len(set(seeds.values())) == 1:
+        each = f"{price.arms[0].fixed_seeds:,} seeds"
     where = ""
     if price.fixed_split != comparison.runs[0].result.evaluated_on:
         where = f" on the {price.fixed_split} split"
     at = format_size(rows[0].metric, rule.difference)
     return (
-        f"{spent} With a fixed number of seeds, {rule.power:.0%} power at {at}{where} takes {each} "
-        f"seeds: {price.fixed_runs:,} runs, about {format_duration(price.fixed_seconds)}, "
+        f"{spent} With a fixed number of seeds, {rule.power:.0%} power at {at}{where} takes "
+        f"{each}: {price.fixed_runs:,} runs, about {format_duration(price.fixed_seconds)}, "
         f"{price.fixed_seconds / price.seconds:.1f} times the time."
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -13,7 +13,60 @@ from iwlora.compare.statistics.analysis import TaskDifference
 from iwlora.compare.statistics.paired_tests import Summary, seeds_needed
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.durations import format_duration
 from iwlora.results.run import Run
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What runs take: their seconds, and hours times cores, where a GPU counts as one core.
+
+    >>> str(Computing(5400.0, 3.0, gpu=False).times(2))
+    '3 h 00 min of training (6.00 core-hours)'
+    """
+
+    seconds: float
+    core_hours: float | None
+    gpu: bool
+
+    def times(self, factor: float) -> Computing:
+        """What so many times the runs take."""
+        hours = None if self.core_hours is None else factor * self.core_hours
+        return Computing(factor * self.seconds, hours, self.gpu)
+
+    def __str__(self) -> str:
+        text = f"{format_duration(self.seconds)} of training"
+        if self.core_hours is None:
+            return text
+        return f"{text} ({self.core_hours:,.2f} {'GPU' if self.gpu else 'core'}-hours)"
+
+
+def computing(runs: Sequence[Run]) -> Computing | None:
+    """What some runs took to measure and train; a resumed one as long as the mean of its arm.
+
+    None without any times; the core-hours are None where the cores of a run are not known.
+    """
+    mean = _mean_seconds(runs)
+    if not mean:
+        return None
+    environments = [run.environment() for run in runs]
+    gpu = any(environment.get("gpu") for environment in environments)
+    cores = [1 if gpu else environment.get("cores") for environment in environments]
+    seconds = [run.result.total_seconds or mean[run.result.label] for run in runs]
+    hours = None
+    if all(isinstance(number, int) for number in cores):
+        hours = float(np.dot(np.array(cores, dtype=float), seconds)) / 3600
+    return Computing(sum(seconds), hours, gpu)
+
+
+def _mean_seconds(runs: Sequence[Run]) -> dict[str, float]:
+    """{arm: mean over its runs}, over all runs for an arm without times; empty without any."""
+    known = [(run.result.label, run.result.total_seconds) for run in runs]
+    timed = [(label, seconds) for label, seconds in known if seconds is not None]
+    by_arm = {
+        arm: [seconds for label, seconds in timed if label == arm] for arm, _ in known if timed
+    }
+    return {arm: fmean(own or [s for _, s in timed]) for arm, own in by_arm.items()}
 
 
 @dataclass(frozen=True)
@@ -48,6 +101,11 @@ class Price:
     fixed_runs: int | None
     fixed_seconds: float | None
 
+    @property
+    def spent(self) -> Computing:
+        """What all runs took."""
+        return Computing(self.seconds, self.core_hours, self.gpu)
+
 
 def fixed_seeds(rule: StoppingRule, sd: float, arms: int = 1) -> int | None:
     """The fixed number of seeds with which a difference that matters is found as often.
@@ -80,35 +138,26 @@ def price_of(comparison: Comparison, rows: Sequence[TaskDifference]) -> Price | 
         comparison: The comparison.
         rows: Its arms.
     """
-    rule = comparison.stop
-    known = {arm: _seconds(comparison.of(arm)) for arm in comparison.arms}
-    if rule is None or not rows or not any(known.values()):
+    rule, spent = comparison.stop, computing(comparison.runs)
+    if rule is None or spent is None or not rows:
         return None
-    every = fmean(second for seconds in known.values() for second in seconds)
-    mean = {arm: fmean(seconds) if seconds else every for arm, seconds in known.items()}
+    mean = _mean_seconds(comparison.runs)
     metric, split = _official(comparison)
     seeds = _fixed_seeds_of_arms(comparison, rows, rule, metric)
-    arms = tuple(
-        ArmPrice(arm, len(runs := comparison.of(arm)), len(runs) * mean[arm], seeds.get(arm))
-        for arm in comparison.arms
-    )
+    draws = {arm: len(comparison.of(arm)) for arm in mean}
+    arms = tuple(ArmPrice(arm, n, n * mean[arm], seeds.get(arm)) for arm, n in draws.items())
     fixed = [(n, n * mean[arm]) for arm, n in seeds.items() if n is not None]
     complete = len(fixed) == len(seeds)
-    core_hours, gpu = _core_hours(comparison.runs, mean)
     return Price(
         arms,
         len(comparison.runs),
-        sum(arm.seconds for arm in arms),
-        core_hours,
-        gpu,
+        spent.seconds,
+        spent.core_hours,
+        spent.gpu,
         split,
         sum(n for n, _ in fixed) if complete else None,
         sum(seconds for _, seconds in fixed) if complete else None,
     )
-
-
-def _seconds(runs: Sequence[Run]) -> list[float]:
-    return [seconds for run in runs if (seconds := run.result.total_seconds) is not None]
 
 
 def _fixed_seeds_of_arms(
@@ -123,17 +172,6 @@ def _fixed_seeds_of_arms(
     if len(needed) == len(rows):
         seeds[rows[0].baseline] = max(needed)
     return seeds
-
-
-def _core_hours(runs: Sequence[Run], mean: Mapping[str, float]) -> tuple[float | None, bool]:
-    """(the sum over runs, None where the cores are not known; whether it counts GPUs)."""
-    environments = [run.environment() for run in runs]
-    gpu = any(environment.get("gpu") for environment in environments)
-    cores = [1 if gpu else environment.get("cores") for environment in environments]
-    if not all(isinstance(number, int) for number in cores):
-        return None, gpu
-    seconds = [run.result.total_seconds or mean[run.result.label] for run in runs]
-    return float(np.dot(np.array(cores, dtype=float), seconds)) / 3600, gpu
 
 
 def _official(comparison: Comparison) -> tuple[str, str | None]:
