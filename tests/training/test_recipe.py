@@ -72,6 +72,7 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "average_last": st.none() | st.integers(1, 1000),
     "sampler": st.sampled_from(["shuffle", "balanced"]),
     "gradient_checkpointing": st.booleans(),
+    "cache_frozen": st.sampled_from(["auto", False]),  # true excludes three others
     "fast_kernels": st.booleans(),
     "shard": st.booleans(),
     "group_by_length": st.booleans(),

@@ -168,6 +168,7 @@ def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:
             f"training:    {cost.steps:,} steps of {cost.step_seconds:.3f} s: "
             f"{format_duration(cost.train_seconds)}",
             f"measuring:   {format_duration(cost.measure_seconds)}",
+            *_filling(cost),
             f"scoring:     {format_duration(cost.score_seconds)}",
             f"loading:     {format_duration(cost.prepare_seconds)}",
             f"whole run:   about {format_duration(cost.seconds)}",
@@ -184,6 +185,14 @@ def _coverage(cost: RunCost) -> list[str]:
     if cost.coverage is None:
         return []
     return [f"adapted:     {cost.coverage:.1%} of the matrix parameters of the model's blocks"]
+
+
+def _filling(cost: RunCost) -> list[str]:
+    if not cost.fill_seconds:
+        return []
+    from iwlora.results.durations import format_duration
+
+    return [f"frozen blocks: {format_duration(cost.fill_seconds)}, once for all epochs"]
 
 
 def _mib(size: float) -> str:

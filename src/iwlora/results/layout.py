@@ -17,6 +17,8 @@ The folder of a run::
                               logging step
     predictions/<split>.csv   the prediction of the trained model for each row
     adapter/ or model/        the trained parameters; tokenizer/ is next to it
+    frozen-layers/<key>/      of a run outside a comparison: what frozen blocks compute; may be
+                              deleted
     result.json               written last: a run with this file is finished
     .lock                     held by the process that works in the folder
 
@@ -31,6 +33,8 @@ The folder of a comparison::
     floors.json                                       what simple rules score beside each run
     failures.jsonl                                    runs that crashed, one record per line
     logs/                                             what each run printed
+    frozen-layers/<key>/                              what frozen blocks compute, for all runs;
+                                                      may be deleted
     summary.json, .md, .csv, .tex, report.html,
     figures/, tables/                                 the report
     sources.yaml                                      in place of runs: which results are combined
@@ -73,6 +77,8 @@ PREDICTIONS = "predictions"
 ADAPTER = "adapter"
 MODEL = "model"
 TOKENIZER = "tokenizer"
+FROZEN_LAYERS = "frozen-layers"
+"""Also in the folder of a comparison."""
 
 # An exported adapter or model
 EXPORT = "iwlora_export.json"
@@ -109,7 +115,7 @@ OWN_NAMES = frozenset(
         *(LOCK, RECIPE, ENVIRONMENT, STATUS, METRICS, PENALTY, SENSITIVITY, RESULT),
         *(str(Path(SENSITIVITY).with_suffix(suffix)) for suffix in (".png", ".svg")),
         *(FINGERPRINT, ROW_DIGESTS, BAD_ROWS),
-        *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, TOKENIZER),
+        *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, TOKENIZER, FROZEN_LAYERS),
         *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }
@@ -129,6 +135,7 @@ WRITTEN_BEFORE_WORK = frozenset(
 
 _SEARCH_FOLDER = "search"
 _SUPERSEDED = "former"
+_DEEPEST_RUN = 5  # folders between a run at a former learning rate and its comparison
 
 
 def predictions_file(run: Path, split: str) -> Path:
@@ -192,6 +199,16 @@ def superseded_run_folder(comparison: Path, label: str, lr: float, seed: int) ->
     """
     trial = trial_folder(comparison, label, lr, seed)
     return trial.parent / _SUPERSEDED / trial.name
+
+
+def comparison_of(run: Path) -> Path | None:
+    """The folder of the comparison that a run belongs to; None for a run of its own.
+
+    >>> comparison_of(Path("no/such/run")) is None
+    True
+    """
+    above = list(run.absolute().parents)[:_DEEPEST_RUN]
+    return next((folder for folder in above if (folder / COMPARISON).is_file()), None)
 
 
 def log_file(comparison: Path, run: Path) -> Path:

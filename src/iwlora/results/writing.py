@@ -87,6 +87,21 @@ def append_line(path: Path, line: str) -> None:
             stream.write(f"{line}\n".encode())
 
 
+def write_at(path: Path, start: int, content: bytes) -> None:
+    """Write bytes into a file from byte ``start`` on, and cut off what was there behind them.
+
+    What a process that is killed was writing is half there; the caller can tell. A missing file
+    and its folders are made. Raises ``CannotWrite``.
+    """
+    with write_errors(path.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        with path.open("r+b") as stream:
+            stream.truncate(start)
+            stream.seek(start)
+            stream.write(content)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     if path.is_dir() and os.name == "nt":  # which cannot open folders

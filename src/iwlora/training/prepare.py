@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,8 @@ from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.device import resolve_precision, run_device
 from iwlora.training.floors.frozen_model import untuned_floors
 from iwlora.training.floors.scores import TaskFloors, constant_score
+from iwlora.training.frozen_layers.run_setting import frozen_layers_of_run
+from iwlora.training.frozen_layers.skipping import FrozenLayers
 from iwlora.training.load import LoadedRecipe, load, shards
 from iwlora.training.loop.callbacks import EvaluateEachEpoch, KeepBestEpoch, MetricsLog
 from iwlora.training.loop.progress import Floor, ProgressBar, ReportEvents
@@ -58,6 +61,7 @@ class PreparedRun:
     ``coverage`` is that of :class:`LoadedRecipe`, before the method changed the model, and
     ``fingerprint`` that of the inputs. ``floors`` are those of the untuned model, if they were
     asked for and the task has them, and ``notes`` say what a user should know about them.
+    ``frozen`` are the blocks that are skipped.
     """
 
     loaded: LoadedRecipe
@@ -69,6 +73,7 @@ class PreparedRun:
     fingerprint: Fingerprint
     floors: TaskFloors | None = None
     notes: Sequence[str] = ()
+    frozen: FrozenLayers | None = None
 
 
 def prepare(
@@ -125,9 +130,11 @@ def prepare(
         measure_seconds += time.perf_counter() - started
     if shards(recipe):
         shard(attached.model, pretrained, run_device())
-    trainer = make_trainer(loaded, run, attached, progress, fingerprint, report)
+    frozen = frozen_layers_of_run(loaded, attached, run.path)
+    trainer = make_trainer(loaded, run, attached, progress, fingerprint, report, frozen)
+    seconds = measure_seconds
     return PreparedRun(
-        loaded, method.size, attached, trainer, measure_seconds, share, fingerprint, floors, notes
+        loaded, method.size, attached, trainer, seconds, share, fingerprint, floors, notes, frozen
     )
 
 
@@ -168,6 +175,7 @@ def make_trainer(
     progress: bool,
     fingerprint: Fingerprint | None = None,
     report: Report = ignore,
+    frozen: FrozenLayers | None = None,
 ) -> FineTuningTrainer:
     """The Trainer of a run, with all its callbacks."""
     recipe, task, encoded = loaded.recipe, loaded.task, loaded.encoded
@@ -214,6 +222,7 @@ def make_trainer(
         scores=(lambda outputs: loaded.score(watched, outputs)) if watched else None,
         sampler=loaded.epoch_sampler(),
         use_fast_kernels=settings.fast_kernels,
+        skipping=frozen.skipped if frozen else nullcontext,
         kind=task.kind,
         tokenizer=loaded.tokenizer,
         callbacks=callbacks,

@@ -129,6 +129,22 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_frozen_layers(self) -> Recipe:
+        setting, train = self.train.cache_frozen, self.train
+        reasons = {
+            "train.gradient_checkpointing=true": train.gradient_checkpointing,
+            "train.shard=true": train.shard,
+            f"quantize={self.quantize}": self.quantize,
+        }
+        given = [text for text, applies in reasons.items() if applies]
+        if setting not in (False, "auto") and given:
+            raise ValueError(
+                f"train.cache_frozen={str(setting).lower()} was given with {given[0]}, and frozen "
+                "blocks are then computed each time; take train.cache_frozen=false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_quantization(self) -> Recipe:
         if self.quantize and self.method.not_quantizable:
             raise ValueError(

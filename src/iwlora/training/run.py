@@ -220,6 +220,7 @@ def _train_and_score(
             *loaded.notes,
             *prepared.notes,
             *attached.notes(),
+            *(prepared.frozen.notes if prepared.frozen else ()),
             *stopped,
             *without_gradient,
             *unverified,

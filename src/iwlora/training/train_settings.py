@@ -70,6 +70,10 @@ class TrainSettings(BaseModel):
     memory, about a third more time, the same result."""
     fast_kernels: Annotated[bool, Field(strict=True)] = True
     """LoRA in one pass, fast dropout and attention on CPUs: equal results up to rounding."""
+    cache_frozen: Literal["auto"] | Annotated[bool, Field(strict=True)] | Count = "auto"
+    """Compute the blocks below the lowest that trains once for each row, without dropout, and keep
+    the result on the disk for all epochs and all runs of a comparison. A number: that many blocks.
+    auto: in comparisons, where nothing in these blocks has dropout."""
     shard: Annotated[bool, Field(strict=True)] = False
     """With several processes, each holds a shard of the model (FSDP2) instead of a copy; the result
     is the same."""

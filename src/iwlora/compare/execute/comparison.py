@@ -15,11 +15,13 @@ from iwlora.compare.execute.floors import write_floors
 from iwlora.compare.execute.local import LocalExecutor
 from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.scheduler import Scheduler
+from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_search, check_space, check_task
 from iwlora.compare.plan.recipe import plan_settings
 from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
 from iwlora.errors import IwloraError
+from iwlora.inputs.places import files_below
 from iwlora.results import layout
 from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.events import Event, Report
@@ -57,7 +59,7 @@ def run_comparison(
     check_external_settings([name for run in plan.runs for name in run.recipe.train.report_to])
     budgets = check_budgets(plan)
     folder = output_folder(out, "comparison")
-    plan = check_folder(plan, folder)
+    plan = with_equal_frozen_layers(check_folder(plan, folder))
     with listing_bad_rows(folder):
         _, bad_rows = check_task(plan)
         steps = check_search(plan)
@@ -71,6 +73,7 @@ def run_comparison(
                 scheduler.prepare()
                 failed = scheduler.execute(view)
                 write_floors(plan, folder, announce)
+                _say_what_is_kept(folder, announce)
                 return failed
         except KeyboardInterrupt:
             executor.stop()
@@ -79,6 +82,14 @@ def run_comparison(
             executor.stop()
             if view:
                 view.close()
+
+
+def _say_what_is_kept(folder: Path, announce: Report) -> None:
+    """Name the folder of frozen layers, which may be large, and which only further runs need."""
+    kept = folder / layout.FROZEN_LAYERS
+    if size := sum(file.stat().st_size for file in files_below(kept)):
+        text = f"{kept} has {size / 1e6:,.1f} MB for further runs; remove it if there are none"
+        announce(Event("frozen layers", text, path=str(kept), bytes=size))
 
 
 def check_folder(plan: Plan, folder: Path) -> Plan:

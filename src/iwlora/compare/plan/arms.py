@@ -37,6 +37,7 @@ SHARED_TRAIN_SETTINGS = {
     "frozen_dtype": "the arms would start from other weights",
     "gradient_checkpointing": _COMPUTING,
     "fast_kernels": _COMPUTING,
+    "cache_frozen": "the arms would have dropout in other blocks",
     "shard": _COMPUTING,
     "deterministic": _COMPUTING,
     "group_by_length": "it changes the order of the data",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
+from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_search, check_task
 from iwlora.compare.statistics.learning_rate_rules import find_rule
@@ -27,15 +29,18 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
         IwloraError: The comparison could not start.
     """
     budgets = check_budgets(plan)
+    plan = with_equal_frozen_layers(plan)
     rows_of_arms, _ = check_task(plan)
     search = check_search(plan)
     recipe = plan.runs[0].recipe
     adaptive = plan.search is not None and find_rule(plan.search.rule).adaptive
     lines, first_draws = [], len(plan.certain_seeds)
+    filled = False
     total, fewest, count, certain = 0.0, 0.0, len(plan.runs), len(plan.labels) * first_draws
     for first, rows in zip(plan.first_runs, rows_of_arms, strict=True):
         announce(f"timing steps of {first.label}")
-        cost = estimate_run_cost(first.recipe)
+        estimated = estimate_run_cost(first.recipe, in_comparison=True)
+        cost = replace(estimated, fill_seconds=0.0)
         of_arm = [run for run in plan.runs if run.label == first.label]
         runs = sum(_seconds(run, rows, cost) for run in of_arm)
         trials, trial_seconds = 0, 0.0
@@ -48,6 +53,10 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
         least = sum(_seconds(run, rows, cost) for run in of_arm[:first_draws])
         if not adaptive:  # else it may end after any trial
             least, certain = least + trial_seconds, certain + trials
+        if estimated.fill_seconds and not filled:  # the first arm does it for all
+            draws = (len(plan.seeds), first_draws) if first.recipe.task.max_train else (1, 1)
+            filled, seconds = True, seconds + draws[0] * estimated.fill_seconds
+            least += draws[1] * estimated.fill_seconds
         total, fewest, count = total + seconds, fewest + least, count + trials
         parameters = budgets.get(first.label)
         budget = "no budget" if parameters is None else f"{parameters:,} adapter parameters"

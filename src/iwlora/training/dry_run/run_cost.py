@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from iwlora import tasks
 from iwlora.methods.budget import count_parameters
+from iwlora.results import layout
 from iwlora.tasks.kinds.contract import EVALUATION_ROWS
 from iwlora.training.device import peak_memory, reset_peak_memory
 from iwlora.training.dry_run.step_profiler import StepProfiler
@@ -91,6 +92,8 @@ class RunCost:
         measure_seconds: what the method computes on batches before training.
         start_seconds: what the first step takes in addition to its batch.
         score_seconds: all scoring.
+        fill_seconds: what frozen blocks take once for all rows, where ``train.cache_frozen`` keeps
+            it; a run that finds all rows does without.
         rows: rows of the largest micro-batch.
         tokens: its padded length.
         memory: the peak and its parts.
@@ -108,6 +111,7 @@ class RunCost:
     rows: int
     tokens: int
     memory: MemoryCost
+    fill_seconds: float = 0.0
 
     @property
     def train_seconds(self) -> float:
@@ -123,10 +127,10 @@ class RunCost:
     def rest(self) -> float:
         """Everything except the steps."""
         before = self.prepare_seconds + self.measure_seconds
-        return before + self.start_seconds + self.score_seconds
+        return before + self.start_seconds + self.score_seconds + self.fill_seconds
 
 
-def estimate_run_cost(recipe: Recipe) -> RunCost:
+def estimate_run_cost(recipe: Recipe, in_comparison: bool = False) -> RunCost:
     """Prepare a run in a temporary folder, do a few of its steps, and estimate the whole.
 
     Two small micro-batches of the longest rows give the memory of a row. Then steps of several
@@ -136,6 +140,7 @@ def estimate_run_cost(recipe: Recipe) -> RunCost:
 
     Args:
         recipe: the checked recipe.
+        in_comparison: whether it is that of a comparison's run.
 
     Raises:
         IwloraError: for everything that ``iwlora train`` refuses.
@@ -149,6 +154,8 @@ def estimate_run_cost(recipe: Recipe) -> RunCost:
     check_trackers(recipe.train.report_to)
     reset_peak_memory()
     with tempfile.TemporaryDirectory() as folder, restoring_determinism(recipe.train.deterministic):
+        if in_comparison:
+            (Path(folder) / layout.COMPARISON).touch()
         started = time.perf_counter()
         prepared = prepare(short, RunDir.open(Path(folder) / "run", short), progress=False)
         prepare_seconds = time.perf_counter() - started - prepared.measure_seconds
@@ -191,6 +198,10 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
         reached=peak_memory() or 0,
         accumulated=accumulated,
     )
+    fill_seconds, frozen = 0.0, prepared.frozen
+    if frozen and frozen.computed_tokens:  # of scored rows it is part of the time of scoring
+        of_epoch = sum(_tokens(step, lengths) for step in epoch)
+        fill_seconds = of_epoch * frozen.computed_seconds / frozen.computed_tokens
     counts = count_parameters(attached)
     return RunCost(
         adapter_parameters=counts["adapter_parameters"],
@@ -205,6 +216,7 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
         rows=len(rows),
         tokens=int(max(lengths[rows])),
         memory=memory,
+        fill_seconds=fill_seconds,
     )
 
 

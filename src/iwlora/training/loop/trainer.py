@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -48,6 +48,7 @@ class FineTuningTrainer(Trainer):
         callbacks: further callbacks, called after those of the method.
         scores: metrics of outputs (arrays, first axis the row) on the rows of ``eval_dataset``.
         use_fast_kernels: train and score with the kernels of :mod:`iwlora.training.kernels`.
+        skipping: makes a context in which the model trains and is scored without frozen blocks.
         **kwargs: arguments of ``transformers.Trainer``.
     """
 
@@ -61,6 +62,7 @@ class FineTuningTrainer(Trainer):
         callbacks: Sequence[TrainerCallback] = (),
         scores: Callable[[Mapping[str, Any]], dict[str, float]] | None = None,
         use_fast_kernels: bool = False,
+        skipping: Callable[[], AbstractContextManager[None]] = nullcontext,
         **kwargs: Any,
     ) -> None:
         if scores is not None:
@@ -84,7 +86,7 @@ class FineTuningTrainer(Trainer):
         self.is_distributed_loading_by_transformers = model_is_sharded
         self._kind, self.tokenizer = kind or Classification(), tokenizer
         self._final, self.use_fast_kernels = False, use_fast_kernels
-        self.attached = attached
+        self.attached, self._skipping = attached, skipping
         self._module, self._trainable = attached.model, attached.trainable
         self._learning_rates = attached.learning_rates
         self.epoch_sampler = sampler
@@ -144,7 +146,7 @@ class FineTuningTrainer(Trainer):
         scores, self.compute_metrics = self.compute_metrics, None
         self._final = True
         try:
-            with fast_kernels(self._module, self.use_fast_kernels):
+            with fast_kernels(self._module, self.use_fast_kernels), self._skipping():
                 return _in_row_order(rows, self.predict(rows))
         finally:
             self.compute_metrics, self._final = scores, False
@@ -182,7 +184,7 @@ class FineTuningTrainer(Trainer):
         self._before = seconds_until(checkpoint)
         self._started = time.perf_counter()
         try:
-            with fast_kernels(self._module, self.use_fast_kernels):
+            with fast_kernels(self._module, self.use_fast_kernels), self._skipping():
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UnpicklingError as error:
             raise IwloraError(
