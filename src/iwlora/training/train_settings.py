@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iwlora.inputs.limits import Count, Number
+from iwlora.inputs.limits import LARGEST_COUNT, Count, Number
 
 
 class TrainSettings(BaseModel):
@@ -70,7 +70,7 @@ class TrainSettings(BaseModel):
     memory, about a third more time, the same result."""
     fast_kernels: Annotated[bool, Field(strict=True)] = True
     """LoRA in one pass, fast dropout and attention on CPUs: equal results up to rounding."""
-    cache_frozen: Literal["auto"] | Annotated[bool, Field(strict=True)] | Count = "auto"
+    cache_frozen: Literal["auto"] | bool | int = "auto"
     """Compute the blocks below the lowest that trains once for each row, without dropout, and keep
     the result on the disk for all epochs and all runs of a comparison. A number: that many blocks.
     auto: in comparisons, where nothing in these blocks has dropout."""
@@ -83,6 +83,15 @@ class TrainSettings(BaseModel):
     """Experiment trackers that also get the logged metrics; each needs its own package."""
     deterministic: Annotated[bool, Field(strict=True)] = False
     """Use deterministic algorithms only: repeats are bit-identical, and slower on a GPU."""
+
+    @field_validator("cache_frozen", mode="before")
+    @classmethod
+    def _check_cache_frozen(cls, value: Any) -> Any:
+        if isinstance(value, bool) or value == "auto":
+            return value
+        if type(value) is int and 1 <= value <= LARGEST_COUNT:
+            return value
+        raise ValueError("accepted are auto, true, false, and a number of blocks from 1 on")
 
     @field_validator("class_weights", mode="before")
     @classmethod

@@ -138,6 +138,18 @@ def test_settings_that_exclude_each_other_are_refused(
         build(settings)
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("wrong", ["maybe", "true", 0, -1, 1.5, None])
+def test_other_values_are_refused(wrong: Any, tiny_bert: Path, reviews: dict[str, str]) -> None:
+    settings = {"model": str(tiny_bert), "task": reviews, "method": "lora"}
+    accepted = "accepted are auto, true, false, and a number of blocks from 1 on"
+    with pytest.raises(IwloraError, match=f"^train.cache_frozen={wrong!r}: {accepted}$"):
+        build({**settings, "train": {"cache_frozen": wrong}})
+    for right in (True, False, "auto", 3):
+        kept = build({**settings, "train": {"cache_frozen": right}}).train.cache_frozen
+        assert (type(kept), kept) == (type(right), right)
+
+
 @pytest.mark.parametrize("setting", ["auto", True])
 def test_a_model_that_cannot_skip_them_is_noticed(
     setting: Any,
