@@ -132,9 +132,17 @@ def prepare(
         shard(attached.model, pretrained, run_device())
     frozen = frozen_layers_of_run(loaded, attached, run.path)
     trainer = make_trainer(loaded, run, attached, progress, fingerprint, report, frozen)
-    seconds = measure_seconds
     return PreparedRun(
-        loaded, method.size, attached, trainer, seconds, share, fingerprint, floors, notes, frozen
+        loaded,
+        method.size,
+        attached,
+        trainer,
+        measure_seconds,
+        share,
+        fingerprint,
+        floors,
+        notes,
+        frozen,
     )
 
 
