@@ -1,6 +1,6 @@
-"""The sites of a model: the weight matrices that can be adapted.
+"""Finding the sites of a model: the weight matrices that can be adapted.
 
-This module and ``iwlora.mixture_of_experts`` alone know model families. A *site* is one weight
+``iwlora.sites`` and ``iwlora.mixture_of_experts`` alone know model families. A *site* is one weight
 matrix inside one of the model's repeated blocks, or the stacked matrices of all experts of a block;
 embeddings, poolers and task heads are not sites.
 """
@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence, Set
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.head import head_modules, in_modules
 from iwlora.inputs.limits import full_matches
 from iwlora.mixture_of_experts import expert_weights, is_transposed, routers
+from iwlora.sites.blocks import unwrap
+from iwlora.sites.site import Site, is_linear
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 # The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in
 # BART and Llama types, in Phi-3, and in GPT-2. The first kind that matches is taken.
@@ -49,60 +49,6 @@ _KINDS = {
 }
 _KIND_PATTERNS = {kind: re.compile(rf"(.*\.)?({path})") for kind, path in _KINDS.items()}
 _MAMBA_TYPES = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
-# The normalisation before the feed-forward network in T5, GPT-2 and Llama.
-_PRE_NORMS = ("layer_norm", "ln_2", "post_attention_layernorm")
-
-
-@dataclass(frozen=True)
-class Site:
-    """One weight matrix W of shape (d_out, d_in) that can be adapted; it computes x Wᵀ.
-
-    Or the matrices of all experts of a block, which are one parameter of the model.
-
-    Args:
-        name: the path of the layer in the model as it was loaded, before an adapter wrapped it; of
-            a weight in another module than a linear layer, the path of the weight.
-        layer: the module.
-        kind: the role of the matrix in its block, such as ``query``, ``ffn_up`` or ``router``.
-        d_in: the size of the input.
-        d_out: the size of the output.
-        depth: the index of the block, from 0.
-        block: the path of the block.
-        parameter: the name of the weight in its module, if it is measured and adapted as a
-            parameter: of experts, of routers, and of layers whose names PEFT takes for experts of
-            transformers 4. None for all other layers.
-        experts: the number of matrices.
-    """
-
-    name: str
-    layer: nn.Module
-    kind: str
-    d_in: int
-    d_out: int
-    depth: int
-    block: str = ""
-    parameter: str | None = None
-    experts: int = 1
-
-    @property
-    def is_router(self) -> bool:
-        """Whether the matrix chooses experts, or weighs a shared expert."""
-        return self.kind.removeprefix("decoder_") == "router"
-
-    @property
-    def size(self) -> int:
-        """The number of entries, over all experts."""
-        return self.experts * self.d_in * self.d_out
-
-    @property
-    def largest_rank(self) -> int:
-        """The smaller side of the matrix."""
-        return min(self.d_in, self.d_out)
-
-    @property
-    def parameters_per_rank(self) -> int:
-        """The number of parameters of a low-rank update of rank 1, over all experts."""
-        return self.experts * (self.d_in + self.d_out)
 
 
 def sites(
@@ -134,7 +80,7 @@ def sites(
         >>> len(sites(BertModel(config), targets=".*attention.*", exclude=["self.value"]))
         3
     """
-    every_site = list(_all_sites(model))
+    every_site = list(all_sites(model))
     if not every_site:
         raise IwloraError(
             f"{type(unwrap(model)).__name__} has no linear layer inside a repeated block "
@@ -173,43 +119,6 @@ def _matching(every_site: Sequence[Site], patterns: str | Sequence[str], option:
     return [site for site in every_site if site.name in chosen]
 
 
-def coverage(model: nn.Module, sites: Sequence[Site]) -> float:
-    """The share of the matrix parameters of a model's blocks that the sites have, from 0 to 1.
-
-    Matrix parameters are the parameters with at least two dimensions inside the repeated blocks,
-    such as linear layers, convolutions and the tensors of experts; not biases and normalisations.
-
-    >>> from transformers import BertConfig, BertModel
-    >>> config = BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
-    ...                     intermediate_size=16, vocab_size=10)
-    >>> model = BertModel(config)
-    >>> coverage(model, sites(model)), coverage(model, sites(model, ["ffn_up", "ffn_down"]))
-    (1.0, 0.5)
-    """
-    covered = {id(_stored_weight(site)): site.size for site in sites}
-    of_sites = {id(_stored_weight(site)): site.size for site in _all_sites(model)}
-    sizes = of_sites | covered  # quantized weights have other shapes
-    for block in blocks(unwrap(model)):
-        for name, parameter in _pretrained_parameters(block):
-            # T5 has its biases of relative positions in an embedding.
-            is_bias = any("bias" in part for part in name.split(".")[-2:])
-            is_norm = any("norm" in part.lower() for part in name.split(".")[-2:])
-            if parameter.dim() > 1 and not (is_bias or is_norm):
-                sizes.setdefault(id(parameter), parameter.numel())
-    return sum(covered.values()) / sum(sizes.values())
-
-
-def _pretrained_parameters(block: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters of a block, without those of adapters."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    adapted = [f"{n}." for n, m in block.named_modules() if isinstance(m, BaseTunerLayer)]
-    for name, parameter in block.named_parameters():
-        inside = (name.removeprefix(prefix) for prefix in adapted if name.startswith(prefix))
-        if all(part.startswith("base_layer.") for part in inside):
-            yield name, parameter
-
-
 def abbreviate_names(names: Collection[str]) -> str:
     """Names of modules for a message: those that differ in numbers only become one pattern.
 
@@ -233,115 +142,8 @@ def used_by_kernels(model: nn.Module, site: Site) -> bool:
     return model_type in _MAMBA_TYPES and site.name.endswith(".out_proj")
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a model, in order: the members of its outermost ``ModuleList``s.
-
-    >>> from transformers import BertConfig, BertModel
-    >>> config = BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
-    ...                     intermediate_size=16, vocab_size=10)
-    >>> [type(block).__name__ for block in blocks(BertModel(config))]
-    ['BertLayer', 'BertLayer']
-    """
-    from torch import nn
-
-    if isinstance(model, nn.ModuleList):
-        return list(model)
-    return [block for child in model.children() for block in blocks(child)]
-
-
-def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
-    """The module that ends a block with a feed-forward network.
-
-    Args:
-        model: the model.
-        down: the last matrix of the network.
-
-    Returns:
-        (module, True) if the module normalises the sum x + FFN(x) (BERT types, BART);
-        (module, False) if its output is that sum (T5, GPT-2 and Llama types).
-
-    Raises:
-        IwloraError: the block has another structure.
-    """
-    path = down.name.split(".")
-    parent: Any = unwrap(model).get_submodule(".".join(path[:-1]))
-    if hasattr(parent, "LayerNorm"):
-        return parent.LayerNorm, True
-    if type(parent).__name__.startswith("Bart"):
-        return parent.final_layer_norm, True
-    block = unwrap(model).get_submodule(".".join(path[:-2]))
-    if any(hasattr(block, name) for name in _PRE_NORMS):
-        return block, False
-    raise IwloraError(f"{type(model).__name__} has blocks of an unknown structure ({down.name})")
-
-
-def plain_weight(site: Site) -> nn.Parameter | None:
-    """The parameter with the site's weight; None if it is quantized, offloaded or sharded."""
-    from torch import nn
-
-    weight = _stored_weight(site)
-    if type(weight) is not nn.Parameter or not weight.is_floating_point() or weight.is_meta:
-        return None
-    return weight if weight.numel() == site.size else None
-
-
-def _stored_weight(site: Site) -> Any:
-    """What the module keeps as its weight; another shape or type if it is quantized."""
-    return getattr(site.layer, site.parameter or "weight", None)
-
-
-def outputs_first(site: Site, weight: Tensor) -> Tensor:
-    """A tensor in the shape of the site's parameter as (..., d_out, d_in)."""
-    stacked = weight.dim() == 3
-    inputs_first = is_transposed(site.layer) if stacked else _is_conv1d(site.layer)
-    return weight.mT if inputs_first else weight
-
-
-def dense_weight(site: Site) -> Tensor:
-    """The site's weight as a dense (d_out, d_in) tensor, or (experts, d_out, d_in).
-
-    A quantized or offloaded weight is computed from the layer's outputs for the unit vectors. So
-    it is the weight that the model computes with, to the precision of these outputs.
-
-    >>> from torch import nn
-    >>> dense_weight(Site("w", nn.Linear(3, 2), "w", 3, 2, 0)).shape
-    torch.Size([2, 3])
-    """
-    import torch
-
-    layer: Any = site.layer
-    plain = plain_weight(site)
-    if plain is not None:
-        return outputs_first(site, plain.detach())
-    weight = layer.weight
-    like = next((p for p in (layer.bias, weight) if p is not None and p.is_floating_point()), None)
-    dtype = torch.float32 if like is None else like.dtype
-    device = torch.device("cpu") if weight.is_meta else weight.device
-    basis = torch.eye(site.d_in, dtype=dtype, device=device)
-    with torch.no_grad(), differentiable_weight(layer):
-        outputs: Tensor = layer(basis) - layer(torch.zeros_like(basis[:1]))
-    return outputs.mT
-
-
-@contextmanager
-def differentiable_weight(layer: nn.Module) -> Iterator[None]:
-    """Keep a 4-bit weight in the memory layout that has a backward pass.
-
-    On CPUs with bfloat16 instructions, bitsandbytes changes the layout of 4-bit weights for
-    inference, in place, when the layer is not in training mode. ``state_dict()`` undoes that.
-    """
-    mode = layer.training
-    if getattr(layer, "support_avx512bf16_for_cpu", False):
-        if getattr(getattr(layer.weight, "quant_state", None), "packing_format_for_cpu", False):
-            layer.state_dict()
-        layer.training = True  # has no other effect in this layer
-    try:
-        yield
-    finally:
-        layer.training = mode
-
-
-def _all_sites(model: nn.Module) -> Iterator[Site]:
+def all_sites(model: nn.Module) -> Iterator[Site]:
+    """Every site of a model, in the order of its modules."""
     plain = unwrap(model)
     encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
     choosing = routers(plain)
@@ -364,14 +166,6 @@ def _all_sites(model: nn.Module) -> Iterator[Site]:
             depth, block = int(path[start - 1]), ".".join(path[:start])
             name = ".".join(whole)
             yield Site(name, layer, kind, d_in, d_out, depth, block, parameter, experts)
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model as it was loaded, without PEFT's wrapper."""
-    from peft import PeftModel
-
-    base: nn.Module = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base
 
 
 def _modules_with_weights(
@@ -417,25 +211,6 @@ def _renamed_by_peft(model: nn.Module) -> Set[str]:
     config = LoraConfig(target_modules=[*names, *together])
     convert_peft_config_for_transformers(config, model, None)
     return names - set(config.target_modules or [])
-
-
-def is_linear(layer: nn.Module) -> bool:
-    """Whether the module is a linear layer: ``nn.Linear``, quantized or not, or ``Conv1D``.
-
-    DeepSeek-V4's grouped layer, a subclass of ``nn.Linear``, multiplies parts of its input by parts
-    of its weight: its update is no low-rank matrix of the weight's shape.
-    """
-    from torch import nn
-
-    if type(layer).__name__.endswith("GroupedLinear"):
-        return False
-    return isinstance(layer, nn.Linear) or _is_conv1d(layer)
-
-
-def _is_conv1d(layer: nn.Module) -> bool:
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(layer, Conv1D)
 
 
 def _shape(layer: Any, parameter: str | None) -> tuple[int, int, int]:
