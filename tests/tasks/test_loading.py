@@ -74,6 +74,18 @@ def test_the_scored_rows_are_the_same_for_every_seed(numbered: dict[str, str]) -
     assert texts(first, "validation") == texts(second, "validation")
 
 
+def test_test_rows_are_limited_alike_for_every_seed(numbered: dict[str, str]) -> None:
+    limited = {**numbered, "test": numbered["validation"], "max_test": 10}
+    first, second = (load(TaskSpec(**limited), seed) for seed in (0, 1))
+    assert first.reported == ("test",)
+    assert len(texts(first, "test")) == 10
+    assert texts(first, "test") == texts(second, "test") != texts(first, "validation")[:10]
+    assert len(texts(first, "validation")) > 10
+    assert load(TaskSpec(**limited, holdout=0.2), seed=0).reported == ("validation",)
+    with pytest.raises(IwloraError, match=r"task\.max_test=10: .* has no test rows with labels; r"):
+        load(TaskSpec(**numbered, max_test=10), seed=0)
+
+
 def test_held_out_rows_are_scored_and_not_trained_on(numbered: dict[str, str]) -> None:
     whole = load(TaskSpec(**numbered), seed=0)
     held_out = load(TaskSpec(**numbered, holdout=0.2), seed=0)

@@ -69,7 +69,7 @@ def add_parser(commands: Commands) -> None:
         "--dry-run",
         action="store_true",
         help="train a few steps of each arm, print the runs, their budgets and the estimated "
-        "time, and keep nothing",
+        "time, and keep nothing but the list of rows that cannot be used",
     )
     add_log_options(parser)
 
@@ -99,8 +99,10 @@ def run(arguments: argparse.Namespace) -> int:
         return print_bad_rows(specs, arguments.out)
     if arguments.dry_run:
         from iwlora.compare.plan.cost_estimate import estimate_cost
+        from iwlora.training.state.bad_rows import bad_rows_file
 
-        print(estimate_cost(plan, arguments.jobs, print_now))
+        bad_rows = bad_rows_file(arguments.out)
+        print(estimate_cost(plan, arguments.jobs, print_now, bad_rows))
         return 0
     return _compare_runs(plan, arguments)
 

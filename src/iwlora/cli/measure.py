@@ -11,6 +11,7 @@ from pathlib import Path
 
 from iwlora.cli.arguments import Commands, add_command, add_overrides, build_task_recipe
 from iwlora.errors import IwloraError
+from iwlora.results import layout
 from iwlora.results.writing import check_output, check_writable, reserve
 
 _MOST_BYTES = 4_000_000  # of a measurement of thousands of matrices, and its two pictures
@@ -69,7 +70,10 @@ def run(arguments: argparse.Namespace) -> None:
     limits = {"max_batches": arguments.max_batches, "tolerance": arguments.tolerance}
     recipe = build_task_recipe(arguments, {"name": "iw-lora", **limits})
     sensitivity = measure_recipe(
-        recipe, estimator=arguments.estimator, statistic=arguments.statistic
+        recipe,
+        out.with_suffix(f".{layout.BAD_ROWS}"),
+        estimator=arguments.estimator,
+        statistic=arguments.statistic,
     )
     figures = save_figure(plot_importance(sensitivity), out.with_suffix(""))
     sensitivity.save(out)  # last: a former measurement stays until all is written

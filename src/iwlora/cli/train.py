@@ -49,7 +49,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="train a few steps, print the predicted time and memory, and write nothing",
+        help="train a few steps, print the predicted time and memory, and write nothing "
+        "but the list of rows that cannot be used",
     )
     parser.add_argument(
         "--floors",
@@ -77,8 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
         return print_bad_rows([recipe.task], arguments.out)
     if arguments.dry_run:
         from iwlora.training.dry_run.run_cost import estimate_run_cost
+        from iwlora.training.state.bad_rows import bad_rows_file
 
-        cost = estimate_run_cost(recipe)
+        cost = estimate_run_cost(recipe, bad_rows=bad_rows_file(arguments.out))
         if is_first:
             print(_dry_run_text(recipe, cost))
         return 0

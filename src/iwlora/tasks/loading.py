@@ -51,6 +51,11 @@ def load(spec: TaskSpec, seed: int) -> Task:
             "task.on_bad=report lists rows that cannot be used, and there are none; take "
             "task.on_bad=refuse to train"
         )
+    if spec.max_test is not None and "test" not in task.splits:
+        raise IwloraError(
+            f"task.max_test={spec.max_test}: {spec.title} has no test rows with labels; remove it, "
+            "or take task.max_validation"
+        )
     if spec.score_rows is not None:
         draw_rows = spec.draw_rows or spec.max_train
         task = with_study_rows(task, spec.score_rows, draw_rows, spec.group)
@@ -69,6 +74,8 @@ def load(spec: TaskSpec, seed: int) -> Task:
     for name, split in splits.items():
         if name == "train":
             splits[name] = first_shuffled(split, spec.max_train, seed)
+        elif name == "test":
+            splits[name] = first_shuffled(split, spec.max_test, VALIDATION_SEED)
         elif name.startswith("validation") or name == "selection":
             splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
     if spec.mix:

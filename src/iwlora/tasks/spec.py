@@ -57,6 +57,8 @@ class TaskSpec(BaseModel):
     """Training rows: the first ones of a shuffle seeded by ``train.seed``; None: all."""
     max_validation: Positive | None = None
     """Rows of each validation split, the same for every seed; None: all."""
+    max_test: Positive | None = None
+    """Rows of the test split, the same for every seed; None: all."""
     score_rows: Positive | Literal["all"] | None = None
     """Rows to reserve from the training rows before any draw, and to score beside the reported
     splits: a number, or all that draws of ``max_train`` rows leave. Every seed and arm has the same

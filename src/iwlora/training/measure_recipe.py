@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from iwlora import distributed
@@ -16,16 +17,18 @@ from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe, load
 from iwlora.training.loop.divergence import list_rows
 from iwlora.training.recipe import Recipe
+from iwlora.training.state.bad_rows import listing_bad_rows, save_left_out
 from iwlora.training.state.fingerprint import fingerprint_of
 
 
-def measure_recipe(recipe: Recipe, **options: Any) -> Sensitivity:
+def measure_recipe(recipe: Recipe, bad_rows: Path | None = None, **options: Any) -> Sensitivity:
     """Measure all matrices that a recipe chooses, as a run would before it trains.
 
     These are also the ones that a run does not adapt because their layers are not called.
 
     Args:
         recipe: a recipe whose method uses a measured sensitivity.
+        bad_rows: the file that gets the list of rows that cannot be used, if there are such rows.
         **options: arguments of :func:`iwlora.measure` that replace those of the method.
 
     Returns:
@@ -38,7 +41,10 @@ def measure_recipe(recipe: Recipe, **options: Any) -> Sensitivity:
     if recipe.method.calibration() is None:
         raise IwloraError(f"{recipe.method.name} measures nothing; take method.name=iw-lora")
     check_external_settings()
-    loaded = load(recipe)
+    with listing_bad_rows(bad_rows):
+        loaded = load(recipe)
+    if bad_rows is not None:
+        save_left_out(bad_rows, loaded.task.bad_rows)
     loaded.task.kind.check_model(loaded.model, loaded.encoded["train"], loaded.collate)
     chosen = find_sites(loaded.model, recipe.targets, recipe.exclude)
     measured = measure_loaded(loaded, **{"sites": chosen, **options})

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
 from iwlora import distributed
-from iwlora.errors import IwloraError, count_rows
+from iwlora.errors import IwloraError
 from iwlora.extras import locate_package
 from iwlora.methods.budget import fit_to_budget
 from iwlora.methods.contract import Attached, Method
@@ -37,7 +37,7 @@ from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.frozen_dtype import check_trained_in_float32
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe
-from iwlora.training.state.bad_rows import listing_bad_rows, save_bad_rows
+from iwlora.training.state.bad_rows import listing_bad_rows, save_left_out
 from iwlora.training.state.fingerprint import bind, check_artifact
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.seal_checkpoints import SealCheckpoints
@@ -98,16 +98,10 @@ def prepare(
     check_trackers(recipe.train.report_to)
     if recipe.train.optimizer == "adamw_8bit":
         locate_package("bitsandbytes", "train.optimizer=adamw_8bit")
-    with listing_bad_rows(run.path):
+    with listing_bad_rows(run.path / layout.BAD_ROWS):
         loaded = load(recipe)
     fingerprint = distributed.run_on_main_process(lambda: bind(run, recipe, loaded.task))
-    bad_rows = loaded.task.bad_rows
-    distributed.run_on_main_process(lambda: save_bad_rows(run.path, bad_rows))
-    if bad_rows:
-        logger.warning(
-            f"{count_rows(bad_rows):,} rows cannot be used and are left out "
-            f"({run.path / layout.BAD_ROWS} lists them)"
-        )
+    save_left_out(run.path / layout.BAD_ROWS, loaded.task.bad_rows)
     model, sites, rows = loaded.model, loaded.sites, loaded.encoded["train"]
     pretrained = set(map(id, model.parameters()))
     method = _sized_method(loaded)

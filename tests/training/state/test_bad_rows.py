@@ -26,8 +26,8 @@ def broken(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> Path:
     )
 
 
-def listed(folder: Path) -> list[dict[str, str]]:
-    with (folder / "bad-rows.csv").open(encoding="utf-8", newline="") as stream:
+def listed(folder: Path, name: str = "bad-rows.csv") -> list[dict[str, str]]:
+    with (folder / name).open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -147,11 +147,56 @@ def test_a_comparison_lists_the_rows_once(
 
 
 @pytest.mark.quick
+def test_a_dry_run_lists_them_where_the_run_will_be(
+    broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    (out / "finished").mkdir(parents=True)
+    (out / "finished" / "result.json").write_text("{}")
+    for more, where in (
+        (["--out", out], str(out / "bad-rows.csv")),
+        ([], "with --out FOLDER its bad-rows.csv"),
+        (["--out", out / "finished"], "with --out FOLDER its bad-rows.csv"),
+    ):
+        refused = call(capsys, "train", broken, "--dry-run", *more)
+        assert refused.code == 2
+        check_plain(refused)
+        assert refused.err.splitlines()[-1] == (
+            f"error: {where} lists all rows that cannot be used (2); "
+            "task.on_bad=skip leaves them out"
+        )
+    assert [row["row"] for row in listed(out)] == ["line 98", "line 99"]
+    assert not (out / "finished" / "bad-rows.csv").exists()
+    assert call(capsys, "compare", broken, broken, "--dry-run", "--out", out / "all").code == 2
+    assert [row["row"] for row in listed(out / "all")] == ["line 98", "line 99"]
+
+
+@pytest.mark.quick
+def test_a_measurement_lists_them_beside_its_file(
+    broken: Path, tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import yaml
+
+    task = yaml.safe_load(broken.read_text())["task"]
+    given = [f"task.{name}={value}" for name, value in task.items()]
+    given += ["--model", str(tiny_bert), "--out", str(tmp_path / "weights.json")]
+    refused = call(capsys, "measure", *given)
+    assert refused.code == 2
+    check_plain(refused)
+    listing = tmp_path / "weights.bad-rows.csv"
+    assert refused.err.splitlines()[-1].startswith(f"error: {listing} lists all rows that cannot")
+    assert [row["row"] for row in listed(tmp_path, listing.name)] == ["line 98", "line 99"]
+    skipped = [*given, "task.on_bad=skip", "--max-batches", "1"]
+    assert call(capsys, "measure", *skipped).code == 0
+    assert len(listed(tmp_path, listing.name)) == 3
+
+
+@pytest.mark.quick
 def test_the_list_is_safe_to_open(tmp_path: Path) -> None:
     rows = [BadRow("train", "=a.csv", "line 2", "label 'a,\n\"b' is\rodd")]
-    save_bad_rows(tmp_path, rows)
+    save_bad_rows(tmp_path / "bad-rows.csv", rows)
     (row,) = listed(tmp_path)
     assert row["file"] == "'=a.csv"
     assert row["problem"] == "label 'a, \"b' is odd"
-    save_bad_rows(tmp_path, [])
+    save_bad_rows(tmp_path / "bad-rows.csv", [])
     assert not (tmp_path / "bad-rows.csv").exists()

@@ -60,12 +60,12 @@ def run_comparison(
     budgets = check_budgets(plan)
     folder = output_folder(out, "comparison")
     plan = with_equal_frozen_layers(check_folder(plan, folder))
-    with listing_bad_rows(folder):
+    with listing_bad_rows(folder / layout.BAD_ROWS):
         _, bad_rows = check_task(plan)
         steps = check_search(plan)
     check_space(plan, folder, budgets)
     with lock_folder(folder, announce) as lock:
-        save_bad_rows(folder, bad_rows)
+        save_bad_rows(folder / layout.BAD_ROWS, bad_rows)
         executor = make_executor(lock) if make_executor else LocalExecutor(1, lock)
         scheduler = Scheduler(plan, folder, executor, announce, steps)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
@@ -12,9 +13,15 @@ from iwlora.compare.plan.preflight import check_budgets, check_search, check_tas
 from iwlora.compare.statistics.learning_rate_rules import find_rule
 from iwlora.results.durations import format_duration
 from iwlora.training.dry_run.run_cost import RunCost, estimate_run_cost
+from iwlora.training.state.bad_rows import listing_bad_rows
 
 
-def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print) -> str:
+def estimate_cost(
+    plan: Plan,
+    jobs: int,
+    announce: Callable[[str], None] = print,
+    bad_rows: Path | None = None,
+) -> str:
     """Describe the runs, the budget and the time of each arm, and the time that all take.
 
     A few steps of each arm's first run are timed (:mod:`iwlora.training.dry_run.run_cost`); its
@@ -24,13 +31,15 @@ def estimate_cost(plan: Plan, jobs: int, announce: Callable[[str], None] = print
         plan: The comparison.
         jobs: How many runs there will be at once.
         announce: Gets a line before each arm is timed.
+        bad_rows: The file that gets the list of rows that cannot be used, if these are refused.
 
     Raises:
         IwloraError: The comparison could not start.
     """
     budgets = check_budgets(plan)
     plan = with_equal_frozen_layers(plan)
-    rows_of_arms, _ = check_task(plan)
+    with listing_bad_rows(bad_rows):
+        rows_of_arms, _ = check_task(plan)
     search = check_search(plan)
     recipe = plan.runs[0].recipe
     adaptive = plan.search is not None and find_rule(plan.search.rule).adaptive

@@ -20,6 +20,7 @@ SHARED_TASK_SETTINGS = {
     "validation": _SCORED,
     "test": _SCORED,
     "max_validation": _SCORED,
+    "max_test": _SCORED,
     "score_rows": _SCORED,
     "draw_rows": _SCORED,
     "holdout": _SCORED,

@@ -24,6 +24,7 @@ from iwlora.training.external_settings import check_external_settings, restoring
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.prepare import PreparedRun, check_trackers, prepare
 from iwlora.training.recipe import Recipe
+from iwlora.training.state.bad_rows import listing_bad_rows
 from iwlora.training.state.run_folder import RunDir
 
 MEMORY_ROWS = (2, 4)
@@ -130,7 +131,9 @@ class RunCost:
         return before + self.start_seconds + self.score_seconds + self.fill_seconds
 
 
-def estimate_run_cost(recipe: Recipe, in_comparison: bool = False) -> RunCost:
+def estimate_run_cost(
+    recipe: Recipe, in_comparison: bool = False, bad_rows: Path | None = None
+) -> RunCost:
     """Prepare a run in a temporary folder, do a few of its steps, and estimate the whole.
 
     Two small micro-batches of the longest rows give the memory of a row. Then steps of several
@@ -141,6 +144,7 @@ def estimate_run_cost(recipe: Recipe, in_comparison: bool = False) -> RunCost:
     Args:
         recipe: the checked recipe.
         in_comparison: whether it is that of a comparison's run.
+        bad_rows: the file that gets the list of rows that cannot be used, if these are refused.
 
     Raises:
         IwloraError: for everything that ``iwlora train`` refuses.
@@ -153,7 +157,11 @@ def estimate_run_cost(recipe: Recipe, in_comparison: bool = False) -> RunCost:
     check_external_settings(recipe.train.report_to)
     check_trackers(recipe.train.report_to)
     reset_peak_memory()
-    with tempfile.TemporaryDirectory() as folder, restoring_determinism(recipe.train.deterministic):
+    with (
+        listing_bad_rows(bad_rows),
+        tempfile.TemporaryDirectory() as folder,
+        restoring_determinism(recipe.train.deterministic),
+    ):
         if in_comparison:
             (Path(folder) / layout.COMPARISON).touch()
         started = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,11 @@ from iwlora.results import layout
 from iwlora.results.writing import output_folder, write_text
 from iwlora.tasks.spec import TaskSpec
 
+logger = logging.getLogger("iwlora")
 
-def save_bad_rows(folder: Path, rows: Sequence[BadRow]) -> None:
-    """Write ``bad-rows.csv`` into a folder; without rows, remove that of an earlier start."""
-    file = folder / layout.BAD_ROWS
+
+def save_bad_rows(file: Path, rows: Sequence[BadRow]) -> None:
+    """Write the list of the rows; without rows, remove that of an earlier start."""
     if not rows:
         file.unlink(missing_ok=True)
         return
@@ -29,16 +31,35 @@ def save_bad_rows(folder: Path, rows: Sequence[BadRow]) -> None:
     write_text(file, text.getvalue())
 
 
+def bad_rows_file(folder: str | Path | None) -> Path | None:
+    """Where a dry run lists them: None without a folder, and for one that has a finished run."""
+    if folder is None or (Path(folder) / layout.RESULT).is_file():
+        return None
+    return output_folder(folder, "list of rows") / layout.BAD_ROWS
+
+
 @contextmanager
-def listing_bad_rows(folder: Path) -> Iterator[None]:
-    """Write ``bad-rows.csv`` where the block raises for such rows, and name it in the error."""
+def listing_bad_rows(file: Path | None) -> Iterator[None]:
+    """Write the list where the block raises for such rows, and name it in the error.
+
+    Without a file, the error says how to get the list.
+    """
     try:
         yield
     except BadRowsError as error:
-        if distributed.rank() == 0:
-            save_bad_rows(folder, error.rows)
-        file = str(folder / layout.BAD_ROWS)
-        raise BadRowsError(error.rows, error.others, file) from None
+        if file is not None and distributed.rank() == 0:
+            save_bad_rows(file, error.rows)
+        where = f"with --out FOLDER its {layout.BAD_ROWS}" if file is None else str(file)
+        raise BadRowsError(error.rows, error.others, where) from None
+
+
+def save_left_out(file: Path, rows: Sequence[BadRow]) -> None:
+    """Write the list of the rows that are left out, and warn of them."""
+    distributed.run_on_main_process(lambda: save_bad_rows(file, rows))
+    if rows:
+        logger.warning(
+            f"{count_rows(rows):,} rows cannot be used and are left out ({file.name} lists them)"
+        )
 
 
 def report_bad_rows(specs: Sequence[TaskSpec], folder: Path | None) -> tuple[str, int]:
@@ -65,7 +86,7 @@ def report_bad_rows(specs: Sequence[TaskSpec], folder: Path | None) -> tuple[str
             others += error.others
     rows = list(dict.fromkeys(rows))
     if folder is not None:
-        save_bad_rows(folder, rows)
+        save_bad_rows(folder / layout.BAD_ROWS, rows)
     titles = ", ".join(dict.fromkeys(spec.title for spec in specs))
     if not rows:
         return f"{titles}: every row can be used", 0
