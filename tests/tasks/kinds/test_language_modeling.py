@@ -20,6 +20,7 @@ from iwlora.tasks import Task, TaskSpec, load
 from iwlora.tasks.kinds.contract import Evaluation
 from iwlora.tasks.kinds.generation.language_modeling import windows
 from iwlora.training.model.backbone import load_backbone
+from iwlora.training.suggestion.recipe import suggest
 from kinds import DECODERS, save_model
 
 IGNORED = -100
@@ -241,6 +242,19 @@ def test_new_texts_get_their_perplexity(run: Path, tmp_path: Path) -> None:
     iwlora.predict(run, folder, tmp_path / "again.jsonl")
     (again,) = map(json.loads, (tmp_path / "again.jsonl").read_text().splitlines())
     assert again["perplexity"] == row["perplexity"]
+
+
+@pytest.mark.usefixtures("needs_minilm")
+def test_a_recipe_for_a_folder_of_texts(folders: dict[str, Path], tmp_path: Path) -> None:
+    texts = texts_in(tmp_path / "texts", [f"{TEXTS[1]} and {n} very old" for n in range(20)])
+    found = suggest(texts, [f"model={folders['llama']}"])
+    assert found.settings["task"] == {"train": texts, "text": "text", "kind": "language-modeling"}
+    assert found.reasons["task.kind"] == "guessed"
+    assert found.recipe.train.max_length >= 24
+    with pytest.raises(
+        IwloraError, match=r"is an encoder, which reads .* such as model=Qwen/Qwen2"
+    ):
+        suggest(texts, [])
 
 
 # --- what is refused ---

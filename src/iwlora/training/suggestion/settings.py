@@ -17,7 +17,7 @@ MEASURED_ROWS = 2_000
 
 _STEPS, _MOST_EPOCHS = 400, 10
 _FEW_ROWS = 1_000
-_STEP_TOKENS = 8_192  # that are learned: the model computes a probability of each word for each
+_STEP_TOKENS = 4_096  # that are learned: the model computes a probability of each word for each
 _SHORT = 256  # tokens
 _LONGEST = 1_024
 # (widest hidden layer, learning rate): small models want larger steps.
@@ -27,7 +27,7 @@ _LEARNING_RATES = ((512, 1e-3), (1024, 5e-4), (math.inf, 2e-4))
 def training_length(rows: int, tokens: int = 1) -> tuple[int, int]:
     """(batch size, epochs): about 400 steps, in at least 1 and at most 10 epochs.
 
-    A batch has 32 rows, and 16 where there are fewer than 1,000; at most 8,192 tokens are learned
+    A batch has 32 rows, and 16 where there are fewer than 1,000; at most 4,096 tokens are learned
     in a step.
 
     Args:
@@ -38,7 +38,7 @@ def training_length(rows: int, tokens: int = 1) -> tuple[int, int]:
         >>> training_length(90), training_length(2490), training_length(20_000)
         ((16, 10), (32, 5), (32, 1))
         >>> training_length(20_000, tokens=1024)
-        (8, 1)
+        (4, 1)
     """
     batch_size = min(16 if rows < _FEW_ROWS else 32, max(_STEP_TOKENS // tokens, 1))
     epochs = round(_STEPS / math.ceil(rows / batch_size))

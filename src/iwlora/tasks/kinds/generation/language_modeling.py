@@ -33,7 +33,7 @@ from iwlora.tasks.tokenization import (
 )
 
 _TEXTS_AT_A_TIME = 256  # they may be whole books
-_SCORED_TOKENS = 8192  # at a time: the model computes a probability of each word for each of them
+_SCORED_TOKENS = 4096  # at a time: the model computes a probability of each word for each of them
 
 
 class LanguageModeling(TextLoss):
