@@ -57,6 +57,13 @@ def test_a_run_below_a_bag_of_words_is_told_so() -> None:
     )
 
 
+def test_where_lower_is_better_no_sentence_says_above_or_below() -> None:
+    found = [verdict(*margins, metric="perplexity") for margins in ((1, -1), (1, 0.01), (-1, 1))]
+    assert "learned nothing: not better than the commonest (" in found[0]
+    assert "can show: it is better than the commonest by 0.01 (95% interval" in found[1]
+    assert found[2].startswith("is worse than the bag of words by 1 (95% interval 0.98 to 1.02)")
+
+
 def test_errors_keep_their_unit() -> None:
     assert verdict(12.25, 20.5, "rmse", half=2.0) == (
         "beats the bag of words by 12.2 (95% interval 10.2 to 14.2)"

@@ -233,6 +233,15 @@ def test_the_floor_is_the_untuned_model(run: Path, folders: dict[str, Path]) -> 
     )
 
 
+def test_the_card_of_an_export_says_how_much_lower_the_perplexity_is(
+    run: Path, tmp_path: Path
+) -> None:
+    (floor,) = RunResult.load(run / "result.json").floors
+    card = (iwlora.export(run, tmp_path / "adapter") / "README.md").read_text(encoding="utf-8")
+    assert f"Against the untuned model: perplexity {-(floor.margin or 0):+.4f}, on 3 rows." in card
+    assert 'inputs = tokenizer("the beginning of a text", ' in card
+
+
 def test_new_texts_get_their_perplexity(run: Path, tmp_path: Path) -> None:
     (tmp_path / "new.jsonl").write_text(json.dumps({"text": TEXTS[1]}) + "\n")
     iwlora.predict(run, tmp_path / "new.jsonl", tmp_path / "out.jsonl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iwlora.compare.number_format import display_scale
+from iwlora.results.metric_direction import lower_is_better
 from iwlora.results.run import FloorScore
 
 
@@ -32,18 +33,21 @@ def floor_verdict(metric: str, floors: Sequence[FloorScore]) -> str:
         names = " and ".join(f"the {floor.name}" for floor in floors)
         return f"cannot be compared with {names}: a score is not a number" if floors else ""
     trivial = next((floor for _, floor in known if floor.trivial), None)
+    # Above is lower where a lower score is better: then it would be read the wrong way.
+    lower = lower_is_better(metric)
+    above, below = ("better than", "worse than") if lower else ("above", "below")
     reading = next((floor for _, floor in known if not floor.trivial), None)
     if trivial and (trivial.margin or 0.0) <= 0:
-        return f"learned nothing: not above the {trivial.name} ({_signed(metric, trivial)})"
+        return f"learned nothing: not {above} the {trivial.name} ({_signed(metric, trivial)})"
     if trivial and not is_beaten(trivial):
         return (
-            f"learned nothing that {trivial.rows:,} scored rows can show: it is above the "
+            f"learned nothing that {trivial.rows:,} scored rows can show: it is {above} the "
             f"{trivial.name} by {_amount(metric, trivial)}"
         )
     if reading and not is_beaten(reading):
         also = f"; it beats the {trivial.name} by {_amount(metric, trivial)}" if trivial else ""
         if reading.high is not None and reading.high < 0:
-            return f"is below the {reading.name} by {_amount(metric, reading, -1)}{also}"
+            return f"is {below} the {reading.name} by {_amount(metric, reading, -1)}{also}"
         return f"is not shown to beat the {reading.name} ({_signed(metric, reading)}){also}"
     hardest = known[0][1]
     return f"beats the {hardest.name} by {_amount(metric, hardest)}"

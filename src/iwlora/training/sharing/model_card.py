@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from iwlora.results.durations import format_duration
-from iwlora.results.metric_direction import with_direction
+from iwlora.results.metric_direction import oriented, with_direction
 from iwlora.results.run import FloorScore, RunResult
 from iwlora.tasks import Task
 from iwlora.tasks.registry import CORPORA
@@ -139,9 +139,10 @@ def _value(floor: FloorScore, metric: str) -> str:
 def _margin(metric: str, floor: FloorScore) -> str:
     interval = ""
     if floor.low is not None and floor.high is not None:
-        interval = f" (95% interval over rows {floor.low:+.4f} to {floor.high:+.4f})"
-    rows = f"on {floor.rows:,} rows"
-    return f"\nAgainst the {floor.name}: {metric} {floor.margin:+.4f}{interval}, {rows}."
+        low, high = sorted(oriented(metric, end) for end in (floor.low, floor.high))
+        interval = f" (95% interval over rows {low:+.4f} to {high:+.4f})"
+    rows, difference = f"on {floor.rows:,} rows", oriented(metric, floor.margin or 0.0)
+    return f"\nAgainst the {floor.name}: {metric} {difference:+.4f}{interval}, {rows}."
 
 
 def _training(result: RunResult, recipe: Recipe) -> list[str]:

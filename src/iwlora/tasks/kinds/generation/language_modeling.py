@@ -45,7 +45,7 @@ class LanguageModeling(TextLoss):
     """
 
     name: ClassVar[str] = "language-modeling"
-    summary: ClassVar[str] = "plain texts, each token from those before it; no labels"
+    summary: ClassVar[str] = "the next token of plain texts, without labels"
     text_columns: ClassVar[tuple[int, int]] = (1, 1)
     learns_texts: ClassVar[bool] = True
     overflow: ClassVar[str] = "are read in further windows"
