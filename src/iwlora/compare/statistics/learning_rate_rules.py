@@ -109,9 +109,9 @@ def find_rule(name: str) -> Rule:
     Raises:
         IwloraError: There is none, or what a package declares is not a :class:`Rule`.
     """
-    points = {point.name: point for point in entry_points(group=GROUP)}
     if name in RULES:
         return RULES[name]
+    points = {point.name: point for point in entry_points(group=GROUP)}  # reads all packages
     if name not in points:
         raise unknown("search.rule", name, [*RULES, *points])
     rule = points[name].load()

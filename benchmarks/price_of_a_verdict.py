@@ -1,0 +1,65 @@
+"""What a verdict costs: core-minutes until a true difference of 1 point is decided.
+
+    python benchmarks/price_of_a_verdict.py                                  # prints the tables
+    python benchmarks/price_of_a_verdict.py record --glue FOLDER --minutes 60
+
+The first command replays the runs in benchmarks/recorded: today's way to a verdict, each lever that
+makes it cheaper, and all together, at a power of 80% and an error of 5%. It also simulates 10,000
+comparisons without a difference and 10,000 with one, and says whether the promises of sequential
+verdicts hold. The second command records further runs, on one thread, and appends them; it goes on
+where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from iwlora.results.comparison.record import StoppingRule
+from timed_commands import machine
+from verdict_price import tables
+from verdict_price.bank import Bank
+from verdict_price.recording import GRID, HELD_OUT, LR, TASKS, record
+
+RECORDED = Path(__file__).with_name("recorded")
+
+
+def report(folder: Path) -> str:
+    """All tables."""
+    rule = StoppingRule(difference=1.0)
+    banks = [Bank.load(folder, task) for task in TASKS]
+    machines = sorted({bank.about["machine"] for bank in banks if bank.about})
+    parts = {
+        f"Recorded on {'; '.join(machines)}": tables.recorded_table(banks, LR),
+        "Price of a verdict": tables.price_table(banks, LR, rule),
+        f"Promises, in 10,000 comparisons of at most {rule.max_seeds} draws": tables.promise_table(
+            banks, LR, rule
+        ),
+        "Real arms minus LoRA, in points of accuracy": tables.real_difference_table(banks, LR),
+        "Regret of the search for a learning rate, in points of accuracy": tables.regret_table(
+            banks, HELD_OUT, GRID
+        ),
+    }
+    return "\n\n".join(f"{title}\n\n{text}" for title, text in parts.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recorded", type=Path, default=RECORDED, help="the folder of the runs")
+    commands = parser.add_subparsers(dest="command")
+    recorder = commands.add_parser("record", help="record further runs")
+    recorder.add_argument("--glue", default=os.environ.get("IWLORA_GLUE"))
+    recorder.add_argument("--model", default="builtin/minilm")
+    recorder.add_argument("--minutes", type=float, default=60.0)
+    options = parser.parse_args(arguments)
+    if options.command == "record":
+        about = {"model": options.model, "machine": machine()}
+        record(options.recorded, options.glue, options.model, options.minutes, about)
+    else:
+        print(report(options.recorded))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The tables that the benchmark prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+
+from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.results.comparison.record import StoppingRule
+from timed_commands import table
+from verdict_price.bank import FEWER_ROWS, LORA, OFFICIAL, STUDY, Array, Bank
+from verdict_price.planted import NULLS, recorded_pairs
+from verdict_price.replay import OTHER_TRUTHS, TODAY, TOGETHER, WAYS, Price, Way, price
+from verdict_price.search_regret import Regret, Search, Trials, simulate_searches
+from verdict_price.simulation import Promises, simulate
+
+NOT_RECORDED = "not recorded yet"
+FEWEST_PAIRS = 4
+"""With fewer recorded pairs, nothing is replayed."""
+GOAL = 0.1
+SEARCHES = (
+    Search("best-score", draws=1, grids=1),
+    Search("loss-curve", draws=1, grids=1),
+    Search("best-score", draws=2, grids=2),
+    Search("loss-curve", draws=3, grids=2),
+)
+"""Today's rule and the new one, at the cost of one and of two trials of each learning rate."""
+DRAWS_FOR_TRUTH = 2
+
+
+def recorded_table(banks: Sequence[Bank], lr: float) -> str:
+    """What is recorded of each task, and what a run costs."""
+    head = ["task", "runs", "pairs", "accuracy, official", "accuracy, study rows", "training"]
+    rows = []
+    for bank in banks:
+        chosen = [*bank.of_arm(LORA, lr).values()]
+        if len(chosen) < 2:
+            rows.append(_absent(bank, 8))
+            continue
+        scored = [_accuracy(bank.scores[split][chosen]) for split in (OFFICIAL, STUDY)]
+        seconds = [
+            f"{np.mean([bank.runs[number].seconds[part] for number in chosen]):.0f} s"
+            for part in ("training", OFFICIAL, STUDY)
+        ]
+        pairs = len(recorded_pairs(bank, OFFICIAL, lr).arm)
+        rows.append([bank.task, str(len(bank.runs)), str(pairs), *scored, *seconds])
+    return table([*head, "scoring official", "scoring study rows"], rows)
+
+
+def _accuracy(scores: Array) -> str:
+    points = 100 * (scores > 0).mean(-1)
+    return f"{points.mean():.1f} ± {points.std(ddof=1):.1f} ({scores.shape[1]:,} rows)"
+
+
+def price_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
+    """Draws and core-minutes of a verdict by each way, and whether the goal is met."""
+    rows, goals = [], []
+    for bank in banks:
+        if not bank.runs:
+            rows.append(_absent(bank, 10))
+            continue
+        for kind, pairs_of in NULLS.items():
+            prices: dict[Way, Price] = {}
+            for way in WAYS:
+                pairs = pairs_of(bank, way.split, lr)
+                cells = [bank.task, kind, way.name]
+                if pairs.freedom < FEWEST_PAIRS:
+                    rows.append([*cells, *[NOT_RECORDED] * 7])
+                    continue
+                prices[way] = cost = price(bank, way, pairs, lr, rule)
+                of_today = cost.minutes / prices[TODAY].minutes
+                rows.append([*cells, *_price_cells(cost), f"{of_today:.2f}"])
+            goals.append(f"- {bank.task}, {kind}: {goal_sentence(prices)}")
+    goals += [f"- {bank.task}: open, {NOT_RECORDED}" for bank in banks if not bank.runs]
+    head = ["task", "arms", "way", "sd of a difference, points", "draws", "power"]
+    others = [f"draws at {truth:g} points" for truth in OTHER_TRUTHS]
+    priced = table([*head, *others, "core-minutes", "of today's price"], rows)
+    goal = f"The goal is that all together cost at most {GOAL:g} of today's price:"
+    return "\n".join([priced, "", goal, "", *goals])
+
+
+def _price_cells(cost: Price) -> list[str]:
+    return [
+        f"{cost.sd:.2f} ({cost.sd_low:.2f} to {cost.sd_high:.2f})",
+        f"{cost.draws:.1f}",
+        f"{cost.power:.0%}",
+        *(f"{draws:.1f}" for draws in cost.other_draws.values()),
+        f"{cost.minutes:.1f}",
+    ]
+
+
+def goal_sentence(prices: Mapping[Way, Price]) -> str:
+    """Whether the price of all levers together is a tenth of today's."""
+    if TOGETHER not in prices or TODAY not in prices:
+        return f"open, {NOT_RECORDED}"
+    ratio = prices[TOGETHER].minutes / prices[TODAY].minutes
+    return f"{'met' if ratio <= GOAL else 'missed'}, {ratio:.2f}"
+
+
+def promise_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
+    """The shares of wrong verdicts under a look after every draw, with and without correction."""
+    rows = []
+    recorded = [bank for bank in banks if bank.runs]
+    for bank, (kind, pairs_of), split in product(recorded, NULLS.items(), (OFFICIAL, STUDY)):
+        pairs, cells = pairs_of(bank, split, lr), [bank.task, kind, split]
+        if pairs.freedom < FEWEST_PAIRS:
+            rows.append([*cells, *[NOT_RECORDED] * 4])
+        else:
+            rows.append([*cells, *_promise_cells(simulate(pairs, rule), rule)])
+    rows += [_absent(bank, 7) for bank in banks if not bank.runs]
+    head = ["task", "arms", "rows", "better or worse, no difference", "within, true difference"]
+    return table([*head, "power", f"promises of at most {rule.error:.0%}"], rows)
+
+
+def _promise_cells(found: Promises, rule: StoppingRule) -> list[str]:
+    return [
+        f"{found.false_difference:.1%} (t test: {found.uncorrected_difference:.1%})",
+        f"{found.false_within:.1%} (t test: {found.uncorrected_within:.1%})",
+        f"{found.power:.0%}",
+        "kept" if found.kept(rule) else "broken",
+    ]
+
+
+def real_difference_table(banks: Sequence[Bank], lr: float) -> str:
+    """Real arms minus LoRA: the mean over draws with its 95% t interval, and the sd."""
+    rows = []
+    arms = {
+        "1,600 of the 2,000 training rows": (FEWER_ROWS, lr),
+        "three times the learning rate": (LORA, 3 * lr),
+    }
+    for bank, (name, (arm, arm_lr)) in product([b for b in banks if b.runs], arms.items()):
+        cells = []
+        for split in (OFFICIAL, STUDY):
+            pairs = recorded_pairs(bank, split, lr, arm, LORA, arm_lr)
+            if pairs.freedom < 2:
+                cells.append(NOT_RECORDED)
+                continue
+            found = summarise(pairs.differences().tolist())
+            interval = f"{found.low:+.2f} to {found.high:+.2f}"
+            cells.append(f"{found.mean:+.2f} ({interval}), sd {found.sd:.2f}, {found.n} draws")
+        rows.append([bank.task, name, *cells])
+    return table(["task", "arm", "official split", "study rows"], rows)
+
+
+def regret_table(banks: Sequence[Bank], held_out: int, grid: Sequence[float]) -> str:
+    """The accuracy that each search loses at equal cost, and whether the goal is met."""
+    rows, goals = [], []
+    for bank in banks:
+        trials, regrets = Trials.of(bank, grid), []
+        for search in SEARCHES:
+            cells = [bank.task, search.rule, f"{search.grids} × {len(grid)}"]
+            if len(trials.seeds) < search.draws + DRAWS_FOR_TRUTH:
+                rows.append([*cells, *[NOT_RECORDED] * 4] if bank.runs else _absent(bank, 7))
+                break
+            regret = simulate_searches(trials, search, held_out)
+            points = (regret.median, regret.mean, regret.largest_tenth)
+            rows.append([*cells, f"{regret.trials:.1f}", *(f"{value:.2f}" for value in points)])
+            regrets.append(regret)
+        goals.append(f"- {bank.task}: {regret_sentence(regrets, len(trials.seeds))}")
+    head = ["task", "rule", "most trials", "trials", "median regret", "mean", "largest tenth"]
+    goal = "The goal is that the median falls by half at equal cost:"
+    return "\n".join([table(head, rows), "", goal, "", *goals])
+
+
+def regret_sentence(regrets: Sequence[Regret], draws: int) -> str:
+    """Whether the new rule halves the median regret of today's, with one trial a learning rate."""
+    if len(regrets) < 2:
+        return f"open, {NOT_RECORDED}"
+    before, after = regrets[:2]
+    is_met = after.median <= before.median / 2
+    return (
+        f"{'met' if is_met else 'missed'}, {before.median:.2f} to {after.median:.2f} "
+        f"(mean {before.mean:.2f} to {after.mean:.2f}), from {draws} draws"
+    )
+
+
+def _absent(bank: Bank, columns: int) -> list[str]:
+    return [bank.task, NOT_RECORDED, *[""] * (columns - 2)]

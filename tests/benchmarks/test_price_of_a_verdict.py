@@ -1,0 +1,197 @@
+"""The price of a verdict: what is recorded and planted, and the promises on recorded scores."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm, ttest_1samp
+
+import iwlora
+from iwlora.compare.statistics import sequential
+from iwlora.methods import METHODS
+from iwlora.results.comparison.record import StoppingRule
+from tiny_study import WORDS
+
+RULE = StoppingRule(difference=1.0)
+LR = 1e-3
+GRID = (1e-4, LR, 1e-2)
+
+
+@pytest.fixture
+def parts(script: Any) -> SimpleNamespace:
+    """The modules of the benchmark."""
+    names = ("bank", "planted", "recording", "replay", "search_regret", "simulation", "tables")
+    modules = {name: script(f"verdict_price.{name}") for name in names}
+    return SimpleNamespace(command=script("price_of_a_verdict"), **modules)
+
+
+def synthetic_bank(parts: Any, draws: int = 12, diverged: tuple[float, ...] = ()) -> Any:
+    """Runs whose noise is that of rows alone; the best learning rate is the middle of ``GRID``."""
+    rng, bank = np.random.default_rng(0), parts.bank.Bank("glue/sst2", {"machine": "a CPU"})
+    rows = {parts.bank.OFFICIAL: 400, parts.bank.STUDY: 1600, parts.bank.STUDY_OF_MEAN: 400}
+    bank.labels = {name: np.arange(count, dtype=np.int8) % 2 for name, count in rows.items()}
+    seconds = {"setup": 2.0, "training": 40.0, **{name: n / 200 for name, n in rows.items()}}
+    for seed in range(draws):
+        cells = [(parts.bank.LORA, lr) for lr in GRID]
+        for arm, lr in [*cells, (parts.bank.OTHER_START, LR), (parts.bank.FEWER_ROWS, LR)]:
+            lost = 2.0 * (lr != LR)
+            run = parts.bank.RecordedRun(arm, lr, seed, 100, seconds, lr in diverged)
+            scores = {name: rng.normal(2 - lost, 2, count) for name, count in rows.items()}
+            if run.diverged:
+                scores = {name: np.full(count, np.nan) for name, count in rows.items()}
+            bank.add(run, scores)
+    return bank
+
+
+@pytest.mark.parametrize("points", [1.0, -1.0, 0.0])
+def test_a_planted_difference_is_exact(parts: Any, points: float) -> None:
+    """Of 2,000 rows 20 change in every draw; of 872 rows, 8 or 9 of which the mean is right."""
+    rng = np.random.default_rng(0)
+    for rows, changed in ((2000, {20}), (872, {8, 9})):
+        scores = rng.normal(1.0, 1.0, (400, rows))
+        planted = parts.planted.with_planted(scores, points, rng)
+        shift = (planted > 0).sum(1) - (scores > 0).sum(1)
+        assert {*np.abs(shift).tolist()} == (changed if points else {0})
+        assert 100 * shift.mean() / rows == pytest.approx(points, abs=0.01)
+    with pytest.raises(ValueError, match="cannot be planted"):
+        parts.planted.with_planted(np.ones((1, 100)), 2.0, rng)
+
+
+def test_without_a_difference_swapped_pairs_have_none(parts: Any) -> None:
+    bank = synthetic_bank(parts)
+    for pairs_of in parts.planted.NULLS.values():
+        pairs = pairs_of(bank, parts.bank.STUDY, LR)
+        pool = parts.planted.planted_differences(pairs, 0.0, np.random.default_rng(0))
+        assert pool.mean() == pytest.approx(0.0, abs=1e-12)
+        drawn = parts.planted.resampled(pool, 2000, 10, np.random.default_rng(0))
+        assert drawn.std() == pytest.approx(parts.replay.sd_of_null(pairs)[0], rel=0.05)
+
+
+def test_the_draws_are_those_of_the_plan_in_the_library(parts: Any) -> None:
+    """Fixed seeds have the power that was asked for; adding draws, that which ``power`` says."""
+    bank, way = synthetic_bank(parts), parts.replay.Way
+    pairs = parts.planted.independent_pairs(bank, parts.bank.OFFICIAL, LR)
+    fixed, added = (
+        parts.replay.price(bank, way("", parts.bank.OFFICIAL, is_added), pairs, LR, RULE)
+        for is_added in (False, True)
+    )
+    assert fixed.power == pytest.approx(0.8, abs=0.05)
+    seconds = 2.0 + 40.0 + 400 / 200
+    assert fixed.minutes == pytest.approx(2 * fixed.draws * seconds / 60)
+    limit, _ = parts.replay.most_draws(
+        parts.planted.planted_differences(pairs, 1.0, np.random.default_rng(0)),
+        RULE,
+        np.random.default_rng(0),
+    )
+    rule = RULE.model_copy(update={"max_seeds": limit})
+    power, draws = sequential.power(rule, 1.0, fixed.sd)
+    assert (added.power, added.draws) == (
+        pytest.approx(power, abs=0.05),
+        pytest.approx(draws, rel=0.1),
+    )
+    for split, rows in ((parts.bank.OFFICIAL, 400), (parts.bank.STUDY, 1600)):
+        found, low, high = parts.replay.sd_of_null(
+            parts.planted.NULLS["independent"](bank, split, LR)
+        )
+        expected = 100 * np.sqrt(2 * norm.cdf(1) * norm.sf(1) / rows)
+        assert found == pytest.approx(expected, rel=0.4)
+        assert low < expected < high
+
+
+def test_promises_hold_on_recorded_scores_and_fail_without_correction(parts: Any) -> None:
+    bank = parts.bank.Bank.load(parts.command.RECORDED, "glue/sst2")
+    for pairs_of in parts.planted.NULLS.values():
+        pairs = pairs_of(bank, parts.bank.OFFICIAL, LR)
+        assert pairs.freedom >= parts.tables.FEWEST_PAIRS
+        found = parts.simulation.simulate(pairs, RULE, comparisons=4000)
+        assert found.kept(RULE)
+        assert found.uncorrected_difference > 2 * RULE.error
+        assert found.uncorrected_within > 2 * RULE.error
+
+
+def test_the_t_test_of_each_look_is_scipys(parts: Any) -> None:
+    values = np.random.default_rng(0).normal(0.3, 1.0, (5, 9))
+    expected = ttest_1samp(values[:, :7], 0.0, axis=1).pvalue
+    assert parts.simulation.t_test(values)[:, 6] == pytest.approx(expected)
+
+
+def test_the_regret_of_the_best_learning_rate_is_0(parts: Any) -> None:
+    """Both rules find a clear optimum; a rule that takes the smallest loses what it is worse by."""
+    bank = synthetic_bank(parts, draws=5, diverged=(1e-2,))
+    trials = parts.search_regret.Trials.of(bank, GRID)
+    for rule in ("best-score", "loss-curve"):
+        search = parts.search_regret.Search(rule, draws=1, grids=1)
+        found = parts.search_regret.simulate_searches(trials, search, held_out=200, searches=5)
+        assert (found.median, found.trials) == (0.0, 3.0)
+    truth = trials.truth([0, 1], np.arange(1600))
+    assert parts.search_regret.accuracy_at(LR, GRID, truth) == truth.max()
+    lost = truth.max() - parts.search_regret.accuracy_at(1e-4, GRID, truth)
+    assert lost == pytest.approx(34, abs=3)  # normal(2, 2) and normal(0, 2) above 0
+    assert truth[-1] == 50.0
+
+
+def test_runs_are_recorded_once_by_the_path_of_a_comparison(
+    parts: Any, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores are those of ``iwlora.train``, and a mean of one step is the last weights."""
+    folder = tmp_path / "glue" / "SST-2"
+    folder.mkdir(parents=True)
+    for split, count in (("train", 60), ("dev", 20)):
+        rows = [
+            f"it is a {'great' if row % 2 else 'bad'} film {WORDS[row % 20]}\t{row % 2}"
+            for row in range(count)
+        ]
+        (folder / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows, ""]), "utf-8")
+    recording, bank_parts = parts.recording, parts.bank
+    monkeypatch.setitem(METHODS, recording.OtherStart.name, recording.OtherStart)
+    small = recording.RecordedTask(study_rows=20, epochs=4, max_length=16, average_last=1)
+    monkeypatch.setattr(recording, "TASKS", {"glue/sst2": small})
+    monkeypatch.setattr(recording, "ROWS", 32)
+    monkeypatch.setattr(recording, "LR", 0.1)
+    cells = [("glue/sst2", arm, 0.1, 0) for arm in (bank_parts.LORA, bank_parts.OTHER_START)]
+    monkeypatch.setattr(recording, "cells", lambda: iter(cells))
+    glue, model = str(folder.parent), str(tiny_bert)
+    for _ in range(2):
+        recording.record(tmp_path, glue, model, minutes=1.0, about={"machine": "a CPU"})
+    bank = bank_parts.Bank.load(tmp_path, "glue/sst2")
+    assert [run.key for run in bank.runs] == [cell[1:] for cell in cells]
+    lora, other = bank.scores[bank_parts.STUDY]
+    assert bank.scores[bank_parts.STUDY_OF_MEAN][0] == pytest.approx(lora)
+    assert np.abs(lora - other).max() > 1e-3
+    plain = recording.recipe(cells[0], glue, model).with_train(average_last=None)
+    metrics = iwlora.train(plain, tmp_path / "run", floors="constant")["metrics"]
+    for name, suffix in ((bank_parts.STUDY, ""), (bank_parts.OFFICIAL, "_validation")):
+        scores = bank.scores[name][0]
+        assert np.logaddexp(0, -scores).mean() == pytest.approx(metrics[f"loss{suffix}"], abs=1e-3)
+        assert (scores > 0).mean() == pytest.approx(metrics[f"accuracy{suffix}"])
+
+
+def test_every_table_is_printed(
+    parts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        parts.tables, "simulate_searches", lambda *_: parts.search_regret.Regret(1, 2, 3, 4)
+    )
+    monkeypatch.setattr(parts.replay, "COMPARISONS", 200)
+    few = partial(parts.simulation.simulate, comparisons=200)
+    monkeypatch.setattr(parts.tables, "simulate", few)
+    monkeypatch.setattr(parts.command, "GRID", GRID)
+    synthetic_bank(parts).save(tmp_path)
+    parts.command.main(["--recorded", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "Recorded on a CPU" in printed
+    assert "| glue/sst2 | independent | all together | " in printed
+    assert "- glue/mrpc: open, not recorded yet" in printed
+    assert "| glue/sst2 | loss-curve | 1 × 3 | 4.0 | 1.00 | 2.00 | 3.00 |" in printed
+    assert "- glue/sst2: missed, 1.00 to 1.00 (mean 2.00 to 2.00), from 12 draws" in printed
+    regrets = [parts.search_regret.Regret(median, 1, 1, 5) for median in (1.0, 0.5)]
+    assert parts.tables.regret_sentence(regrets, 12).startswith("met")
+    prices = {way: SimpleNamespace(minutes=1.0) for way in parts.replay.WAYS}
+    assert parts.tables.goal_sentence(prices) == "missed, 1.00"
+    prices[parts.replay.TOGETHER].minutes = 0.1
+    assert parts.tables.goal_sentence(prices) == "met, 0.10"
