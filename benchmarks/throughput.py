@@ -37,7 +37,7 @@ ARMS: dict[str, tuple[float, str | dict[str, Any]]] = {
     "Trainer + PEFT LoRA": (LORA, "lora"),
     "Trainer + PEFT AdaLoRA": (ADALORA, "adalora"),
     "iwlora lora": (LORA, {"name": "lora"}),
-    "iwlora iw-lora": (LORA, {"name": "iw-lora"}),
+    "iwlora iw-lora": (LORA, {"name": "iw-lora", "measure": "before"}),
     "iwlora iw-lora, in flight": (
         LORA,
         {"name": "iw-lora", "measure": "in-flight", "estimator": "lora"},

@@ -61,7 +61,7 @@ def test_measure_is_what_a_run_measures(
 ) -> None:
     out, arguments = measured
     assert call(capsys, "measure", *arguments).code == 0
-    method = {"name": "iw-lora", "max_batches": 3, "tolerance": 0}
+    method = {"name": "iw-lora", "measure": "before", "max_batches": 3, "tolerance": 0}
     usual = {**settings["train"], "batch_size": 8, "precision": "auto"}
     train(build({**settings, "method": method, "train": usual}), tmp_path)
     assert Sensitivity.load(tmp_path / "sensitivity.json").values == Sensitivity.load(out).values

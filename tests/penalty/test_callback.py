@@ -174,7 +174,7 @@ def test_a_resumed_training_takes_the_measurement_from_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"save_strategy": "steps", "save_steps": 3}
-    callback = iwlora.IWLoraCallback(alpha=0.3, schedule="cosine")
+    callback = iwlora.IWLoraCallback(alpha=0.3, schedule="cosine", measure="before")
     whole = fit(tmp_path, [callback], make_model(dropout=0.1), **options)
     checkpoint = tmp_path / "checkpoint-3"
     assert Sensitivity.load(checkpoint / "sensitivity.json") == callback.sensitivity
@@ -183,20 +183,20 @@ def test_a_resumed_training_takes_the_measurement_from_the_checkpoint(
         raise AssertionError("measured again")
 
     monkeypatch.setattr(callback_module, "measure_before", measured_again)
-    again = iwlora.IWLoraCallback(alpha=0.3, schedule="cosine")
+    again = iwlora.IWLoraCallback(alpha=0.3, schedule="cosine", measure="before")
     pieces = fit(tmp_path, [again], make_model(dropout=0.1), resume=str(checkpoint), **options)
     assert again.sensitivity == callback.sensitivity
     assert distance(whole, pieces) == 0
     (checkpoint / "sensitivity.json").unlink()
     with pytest.raises(IwloraError, match=r"resumes at step 3 without .*sensitivity"):
-        fit(tmp_path, [iwlora.IWLoraCallback()], resume=str(checkpoint), **options)
+        fit(tmp_path, [iwlora.IWLoraCallback(measure="before")], resume=str(checkpoint), **options)
 
 
 def test_in_flight_finds_what_measuring_before_finds(tmp_path: Path) -> None:
     """At a learning rate of 0 the model stays the frozen one, and the batches are all."""
-    before = iwlora.IWLoraCallback(alpha=0.0, tolerance=0.0)
+    before = iwlora.IWLoraCallback(alpha=0.0, measure="before", tolerance=0.0)
     fit(tmp_path, [before])
-    flight = iwlora.IWLoraCallback(alpha=0.0, measure="in-flight", max_batches=6, tolerance=0.0)
+    flight = iwlora.IWLoraCallback(alpha=0.0, estimator="exact", max_batches=6, tolerance=0.0)
     fit(tmp_path, [flight], learning_rate=0.0, max_steps=8)
     assert before.sensitivity is not None
     assert flight.sensitivity is not None
@@ -220,7 +220,7 @@ def test_no_hook_is_left(measured: Sensitivity, tmp_path: Path) -> None:
 
 
 def test_bfloat16_autocast(measured: Sensitivity, tmp_path: Path) -> None:
-    callback = iwlora.IWLoraCallback(ALPHA, tolerance=0.1)
+    callback = iwlora.IWLoraCallback(ALPHA, measure="before", tolerance=0.1)
     half = fit(tmp_path, [callback], bf16=True)
     whole = fit(tmp_path, [iwlora.IWLoraCallback(ALPHA, sensitivity=measured)])
     assert callback.sensitivity is not None
@@ -273,7 +273,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
     with pytest.raises(IwloraError, match="warmup=3 was given"):
         iwlora.IWLoraCallback(schedule="cosine", warmup=3)
     with pytest.raises(IwloraError, match="unknown estimator 'lora'"):
-        iwlora.IWLoraCallback(estimator="lora")
+        iwlora.IWLoraCallback(estimator="lora", measure="before")
     with pytest.raises(IwloraError, match="unknown normalisation"):
         iwlora.IWLoraCallback(normalize="total")
     with pytest.raises(IwloraError, match="alpha=-1"):

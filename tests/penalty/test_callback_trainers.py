@@ -64,7 +64,7 @@ def sizes(model: nn.Module) -> dict[str, float]:
 def check(callback: iwlora.IWLoraCallback, folder: Path) -> None:
     """It measured, penalised and wrote so."""
     assert callback.sensitivity is not None
-    assert callback.sensitivity.batches >= 4
+    assert callback.sensitivity.batches >= 2
     lines = (folder / "penalty.jsonl").read_text(encoding="utf-8").splitlines()
     sites = json.loads(lines[-1])["sites"]
     assert sites.keys() == callback.sensitivity.values.keys()
@@ -121,8 +121,8 @@ def test_trl_dpo_trainer_measures_in_flight_for_its_loss_is_its_own(
         train_dataset=datasets.Dataset.from_dict(rows),
         processing_class=tokenizer,
     )
-    callback = iwlora.IWLoraCallback(alpha=0.1, max_batches=4)
+    callback = iwlora.IWLoraCallback(alpha=0.1, measure="before")
     trainer.add_callback(callback)
     trainer.train()
     check(callback, tmp_path)
-    assert len(callback.history) == 1  # of steps 2, 4 and 6, the penalty was there at the last
+    assert len(callback.history) == 2  # at steps 4 and 6; the first two were read

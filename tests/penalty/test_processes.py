@@ -18,7 +18,8 @@ Saved = dict[str, Any]
 def train(folder: Path, route: str, per_device: int, **how: Any) -> Saved:
     from trainer_models import fit, make_model
 
-    callback = iwlora.IWLoraCallback(0.3, route=route, tolerance=0.0, **how)
+    options: Any = {"measure": "before", "tolerance": 0.0, **how}
+    callback = iwlora.IWLoraCallback(0.3, route=route, **options)
     trained = fit(
         folder,
         [callback],

@@ -25,6 +25,7 @@ from iwlora.results.comparison.combined import load_parts
 from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.formats import VERSIONS
 from iwlora.results.run import load_run
+from iwlora.sensitivity.options import DEFAULTS
 from iwlora.training.recipe import FORMER_DEFAULTS, Recipe, build
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
@@ -180,7 +181,7 @@ def test_a_comparison_runs_what_is_missing(old: Path, monkeypatch: pytest.Monkey
 @pytest.fixture
 def new_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """This version of iwlora has another default rank than version 0.1.0 had."""
-    monkeypatch.setattr(Lora, "former_defaults", {"rank": 2})
+    monkeypatch.setattr(Lora, "former_defaults", {1: {"rank": 2}})
 
 
 def recipe_of(model: Path, task: dict[str, str], **method: Any) -> Recipe:
@@ -235,6 +236,21 @@ def test_a_new_run_has_the_new_defaults_only(
     RunDir.open(tmp_path / "run", recipe_of(tiny_bert, reviews, rank=2))
     with pytest.raises(iwlora.IwloraError, match="belongs to another recipe"):
         RunDir.open(tmp_path / "run", recipe_of(tiny_bert, reviews))
+
+
+@pytest.mark.quick
+def test_importance_was_measured_before_training_up_to_format_3(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    former = {"name": "iw-lora", "measure": "before", "estimator": "exact"}
+    begin_with_version(3, tmp_path / "run", recipe_of(tiny_bert, reviews, **former))
+    given = recipe_of(tiny_bert, reviews, name="iw-lora")
+    assert given.method.calibration() is None
+    continued = RunDir.open(tmp_path / "run", given).recipe()
+    assert continued.method.calibration() == {**DEFAULTS.measure_arguments()}
+    in_flight = recipe_of(tiny_bert, reviews, name="iw-lora", measure="in-flight")
+    with pytest.raises(iwlora.IwloraError, match=r"belongs to another recipe.*measure"):
+        RunDir.open(tmp_path / "run", in_flight)
 
 
 @pytest.mark.quick

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 import iwlora
 from iwlora.errors import IwloraError
 from iwlora.penalty.lora_pairs import lora_pairs
+from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sensitivity.running_estimate import MIN_BATCHES
 from iwlora.sites import Site, sites
-from sensitivity_models import batches, classifier
+from sensitivity_models import batches, classifier, gradients
 
 
 def adapted(architecture: str = "bert", r: int = 4, seed: int = 0, **shape: Any) -> Any:
@@ -46,6 +47,48 @@ def test_reading_the_frozen_layers_equals_measuring_them(architecture: str) -> N
     measured = in_flight(model, data, estimator="exact", tolerance=0).result()
     assert measured.values == pytest.approx(expected.values, rel=1e-10)
     assert measured.share_error == pytest.approx(expected.share_error)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_reading_the_frozen_layers_gives_the_norms_of_autograd(architecture: str) -> None:
+    (batch,) = batches(1)
+    expected = gradients(classifier(architecture), batch)
+    measured = in_flight(adapted(architecture), [batch], estimator="exact").result().values
+    norms = {name: float(G.norm()) for name, G in expected.items()}
+    assert measured == pytest.approx(norms, rel=1e-10)
+
+
+def mean_square_ratio(wrong: float = 1.0, draws: int = 200) -> float:
+    """The mean over draws of A of the estimated ‖G‖², divided by that of autograd.
+
+    ``wrong`` is a factor of the scaling that the reader is told, in a net of one layer.
+    """
+    torch.manual_seed(0)
+    layer = nn.Linear(7, 5, bias=False, dtype=torch.float64)
+    x, target = torch.randn(11, 7).double(), torch.randn(11, 5).double()
+    (layer(x) - target).tanh().square().mean().backward()
+    assert layer.weight.grad is not None
+    truth = float(layer.weight.grad.square().sum())
+    layer.requires_grad_(False)
+    squares = []
+    for _ in range(draws):
+        A = nn.init.kaiming_uniform_(torch.empty(4, 7, dtype=torch.float64), a=math.sqrt(5))
+        B = torch.zeros(5, 4, dtype=torch.float64, requires_grad=True)
+        pair = LowRankPair("w", A, B, scaling=2.0 * wrong)
+        flight = InFlight([Site("w", layer, "w", 7, 5, 0)], [pair], max_batches=1)
+        (layer(x) + 2.0 * x @ A.mT @ B.mT - target).tanh().square().mean().backward()
+        assert flight.step()
+        squares.append(flight.result().values["w"] ** 2)
+    return sum(squares) / draws / truth
+
+
+def test_the_free_sketch_is_exact_on_average() -> None:
+    assert mean_square_ratio() == pytest.approx(1.0, abs=0.08)
+
+
+def test_the_average_shows_a_wrong_scale() -> None:
+    """Of 10%, which is 19% of the square."""
+    assert mean_square_ratio(wrong=1.1) < 0.92 - 0.02
 
 
 def test_the_free_sketch_is_near_and_says_how_near() -> None:

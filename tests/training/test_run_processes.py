@@ -24,7 +24,7 @@ from runs import evaluations, predictions, recipe, status, weights, with_options
 
 METHOD_OPTIONS: dict[str, dict[str, Any]] = {
     "adalora": {"delta_t": 2},
-    "iw-lora": {"alpha": 0.3, "tolerance": 0.0, "max_batches": 4},
+    "iw-lora": {"alpha": 0.3, "measure": "before", "tolerance": 0.0, "max_batches": 4},
     "eva": {"max_batches": 4},
 }
 # Of 96 rows the last step of each epoch is short: 16 = 8 + 8, or in micro-batches 4 + 4 + 4 + 4.

@@ -20,7 +20,11 @@ from iwlora.training.run import train
 from runs import RUN, evaluations, logged, logits, recipe, weights, with_options
 
 # Strong enough to change the trajectory when a regularizer is counted more than once.
-STRONG: dict[str, dict[str, Any]] = {"iw-lora": {"alpha": 0.3}, "adalora": {"delta_t": 2}}
+# In flight, each micro-batch is measured: so other micro-batches are another measurement.
+STRONG: dict[str, dict[str, Any]] = {
+    "iw-lora": {"alpha": 0.3, "measure": "before"},
+    "adalora": {"delta_t": 2},
+}
 
 
 def strong(model: Path, task: Mapping[str, Any], method: str, **settings: Any) -> Recipe:

@@ -113,8 +113,9 @@ class Method(BaseModel):
     peft_fields: ClassVar[Mapping[str, Collection[str]]] = {}
     """{type of PEFT: fields of its configuration} that ``save_peft_adapter`` writes for the method,
     if the type is neither LORA nor PREFIX_TUNING; no others are accepted from an adapter's file."""
-    former_defaults: ClassVar[Mapping[str, Any]] = {}
-    """{field: its default in version 0.1.0} of the fields whose default has changed since."""
+    former_defaults: ClassVar[Mapping[int, Mapping[str, Any]]] = {}
+    """{version of the recipe's format: {field: its default up to that version}}; version 0.1.0
+    wrote format 1."""
 
     @property
     def size(self) -> int | None:

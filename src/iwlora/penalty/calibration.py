@@ -17,10 +17,11 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
-from iwlora.penalty.lora_pairs import lora_pairs
+from iwlora.penalty.lora_pairs import lora_pairs, projects_at_random
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sensitivity.in_flight import InFlight
+from iwlora.sensitivity.in_flight_plan import plan_in_flight
 from iwlora.sensitivity.measure import Loss, measure
 from iwlora.sites import Site, abbreviate_names
 from iwlora.sites import sites as find_sites
@@ -86,18 +87,39 @@ def obstacle_before(model: nn.Module, loader: Any, loss: Loss | None) -> str | N
     return None
 
 
-def measure_in_flight(model: nn.Module, **options: Any) -> InFlight:
+def measure_in_flight(
+    model: nn.Module,
+    estimator: str | None,
+    max_batches: int,
+    tolerance: float,
+    steps: int,
+    passes_per_step: int,
+) -> InFlight:
     """Start to read the backward passes of the training.
 
-    Raises ``IwloraError`` for the estimator ``lora`` if LoRA's factors are sharded.
+    Args:
+        model: with its adapter.
+        estimator: None chooses it, and fewer batches than ``max_batches`` if the run cannot afford
+            so many, see :func:`plan_in_flight`.
+        max_batches: as in ``iwlora.measure``.
+        tolerance: as in ``iwlora.measure``.
+        steps: the optimizer steps of the run.
+        passes_per_step: the backward passes of a step, of all processes.
+
+    Raises:
+        IwloraError: the estimator is ``lora``, and LoRA's factors are sharded.
     """
-    pairs = lora_pairs(model)
-    if options.get("estimator") == "lora" and any(distributed.is_sharded(pair.B) for pair in pairs):
+    pairs, sites = lora_pairs(model), adapted_sites(model)
+    if estimator is None:
+        is_free = projects_at_random(model)
+        estimator, affordable = plan_in_flight(sites, steps, passes_per_step, is_free)
+        max_batches = min(max_batches, affordable)
+    elif estimator == "lora" and any(distributed.is_sharded(pair.B) for pair in pairs):
         raise IwloraError(
             "estimator='lora' was given for sharded LoRA, where no process has the whole gradient "
             "of B; accepted are exact, ghost, sketch and auto"
         )
-    return InFlight(adapted_sites(model), pairs, **options)
+    return InFlight(sites, pairs, estimator, max_batches, tolerance)
 
 
 def adapted_sites(model: nn.Module) -> list[Site]:

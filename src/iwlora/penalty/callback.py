@@ -55,11 +55,13 @@ class IWLoraCallback(TrainerCallback):
         relative: use ‖Δ_k‖² / ‖W_k‖² in place of ‖Δ_k‖².
         schedule: ``constant``, ``warmup`` or ``cosine``: how α changes during training.
         warmup: the part of training in which ``warmup`` and ``cosine`` raise α from 0.
-        measure: ``before`` the first step, on the Trainer's data, or ``in-flight``, in the first
-            training steps, without a penalty until the measurement is finished. If measuring
-            before is not possible (a stream of data, a sharded model, batches without labels), it
-            measures in flight and logs a warning.
-        estimator: as in ``iwlora.measure``; in flight also ``lora``, which costs nothing.
+        measure: ``in-flight`` (default), in the first training steps, without a penalty until the
+            measurement is finished, or ``before`` the first step, on the Trainer's data. If
+            measuring before is not possible (a stream of data, a sharded model, batches without
+            labels), it measures in flight and logs a warning.
+        estimator: as in ``iwlora.measure``; in flight also ``lora``, which costs nothing. None is
+            ``exact`` before training. In flight it chooses the most exact estimator, and as many
+            batches, as add at most 2% to the operations of the run.
         max_batches: as in ``iwlora.measure``.
         tolerance: as in ``iwlora.measure``.
         sensitivity: an earlier measurement, which is used instead of a new one.
@@ -87,8 +89,8 @@ class IWLoraCallback(TrainerCallback):
         relative: bool = False,
         schedule: str = "constant",
         warmup: float = 0.1,
-        measure: Literal["before", "in-flight"] = "before",
-        estimator: str = DEFAULTS.estimator,
+        measure: Literal["before", "in-flight"] = "in-flight",
+        estimator: str | None = None,
         max_batches: int = DEFAULTS.max_batches,
         tolerance: float = DEFAULTS.tolerance,
         sensitivity: Sensitivity | None = None,
@@ -101,7 +103,8 @@ class IWLoraCallback(TrainerCallback):
         if measure not in ("before", "in-flight"):
             raise unknown("measure", measure, ("before", "in-flight"))
         accepted = [*ESTIMATORS, *(["lora"] if measure == "in-flight" else [])]
-        self.options = MeasureOptions.checked(estimator, max_batches, tolerance, accepted)
+        self.estimator, exact = estimator, DEFAULTS.estimator
+        self.options = MeasureOptions.checked(estimator or exact, max_batches, tolerance, accepted)
         if normalize not in NORMALIZATIONS:
             raise unknown("normalisation", normalize, NORMALIZATIONS)
         check_alpha(alpha)
@@ -231,7 +234,11 @@ class IWLoraCallback(TrainerCallback):
         if obstacle is not None:
             if obstacle:
                 logger.warning(f"Measuring in the first training steps, because {obstacle}.")
-            self._in_flight = measure_in_flight(model, **self.options.measure_arguments())
+            options = {**self.options.measure_arguments(), "estimator": self.estimator}
+            passes = args.gradient_accumulation_steps * args.world_size
+            self._in_flight = measure_in_flight(
+                model, **options, steps=state.max_steps, passes_per_step=passes
+            )
             partial = _checkpoint(args, state) / layout.PARTIAL_SENSITIVITY
             if state.global_step and partial.is_file():
                 self._in_flight.restore(from_json(read_utf8(partial)))

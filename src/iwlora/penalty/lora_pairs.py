@@ -10,7 +10,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from iwlora.distributed import full_tensor
+from iwlora.distributed import full_tensor, is_sharded
 from iwlora.errors import IwloraError
 from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.sites import is_linear, unwrap
@@ -42,6 +42,20 @@ def lora_pairs(model: nn.Module) -> list[LowRankPair]:
             "peft.get_peft_model(model, LoraConfig(...)) first"
         )
     return pairs
+
+
+def projects_at_random(model: nn.Module) -> bool:
+    """Whether ∂L/∂B is at first a random projection of ∂L/∂W, which shows its own error.
+
+    So it must be at all pairs: the entries of A are drawn alike and B is 0, as PEFT initialises
+    them by default; there is no dropout before A; the rank is at least 2; and no factor is sharded.
+    """
+    configs = getattr(model, "peft_config", {})
+    return all(pair.rank > 1 and not is_sharded(pair.B) for pair in lora_pairs(model)) and all(
+        getattr(configs.get(adapter), "init_lora_weights", None) in (True, "gaussian")
+        and not getattr(layer.lora_dropout[adapter], "p", 0.0)
+        for _, layer, adapter in _lora_layers(unwrap(model))
+    )
 
 
 def squared_weights(model: nn.Module) -> dict[str, float]:

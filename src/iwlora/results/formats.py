@@ -22,7 +22,7 @@ from iwlora.results.writing import append_line, write_text
 logger = logging.getLogger("iwlora")
 
 VERSIONS: Mapping[str, int] = {
-    "recipe": 3,
+    "recipe": 4,
     "environment": 2,
     "fingerprint": 1,
     "rows": 1,

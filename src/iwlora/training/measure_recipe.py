@@ -10,6 +10,7 @@ from iwlora import distributed
 from iwlora.errors import Diverged, IwloraError
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.measure import measure
+from iwlora.sensitivity.options import MeasureOptions
 from iwlora.sites import sites as find_sites
 from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
@@ -22,12 +23,12 @@ from iwlora.training.state.fingerprint import fingerprint_of
 
 
 def measure_recipe(recipe: Recipe, bad_rows: Path | None = None, **options: Any) -> Sensitivity:
-    """Measure all matrices that a recipe chooses, as a run would before it trains.
+    """Measure all matrices that a recipe chooses, on the frozen model.
 
     These are also the ones that a run does not adapt because their layers are not called.
 
     Args:
-        recipe: a recipe whose method uses a measured sensitivity.
+        recipe: a recipe whose method uses a measured sensitivity, before or in its first steps.
         bad_rows: the file that gets the list of rows that cannot be used, if there are such rows.
         **options: arguments of :func:`iwlora.measure` that replace those of the method.
 
@@ -38,7 +39,7 @@ def measure_recipe(recipe: Recipe, bad_rows: Path | None = None, **options: Any)
         IwloraError: the method measures nothing; a variable of the environment would change the
             numbers; or as :func:`iwlora.measure`.
     """
-    if recipe.method.calibration() is None:
+    if not isinstance(recipe.method, MeasureOptions):
         raise IwloraError(f"{recipe.method.name} measures nothing; take method.name=iw-lora")
     check_external_settings()
     with listing_bad_rows(bad_rows):
@@ -47,7 +48,8 @@ def measure_recipe(recipe: Recipe, bad_rows: Path | None = None, **options: Any)
         save_left_out(bad_rows, loaded.task.bad_rows)
     loaded.task.kind.check_model(loaded.model, loaded.encoded["train"], loaded.collate)
     chosen = find_sites(loaded.model, recipe.targets, recipe.exclude)
-    measured = measure_loaded(loaded, **{"sites": chosen, **options})
+    arguments = recipe.method.measure_arguments()
+    measured = measure_loaded(loaded, **{"sites": chosen, **arguments, **options})
     return replace(measured, fingerprint=fingerprint_of(recipe, loaded.task)[0])
 
 

@@ -215,12 +215,14 @@ class Recipe(BaseModel):
         A run's ``recipe.yaml`` says its format, and the same command must continue the run. A
         comparison that an older version began (``ComparisonRecord.recipe_format``) begins its
         missing runs with the former defaults too. They are in ``FORMER_DEFAULTS``, in
-        ``Method.former_defaults`` (format 1) and in ``Kind.former_defaults`` (formats 1 and 2).
+        ``Method.former_defaults`` and in ``Kind.former_defaults`` (formats 1 and 2).
         """
         changes = [FORMER_DEFAULTS[last] for last in FORMER_DEFAULTS if version <= last]
         former = {part: defaults for change in changes for part, defaults in change.items()}
-        if version == 1:
-            former["method"] = self.method.former_defaults
+        of_method = self.method.former_defaults
+        former["method"] = {
+            k: v for last in of_method if version <= last for k, v in of_method[last].items()
+        }
         parts: dict[str, Any] = {}
         for name, defaults in former.items():
             part = getattr(self, name)

@@ -95,7 +95,7 @@ def test_a_measurement_above_its_tolerance_is_named(folder: Path) -> None:
     sentence = (
         "iw-lora: 1 of 3 measurements of the importance ended before they reached their tolerance{}"
         "; about 0.07 (share_error) of the importance is expected to be on the wrong matrices. "
-        "Raise method.max_batches"
+        "Take method.measure=before, or raise method.max_batches"
     )
     assert caveats_with(None) == [sentence.format("")]
     (caveat,) = caveats_with(0.02)

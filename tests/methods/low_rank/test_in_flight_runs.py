@@ -78,11 +78,31 @@ def test_the_penalty_begins_when_the_measurement_is_done(
     assert result["measure_seconds"] == 0
     ended = [weights(tmp_path / run) for run in ("lora", "late")]
     assert any(not torch.equal(ended[0][name], ended[1][name]) for name in ended[0])
-    never = train(in_flight(tiny_bert, reviews, **{**FREE, "max_batches": 99}), tmp_path / "never")
+    unfinished = {**FREE, "max_batches": 99, "route": "loss"}
+    never = train(in_flight(tiny_bert, reviews, **unfinished), tmp_path / "never")
     assert "the penalty never started: 24 steps were not enough" in never["notes"][-1]
     unpenalised = weights(tmp_path / "never")
     assert all(torch.equal(unpenalised[name], ended[0][name]) for name in unpenalised)
     assert not (tmp_path / "never" / "sensitivity.json").exists()
+
+
+def test_without_an_estimator_a_short_run_reads_its_first_two_steps(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    """A limit of the recipe's is kept."""
+    default = with_options(recipe(tiny_bert, reviews, "iw-lora", epochs=4), alpha=0.3)
+    assert default.method.calibration() is None
+    result = train(default, tmp_path / "run")
+    measured = Sensitivity.load(tmp_path / "run" / "sensitivity.json")
+    assert (measured.estimator, measured.batches) == ("lora", 2)
+    assert measured.share_error is not None
+    assert all(site.stderr is not None for site in measured.sites)
+    assert not any("never started" in note for note in result["notes"])
+    log = (tmp_path / "run" / "checkpoints" / "penalty.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [10, 20]
+    one = with_options(recipe(tiny_bert, reviews, "iw-lora", epochs=1), max_batches=1)
+    train(one, tmp_path / "one")
+    assert Sensitivity.load(tmp_path / "one" / "sensitivity.json").batches == 1
 
 
 def test_a_strength_that_does_nothing_is_noted_in_the_result(
@@ -108,4 +128,4 @@ def test_the_free_sketch_reads_training_steps_alone(
     tiny_bert: Path, reviews: dict[str, str]
 ) -> None:
     with pytest.raises(IwloraError, match="so it needs measure=in-flight"):
-        in_flight(tiny_bert, reviews, estimator="lora")
+        in_flight(tiny_bert, reviews, measure="before", estimator="lora")

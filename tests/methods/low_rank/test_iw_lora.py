@@ -20,24 +20,29 @@ from iwlora.testing import Case
 def test_the_method_and_the_callback_have_the_same_defaults() -> None:
     method, callback = IWLora(), IWLoraCallback()
     assert method.route == callback.route == "gradient"
-    assert method.former_defaults == {"route": "loss"}
-    shared = ("alpha", "beta", "normalize", "relative", "schedule", "measure")
+    assert method.measure == "in-flight"
+    shared = ("alpha", "beta", "normalize", "relative", "schedule", "measure", "estimator")
     assert all(getattr(method, name) == getattr(callback, name) for name in shared)
-    assert method.measure_arguments() == DEFAULTS.measure_arguments()
     assert callback.options == DEFAULTS
+    assert method.calibration() is None
+    before = IWLora(measure="before")
+    assert before.calibration() == DEFAULTS.measure_arguments()
+    assert before.max_batches == method.max_batches
 
 
-def test_every_variant_of_iw_lora_keeps_the_former_route() -> None:
+def test_every_variant_of_iw_lora_keeps_the_former_route_and_measurement() -> None:
     variants = [method for method in METHODS.values() if issubclass(method, IWLora)]
     assert len(variants) == 4
     for variant in variants:
-        assert variant.former_defaults == {"route": "loss"}
+        assert variant.former_defaults[1] == {"route": "loss"}
+        assert variant.former_defaults[3] == {"measure": "before", "estimator": "exact"}
         assert variant().route == "gradient"
+        assert variant().measure == "in-flight"
 
 
 def trained_logits(folder: Path, **options: Any) -> Tensor:
     """After a training without gradient clipping."""
-    case = Case(IWLora(**options), "bert", folder)
+    case = Case(IWLora(measure="before", **options), "bert", folder)
     attached = case.attach()
     case.fit(attached, folder, max_grad_norm=0.0)
     return case.logits(attached.model)

@@ -13,7 +13,7 @@ from iwlora import tasks
 from iwlora.results.events import Event
 from iwlora.training.loop.progress import Floor, ReportEvents
 from iwlora.training.run import train
-from runs import evaluations, recipe
+from runs import evaluations, recipe, with_options
 
 pytestmark = pytest.mark.quick
 
@@ -23,7 +23,7 @@ def test_a_run_reports_what_it_logs(
 ) -> None:
     events: list[Event] = []
     task = {**reviews, "selection": 0.25}
-    asked = recipe(tiny_bert, task, "iw-lora", save_steps=5)
+    asked = with_options(recipe(tiny_bert, task, "iw-lora", save_steps=5), measure="before")
     train(asked, tmp_path / "run", progress=events.append)
     names = [event.name for event in events]
     first_epoch, second_epoch = ["scored", "checkpoint"], ["step", "scored", "checkpoint"]

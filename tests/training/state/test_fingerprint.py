@@ -248,7 +248,7 @@ def test_a_checkpoint_on_other_weights_is_refused(inputs: Path, tmp_path: Path) 
 
 
 def test_a_measurement_of_other_rows_is_refused(inputs: Path, tmp_path: Path) -> None:
-    measuring = with_options(run_recipe(inputs, "iw-lora"), max_batches=2)
+    measuring = with_options(run_recipe(inputs, "iw-lora"), measure="before", max_batches=2)
     kill_at_once(measuring, tmp_path / "before")
     CHANGES["labels"][0](inputs)
     kill_at_once(measuring, tmp_path / "after")

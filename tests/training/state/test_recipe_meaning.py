@@ -32,7 +32,7 @@ BASE: Mapping[str, Any] = {
 ALTERNATIVES = (
     *(True, False, 0, 1, 2, 3, 0.25, 0.5, 1.5, 1e-3, "x", ["x"], [1], {"x": 1.0}, None),
     *("bf16", "fp32", "bfloat16", "balanced", "cosine", "adafactor", "4bit", "1%", "regression"),
-    *("gradient", "loss", "decoupled", "in-flight", "lora", "max", "warmup", "norm", "all-linear"),
+    *("gradient", "loss", "decoupled", "before", "lora", "max", "warmup", "norm", "all-linear"),
     *(
         "iw-lora-inverted",
         "sketch",

@@ -246,7 +246,7 @@ def test_a_measurement_in_flight_belongs_to_its_inputs(runs: Path, tmp_path: Pat
     task = {**RunDir(runs / "finished").recipe().task.model_dump(exclude_none=True)}
     asked = with_options(
         recipe(runs / "model", task, "iw-lora", save_steps=3),
-        measure="in-flight",
+        estimator="lora",
         max_batches=8,
         tolerance=0.0,
     )

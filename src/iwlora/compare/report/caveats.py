@@ -189,7 +189,8 @@ def uncertain_importance(comparison: Comparison) -> list[str]:
             texts.append(
                 f"{label}: {len(uncertain)} of {len(measured)} measurements of the importance "
                 f"ended before they reached their {tolerance}; {error} of the importance is "
-                "expected to be on the wrong matrices. Raise method.max_batches"
+                "expected to be on the wrong matrices. Take method.measure=before, or raise "
+                "method.max_batches"
             )
     return texts
 

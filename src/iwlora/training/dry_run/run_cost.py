@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from iwlora import tasks
 from iwlora.methods.budget import count_parameters
 from iwlora.results import layout
+from iwlora.sensitivity.options import MeasureOptions
 from iwlora.tasks.kinds.contract import EVALUATION_ROWS
 from iwlora.training.device import peak_memory, reset_peak_memory
 from iwlora.training.dry_run.step_profiler import StepProfiler
@@ -138,8 +139,9 @@ def estimate_run_cost(
 
     Two small micro-batches of the longest rows give the memory of a row. Then steps of several
     sizes are timed, and the time of every step of an epoch follows from its padded tokens. The
-    measuring is done completely. Under a launcher such as torchrun every process takes part, and
-    each gets the estimate for itself.
+    measuring before training is done completely; that in flight, at most 2% of the steps by
+    default, is not counted. Under a launcher such as torchrun every process takes part, and each
+    gets the estimate for itself.
 
     Args:
         recipe: the checked recipe.
@@ -151,8 +153,12 @@ def estimate_run_cost(
     """
     rows = min(SCORED_ROWS, recipe.task.max_validation or SCORED_ROWS)
     few = recipe.task.model_copy(update={"max_validation": rows})
+    method = recipe.method
+    if isinstance(method, MeasureOptions) and method.calibration() is None:
+        # It measures in flight: in the steps whose memory is measured, and not in those timed.
+        method = method.model_copy(update={"max_batches": len(MEMORY_ROWS)})
     short = recipe.with_train(save_steps=None, report_to=[], early_stopping=None).model_copy(
-        update={"task": few}
+        update={"task": few, "method": method}
     )
     check_external_settings(recipe.train.report_to)
     check_trackers(recipe.train.report_to)
