@@ -28,9 +28,9 @@ from transformers.utils import logging
 
 import iwlora
 from iwlora import tasks
+from iwlora.penalty.in_flight_plan import plan_in_flight
 from iwlora.penalty.lora_pairs import lora_pairs
 from iwlora.sensitivity.in_flight import InFlight
-from iwlora.sensitivity.in_flight_plan import plan_in_flight
 from iwlora.sensitivity.options import DEFAULTS
 from iwlora.sites import sites
 from iwlora.tasks.spec import TaskSpec

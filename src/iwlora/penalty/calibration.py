@@ -17,11 +17,11 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
+from iwlora.penalty.in_flight_plan import plan_in_flight
 from iwlora.penalty.lora_pairs import lora_pairs, projects_at_random
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sensitivity.in_flight import InFlight
-from iwlora.sensitivity.in_flight_plan import plan_in_flight
 from iwlora.sensitivity.measure import Loss, measure
 from iwlora.sites import Site, abbreviate_names
 from iwlora.sites import sites as find_sites

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from iwlora.penalty.in_flight_plan import LIMIT, plan_in_flight, reading_share
 from iwlora.penalty.lora_pairs import lora_pairs, projects_at_random
 from iwlora.sensitivity.in_flight import InFlight
-from iwlora.sensitivity.in_flight_plan import LIMIT, plan_in_flight, reading_share
 from iwlora.sites import Site, sites
 from sensitivity_models import classifier
 
