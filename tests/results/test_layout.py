@@ -131,6 +131,16 @@ def test_trials_of_an_arm_without_runs_are_none_either(tmp_path: Path) -> None:
     assert layout.finished_runs(tmp_path) == []
 
 
+def test_a_run_finds_its_comparison(tmp_path: Path) -> None:
+    comparison = tmp_path / "c"
+    trial = layout.trial_folder(comparison, "lora", 1e-3, 7)
+    assert layout.comparison_of(trial) is None
+    touch(comparison / layout.COMPARISON)
+    assert layout.comparison_of(trial) == comparison
+    assert layout.comparison_of(layout.run_folder(comparison, "lora", 0)) == comparison
+    assert layout.comparison_of(tmp_path / "run") is None
+
+
 @pytest.mark.parametrize("inside", ["search", "search/runs", "lr/search/seed-1", "a/search/lr-0.1"])
 def test_a_folder_of_the_user_may_be_named_search(tmp_path: Path, inside: str) -> None:
     run = tmp_path / inside / "a"

@@ -17,6 +17,7 @@ from iwlora.results.writing import (
     check_writable,
     follow_umask,
     replacing,
+    write_at,
     write_errors,
     write_text,
 )
@@ -95,6 +96,15 @@ def test_only_errors_of_writing_are_reworded(tmp_path: Path) -> None:
     message = rf"cannot write {NOWHERE}/file \(No such file or directory\)$"
     with pytest.raises(CannotWrite, match=message), write_errors("x", NOWHERE):
         write_text(NOWHERE / "file", "text")
+
+
+def test_bytes_are_written_behind_those_that_count(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "rows.bin"
+    write_at(file, 0, b"abcdef")
+    write_at(file, 3, b"xy")
+    assert file.read_bytes() == b"abcxy"
+    with pytest.raises(CannotWrite, match=r"cannot write rows\.bin into /proc/iwlora"):
+        write_at(NOWHERE / "rows.bin", 0, b"a")
 
 
 def test_check_writable_leaves_no_file(tmp_path: Path) -> None:

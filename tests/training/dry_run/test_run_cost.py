@@ -152,6 +152,21 @@ def test_the_time_of_a_step_follows_its_tokens(
     assert cost.seconds == pytest.approx(18 * cost.step_seconds + cost.rest)
 
 
+def test_frozen_blocks_are_filled_once(tiny_bert: Path, reviews: dict[str, str]) -> None:
+    """The steps that are timed read what is stored; filling it is a part of its own."""
+    upper = recipe(tiny_bert, reviews).model_copy(update={"targets": ["layer.1.output.dense"]})
+    alone, shared = (estimate_run_cost(upper, in_comparison) for in_comparison in (False, True))
+    assert alone.fill_seconds == 0
+    assert shared.fill_seconds > 0
+    assert shared.rest == pytest.approx(
+        shared.fill_seconds
+        + shared.prepare_seconds
+        + shared.measure_seconds
+        + shared.start_seconds
+        + shared.score_seconds
+    )
+
+
 @pytest.mark.quick
 def test_schedules_see_the_whole_run(tiny_bert: Path, reviews: dict[str, str]) -> None:
     """AdaLoRA refuses a start of pruning beyond the end, which is 120 steps away here."""
