@@ -37,7 +37,7 @@ def test_with_stop_the_time_is_from_the_first_draws_to_the_most(
 ) -> None:
     """96 rows in batches of 32 are three steps of a second, and nothing else takes time."""
     cost = SimpleNamespace(step_seconds=1.0, rest=0.0)
-    monkeypatch.setattr(cost_estimate, "estimate_run_cost", lambda _: cost)
+    monkeypatch.setattr(cost_estimate, "estimate_run_cost", lambda *_, **__: cost)
     plan = make_plan(seeds=None, stop={"difference": 1.0, "max_seeds": 20})
     lines = estimate_cost(plan, 2, lambda _: None).splitlines()
     assert lines[0].startswith("lora: 5 to 20 runs, 96 training rows")
