@@ -52,6 +52,8 @@ class FineTuningTrainer(Trainer):
         **kwargs: arguments of ``transformers.Trainer``.
     """
 
+    _operations_of_token: int | None = None
+
     def __init__(
         self,
         *,
@@ -150,6 +152,13 @@ class FineTuningTrainer(Trainer):
                 return _in_row_order(rows, self.predict(rows))
         finally:
             self.compute_metrics, self._final = scores, False
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """As transformers counts them, but the parameters are gone through once, not each step."""
+        tokens = inputs["input_ids"].numel()
+        if self._operations_of_token is None:
+            self._operations_of_token = super().floating_point_ops(inputs) // tokens
+        return tokens * self._operations_of_token
 
     def create_optimizer(self, *model: Any) -> torch.optim.Optimizer:
         """AdamW, with a group of parameters for each factor of the learning rate.
