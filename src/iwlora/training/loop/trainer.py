@@ -155,7 +155,7 @@ class FineTuningTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """As transformers counts them, but the parameters are gone through once, not each step."""
-        tokens = inputs["input_ids"].numel()
+        tokens = int(inputs["input_ids"].numel())
         if self._operations_of_token is None:
             self._operations_of_token = super().floating_point_ops(inputs) // tokens
         return tokens * self._operations_of_token
