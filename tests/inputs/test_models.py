@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
+from huggingface_hub import constants
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from commands import call, run_settings, write_recipe
 from iwlora.errors import IwloraError
-from iwlora.inputs.models import load_config, load_model, load_tokenizer
+from iwlora.inputs.models import (
+    adapter_configuration,
+    load_config,
+    load_hub_dataset,
+    load_model,
+    load_tokenizer,
+)
 from iwlora.methods.loading import load_adapter
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.backbone import load_tokenizer as load_checked_tokenizer
@@ -30,6 +41,42 @@ def in_the_hubs_cache(model: Path, cache: Path) -> Path:
         shutil.copyfile(file, blobs / f"{number:040x}")
         (snapshot / file.name).symlink_to(f"../../blobs/{number:040x}")
     return snapshot
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hosts whose address is asked for, on a machine without a network."""
+    hosts: list[str] = []
+
+    def no_address(host: str, *_: Any, **__: Any) -> None:
+        hosts.append(host)
+        raise socket.gaierror("no network")
+
+    for library in (constants, datasets.config):
+        monkeypatch.setattr(library, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setattr("iwlora.inputs.models.getproxies", dict)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("a library waits for the hub"))
+    return hosts
+
+
+@pytest.mark.parametrize(
+    "load",
+    [load_config, load_tokenizer, adapter_configuration, lambda name: load_hub_dataset(name, None)],
+)
+def test_without_a_network_the_hub_is_looked_for_once(
+    load: Callable[[str], object], asked: list[str]
+) -> None:
+    with suppress(OSError, ConnectionError, ValueError):  # what the libraries raise
+        assert load("nobody/nothing") is None
+    assert asked == ["huggingface.co"]
+    assert not constants.HF_HUB_OFFLINE  # a network may come later
+
+
+def test_a_proxy_knows_the_hub(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwlora.inputs.models.getproxies", lambda: {"https": "http://proxy:3128"})
+    with pytest.raises(pytest.fail.Exception, match="waits for the hub"):
+        load_config("nobody/nothing")
 
 
 def test_a_model_in_the_layout_of_the_hubs_cache(tiny_bert: Path, tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ imported when they are used: what reads reports needs none of them.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.places import check_folder, inside
@@ -38,10 +41,10 @@ def load_config(source: str | Path, trust_remote_code: bool = False) -> Pretrain
     """The configuration of a model, in a folder or of a hub id; raises what transformers raises."""
     from transformers import AutoConfig
 
-    _check(source)
-    config: PretrainedConfig = AutoConfig.from_pretrained(
-        source, trust_remote_code=trust_remote_code
-    )
+    with _opening(source):
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            source, trust_remote_code=trust_remote_code
+        )
     return config
 
 
@@ -59,22 +62,31 @@ def load_model(
     Raises:
         IwloraError: its configuration describes a far larger model than its files hold.
     """
-    _check(source)
-    if not trust_remote_code:  # which may do more than that
-        config = arguments.get("config") or load_config(source)
-        _check_size(auto_class, source, config)
-    return auto_class.from_pretrained(source, trust_remote_code=trust_remote_code, **arguments)
+    with _opening(source):
+        if not trust_remote_code:  # which may do more than that
+            config = arguments.get("config") or load_config(source)
+            _check_size(auto_class, source, config)
+        return auto_class.from_pretrained(source, trust_remote_code=trust_remote_code, **arguments)
 
 
 def load_tokenizer(source: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder or of a hub id; raises what transformers raises."""
     from transformers import AutoTokenizer
 
-    _check(source)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source, trust_remote_code=trust_remote_code
-    )
+    with _opening(source):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=trust_remote_code
+        )
     return tokenizer
+
+
+def adapter_configuration(source: str | Path) -> str | None:
+    """The file of an adapter beside a model, which ``from_pretrained`` would load with it."""
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    with _opening(source):
+        found: str | None = find_adapter_config_file(str(source))
+    return found
 
 
 def load_peft_model(model: Any, folder: Path, config: Any) -> Any:
@@ -101,12 +113,45 @@ def load_hub_dataset(hub_id: str | None, configuration: str | None) -> Any:
     """The splits of a data set on the hub, or in its local cache; raises what datasets raises."""
     import datasets
 
-    return datasets.load_dataset(hub_id, configuration)
+    with _hub():
+        return datasets.load_dataset(hub_id, configuration)
 
 
-def _check(source: str | Path) -> None:
+@contextmanager
+def _opening(source: str | Path) -> Iterator[None]:
     if Path(source).is_dir():
         check_folder(source)
+        yield
+    else:
+        with _hub():
+            yield
+
+
+@contextmanager
+def _hub() -> Iterator[None]:
+    """A block that asks the hub; where it cannot be found, only its cache is asked.
+
+    Without a network the libraries would look for it again and again, for half a minute.
+    """
+    import datasets
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    known = constants.HF_HUB_OFFLINE or getproxies().get("https") or _has_address(host)
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if not known:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def _has_address(host: str | None) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, 443))
+    except OSError:
+        return False
 
 
 def _check_size(auto_class: Any, source: str | Path, config: PretrainedConfig) -> None:

@@ -14,7 +14,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils.peft_utils import find_adapter_config_file
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
@@ -199,7 +198,7 @@ def load_config(model: str, trust_remote_code: bool = False) -> Any:
     path = resolve_model_path(model)
     with loading_errors(lambda reason, error: _loading_error(model, reason, error)):
         check_names(Path(path))
-        adapter = find_adapter_config_file(path)
+        adapter = models.adapter_configuration(path)
         if adapter is not None:
             raise IwloraError(
                 f"model={model} contains an adapter ({Path(adapter).name}), which transformers "
