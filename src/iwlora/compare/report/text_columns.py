@@ -9,22 +9,27 @@ TERMINAL_WIDTH = 100
 Column = Sequence[str]
 
 
-def align(columns: Sequence[Column], pad: Callable[[str, int], str] = str.ljust) -> list[str]:
+def align(
+    columns: Sequence[Column], pad: Callable[[str, int], str] = str.ljust, empty: str | None = None
+) -> list[str]:
     """The lines of a table; one that is too wide continues below, with its first column.
 
     Args:
         columns: The cells of each column, from top to bottom.
         pad: ``str.ljust`` or ``str.rjust``, for all columns but the first.
+        empty: The cell that says nothing: below, rows of it are left out.
 
     Example:
         >>> align([["arm", "lora"], ["score", "0.7"]], str.rjust)
         ['arm   score', 'lora    0.7']
     """
     lines: list[str] = []
-    for band in _bands(columns):
+    for number, band in enumerate(_bands(columns)):
         widths = [max(map(len, column)) for column in band]
         lines += [""] * bool(lines)
         for first, *others in zip(*band, strict=True):
+            if number and {*others} == {empty}:
+                continue
             cells = [first.ljust(widths[0]), *map(pad, others, widths[1:])]
             lines.append("  ".join(cells).rstrip())
     return lines

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.content import ReportContent, TaskSection
-from iwlora.compare.report.tables import Table
+from iwlora.compare.report.tables import EMPTY, Table
 from iwlora.compare.report.text_columns import TERMINAL_WIDTH, align
 
 
@@ -50,4 +50,4 @@ def _answer(answer: Answer) -> Iterator[str]:
 def _aligned(table: Table) -> list[str]:
     columns = zip(table.head, *table.rows, strict=True)
     ruled = [[head, "─" * max(map(len, (head, *cells))), *cells] for head, *cells in columns]
-    return align(ruled, str.rjust)
+    return align(ruled, str.rjust, EMPTY)
