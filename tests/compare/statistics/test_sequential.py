@@ -13,6 +13,7 @@ from scipy.stats import nct, norm, t, ttest_1samp
 
 from iwlora.compare.statistics.sequential import (
     PRIOR_VARIANCE,
+    draws_for_power,
     half_width,
     log_evidence,
     p_difference,
@@ -171,6 +172,18 @@ def test_outcomes() -> None:
 def test_equal_scores_are_no_evidence_of_a_difference() -> None:
     found = verdicts({"same": [0.0] * 8}, RULE)["same"]
     assert (found.outcome, found.low, found.high, found.p_difference) == ("within", 0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("sd", "arms"), [(0.9, 1), (1.5, 3)])
+def test_enough_draws_have_the_power_that_was_asked_for(sd: float, arms: int) -> None:
+    enough = draws_for_power(RULE, sd, arms)
+    assert enough is not None
+    reached, before = (
+        power(RULE.model_copy(update={"max_seeds": most}), RULE.difference, sd, arms)[0]
+        for most in (enough, enough - 3)
+    )
+    assert before < RULE.power < reached + 0.02
+    assert draws_for_power(RULE, 100.0) is None
 
 
 def test_power_is_the_share_of_simulated_comparisons() -> None:

@@ -8,7 +8,13 @@ from statistics import stdev
 from iwlora.compare.number_format import display_scale, format_size
 from iwlora.compare.statistics.paired_tests import default_baseline
 from iwlora.compare.statistics.price import computing, fixed_seeds
-from iwlora.compare.statistics.sequential import Verdict, fewest_draws, power, verdicts
+from iwlora.compare.statistics.sequential import (
+    Verdict,
+    draws_for_power,
+    fewest_draws,
+    power,
+    verdicts,
+)
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.metric_direction import oriented
 from iwlora.results.run import Run
@@ -102,8 +108,11 @@ class Stopping:
         reached, draws = power(rule, rule.difference, sd, len(self._scores) - 1)
         fixed = fixed_seeds(rule, sd, len(self._scores) - 1)
         plain = f" ({fixed:,} fixed seeds: {self._cost(fixed)})" if fixed else ""
-        less = f", less than the {rule.power:.0%} asked for: raise stop.max_seeds"
-        warning = less if reached < rule.power else ""
+        warning = ""
+        if reached < rule.power:
+            enough = draws_for_power(rule, sd, len(self._scores) - 1)
+            to = f" to {enough} ({self._cost(enough)})" if enough else ""
+            warning = f", less than the {rule.power:.0%} asked for: raise stop.max_seeds{to}"
         return (
             f"{arm}: its difference from {self._baseline} varies by {sd:.2f} between draws, so "
             f"{format_size(self._metric, rule.difference)} is found with {reached:.0%} power "

@@ -84,7 +84,8 @@ def estimate_cost(
         lines.append(
             f"\n{certain} to {count} runs on {recipe.task.title}, {first_draws} to "
             f"{plan.stop.max_seeds} draws of an arm: about {format_duration(fewest / jobs)} to "
-            f"{time}{end}; how many, and the power, is printed after the first {first_draws} draws"
+            f"{time}{end}; the power, and about how many draws a verdict takes, are printed after "
+            f"the first {first_draws}"
         )
     else:
         most, seeds = "at most " if adaptive else "", ", ".join(map(str, plan.seeds))

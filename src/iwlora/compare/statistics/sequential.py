@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iwlora.compare.statistics.paired_tests import holm
-from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.comparison.record import MAX_SEEDS, StoppingRule
 
 Array = npt.NDArray[np.float64]
 
@@ -207,9 +207,39 @@ def power(rule: StoppingRule, mean: float, sd: float, arms: int = 1) -> tuple[fl
         >>> reached > 0.95, round(draws)
         (True, 12)
     """
-    draws = np.random.default_rng(0).normal(mean, sd, (SIMULATIONS, rule.max_seeds))
+    found, last = _simulated_ends(rule, mean, sd, arms, SIMULATIONS)
+    return float(found.mean()), float(last.mean())
+
+
+def draws_for_power(rule: StoppingRule, sd: float, arms: int = 1) -> int | None:
+    """The smallest ``max_seeds`` within which the difference that matters has the power asked for.
+
+    Args:
+        rule: Its ``difference``, ``error`` and ``power`` count.
+        sd: The standard deviation of the differences between draws.
+        arms: As for :func:`power`.
+
+    Returns:
+        None if it is above the largest ``max_seeds``.
+
+    Example:
+        >>> draws_for_power(StoppingRule(difference=1.0), sd=1.9)
+        55
+    """
+    most = rule.model_copy(update={"max_seeds": MAX_SEEDS})
+    found, last = _simulated_ends(most, rule.difference, sd, arms, SIMULATIONS // 4)
+    number = math.ceil(rule.power * len(last))
+    ends = np.sort(last[found])
+    return int(ends[number - 1]) if len(ends) >= number else None
+
+
+def _simulated_ends(
+    rule: StoppingRule, mean: float, sd: float, arms: int, simulations: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """(whether a difference is found, the draw that ends it) of each simulated arm."""
+    draws = np.random.default_rng(0).normal(mean, sd, (simulations, rule.max_seeds))
     error = rule.error / arms
     decided = p_difference(draws) <= error
     ended = decided | (p_within(draws, rule.difference) <= error)
     first = np.where(ended.any(-1), ended.argmax(-1), rule.max_seeds - 1)
-    return float(decided[np.arange(SIMULATIONS), first].mean()), float(first.mean() + 1)
+    return decided[np.arange(simulations), first], first + 1
