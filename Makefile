@@ -1,5 +1,5 @@
 # make demo:      four methods on the embedded model and data, in minutes
-# make study:     the long form, whose numbers are in docs/results.md: six seeds, learning rates searched; hours
+# make study:     the long form: learning rates searched, and seeds until each method has a verdict; hours
 # make quick:     the fast tests: at least one of each public function and command
 # make test:      all tests
 # make lint:      style, types, and who may import whom
@@ -22,7 +22,7 @@ demo: $(VENV)/.demo
 	$(BIN)/iwlora compare recipes/compare/quickstart.yaml --jobs 2 --out runs/quickstart
 
 study: $(VENV)/.demo
-	$(BIN)/iwlora compare recipes/compare/study-entailment.yaml --jobs 2 --out runs/study-entailment
+	$(BIN)/iwlora compare recipes/compare/study.yaml --jobs 2 --out runs/study-verdicts
 
 quick: $(VENV)/.dev
 	$(BIN)/$(PYTEST) -m quick

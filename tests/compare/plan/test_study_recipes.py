@@ -74,7 +74,8 @@ def load(name: str, *overrides: str) -> Plan:
 def test_every_study_and_paper_is_stored() -> None:
     files = [*(RECIPES / "compare").glob("*.yaml"), *(RECIPES / "paper").glob("*.yaml")]
     names = {f"{file.parent.name}/{file.name}" for file in files}
-    assert names - {"compare/quickstart.yaml", "compare/entailment.yaml"} == set(STORED)
+    newer = {"compare/quickstart.yaml", "compare/entailment.yaml", "compare/study.yaml"}
+    assert names - newer == set(STORED)
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -93,3 +94,14 @@ def test_a_changed_setting_is_noticed(override: str) -> None:
     runs, trials = stored_plan(name)
     assert len(differing(plan.runs, runs)) == len(runs)
     assert len(differing(plan.trials, trials)) == len(trials)
+
+
+def test_the_study_ends_with_verdicts_and_has_the_arms_of_the_published_one() -> None:
+    plan, published = load("compare/study.yaml"), load("compare/study-entailment.yaml")
+    assert plan.stop
+    assert (plan.stop.difference, plan.stop.max_seeds) == (1.0, 40)
+    assert plan.search
+    assert plan.search.rule == "loss-curve"
+    assert plan.labels == published.labels
+    arms = zip(plan.first_runs, published.first_runs, strict=True)
+    assert all(new.recipe.method == old.recipe.method for new, old in arms)

@@ -60,8 +60,9 @@ def estimate_cost(
             trial_seconds = min(trial_seconds, plan.search.max_seconds or math.inf)
         seconds = runs + trial_seconds
         least = sum(_seconds(run, rows, cost) for run in of_arm[:first_draws])
-        if not adaptive:  # else it may end after any trial
-            least, certain = least + trial_seconds, certain + trials
+        if trials:  # an adaptive search may end after one draw of the grid
+            sure = min(len(plan.search.lr), trials) if plan.search and adaptive else trials
+            least, certain = least + trial_seconds * sure / trials, certain + sure
         if estimated.fill_seconds and not filled:  # the first arm does it for all
             draws = (len(plan.seeds), first_draws) if first.recipe.task.max_train else (1, 1)
             filled, seconds = True, seconds + draws[0] * estimated.fill_seconds
