@@ -53,7 +53,9 @@ version that wrote them. :mod:`iwlora.results.formats` has the numbers of the ve
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from iwlora.inputs.places import files_below
 
@@ -172,14 +174,30 @@ def run_folder(comparison: Path, label: str, seed: int) -> Path:
     return comparison / label / f"seed-{seed}"
 
 
-def trial_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
+def trial_folder(
+    comparison: Path, label: str, lr: float, seed: int, options: Mapping[str, Any] | None = None
+) -> Path:
     """``<comparison>/<label>/search/lr-<lr>/seed-<seed>``: a trial of the search.
+
+    With ``options`` that are searched too, ``search/<option>=<value>,.../lr-<lr>/seed-<seed>``.
 
     >>> trial_folder(Path("runs/a"), "lora", 1e-3, 7).as_posix()
     'runs/a/lora/search/lr-0.001/seed-7'
     """
     name = f"lr-{learning_rate_text(lr)}"
-    return comparison / label / _SEARCH_FOLDER / name / f"seed-{seed}"
+    search = comparison / label / _SEARCH_FOLDER
+    if options:
+        search /= re.sub(r"[^\w.+=,-]", "_", options_text(options))
+    return search / name / f"seed-{seed}"
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Options and their values as text.
+
+    >>> options_text({"rank": 4, "alpha": 0.01})
+    'rank=4,alpha=0.01'
+    """
+    return ",".join(f"{name}={value}" for name, value in options.items())
 
 
 def learning_rate_text(lr: float) -> str:

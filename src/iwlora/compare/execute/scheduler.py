@@ -139,7 +139,7 @@ class Scheduler:
             self.states[planned] = "failed"
             self._note_end(planned, None)
             return None
-        run = planned.with_learning_rate(choice.lr)
+        run = self._searching.chosen_run(planned, choice)
         if kept := swap_superseded_run(run, self._folder):
             text = f"{run}: the run at the previous learning rate is kept in {kept}"
             self._announce(Event("kept", text, path=str(kept), **_named(run)))

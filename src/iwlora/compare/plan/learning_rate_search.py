@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from iwlora.compare.statistics.learning_rate_rules import DEFAULT_RULE, find_rule
 from iwlora.results.comparison.record import LearningRateChoice, Trial, distinct
-from iwlora.results.layout import learning_rate_text
+from iwlora.results.layout import learning_rate_text, options_text
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
@@ -45,12 +46,21 @@ class SearchSettings(BaseModel):
     """Seconds of training and measuring, after which no trial of an arm starts. None: no limit."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The part of the training rows that a trial is scored on, the same rows for all arms."""
+    options: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    """{option: its values} that are searched together with the learning rate, below the same limit
+    of steps; see :mod:`iwlora.compare.plan.searched_options`."""
 
     @field_validator("rule")
     @classmethod
     def _known_rule(cls, value: str) -> str:
         find_rule(value)
         return value
+
+    @model_validator(mode="after")
+    def _options_need_losses(self) -> Self:
+        if self.options and not find_rule(self.rule).adaptive:
+            raise ValueError(f"rule={self.rule} searches no options; use rule={DEFAULT_RULE}")
+        return self
 
     @field_validator("lr")
     @classmethod
@@ -148,6 +158,8 @@ def describe_choice(choice: LearningRateChoice) -> str:
     """
     begun = sum(trial.state != "not begun" for trial in choice.trials)
     text = f"learning rate {learning_rate_text(choice.lr or 0)}"
+    if choice.options:
+        text = f"{options_text(choice.options)}, {text}"
     if choice.low is not None and choice.high is not None:
         low, high = learning_rate_text(choice.low), learning_rate_text(choice.high)
         text += f" (95%: {low} to {high})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +20,38 @@ from iwlora.training.recipe import Recipe
 class PlannedRun:
     """One run of a comparison.
 
-    ``trial`` is True for a run of the learning-rate search, which is never reported.
+    ``trial`` is True for a run of the learning-rate search, which is never reported; ``options``
+    are those that it tries beside the learning rate.
     """
 
     label: str
     seed: int
     recipe: Recipe
     trial: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def folder(self, comparison: Path) -> Path:
         """Its folder below the comparison's."""
         if self.trial:
-            return layout.trial_folder(comparison, self.label, self.recipe.train.lr, self.seed)
+            lr = self.recipe.train.lr
+            return layout.trial_folder(comparison, self.label, lr, self.seed, self.options)
         return layout.run_folder(comparison, self.label, self.seed)
 
     def as_trial(self, lr: float, seed: int, holdout: float) -> PlannedRun:
         """The run that tries ``lr``, scored on held-out training rows."""
         task = self.recipe.task.model_copy(update={"holdout": holdout})
         recipe = self.recipe.with_train(lr=lr, seed=seed).model_copy(update={"task": task})
-        return PlannedRun(self.label, seed, recipe, trial=True)
+        return replace(self, seed=seed, recipe=recipe, trial=True)
 
     def with_learning_rate(self, lr: float) -> PlannedRun:
         """The same run with the learning rate that a search has chosen."""
         return replace(self, recipe=self.recipe.with_train(lr=lr))
+
+    def with_settings_of(self, trial: PlannedRun) -> PlannedRun:
+        """The same run with the method and the training settings of a trial, but for the seed."""
+        train = trial.recipe.train.model_copy(update={"seed": self.seed})
+        changes = {"method": trial.recipe.method, "train": train}
+        return replace(self, recipe=self.recipe.model_copy(update=changes))
 
     def with_draw_rows(self, rows: int | None) -> PlannedRun:
         """The same run beside arms whose largest draw has so many training rows."""
@@ -53,6 +62,8 @@ class PlannedRun:
         trial = (
             f", trial of lr {layout.learning_rate_text(self.recipe.train.lr)}" if self.trial else ""
         )
+        if self.options:
+            trial += f", {layout.options_text(self.options)}"
         return f"{self.label}, seed {self.seed}{trial}"
 
 

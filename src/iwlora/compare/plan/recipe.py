@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from typing import Any
 from iwlora.compare.plan.arms import NOT_METHOD_OPTIONS, add_controls, arm_label, unfair_settings
 from iwlora.compare.plan.learning_rate_search import DRAWS, SearchSettings, trial_order
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun, with_equal_study_rows
+from iwlora.compare.plan.searched_options import (
+    option_combinations,
+    option_problems,
+    with_options,
+)
 from iwlora.compare.plan.training_data import own_training_data, unused_fields, vary_problems
 from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
@@ -69,12 +75,14 @@ def plan_settings(settings: Mapping[str, Any]) -> Plan:
     shared = {key: value for key, value in settings.items() if key not in COMPARISON_FIELDS}
     runs: list[PlannedRun] = []
     trials: list[PlannedRun] = []
+    if search:
+        problems += option_problems(search, arms, bool(settings.get("unequal_budgets")))
     for seed in dict.fromkeys(seeds):
         for arm in arms:
             try:
                 runs.append(_plan_run(shared, arm, seed))
                 if search and seed == seeds[0]:
-                    trials += _plan_trials(search, arm, runs[-1])
+                    trials += _plan_trials(search, shared, arm, runs[-1])
             except IwloraError as error:
                 problems += [line for line in str(error).splitlines() if line not in problems]
     labels = [run.label for run in runs if run.seed == seeds[0]]
@@ -260,7 +268,7 @@ def _plan_run(shared: Mapping[str, Any], arm: Mapping[str, Any], seed: int) -> P
 
 
 def _plan_trials(
-    search: SearchSettings, arm: Mapping[str, Any], run: PlannedRun
+    search: SearchSettings, shared: Mapping[str, Any], arm: Mapping[str, Any], run: PlannedRun
 ) -> list[PlannedRun]:
     """The trials of an arm, whose own grid must have as many learning rates as that of all."""
     learning_rates = search.lr
@@ -278,7 +286,12 @@ def _plan_trials(
                 f"{len(search.lr)}: more trials would be unfair; give as many"
             )
     order = trial_order(learning_rates, search.seeds)
-    return [run.as_trial(lr, seed, search.holdout) for lr, seed in order]
+    trials = []
+    for options in option_combinations(search, arm):
+        varied = _plan_run(shared, with_options(arm, options), run.seed) if options else run
+        varied = replace(varied, options=options)
+        trials += [varied.as_trial(lr, seed, search.holdout) for lr, seed in order]
+    return trials
 
 
 def _mapping(value: Any) -> dict[str, Any]:

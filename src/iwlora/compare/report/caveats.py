@@ -234,11 +234,11 @@ def undecided_searches(comparison: Comparison) -> list[str]:
         chosen = f"(chosen {learning_rate_text(choice.lr)})"
         low, high = choice.low or choice.lr, choice.high or choice.lr
         within = {trial.lr for trial in choice.trials if low <= trial.lr <= high}
-        rates = [*map(learning_rate_text, tied_learning_rates(comparison, label))]
         if len(within) > 1:
             ends = f"{learning_rate_text(low)} to {learning_rate_text(high)}"
             by_loss.append(f"{label} {ends} {chosen}")
-        elif rates and choice.rule == FORMER_RULE:
+        elif choice.rule == FORMER_RULE and (tied := tied_learning_rates(comparison, label)):
+            rates = [*map(learning_rate_text, tied)]
             by_score.append(f"{label} {listed(rates)} {chosen}")
     more = "More search.seeds or a larger search.holdout would separate them better"
     texts = []

@@ -24,7 +24,7 @@ from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import LOST, LearningRateChoice
 from iwlora.results.durations import format_duration
-from iwlora.results.layout import learning_rate_text
+from iwlora.results.layout import learning_rate_text, options_text
 from iwlora.results.metric_direction import with_direction
 from iwlora.results.run import RunResult
 
@@ -205,6 +205,7 @@ def learning_rate_table(comparison: Comparison) -> Table:
     columns = {
         "arm": [*choices],
         "learning rate": [_known(learning_rate_text, choice.lr) for choice in choices.values()],
+        "options": [options_text(choice.options) or EMPTY for choice in choices.values()],
         "95% interval": [_learning_rate_range(choice) for choice in choices.values()],
         "optimum": [
             "inside the grid" if choice.inside else "not bracketed" for choice in choices.values()
@@ -245,8 +246,10 @@ def _learning_rate_range(choice: LearningRateChoice) -> str:
 
 def _tried(choice: LearningRateChoice, metric: str) -> Iterator[str]:
     """What each learning rate reached on average over its draws, and why it could not win."""
-    for lr in sorted({trial.lr for trial in choice.trials if trial.state != "not begun"}):
-        trials = [trial for trial in choice.trials if trial.lr == lr]
+    begun = [trial for trial in choice.trials if trial.state != "not begun"]
+    tried = sorted({(options_text(trial.options), trial.lr) for trial in begun})
+    for options, lr in tried:
+        trials = [t for t in begun if (options_text(t.options), t.lr) == (options, lr)]
         done = [trial for trial in trials if trial.state == "done"]
         losses = [trial.loss for trial in done if trial.loss is not None]
         means = [f"{fmean(losses):.3f}"] if losses else []
@@ -255,7 +258,8 @@ def _tried(choice: LearningRateChoice, metric: str) -> Iterator[str]:
         marks: list[str] = [state for state in LOST if any(t.state == state for t in trials)]
         marks += ["one answer"] * any(trial.one_class for trial in done)
         marks += ["added"] * (lr in choice.added)
-        yield f"{learning_rate_text(lr)}: {', '.join([*means, *marks])}"
+        name = f"{options} {learning_rate_text(lr)}".strip()
+        yield f"{name}: {', '.join([*means, *marks])}"
 
 
 def run_table(comparison: Comparison) -> Table:

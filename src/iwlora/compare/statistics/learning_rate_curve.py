@@ -74,7 +74,7 @@ def curve_minimum(learning_rates: Sequence[float], losses: Array) -> Optimum:
     known = [bool(column.any()) for column in np.isfinite(losses).T]
     if not any(known):
         raise ValueError("no learning rate has a loss")
-    means = np.where(known, _learning_rate_effects(losses), math.inf).round(12)
+    means = np.where(known, learning_rate_effects(losses), math.inf).round(12)
     best = int(means.argmin())
     first, last = _neighbours_with_losses(known, best)
     around = np.arange(first, last + 1)
@@ -149,7 +149,17 @@ def _two_way(losses: Array) -> tuple[Array, Array, Array]:
     return design, values, coefficients
 
 
-def _learning_rate_effects(losses: Array) -> Array:
+def learning_rate_effects(losses: Array) -> Array:
+    """The loss of each learning rate without the shifts of its draws, up to a constant.
+
+    Args:
+        losses: (draws, learning rates); NaN where there is no trial.
+
+    Example:
+        >>> effects = learning_rate_effects(np.array([[0.4, 0.5], [math.nan, 0.9]]))
+        >>> round(float(effects[1] - effects[0]), 6)
+        0.1
+    """
     return _two_way(losses)[2][losses.shape[0] :]
 
 

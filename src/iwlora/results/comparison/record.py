@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -154,7 +154,8 @@ class Trial(StoredModel):
 
     ``state`` is "not begun" if the search reached its limit before this trial. ``one_class`` is
     True if it gives all held-out rows the same answer, although their labels differ. ``steps`` are
-    those of the optimizer. Older versions stored neither.
+    those of the optimizer. ``options`` are those that it tries beside the learning rate. Older
+    versions stored none of these.
     """
 
     lr: float
@@ -165,6 +166,7 @@ class Trial(StoredModel):
     seconds: float | None = None
     one_class: bool = False
     steps: Count | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def of(
@@ -176,12 +178,15 @@ class Trial(StoredModel):
         *,
         one_class: bool = False,
         steps: int | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Trial:
         """The trial that has this result; one whose score is not a finite number has failed."""
+        tried = dict(options or {})
         if result is None:
-            return cls(lr=lr, seed=seed, state=state, steps=steps)
+            return cls(lr=lr, seed=seed, state=state, steps=steps, options=tried)
         seconds = (result.train_seconds or 0.0) + (result.measure_seconds or 0.0)
         known: dict[str, Any] = {"lr": lr, "seed": seed, "seconds": seconds, "steps": steps}
+        known["options"] = tried
         if result.score is None:
             return cls(state="failed", **known)
         loss = result.metrics.get("loss")
@@ -203,6 +208,7 @@ class LearningRateChoice(StoredModel):
         high: Its upper end.
         added: The learning rates that the search added to the grid, because the best was at its
             edge.
+        options: The values of the options that were searched with the learning rate.
         max_steps: The most optimizer steps that the trials of each arm may take; None in older
             versions.
     """
@@ -216,6 +222,7 @@ class LearningRateChoice(StoredModel):
     low: float | None = None
     high: float | None = None
     added: list[float] = Field(default_factory=list)
+    options: dict[str, Any] = Field(default_factory=dict)
     max_steps: Count | None = None
 
     @property
