@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iwlora.compare.plan.learning_rate_search import choose_learning_rate
+from iwlora.compare.plan.search.learning_rate import choose_learning_rate
 from iwlora.compare.report.figures import plots
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.verdict import verdict

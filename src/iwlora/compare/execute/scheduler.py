@@ -10,9 +10,9 @@ from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.input_check import InputCheck
 from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.stopping import Stopping
-from iwlora.compare.plan.learning_rate_search import describe_choice
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import SearchSteps
+from iwlora.compare.plan.search.learning_rate import describe_choice
 from iwlora.compare.plan.searching import Searching
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import last_line

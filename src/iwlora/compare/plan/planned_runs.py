@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from iwlora.compare.plan.learning_rate_search import SearchSettings
+from iwlora.compare.plan.search.learning_rate import SearchSettings
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import unknown
 from iwlora.results import layout

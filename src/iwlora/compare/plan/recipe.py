@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.arms import NOT_METHOD_OPTIONS, add_controls, arm_label, unfair_settings
-from iwlora.compare.plan.learning_rate_search import DRAWS, SearchSettings, trial_order
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun, with_equal_study_rows
-from iwlora.compare.plan.searched_options import (
+from iwlora.compare.plan.search.learning_rate import DRAWS, SearchSettings, trial_order
+from iwlora.compare.plan.search.options import (
     option_combinations,
     option_problems,
     with_options,

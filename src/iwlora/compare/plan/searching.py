@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iwlora.compare.plan.learning_rate_search import choose_learning_rate
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import SearchSteps
-from iwlora.compare.plan.search_rounds import Rounds, search_rounds
-from iwlora.compare.plan.searched_options import best_combination
+from iwlora.compare.plan.search.learning_rate import choose_learning_rate
+from iwlora.compare.plan.search.options import best_combination
+from iwlora.compare.plan.search.rounds import Rounds, search_rounds
 from iwlora.results import layout
 from iwlora.results.comparison.record import LearningRateChoice, Search, State, Trial
 from iwlora.results.layout import options_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iwlora.compare.plan.learning_rate_search import SearchSettings, trial_order
+from iwlora.compare.plan.search.learning_rate import SearchSettings, trial_order
 from iwlora.compare.statistics.learning_rate_rules import find_rule, left_over
 from iwlora.results.comparison.record import Trial
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from iwlora.compare.plan.learning_rate_search import SearchSettings
 from iwlora.compare.plan.planned_runs import Plan
-from iwlora.compare.plan.searched_options import (
+from iwlora.compare.plan.search.learning_rate import SearchSettings
+from iwlora.compare.plan.search.options import (
     best_combination,
     option_combinations,
     option_problems,

@@ -34,7 +34,7 @@ class SearchSettings(BaseModel):
     """The grid. An arm is marked if its best learning rate is the smallest or the largest."""
     seeds: Annotated[list[Seed], AfterValidator(distinct), Field(min_length=1)]
     """The draws of the trials. All learning rates and arms have the same rows, order and start in
-    each; see :func:`~iwlora.compare.plan.search_rounds.search_rounds`."""
+    each; see :func:`~iwlora.compare.plan.search.rounds.search_rounds`."""
     rule: str = DEFAULT_RULE
     """What chooses: see :mod:`iwlora.compare.statistics.learning_rate_rules`."""
     widen: Annotated[int, Field(ge=0, le=20, strict=True)] = 2
@@ -48,7 +48,7 @@ class SearchSettings(BaseModel):
     """The part of the training rows that a trial is scored on, the same rows for all arms."""
     options: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     """{option: its values} that are searched together with the learning rate, below the same limit
-    of steps; see :mod:`iwlora.compare.plan.searched_options`."""
+    of steps; see :mod:`iwlora.compare.plan.search.options`."""
 
     @field_validator("rule")
     @classmethod

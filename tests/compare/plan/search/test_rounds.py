@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from iwlora.compare.plan.learning_rate_search import SearchSettings
-from iwlora.compare.plan.search_rounds import Rounds, search_rounds
+from iwlora.compare.plan.search.learning_rate import SearchSettings
+from iwlora.compare.plan.search.rounds import Rounds, search_rounds
 from iwlora.results.comparison.record import Trial
 
 pytestmark = pytest.mark.quick

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from iwlora.compare.plan.learning_rate_search import choose_learning_rate, trial_order
 from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.plan.search.learning_rate import choose_learning_rate, trial_order
 from iwlora.errors import IwloraError
 from iwlora.results.comparison.record import Search, Trial
 from iwlora.results.layout import trial_folder

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from iwlora.compare.plan.learning_rate_search import SearchSettings
+from iwlora.compare.plan.search.learning_rate import SearchSettings
 from iwlora.compare.statistics.learning_rate_curve import learning_rate_effects
 from iwlora.compare.statistics.learning_rate_rules import cannot_win, loss_table
 from iwlora.errors import unknown
