@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
 from iwlora.compare.plan import cost_estimate
 from iwlora.compare.plan.cost_estimate import estimate_cost
 from iwlora.compare.plan.planned_runs import Plan
-from iwlora.training.dry_run.run_cost import RunCost
 
 
 def test_the_estimate_lists_runs_budgets_and_time_and_keeps_nothing(
@@ -38,8 +36,7 @@ def test_with_stop_the_time_is_from_the_first_draws_to_the_most(
     make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """96 rows in batches of 32 are three steps of a second, and nothing else takes time."""
-    nothing: dict[str, Any] = dict.fromkeys([field.name for field in fields(RunCost)], 0)
-    cost = RunCost(**{**nothing, "step_seconds": 1.0})
+    cost = SimpleNamespace(step_seconds=1.0, rest=0.0, fill_seconds=0.0)
     monkeypatch.setattr(cost_estimate, "estimate_run_cost", lambda *_, **__: cost)
     plan = make_plan(seeds=None, stop={"difference": 1.0, "max_seeds": 20})
     lines = estimate_cost(plan, 2, lambda _: None).splitlines()

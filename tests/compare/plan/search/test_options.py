@@ -36,7 +36,7 @@ def settings(**changes: Any) -> SearchSettings:
 def test_every_combination_of_an_arms_own_options_in_an_order_of_the_seed() -> None:
     search = settings(options={**OPTIONS, "alpha": [1e-4, 1e-2]})
     lora = option_combinations(search, {"name": "lora"})
-    assert sorted(lora, key=str) == [
+    assert sorted(lora, key=lambda each: [*each.values()]) == [
         {"dropout": d, "weight_decay": w} for d in (0.0, 0.1) for w in (0.0, 0.01)
     ]
     assert len(option_combinations(search, {"name": "iw-lora"})) == 8
