@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from iwlora.compare.plan import cost_estimate
 from iwlora.compare.plan.cost_estimate import estimate_cost
 from iwlora.compare.plan.planned_runs import Plan
+from iwlora.training.dry_run.run_cost import RunCost
+
+NOTHING: dict[str, Any] = dict.fromkeys([field.name for field in fields(RunCost)], 0)
+SECOND_A_STEP = RunCost(**{**NOTHING, "step_seconds": 1.0})
 
 
 def test_the_estimate_lists_runs_budgets_and_time_and_keeps_nothing(
@@ -36,11 +41,27 @@ def test_with_stop_the_time_is_from_the_first_draws_to_the_most(
     make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """96 rows in batches of 32 are three steps of a second, and nothing else takes time."""
-    cost = SimpleNamespace(step_seconds=1.0, rest=0.0, fill_seconds=0.0)
-    monkeypatch.setattr(cost_estimate, "estimate_run_cost", lambda *_, **__: cost)
+    monkeypatch.setattr(cost_estimate, "estimate_run_cost", lambda *_, **__: SECOND_A_STEP)
     plan = make_plan(seeds=None, stop={"difference": 1.0, "max_seeds": 20})
     lines = estimate_cost(plan, 2, lambda _: None).splitlines()
     assert lines[0].startswith("lora: 5 to 20 runs, 96 training rows")
     assert lines[0].endswith("about 15.0 s to 1 min 00 s")
     assert lines[-1].startswith("10 to 40 runs on ")
     assert ", 5 to 20 draws of an arm: about 15.0 s to 1 min 00 s with 2 at once" in lines[-1]
+
+
+@pytest.mark.quick
+def test_a_search_takes_from_one_draw_of_the_grid_to_its_limit(
+    make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials of three steps: 3 to 15 of the default, exactly 3 of the former search."""
+    monkeypatch.setattr(cost_estimate, "estimate_run_cost", lambda *_, **__: SECOND_A_STEP)
+    grid, stop = {"lr": [1e-4, 1e-3, 1e-2]}, {"difference": 1.0, "max_seeds": 20}
+    lines = estimate_cost(make_plan(seeds=None, stop=stop, search=grid), 1, print).splitlines()
+    assert lines[0].startswith("lora: 5 to 20 runs + at most 15 trials, ")
+    assert lines[0].endswith("about 24.0 s to 1 min 45 s")
+    assert lines[-1].startswith("16 to 70 runs on ")
+    former = make_plan(search={**grid, "rule": "best-score"})
+    lines = estimate_cost(former, 1, print).splitlines()
+    assert lines[0].startswith("lora: 2 runs + 3 trials, ")
+    assert lines[0].endswith("about 15.0 s")
