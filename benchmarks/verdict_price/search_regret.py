@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from iwlora.compare.plan.learning_rate_search import SearchSettings
-from iwlora.compare.plan.search_rounds import search_rounds
 
+from iwlora.compare.plan.search.learning_rate import SearchSettings
+from iwlora.compare.plan.search.rounds import search_rounds
 from iwlora.compare.statistics.learning_rate_rules import find_rule
 from iwlora.results.comparison.record import Trial
 from verdict_price.bank import LORA, OFFICIAL, STUDY, Array, Bank
