@@ -44,6 +44,8 @@ EXCEPTIONS = {
     ("compare/execute/fork_server.py", "io.FileIO"): "a pipe from the process of a run",
     ("compare/execute/fork_server.py", "os.open"): "the null device",
     ("compare/execute/local.py", "open"): "a log that is written",
+    ("compare/execute/packed/executor.py", "open"): "a log that is written",
+    ("compare/execute/packed/process.py", "open"): "a log that is written",
     ("compare/execute/ray.py", "open"): "a log that is written",
     ("compare/execute/machine.py", "read_text"): "the kernel's files on control groups",
     ("compare/report/formats/html.py", "read_text"): "a template of this package",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from iwlora.cli.arguments import (
     BASELINE,
@@ -32,6 +33,7 @@ from iwlora.results.events import Event
 from iwlora.results.writing import normalize_path
 
 if TYPE_CHECKING:
+    from iwlora.compare.execute.executor import Executor
     from iwlora.compare.plan.planned_runs import Plan, PlannedRun
     from iwlora.results.comparison import Comparison
 
@@ -62,7 +64,12 @@ def add_parser(commands: Commands) -> None:
         "default 1",
     )
     parser.add_argument(
-        "--executor", choices=["local", "ray"], default="local", help="where the runs are trained"
+        "--executor",
+        choices=["auto", "local", "ray", "packed"],
+        default="auto",
+        help="how the runs are trained: local, each in a process of this machine; packed, many "
+        "together over one frozen model; ray, on a Ray cluster; auto (default): packed on a GPU, "
+        "and where a short measurement on the CPU finds it 1.2 times faster, else local",
     )
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
     parser.add_argument(
@@ -130,6 +137,8 @@ def _plan_for_data(data: str, overrides: list[str], arguments: argparse.Namespac
 def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.execute.comparison import run_comparison
     from iwlora.compare.execute.local import LocalExecutor
+    from iwlora.compare.execute.packed.choice import packs_pay
+    from iwlora.compare.execute.packed.executor import PackedExecutor
     from iwlora.compare.execute.progress import TerminalProgress
     from iwlora.compare.execute.ray import RayExecutor
     from iwlora.compare.report.content import build_content
@@ -139,12 +148,21 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.comparison import load_comparison
 
-    executor = RayExecutor if arguments.executor == "ray" else LocalExecutor
     view = TerminalProgress(plan) if draws_progress(arguments) else None
     announce = view.announce if view else event_printer(arguments, print_now)
-    failed = run_comparison(
-        plan, arguments.out, lambda lock: executor(arguments.jobs, lock), announce, view
-    )
+    executors: dict[str, Callable[[int, IO[str]], Executor]] = {
+        "local": LocalExecutor,
+        "ray": RayExecutor,
+        "packed": PackedExecutor,
+    }
+
+    def make_executor(lock: IO[str]) -> Executor:
+        chosen = arguments.executor
+        if chosen == "auto":
+            chosen = "packed" if packs_pay(plan, arguments.jobs, announce) else "local"
+        return executors[chosen](arguments.jobs, lock)
+
+    failed = run_comparison(plan, arguments.out, make_executor, announce, view)
     comparison = load_comparison(arguments.out)
     if arguments.log_format == "json":
         page = write_content(build_content(analyse([comparison]))) if comparison.runs else None

@@ -101,10 +101,12 @@ class RunResult(Document):
             task head and other modules that every method trains beside its adapter.
         adapter_parameters: Those of the adapter that is saved, after pruning.
         train_seconds: Wall time of the training steps; of a run that was resumed at step n > 0
-            (``resumed_at_step``) only that of the steps after n.
+            (``resumed_at_step``) only that of the steps after n. Of steps that were computed for n
+            runs together, each has an n-th.
         measure_seconds: Wall time spent on batches before training.
         examples_per_second: Training examples.
-        peak_memory_bytes: Of the GPU, or of the process where there is none.
+        peak_memory_bytes: Of the GPU, or of the process where there is none; None of a run that
+            was trained together with others.
         train_examples: Rows of the training split.
         left_out_rows: {split: rows that cannot be used}, with ``task.on_bad=skip``.
         epochs: Passes over them.

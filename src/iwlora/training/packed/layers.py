@@ -217,7 +217,8 @@ class JointLinear(nn.Module):
         else:
             y = torch.bmm(x_n, torch.stack([part.weight for part in parts]).mT)
         if not (self._same_weight and self._same_bias) and first.bias is not None:
-            y = y + torch.stack([part.bias for part in parts if part.bias is not None])[:, None]
+            bias = torch.stack([part.bias for part in parts if part.bias is not None])
+            y = y + bias[:, None].to(y.dtype)  # which autocast may have made half as wide
         if self._has_lora:
             y = self._with_updates(y, x, x_n)
         return y.reshape(*x.shape[:-1], y.shape[-1])

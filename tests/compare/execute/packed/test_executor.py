@@ -1,0 +1,154 @@
+"""The executor of packs: which runs train together, what is left alone, what a killed pack does."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iwlora.compare.execute.packed import executor as executor_module
+from iwlora.compare.execute.packed.executor import PackedExecutor
+from iwlora.compare.execute.packed.planner import (
+    MOST_RUNS,
+    not_packable,
+    pack_key,
+    runs_that_fit,
+)
+from iwlora.training.recipe import build
+from iwlora.training.state.run_folder import RunDir
+from runs import recipe
+
+
+class Alone:
+    """Stands in for the local executor."""
+
+    def __init__(self, jobs: int, lock: Any) -> None:
+        self.started: list[Path] = []
+        self.running: list[Path] = []
+
+    def start(self, folder: Path, log: Path) -> None:
+        self.started.append(folder)
+        self.running.append(folder)
+
+    def wait(self, timeout: float) -> list[tuple[Path, int]]:
+        return [(self.running.pop(), 0)]
+
+    def stop(self) -> None:
+        self.running.clear()
+
+
+Begin = Callable[[Mapping[str, str]], tuple[PackedExecutor, list[Path]]]
+
+
+@pytest.fixture
+def begin(
+    with_dropout: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Begin:
+    """An executor with a waiting run of each {name: method}."""
+    monkeypatch.setattr(executor_module, "LocalExecutor", Alone)
+    monkeypatch.setattr(executor_module.machine, "available_gpus", list)
+
+    def start(methods: Mapping[str, str]) -> tuple[PackedExecutor, list[Path]]:
+        executor, folders = PackedExecutor(fitting=lambda _recipe, _free: 3), []
+        for name, method in methods.items():
+            assert executor.has_capacity(0)
+            folder = RunDir.open(tmp_path / name, recipe(with_dropout, reviews, method)).path
+            executor.start(folder, tmp_path / f"{name}.txt")
+            folders.append(folder)
+        return executor, folders
+
+    return start
+
+
+def ended(executor: PackedExecutor, count: int) -> dict[str, int]:
+    found: dict[str, int] = {}
+    deadline = time.monotonic() + 60
+    while len(found) < count and time.monotonic() < deadline:
+        found |= {folder.name: code for folder, code in executor.wait(1.0)}
+    return found
+
+
+def say(monkeypatch: pytest.MonkeyPatch, code: str) -> list[tuple[list[str], int]]:
+    """Let packs be processes that execute some code; returns what each was asked for."""
+    asked: list[tuple[list[str], int]] = []
+
+    def command(runs: Sequence[tuple[Path, Path]], most_runs: int) -> list[str]:
+        asked.append(([folder.name for folder, _ in runs], most_runs))
+        return [sys.executable, "-c", code]
+
+    monkeypatch.setattr(executor_module, "pack_command", command)
+    return asked
+
+
+@pytest.mark.quick
+def test_runs_of_one_model_train_together_and_others_alone(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.dumps({"run": number, "exit": code}) for number, code in ((1, 0), (0, 2))]
+    asked = say(monkeypatch, f"print({lines[0]!r}); print({lines[1]!r})")
+    executor, folders = begin({"a": "lora", "b": "full", "c": "iw-lora"})
+    assert ended(executor, 3) == {"a": 2, "c": 0, "b": 0}
+    assert asked == [(["a", "c"], 3)]
+    for folder in folders:
+        executor.start(folder, folder.with_suffix(".txt"))
+    assert ended(executor, 3) == {"a": 0, "b": 0, "c": 0}, "what failed is tried again alone"
+    assert len(asked) == 1
+    executor.stop()
+
+
+def test_a_pack_that_is_killed_has_half_as_many_runs_afterwards(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps({"run": 0, "exit": 0})
+    asked = say(monkeypatch, f"import os; print({line!r}, flush=True); os.kill(os.getpid(), 9)")
+    executor, folders = begin(dict.fromkeys("abcde", "lora"))
+    assert ended(executor, 5) == {"a": 0, "b": -9, "c": -9, "d": -9, "e": -9}
+    for folder in folders[1:]:
+        executor.start(folder, folder.with_suffix(".txt"))
+    assert not executor.has_capacity(0)
+    assert ended(executor, 2) == {"b": 0, "c": -9}
+    assert asked == [([*"abcde"], 3), (["b", "c"], 3)]
+    executor.stop()
+
+
+def test_a_pack_ends_when_it_is_stopped(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, "import time; time.sleep(600)")
+    executor, _ = begin({"a": "lora", "b": "lora"})
+    assert executor.wait(0.1) == []
+    assert not executor.has_capacity(0)
+    (pack,) = executor._packs
+    executor.stop()
+    assert pack.process.poll() == -15
+
+
+def test_what_is_not_packed_has_a_reason(with_dropout: Path, reviews: dict[str, str]) -> None:
+    lora = recipe(with_dropout, reviews, "lora")
+    assert not_packable(lora) is None
+    assert pack_key(lora) == pack_key(recipe(with_dropout, reviews, "head", seed=5, lr=1e-3))
+    assert pack_key(lora) != pack_key(recipe(with_dropout, reviews, "lora", max_length=16))
+    refused = {
+        "full: ": recipe(with_dropout, reviews, "full"),
+        "train.deterministic": recipe(with_dropout, reviews, "lora", deterministic=True),
+        "train.gradient_checkpointing": recipe(
+            with_dropout, reviews, "lora", gradient_checkpointing=True
+        ),
+        "train.cache_frozen=2": recipe(with_dropout, reviews, "lora", cache_frozen=2),
+        "quantize=4bit": build({**lora.settings(), "quantize": "4bit"}),
+    }
+    for reason, run_recipe in refused.items():
+        assert (not_packable(run_recipe) or "").startswith(reason)
+        assert pack_key(run_recipe) is None
+
+
+def test_memory_limits_the_runs_of_a_pass(with_dropout: Path, reviews: dict[str, str]) -> None:
+    """Two blocks of width 16 with 2 heads: 2·2·32·16·16 · (34 + 5·2·32/16) bytes for a run."""
+    lora = recipe(with_dropout, reviews, "lora")
+    of_run = 4 * 32 * 16 * 16 * 54
+    assert runs_that_fit(lora, int(10.5 * of_run / 0.7)) == 10
+    assert runs_that_fit(lora, 0) == 1
+    assert MOST_RUNS == 64
