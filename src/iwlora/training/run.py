@@ -33,6 +33,7 @@ from iwlora.tasks import Task
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.floors.scores import TaskFloors
+from iwlora.training.frozen_layers.stored_rows import describe_kept
 from iwlora.training.loop.interrupts import SaveOnInterrupt
 from iwlora.training.loop.progress import print_above_bar
 from iwlora.training.loop.row_order import EpochSampler
@@ -171,6 +172,8 @@ def _train_and_score(
                     if (run.path / name).is_dir():
                         follow_umask(run.path / name)
     metrics, label_scores = score_splits(trainer, run, loaded)
+    if kept := describe_kept(run.path)[0]:
+        logger.info(kept)
     known = prepared.floors
     scored = distributed.run_on_main_process(lambda: _floor_scores(run, task, floors, known))
     return RunResult(

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from iwlora.results import layout
 from iwlora.results.locks import exclusive
 from iwlora.training import device
-from iwlora.training.frozen_layers.stored_rows import StoredRows
+from iwlora.training.frozen_layers.stored_rows import StoredRows, describe_kept
 
 pytestmark = pytest.mark.quick
 
@@ -69,6 +70,25 @@ def test_the_limit_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert rows.read([row(2)[0], row(7)[0]]) == [None, None]
     assert (tmp_path / "key" / "rows.bin").stat().st_size == 2 * 3 * 4 * 4
     assert [record.message for record in caplog.records if "limit" in record.message] != []
+
+
+def test_other_folders_count_for_the_limit(tmp_path: Path) -> None:
+    store(tmp_path, "other").add(dict([row(1)]))
+    taken = sum(file.stat().st_size for file in (tmp_path / "other").iterdir())
+    rows = store(tmp_path, most=taken + 3 * 4 * 4)
+    rows.add(dict([row(2), row(3)]))
+    assert_has(rows, 2)
+    assert rows.read([row(3)[0]]) == [None]
+
+
+def test_what_is_kept_is_said(tmp_path: Path) -> None:
+    assert describe_kept(tmp_path) == ("", 0)
+    StoredRows(tmp_path / layout.FROZEN_LAYERS / "key", 4, torch.float32).add(
+        dict([row(1, 30_000)])
+    )
+    text, size = describe_kept(tmp_path)
+    assert size == 30_000 * 4 * 4 + 36
+    assert text.endswith("frozen-layers has 0.5 MB for further runs; remove it if there are none")
 
 
 @pytest.mark.parametrize("file", ["rows.bin", "index.bin"])

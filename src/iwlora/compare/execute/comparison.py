@@ -21,13 +21,13 @@ from iwlora.compare.plan.preflight import check_budgets, check_search, check_spa
 from iwlora.compare.plan.recipe import plan_settings
 from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
 from iwlora.errors import IwloraError
-from iwlora.inputs.places import files_below
 from iwlora.results import layout
 from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.events import Event, Report
 from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import output_folder
 from iwlora.training.external_settings import check_external_settings
+from iwlora.training.frozen_layers.stored_rows import describe_kept
 from iwlora.training.state.bad_rows import listing_bad_rows, save_bad_rows
 
 
@@ -73,7 +73,9 @@ def run_comparison(
                 scheduler.prepare()
                 failed = scheduler.execute(view)
                 write_floors(plan, folder, announce)
-                _say_what_is_kept(folder, announce)
+                kept, size = describe_kept(folder)
+                if kept:
+                    announce(Event("frozen layers", kept, bytes=size))
                 return failed
         except KeyboardInterrupt:
             executor.stop()
@@ -82,14 +84,6 @@ def run_comparison(
             executor.stop()
             if view:
                 view.close()
-
-
-def _say_what_is_kept(folder: Path, announce: Report) -> None:
-    """Name the folder of frozen layers, which may be large, and which only further runs need."""
-    kept = folder / layout.FROZEN_LAYERS
-    if size := sum(file.stat().st_size for file in files_below(kept)):
-        text = f"{kept} has {size / 1e6:,.1f} MB for further runs; remove it if there are none"
-        announce(Event("frozen layers", text, path=str(kept), bytes=size))
 
 
 def check_folder(plan: Plan, folder: Path) -> Plan:

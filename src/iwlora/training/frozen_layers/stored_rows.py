@@ -19,6 +19,7 @@ from torch import Tensor
 
 from iwlora.errors import CannotWrite, os_error_text
 from iwlora.inputs.mapped_files import mapped_bytes
+from iwlora.inputs.places import files_below
 from iwlora.results import layout
 from iwlora.results.locks import exclusive
 from iwlora.results.writing import free_bytes, write_at
@@ -43,7 +44,8 @@ class StoredRows:
         folder: Where they are kept; created with the first row.
         width: The size of an activation.
         dtype: Its type.
-        most_bytes: The most that is kept; never more than half of the disk's free space.
+        most_bytes: The most that the folders beside it and this one keep together; never more than
+            half of what the disk had free without this one.
     """
 
     def __init__(
@@ -52,10 +54,11 @@ class StoredRows:
         self.folder, self._width, self._dtype = folder, width, dtype
         self._token_bytes = width * dtype.itemsize
         self._rows, self._index = folder / "rows.bin", folder / "index.bin"
-        free = free_bytes(folder)
-        self._most = most_bytes
-        if free is not None:
-            self._most = min(most_bytes, int(free * _SHARE_OF_FREE_DISK))
+        files = {file: file.stat().st_size for file in files_below(folder.parent)}
+        own = sum(size for file, size in files.items() if file.parent == folder)
+        self._most = most_bytes - (sum(files.values()) - own)
+        if (free := free_bytes(folder)) is not None:
+            self._most = min(self._most, int((free + own) * _SHARE_OF_FREE_DISK))
         self._records: dict[bytes, tuple[int, int, int]] = {}
         self._known_records = self._end = 0
         self._writable = True
@@ -157,3 +160,15 @@ class StoredRows:
     def _stop_writing(self, reason: str) -> None:
         self._writable = False
         logger.warning(reason)
+
+
+def describe_kept(folder: Path) -> tuple[str, int]:
+    """(a sentence on what a run or a comparison keeps for further runs, its bytes); "" for none.
+
+    Args:
+        folder: of the run or the comparison.
+    """
+    kept = folder / layout.FROZEN_LAYERS
+    size = sum(file.stat().st_size for file in files_below(kept))
+    text = f"{kept} has {size / 1e6:,.1f} MB for further runs; remove it if there are none"
+    return text if size else "", size
