@@ -2,11 +2,10 @@
 
 There are two kinds of pairs without a true difference. *Other start*: LoRA twice in each draw, with
 the same rows, order and head, and other initial values of A. Such arms are as alike as arms can be.
-*Independent*: LoRA in one draw and LoRA in another, which share nothing. The pairs of a comparison
-of methods lie between the two. In both kinds the arms are exchangeable, so each pair may be
-swapped: the truth is 0, whatever rows were scored. A planted difference corrects or spoils
-predictions of one arm on random rows of each draw, until its accuracy has changed by exactly that
-much.
+*Independent*: LoRA in one draw and LoRA in another, which share nothing. In both kinds the arms are
+exchangeable, so each pair may be swapped: the truth is 0, whatever rows were scored. A planted
+difference corrects or spoils predictions of one arm on random rows of each draw, until its accuracy
+has changed by exactly that much.
 
 Draws beyond the recorded ones are resampled from the pairs, each swapped with probability 1/2.
 Rows are not resampled: all draws of a comparison share its rows, so what rows add to a difference

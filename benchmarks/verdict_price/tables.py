@@ -165,15 +165,15 @@ def regret_table(banks: Sequence[Bank], held_out: int, grid: Sequence[float]) ->
 
 
 def regret_sentence(regrets: Sequence[Regret], draws: int) -> str:
-    """Whether the new rule halves the median regret of today's, with one trial a learning rate."""
-    if len(regrets) < 2:
-        return f"open, {NOT_RECORDED}"
-    before, after = regrets[:2]
-    is_met = after.median <= before.median / 2
-    return (
-        f"{'met' if is_met else 'missed'}, {before.median:.2f} to {after.median:.2f} "
-        f"(mean {before.mean:.2f} to {after.mean:.2f}), from {draws} draws"
-    )
+    """Whether the new rule halves the median regret of today's, at each of the costs."""
+    pairs = zip(SEARCHES[::2], regrets[::2], regrets[1::2], strict=False)
+    found = [
+        f"{'met' if after.median <= before.median / 2 else 'missed'} with {search.grids} "
+        f"trial{'s' * (search.grids > 1)} a learning rate, {before.median:.2f} to "
+        f"{after.median:.2f} (mean {before.mean:.2f} to {after.mean:.2f})"
+        for search, before, after in pairs
+    ]
+    return "; ".join([*found, f"{draws} draws"]) if found else f"open, {NOT_RECORDED}"
 
 
 def _absent(bank: Bank, columns: int) -> list[str]:

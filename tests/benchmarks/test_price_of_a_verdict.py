@@ -188,9 +188,10 @@ def test_every_table_is_printed(
     assert "| glue/sst2 | independent | all together | " in printed
     assert "- glue/mrpc: open, not recorded yet" in printed
     assert "| glue/sst2 | loss-curve | 1 × 3 | 4.0 | 1.00 | 2.00 | 3.00 |" in printed
-    assert "- glue/sst2: missed, 1.00 to 1.00 (mean 2.00 to 2.00), from 12 draws" in printed
+    goal = "missed with 1 trial a learning rate, 1.00 to 1.00 (mean 2.00 to 2.00)"
+    assert f"- glue/sst2: {goal}; missed with 2 trials " in printed
     regrets = [parts.search_regret.Regret(median, 1, 1, 5) for median in (1.0, 0.5)]
-    assert parts.tables.regret_sentence(regrets, 12).startswith("met")
+    assert parts.tables.regret_sentence(regrets, 12).startswith("met with 1 trial ")
     prices = {way: SimpleNamespace(minutes=1.0) for way in parts.replay.WAYS}
     assert parts.tables.goal_sentence(prices) == "missed, 1.00"
     prices[parts.replay.TOGETHER].minutes = 0.1
