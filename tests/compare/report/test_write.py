@@ -133,10 +133,11 @@ def test_a_comparison_of_version_0_1_0_gives_the_same_numbers(tmp_path: Path) ->
         assert (pair.pop("rows"), pair.pop("rows_needed")) == (16, None)
     for choice in now["search"].values():
         assert choice.pop("rule") == "best-score"
-        added = [choice.pop(name) for name in ("low", "high", "added", "max_steps")]
-        assert added == [None, None, [], None]
+        added = [choice.pop(name) for name in ("low", "high", "added", "options", "max_steps")]
+        assert added == [None, None, [], {}, None]
         for trial in choice["trials"]:
             assert (trial.pop("one_class"), trial.pop("steps")) == (False, None)
+            assert trial.pop("options") == {}
     assert now == before
     rows = [
         list(csv.reader(text.splitlines()))
