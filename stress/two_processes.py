@@ -43,7 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "adalora": {"delta_t": 2},
     "eva": {"max_batches": 4},
     **{
-        name: {"alpha": 0.3, **MEASURED}
+        name: {"alpha": 0.3, "measure": "before", **MEASURED}
         for name in METHODS
         if "alpha" in METHODS[name].model_fields
     },
@@ -52,7 +52,7 @@ LEARNING_RATE = 1e-2
 # LoRA+ has a learning rate 16 times as high for its B, and rsLoRA's factor is twice LoRA's at rank
 # 4: at the learning rate of the others their runs are so unstable that any rounding error grows.
 LEARNING_RATES = {"lora+": LEARNING_RATE / 16, "rslora": LEARNING_RATE / 2}
-IN_FLIGHT = {"measure": "in-flight", "estimator": "lora", **OPTIONS["iw-lora"]}
+IN_FLIGHT = {**OPTIONS["iw-lora"], "measure": "in-flight", "estimator": "lora"}
 
 
 @dataclass(frozen=True)
