@@ -82,6 +82,7 @@ def prepare(
     progress: bool,
     report: Report = ignore,
     with_floors: bool = False,
+    with_others: bool = False,
 ) -> PreparedRun:
     """Load, measure, attach, and make the Trainer.
 
@@ -91,6 +92,7 @@ def prepare(
         progress: whether to show a progress bar.
         report: gets the events of the measurement and of the training.
         with_floors: whether the main process computes the floors of the untuned model.
+        with_others: whether other runs may compute its steps with theirs, all blocks of them.
 
     Raises:
         IwloraError: for everything that ``iwlora.train`` refuses.
@@ -124,7 +126,9 @@ def prepare(
         measure_seconds += time.perf_counter() - started
     if shards(recipe):
         shard(attached.model, pretrained, run_device())
-    frozen = frozen_layers_of_run(loaded, attached, run.path)
+    frozen = None
+    if recipe.train.cache_frozen != "auto" or not with_others:
+        frozen = frozen_layers_of_run(loaded, attached, run.path)
     trainer = make_trainer(loaded, run, attached, progress, fingerprint, report, frozen)
     return PreparedRun(
         loaded,

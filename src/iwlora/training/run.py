@@ -132,7 +132,8 @@ def _train_and_score(
     recipe: Recipe, run: RunDir, progress: bool, report: Report, floors: str, joined: Joining
 ) -> RunResult:
     settings = recipe.train
-    prepared = prepare(recipe, run, progress, report, with_floors=floors == "all")
+    with_floors, with_others = floors == "all", joined is not _by_itself
+    prepared = prepare(recipe, run, progress, report, with_floors, with_others)
     loaded, attached, trainer = prepared.loaded, prepared.attached, prepared.trainer
     task, rows = loaded.task, len(loaded.task.splits["train"])
     counts = count_parameters(attached)
