@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ def test_an_example_applies_the_penalty_once_per_step_and_saves_an_adapter(
         original(self, *args)
 
     monkeypatch.setattr(iwlora.Penalty, "_apply", record)
+    # In flight, these two steps would only be measured.
+    before = partial(iwlora.IWLoraCallback, measure="before")
+    monkeypatch.setattr(iwlora, "IWLoraCallback", before)
     examples(name).main(str(tmp_path), route=route, steps=2, micro_batches=2)
     assert steps == [0, 1]
     adapter = PeftModel.from_pretrained(tiny_load(tiny_bert)[0], str(tmp_path))
