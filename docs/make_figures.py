@@ -73,7 +73,7 @@ def layers() -> Figure:
 def verdict_paths() -> Figure:
     """The paths of a sequential comparison, from the scores in docs/verdicts.csv."""
     (scores,) = read_scores(HERE / "verdicts.csv")
-    rule = StoppingRule(difference=1.0)
+    rule = StoppingRule(difference=0.5)
     (task,) = analyse([replace(scores, stop=rule)]).tasks
     print(sequential_verdict(task))
     return plot_verdict_paths(task.differences, rule)
