@@ -62,7 +62,7 @@ class TerminalProgress:
 
     def table(self, states: Mapping[PlannedRun, State], folder: Path) -> Table:
         """The table that :meth:`show` draws."""
-        ended = ("done", "failed", "diverged") if self._plan.stop else _ENDED
+        ended = ("done", "failed", "diverged") if self._plan.may_end_early else _ENDED
         done = sum(state in ended for state in states.values())
         if self._done_at_start is None:
             self._done_at_start = done
@@ -98,7 +98,7 @@ class TerminalProgress:
         return score_text({metric: fmean(scores)}, metric, trivial_floor(results[-1]))
 
     def _caption(self, done: int, total: int) -> str:
-        if self._plan.stop:  # how many draws a verdict needs is not known
+        if self._plan.may_end_early:  # how many draws or trials are needed is not known
             return f"{done} runs, at most {total}"
         newly_done = done - (self._done_at_start or 0)
         caption = f"{done} of {total} runs"

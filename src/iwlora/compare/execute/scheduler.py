@@ -103,7 +103,7 @@ class Scheduler:
                 continue
             self.states[planned] = "running"
             number = sum(state not in ("waiting", "not begun") for state in self.states.values())
-            most = ", at most " if self._plan.stop else "/"
+            most = ", at most " if self._plan.may_end_early else "/"
             text = f"[{number}{most}{len(self.states)}] {run}"
             self._announce(Event("run started", text, number=number, **_named(run)))
             folder = run.folder(self._folder)

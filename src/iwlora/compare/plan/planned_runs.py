@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.search.learning_rate import SearchSettings
+from iwlora.compare.statistics.learning_rate_rules import find_rule
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import unknown
 from iwlora.results import layout
@@ -106,6 +107,12 @@ class Plan:
     def __post_init__(self) -> None:
         if self.baseline is not None and self.baseline not in self.labels:
             raise unknown("baseline", str(self.baseline), self.labels)
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether some of the runs may never begin: draws that no verdict needs, or trials."""
+        adaptive = self.search is not None and find_rule(self.search.rule).adaptive
+        return adaptive or self.stop is not None
 
     @property
     def first_runs(self) -> list[PlannedRun]:
