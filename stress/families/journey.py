@@ -258,8 +258,8 @@ def _observed() -> Iterator[list[Any]]:
     runs: list[Any] = []
     prepare = training_run.prepare
 
-    def observing_prepare(*arguments: Any) -> Any:
-        prepared = prepare(*arguments)
+    def observing_prepare(*arguments: Any, **options: Any) -> Any:
+        prepared = prepare(*arguments, **options)
         attached, loaded = prepared.attached, prepared.loaded
         before = Trained(Path(), attached, loaded, {}, {})
         with torch.random.fork_rng(devices=[]):

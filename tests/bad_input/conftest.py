@@ -22,7 +22,9 @@ def settings(tiny_bert: Path, reviews: dict[str, str]) -> dict[str, Any]:
 def finished(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of IW-LoRA; tests that damage it take a copy."""
     folder = tmp_path_factory.mktemp("bad-input") / "run"
-    train(build({**settings, "method": {"name": "iw-lora", "rank": 2}}), folder)
+    train(
+        build({**settings, "method": {"name": "iw-lora", "rank": 2, "measure": "before"}}), folder
+    )
     return folder
 
 
