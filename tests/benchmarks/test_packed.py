@@ -1,0 +1,49 @@
+"""The arithmetic of the benchmark of packs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_the_time_runs_from_the_last_run_that_joins_to_the_last_that_leaves(
+    script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark = script("packed")
+    now = 0.0
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(benchmark.time, "process_time", lambda: 2 * now)
+    watch = benchmark.Stopwatch(2, lambda trainer, interrupts: nullcontext())
+    first, second = watch.joined(None, None), watch.joined(None, None)
+    first.__enter__()
+    now = 5.0
+    second.__enter__()
+    now = 7.0
+    second.__exit__(None, None, None)
+    now = 8.0
+    first.__exit__(None, None, None)
+    assert (watch.seconds, watch.processor_seconds) == (3.0, 6.0)
+
+
+def test_a_row_has_the_ratios_of_its_two_cells(
+    script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark = script("packed")
+    found = {
+        "alone": {"seconds": 30.0, "processor": 20.0, "peak": 2 * 2**20},
+        "packed": {"seconds": 10.0, "processor": 16.0, "peak": 5 * 2**20},
+    }
+
+    def run(command: Sequence[str], threads: int) -> None:
+        cell = json.loads(command[command.index("--cell") + 1])
+        out = Path(command[command.index("--out") + 1])
+        out.write_text(json.dumps(found[cell["way"]]), encoding="utf-8")
+
+    monkeypatch.setattr(benchmark, "run_command", run)
+    row = benchmark.row(benchmark.Cell("packed", 4, batch=8))
+    assert row == ["minilm", "4", "8", "30.0", "10.0", "3.00", "1.25", "2", "5"]
