@@ -188,4 +188,37 @@ REGRESSIONS: tuple[Case, ...] = (
         changes=(Change(operator="CSV dialects", file="scores.csv", number=234749995),),
         forged=True,
     ),
+    # a checkpoint whose tensor would be copied into all rows of a parameter
+    Case(
+        kind="unfinished run",
+        command="resume",
+        changes=(
+            Change(
+                operator="safetensors headers",
+                file="checkpoints/checkpoint-1/trainable.safetensors",
+                number=968064670,
+            ),
+        ),
+        forged=True,
+    ),
+    # a checkpoint whose sum of losses is a list
+    Case(
+        kind="unfinished run",
+        command="resume",
+        changes=(
+            Change(
+                operator="JSON and YAML dialects",
+                file="checkpoints/checkpoint-1/loss-0.json",
+                number=633527665,
+            ),
+        ),
+        forged=True,
+    ),
+    # a folder of a model that is not there: its name was looked for on the hub
+    Case(
+        kind="model",
+        command="measure model",
+        changes=(Change(operator="files missing", file="tokenizer_config.json", number=731368031),),
+        forged=False,
+    ),
 )

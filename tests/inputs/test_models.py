@@ -73,6 +73,12 @@ def test_without_a_network_the_hub_is_looked_for_once(
     assert not constants.HF_HUB_OFFLINE  # a network may come later
 
 
+def test_a_folder_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path, asked: list[str]) -> None:
+    with pytest.raises(IwloraError, match=r"there is no folder .*gone, and models on the hub"):
+        load_backbone(str(tmp_path / "gone"), ["a", "b"])
+    assert not asked
+
+
 def test_a_proxy_knows_the_hub(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iwlora.inputs.models.getproxies", lambda: {"https": "http://proxy:3128"})
     with pytest.raises(pytest.fail.Exception, match="waits for the hub"):

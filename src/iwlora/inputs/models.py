@@ -6,6 +6,7 @@ imported when they are used: what reads reports needs none of them.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -122,9 +123,13 @@ def _opening(source: str | Path) -> Iterator[None]:
     if Path(source).is_dir():
         check_folder(source)
         yield
-    else:
-        with _hub():
-            yield
+        return
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)):
+        raise FileNotFoundError(
+            f"there is no folder {source}, and models on the hub are called NAME or OWNER/NAME"
+        )
+    with _hub():
+        yield
 
 
 @contextmanager

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from iwlora.errors import IwloraError
 from iwlora.training import prepare as prepare_module
 from iwlora.training.loop.callbacks import MetricsLog
 from iwlora.training.run import train
-from iwlora.training.state.checkpoints import last_sealed, seal, seconds_until
+from iwlora.training.state.checkpoints import fingerprint_in, last_sealed, seal, seconds_until
 from runs import logged, recipe, status, weights
 
 
@@ -96,6 +97,45 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert losses[0] == losses[1]
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "run")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def reshape(checkpoint: Path) -> None:
+    tensors = load_file(checkpoint / "trainable.safetensors")
+    name = min(tensors)
+    save_file({**tensors, name: tensors[name][:1]}, checkpoint / "trainable.safetensors")
+
+
+FOREIGN: dict[str, Any] = {
+    # One row would be copied into all rows of the parameter.
+    "has the shape": reshape,
+    "loss-0.json: sum": lambda f: (f / "loss-0.json").write_text('{"sum": "a", "logged": 3}'),
+    "loss-0.json: fields": lambda f: (f / "loss-0.json").write_text("[]"),
+}
+
+
+def test_a_foreign_checkpoint_whose_seal_fits_is_refused(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killing(MetricsLog):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 4:
+                raise Killed
+
+    wanted = recipe(tiny_bert, reviews, save_steps=3)
+    monkeypatch.setattr(prepare_module, "MetricsLog", Killing)
+    with pytest.raises(Killed):
+        train(wanted, tmp_path / "run")
+    monkeypatch.undo()
+    for named, change in FOREIGN.items():
+        run = tmp_path / "".join(filter(str.isalpha, named))
+        shutil.copytree(tmp_path / "run", run)
+        checkpoint = run / "checkpoints" / "checkpoint-3"
+        change(checkpoint)
+        fingerprint = fingerprint_in(checkpoint)
+        (checkpoint / "complete.json").unlink()
+        seal(checkpoint, 1.0, fingerprint)
+        with pytest.raises(IwloraError, match=named):
+            train(wanted, run)
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from iwlora import distributed
-from iwlora.inputs.yaml_json import read_json
+from iwlora.inputs.yaml_json import read_json, validation_errors
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.formats import append_record, truncate_log
@@ -141,6 +142,15 @@ def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class _UnloggedLoss(BaseModel):
+    """The sum of the losses since the last record, and its step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sum: float
+    logged: Annotated[int, Field(ge=0, strict=True)]
+
+
 class RestoreLoggedLoss(TrainerCallback):
     """Stores with each checkpoint the losses that the Trainer has summed up and not yet logged.
 
@@ -156,15 +166,17 @@ class RestoreLoggedLoss(TrainerCallback):
         trainer = self._trainer
         if not hasattr(trainer, "_tr_loss"):
             return
-        stored = {"sum": trainer._tr_loss.item(), "logged": trainer._globalstep_last_logged}
-        write_text(self._file(state), json.dumps(stored) + "\n")
+        stored = _UnloggedLoss(sum=trainer._tr_loss.item(), logged=trainer._globalstep_last_logged)
+        write_text(self._file(state), json.dumps(stored.model_dump()) + "\n")
 
     def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Continue with the sum in the checkpoint."""
         if state.global_step and hasattr(self._trainer, "_tr_loss"):
-            stored = read_json(self._file(state))
-            self._trainer._tr_loss.fill_(stored["sum"])
-            self._trainer._globalstep_last_logged = stored["logged"]
+            file = self._file(state)
+            with validation_errors(file):
+                stored = _UnloggedLoss.model_validate(read_json(file))
+            self._trainer._tr_loss.fill_(stored.sum)
+            self._trainer._globalstep_last_logged = stored.logged
 
     def _file(self, state: TrainerState) -> Path:
         args = self._trainer.args

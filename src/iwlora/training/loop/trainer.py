@@ -261,6 +261,14 @@ class FineTuningTrainer(Trainer):
                 f"{min(set(tensors) ^ set(self._trainable))} is in one of the two only; remove "
                 "the checkpoints to begin again"
             )
+        for name, tensor in tensors.items():
+            shape = self._module.get_parameter(name).shape
+            if tensor.shape != shape:
+                raise IwloraError(
+                    f"{resume_from_checkpoint} is damaged, or is a checkpoint of another model: "
+                    f"{name} has the shape {tuple(tensor.shape)} there, and {tuple(shape)} in this "
+                    "model; remove the checkpoints to begin again"
+                )
         sharding.set_parameters(self._module, tensors)
 
 
