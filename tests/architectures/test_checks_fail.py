@@ -224,6 +224,7 @@ def test_what_transformers_cannot_compute_must_be_refused(monkeypatch: pytest.Mo
     assert results() == ["not computed", "traceback"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_family_that_takes_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outcomes, "SECONDS", 0.01)
     (row,) = run_family("distilbert", "classification", ["lora"])

@@ -107,4 +107,5 @@ def test_conformance(
 
 def test_every_method_is_tested_by_every_check() -> None:
     tested = {(name, check) for name, _, check in SELECTED}
-    assert tested == {(n, check) for n, method in METHODS.items() for _, check in cases(method())}
+    every = {(name, check) for name, method in METHODS.items() for _, check in cases(method())}
+    assert tested == {(name, check) for name, check in every if check is not packed_equals_alone}

@@ -134,12 +134,12 @@ def test_figures_point_the_right_way(mirrored: tuple[Path, Path]) -> None:
 def test_the_search_chooses_the_better_learning_rate(metric: str | None, best: float) -> None:
     scores = {1e-4: 9.0, 1e-3: 8.0, 1e-2: 9.5, 1e-1: 9.0}
     trials = [Trial(lr=lr, seed=7, state="done", score=s, loss=0.5) for lr, s in scores.items()]
-    assert choose_learning_rate("lora", trials, metric).lr == best
+    assert choose_learning_rate("lora", trials, metric, "best-score").lr == best
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_worse_learning_rate_is_no_tie(sign: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The chosen rate scores better by 1, far more than the standard error."""
+    """The chosen learning rate scores better by 1, far more than the standard error."""
     metric = "accuracy" if sign > 0 else "perplexity"
     scores = {1e-4: 5.0 - sign, 1e-3: 5.0, 1e-2: 5.0 - sign}
     trials = [
@@ -147,7 +147,7 @@ def test_a_worse_learning_rate_is_no_tie(sign: int, monkeypatch: pytest.MonkeyPa
         for lr, s in scores.items()
         for seed in (7, 8)
     ]
-    choice = choose_learning_rate("lora", trials, metric)
+    choice = choose_learning_rate("lora", trials, metric, "best-score")
     assert choice.lr == 1e-3
     comparison: Any = Comparison(
         Path("x"), "m", "t", ("lora",), (0,), (), (), search={"lora": choice}

@@ -113,7 +113,8 @@ def test_a_chat_and_its_answer_apart(folders: dict[str, Path], tmp_path: Path) -
 
 def test_a_list_in_a_prompt_is_a_text(tmp_path: Path) -> None:
     task = task_of(tmp_path, [{"prompt": "[1, 2]", "completion": "[2, 1]"}])
-    assert list(task.splits["train"]) == [{"prompt": "[1, 2]", "label": "[2, 1]"}]
+    (row,) = task.splits["train"]
+    assert (row["prompt"], row["label"]) == ("[1, 2]", "[2, 1]")
 
 
 def test_instructions_with_an_input(folders: dict[str, Path], tmp_path: Path) -> None:
