@@ -167,7 +167,7 @@ def _ranks(
 ) -> Iterator[ReportFigure]:
     """Final ranks of each arm that chose them, above the first measured importance of any arm."""
     importance = [heatmaps.importance_heatmap(sensitivity) for _, sensitivity in measured.values()]
-    below = ", and below the importance measured before training" if importance else ""
+    below = "; below them the measured importance" if importance else ""
     for label in comparison.arms:
         ranks = _final_ranks(comparison, label, updates.get(label, {}))
         if len(set(ranks.values())) < 2:
