@@ -176,7 +176,9 @@ def _train_and_score(
     if kept := describe_kept(run.path)[0]:
         logger.info(kept)
     known = prepared.floors
-    scored = distributed.run_on_main_process(lambda: _floor_scores(run, task, floors, known))
+    scored, half_width = distributed.run_on_main_process(
+        lambda: _floor_scores(run, task, floors, known)
+    )
     return RunResult(
         method=recipe.method.name,
         label=recipe.label or recipe.method.name,
@@ -185,6 +187,7 @@ def _train_and_score(
         seed=settings.seed,
         metrics=metrics,
         primary_metric=task.metrics[0],
+        half_width=half_width,
         signatures=signatures,
         label_scores={k: LabelScore.model_validate(v) for k, v in label_scores.items()},
         evaluated_on=task.reported[0],
@@ -244,12 +247,12 @@ def _selected_on(recipe: Recipe) -> str:
 
 def _floor_scores(
     run: RunDir, task: Task, floors: str, known: TaskFloors | None
-) -> list[FloorScore]:
-    """What simple rules score on the first reported split, and by how much the run is better."""
+) -> tuple[list[FloorScore], float | None]:
+    """What simple rules score on the first reported split, and the half width of the run there."""
     predictions = read_predictions(layout.predictions_file(run.path, task.reported[0]))
     constant = floors == "constant"
     of_task = known or TaskFloors.of(task, run.recipe().task.group, constant=constant)
-    return of_task.beside(predictions)
+    return of_task.beside(predictions), of_task.half_width(predictions)
 
 
 def _notes_without_gradient(attached: Attached) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from iwlora import tasks
@@ -88,6 +89,23 @@ def test_a_run_that_learned_nothing_is_told_so_and_a_better_one_gets_its_margin(
     assert floor_verdict("accuracy", right).startswith("beats the ")
     worse = ["no" if label == "yes" else "yes" for label in labels]
     assert "learned nothing" in floor_verdict("accuracy", beside(task, worse))
+
+
+def test_a_score_has_an_interval_over_rows(tmp_path: Path) -> None:
+    """With one row in a group: t(G - 1) times the standard error of the mean."""
+    task = load(tmp_path, opinions(80), opinions(20, start=80), "classification")
+    labels = [row["label"] for row in opinions(20, start=80)]
+    right = np.arange(20) % 5 > 0
+    other = {"yes": "no", "no": "yes"}
+    stored = [
+        {"label": label, "prediction": label if is_right else other[label]}
+        for label, is_right in zip(labels, right, strict=True)
+    ]
+    half = TaskFloors.of(task).half_width(stored)
+    assert half == pytest.approx(2.093 * right.std(ddof=1) / 20**0.5, rel=1e-3)
+    perfect = [{"label": label, "prediction": label} for label in labels]
+    assert TaskFloors.of(task).half_width(perfect) is None
+    assert TaskFloors.of(task).half_width(stored[:1] * 20) is None
 
 
 def test_a_run_below_the_bag_of_words_is_told_so(reviewed: Task) -> None:

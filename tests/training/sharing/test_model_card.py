@@ -87,6 +87,8 @@ def test_the_card_says_what_the_result_says(
     assert found == pytest.approx(stored["metrics"])
     assert {entry.dataset_split for entry in data.eval_results} == {"validation"}
     assert {entry.dataset_name for entry in data.eval_results} == {"train.csv"}
+    score, half = stored["metrics"]["accuracy"], stored["half_width"]
+    assert f"| {score:.4f} (95% interval {score - half:.4f} to {score + half:.4f}) |" in card.text
     for floor in stored["floors"]:
         assert f"{floor['metrics']['accuracy']:.4f}" in card.text
         assert f"{floor['low']:+.4f} to {floor['high']:+.4f}" in card.text

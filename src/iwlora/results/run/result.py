@@ -90,6 +90,8 @@ class RunResult(Document):
         seed: Of the task head, the adapter, the order of the rows and dropout.
         metrics: {metric: value}; NaN and infinite values are left out. In the file they are null.
         primary_metric: The metric that runs are compared by.
+        half_width: Half of the 95% interval of the primary metric over the scored rows (a bounded
+            sample of many, which gives a wider one); None: not known, or too few rows.
         signatures: {metric: how it was computed}, such as sacreBLEU's signature.
         label_scores: {class: its scores} on the first reported split, for classification and
             multi-label tasks; empty in runs of older versions.
@@ -168,6 +170,7 @@ class RunResult(Document):
     text: list[str] = Field(default_factory=list)
     label_columns: list[str] = Field(default_factory=list)
     task_metrics: list[str] = Field(default_factory=list)
+    half_width: Amount | None = None
     signatures: dict[Name, Name] = Field(default_factory=dict)
     label_scores: dict[str, LabelScore] = Field(default_factory=dict)
     floors: list[FloorScore] = Field(default_factory=list)

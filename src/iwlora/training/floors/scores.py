@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from iwlora.results.metric_direction import oriented
 from iwlora.results.run import FloorScore
 from iwlora.tasks import Task
@@ -78,11 +80,9 @@ class TaskFloors:
             predictions: The rows of the run's stored file of predictions.
         """
         kind, primary = self.task.kind, self.task.metrics[0]
-        if not self.floors or (kind.scores_targets and primary not in predictions[0]):
+        if not self.floors or not self._has_scores(predictions):
             return []
-        pairs = [kind.stored_pair(predictions[row]) for row in self.rows]
-        references, predicted = ([pair[side] for pair in pairs] for side in (0, 1))
-        of_run = self._jackknifed(references, predicted)
+        references, of_run = self._of_run(predictions)
         scores = []
         for floor in self.floors:
             values = [row["prediction"] for row in floor.predictions]
@@ -98,6 +98,33 @@ class TaskFloors:
                 )
             )
         return scores
+
+    def half_width(self, predictions: Sequence[Mapping[str, str]]) -> float | None:
+        """Half of the 95% interval of a run's primary metric over the compared rows.
+
+        None for too few rows, and for a score that no row changes, such as 100%.
+
+        Args:
+            predictions: As in :meth:`beside`.
+        """
+        if not self._has_scores(predictions):
+            return None
+        _, of_run = self._of_run(predictions)
+        zero = JackknifedScore(0.0, np.zeros_like(of_run.left_out))
+        interval = margin(of_run, zero)
+        return None if interval.high is None else (interval.high - interval.value or None)
+
+    def _has_scores(self, predictions: Sequence[Mapping[str, str]]) -> bool:
+        """Whether a run stored what its primary metric is computed from."""
+        return not self.task.kind.scores_targets or self.task.metrics[0] in predictions[0]
+
+    def _of_run(
+        self, predictions: Sequence[Mapping[str, str]]
+    ) -> tuple[list[Any], JackknifedScore]:
+        """(references, score) of a run on the compared rows."""
+        pairs = [self.task.kind.stored_pair(predictions[row]) for row in self.rows]
+        references, predicted = ([pair[side] for pair in pairs] for side in (0, 1))
+        return references, self._jackknifed(references, predicted)
 
     def _jackknifed(self, references: Sequence[Any], predictions: Sequence[Any]) -> JackknifedScore:
         """Scores of the primary metric alone: others may take long."""

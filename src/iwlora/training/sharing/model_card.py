@@ -119,7 +119,11 @@ def _scores(result: RunResult) -> list[str]:
         ["metric", "this model", *(floor.name for floor in floors)],
         ["---"] * (2 + len(floors)),
         *(
-            [with_direction(name), f"{value:.4f}", *(_value(floor, name) for floor in floors)]
+            [
+                with_direction(name),
+                _with_interval(result, name, value),
+                *(_value(floor, name) for floor in floors),
+            ]
             for name, value in result.metrics.items()
         ),
     ]
@@ -130,6 +134,12 @@ def _scores(result: RunResult) -> list[str]:
         *("| " + " | ".join(row) + " |" for row in rows),
         *(_margin(result.primary_metric, floor) for floor in floors if floor.margin is not None),
     ]
+
+
+def _with_interval(result: RunResult, metric: str, value: float) -> str:
+    half = result.half_width if metric == result.primary_metric else None
+    interval = "" if half is None else f" (95% interval {value - half:.4f} to {value + half:.4f})"
+    return f"{value:.4f}{interval}"
 
 
 def _value(floor: FloorScore, metric: str) -> str:
