@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from iwlora.errors import IwloraError
 from iwlora.training.prediction import new_rows
 from iwlora.training.prediction.new_rows import predict
 from iwlora.training.run import train
@@ -60,3 +61,16 @@ def test_the_model_is_moved_to_the_device(
     monkeypatch.setattr(torch.nn.Module, "to", record)
     predict(bf16_run, reviews["validation"], tmp_path / "answers.csv")
     assert device in moved_to
+
+
+def test_all_rows_that_cannot_be_read_are_listed_beside_the_output(
+    bf16_run: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text\n" + "fine\n" * 3 + " \n" * 30, encoding="utf-8")
+    with pytest.raises(IwloraError, match=r"answers.bad-rows.csv lists all .* \(30\); no row"):
+        predict(bf16_run, rows, tmp_path / "answers.csv")
+    with (tmp_path / "answers.bad-rows.csv").open(encoding="utf-8") as stream:
+        listed = list(csv.DictReader(stream))
+    assert [row["row"] for row in listed] == [f"line {n}" for n in range(5, 35)]
+    assert not (tmp_path / "answers.csv").exists()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import nested_concat, nested_numpify
 
-from iwlora.errors import IwloraError
+from iwlora.errors import BadRowsError, IwloraError, count_rows
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import unfiltered
 from iwlora.inputs.tables.records import JSON_LINES, standard_input
@@ -29,6 +29,7 @@ from iwlora.training.model.vocabulary import check_token_ids
 from iwlora.training.prediction.input_rows import read_input
 from iwlora.training.prediction.tables import WRITERS, as_csv, as_json_lines, write_table
 from iwlora.training.state.artifacts import load_saved
+from iwlora.training.state.bad_rows import save_bad_rows
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
 
@@ -83,7 +84,8 @@ def predict(
         _check_output(output)
     task = stored_task(run)
     with _file(str(source), input_format) as file:
-        given = read_input(file, task, id_column, max_rows, run.recipe().task.reading)
+        with _listing_bad_rows(Path(output) if to_file else None):
+            given = read_input(file, task, id_column, max_rows, run.recipe().task.reading)
         as_lines = Path(file).suffix in JSON_LINES
     if to_file:
         if Path(output).exists() and str(source) != "-" and Path(output).samefile(source):
@@ -104,6 +106,20 @@ def predict(
         stream = sys.stdout if sys.stdout.isatty() else unfiltered(sys.stdout)
         stream.write((as_json_lines if as_lines else as_csv)(records))
     return Path(output)
+
+
+@contextmanager
+def _listing_bad_rows(output: Path | None) -> Iterator[None]:
+    """Write all rows that cannot be read beside the output, and name that file in the error."""
+    try:
+        yield
+    except BadRowsError as error:
+        if output is None:
+            raise
+        file = output.with_suffix(".bad-rows.csv")
+        save_bad_rows(file, error.rows)
+        lists = f"{file} lists all rows that cannot be read ({count_rows(error.rows):,})"
+        raise IwloraError(f"{error}\n{lists}; no row was predicted") from None
 
 
 def _check_output(output: str | Path) -> None:

