@@ -221,4 +221,30 @@ REGRESSIONS: tuple[Case, ...] = (
         changes=(Change(operator="files missing", file="tokenizer_config.json", number=731368031),),
         forged=False,
     ),
+    # a damaged state of the Trainer in a checkpoint whose seal fits
+    Case(
+        kind="unfinished run",
+        command="resume",
+        changes=(
+            Change(
+                operator="bytes",
+                file="checkpoints/checkpoint-1/trainer_state.json",
+                number=436721113,
+            ),
+        ),
+        forged=True,
+    ),
+    # an unfinished measurement whose sums are texts
+    Case(
+        kind="unfinished run",
+        command="resume",
+        changes=(
+            Change(
+                operator="fields",
+                file="checkpoints/checkpoint-1/sensitivity-in-flight.json",
+                number=834599885,
+            ),
+        ),
+        forged=True,
+    ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 import iwlora
@@ -183,3 +184,25 @@ def test_bad_arguments() -> None:
         InFlight([*places, Site("else", nn.Linear(1, 1), "k", 1, 1, 0)], pairs)
     with pytest.raises(IwloraError, match="no calibration batches"):
         InFlight(places, pairs, "exact").result()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rows", [["a"]]),
+        ("rows", [[1.0]]),
+        ("rows", []),
+        ("weights", [0.0]),
+        ("seen", {"else": [1.0, 1.0]}),
+        ("seen", {}),
+        ("sites", []),
+    ],
+)
+def test_a_state_that_is_not_its_own_is_refused(field: str, value: object) -> None:
+    model = adapted()
+    flight = in_flight(model, batches(1), estimator="lora", tolerance=0)
+    state = flight.state()
+    flight.restore(state)
+    assert flight.state() == {**state, "seen": {n: list(v) for n, v in state["seen"].items()}}
+    with pytest.raises((IwloraError, ValidationError)):
+        flight.restore({**state, field: value})

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.importance import NORMALIZATIONS, Importance, check_beta
-from iwlora.inputs.yaml_json import from_json, read_utf8
+from iwlora.inputs.yaml_json import read_mapping, validation_errors
 from iwlora.penalty import diagnostics_log
 from iwlora.penalty.apply import Attachment, Penalty, check_alpha, innermost
 from iwlora.penalty.calibration import measure_before, measure_in_flight, obstacle_before
@@ -241,7 +241,8 @@ class IWLoraCallback(TrainerCallback):
             )
             partial = _checkpoint(args, state) / layout.PARTIAL_SENSITIVITY
             if state.global_step and partial.is_file():
-                self._in_flight.restore(from_json(read_utf8(partial)))
+                with validation_errors(partial):
+                    self._in_flight.restore(read_mapping(partial))
         elif state.global_step:
             raise IwloraError(
                 f"training resumes at step {state.global_step} without "

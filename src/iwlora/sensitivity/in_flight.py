@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from torch import Tensor
 
 from iwlora.errors import IwloraError
@@ -38,6 +39,17 @@ class LowRank(Protocol):
     def scaling(self) -> float: ...
     def matrices(self) -> tuple[Tensor, Tensor]: ...
     def matrix_B(self, B: Tensor) -> Tensor: ...
+
+
+class _State(BaseModel):
+    """What a checkpoint has of an unfinished measurement."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sites: list[str]
+    rows: list[list[FiniteFloat]]
+    weights: list[Annotated[FiniteFloat, Field(gt=0)]]
+    seen: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class InFlight:
@@ -138,11 +150,12 @@ class InFlight:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a :meth:`state`; raises ``IwloraError`` for one with other sites."""
-        if state.get("sites") != self._running.names:
+        stored = _State.model_validate(state)
+        sums = self._source.sums if isinstance(self._source, _LoraGradients) else {}
+        if stored.sites != self._running.names or stored.seen.keys() != sums.keys():
             raise IwloraError("the checkpoint has a measurement of other sites")
-        self._running.restore(state)
-        if isinstance(self._source, _LoraGradients):
-            self._source.sums |= {name: np.array(sums) for name, sums in state["seen"].items()}
+        self._running.restore(stored.rows, stored.weights)
+        sums |= {name: np.array(values) for name, values in stored.seen.items()}
 
     def close(self) -> None:
         """Stop reading and remove every hook."""

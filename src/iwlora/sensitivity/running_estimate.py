@@ -152,10 +152,11 @@ class RunningEstimate:
         """The rows so far as plain values, for :meth:`restore`."""
         return {"rows": self._rows, "weights": self._weights}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, rows: Sequence[Sequence[float]], weights: Sequence[float]) -> None:
         """Continue from the rows of a :meth:`state`."""
-        self._rows = [list(row) for row in state["rows"]]
-        self._weights = list(state["weights"])
+        if len(rows) != len(weights) or any(not len(self.names) <= len(row) for row in rows):
+            raise IwloraError("the checkpoint has a measurement of other sites")
+        self._rows, self._weights = [list(row) for row in rows], list(weights)
 
     @property
     def without_gradient(self) -> set[str]:

@@ -110,6 +110,10 @@ FOREIGN: dict[str, Any] = {
     "has the shape": reshape,
     "loss-0.json: sum": lambda f: (f / "loss-0.json").write_text('{"sum": "a", "logged": 3}'),
     "loss-0.json: fields": lambda f: (f / "loss-0.json").write_text("[]"),
+    "trainer_state.json is damaged": lambda f: (f / "trainer_state.json").write_text('"a'),
+    "trainer_state.json is that of step": lambda f: (f / "trainer_state.json").write_text(
+        (f / "trainer_state.json").read_text().replace('"global_step": 3', '"global_step": []')
+    ),
 }
 
 

@@ -15,11 +15,11 @@ from accelerate.data_loader import prepare_data_loader  # type: ignore[import-un
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers import Trainer, TrainerCallback, TrainerState
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from iwlora.distributed import full_tensor
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, short_repr
 from iwlora.inputs.tensors import load_tensors
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
@@ -253,6 +253,7 @@ class FineTuningTrainer(Trainer):
         return nullcontext()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        _check_state(Path(resume_from_checkpoint))
         tensors = load_tensors(Path(resume_from_checkpoint) / layout.TRAINABLE)
         if set(tensors) != set(self._trainable):
             raise IwloraError(
@@ -270,6 +271,17 @@ class FineTuningTrainer(Trainer):
                     "model; remove the checkpoints to begin again"
                 )
         sharding.set_parameters(self._module, tensors)
+
+
+def _check_state(checkpoint: Path) -> None:
+    """Raise ``IwloraError`` for a checkpoint whose state of the Trainer is not that of its step."""
+    file = checkpoint / TRAINER_STATE_NAME
+    try:
+        step = TrainerState.load_from_json(str(file)).global_step
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise IwloraError(f"{file} is damaged ({error}); remove {checkpoint}") from error
+    if step != layout.checkpoint_step(checkpoint):
+        raise IwloraError(f"{file} is that of step {short_repr(step)}; remove {checkpoint}")
 
 
 def _in_row_order(rows: Any, prediction: Any) -> dict[str, Any]:
