@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from hostile.case import Case, Change
 
+
+def _one(
+    kind: str, command: str, operator: str, file: str, number: int, *, forged: bool = True
+) -> Case:
+    """A case with one change."""
+    return Case(kind, command, (Change(operator, file, number),), forged)
+
+
 REGRESSIONS: tuple[Case, ...] = (
     # a configuration that is no mapping
-    Case(
-        kind="adapter",
-        command="adapter",
-        changes=(
-            Change(operator="JSON and YAML dialects", file="adapter_config.json", number=281485786),
-        ),
-        forged=True,
-    ),
+    _one("adapter", "adapter", "JSON and YAML dialects", "adapter_config.json", 281485786),
     # a table that is a pipe
-    Case(
-        kind="table",
-        command="predict table",
-        changes=(Change(operator="file types", file="train.jsonl", number=832817053),),
-        forged=True,
-    ),
+    _one("table", "predict table", "file types", "train.jsonl", 832817053),
     # a table with NUL characters
-    Case(
-        kind="table",
-        command="show table",
-        changes=(Change(operator="CSV dialects", file="train.tsv", number=900204686),),
-        forged=True,
-    ),
+    _one("table", "show table", "CSV dialects", "train.tsv", 900204686),
     # a tokenizer without its unknown token
     Case(
         kind="model",
@@ -50,28 +41,16 @@ REGRESSIONS: tuple[Case, ...] = (
         forged=False,
     ),
     # 100,000 modules to save
-    Case(
-        kind="adapter",
-        command="adapter",
-        changes=(Change(operator="repetition", file="adapter_config.json", number=541504440),),
-        forged=True,
-    ),
+    _one("adapter", "adapter", "repetition", "adapter_config.json", 541504440),
     # an adapter without its tensors
-    Case(
-        kind="own adapter",
-        command="adapter",
-        changes=(Change(operator="files missing", file="adapter.safetensors", number=482496446),),
-        forged=True,
-    ),
+    _one("own adapter", "adapter", "files missing", "adapter.safetensors", 482496446),
     # tensors with another header
-    Case(
-        kind="adapter",
-        command="adapter",
-        changes=(
-            Change(
-                operator="safetensors headers", file="adapter_model.safetensors", number=325144246
-            ),
-        ),
+    _one(
+        "adapter",
+        "adapter",
+        "safetensors headers",
+        "adapter_model.safetensors",
+        325144246,
         forged=False,
     ),
     # digests of rows that unfold to 75 GB
@@ -105,14 +84,7 @@ REGRESSIONS: tuple[Case, ...] = (
         forged=True,
     ),
     # runs of a comparison that are a link
-    Case(
-        kind="comparison",
-        command="compare",
-        changes=(
-            Change(operator="folders elsewhere", file="head/seed-0/result.json", number=642425559),
-        ),
-        forged=True,
-    ),
+    _one("comparison", "compare", "folders elsewhere", "head/seed-0/result.json", 642425559),
     # an adapter's configuration that is a link
     Case(
         kind="adapter",
@@ -124,12 +96,7 @@ REGRESSIONS: tuple[Case, ...] = (
         forged=True,
     ),
     # a pickle in place of tensors
-    Case(
-        kind="adapter",
-        command="adapter",
-        changes=(Change(operator="pickles", file="adapter_model.safetensors", number=216313411),),
-        forged=True,
-    ),
+    _one("adapter", "adapter", "pickles", "adapter_model.safetensors", 216313411),
     # a model of 64 GB with the weights of a tiny one
     Case(
         kind="model",
@@ -142,26 +109,11 @@ REGRESSIONS: tuple[Case, ...] = (
         forged=True,
     ),
     # a model of 4 GB with the weights of a tiny one
-    Case(
-        kind="model",
-        command="train model",
-        changes=(Change(operator="sizes", file="config.json", number=701946733),),
-        forged=True,
-    ),
+    _one("model", "train model", "sizes", "config.json", 701946733),
     # a link to a folder elsewhere under the name of a table: the folder was listed for splits
-    Case(
-        kind="table",
-        command="show table",
-        changes=(Change(operator="file types", file="train.ods", number=463516937),),
-        forged=False,
-    ),
+    _one("table", "show table", "file types", "train.ods", 463516937, forged=False),
     # columns whose names are marks of direction
-    Case(
-        kind="table",
-        command="train table",
-        changes=(Change(operator="JSON lines", file="train.jsonl", number=137418716),),
-        forged=False,
-    ),
+    _one("table", "train table", "JSON lines", "train.jsonl", 137418716, forged=False),
     # fields of an adapter that PEFT refuses together
     Case(
         kind="adapter",
@@ -173,78 +125,43 @@ REGRESSIONS: tuple[Case, ...] = (
         forged=True,
     ),
     # a class id beyond the classes that a saved data set names
-    Case(
-        kind="saved dataset",
-        command="predict table",
-        changes=(
-            Change(operator="fields", file="splits/train/dataset_info.json", number=153391917),
-        ),
-        forged=True,
-    ),
+    _one("saved dataset", "predict table", "fields", "splits/train/dataset_info.json", 153391917),
     # a table of 20,000 columns: guessing among them took minutes
-    Case(
-        kind="scores",
-        command="compare scores",
-        changes=(Change(operator="CSV dialects", file="scores.csv", number=234749995),),
-        forged=True,
-    ),
+    _one("scores", "compare scores", "CSV dialects", "scores.csv", 234749995),
     # a checkpoint whose tensor would be copied into all rows of a parameter
-    Case(
-        kind="unfinished run",
-        command="resume",
-        changes=(
-            Change(
-                operator="safetensors headers",
-                file="checkpoints/checkpoint-1/trainable.safetensors",
-                number=968064670,
-            ),
-        ),
-        forged=True,
+    _one(
+        "unfinished run",
+        "resume",
+        "safetensors headers",
+        "checkpoints/checkpoint-1/trainable.safetensors",
+        968064670,
     ),
     # a checkpoint whose sum of losses is a list
-    Case(
-        kind="unfinished run",
-        command="resume",
-        changes=(
-            Change(
-                operator="JSON and YAML dialects",
-                file="checkpoints/checkpoint-1/loss-0.json",
-                number=633527665,
-            ),
-        ),
-        forged=True,
+    _one(
+        "unfinished run",
+        "resume",
+        "JSON and YAML dialects",
+        "checkpoints/checkpoint-1/loss-0.json",
+        633527665,
     ),
     # a folder of a model that is not there: its name was looked for on the hub
-    Case(
-        kind="model",
-        command="measure model",
-        changes=(Change(operator="files missing", file="tokenizer_config.json", number=731368031),),
-        forged=False,
+    _one(
+        "model", "measure model", "files missing", "tokenizer_config.json", 731368031, forged=False
     ),
     # a damaged state of the Trainer in a checkpoint whose seal fits
-    Case(
-        kind="unfinished run",
-        command="resume",
-        changes=(
-            Change(
-                operator="bytes",
-                file="checkpoints/checkpoint-1/trainer_state.json",
-                number=436721113,
-            ),
-        ),
-        forged=True,
+    _one(
+        "unfinished run",
+        "resume",
+        "bytes",
+        "checkpoints/checkpoint-1/trainer_state.json",
+        436721113,
     ),
     # an unfinished measurement whose sums are texts
-    Case(
-        kind="unfinished run",
-        command="resume",
-        changes=(
-            Change(
-                operator="fields",
-                file="checkpoints/checkpoint-1/sensitivity-in-flight.json",
-                number=834599885,
-            ),
-        ),
-        forged=True,
+    _one(
+        "unfinished run",
+        "resume",
+        "fields",
+        "checkpoints/checkpoint-1/sensitivity-in-flight.json",
+        834599885,
     ),
 )
