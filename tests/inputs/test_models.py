@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_without_a_network_the_hub_is_looked_for_once(
         assert load("nobody/nothing") is None
     assert asked == ["huggingface.co"]
     assert not constants.HF_HUB_OFFLINE  # a network may come later
+
+
+def test_a_model_on_the_hub_needs_no_extra(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # so that importing it fails
+    with pytest.raises(OSError, match=r"couldn.t find them"):
+        load_config("nobody/nothing")
+    assert asked == ["huggingface.co"]
 
 
 def test_a_folder_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path, asked: list[str]) -> None:

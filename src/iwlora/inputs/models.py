@@ -114,7 +114,7 @@ def load_hub_dataset(hub_id: str | None, configuration: str | None) -> Any:
     """The splits of a data set on the hub, or in its local cache; raises what datasets raises."""
     import datasets
 
-    with _hub():
+    with _hub(datasets.config):
         return datasets.load_dataset(hub_id, configuration)
 
 
@@ -133,23 +133,26 @@ def _opening(source: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def _hub() -> Iterator[None]:
+def _hub(*others: Any) -> Iterator[None]:
     """A block that asks the hub; where it cannot be found, only its cache is asked.
 
     Without a network the libraries would look for it again and again, for half a minute.
+
+    Args:
+        others: Modules that have a switch of their own beside that of huggingface_hub.
     """
-    import datasets
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname
     known = constants.HF_HUB_OFFLINE or getproxies().get("https") or _has_address(host)
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    if not known:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    before = [(switch, switch.HF_HUB_OFFLINE) for switch in (constants, *others)]
+    for switch, offline in before:
+        switch.HF_HUB_OFFLINE = offline or not known
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+        for switch, offline in before:
+            switch.HF_HUB_OFFLINE = offline
 
 
 def _has_address(host: str | None) -> bool:
