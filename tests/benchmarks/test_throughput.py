@@ -14,7 +14,7 @@ from iwlora import cli
 from iwlora.methods import METHODS
 from iwlora.sites import sites
 from iwlora.tasks import TaskSpec, load
-from iwlora.training.loop.trainer import task_loss
+from iwlora.training.loop.task_loss import task_loss
 from iwlora.training.model.backbone import load_backbone
 
 ROWS = 6

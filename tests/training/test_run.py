@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 from conftest import WORDS
 from families.checkpoints import save_checkpoint
-from iwlora.training.loop.trainer import task_loss
+from iwlora.training.loop.task_loss import task_loss
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
 from iwlora.training.state.artifacts import load_trained

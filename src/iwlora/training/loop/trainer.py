@@ -30,6 +30,7 @@ from iwlora.training.kernels import fast_kernels
 from iwlora.training.loop.callbacks import RestoreLoggedLoss, TrackerPanels
 from iwlora.training.loop.divergence import DivergenceCheck
 from iwlora.training.loop.row_order import EpochSampler, LongestFirstSampler, MicroBatchSampler
+from iwlora.training.loop.task_loss import task_loss
 from iwlora.training.loop.weight_average import AverageLastSteps
 from iwlora.training.model import sharding
 from iwlora.training.state.checkpoints import is_torn, seconds_until
@@ -287,29 +288,3 @@ def _check_state(checkpoint: Path) -> None:
 def _in_row_order(rows: Any, prediction: Any) -> dict[str, Any]:
     """The predicted outputs in the order of the rows."""
     return LongestFirstSampler(rows["length"][:]).restore(prediction.predictions)
-
-
-def task_loss(
-    regularizer: Callable[[], Tensor] | None, kind: Kind | None = None
-) -> Callable[..., Tensor]:
-    """The task's loss averaged over the whole batch of an optimizer step, plus the regularizer.
-
-    A step's items (rows or tokens) may be split into micro-batches of unequal size. Each one takes
-    the regularizer times its share of the items, so that the term counts once in a step.
-
-    Args:
-        regularizer: a scalar to add to the loss of a step, or None.
-        kind: the kind of the task; classification if None.
-
-    Returns:
-        A function of (outputs, labels, num_items_in_batch), as ``Trainer.compute_loss_func``.
-    """
-    task_kind = kind or Classification()
-
-    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-        total, count = task_kind.loss(outputs, labels), task_kind.count(labels)
-        if regularizer is not None and torch.is_grad_enabled():
-            total = total + count * regularizer()
-        return total / (count if num_items_in_batch is None else num_items_in_batch)
-
-    return loss
