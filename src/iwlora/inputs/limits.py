@@ -43,9 +43,10 @@ class _TimeIsUp(BaseException):
 def time_limit(what: str, seconds: float | None = None) -> Iterator[None]:
     """Raise ``LimitExceeded`` when the block has computed for so long.
 
-    It counts the processor's time. Python's own code and its regular expressions can be stopped;
-    code of a library that never returns to Python cannot. There is no limit on Windows, nor in
-    another than the main thread, where Python delivers no signals.
+    It counts the processor's time, also that of the kernel (which fills the memory of a growing
+    text). Python's own code and its regular expressions can be stopped; code of a library that
+    never returns to Python cannot. There is no limit on Windows, nor in another than the main
+    thread, where Python delivers no signals.
 
     Args:
         what: The subject of the error's sentence.
@@ -61,9 +62,9 @@ def time_limit(what: str, seconds: float | None = None) -> Iterator[None]:
         if is_inside:
             raise _TimeIsUp
 
-    before = signal.signal(signal.SIGVTALRM, ring)
+    before = signal.signal(signal.SIGPROF, ring)
     # Again every tenth of a second, if something has swallowed the first one.
-    outer, interval = signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 0.1)
+    outer, interval = signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)
     try:
         try:
             yield
@@ -72,8 +73,8 @@ def time_limit(what: str, seconds: float | None = None) -> Iterator[None]:
     except _TimeIsUp:
         raise LimitExceeded(f"{what} takes more than {seconds:g} seconds; it was stopped") from None
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, outer, interval)
-        signal.signal(signal.SIGVTALRM, before or signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, outer, interval)
+        signal.signal(signal.SIGPROF, before or signal.SIG_DFL)
 
 
 @contextmanager
