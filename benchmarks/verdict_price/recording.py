@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +84,15 @@ Cell = tuple[str, str, float, int]
 
 
 def cells() -> Iterator[Cell]:
-    """All cells: pairs and search of each task first, then fewer training rows, then more draws."""
-    for task in TASKS:
-        yield from _pairs(task, 0, 8)
+    """All cells: first what the price of a task needs least of, then what makes it precise."""
+    sst2, mrpc, entailment = TASKS
+    yield from _pairs(mrpc, 0, 5, [LORA])
+    yield from _fewer_rows(sst2, 0, 6)
+    yield from _pairs(mrpc, 0, 5)
+    yield from _pairs(entailment, 0, 5)
+    for task in (mrpc, entailment, sst2):
         yield from _search(task, 0, 5)
+        yield from _pairs(task, 0, 8)
     for task in TASKS:
         yield from _fewer_rows(task, 0, 6)
         yield from _search(task, 0, 12)
@@ -96,9 +101,11 @@ def cells() -> Iterator[Cell]:
         yield from _pairs(task, 0, 40)
 
 
-def _pairs(task: str, first: int, last: int) -> Iterator[Cell]:
+def _pairs(
+    task: str, first: int, last: int, arms: Sequence[str] = (LORA, OTHER_START)
+) -> Iterator[Cell]:
     for seed in range(first, last):
-        yield from ((task, arm, LR, seed) for arm in (LORA, OTHER_START))
+        yield from ((task, arm, LR, seed) for arm in arms)
 
 
 def _fewer_rows(task: str, first: int, last: int) -> Iterator[Cell]:
