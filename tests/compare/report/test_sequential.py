@@ -143,5 +143,9 @@ def test_files_and_figures(analysis: Analysis) -> None:
     table = content.sections[0].differences
     assert table is not None
     assert [row[-1] for row in table.rows] == [f"{seeds[row[0]]:,}" for row in table.rows]
+    hours = {arm["arm"]: f"{arm['core_hours']:,.2f}" for arm in price["arms"]}
+    column = table.head.index("core-hours")
+    assert [row[column] for row in table.rows] == [hours[row[0]] for row in table.rows]
+    assert f"({price['fixed_core_hours']:,.2f} core-hours), " in summary["verdict"]
     overall = {row["arm"]: row["p_value"] for row in summary["overall"]}
     assert overall["clear"] < 0.05 < overall["wide"], "from the sequential test too"

@@ -89,10 +89,15 @@ def test_the_price_is_that_of_all_runs_and_the_plain_way_has_the_official_split(
     ]
     assert (price.runs, price.seconds) == (2 * draws, 30.0 * draws)
     assert price.core_hours == pytest.approx(2 * 30.0 * draws / 3600)
+    assert [arm.core_hours for arm in price.arms] == [
+        pytest.approx(2 * seconds * draws / 3600) for seconds in (20.0, 10.0)
+    ]
     official = 200 * stdev(row.differences.values())
     n = fixed_seeds(RULE, official)
     assert n is not None
     assert n > (fixed_seeds(RULE, official / 2) or 0)
     assert price.fixed_split == "validation"
     assert {arm.fixed_seeds for arm in price.arms} == {n}
-    assert (price.fixed_runs, price.fixed_seconds) == (2 * n, 30.0 * n)
+    assert price.fixed_runs == 2 * n
+    assert price.fixed_seconds == pytest.approx(30.0 * n)
+    assert price.fixed_core_hours == pytest.approx(2 * 30.0 * n / 3600)

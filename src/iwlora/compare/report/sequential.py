@@ -131,6 +131,9 @@ def sequential_table(task: TaskAnalysis) -> tuple[str, dict[str, list[str]]]:
     if price is not None:
         arms = {arm.arm: arm for arm in price.arms}
         columns["training time"] = [format_duration(arms[row.arm].seconds) for row in rows]
+        if price.core_hours is not None:
+            hours = [arms[row.arm].core_hours for row in rows]
+            columns[price.spent.unit] = ["–" if h is None else f"{h:,.2f}" for h in hours]
         columns["fixed seeds"] = [
             "–" if (n := arms[row.arm].fixed_seeds) is None else f"{n:,}" for row in rows
         ]
@@ -157,8 +160,8 @@ def price_sentence(comparison: Comparison, rows: Sequence[TaskDifference]) -> st
     rule, price = comparison.stop, price_of(comparison, rows)
     if rule is None or price is None:
         return ""
-    spent = f"The {price.runs} runs took {price.spent}."
-    if price.fixed_runs is None or price.fixed_seconds is None:
+    spent, fixed = f"The {price.runs} runs took {price.spent}.", price.fixed
+    if price.fixed_runs is None or fixed is None:
         return spent
     seeds = {arm.arm: arm.fixed_seeds for arm in price.arms if arm.arm != rows[0].baseline}
     each = listed([f"{n:,} seeds for {arm}" for arm, n in seeds.items()])
@@ -170,8 +173,8 @@ def price_sentence(comparison: Comparison, rows: Sequence[TaskDifference]) -> st
     at = format_size(rows[0].metric, rule.difference)
     return (
         f"{spent} With a fixed number of seeds, {rule.power:.0%} power at {at}{where} takes "
-        f"{each}: {price.fixed_runs:,} runs, about {format_duration(price.fixed_seconds)}, "
-        f"{price.fixed_seconds / price.seconds:.1f} times the time."
+        f"{each}: {price.fixed_runs:,} runs, about {fixed}, "
+        f"{fixed.seconds / price.seconds:.1f} times the time."
     )
 
 

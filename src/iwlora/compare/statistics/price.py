@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -38,15 +39,21 @@ class Computing:
         text = f"{format_duration(self.seconds)} of training"
         if self.core_hours is None:
             return text
-        return f"{text} ({self.core_hours:,.2f} {'GPU' if self.gpu else 'core'}-hours)"
+        return f"{text} ({self.core_hours:,.2f} {self.unit})"
+
+    @property
+    def unit(self) -> str:
+        """Of ``core_hours``."""
+        return "GPU-hours" if self.gpu else "core-hours"
 
 
-def computing(runs: Sequence[Run]) -> Computing | None:
+def computing(runs: Sequence[Run], among: Sequence[Run] | None = None) -> Computing | None:
     """What some runs took to measure and train; a resumed one as long as the mean of its arm.
 
+    The means are over ``among``, which contains the runs; without it, over the runs themselves.
     None without any times; the core-hours are None where the cores of a run are not known.
     """
-    mean = _mean_seconds(runs)
+    mean = _mean_seconds(runs if among is None else among)
     if not mean:
         return None
     environments = [run.environment() for run in runs]
@@ -71,7 +78,7 @@ def _mean_seconds(runs: Sequence[Run]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class ArmPrice:
-    """The draws of an arm, their seconds, and the seeds that it would have with a fixed number.
+    """The draws of an arm, what they took, and the seeds that it would have with a fixed number.
 
     The baseline would have as many as the arm with the most.
     """
@@ -79,6 +86,7 @@ class ArmPrice:
     arm: str
     draws: int
     seconds: float
+    core_hours: float | None
     fixed_seeds: int | None
 
 
@@ -100,11 +108,19 @@ class Price:
     fixed_split: str | None
     fixed_runs: int | None
     fixed_seconds: float | None
+    fixed_core_hours: float | None
 
     @property
     def spent(self) -> Computing:
         """What all runs took."""
         return Computing(self.seconds, self.core_hours, self.gpu)
+
+    @property
+    def fixed(self) -> Computing | None:
+        """What the plain way would take."""
+        if self.fixed_seconds is None:
+            return None
+        return Computing(self.fixed_seconds, self.fixed_core_hours, self.gpu)
 
 
 def fixed_seeds(rule: StoppingRule, sd: float, arms: int = 1) -> int | None:
@@ -138,25 +154,31 @@ def price_of(comparison: Comparison, rows: Sequence[TaskDifference]) -> Price | 
         comparison: The comparison.
         rows: Its arms.
     """
-    rule, spent = comparison.stop, computing(comparison.runs)
+    rule, runs = comparison.stop, comparison.runs
+    spent = computing(runs)
     if rule is None or spent is None or not rows:
         return None
-    mean = _mean_seconds(comparison.runs)
     metric, split = _official(comparison)
     seeds = _fixed_seeds_of_arms(comparison, rows, rule, metric)
-    draws = {arm: len(comparison.of(arm)) for arm in mean}
-    arms = tuple(ArmPrice(arm, n, n * mean[arm], seeds.get(arm)) for arm, n in draws.items())
-    fixed = [(n, n * mean[arm]) for arm, n in seeds.items() if n is not None]
+    draws = Counter(run.result.label for run in runs)
+    costs = {arm: cost for arm in draws if (cost := computing(comparison.of(arm), runs))}
+    arms = tuple(
+        ArmPrice(arm, draws[arm], cost.seconds, cost.core_hours, seeds.get(arm))
+        for arm, cost in costs.items()
+    )
+    fixed = [costs[arm].times(n / draws[arm]) for arm, n in seeds.items() if n is not None]
+    hours = [cost.core_hours for cost in fixed if cost.core_hours is not None]
     complete = len(fixed) == len(seeds)
     return Price(
         arms,
-        len(comparison.runs),
+        len(runs),
         spent.seconds,
         spent.core_hours,
         spent.gpu,
         split,
-        sum(n for n, _ in fixed) if complete else None,
-        sum(seconds for _, seconds in fixed) if complete else None,
+        sum(n for n in seeds.values() if n is not None) if complete else None,
+        sum(cost.seconds for cost in fixed) if complete else None,
+        sum(hours) if len(hours) == len(seeds) else None,
     )
 
 
