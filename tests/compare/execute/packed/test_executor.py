@@ -79,7 +79,12 @@ def say(monkeypatch: pytest.MonkeyPatch, code: str) -> list[tuple[list[str], int
 
     def command(runs: Sequence[tuple[Path, Path]], most_runs: int) -> list[str]:
         asked.append(([folder.name for folder, _ in runs], most_runs))
-        return [sys.executable, "-c", code]
+        return [
+            sys.executable,
+            "-c",
+            code,
+            json.dumps({"runs": [folder.name for folder, _ in runs]}),
+        ]
 
     monkeypatch.setattr(executor_module, "pack_command", command)
     return asked
@@ -101,18 +106,50 @@ def test_runs_of_one_model_train_together_and_others_alone(
     executor.stop()
 
 
-def test_a_pack_that_is_killed_has_half_as_many_runs_afterwards(
+def test_a_killed_pack_is_halved_until_its_runs_fit(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two runs fit: the scheduler, which tries a run once more only, hears of no kill."""
+    said = [json.dumps({"run": number, "exit": 0}) for number in range(2)]
+    code = (
+        "import json, os, sys; fit = len(json.loads(sys.argv[1])['runs']) <= 2; "
+        f"print({said[0]!r}, flush=True); fit or os.kill(os.getpid(), 9); print({said[1]!r})"
+    )
+    asked = say(monkeypatch, code)
+    executor, _ = begin(dict.fromkeys("abcdefgh", "lora"))
+    assert ended(executor, 8) == dict.fromkeys("abcdefgh", 0)
+    assert [names for names, _ in asked] == [
+        [*"abcdefgh"],
+        [*"bcde"],
+        *([*"fg"], [*"hc"], [*"de"]),
+    ]
+    assert "trained 8 runs together was killed by signal 9" in caplog.text
+    assert "at most 2 together" in caplog.text
+    executor.stop()
+
+
+def test_a_run_that_is_killed_again_and_again_is_tried_alone_at_last(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = json.dumps({"run": 0, "exit": 0})
-    asked = say(monkeypatch, f"import os; print({line!r}, flush=True); os.kill(os.getpid(), 9)")
-    executor, folders = begin(dict.fromkeys("abcde", "lora"))
-    assert ended(executor, 5) == {"a": 0, "b": -9, "c": -9, "d": -9, "e": -9}
-    for folder in folders[1:]:
-        executor.start(folder, folder.with_suffix(".txt"))
-    assert not executor.has_capacity(0)
-    assert ended(executor, 2) == {"b": 0, "c": -9}
-    assert asked == [([*"abcde"], 3), (["b", "c"], 3)]
+    asked = say(monkeypatch, "import os; os.kill(os.getpid(), 9)")
+    executor, _ = begin(dict.fromkeys("abcd", "lora"))
+    assert ended(executor, 4) == dict.fromkeys("abcd", 0)  # from the local executor
+    assert [len(names) for names, _ in asked] == [4, 2]
+    executor.stop()
+
+
+def test_what_else_is_printed_to_standard_output_is_no_message(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        *(b"onednn_verbose,v1,info", b"\xff\xfe", b"", b"3", b"[0]", b"{}", b"[" * 10_000),
+        *(b'{"run": 7, "exit": 0}', b'{"run": "0", "exit": 0}', b'{"run": [], "exit": 0}'),
+        *(b'{"run": 1, "exit": 0}', b'{"run": 1, "exit": 1}', b'NCCL {"run": 0, "exit": 0}'),
+    ]
+    text = b"\n".join(lines)
+    say(monkeypatch, f"import sys; sys.stdout.buffer.write({text!r})")
+    executor, _ = begin({"a": "lora", "b": "lora"})
+    assert ended(executor, 2) == {"b": 0, "a": 1}, "a run that is not named ends with the process"
     executor.stop()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,19 @@ def test_the_command_of_a_pack_names_its_runs(tmp_path: Path) -> None:
     command = pack_command([(tmp_path / "a", tmp_path / "a.txt")], 8)
     order = {"runs": [[str(tmp_path / "a"), str(tmp_path / "a.txt")]], "most_runs": 8}
     assert json.loads(command[-1]) == order
+
+
+def test_only_the_pack_writes_to_its_standard_output() -> None:
+    """Neither what a library in C prints, nor what another program prints, comes in between."""
+    code = (
+        "import os\n"
+        "from iwlora.compare.execute.packed.process import take_standard_output\n"
+        "output = take_standard_output()\n"
+        "print('python', flush=True)\n"
+        "os.write(1, b'library\\n')\n"
+        "os.system('echo program')\n"
+        "output.write('pack')\n"
+        "output.flush()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr.split()) == ("pack", ["python", "library", "program"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import subprocess
@@ -14,10 +15,11 @@ from typing import IO, Any
 from iwlora.compare.execute import machine
 from iwlora.compare.execute.local import STOP_SECONDS, LocalExecutor
 from iwlora.compare.execute.packed.planner import MOST_RUNS, pack_key, runs_that_fit
-from iwlora.compare.execute.packed.process import pack_command
-from iwlora.inputs.yaml_json import from_json
+from iwlora.compare.execute.packed.process import ended_run, pack_command
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.run_folder import RunDir
+
+logger = logging.getLogger("iwlora")
 
 Run = tuple[Path, Path]
 """The folder of a run, and its log."""
@@ -41,8 +43,8 @@ class PackedExecutor:
     """Trains runs with the same frozen model together, one pack on each GPU or one on the CPU.
 
     Runs that cannot be packed are trained one after another, as with ``--jobs 1``; so is a run
-    that has no other of its kind, and one that is tried again after an error. A pack whose process
-    is killed has half as many runs afterwards.
+    that has no other of its kind, and one that is tried again after an error. Where the process of
+    a pack is killed, its runs go on in packs of half as many, down to a run alone.
 
     Args:
         jobs: Unused: a pack has the whole machine, or a GPU.
@@ -89,10 +91,14 @@ class PackedExecutor:
                 pack, folder, code = self._ended.get(timeout=0 if found else timeout)
             except queue.Empty:
                 break
-            found.append((folder, code))
+            run = next(run for run in pack.runs if run[0] == folder)
+            pack.runs.remove(run)
+            if code < 0:  # the run itself may be healthy
+                self._waiting.append(run)
+            else:
+                found.append((folder, code))
             if code > 0:
                 self._failed.add(folder)
-            pack.runs = [run for run in pack.runs if run[0] != folder]
             if not pack.runs:
                 pack.end()
                 self._packs.remove(pack)
@@ -146,7 +152,8 @@ class PackedExecutor:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 env=environment,
                 pass_fds=passed,
             )
@@ -159,12 +166,19 @@ class PackedExecutor:
         """Pass on which runs the process says have ended; the others end with it."""
         assert pack.process.stdout is not None
         left = {number: folder for number, (folder, _) in enumerate(runs)}
-        with pack.process.stdout as lines:
-            for line in lines:
-                message = from_json(line)
-                self._ended.put((pack, left.pop(message["run"]), message["exit"]))
-        code = pack.process.wait()
-        if left:
-            self._most_runs = max(1, len(runs) // 2)
-        for folder in left.values():
-            self._ended.put((pack, folder, code or 1))
+        try:
+            with pack.process.stdout as lines:
+                for line in lines:
+                    ended = ended_run(line)
+                    if ended is not None and ended.run in left:
+                        self._ended.put((pack, left.pop(ended.run), ended.exit))
+        finally:
+            code = pack.process.wait()
+            if left and code < 0:
+                self._most_runs = max(1, len(runs) // 2)
+                logger.warning(
+                    f"a process that trained {len(runs)} runs together was killed by signal "
+                    f"{-code}: those that have not ended go on, at most {self._most_runs} together"
+                )
+            for folder in left.values():
+                self._ended.put((pack, folder, code or 1))

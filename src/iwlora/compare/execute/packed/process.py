@@ -1,7 +1,7 @@
 """The process of a pack: trains the runs of several folders together, and says when each has ended.
 
 Each run has its own log. Standard output gets a line ``{"run": number, "exit": code}`` for each run
-that has ended.
+that has ended; what libraries print there while they are imported stands in other lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from iwlora.compare.execute.executor import python_command
 from iwlora.errors import IwloraError
@@ -35,6 +35,40 @@ def pack_command(runs: Sequence[tuple[Path, Path]], most_runs: int) -> list[str]
     order = {"runs": [[str(folder), str(log)] for folder, log in runs], "most_runs": most_runs}
     statement = "from iwlora.compare.execute.packed.process import main; main(sys.argv[1])"
     return python_command(statement, json.dumps(order))
+
+
+class EndedRun(NamedTuple):
+    """A line of a pack's process: the number of a run in the order, and its exit code."""
+
+    run: int
+    exit: int
+
+
+def ended_run(line: str) -> EndedRun | None:
+    """What a line on the standard output of a pack says; None for a line of something else.
+
+    >>> ended_run('{"run": 3, "exit": 0}'), ended_run("onednn_verbose,v1,info,oneDNN v3.5.3")
+    (EndedRun(run=3, exit=0), None)
+    """
+    try:
+        message = from_json(line)
+    except ValueError:
+        return None
+    if not isinstance(message, dict) or message.keys() != {"run", "exit"}:
+        return None
+    run, code = message["run"], message["exit"]
+    return EndedRun(run, code) if isinstance(run, int) and isinstance(code, int) else None
+
+
+def take_standard_output() -> IO[str]:
+    """The standard output of this process, for the caller alone: other output goes to stderr.
+
+    Libraries in C print to the descriptor itself, for example with ``ONEDNN_VERBOSE=1``.
+    """
+    sys.stdout.flush()
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return output
 
 
 class ThreadOutput(io.TextIOBase):
@@ -56,11 +90,12 @@ class ThreadOutput(io.TextIOBase):
 
 def main(text: str) -> None:
     """Train what an order of :func:`pack_command` names; ends the process."""
+    ended = take_standard_output()
     warnings.filterwarnings("ignore", category=FutureWarning)
     from iwlora.training.packed.pack import Pack
 
     order: Any = from_json(text)
-    pack, ended = Pack(order["most_runs"]), sys.stdout
+    pack = Pack(order["most_runs"])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _frame: pack.interrupt(caught))
     train_together([(Path(folder), Path(log)) for folder, log in order["runs"]], pack, ended)
