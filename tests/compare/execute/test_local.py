@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from iwlora.compare.execute.local import LocalExecutor
-from iwlora.compare.execute.machine import Slot, divide
+from iwlora.compare.execute.machine import Slot, available_gpus, divide, gpu_memory
 from iwlora.errors import IwloraError
 
 pytestmark = pytest.mark.quick
+real = torch.cuda.device_count
 
 
 def test_the_machine_is_divided_into_equal_shares() -> None:
@@ -24,6 +26,45 @@ def test_the_machine_is_divided_into_equal_shares() -> None:
         LocalExecutor(int("9" * 30))
     with pytest.raises(IwloraError, match="--jobs 0"):
         LocalExecutor(0)
+
+
+def test_only_gpus_that_exist_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for visible, exist, expected in (
+        ("-1", 0, []),
+        ("NoDevFiles", 0, []),
+        ("0", 0, []),  # on a machine without GPUs
+        ("", 0, []),
+        ("1, 0,-1,2", 2, ["1", "0"]),
+        ("GPU-8932f937,GPU-1", 2, ["GPU-8932f937", "GPU-1"]),
+        (None, 2, ["0", "1"]),
+    ):
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        if exist or not torch.cuda.is_available():
+            monkeypatch.setattr("torch.cuda.device_count", (lambda n=exist: n) if exist else real)
+            assert available_gpus() == expected, visible
+
+
+def test_a_driver_that_does_not_know_the_memory_limits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("iwlora.compare.execute.machine.available_gpus", lambda: ["0"])
+    executor = LocalExecutor(3)
+    executor._running[tmp_path] = None, executor._free_slots.pop()  # type: ignore[assignment]
+    for said, memory, has_capacity in (
+        ("echo 4", 4 * 2**20, False),
+        ("echo '[N/A]'", 0, True),
+        ("exit 6", 0, True),
+    ):
+        smi.write_text(f"#!/bin/sh\n{said}\n")
+        smi.chmod(0o755)
+        assert gpu_memory("memory.free", "0") == memory
+        assert executor.has_capacity(2**30) == has_capacity
+    assert executor.has_capacity(2**20)
 
 
 def test_a_further_run_waits_for_memory_and_is_pinned(

@@ -48,8 +48,10 @@ class LocalExecutor:
         gpu = self._free_slots[0].gpu
         if gpu is not None:
             sharing = 1 + sum(slot.gpu == gpu for _, slot in self._running.values())
-            share = machine.gpu_memory("memory.total", gpu) / sharing
-            return machine.gpu_memory("memory.free", gpu) >= bytes_needed <= share
+            total = machine.gpu_memory("memory.total", gpu)
+            if not total:  # it is not known: the user has said how many runs fit
+                return True
+            return machine.gpu_memory("memory.free", gpu) >= bytes_needed <= total / sharing
         held = sum(machine.resident_memory(process.pid) for process, _ in self._running.values())
         return machine.free_memory() + held >= (1 + len(self._running)) * bytes_needed
 

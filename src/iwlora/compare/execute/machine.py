@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import torch
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,14 @@ def available_cores() -> list[int]:
 
 
 def available_gpus() -> list[str]:
-    """The names by which ``CUDA_VISIBLE_DEVICES`` gives a process one GPU."""
+    """The names by which ``CUDA_VISIBLE_DEVICES`` gives a process one GPU, of those that exist.
+
+    CUDA sees the GPUs before the first name that is none: -1 or SLURM's NoDevFiles hide all.
+    """
+    count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip()]
-    return _query_gpus("index").split()
+    names = visible.split(",") if visible is not None else map(str, range(count))
+    return [name.strip() for name in names][:count]
 
 
 def free_memory() -> int:
@@ -70,15 +74,9 @@ def resident_memory(pid: int) -> int:
 
 def gpu_memory(field: str, gpu: str) -> int:
     """Bytes of ``memory.free`` or ``memory.total`` of a GPU; 0 if its driver does not say."""
-    mebibytes = _query_gpus(field, gpu).split()
-    return int(mebibytes[0]) * 2**20 if mebibytes else 0
-
-
-def _query_gpus(field: str, gpu: str | None = None) -> str:
     if not shutil.which("nvidia-smi"):
-        return ""
-    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(
-        [*query, *(["-i", gpu] if gpu else [])], capture_output=True, text=True, check=False
-    )
-    return done.stdout if done.returncode == 0 else ""
+        return 0
+    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", "-i", gpu]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    mebibytes = done.stdout.strip()  # or "[N/A]"
+    return int(mebibytes) * 2**20 if done.returncode == 0 and mebibytes.isdecimal() else 0
