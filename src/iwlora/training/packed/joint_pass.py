@@ -84,7 +84,7 @@ class JointPass:
         before = ProcessState(inputs["input_ids"].device)
         with joint.now.randomness:
             output = joint.model(**inputs, **batches[0].options)
-        if _drew(before, ProcessState(inputs["input_ids"].device)):
+        if not ProcessState(inputs["input_ids"].device).equals(before):
             raise NotPackable("it draws random numbers in other ways than dropout")
         self._outputs = _logits(output)
         self._shares = list(shares.each)
@@ -176,9 +176,3 @@ def _own(name: str, rows: Tensor, tokens: int) -> Tensor:
 
 def _own_part(name: str, rows: Tensor, tokens: int) -> Tensor:
     return rows[:, :tokens] if rows.dim() > 2 or name in _OF_TOKENS else rows
-
-
-def _drew(before: ProcessState, after: ProcessState) -> bool:
-    if before.cuda is not None and after.cuda is not None:
-        return not torch.equal(before.cuda, after.cuda)
-    return not torch.equal(before.cpu, after.cpu)

@@ -58,6 +58,15 @@ class ProcessState:
         if self.cuda is not None and self._cuda is not None:
             torch.cuda.set_rng_state(self.cuda, self._cuda)
 
+    def equals(self, other: ProcessState) -> bool:
+        """Whether every generator will draw the same numbers."""
+        torch_states = ((self.cpu, other.cpu), (self.cuda, other.cuda))
+        return (
+            all(a is None or b is None or torch.equal(a, b) for a, b in torch_states)
+            and self._python == other._python
+            and all(map(np.array_equal, self._numpy, other._numpy))
+        )
+
     @contextmanager
     def drawing(self) -> Iterator[None]:
         """Inside the block, the process draws the run's random numbers."""
