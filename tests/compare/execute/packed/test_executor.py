@@ -19,6 +19,7 @@ from iwlora.compare.execute.packed.planner import (
     pack_key,
     runs_that_fit,
 )
+from iwlora.errors import IwloraError
 from iwlora.training.recipe import build
 from iwlora.training.state.run_folder import RunDir
 from runs import recipe
@@ -151,6 +152,11 @@ def test_what_else_is_printed_to_standard_output_is_no_message(
     executor, _ = begin({"a": "lora", "b": "lora"})
     assert ended(executor, 2) == {"b": 0, "a": 1}, "a run that is not named ends with the process"
     executor.stop()
+
+
+def test_packs_refuse_jobs() -> None:
+    with pytest.raises(IwloraError, match=r"--jobs 8: .* leave out --jobs, or take"):
+        PackedExecutor(8)
 
 
 def test_a_pack_ends_when_it_is_stopped(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

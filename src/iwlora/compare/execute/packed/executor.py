@@ -16,6 +16,7 @@ from iwlora.compare.execute import machine
 from iwlora.compare.execute.local import STOP_SECONDS, LocalExecutor
 from iwlora.compare.execute.packed.planner import MOST_RUNS, pack_key, runs_that_fit
 from iwlora.compare.execute.packed.process import ended_run, pack_command
+from iwlora.errors import IwloraError, short_repr
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.run_folder import RunDir
 
@@ -47,10 +48,13 @@ class PackedExecutor:
     a pack is killed, its runs go on in packs of half as many, down to a run alone.
 
     Args:
-        jobs: Unused: a pack has the whole machine, or a GPU.
+        jobs: 1: a pack has the whole machine, or a GPU.
         lock: A file that every process keeps open, and with it the lock on the folder.
         fitting: The number of runs of a recipe that the free memory of a GPU, or of the machine,
             holds.
+
+    Raises:
+        IwloraError: More jobs were asked for.
     """
 
     def __init__(
@@ -59,6 +63,11 @@ class PackedExecutor:
         lock: IO[str] | None = None,
         fitting: Callable[[Recipe, int], int] = runs_that_fit,
     ) -> None:
+        if jobs != 1:
+            raise IwloraError(
+                f"--jobs {short_repr(jobs)}: --executor packed trains all runs in one process, or "
+                "in one on each GPU; leave out --jobs, or take --executor local"
+            )
         self._lock, self._fitting = lock, fitting
         self._local = LocalExecutor(1, lock)
         self._gpus: list[str | None] = [*machine.available_gpus()] or [None]
