@@ -72,10 +72,9 @@ def joint_layer(modules: Sequence[nn.Module], joint: Pass) -> nn.Module:
     first = modules[0]
     if not any(map(_is_own, modules)) and _same_tensors(modules):
         return first
-    if linear := [_Linear.of(module) for module in modules]:
-        known = [part for part in linear if part is not None]
-        if len(known) == len(linear) and len({part.shape for part in known}) == 1:
-            return JointLinear(modules, known, joint)
+    linear = [part for module in modules if (part := _Linear.of(module)) is not None]
+    if len(linear) == len(modules) and len({part.shape for part in linear}) == 1:
+        return JointLinear(modules, linear, joint)
     if all(type(module) is nn.LayerNorm for module in modules):
         return JointLayerNorm(modules, joint)
     children = [list(module._modules) for module in modules]

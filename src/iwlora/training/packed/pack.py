@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from iwlora.errors import is_out_of_memory
 from iwlora.training.loop.interrupts import SaveOnInterrupt
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.packed.joint_pass import Batch, JointModel, JointPass, share_frozen
@@ -49,7 +50,7 @@ class Pack:
         self._seats: list[Seat] = []
         self._first_of: list[Seat] = []
         self._joint: tuple[list[Seat], JointModel] | None = None
-        self._pass: OpenPass | None = None
+        self._pass: _OpenPass | None = None
         self._interrupts: list[SaveOnInterrupt] = []
         self._interrupted: int | None = None
 
@@ -210,7 +211,7 @@ class Pack:
         if len(seats) == 1:
             return  # it computes its own model
         states = [copy.copy(seat.state) for seat in seats]
-        self._pass = OpenPass(seats, states, self._joint_pass(seats))
+        self._pass = _OpenPass(seats, states, self._joint_pass(seats))
         for seat, outputs in zip(seats, self._pass.joint.outputs, strict=True):
             seat.outputs = outputs
         self.passes += 1
@@ -270,7 +271,7 @@ class Pack:
 
     def _halve(self, runs: int) -> None:
         self.most_runs, self._joint, self._pass = -(-runs // 2), None, None
-        free_memory()
+        _free_memory()
         logger.warning(
             f"the memory does not hold a step of {runs} runs: they are computed "
             f"{self.most_runs} at a time"
@@ -278,7 +279,7 @@ class Pack:
 
 
 @dataclass(frozen=True)
-class OpenPass:
+class _OpenPass:
     """A forward pass whose backward pass has not been computed.
 
     Args:
@@ -292,14 +293,7 @@ class OpenPass:
     joint: JointPass
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def free_memory() -> None:
+def _free_memory() -> None:
     """Give back what a pass that failed still holds."""
     gc.collect()
     if torch.cuda.is_available():
