@@ -61,15 +61,16 @@ def add_parser(commands: Commands) -> None:
         type=int,
         default=1,
         help="how many runs at once; each gets an equal share of the cores, and GPUs in turn; "
-        "default 1",
+        "default 1, the only number for packed runs",
     )
     parser.add_argument(
         "--executor",
         choices=["auto", "local", "ray", "packed"],
         default="auto",
         help="how the runs are trained: local, each in a process of this machine; packed, many "
-        "together over one frozen model; ray, on a Ray cluster; auto (default): packed on a GPU, "
-        "and where a short measurement on the CPU finds it 1.2 times faster, else local",
+        "together over one frozen model; ray, on a Ray cluster; auto (default): packed with "
+        "--jobs 1 where 8 or more runs can be packed, on a GPU, or if a short measurement on the "
+        "CPU finds it 1.2 times faster; else local",
     )
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
     parser.add_argument(
@@ -159,7 +160,8 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     def make_executor(lock: IO[str]) -> Executor:
         chosen = arguments.executor
         if chosen == "auto":
-            chosen = "packed" if packs_pay(plan, arguments.jobs, announce) else "local"
+            pays = packs_pay(plan, Path(arguments.out), arguments.jobs, announce)
+            chosen = "packed" if pays else "local"
         return executors[chosen](arguments.jobs, lock)
 
     failed = run_comparison(plan, arguments.out, make_executor, announce, view)

@@ -9,18 +9,21 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
+from torch.utils.data import DataLoader
 
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.sites import sites as find_sites
+from iwlora.sites import Site
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
-from iwlora.training.model.backbone import load_backbone
-from iwlora.training.packed.joint_pass import Batch, JointModel, JointPass, share_frozen
+from iwlora.training.load import LoadedRecipe, load
+from iwlora.training.packed.joint_pass import Batch, JointModel, JointPass, logits, share_frozen
 from iwlora.training.packed.randomness import ProcessState
 from iwlora.training.packed.seat import plain_model
+from iwlora.training.packed.shares import NotPackable
 from iwlora.training.recipe import Recipe
 
+_LARGEST_RANK = 8
 _REPEATS = 3
 
 
@@ -28,46 +31,82 @@ def measured_gain(recipe: Recipe, runs: int) -> float:
     """Time of a step of several runs one after another / time of it together.
 
     Args:
-        recipe: whose model and batch size are used, with LoRA of rank 8 and random tokens.
+        recipe: that of one run, whose model, data and settings all have; each trains a LoRA of rank
+            8, or of the largest rank that its matrices allow.
         runs: their number.
+
+    Raises:
+        NotPackable: the model or its inputs do not allow that runs are computed together.
+        IwloraError: for everything that ``iwlora train`` refuses.
     """
-    backbone, _ = load_backbone(recipe.model, ("0", "1"), None, recipe.trust_remote_code)
-    device, settings = run_device(), recipe.train
-    backbone.to(device)  # type: ignore[arg-type]
-    models: list[Any] = []
-    for seed in range(runs):
-        model = deepcopy(backbone)
-        attached = Lora(rank=8).attach(model, find_sites(model), seed)
-        plain = plain_model(attached.model)
-        if models:
-            share_frozen(plain, models[0])
-        models.append(plain.train())
-    rows = settings.batch_size // settings.accumulate
-    shape = (rows, settings.max_length)
-    tokens = torch.randint(1, backbone.config.vocab_size, shape, device=device)
-    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    loaded = load(recipe)
+    batch, tokenizer = _first_batch(loaded), loaded.tokenizer
+    pad_token = getattr(tokenizer, "pad_token_id", None) or 0
+    models = nn.ModuleList(_with_lora(loaded, seed) for seed in range(runs)).train()
     trained = [[p for p in model.parameters() if p.requires_grad] for model in models]
-    joint, states = JointModel(models), [ProcessState(device) for _ in models]
+    device, settings = run_device(), recipe.train
 
     def alone() -> None:
-        for _ in models:
-            logits = models[0](**batch).logits
-            torch.autograd.grad(logits.sum(), trained[0], allow_unused=True)
+        for model, parameters in zip(models, trained, strict=True):
+            outputs = logits(model(**batch.tensors, **batch.options))
+            ones = [torch.ones_like(tensor) for tensor in outputs.values()]
+            torch.autograd.grad([*outputs.values()], parameters, ones, allow_unused=True)
 
     def together() -> None:
-        batches = [Batch(batch, {}) for _ in models]
-        computed = JointPass(joint, batches, states, 0)
-        ones: list[dict[str, Tensor]] = [
-            {name: torch.ones_like(tensor) for name, tensor in output.items()}
+        computed = JointPass(joint, [batch] * runs, states, pad_token)
+        ones = [
+            {name: torch.ones_like(tensor) for name, tensor in logits(output).items()}
             for output in computed.outputs
         ]
         computed.gradients(ones, trained)
 
     precision = settings.requested_precision
-    with training_numerics(models[0], settings.fast_kernels, precision, device):
-        together()  # allocates what both need
+    with training_numerics(models, settings.fast_kernels, precision, device):
+        try:
+            joint, states = JointModel([*models]), [ProcessState(device) for _ in models]
+            together()  # allocates what both need
+        except NotPackable:
+            raise
+        except Exception as error:  # whatever it is, a pack computes its runs one by one then
+            raise NotPackable(f"{type(error).__name__}: {error}") from error
         times = [(_seconds(alone), _seconds(together)) for _ in range(_REPEATS)]
     return median(one / other for one, other in times)
+
+
+def _first_batch(loaded: LoadedRecipe) -> Batch:
+    """What the model gets in the first step."""
+    settings, given = loaded.recipe.train, list[Batch | None]()
+
+    def note(_model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        given.append(None if args else Batch.of(kwargs))
+
+    rows = settings.batch_size // settings.accumulate
+    order, collate = loaded.epoch_sampler(), loaded.collate
+    first = next(iter(DataLoader(loaded.encoded["train"], rows, sampler=order, collate_fn=collate)))
+    moved = {name: tensor.to(loaded.model.device) for name, tensor in first.items()}
+    handle = loaded.model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            loaded.task.kind.forward(loaded.model, moved)
+    finally:
+        handle.remove()
+    if not given or given[0] is None:
+        raise NotPackable("the model has inputs other than token ids, masks and token types")
+    return given[0]
+
+
+def _with_lora(loaded: LoadedRecipe, seed: int) -> nn.Module:
+    """A model of its own over the loaded weights."""
+    weights = {id(parameter): parameter for parameter in loaded.model.parameters()}
+    model = deepcopy(loaded.model, weights)
+    attached = Lora(rank=_rank(loaded.sites)).attach(model, loaded.sites, seed)
+    plain: nn.Module = plain_model(attached.model)
+    share_frozen(plain, loaded.model)  # tables that are no parameters
+    return plain
+
+
+def _rank(sites: list[Site]) -> int:
+    return min(_LARGEST_RANK, *(site.largest_rank for site in sites))
 
 
 def _seconds(step: Callable[[], None]) -> float:

@@ -86,7 +86,7 @@ class JointPass:
             output = joint.model(**inputs, **batches[0].options)
         if not ProcessState(inputs["input_ids"].device).equals(before):
             raise NotPackable("it draws random numbers in other ways than dropout")
-        self._outputs = _logits(output)
+        self._outputs = logits(output)
         self._shares = list(shares.each)
         self.outputs = [
             type(output)(
@@ -162,7 +162,8 @@ def _tensor(module: nn.Module, name: str) -> Tensor:
     return found
 
 
-def _logits(output: Any) -> dict[str, Tensor]:
+def logits(output: Any) -> dict[str, Tensor]:
+    """What a model returns for its rows, of which a run computes its loss."""
     found = {name: output[name] for name in ("logits", *_OF_TOKENS) if name in output}
     if not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise NotPackable(f"it returns {', '.join(output)}")
