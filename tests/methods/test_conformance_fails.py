@@ -15,7 +15,16 @@ from transformers import TrainerCallback
 from iwlora.methods import METHODS, Attached, Method
 from iwlora.methods.additive.bottleneck_adapters import Parallel
 from iwlora.methods.selective.bitfit import BitFit
-from iwlora.testing import CHECKS, COSTLY, Case, Check, cases, checks, packed_equals_alone
+from iwlora.testing import (
+    CHECKS,
+    COSTLY,
+    Case,
+    Check,
+    cases,
+    checks,
+    frozen_blocks_once_equal_plain,
+    packed_equals_alone,
+)
 
 
 class Broken(Parallel):
@@ -169,6 +178,24 @@ class SaysItPacks(Broken):
         return attached
 
 
+class TrainsBelowItsSites(Broken):
+    def broken(self, attached: Attached) -> Attached:
+        name = "bert.embeddings.LayerNorm.weight"
+        attached.model.get_parameter(name).requires_grad_(True)
+        return replace(attached, adapter=(*attached.adapter, name))
+
+
+class MovesTheEmbeddings(Broken):
+    """Its callback changes what is below the stored activations."""
+
+    def broken(self, attached: Attached) -> Attached:
+        class Nudge(TrainerCallback):
+            def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+                attached.model.bert.embeddings.LayerNorm.bias.data[0] += 1.0
+
+        return replace(attached, callbacks=(Nudge(),))
+
+
 SEEN_BY: dict[type[Parallel], tuple[Check, str]] = {
     NotIdentity: (checks.initial_output, "identity_at_init=True"),
     TrainsNothing: (checks.training_changes_the_output, "changed by 0"),
@@ -190,6 +217,8 @@ SEEN_BY: dict[type[Parallel], tuple[Check, str]] = {
     ForgetsItsState: (checks.resumed_equals_uninterrupted, "after a resume"),
     ActsOnEveryPiece: (checks.accumulation_changes_nothing, "with gradient accumulation"),
     FiresOnEveryPiece: (checks.callbacks_are_called_once_per_step, "was called at"),
+    TrainsBelowItsSites: (frozen_blocks_once_equal_plain, "0 blocks are frozen, and by its names 1"),
+    MovesTheEmbeddings: (frozen_blocks_once_equal_plain, "with frozen blocks skipped"),
     SaysItPacks: (packed_equals_alone, "0 joint passes"),
 }
 
@@ -222,13 +251,13 @@ def test_two_processes_that_differ_are_seen(tmp_path: Path) -> None:
 
 def test_every_check_has_a_method_that_fails_it() -> None:
     seen = {check for check, _ in SEEN_BY.values()} | {checks.two_processes_equal_one}
-    assert seen == {*CHECKS, *COSTLY, packed_equals_alone}
+    assert seen == {*CHECKS, *COSTLY, frozen_blocks_once_equal_plain, packed_equals_alone}
 
 
 def test_a_method_owes_nothing_where_it_refuses_to_go() -> None:
     taken = ["bert", "roberta", "electra", "deberta-v2", "bart", "gpt2"]
     every = [(architecture, check) for architecture in taken for check in CHECKS]
-    costly_checks = [*COSTLY, packed_equals_alone]
+    costly_checks = [*COSTLY, frozen_blocks_once_equal_plain, packed_equals_alone]
     assert cases(BitFit()) == every + [("bert", check) for check in costly_checks]
     costly = [(architecture, check) for architecture in taken for check in costly_checks]
     assert cases(BitFit(), everywhere=True) == every + costly

@@ -20,6 +20,7 @@ from iwlora.methods.contract import Method
 from iwlora.methods.tiny_models import ARCHITECTURES, refusals
 from iwlora.testing.case import Case, train_in_two_processes
 from iwlora.testing.checks import CHECKS, COSTLY, Check
+from iwlora.testing.frozen_layers import frozen_blocks_once_equal_plain
 from iwlora.testing.packed import packed_equals_alone
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Case",
     "Check",
     "cases",
+    "frozen_blocks_once_equal_plain",
     "packed_equals_alone",
     "train_in_two_processes",
 ]
@@ -48,5 +50,7 @@ def cases(method: Method, everywhere: bool = False) -> list[tuple[str, Check]]:
     supported = [name for name, refusal in refusals(method).items() if refusal is None]
     pairs = [(architecture, check) for architecture in supported for check in CHECKS]
     costly = supported if everywhere else supported[:1]
-    costly_checks = COSTLY if method.not_packable else (*COSTLY, packed_equals_alone)
+    costly_checks = (*COSTLY, frozen_blocks_once_equal_plain)
+    if not method.not_packable:
+        costly_checks = (*costly_checks, packed_equals_alone)
     return pairs + [(architecture, check) for architecture in costly for check in costly_checks]

@@ -10,9 +10,8 @@ from transformers import PreTrainedModel
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.errors import IwloraError
 from iwlora.head import declared_modules
-from iwlora.methods.named_parameters import NamedParameters
-from iwlora.sites import sites
-from iwlora.training.frozen_layers.leading_blocks import first_trained_block, has_dropout
+from iwlora.sites import Site, sites
+from iwlora.training.frozen_layers.leading_blocks import free_blocks, has_dropout
 from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.recipe_head import declare_modules
 from iwlora.training.recipe import Recipe
@@ -70,15 +69,9 @@ def _check(free: Mapping[str, int], count: int, setting: object) -> None:
 def _free_blocks(recipe: Recipe, model: PreTrainedModel) -> int:
     """The number of first blocks in which a run trains nothing; 0 where that is not known."""
     declare_modules(model, recipe)
-    trained = list(declared_modules(model)["pretrained"])
-    method = recipe.method
     if recipe.add_tokens or recipe.trainable_token_indices:
         return 0
+    method, chosen = recipe.method, list[Site]()
     if method.adapts_sites:
         chosen = method.adaptable(sites(model, recipe.targets, recipe.exclude), recipe.targets)
-        trained += [site.name for site in chosen]
-    elif isinstance(method, NamedParameters):
-        trained += method.trained_names(model)
-    else:
-        return 0
-    return first_trained_block(model, trained)
+    return free_blocks(model, method, chosen, declared_modules(model)["pretrained"])

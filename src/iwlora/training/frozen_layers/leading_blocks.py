@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from iwlora.head import declared_modules, in_modules
-from iwlora.sites import blocks, unwrap
+from iwlora.methods.contract import Method
+from iwlora.methods.named_parameters import NamedParameters
+from iwlora.sites import Site, blocks, unwrap
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,27 @@ def _modules_below(plain: nn.Module, count: int | None) -> Iterator[nn.Module]:
     for module in encoder.modules():
         if id(module) not in not_below and not in_modules(names[id(module)], heads):
             yield module
+
+
+def free_blocks(
+    model: nn.Module, method: Method, sites: Sequence[Site], others: Sequence[str] = ()
+) -> int:
+    """The number of first blocks in which a method trains nothing; 0 where that is not known.
+
+    Args:
+        model: the model before the method is attached; weights are not needed.
+        method: the method.
+        sites: those that it adapts.
+        others: names of modules that train whatever the method is, without new modules.
+    """
+    trained = list(others)
+    if method.adapts_sites:
+        trained += [site.name for site in sites]
+    if isinstance(method, NamedParameters):
+        trained += method.trained_names(model)
+    elif not method.adapts_sites:
+        return 0
+    return first_trained_block(model, trained)
 
 
 def first_trained_block(model: nn.Module, trained: Sequence[str]) -> int:

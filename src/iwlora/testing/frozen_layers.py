@@ -1,0 +1,61 @@
+"""The check that a method trains on stored activations of frozen blocks as on the whole model."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from torch import Tensor, nn
+from transformers import default_data_collator as collate
+
+from iwlora.methods.tiny_models import tiny_model
+from iwlora.sites import Site
+from iwlora.sites import sites as find_sites
+from iwlora.testing.case import BATCH, Case
+from iwlora.training.frozen_layers.leading_blocks import free_blocks, leading_blocks
+from iwlora.training.frozen_layers.skipping import FrozenLayers
+from iwlora.training.frozen_layers.stored_rows import StoredRows
+
+STEPS = 3
+TOLERANCE = 1e-4
+
+
+def frozen_blocks_once_equal_plain(case: Case) -> None:
+    """In the last blocks, the method trains with frozen blocks computed once as on all blocks.
+
+    The blocks are those that a comparison expects from what the method declares. One that trains
+    in the first block too, such as all normalisations, has nothing to skip.
+    """
+    expected, _ = _trained(case, case.folder / "all-blocks", None)
+    for turn in ("first", "again"):
+        logits, layers = _trained(case, case.folder / f"{turn}-skipping", case.folder / "frozen")
+        model, count = tiny_model(case.architecture), len(layers.leading.frozen) if layers else 0
+        declared = free_blocks(model, case.method, _last_sites(model))
+        if count != declared:
+            raise AssertionError(f"{count} blocks are frozen, and by its names {declared}")
+        if layers is None:
+            return
+        if (layers.computed_tokens == 0) != (turn == "again"):
+            raise AssertionError(f"{layers.computed_tokens} tokens were computed the {turn} time")
+        difference = (logits - expected).abs().max().item()
+        if not difference <= TOLERANCE:
+            raise AssertionError(f"the logits differ by {difference} with frozen blocks skipped")
+
+
+def _trained(case: Case, folder: Path, kept: Path | None) -> tuple[Tensor, FrozenLayers | None]:
+    """The logits after a training of the last blocks; and what it skipped, kept in ``kept``."""
+    model = tiny_model(case.architecture)
+    attached = case.attach(model, _last_sites(model))
+    batch, layers = collate(case.rows[:BATCH]), None
+    leading = leading_blocks(attached.model, lambda: attached.model(**batch)) if kept else None
+    if kept and leading:
+        layers = FrozenLayers(leading, StoredRows(kept, leading.width, leading.dtype))
+    with layers.skipped() if layers else nullcontext():
+        case.fit(attached, folder, max_steps=STEPS)
+        return case.logits(attached.model), layers
+
+
+def _last_sites(model: nn.Module) -> list[Site]:
+    sites = find_sites(model)
+    last = max(site.depth for site in sites)
+    return [site for site in sites if site.depth == last]
