@@ -217,7 +217,10 @@ SEEN_BY: dict[type[Parallel], tuple[Check, str]] = {
     ForgetsItsState: (checks.resumed_equals_uninterrupted, "after a resume"),
     ActsOnEveryPiece: (checks.accumulation_changes_nothing, "with gradient accumulation"),
     FiresOnEveryPiece: (checks.callbacks_are_called_once_per_step, "was called at"),
-    TrainsBelowItsSites: (frozen_blocks_once_equal_plain, "0 blocks are frozen, and by its names 1"),
+    TrainsBelowItsSites: (
+        frozen_blocks_once_equal_plain,
+        "0 blocks are frozen, and by its names 1",
+    ),
     MovesTheEmbeddings: (frozen_blocks_once_equal_plain, "with frozen blocks skipped"),
     SaysItPacks: (packed_equals_alone, "0 joint passes"),
 }

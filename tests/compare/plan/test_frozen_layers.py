@@ -43,7 +43,9 @@ def test_nothing_changes_without_dropout_or_if_nothing_is_asked(
     assert planned(make_plan, with_dropout, False) == {False}
 
 
-@pytest.mark.parametrize("method", ["full", "bitfit", "houlsby", {"name": "prefix", "num_virtual_tokens": 2}])
+@pytest.mark.parametrize(
+    "method", ["full", "bitfit", "houlsby", {"name": "prefix", "num_virtual_tokens": 2}]
+)
 def test_an_arm_that_trains_below_is_named(
     method: Any, make_plan: MakePlan, with_dropout: Path
 ) -> None:

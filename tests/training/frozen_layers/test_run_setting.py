@@ -69,7 +69,7 @@ def test_runs_of_a_comparison_share_them_and_are_equal_to_the_plain_run(
     train(asked.with_train(lr=5e-3), tmp_path / "second" / "seed-0")
     assert computed == []
     (kept,) = (tmp_path / layout.FROZEN_LAYERS).iterdir()
-    assert {file.name for file in kept.iterdir()} == {"rows.bin", "index.bin", ".lock"}
+    assert {file.name for file in kept.iterdir()} == {"rows.bin", "index.bin", ".lock", ".lock-0"}
 
 
 def test_dropout_keeps_auto_off_and_true_leaves_it_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,19 @@ def test_masks_that_are_no_padding_are_computed_each_time(tmp_path: Path) -> Non
         for passes in (1, 2):
             torch.testing.assert_close(case.model(**inputs).logits, expected)
             assert case.layers.computed_tokens == passes * 4 * 12
+
+
+def test_what_another_run_is_computing_is_waited_for(tmp_path: Path) -> None:
+    """Runs of other draws compute at the same time."""
+    run, same_draw = Case("bert", "float32", tmp_path), Case("bert", "float32", tmp_path)
+    layers = FrozenLayers(run.layers.leading, run.layers.rows, draw=1)
+    with layers.skipped(), same_draw.layers.skipped():
+        waiting = threading.Thread(target=lambda: same_draw.model(**same_draw.batch))
+        with run.layers.rows.in_turn(0):
+            waiting.start()
+            run.model(**run.batch)
+            waiting.join(0.2)
+            assert waiting.is_alive()
+        waiting.join(20)
+    assert layers.computed_tokens == 4 * 12
+    assert same_draw.layers.computed_tokens == 0

@@ -87,7 +87,8 @@ def frozen_layers_of_run(
     notes: tuple[str, ...] = ()
     if has_dropout(unwrap(model), count):
         notes = (f"the first {which} had no dropout in training (train.cache_frozen)",)
-    layers = FrozenLayers(leading, rows, recipe.train.deterministic, notes)
+    train = recipe.train
+    layers = FrozenLayers(leading, rows, train.seed, train.deterministic, notes)
     plain = forward.loss
     with layers.skipped():
         forward()

@@ -37,6 +37,7 @@ class FrozenLayers:
     Args:
         leading: the frozen blocks.
         rows: what they computed before.
+        draw: runs with the same one meet the same rows, and compute them in turn.
         row_by_row: compute each row alone, so that its activations do not depend on its batch, not
             even in their last bit.
         notes: what the user should know.
@@ -46,10 +47,12 @@ class FrozenLayers:
         self,
         leading: LeadingBlocks,
         rows: StoredRows,
+        draw: int = 0,
         row_by_row: bool = False,
         notes: tuple[str, ...] = (),
     ) -> None:
-        self.leading, self.rows, self._row_by_row, self.notes = leading, rows, row_by_row, notes
+        self.leading, self.rows, self.notes = leading, rows, notes
+        self._draw, self._row_by_row = draw, row_by_row
         self.computed_tokens = 0
         """Padded tokens that were computed, because they were not stored."""
         self.computed_seconds = 0.0
@@ -121,6 +124,21 @@ class FrozenLayers:
             return self._compute(inputs, None)
         keys = _keys(inputs, tokens)
         stored = self.rows.read(keys)
+        if any(values is None for values in stored):
+            with self.rows.in_turn(self._draw):
+                stored = self._completed(inputs, tokens, keys)
+        ids = inputs["input_ids"]
+        batch = torch.zeros((*ids.shape, self.leading.width), dtype=self.leading.dtype)
+        for row, values in enumerate(stored):
+            assert values is not None
+            batch[row, tokens[row]] = values
+        return batch.to(ids.device)
+
+    def _completed(
+        self, inputs: Mapping[str, Any], tokens: Sequence[slice], keys: Sequence[bytes]
+    ) -> list[Tensor | None]:
+        """The activations of all rows; those that are still not stored are computed and stored."""
+        stored = self.rows.read(keys)
         missing = [row for row, values in enumerate(stored) if values is None]
         groups = [[row] for row in missing] if self._row_by_row else [missing] if missing else []
         new: dict[bytes, Tensor] = {}
@@ -130,12 +148,7 @@ class FrozenLayers:
                 stored[row] = new[keys[row]] = values[tokens[row]]
         if new:
             self.rows.add(new)
-        ids = inputs["input_ids"]
-        batch = torch.zeros((*ids.shape, self.leading.width), dtype=self.leading.dtype)
-        for row, values in enumerate(stored):
-            assert values is not None
-            batch[row, tokens[row]] = values
-        return batch.to(ids.device)
+        return stored
 
     def _compute(self, inputs: Mapping[str, Any], rows: Sequence[int] | None) -> Tensor:
         """Run the encoder up to the last frozen block, without dropout.

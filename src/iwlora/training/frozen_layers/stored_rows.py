@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from iwlora.errors import CannotWrite, os_error_text
 from iwlora.inputs.mapped_files import mapped_bytes
 from iwlora.inputs.places import files_below
 from iwlora.results import layout
-from iwlora.results.locks import exclusive
+from iwlora.results.locks import exclusive, exclusive_with_children
 from iwlora.results.writing import free_bytes, write_at
 from iwlora.training.device import warn_once
 
@@ -90,6 +91,21 @@ class StoredRows:
             return None
         values = torch.frombuffer(content, dtype=self._dtype)
         return values.view(tokens, self._width)
+
+    @contextmanager
+    def in_turn(self, draw: int) -> Iterator[None]:
+        """Inside the block no other run of the same draw computes rows, as far as locks work here.
+
+        Runs of a comparison that start together meet the same rows at the same time: one computes
+        them, and the others, which wait here, read them.
+        """
+        with ExitStack() as stack:
+            if self._writable:
+                with suppress(OSError):  # :meth:`add` says so
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    lock = self.folder / f"{layout.LOCK}-{draw}"
+                    stack.enter_context(exclusive_with_children(lock, lambda: None))
+            yield
 
     def add(self, rows: Mapping[bytes, Tensor]) -> None:
         """Keep rows, as far as there is room and no other process is adding some just now."""
