@@ -5,10 +5,13 @@
 
 All runs train LoRA of rank 8 on ``builtin/entailment``, each with a seed of its own. Times are
 those of the training steps. "One after another" trains at most two of the runs and multiplies their
-time. Each cell is a process of its own, so that peaks of memory are its own. ``--gpu`` measures, in
-this order: MiniLM with 64 runs at batch size 32; LoRA against a plain Trainer with PEFT at batch
-size 32; and 8 runs of a Llama of 1 billion random parameters at batch size 8. It is made to take
-less than 10 minutes, and writes the table after each row.
+time. Each cell is a process of its own, so that peaks of memory are its own.
+
+``--gpu`` measures, in this order: 64 runs of a model of the size of MiniLM at batch size 32; LoRA
+against a plain Trainer with PEFT at batch size 32; and 8 runs of a Llama of 1 billion parameters at
+batch size 8. Their weights are random, so nothing is downloaded. It is made to take less than 10
+minutes, and writes the table after each row; a row that fails does not stop the next ones. ``--gpu
+--tiny`` tries the same command with tiny models, on any machine.
 """
 
 from __future__ import annotations
@@ -27,11 +30,19 @@ from typing import Any
 from unittest import mock
 
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertTokenizerFast,
+    LlamaConfig,
+    PreTrainedConfig,
+    Trainer,
+    TrainingArguments,
+)
 
+from iwlora import tasks
 from iwlora.training.device import peak_memory
 from iwlora.training.load import load
-from iwlora.training.model.backbone import resolve_model_path
 from iwlora.training.packed.pack import Pack
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
@@ -95,12 +106,19 @@ class Stopwatch:
         """The block in which a run trains."""
         with self._joined(trainer, interrupts):
             self._left -= 1
-            self._began = time.perf_counter(), time.process_time()
+            self._began = now()
             yield
         if self._left <= 0:
-            now = time.perf_counter(), time.process_time()
-            self.seconds = now[0] - self._began[0]
-            self.processor_seconds = now[1] - self._began[1]
+            ended = now()
+            self.seconds = ended[0] - self._began[0]
+            self.processor_seconds = ended[1] - self._began[1]
+
+
+def now() -> tuple[float, float]:
+    """Wall and processor time, when a GPU has done all that it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter(), time.process_time()
 
 
 def measure(cell: Cell) -> dict[str, float]:
@@ -111,7 +129,7 @@ def measure(cell: Cell) -> dict[str, float]:
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch("iwlora.training.run.score_splits", return_value=({"accuracy": 0.0}, {})),
-        mock.patch("iwlora.training.run._floor_scores", return_value=[]),
+        mock.patch("iwlora.training.run._floor_scores", return_value=([], None)),
     ):
         run = partial(_train, cell, Path(folder))
         if cell.way == "packed":
@@ -132,7 +150,7 @@ def measure(cell: Cell) -> dict[str, float]:
 
 
 def _train(cell: Cell, folder: Path, number: int, watch: Stopwatch) -> None:
-    train(cell.recipe(number), folder / str(number), joined=watch.joined)
+    train(cell.recipe(number), folder / str(number), floors="constant", joined=watch.joined)
 
 
 def _plain(cell: Cell) -> tuple[float, float]:
@@ -147,29 +165,34 @@ def _plain(cell: Cell) -> tuple[float, float]:
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
         )
         columns = ["input_ids", "attention_mask", "token_type_ids", "labels"]
         rows = loaded.encoded["train"].select_columns(columns)
         trainer = Trainer(model, arguments, data_collator=loaded.collate, train_dataset=rows)
-        began = time.perf_counter(), time.process_time()
+        began = now()
         trainer.train()
-        return time.perf_counter() - began[0], time.process_time() - began[1]
+        ended = now()
+        return ended[0] - began[0], ended[1] - began[1]
 
 
 def row(cell: Cell, first: str = "alone", threads: int = 1) -> list[str]:
     """A row of the table: the cell's runs one after another (or another way), and together."""
-    found = []
+    name = Path(cell.model).name + (" (plain Trainer + PEFT)" if first == "plain" else "")
+    head, found = [name, str(cell.runs), str(cell.batch)], []
     for way in (first, "packed"):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "cell.json"
             given = json.dumps(asdict(replace(cell, way=way)))
-            run_command([__file__, "--cell", given, "--out", str(out)], threads)
+            try:
+                run_command([__file__, "--cell", given, "--out", str(out)], threads)
+            except RuntimeError as error:
+                print(error, file=sys.stderr)
+                return [*head, f"{way}: failed", *[""] * (len(HEAD) - len(head) - 1)]
             found.append(json.loads(out.read_text(encoding="utf-8")))
     alone, packed = found
     return [
-        cell.model.rpartition("/")[2] + (" (plain Trainer + PEFT)" if first == "plain" else ""),
-        str(cell.runs),
-        str(cell.batch),
+        *head,
         f"{alone['seconds']:.1f}",
         f"{packed['seconds']:.1f}",
         f"{alone['seconds'] / packed['seconds']:.2f}",
@@ -179,29 +202,57 @@ def row(cell: Cell, first: str = "alone", threads: int = 1) -> list[str]:
     ]
 
 
-def random_llama(folder: Path) -> str:
-    """Save a Llama of about a billion random parameters, with the tokenizer of MiniLM."""
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model_path("builtin/minilm"))
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+Sizes = dict[str, int]
+MINILM: Sizes = {
+    "hidden_size": 384,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+}
+LLAMA: Sizes = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "pad_token_id": 0,
+}
+TINY: Sizes = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "vocab_size": 1000,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+
+
+def random_model(config: PreTrainedConfig, folder: Path) -> str:
+    """Save a model with random weights in bfloat16, and a tokenizer of the words of the task."""
+    rows = tasks.load(Cell("alone", 1).recipe(0).task, 0).splits["train"]
+    texts = " ".join(text for column in ("premise", "hypothesis") for text in rows[column])
+    letters = {piece for letter in set(texts.lower()) - {" "} for piece in (letter, f"##{letter}")}
+    words = {word.strip(".,?") for word in texts.lower().split()}
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    folder.mkdir()
+    file = folder / "vocab.txt"
+    file.write_text("\n".join([*special, *sorted(words | letters)]), encoding="utf-8")
+    BertTokenizerFast(str(file), model_max_length=512).save_pretrained(folder)
+    AutoModel.from_config(config).to(torch.bfloat16).save_pretrained(folder)
     return str(folder)
 
 
-def gpu_rows(folder: Path) -> Iterator[list[str]]:
+def gpu_rows(folder: Path, tiny: bool) -> Iterator[list[str]]:
     """The rows that need a GPU, the most important one first."""
-    yield row(Cell("packed", 64, steps=20, precision="auto"), threads=8)
-    yield row(Cell("packed", 1, steps=100, precision="auto"), "plain", threads=8)
-    llama = Cell("packed", 8, random_llama(folder), batch=8, steps=10, precision="auto")
-    yield row(replace(llama, frozen_dtype="bfloat16"), threads=8)
+    smaller = TINY if tiny else {}
+    batch, runs, few = (4, 2, 2) if tiny else (32, 64, 8)
+    bert = random_model(BertConfig(**MINILM | smaller), folder / "minilm")
+    minilm = Cell("packed", runs, bert, batch, 2, "auto")
+    yield row(replace(minilm, steps=2 if tiny else 20), threads=8)
+    yield row(replace(minilm, runs=1, steps=2 if tiny else 100), "plain", threads=8)
+    llama = replace(minilm, runs=few, batch=min(batch, 8), frozen_dtype="bfloat16")
+    llama = replace(llama, model=random_model(LlamaConfig(**LLAMA | smaller), folder / "llama"))
+    yield row(replace(llama, steps=2 if tiny else 10), threads=8)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -211,18 +262,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--gpu", action="store_true", help="the three measurements on a GPU")
+    parser.add_argument("--tiny", action="store_true", help="with --gpu: tiny models, anywhere")
     parser.add_argument("--out", help="a file for the table")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.cell:
         Path(given.out).write_text(json.dumps(measure(Cell(**json.loads(given.cell)))))
         return
-    if given.gpu and not torch.cuda.is_available():
-        sys.exit("error: --gpu was given, and torch finds no GPU; leave it out")
+    if given.gpu and not (given.tiny or torch.cuda.is_available()):
+        sys.exit("error: --gpu was given, and torch finds no GPU; leave it out, or add --tiny")
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         cells = (Cell("packed", n, batch=given.batch, steps=given.steps) for n in given.runs)
-        for found in gpu_rows(Path(folder)) if given.gpu else map(row, cells):
+        for found in gpu_rows(Path(folder), given.tiny) if given.gpu else map(row, cells):
             rows.append(found)
             print(table(HEAD, rows[-1:]), flush=True)
             if given.out:

@@ -3,7 +3,9 @@
     python stress/compare_kills.py recipes/compare/rte.yaml --kills 20 \\
         task.data_dir=FOLDER task.max_train=64 train.epochs=1 train.max_length=16
 
-Every other kill hits the comparison alone and leaves its run working; the others hit both.
+Every other kill hits the comparison alone and leaves its runs working; the others hit both. With
+``--executor packed`` a run may go on beside other runs than before, so that its sums are rounded
+differently: numbers may differ by 1e-3 there, and by nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -23,13 +26,16 @@ from pathlib import Path
 from typing import Any
 
 TIMES = ("train_seconds", "measure_seconds", "examples_per_second", "peak_memory_bytes", "seconds")
+ROUNDING = {"packed": 1e-3, "local": 0.0}
 
 
-def start(recipe: str, out: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
+def start(command: list[str], out: Path) -> subprocess.Popen[bytes]:
     """Start the command of a user in a process group of its own."""
-    command = [sys.executable, "-m", "iwlora", "compare", recipe, *overrides, "--out", str(out)]
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "iwlora", "compare", *command, "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
@@ -48,8 +54,19 @@ def read_summary(comparison: Path) -> Any:
     return without_times(summary)
 
 
+def largest_difference(one: Any, other: Any) -> float:
+    """Between the numbers of two summaries; infinite if they differ in anything else."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return max((largest_difference(one[key], other[key]) for key in one), default=0.0)
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return max(map(largest_difference, one, other), default=0.0)
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other)
+    return 0.0 if one == other else math.inf
+
+
 def killed_comparisons(
-    recipe: str, root: Path, overrides: list[str], kills: int, max_seconds: float
+    command: list[str], root: Path, kills: int, max_seconds: float
 ) -> Iterator[Path]:
     """Kill a comparison ``kills`` times, each time within ``max_seconds`` of its start.
 
@@ -60,7 +77,7 @@ def killed_comparisons(
     done = 0
     for number in itertools.count():
         out = root / str(number)
-        while (process := start(recipe, out, overrides)) and done < kills:
+        while (process := start(command, out)) and done < kills:
             try:
                 code = process.wait(random.uniform(0.2, max_seconds))
             except subprocess.TimeoutExpired:
@@ -86,22 +103,25 @@ def main() -> int:
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--executor", choices=ROUNDING, default="local")
     arguments = parser.parse_intermixed_args()
-    recipe, overrides = arguments.recipe, arguments.overrides
+    command = [arguments.recipe, *arguments.overrides, "--executor", arguments.executor]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         started = time.monotonic()
-        if start(recipe, root / "alone", overrides).wait() != 0:
+        if start(command, root / "alone").wait() != 0:
             raise SystemExit("the comparison fails even if it is left alone")
         seconds = time.monotonic() - started
         expected = read_summary(root / "alone")
         runs = len([*(root / "alone").rglob("result.json")])
-        ended = [*killed_comparisons(recipe, root, overrides, arguments.kills, seconds / 2)]
-        same = all(read_summary(out) == expected for out in ended)
+        ended = [*killed_comparisons(command, root, arguments.kills, seconds / 2)]
+        largest = max(largest_difference(read_summary(out), expected) for out in ended)
     print(f"left alone: {runs} runs in {seconds:.0f} s; then killed {arguments.kills} times")
     print(f"and started again, until {len(ended)} such comparisons had ended")
-    print("the summaries are the same" if same else "the summaries DIFFER")
-    return 0 if same else 1
+    allowed = ROUNDING[arguments.executor]
+    same = "the summaries are the same" + (f", numbers to {largest:.1e}" if largest else "")
+    print(same if largest <= allowed else f"the summaries DIFFER, numbers by {largest:.1e}")
+    return 0 if largest <= allowed else 1
 
 
 if __name__ == "__main__":

@@ -47,3 +47,28 @@ def test_a_row_has_the_ratios_of_its_two_cells(
     monkeypatch.setattr(benchmark, "run_command", run)
     row = benchmark.row(benchmark.Cell("packed", 4, batch=8))
     assert row == ["minilm", "4", "8", "30.0", "10.0", "3.00", "1.25", "2", "5"]
+
+
+def test_the_command_for_a_gpu_writes_its_table_after_each_row_and_goes_on_after_a_failure(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tiny models in this process; the first cell fails in place of that with 64 runs."""
+    benchmark, written, ways = script("packed"), tmp_path / "packed.md", []
+
+    def run(command: Sequence[str], threads: int) -> None:
+        ways.append(json.loads(command[command.index("--cell") + 1])["way"])
+        if len(ways) == 1:
+            raise RuntimeError("planted")
+        assert written.exists()
+        assert written.read_text().count("\n| ") == 1 + (len(ways) > 1) + (len(ways) > 3)
+        benchmark.main(command[1:])
+
+    monkeypatch.setattr(benchmark, "run_command", run)
+    benchmark.main(["--gpu", "--tiny", "--out", str(written)])
+    assert ways == ["alone", "plain", "packed", "alone", "packed"]
+    rows = [line.strip("| ").split(" | ") for line in written.read_text().splitlines()[-3:]]
+    assert rows[0][:4] == ["minilm", "2", "4", "alone: failed"]
+    assert rows[1][:3] == ["minilm (plain Trainer + PEFT)", "1", "4"]
+    assert rows[2][:3] == ["llama", "2", "4"]
+    assert all(float(cell) >= 0 for row in rows[1:] for cell in row[3:7])
+    assert "planted" in capsys.readouterr().err

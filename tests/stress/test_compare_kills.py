@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
@@ -56,8 +57,10 @@ def test_summaries_that_differ_in_more_than_time_are_noticed(tmp_path: Path) -> 
     for name, score, seconds in (("a", 0.5, 1.0), ("b", 0.5, 2.0), ("c", 0.6, 1.0)):
         write_summary(tmp_path / name, score, seconds)
     a, b, c = (compare_kills.read_summary(tmp_path / name) for name in "abc")
-    assert a == b
-    assert a != c
+    assert compare_kills.largest_difference(a, b) == 0
+    assert compare_kills.largest_difference(a, c) == pytest.approx(0.1)
+    assert compare_kills.largest_difference(a, {**a, "arms": []}) == math.inf
+    assert compare_kills.largest_difference({"p": None}, {"p": 0.5}) == math.inf
 
 
 @pytest.mark.quick
@@ -69,7 +72,7 @@ def test_the_command_fails_if_a_summary_differs(
         def wait(self) -> int:
             return 0
 
-    def start(recipe: str, out: Path, overrides: list[str]) -> EndedProcess:
+    def start(command: list[str], out: Path) -> EndedProcess:
         write_summary(out, 0.5 if out.name == "alone" else score)
         return EndedProcess()
 

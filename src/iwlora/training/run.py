@@ -199,7 +199,8 @@ def _train_and_score(
         measure_seconds=prepared.measure_seconds,
         # The time of a resumed run has the steps after the checkpoint twice, or a second start.
         examples_per_second=None if checkpoint else rows * epochs / trainer.seconds,
-        peak_memory_bytes=None if trainer.waited else peak_memory(),  # that of all in the process
+        peak_memory_bytes=peak_memory(),
+        other_runs=trainer.other_runs,
         train_examples=rows,
         left_out_rows={
             split: count_rows(row for row in task.bad_rows if row.split == split)

@@ -43,6 +43,13 @@ def test_all_formats_have_the_same_numbers(written: Path) -> None:
     assert " – " in full, "full fine-tuning has no adapter parameters"
 
 
+def test_memory_that_runs_share_is_shown_with_their_number(folder: Path) -> None:
+    for run in (folder / "full").glob("seed-*"):
+        change_result(run, other_runs=7)
+    for name, text in all_texts(content_of(folder)).items():
+        assert "1.21 GiB (8 runs)" in text, name
+
+
 def test_every_table_is_the_same_in_every_format(written: Path) -> None:
     content = content_of(written)
     texts = all_texts(content)

@@ -164,7 +164,7 @@ class Scheduler:
         folder = RunDir.open(run.folder(self._folder), run.recipe)
         if (result := folder.result()) is not None:
             self._inputs.check(run, folder.path, result)
-            self._peak_bytes.append(result.peak_memory_bytes or 0)
+            self._peak_bytes.append(result.own_peak_memory_bytes or 0)
             self.states[planned] = "done"
         elif state_of(folder.path) == "diverged":
             self.states[planned] = "diverged"

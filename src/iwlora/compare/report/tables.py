@@ -54,6 +54,8 @@ class Cost:
         """The cost of a run; None if it is unknown."""
         if self.field == "train_seconds" and result.resumed_at_step:
             return None
+        if self.field == "peak_memory_bytes":
+            return result.own_peak_memory_bytes
         value: float | None = getattr(result, self.field)
         return value
 
@@ -61,7 +63,7 @@ class Cost:
         """The mean over runs as text; a count that differs between runs is shown as a range."""
         known = [value for result in results if (value := self.of(result)) is not None]
         if not known:
-            return EMPTY
+            return memory_of_packs(results) if self.field == "peak_memory_bytes" else EMPTY
         if self.format is _count and min(known) < max(known):
             return f"{_count(min(known))}–{_count(max(known))}"
         return self.format(fmean(known))
@@ -78,10 +80,20 @@ COSTS = (
 )
 
 
+def memory_of_packs(results: Sequence[RunResult]) -> str:
+    """The largest peak of a process that trained several runs, and how many these were."""
+    packed = [result for result in results if result.other_runs]
+    known = [(r.peak_memory_bytes, r.other_runs + 1) for r in packed if r.peak_memory_bytes]
+    if not known:
+        return EMPTY
+    size, runs = max(known)
+    return f"{format_gibibytes(size)} ({runs} runs)"
+
+
 def score_table(comparison: Comparison) -> Table:
     """Each arm's scores as mean ± standard deviation over seeds, and its costs; then the floors."""
     known = [run.result for run in comparison.runs]
-    costs = [cost for cost in COSTS if any(cost.of(result) is not None for result in known)]
+    costs = [cost for cost in COSTS if cost.mean(known) != EMPTY]
     if len({result.train_examples for result in known}) == 1:
         costs = [cost for cost in costs if cost.field != "train_examples"]
     ratios = budget_ratios(comparison)

@@ -107,8 +107,8 @@ class RunResult(Document):
             runs together, each has an n-th.
         measure_seconds: Wall time spent on batches before training.
         examples_per_second: Training examples.
-        peak_memory_bytes: Of the GPU, or of the process where there is none; None of a run that
-            was trained together with others.
+        peak_memory_bytes: Of the GPU, or of the process where there is none, until the run ended.
+        other_runs: How many the process trained beside this one; the memory is that of all.
         train_examples: Rows of the training split.
         left_out_rows: {split: rows that cannot be used}, with ``task.on_bad=skip``.
         epochs: Passes over them.
@@ -151,6 +151,7 @@ class RunResult(Document):
     measure_seconds: Amount | None
     examples_per_second: Amount | None
     peak_memory_bytes: Count | None
+    other_runs: Count = 0
     train_examples: Count | None
     epochs: Amount | None
     learning_rate: Amount | None
@@ -211,6 +212,11 @@ class RunResult(Document):
     def score(self) -> float | None:
         """The primary metric, or None if it is not a finite number."""
         return self.metrics.get(self.primary_metric)
+
+    @property
+    def own_peak_memory_bytes(self) -> int | None:
+        """The peak of the run alone; None if it is not known or that of several runs."""
+        return None if self.other_runs else self.peak_memory_bytes
 
     @property
     def total_seconds(self) -> float | None:

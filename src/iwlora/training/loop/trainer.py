@@ -105,6 +105,8 @@ class FineTuningTrainer(Trainer):
         self._before = self._started = self._scoring = 0.0
         self.waited = 0.0
         """Seconds in which the steps of other runs were computed, in the same process."""
+        self.other_runs = 0
+        """Those that the process trains beside this one."""
         self._ended: float | None = None
         self._average: AverageLastSteps | None = None
 

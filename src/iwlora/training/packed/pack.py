@@ -46,7 +46,7 @@ class Pack:
         self.passes = 0
         """Joint forward passes so far."""
         self._turn = threading.Lock()
-        self._busy = 0
+        self._busy = self._runs = 0
         self._seats: list[Seat] = []
         self._first_of: list[Seat] = []
         self._joint: tuple[list[Seat], JointModel] | None = None
@@ -72,7 +72,7 @@ class Pack:
                     self._busy -= 1
                     self._wake_next()
 
-        self._busy = len(work)
+        self._busy = self._runs = len(work)
         threads = [threading.Thread(target=one, args=(n,), daemon=True) for n in range(len(work))]
         for thread in threads:
             thread.start()
@@ -92,6 +92,7 @@ class Pack:
     ) -> Iterator[None]:
         """Inside the block, the training steps of a run are computed with those of others."""
         seat = self._take_seat(trainer)
+        trainer.other_runs = self._runs - 1
         model, accelerator = seat.model, trainer.accelerator
         forward, replaced, backward = (
             model.forward,

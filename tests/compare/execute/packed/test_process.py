@@ -76,6 +76,8 @@ def test_a_pack_that_is_interrupted_goes_on_together_or_alone(
         expected = train(run_recipe, alone)
         result = json.loads((packed / "result.json").read_text())
         assert result["resumed_at_step"] == 5
+        assert result["other_runs"] == (0 if number == 2 else 1)
+        assert result["peak_memory_bytes"] > 2**20
         for field in ("fingerprint", "data_digest", "head_digest", "train_examples"):
             assert result[field] == expected[field], field
         assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-3)

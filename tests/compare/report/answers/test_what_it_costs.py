@@ -50,6 +50,18 @@ def test_unknown_costs_are_not_invented() -> None:
     assert answer.evidence[1] == "a: about the same memory and parameters."
 
 
+def test_the_memory_of_runs_trained_together_is_no_cost_of_one() -> None:
+    packed = costs(100, 1000, other_runs=7)
+    known = {"lora": packed, "bitfit": packed, "full": costs(100, 1000)}
+    answer = what_it_costs(analysed({label: [0.6] for label in known}, known=known))
+    assert answer.evidence == (
+        "lora: 1 min 40 s of training, 1,000 trained parameters.",
+        "bitfit: about the same time and parameters.",
+        "full: about the same time and parameters.",
+        "Peak memory of lora and bitfit, which were trained together: 2.00 GiB (8 runs).",
+    )
+
+
 def test_over_several_tasks_times_are_added() -> None:
     """The larger task counts for more than the smaller one; an arm that lacks one is told."""
     small = analysed(

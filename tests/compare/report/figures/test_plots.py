@@ -137,7 +137,7 @@ def test_the_pareto_front_joins_the_points_that_none_beats() -> None:
 
 
 def test_known_costs_are_drawn(tmp_path: Path, comparison_in: Callable[..., Path]) -> None:
-    folder = comparison_in(tmp_path / "c", seeds=2, peak_memory_bytes=None)
+    folder = comparison_in(tmp_path / "c", seeds=2, other_runs=7)
     comparison = load(folder)
     figure = plot_scores_by_cost(comparison, scores_by_cost(comparison))
     assert [axes.get_xlabel() for axes in figure.axes] == [

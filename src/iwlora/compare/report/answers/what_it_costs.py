@@ -10,6 +10,7 @@ from iwlora.compare.number_format import format_gibibytes
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.caveats import listed
 from iwlora.compare.report.sequential import price_sentence
+from iwlora.compare.report.tables import EMPTY, memory_of_packs
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.budget_parity import is_unequal
 from iwlora.results.comparison import Comparison
@@ -31,7 +32,7 @@ class Costs:
     def of(cls, results: Sequence[RunResult]) -> Costs:
         return cls(
             _mean([result.total_seconds for result in results]),
-            _mean([result.peak_memory_bytes for result in results]),
+            _mean([result.own_peak_memory_bytes for result in results]),
             _mean([result.trainable_parameters for result in results]),
         )
 
@@ -89,6 +90,7 @@ def what_it_costs(analysis: Analysis) -> Answer:
         of_all = "" if len(both) == len(tasks) else f" (on {len(both)} of {len(tasks)} tasks)"
         if relative := own.against(beside):
             evidence.append(f"{label}{of_all}: {relative}.")
+    evidence += [text for task in tasks if (text := _packed_memory(task))]
     for task in analysis.tasks:
         if task.comparison.stop and (price := price_sentence(task.comparison, task.differences)):
             evidence.append(f"{task.comparison.task}: {price}" if len(tasks) > 1 else price)
@@ -102,6 +104,15 @@ def what_it_costs(analysis: Analysis) -> Answer:
             "largest."
         )
     return Answer(QUESTION, short, known)
+
+
+def _packed_memory(comparison: Comparison) -> str:
+    """The memory of runs that were trained together, which is not that of one of them."""
+    packed = [run.result for run in comparison.runs if run.result.other_runs]
+    if (text := memory_of_packs(packed)) == EMPTY:
+        return ""
+    labels = listed(list(dict.fromkeys(result.label for result in packed)))
+    return f"Peak memory of {labels}, which were trained together: {text}."
 
 
 def _costs_by_task(tasks: Sequence[Comparison], label: str) -> dict[int, Costs]:

@@ -102,7 +102,7 @@ def plot_learning_curves(comparison: Comparison, panels: Mapping[str, Curves]) -
 _COSTS: Mapping[str, Callable[[RunResult], float | None]] = {
     "trainable parameters": lambda r: r.trainable_parameters,
     "training and measuring, s": lambda r: r.total_seconds,
-    "peak memory, GiB": lambda r: r.peak_memory_bytes and r.peak_memory_bytes / 2**30,
+    "peak memory, GiB": lambda r: (m := r.own_peak_memory_bytes) and m / 2**30,
 }
 
 
