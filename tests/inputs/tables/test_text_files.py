@@ -64,6 +64,30 @@ def test_a_folder_for_each_class_and_split(films: Path) -> None:
     assert any("texts without a class" in note for note in task.notes)
 
 
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (["train", "validation", "test"], ["train", "validation", "test"]),
+        (["training", "testing"], ["train", "test"]),
+        (["training", "valid"], ["train", "validation"]),
+        (["train", "val"], ["train", "validation"]),
+        (["training", "dev", "notes"], ["train", "validation"]),
+        (["train", "unsup"], ["train"]),
+        (["training"], ["train"]),
+        (["sales", "support", "training"], []),  # three classes
+        (["plane", "train"], []),
+        (["test", "val"], []),
+    ],
+)
+def test_the_names_of_splits(folders: list[str], splits: list[str], tmp_path: Path) -> None:
+    texts(tmp_path, **{f"{folder}__1": folder for folder in folders})
+    assert splits_of(str(tmp_path)) == splits
+    assert ("label" in columns_of(str(tmp_path))) == (not splits)
+    first = splits[0] if splits else "train"
+    expected = folders[:1] if splits else folders
+    assert [text for _, text in rows_of(tmp_path, ["text"], first)] == expected
+
+
 def test_a_folder_of_texts_alone(tmp_path: Path) -> None:
     texts(tmp_path / "novel", b="two", a="one\n\nmore")
     (tmp_path / "novel" / "cover.png").write_bytes(b"\x89PNG")

@@ -158,11 +158,13 @@ def is_text_folder(path: str) -> bool:
 
 
 def text_splits(path: str) -> list[str]:
-    """The splits that a folder of texts has as subfolders."""
-    names = {folder.name for folder in _folders_in(user_path(path))}
-    return (
-        [split for split, known in _SPLITS.items() if names & {*known}] if "train" in names else []
-    )
+    """The splits that a folder of texts has as subfolders: train alone, or it and others.
+
+    Without another split beside it, a folder "training" among others is a class.
+    """
+    names = {folder.name for folder in _folders_in(user_path(path))}.difference(_UNLABELLED)
+    splits = [split for split, known in _SPLITS.items() if names & {*known}]
+    return splits if "train" in splits and (len(splits) > 1 or len(names) == 1) else []
 
 
 def _split_folder(path: str, split: str) -> Path:
