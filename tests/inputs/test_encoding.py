@@ -9,6 +9,8 @@ import pytest
 from iwlora.errors import IwloraError
 from iwlora.inputs.encoding import check_encoding, encoding_of
 from iwlora.inputs.lines import read_chunks, read_lines
+from iwlora.inputs.tables.reading import Reading
+from iwlora.inputs.tables.records import columns_of
 
 TEXTS = {
     "German": ("Die Brötchen sind süß, größer und wärmer.", "cp1252"),
@@ -81,6 +83,19 @@ def test_utf_16_with_its_mark(tmp_path: Path) -> None:
         found = encoding_of(path)
         assert [line for _, line in read_lines(path, found)] == ["a", "語\u2028b"], encoding
         assert found == ("utf-16" if encoding == "utf-16" else "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [("utf-8-sig", name) for name in ("utf-8", "UTF-8", "utf8", "U8", "utf_8", "utf-8-sig")]
+    + [("utf-16", "UTF-16"), ("utf-16", "utf-16-le")],
+)
+def test_a_byte_order_mark_is_no_part_of_the_first_column(
+    written: str, named: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path, "text,label\r\n語,x\r\n".encode(written))
+    reading = Reading(encoding=check_encoding(named))
+    assert columns_of(path, reading=reading) == ["text", "label"]
 
 
 def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:

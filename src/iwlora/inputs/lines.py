@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
@@ -36,7 +37,8 @@ def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterato
     """
     with open_bytes(path) as stream:
         number = 0
-        lines = _utf8_lines(stream, path) if encoding == "utf-8" else _lines(stream, encoding, path)
+        is_utf8 = codecs.lookup(encoding).name == "utf-8"  # of its other names too
+        lines = _utf8_lines(stream, path) if is_utf8 else _lines(stream, encoding, path)
         for number, text in enumerate(lines, start=1):
             yield number, text.removesuffix("\n").removesuffix("\r")
         if not number:
@@ -124,10 +126,10 @@ def _utf8_lines(stream: BinaryIO, path: str | os.PathLike[str]) -> Iterator[str]
 def _lines(stream: BinaryIO, encoding: str, path: str | os.PathLike[str]) -> Iterator[str]:
     longest = MOST_BYTES["line"]
     with _decoding_errors(path, encoding), io.TextIOWrapper(stream, encoding, newline="\n") as text:
-        for line in iter(partial(text.readline, longest), ""):
+        for number, line in enumerate(iter(partial(text.readline, longest), ""), start=1):
             if len(line) == longest and not line.endswith("\n"):
                 raise ValueError(f"a line is longer than {longest / 2**20:g} MiB")
-            yield line
+            yield line.removeprefix("\ufeff") if number == 1 else line
 
 
 @contextmanager
