@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,49 @@ def test_data_that_changed_have_no_floors(
     ]
     assert "its data changed since it was trained" in announced[0]
     assert not (copy / "floors.json").exists()
+
+
+def cut_in_half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def without_a_field(content: bytes) -> bytes:
+    *lines, last = content.splitlines(keepends=True)
+    return b"".join([*lines, last.split(b",", 1)[1]])
+
+
+def without_a_row(content: bytes) -> bytes:
+    return b"".join(content.splitlines(keepends=True)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "has_digests", "problem"),
+    [
+        (cut_in_half, True, "is damaged: it is not what the run left; restore it"),
+        (without_a_field, True, "is damaged: it is not what the run left; restore it"),
+        (without_a_field, False, "fields, the header has"),  # older versions kept no digests
+        (without_a_row, False, "31 predictions of 32 scored rows are stored; restore"),
+    ],
+)
+def test_damaged_predictions_have_no_floors(
+    damage: Callable[[bytes], bytes],
+    has_digests: bool,
+    problem: str,
+    copy: Path,
+    settings: dict[str, Any],
+) -> None:
+    result = copy / "lora" / "seed-0" / "result.json"
+    if not has_digests:
+        load_run(result.parent).result.model_copy(update={"files": {}}).save(result)
+    stored = result.parent / "predictions" / "validation.csv"
+    stored.write_bytes(damage(stored.read_bytes()))
+    (copy / "floors.json").unlink()
+    announced: list[str] = []
+    write_floors(plan_of(copy, settings), copy, announced.append)
+    (line,) = [str(event) for event in announced if "has no floors" in str(event)]
+    assert line.startswith("lora, seed 0 has no floors: ")
+    assert problem in line
+    assert list(ComparisonFloors.of(copy).runs) == ["lora/seed-1"]
 
 
 def test_a_damaged_file_is_refused(copy: Path) -> None:

@@ -71,14 +71,14 @@ def test_without_predictions_there_is_no_caveat(folder: Path) -> None:
 
 def test_a_line_separator_in_a_label_does_not_end_the_row(folder: Path) -> None:
     save_predictions(folder, "lora", 0, ["a\u2028b", "c"], "ab")
-    saved = load(folder).of("lora")[0].predictions()
+    saved = load(folder).of("lora")[0].predictions
     assert saved == (["a", "b"], ["a\u2028b", "c"])
 
 
 def test_a_long_text_among_the_predictions_is_read(folder: Path) -> None:
     long = "x" * 150_000  # Python's own limit for a field is 131,072
     save_predictions(folder, "lora", 0, [long, "c"], "ab")
-    assert load(folder).of("lora")[0].predictions() == (["a", "b"], [long, "c"])
+    assert load(folder).of("lora")[0].predictions == (["a", "b"], [long, "c"])
 
 
 def test_a_measurement_above_its_tolerance_is_named(folder: Path) -> None:

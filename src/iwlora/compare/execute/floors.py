@@ -16,7 +16,7 @@ from iwlora.results.events import Event, Report
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import PROCESSES
 from iwlora.results.formats import content_digest
-from iwlora.results.run import RunResult, load_run, read_predictions
+from iwlora.results.run import RunResult, load_run
 from iwlora.tasks.floors.floor import Floor
 from iwlora.training.floors.frozen_model import frozen_model_floors
 from iwlora.training.floors.scores import TaskFloors
@@ -48,12 +48,15 @@ def write_floors(plan: Plan, folder: Path, announce: Report) -> None:
         digest = file_digest(file)
         if name in runs and runs[name].result == digest:
             continue
-        result = load_run(path).result
-        predictions = layout.predictions_file(path, str(result.evaluated_on))
-        if result.fingerprint is None or not predictions.is_file():
+        finished = load_run(path)
+        result = finished.result
+        if result.fingerprint is None:
             continue
         of_data = _key(run.recipe, result)
         try:
+            predictions = finished.prediction_rows()
+            if not predictions:
+                continue
             if of_data not in loaded:
                 loaded[of_data] = _task_floors(run, result, predicted, of_data, announce)
             floors = loaded[of_data]
@@ -65,7 +68,7 @@ def write_floors(plan: Plan, folder: Path, announce: Report) -> None:
                 )
                 for floor in floors.floors
             ]
-            scores = floors.beside(read_predictions(predictions))
+            scores = floors.beside(predictions)
         except IwloraError as error:
             announce(Event("no floors", f"{run} has no floors: {error}", run=str(run)))
             continue

@@ -124,7 +124,7 @@ def constant_runs(comparison: Comparison) -> dict[str, tuple[int, int]]:
     """{label: (runs that predict the same for every row, runs whose predictions tell)}."""
     counts = {}
     for label in comparison.arms:
-        saved = [run.predictions() for run in comparison.of(label)]
+        saved = [run.predictions for run in comparison.of(label)]
         informative = [pair for pair in saved if pair and len(set(pair[0])) > 1]
         if constant := sum(len(set(predictions)) == 1 for _, predictions in informative):
             counts[label] = constant, len(informative)

@@ -255,7 +255,7 @@ def paired_predictions(comparison: Comparison, pair: PairedDifference) -> Paired
         return None
     by_key = {(run.result.label, run.result.seed): run for run in comparison.runs}
     runs = [by_key[label, seed] for label in (pair.arm, pair.baseline) for seed in pair.differences]
-    saved = [rows for run in runs if (rows := run.predictions())]
+    saved = [rows for run in runs if (rows := run.predictions)]
     if len(saved) < len(runs) or any(labels != saved[0][0] for labels, _ in saved):
         return None
     classes = [saved[0][0], *(predictions for _, predictions in saved)]

@@ -88,19 +88,18 @@ class Run:
         path = self._file(layout.ROW_DIGESTS)
         return RowDigests.load_if_intact(path) if path else RowDigests()
 
-    def predictions(self) -> tuple[list[str], list[str]] | None:
-        """(labels, predictions) of the scored rows; None if they were not kept as classes."""
-        return self._predictions
-
     @property
     def gives_one_answer(self) -> bool:
         """Whether it predicts the same for all scored rows, although their labels differ."""
-        kept = self.predictions()
+        kept = self.predictions
         return kept is not None and len(set(kept[0])) > 1 and len(set(kept[1])) == 1
 
     @cached_property
-    def _predictions(self) -> tuple[list[str], list[str]] | None:
-        """What a report asks for many times; each class name is kept once."""
+    def predictions(self) -> tuple[list[str], list[str]] | None:
+        """(labels, predictions) of the scored rows; None if they were not kept as classes.
+
+        A report asks for them many times; each class name is kept once.
+        """
         columns = self.prediction_columns()
         if columns is None:
             return None
@@ -111,28 +110,31 @@ class Run:
 
         None if they were not kept, or not as a label and a prediction of each row.
         """
+        rows = self.prediction_rows()
+        if not rows or not {"label", "prediction"} <= rows[0].keys():
+            return None
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def prediction_rows(self) -> list[dict[str, str]]:
+        """The stored predictions of the scored rows, {column: cell} of each; [] without them."""
         split = self.result.evaluated_on
         path = self._file(layout.predictions_file(Path(), split)) if split else None
-        (_, header), *rows = read_fields(str(path)) if path else [(0, list[str]())]
-        if not rows or not {"label", "prediction"} <= set(header):
-            return None
-        for line, row in rows:
-            if len(row) != len(header):
-                raise IwloraError(
-                    f"{path}, line {line}: {len(row)} fields, the header has {len(header)}"
-                )
-        columns = zip(*(row for _, row in rows), strict=True)
-        return {
-            name: list(map(restore_formula, column))
-            for name, column in zip(map(restore_formula, header), columns, strict=True)
-        }
+        return read_predictions(path) if path else []
 
 
 def read_predictions(path: Path) -> list[dict[str, str]]:
-    """The rows of a stored file of predictions; ``ValueError`` for rows of unequal length."""
+    """The rows of a stored file of predictions; ``IwloraError`` for rows of unequal length."""
     fields = read_fields(str(path))
-    header, *rows = ([restore_formula(cell) for cell in row] for _, row in fields)
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    _, header = next(fields, (1, list[str]()))
+    names, rows = list(map(restore_formula, header)), []
+    for line, row in fields:
+        if len(row) != len(names):
+            raise IwloraError(
+                f"{path}, line {line}: {len(row)} fields, the header has {len(names)}; "
+                "restore the file"
+            )
+        rows.append(dict(zip(names, map(restore_formula, row), strict=True)))
+    return rows
 
 
 def read_environment(path: Path) -> dict[str, Any]:

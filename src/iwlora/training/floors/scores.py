@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from iwlora.errors import IwloraError
 from iwlora.results.metric_direction import oriented
 from iwlora.results.run import FloorScore
 from iwlora.tasks import Task
@@ -78,8 +79,12 @@ class TaskFloors:
 
         Args:
             predictions: The rows of the run's stored file of predictions.
+
+        Raises:
+            IwloraError: They are not as many as the scored rows.
         """
         kind, primary = self.task.kind, self.task.metrics[0]
+        self._check(predictions)
         if not self.floors or not self._has_scores(predictions):
             return []
         references, of_run = self._of_run(predictions)
@@ -107,12 +112,21 @@ class TaskFloors:
         Args:
             predictions: As in :meth:`beside`.
         """
+        self._check(predictions)
         if not self._has_scores(predictions):
             return None
         _, of_run = self._of_run(predictions)
         zero = JackknifedScore(0.0, np.zeros_like(of_run.left_out))
         interval = margin(of_run, zero)
         return None if interval.high is None else (interval.high - interval.value or None)
+
+    def _check(self, predictions: Sequence[Mapping[str, str]]) -> None:
+        scored = len(self.task.splits[self.task.reported[0]])
+        if len(predictions) != scored:
+            raise IwloraError(
+                f"{len(predictions):,} predictions of {scored:,} scored rows are stored; restore "
+                "the file of predictions, or repeat the run"
+            )
 
     def _has_scores(self, predictions: Sequence[Mapping[str, str]]) -> bool:
         """Whether a run stored what its primary metric is computed from."""
