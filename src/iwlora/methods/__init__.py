@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from iwlora.methods.additive.bottleneck_adapters import Houlsby, Parallel, Pfeiffer
 from iwlora.methods.additive.prefix_tuning import Prefix
-from iwlora.methods.contract import Attached, Method, split_head, train_only
+from iwlora.methods.contract import Attached, Method, ParameterGroup, split_head, train_only
 from iwlora.methods.low_rank.adalora import AdaLora
 from iwlora.methods.low_rank.iw_lora import IWLora
 from iwlora.methods.low_rank.iw_lora_controls import (
@@ -58,6 +58,7 @@ __all__ = [
     "METHODS",
     "Attached",
     "Method",
+    "ParameterGroup",
     "save_as_lora",
     "save_parameters",
     "save_peft_adapter",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +21,24 @@ from iwlora.sites import Site, abbreviate_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim import Optimizer
     from transformers import TrainerCallback
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Trained parameters with a learning rate or a weight decay of their own.
+
+    Args:
+        names: names of parameters of ``Attached.trainable``.
+        lr_factor: factor of the recipe's learning rate, all along its schedule.
+        weight_decay: in place of the recipe's; None: the recipe's, of which biases and
+            normalisations have none.
+    """
+
+    names: tuple[str, ...]
+    lr_factor: float = 1.0
+    weight_decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +60,13 @@ class Attached:
         callbacks: callbacks of the Trainer.
         notes: ``notes()`` are remarks on the training that the user should read.
         panels: ``panels()`` are numbers for experiment trackers, sent at each logging step.
-        learning_rates: {parameter name: factor of the learning rate}; the default factor is 1.
+        parameter_groups: parameters that train with another learning rate or weight decay than
+            the recipe's; each parameter is in at most one group.
+        optimizer: ``optimizer(groups)`` makes the method's own optimizer, in place of the recipe's,
+            from groups of parameters as PyTorch takes them, each with its ``params``, ``lr`` and
+            ``weight_decay``.
+        learning_rates: deprecated, see ``parameter_groups``: {parameter name: factor of the
+            learning rate}.
         initialize: ``initialize(batches)`` sets initial values from training batches, once,
             before training. All processes get the same batches.
         ranks: ``ranks()`` are the effective ranks by site, where sites have different ranks.
@@ -59,11 +85,31 @@ class Attached:
     callbacks: tuple[TrainerCallback, ...] = ()
     notes: Callable[[], tuple[str, ...]] = tuple
     panels: Callable[[], Mapping[str, float]] = dict
+    parameter_groups: tuple[ParameterGroup, ...] = ()
+    optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     initialize: Callable[[Iterable[Mapping[str, Tensor]]], None] | None = None
     ranks: Callable[[], Mapping[str, int]] | None = None
     settled: Callable[[], bool] = lambda: True
     derived: int = 0
+
+    def __post_init__(self) -> None:
+        if self.learning_rates:  # remove after version 0.2
+            warnings.warn(
+                "Attached(learning_rates={name: factor}) is deprecated; write "
+                "parameter_groups=(ParameterGroup(names, lr_factor=factor),)",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+            groups = tuple(
+                ParameterGroup(
+                    tuple(n for n, f in self.learning_rates.items() if f == factor), factor
+                )
+                for factor in {*self.learning_rates.values()} - {1.0}
+            )
+            object.__setattr__(self, "parameter_groups", self.parameter_groups + groups)
+            object.__setattr__(self, "learning_rates", {})
+        _check_groups(self)
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -204,6 +250,29 @@ class Method(BaseModel):
             sensitivity: the measurement that :meth:`calibration` asked for.
         """
         raise NotImplementedError
+
+
+def _check_groups(attached: Attached) -> None:
+    """Raise ``IwloraError`` for groups of unknown or shared names, or with impossible numbers."""
+    groups, trained = attached.parameter_groups, set(attached.trainable)
+    uses = Counter(name for group in groups for name in group.names)
+    problems = [f"{name}, which does not train" for name in uses if name not in trained]
+    problems += [f"{name} in more than one group" for name, times in uses.items() if times > 1]
+    problems += [
+        f"lr_factor={group.lr_factor}; accepted are finite numbers above 0"
+        for group in groups
+        if not 0 < group.lr_factor < math.inf
+    ]
+    problems += [
+        f"weight_decay={group.weight_decay}; accepted are finite numbers from 0"
+        for group in groups
+        if group.weight_decay is not None and not 0 <= group.weight_decay < math.inf
+    ]
+    if problems:
+        raise IwloraError(
+            f"the method's parameter_groups have {problems[0]}"
+            + (f", and {len(problems) - 1} other faults" if problems[1:] else "")
+        )
 
 
 def split_head(model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -116,6 +116,11 @@ def prepare(
     if with_floors and distributed.rank() == 0:
         floors, notes = untuned_floors(loaded)
     attached = method.attach(model, sites, recipe.train.seed, sensitivity)
+    if attached.optimizer is not None and recipe.train.optimizer != "adamw":
+        raise IwloraError(
+            f"train.optimizer={recipe.train.optimizer} was given, and {method.name} has an "
+            "optimizer of its own; remove train.optimizer"
+        )
     if recipe.train.frozen_dtype != "float32":
         check_trained_in_float32(attached, method.name)
     loaded.task.kind.check_model(attached.model, rows, loaded.collate)

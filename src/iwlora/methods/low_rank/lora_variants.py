@@ -11,7 +11,7 @@ from pydantic import Field
 
 from iwlora.errors import Diverged, IwloraError
 from iwlora.inputs.limits import Count, Number
-from iwlora.methods.contract import Attached
+from iwlora.methods.contract import Attached, ParameterGroup
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.saving import save_as_lora
 from iwlora.penalty.low_rank_pair import LowRankPair
@@ -107,8 +107,8 @@ class LoraPlus(Lora):
         """Attach LoRA and set the factor of the learning rate of every B."""
         attached = super().attach(model, sites, seed)
         B = {id(pair.B) for pair in attached.pairs}
-        factors = {n: self.ratio for n, p in attached.model.named_parameters() if id(p) in B}
-        return replace(attached, learning_rates=factors)
+        names = tuple(n for n, p in attached.model.named_parameters() if id(p) in B)
+        return replace(attached, parameter_groups=(ParameterGroup(names, lr_factor=self.ratio),))
 
 
 class Eva(Lora):

@@ -29,6 +29,7 @@ from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.kernels import fast_kernels
 from iwlora.training.loop.callbacks import RestoreLoggedLoss, TrackerPanels
 from iwlora.training.loop.divergence import DivergenceCheck
+from iwlora.training.loop.parameter_groups import split_groups
 from iwlora.training.loop.row_order import EpochSampler, LongestFirstSampler, MicroBatchSampler
 from iwlora.training.loop.task_loss import task_loss
 from iwlora.training.loop.weight_average import AverageLastSteps
@@ -42,7 +43,8 @@ class FineTuningTrainer(Trainer):
     It raises :class:`iwlora.errors.Diverged` when a loss or a gradient becomes NaN or infinite.
 
     Args:
-        attached: the method on its model, with its regularizer, callbacks and learning rates.
+        attached: the method on its model, with its regularizer, callbacks, groups of parameters
+            and optimizer.
         sampler: the order of the training rows.
         kind: the kind of the task; classification if None.
         tokenizer: for kinds that generate text.
@@ -91,7 +93,6 @@ class FineTuningTrainer(Trainer):
         self._final, self.use_fast_kernels = False, use_fast_kernels
         self.attached, self._skipping = attached, skipping
         self._module, self._trainable = attached.model, attached.trainable
-        self._learning_rates = attached.learning_rates
         self.epoch_sampler = sampler
         self.micro_batch_sampler = MicroBatchSampler(
             sampler,
@@ -164,25 +165,19 @@ class FineTuningTrainer(Trainer):
         return tokens * self._operations_of_token
 
     def create_optimizer(self, *model: Any) -> torch.optim.Optimizer:
-        """AdamW, with a group of parameters for each factor of the learning rate.
+        """The recipe's optimizer or the method's own, with the method's groups of parameters.
 
         Later versions of transformers pass the model, the first ones of version 5 pass nothing.
         """
-        is_new = self.optimizer is None
+        if self.optimizer is not None:
+            return super().create_optimizer(*model)
         optimizer: torch.optim.Optimizer = super().create_optimizer(*model)
-        if is_new:
-            optimizer.register_load_state_dict_pre_hook(sharding.shard_optimizer_state)
-        if is_new and self._learning_rates:
-            factors = {self._module.get_parameter(n): f for n, f in self._learning_rates.items()}
-            optimizer.param_groups[:] = [
-                {
-                    **group,
-                    "params": [p for p in group["params"] if factors.get(p, 1.0) == factor],
-                    "lr": factor * group["lr"],
-                }
-                for group in optimizer.param_groups
-                for factor in sorted({factors.get(p, 1.0) for p in group["params"]})
-            ]
+        optimizer.param_groups[:] = split_groups(optimizer.param_groups, self.attached)
+        if self.attached.optimizer is not None:
+            keys = ("params", "lr", "weight_decay")
+            groups = [{key: group[key] for key in keys} for group in optimizer.param_groups]
+            self.optimizer = optimizer = self.attached.optimizer(groups)
+        optimizer.register_load_state_dict_pre_hook(sharding.shard_optimizer_state)
         return optimizer
 
     @property
