@@ -40,6 +40,7 @@ VARIANTS = (
     "pissa",
     "eva",
     "svd-lora",
+    "iw-lora-as-written",
     "lora-uniform-penalty",
     "iw-lora-permuted",
     "iw-lora-inverted",

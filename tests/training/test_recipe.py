@@ -105,7 +105,9 @@ def test_every_field_is_covered() -> None:
 
 @st.composite
 def recipes(draw: st.DrawFn, method: str) -> dict[str, Any]:
-    options = {field: OPTIONS[field] for field in METHODS[method].model_fields}
+    pinned = getattr(METHODS[method], "pinned", ())
+    fields = [field for field in METHODS[method].model_fields if field not in pinned]
+    options = {field: OPTIONS[field] for field in fields}
     train = draw(st.fixed_dictionaries({}, optional=TRAIN))
     quantizable = METHODS[method].not_quantizable is None and not train.get("shard")
     tokens = METHODS[method].no_token_training is None and not train.get("shard")

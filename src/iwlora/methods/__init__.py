@@ -10,7 +10,7 @@ from iwlora.methods.additive.bottleneck_adapters import Houlsby, Parallel, Pfeif
 from iwlora.methods.additive.prefix_tuning import Prefix
 from iwlora.methods.contract import Attached, Method, ParameterGroup, split_head, train_only
 from iwlora.methods.low_rank.adalora import AdaLora
-from iwlora.methods.low_rank.iw_lora import IWLora
+from iwlora.methods.low_rank.iw_lora import IWLora, IWLoraAsWritten
 from iwlora.methods.low_rank.iw_lora_controls import (
     ImportanceRanks,
     InvertedImportance,
@@ -46,6 +46,7 @@ METHODS = Registry(
         "svd-lora": SvdLora,
         "adalora": AdaLora,
         "iw-lora": IWLora,
+        "iw-lora-as-written": IWLoraAsWritten,
         "lora-uniform-penalty": UniformPenalty,
         "iw-lora-permuted": PermutedImportance,
         "iw-lora-inverted": InvertedImportance,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from iwlora.errors import IwloraError
 from iwlora.importance import Importance
@@ -106,3 +106,37 @@ class IWLora(MeasureOptions, Lora):
             panels=callback.panels,
             notes=lambda: (callback.verdict,) if callback.verdict else (),
         )
+
+
+class IWLoraAsWritten(IWLora):
+    """IW-LoRA as it was first written: L_task + 10⁻⁴ Σ_k (1 − s_k / Σ_j s_j) ‖Δ_k‖_F².
+
+    s_k is measured before training with whole gradients, and the penalty is part of the loss from
+    the first step. These options are pinned, so this method stays the same when the defaults of
+    ``iw-lora`` change.
+    """
+
+    name: ClassVar[str] = "iw-lora-as-written"
+    summary: ClassVar[str] = "IW-LoRA in the form that was first written, with pinned options"
+    former_defaults: ClassVar[Mapping[int, Mapping[str, Any]]] = {}
+    pinned: ClassVar[Sequence[str]] = (
+        "alpha beta normalize route relative schedule measure estimator".split()
+    )
+    """The options that accept no other value than their default."""
+
+    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    normalize: Literal["sum", "max", "mean", "rank"] = "sum"
+    route: Literal["loss", "gradient", "decoupled"] = "loss"
+    relative: bool = False
+    schedule: Literal["constant", "warmup", "cosine"] = "constant"
+    measure: Literal["before", "in-flight"] = "before"
+    estimator: Literal["exact", "ghost", "sketch", "auto", "lora"] | None = "exact"
+
+    @field_validator(*pinned)
+    @classmethod
+    def _is_as_written(cls, value: Any, info: ValidationInfo) -> Any:
+        pinned = cls.model_fields[str(info.field_name)].default
+        if value != pinned:
+            raise ValueError(f"{cls.name} always has {pinned}; for other values take iw-lora")
+        return value
