@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 
 from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.statistics.analysis import analyse
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison
 from iwlora.training.recipe import Recipe
@@ -37,6 +39,21 @@ def scored(**means: float) -> Callable[[Recipe, int], float]:
 
 def sequential(make_plan: MakePlan, **stop: Any) -> Plan:
     return make_plan(methods=THREE_ARMS, seeds=None, stop={"difference": 1.0, **stop})
+
+
+class ShuffledExecutor(SimulatedExecutor):
+    """Runs end in a random order, those with ``slow`` in their path when no other is running."""
+
+    def __init__(self, outcome: Callable[[Recipe, int], float | int], jobs: int, slow: str) -> None:
+        super().__init__(outcome, jobs)
+        self._slow, self._random = slow, Random(jobs)
+
+    def wait(self, timeout: float) -> list[tuple[Path, int]]:
+        quick = [folder for folder in self.running if self._slow not in folder.as_posix()]
+        ends = self._random.choice(quick or self.running)
+        self.running.remove(ends)
+        self.running.insert(0, ends)
+        return super().wait(timeout)
 
 
 def draws(executor: SimulatedExecutor) -> Counter[str]:
@@ -67,15 +84,37 @@ def test_arms_end_with_their_verdict_and_the_others_go_on(
     assert not (tmp_path / "out" / "iw-lora" / "seed-6").exists()
 
 
-@pytest.mark.parametrize("jobs", [1, 3, 7])
-def test_the_number_of_jobs_does_not_change_the_draws(
-    make_plan: MakePlan, tmp_path: Path, jobs: int
+@pytest.mark.parametrize(("jobs", "late"), [(7, False), (1, True)])
+def test_neither_jobs_nor_failures_let_a_comparison_end_without_verdicts(
+    make_plan: MakePlan, tmp_path: Path, jobs: int, late: bool
 ) -> None:
-    executor = SimulatedExecutor(scored(iw_lora=0.9, other=0.802), jobs=jobs)
-    simulate(sequential(make_plan), tmp_path / "out", executor)
-    count = draws(executor)
-    assert (count["iw-lora"], count["other"]) == (6, count["lora"])
-    assert count["other"] == 9
+    """As the only arm, iw-lora would be better after its first draws; other has its scores late."""
+
+    def outcome(recipe: Recipe, _: int) -> float | int:
+        seed, label = recipe.train.seed, recipe.label or ""
+        if late and label == "other" and seed < 6:
+            return 1
+        noise = np.random.default_rng([16, seed, len(label)]).standard_normal()
+        mean = {"iw-lora": 0.81, "other": 0.802}.get(label, 0.8)
+        return float(mean + 0.006 * noise)
+
+    executor = ShuffledExecutor(outcome, jobs, slow="/other/")
+    _, announced = simulate(sequential(make_plan), tmp_path / "out", executor)
+    begun = Counter(dict.fromkeys(draws(executor), 0))
+    begun.update({arm: len([*(tmp_path / "out" / arm).glob("seed-*")]) for arm in begun})
+    last = 23 if late else 16
+    assert begun == {"lora": last, "iw-lora": 10, "other": last}
+    (better,) = (line for line in announced if line.startswith("iw-lora: better"))
+    assert "after 10 draws" in better
+
+
+def test_a_draw_counts_once_those_before_it_have_ended(make_plan: MakePlan, tmp_path: Path) -> None:
+    """Four of the first draws would do, but not the four that happen to end first."""
+    executor = ShuffledExecutor(lambda recipe, _: 0.8, jobs=10, slow="/iw-lora/seed-0")
+    plan = make_plan(seeds=None, stop={"difference": 1.0})
+    _, announced = simulate(plan, tmp_path / "out", executor)
+    (line,) = (line for line in announced if "within" in line)
+    assert line == "iw-lora: within 1 point of lora after 5 draws (+0.00 [+0.00, +0.00])"
 
 
 def test_more_seeds_go_on_where_the_comparison_ended(make_plan: MakePlan, tmp_path: Path) -> None:
@@ -120,6 +159,8 @@ def test_failed_runs_are_missing_draws_and_the_comparison_ends(
     comparison = load_comparison(tmp_path / "out")
     assert {label for label, _, _ in comparison.missing} == {"other"}
     assert len(comparison.missing) == 8
+    ((iw_lora,), *_) = [task.differences for task in analyse([comparison]).tasks]
+    assert iw_lora.family == 2, "the report corrects for the arm without a score too"
 
 
 def test_equal_scores_end_within_before_there_is_an_interval(

@@ -163,6 +163,9 @@ def test_outcomes() -> None:
         "begun": "open",
     }
     assert (found["begun"].low, found["begun"].high) == (None, None)
+    without = {"better": list(2.0 + steady), "not begun": []}
+    alone, beside = verdicts({"better": without["better"]}, RULE), verdicts(without, RULE)
+    assert beside["better"].p_difference == 2 * alone["better"].p_difference
     low, high = found["better"].low, found["better"].high
     assert low is not None
     assert high is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from statistics import stdev
 
 from iwlora.compare.number_format import display_scale, format_size
@@ -24,7 +25,9 @@ class Stopping:
     """Which arms of a sequential comparison have no verdict, and which draws may begin.
 
     All arms begin with the fewest draws that can decide. After that a draw begins when those before
-    have ended, with the arms that have no verdict and the baseline.
+    have ended, with the arms that have no verdict and the baseline. Draws count in their order, up
+    to the first that has not ended, and the error is divided among all arms from the beginning: a
+    verdict is never withdrawn, and does not depend on how many runs there are at once.
 
     Args:
         rule: What is promised.
@@ -89,8 +92,11 @@ class Stopping:
 
     def _differences(self, arm: str) -> list[float]:
         scores, baseline = self._scores[arm], self._scores[self._baseline]
-        shared = (seed for seed in self._seeds if seed in scores and seed in baseline)
-        return [scores[seed] - baseline[seed] for seed in shared]
+        ended = self._ended[arm] & self._ended[self._baseline]
+        known = takewhile(ended.__contains__, self._seeds)
+        return [
+            scores[seed] - baseline[seed] for seed in known if seed in scores and seed in baseline
+        ]
 
     def _news(self, arm: str, verdict: Verdict, differences: Sequence[float]) -> str:
         if verdict.is_open and verdict.draws < self._first_draws:

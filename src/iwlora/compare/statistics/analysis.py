@@ -145,7 +145,10 @@ class Analysis:
 def analyse(
     comparisons: Sequence[Comparison], folder: Path | None = None, baseline: str | None = None
 ) -> Analysis:
-    """Compare every arm with the baseline on every task, as one family of tests.
+    """Compare every arm with the baseline on every task.
+
+    With fixed seeds, all arms and tasks are one family of tests. With a rule ``stop`` the arms of
+    each task are one, and those of the mean over tasks another: a task ends with its own verdicts.
 
     Args:
         comparisons: One comparison per task.
@@ -164,7 +167,7 @@ def analyse(
     tasks = tuple(
         TaskAnalysis(
             comparison,
-            _sequential(rows, comparison.stop)
+            _sequential(comparison, rows, comparison.stop)
             if comparison.stop
             else tuple(islice(adjusted, len(rows))),
         )
@@ -174,7 +177,7 @@ def analyse(
     analysis = Analysis(folder or comparisons[0].folder, base, tasks, _adjust_overall(overall))
     if (rule := analysis.rule) is None:
         return analysis
-    return replace(analysis, overall=_sequential_overall(overall, tasks, rule))
+    return replace(analysis, overall=_sequential_overall(overall, tasks, base, rule))
 
 
 def _arms(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
@@ -214,11 +217,16 @@ def _task_differences(comparison: Comparison, base: str, number: int) -> list[Ta
     return rows
 
 
-def _sequential(rows: Sequence[TaskDifference], rule: StoppingRule) -> tuple[TaskDifference, ...]:
+def _sequential(
+    comparison: Comparison, rows: Sequence[TaskDifference], rule: StoppingRule
+) -> tuple[TaskDifference, ...]:
     """The differences with their sequential verdicts, in the order of the seeds."""
-    differences = {row.arm: _as_printed(row.metric, row.differences.values()) for row in rows}
-    found = verdicts(differences, rule)
-    return tuple(_with_verdict(row, found[row.arm], len(rows)) for row in rows)
+    paths: dict[str, list[float]] = {
+        arm: [] for arm in comparison.arms if arm != comparison.baseline
+    }
+    paths |= {row.arm: _as_printed(row.metric, row.differences.values()) for row in rows}
+    found = verdicts(paths, rule)
+    return tuple(_with_verdict(row, found[row.arm], len(paths)) for row in rows)
 
 
 def _with_verdict(row: TaskDifference, verdict: Verdict, family: int) -> TaskDifference:
@@ -311,7 +319,7 @@ def _mean_path(rows: Sequence[TaskDifference]) -> list[float]:
         dict(zip(row.differences, _as_printed(row.metric, row.differences.values()), strict=True))
         for row in rows
     ]
-    shared = [seed for seed in by_seed[0] if all(seed in task for task in by_seed)]
+    shared = [seed for seed in by_seed[0] if all(seed in task for task in by_seed)] if rows else []
     return [fmean(task[seed] for task in by_seed) for seed in shared]
 
 
@@ -327,15 +335,19 @@ def _oriented_scores(comparison: Comparison, label: str) -> list[float]:
 
 
 def _sequential_overall(
-    overall: Sequence[OverallDifference], tasks: Sequence[TaskAnalysis], rule: StoppingRule
+    overall: Sequence[OverallDifference],
+    tasks: Sequence[TaskAnalysis],
+    base: str,
+    rule: StoppingRule,
 ) -> tuple[OverallDifference, ...]:
     """The same differences with verdicts on the mean over tasks that hold at all looks."""
     by_arm: dict[str, list[TaskDifference]] = {}
     for pair in (pair for task in tasks for pair in task.differences):
         by_arm.setdefault(pair.arm, []).append(pair)
-    found = verdicts({arm: _mean_path(pairs) for arm, pairs in by_arm.items()}, rule)
+    paths = {row.arm: _mean_path(by_arm.get(row.arm, [])) for row in overall if row.arm != base}
+    found = verdicts(paths, rule)
     return tuple(
-        _with_overall_verdict(row, found[row.arm], len(found), by_arm[row.arm][0].metric)
+        _with_overall_verdict(row, found[row.arm], len(paths), by_arm[row.arm][0].metric)
         if row.arm in found
         else replace(row, difference=None)
         for row in overall

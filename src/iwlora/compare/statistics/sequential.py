@@ -152,29 +152,37 @@ def verdicts(differences: Mapping[str, Sequence[float]], rule: StoppingRule) -> 
     Args:
         differences: {arm: its paired differences from the baseline, in the order of the draws}, in
             the unit of ``rule.difference`` and oriented so that higher is better. Arms that have a
-            verdict need no further draws: the numbers of draws may differ.
+            verdict need no further draws: the numbers of draws may differ. Those without any yet
+            count in the correction too, or a verdict would be withdrawn when they get one.
         rule: What is promised.
+
+    Returns:
+        {arm: its verdict}, without the arms that have no draws.
 
     Example:
         >>> found = verdicts({"a": [1.9, 2.1, 2.0, 2.2, 1.8, 2.0]}, StoppingRule(difference=1.0))
         >>> found["a"].outcome, found["a"].draws
         ('better', 6)
     """
-    arms = [arm for arm, values in differences.items() if len(values)]
-    paths = {arm: np.asarray(differences[arm], dtype=float) for arm in arms}
-    differ = holm([float(p_difference(paths[arm])[-1]) for arm in arms])
-    within = holm([float(p_within(paths[arm], rule.difference)[-1]) for arm in arms])
+    paths = {arm: np.asarray(values, dtype=float) for arm, values in differences.items()}
+    # The smallest of the p-values at all looks is the last; 1 without draws.
+    differ = holm([float(p_difference(path).min(initial=1.0)) for path in paths.values()])
+    within = holm(
+        [float(p_within(path, rule.difference).min(initial=1.0)) for path in paths.values()]
+    )
     found = {}
-    for arm, of_difference, of_within in zip(arms, differ, within, strict=True):
+    for (arm, path), of_difference, of_within in zip(paths.items(), differ, within, strict=True):
+        if not len(path):
+            continue
         mean = fmean(differences[arm])
-        half = float(half_width(paths[arm], rule.error / len(arms))[-1])
+        half = float(half_width(path, rule.error / len(paths))[-1])
         outcome = "open"
         if of_difference <= rule.error:
             outcome = "better" if mean > 0 else "worse"
         elif of_within <= rule.error:
             outcome = "within"
         low, high = (mean - half, mean + half) if math.isfinite(half) else (None, None)
-        found[arm] = Verdict(outcome, len(paths[arm]), mean, low, high, of_difference, of_within)
+        found[arm] = Verdict(outcome, len(path), mean, low, high, of_difference, of_within)
     return found
 
 

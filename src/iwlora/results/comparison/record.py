@@ -41,8 +41,9 @@ class StoppingRule(StoredModel):
 
     Args:
         difference: The smallest difference that matters, as scores are printed: 1.0 is one point.
-        error: The largest probability of each kind of wrong verdict, over all arms: "better" or
-            "worse" where there is no difference, and "within" where it is ``difference`` or more.
+        error: The largest probability of each kind of wrong verdict, over all arms of a task:
+            "better" or "worse" where there is no difference, and "within" where it is
+            ``difference`` or more.
         power: The probability of "better" or "worse" at ``difference`` that is asked for.
         max_seeds: After this many draws an arm without a verdict is open.
     """
