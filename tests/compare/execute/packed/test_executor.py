@@ -19,10 +19,14 @@ from iwlora.compare.execute.packed.planner import (
     pack_key,
     runs_that_fit,
 )
+from iwlora.compare.execute.scheduler import Scheduler
+from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
+from iwlora.results.writing import write_text
 from iwlora.training.recipe import build
 from iwlora.training.state.run_folder import RunDir
 from runs import recipe
+from simulated_runs import result_of
 
 
 class Alone:
@@ -127,6 +131,35 @@ def test_a_killed_pack_is_halved_until_its_runs_fit(
     assert "trained 8 runs together was killed by signal 9" in caplog.text
     assert "at most 2 together" in caplog.text
     executor.stop()
+
+
+def test_no_run_is_lost_where_the_memory_holds_two(
+    make_plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler tries a run that has failed once more, and counts no kill of a pack."""
+    sizes: list[int] = []
+
+    def command(runs: Sequence[tuple[Path, Path]], most_runs: int) -> list[str]:
+        sizes.append(len(runs))
+        if len(runs) > 2:
+            return [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+        for folder, _ in runs:
+            result = result_of(RunDir(folder).recipe(), 0.9)
+            write_text(folder / "result.json", json.dumps(result))
+        lines = [json.dumps({"run": number, "exit": 0}) for number in range(len(runs))]
+        return [sys.executable, "-c", f"print(*{lines!r}, sep='\\n')"]
+
+    monkeypatch.setattr(executor_module, "pack_command", command)
+    monkeypatch.setattr(executor_module.machine, "available_gpus", list)
+    plan, said = make_plan(seeds=[0, 1, 2, 3]), list[str]()
+    executor = PackedExecutor(fitting=lambda *_: 64)
+    scheduler = Scheduler(plan, tmp_path / "comparison", executor, said.append)
+    scheduler.prepare()
+    assert scheduler.execute() == []
+    executor.stop()
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    assert set(scheduler.states.values()) == {"done"}
+    assert not [line for line in said if "failed" in line]
 
 
 def test_a_run_that_is_killed_again_and_again_is_tried_alone_at_last(
