@@ -16,8 +16,8 @@ from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
 from iwlora.tasks.kinds.label_separator import SEPARATORS
-from iwlora.tasks.metrics.classification import label_scores
 from iwlora.tasks.metrics.logits import finite_logits
+from iwlora.tasks.metrics.multi_label import multi_label_class_scores, multi_label_scores
 from iwlora.tasks.schema import TaskSchema
 
 _BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
@@ -106,10 +106,10 @@ class MultiLabel(SequenceHead):
         """The scores of each class."""
         targets = np.array(self.targets(evaluation.schema, evaluation.labels))
         predicted = evaluation.outputs["logits"] > 0
-        return label_scores(evaluation.schema.labels, targets, predicted)
+        return multi_label_class_scores(evaluation.schema.labels, targets, predicted)
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
-        """scikit-learn's scores, and the mean binary cross-entropy as ``loss``."""
+        """The metrics, and the mean binary cross-entropy as ``loss``."""
         targets = np.array(self.targets(evaluation.schema, evaluation.labels))
         return _scores(evaluation.schema, targets, finite_logits(evaluation.outputs["logits"]))
 
@@ -135,14 +135,8 @@ def _scores(schema: TaskSchema, targets: Any, logits: Any) -> dict[str, float]:
 
 
 def _label_set_scores(schema: TaskSchema, targets: Any, predicted: Any) -> dict[str, float]:
-    from sklearn.metrics import accuracy_score, f1_score
-
-    scores = {
-        "micro_f1": f1_score(targets, predicted, average="micro", zero_division=0.0),
-        "macro_f1": f1_score(targets, predicted, average="macro", zero_division=0.0),
-        "accuracy": accuracy_score(targets, predicted),
-    }
-    return {name: float(scores[name]) for name in schema.metrics}
+    scores = multi_label_scores(targets, predicted)
+    return {name: scores[name] for name in schema.metrics}
 
 
 def _is_true(name: str, cell: Any) -> bool:

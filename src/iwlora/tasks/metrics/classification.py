@@ -69,7 +69,7 @@ def label_scores(
 
     Args:
         names: The classes.
-        labels: Class ids, (n,); or for several classes a row 0 and 1, (n, classes).
+        labels: Class ids, (n,).
         predictions: The same of the predictions.
 
     Example:
