@@ -132,11 +132,11 @@ class Pack:
                     model.forward = replaced
 
     def _take_seat(self, trainer: FineTuningTrainer) -> Seat:
-        wake = threading.Condition(self._turn)
-        seat = Seat(trainer, len(self._first_of), wake, alone=trains_alone(trainer))
-        for family, first in enumerate(self._first_of):
+        turn = threading.Condition(self._turn)
+        seat = Seat(trainer, len(self._first_of), turn, alone=trains_alone(trainer))
+        for group, first in enumerate(self._first_of):
             if fits(seat, first) and share_frozen(seat.model, first.model):
-                seat.family = family
+                seat.group = group
                 break
         else:
             self._first_of.append(seat)
@@ -146,30 +146,30 @@ class Pack:
     def _leave(self, seat: Seat) -> None:
         self._seats.remove(seat)
         self._joint = None
-        if self._first_of[seat.family] is seat:  # so that its model is freed
-            others = [other for other in self._seats if other.family == seat.family]
-            self._first_of[seat.family] = others[0] if others else seat
+        if self._first_of[seat.group] is seat:  # so that its model is freed
+            others = [other for other in self._seats if other.group == seat.group]
+            self._first_of[seat.group] = others[0] if others else seat
 
     def _wait(self, seat: Seat, purpose: Purpose) -> None:
         """Wait until a joint pass has been computed."""
         began = time.perf_counter()
         seat.state.save()
-        seat.waits_for, seat.share, seat.error = purpose, 0.0, None
+        seat.waits_for, seat.joint_seconds, seat.error = purpose, 0.0, None
         self._busy -= 1
         self._wake_next()
         while seat.waits_for is not None:
             if self._busy == 0 and seat is self._next()[0]:
                 self._compute(self._next())
             else:
-                seat.wake.wait()
+                seat.turn.wait()
         seat.state.restore()
-        seat.trainer.waited += time.perf_counter() - began - seat.share
+        seat.trainer.waited += time.perf_counter() - began - seat.joint_seconds
         if seat.error is not None:
             raise seat.error
 
     def _wake_next(self) -> None:
         if self._busy == 0 and (seats := self._next()):
-            seats[0].wake.notify()
+            seats[0].turn.notify()
 
     def _next(self) -> list[Seat]:
         """The runs that the next pass is of; the first of them computes it."""
@@ -201,8 +201,8 @@ class Pack:
                 reason = f"{type(error).__name__}: {error}"
                 logger.warning(f"{len(seats)} runs are not computed together: {reason}")
         for seat in seats:
-            seat.waits_for, seat.share = None, (time.perf_counter() - began) / len(seats)
-            seat.wake.notify()
+            seat.waits_for, seat.joint_seconds = None, (time.perf_counter() - began) / len(seats)
+            seat.turn.notify()
         self._busy += len(seats)
 
     def _forward(self, seats: list[Seat]) -> None:

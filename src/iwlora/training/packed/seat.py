@@ -21,19 +21,20 @@ class Seat:
 
     Args:
         trainer: of the run.
-        family: runs with the same frozen model and the same numerics have the same number.
+        group: runs with the same frozen model and the same numerics have the same number.
+        turn: notified when the run may go on, or has to compute the pass of all that wait.
     """
 
     trainer: FineTuningTrainer
-    family: int
-    wake: threading.Condition
+    group: int
+    turn: threading.Condition
     waits_for: Purpose | None = None
     batch: Batch | None = None
     outputs: Any = None
     alone: bool = False
     """Whether its model cannot be computed together with others."""
     error: BaseException | None = None
-    share: float = 0.0
+    joint_seconds: float = 0.0
     """Seconds of joint passes that are this run's."""
     state: ProcessState = field(init=False)
     model: Any = field(init=False)
@@ -50,7 +51,7 @@ class Seat:
     def key(self) -> tuple[Any, ...]:
         """Runs of equal keys are computed in one pass."""
         assert self.batch is not None
-        return (self.family, self.pad_token, *self.batch.key(self.pads_right))
+        return (self.group, self.pad_token, *self.batch.key(self.pads_right))
 
     def gradients(self) -> dict[str, Tensor]:
         """Those of the outputs, after the backward pass of the run's loss."""
