@@ -9,7 +9,11 @@ import pytest
 
 from commands import TRAIN, call, run_settings, write_recipe
 from counted import result
+from iwlora.compare.execute import floors as execute_floors
 from iwlora.results import layout
+from iwlora.results.comparison.floors import ComparisonFloors
+from iwlora.training.frozen_layers.run_setting import kept_frozen_layers
+from iwlora.training.frozen_layers.skipping import FrozenLayers
 from warm_processes import forked_runs
 
 WIDTH, BYTES = 16, 4
@@ -30,7 +34,11 @@ def compared(folder: Path, setting: Any, labels: list[str], settings: dict[str, 
 
 
 def test_all_runs_share_what_is_computed_once(
-    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = run_settings(tiny_bert, reviews, targets=r".*layer\.1\..*")
 
@@ -45,6 +53,13 @@ def test_all_runs_share_what_is_computed_once(
         (store,) = (folder / layout.FROZEN_LAYERS).iterdir()
         return {file.name: file.read_bytes() for file in store.glob("*.bin")}
 
+    of_floors: list[FrozenLayers | None] = []
+
+    def kept_layers(*arguments: Any) -> FrozenLayers | None:
+        of_floors.append(kept_frozen_layers(*arguments))
+        return of_floors[-1]
+
+    monkeypatch.setattr(execute_floors, "kept_frozen_layers", kept_layers)
     with forked_runs():
         plain = compare("plain", False, "fast")
         once = compare("once", True, "slow")
@@ -54,6 +69,10 @@ def test_all_runs_share_what_is_computed_once(
         expected = pytest.approx(result(plain, "fast", seed)["metrics"], abs=1e-5)
         assert result(once, "fast", seed)["metrics"] == expected
         assert result(once, "slow", seed)["metrics"] != expected
+    # The linear probe of the floors reads them too: for training rows and for scored rows.
+    assert [layers and layers.computed_tokens for layers in of_floors] == [0, 0]
+    of_probe, expected = (ComparisonFloors.of(folder).predicted for folder in (once, plain))
+    assert of_probe == expected
     assert not (plain / layout.FROZEN_LAYERS).exists()
     # The second arm and, within the first one, the second draw found every row.
     assert kept(once) == of_first_arm

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from iwlora import tasks
+from iwlora.compare.plan.frozen_layers import skipped_blocks
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.errors import IwloraError
 from iwlora.results import layout
@@ -20,6 +23,8 @@ from iwlora.results.run import RunResult, load_run
 from iwlora.tasks.floors.floor import Floor
 from iwlora.training.floors.frozen_model import frozen_model_floors
 from iwlora.training.floors.scores import TaskFloors
+from iwlora.training.frozen_layers.run_setting import kept_frozen_layers
+from iwlora.training.frozen_layers.skipping import FrozenLayers
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.fingerprint import row_digests
 
@@ -58,7 +63,7 @@ def write_floors(plan: Plan, folder: Path, announce: Report) -> None:
             if not predictions:
                 continue
             if of_data not in loaded:
-                loaded[of_data] = _task_floors(run, result, predicted, of_data, announce)
+                loaded[of_data] = _task_floors(run, result, predicted, of_data, folder, announce)
             floors = loaded[of_data]
             predicted[of_data] = [
                 PredictedFloor(
@@ -90,6 +95,7 @@ def _task_floors(
     result: RunResult,
     predicted: dict[str, list[PredictedFloor]],
     of_data: str,
+    folder: Path,
     announce: Report,
 ) -> TaskFloors:
     """The floors for the data of a run; ``IwloraError`` if the data are not what they were."""
@@ -106,7 +112,13 @@ def _task_floors(
         ]
         return TaskFloors.of(task, recipe.task.group, floors)
     known = TaskFloors.of(task, recipe.task.group)
-    known = replace(known, floors=[*known.floors, *frozen_model_floors(recipe, known)])
+    blocks = skipped_blocks(recipe) if (folder / layout.FROZEN_LAYERS).is_dir() else 0
+
+    def kept(model: Any, forward: Callable[[], Any]) -> FrozenLayers | None:
+        return kept_frozen_layers(recipe, model, blocks, folder, forward) if blocks else None
+
+    of_model = frozen_model_floors(recipe, known, kept)
+    known = replace(known, floors=[*known.floors, *of_model])
     if known.floors:
         names, seconds = [floor.name for floor in known.floors], time.perf_counter() - started
         on = f"floors on {len(known.rows):,} scored rows ({', '.join(names)})"

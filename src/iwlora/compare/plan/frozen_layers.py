@@ -53,6 +53,15 @@ def with_equal_frozen_layers(plan: Plan) -> Plan:
     )
 
 
+def skipped_blocks(recipe: Recipe) -> int:
+    """The number of first blocks that a run skips, if it skips any."""
+    setting = recipe.train.cache_frozen
+    if type(setting) is int:
+        return setting
+    model = meta_backbone(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    return _free_blocks(recipe, model)
+
+
 def _check(free: Mapping[str, int], count: int, setting: object) -> None:
     """Raise ``IwloraError`` that names the arms with fewer free blocks than ``count``."""
     lower = {label: blocks for label, blocks in free.items() if blocks < count}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, mode
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.device import run_device
 from iwlora.training.floors.scores import TaskFloors
+from iwlora.training.frozen_layers.skipping import FrozenLayers
 from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe
 from iwlora.training.loop.row_order import LongestFirstSampler
@@ -26,14 +28,20 @@ from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.recipe import Recipe
 
-_BATCH_ROWS = 32
+_BATCH_ROWS, _FEW_ROWS = 32, 2
 _UNTUNED = "untuned model"
 # What a processor computes within five seconds, in multiplications and additions.
 _MOST_OPERATIONS = {"cuda": 1e14}
 _MOST_OPERATIONS_ELSEWHERE = 5e11
 
 
-def frozen_model_floors(recipe: Recipe, known: TaskFloors) -> list[Floor]:
+Kept = Callable[[Any, Callable[[], Any]], FrozenLayers | None]
+"""Gives what runs keep of the first blocks of a model, which the function computes a batch with."""
+
+
+def frozen_model_floors(
+    recipe: Recipe, known: TaskFloors, kept: Kept = lambda *_: None
+) -> list[Floor]:
     """The linear probe of a text's features; where targets are scored, the untuned model.
 
     Other kinds of tasks have no such floor.
@@ -41,6 +49,7 @@ def frozen_model_floors(recipe: Recipe, known: TaskFloors) -> list[Floor]:
     Args:
         recipe: A recipe whose model and precision are those of the runs.
         known: The task and the scored rows that floors are compared on.
+        kept: What runs keep of the model's first blocks.
     """
     task = known.task
     if not (task.kind.has_linear_model or task.kind.scores_targets):
@@ -56,7 +65,7 @@ def frozen_model_floors(recipe: Recipe, known: TaskFloors) -> list[Floor]:
     train = train.select(bounded_rows([train[name][:] for name in task.text]))
     scored = task.splits[task.reported[0]].select(known.rows)
     features, scored_features = (
-        mean_features(recipe, task, model, tokenizer, rows) for rows in (train, scored)
+        mean_features(recipe, task, model, tokenizer, rows, kept) for rows in (train, scored)
     )
     mean, spread = features.mean(axis=0), features.std(axis=0)
     spread[spread == 0] = 1.0
@@ -98,7 +107,14 @@ def _untuned_floor(recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any
     return Floor(_UNTUNED, [{"prediction": pair} for pair in pairs], trivial=True)
 
 
-def mean_features(recipe: Recipe, task: Task, model: Any, tokenizer: Any, rows: Dataset) -> Any:
+def mean_features(
+    recipe: Recipe,
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    rows: Dataset,
+    kept: Kept = lambda *_: None,
+) -> Any:
     """The mean over its tokens of the last hidden state of each row, (rows, features), float32."""
     settings, device = recipe.train, run_device()
     texts = [rows[name][:] for name in task.text]
@@ -107,14 +123,23 @@ def mean_features(recipe: Recipe, task: Task, model: Any, tokenizer: Any, rows: 
     order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)
     batches = DataLoader(encoded, _BATCH_ROWS, sampler=order, collate_fn=collate)
     collected = []
+
+    def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
+        return model_inputs({name: value.to(device) for name, value in batch.items()})
+
     numerics = training_numerics(model, False, settings.requested_precision, device)
     model.eval()
-    with torch.inference_mode(), numerics:
-        for batch in batches:
-            inputs = model_inputs({name: value.to(device) for name, value in batch.items()})
-            hidden = encoder(**inputs)[0].float()
-            mask = inputs["attention_mask"].unsqueeze(-1)
-            collected.append(((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).cpu().numpy())
+    with numerics:
+        few_rows = collate([encoded[row] for row in range(min(_FEW_ROWS, len(encoded)))])
+        layers = kept(model, lambda: encoder(**inputs_of(few_rows)))
+        skipping: AbstractContextManager[None] = layers.skipped() if layers else nullcontext()
+        with torch.inference_mode(), skipping:
+            for batch in batches:
+                inputs = inputs_of(batch)
+                hidden = encoder(**inputs)[0].float()
+                mask = inputs["attention_mask"].unsqueeze(-1)
+                means = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+                collected.append(means.cpu().numpy())
     return order.restore({"features": np.concatenate(collected)})["features"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from iwlora import distributed
 from iwlora.errors import IwloraError
-from iwlora.head import in_modules
+from iwlora.head import head_modules, in_modules
 from iwlora.methods.contract import Attached
 from iwlora.results import layout
 from iwlora.results.fingerprint import NUMERICS_VERSION
@@ -104,6 +104,34 @@ def frozen_layers_of_run(
         return None
     logger.info(f"the first {count} of {of_all} blocks are computed once, into {rows.folder}")
     return layers
+
+
+def kept_frozen_layers(
+    recipe: Recipe, model: Any, count: int, comparison: Path, forward: Callable[[], Any]
+) -> FrozenLayers | None:
+    """What the runs of a comparison keep of the first blocks, for the model without a method.
+
+    Args:
+        recipe: that of a run.
+        model: the model as it was loaded; its parameters need no gradient from here on.
+        count: the number of blocks that the run skips.
+        comparison: its folder.
+        forward: computes a batch with the model, in the precision of the runs.
+
+    Returns:
+        None where the runs keep nothing for these blocks.
+    """
+    model.requires_grad_(False)
+    leading = leading_blocks(model, forward)
+    if leading is None or not 0 < count <= len(leading.frozen):
+        return None
+    leading = replace(leading, frozen=leading.frozen[:count])
+    name = _key(recipe, model, leading, head_modules(model))
+    folder, train = comparison / layout.FROZEN_LAYERS / name, recipe.train
+    if not folder.is_dir():
+        return None
+    rows = StoredRows(folder, leading.width, leading.dtype)
+    return FrozenLayers(leading, rows, train.seed, train.deterministic)
 
 
 def _is_supported(recipe: Recipe) -> bool:
