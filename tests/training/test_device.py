@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Trainer, TrainingArguments
 
+from iwlora.methods.tiny_models import tiny_model
 from iwlora.training import device as device_module
 from iwlora.training import run as run_module
 from iwlora.training.device import peak_memory, resolve_precision
 from iwlora.training.run import train
+from iwlora.training.state.run_folder import RunDir
 from runs import recipe
 
 pytestmark = pytest.mark.quick
@@ -80,3 +83,16 @@ def test_a_torch_that_does_not_say_what_the_cpu_can_do_gets_fp32_and_one_warning
     assert [resolve_precision("auto", CPU) for _ in range(2)] == ["fp32", "fp32"]
     (record,) = caplog.records
     assert "train.precision=auto takes fp32" in record.message
+
+
+def test_a_process_trains_on_one_gpu_of_two(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else transformers wraps the model in ``DataParallel``, and doubles the gradient."""
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda _: 2))
+    assert Trainer(tiny_model("bert"), TrainingArguments(tmp_path / "theirs")).args.n_gpu == 2
+    asked = recipe(tiny_bert, reviews)
+    trainer = run_module.prepare(asked, RunDir.open(tmp_path / "run", asked), False).trainer
+    assert trainer.args.n_gpu == 1
+    assert trainer.args.train_batch_size == asked.train.batch_size
+    assert trainer._wrap_model(trainer.model) is trainer.model

@@ -54,6 +54,19 @@ _OPTIMIZERS = {
 _SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
+class _OneGpu(TrainingArguments):
+    """Arguments of a process that trains on one GPU, however many it sees.
+
+    On several, transformers multiplies the loss by their number; ours is that of the whole batch.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        """0 without a GPU."""
+        visible: int = super().n_gpu
+        return min(1, visible)
+
+
 @dataclass(frozen=True)
 class PreparedRun:
     """What a run has before its first step; batches took ``measure_seconds`` until then.
@@ -199,7 +212,7 @@ def make_trainer(
         callbacks.append(KeepBestEpoch(attached, task.metrics[0], file, settings.early_stopping))
     trainer = FineTuningTrainer(
         attached=attached,
-        args=TrainingArguments(
+        args=_OneGpu(
             output_dir=str(run.checkpoints),
             per_device_train_batch_size=_micro_batch_size(settings),
             gradient_accumulation_steps=settings.accumulate,

@@ -95,6 +95,22 @@ def test_a_further_run_waits_for_memory_and_is_pinned(
     assert executor.wait(0) == []
 
 
+def test_each_run_sees_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwlora.compare.execute.machine.available_gpus", lambda: ["3", "5"])
+    monkeypatch.setattr("iwlora.compare.execute.machine.gpu_memory", lambda *_: 0)
+    monkeypatch.setattr(
+        "iwlora.compare.execute.executor.train_command",
+        lambda folder: ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES"],
+    )
+    for jobs, seen in ((1, ["3"]), (2, ["3", "5"])):
+        executor, log = LocalExecutor(jobs), tmp_path / f"{jobs}.txt"
+        for number in range(jobs):
+            executor.start(tmp_path / str(number), log)
+        while executor._running:
+            executor.wait(20)
+        assert sorted(log.read_text().split()) == seen
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux only")
 def test_runs_are_forked_onto_the_cores_of_their_slots_and_never_on_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,7 +23,7 @@ STOP_SECONDS = 20.0
 class LocalExecutor:
     """Processes of this machine, ``jobs`` at once, each pinned to its own cores and to a GPU.
 
-    A single job has the whole machine. A further run starts only if the free memory holds what
+    A single job has all cores and one GPU. A further run starts only if the free memory holds what
     one is known to need. On Linux without GPUs, runs are forked from a process that has imported
     everything.
 
@@ -36,7 +36,7 @@ class LocalExecutor:
         if not 1 <= jobs <= MOST_JOBS:
             raise IwloraError(f"--jobs {short_repr(jobs)}: accepted are 1 to {MOST_JOBS:,}")
         self._free_slots = machine.divide(jobs, machine.available_cores(), machine.available_gpus())
-        self._whole_machine = jobs == 1
+        self._all_cores = jobs == 1
         self._lock = lock
         self._fork_server: ForkServer | None = None
         self._running: dict[Path, tuple[ForkedProcess | subprocess.Popen[bytes], Slot]] = {}
@@ -66,19 +66,19 @@ class LocalExecutor:
         if slot.gpu is not None or sys.platform != "linux":
             return None
         self._fork_server = self._fork_server or ForkServer(self._lock)
-        cores = None if self._whole_machine else slot.cores
+        cores = None if self._all_cores else slot.cores
         return self._fork_server.fork(train_arguments(folder), output, cores)
 
     def _spawn(self, folder: Path, slot: Slot, output: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
-        if not self._whole_machine:
+        if not self._all_cores:
             environment["OMP_NUM_THREADS"] = str(len(slot.cores))
-            if slot.gpu is not None:
-                environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
+        if slot.gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
         posix = os.name == "posix"  # Windows passes no descriptors
         passed = [self._lock.fileno()] if self._lock and posix else []
         process = start_process(folder, output, env=environment, pass_fds=passed)
-        if not self._whole_machine and hasattr(os, "sched_setaffinity"):
+        if not self._all_cores and hasattr(os, "sched_setaffinity"):
             with suppress(ProcessLookupError):  # it has ended already
                 os.sched_setaffinity(process.pid, slot.cores)
         return process
