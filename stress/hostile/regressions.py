@@ -164,4 +164,42 @@ REGRESSIONS: tuple[Case, ...] = (
         "checkpoints/checkpoint-1/sensitivity-in-flight.json",
         834599885,
     ),
+    # a task with the same text column 20,000 times
+    _one("run", "predict", "repetition", "result.json", 68230349),
+    # the state of a scaler, which no run has
+    _one(
+        "unfinished run",
+        "resume",
+        "pickles",
+        "checkpoints/checkpoint-1/rng_state.pth",
+        383519690,
+    ),
+    # a schedule of texts
+    _one(
+        "unfinished run",
+        "resume",
+        "numbers in PyTorch files",
+        "checkpoints/checkpoint-1/scheduler.pt",
+        964399417,
+    ),
+    # 2^63 layers, and an index of weights that are not there
+    Case(
+        kind="model",
+        command="train model",
+        changes=(
+            Change(operator="weights in parts", file="model.safetensors", number=688166149),
+            Change(operator="sizes", file="config.json", number=76953965),
+        ),
+        forged=False,
+    ),
+    # a link to a folder elsewhere, whose files were listed
+    Case(
+        kind="saved dataset",
+        command="train table",
+        changes=(
+            Change(operator="file types", file="rows/state.json", number=843786625),
+            Change(operator="fields", file="rows/dataset_info.json", number=631990441),
+        ),
+        forged=False,
+    ),
 )

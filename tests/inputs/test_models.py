@@ -179,6 +179,15 @@ def test_a_configuration_far_larger_than_its_weights_is_refused_before_memory_is
         load_model(AutoModelForSequenceClassification, model)
 
 
+def test_an_index_of_weights_that_are_not_there(tiny_bert: Path, tmp_path: Path) -> None:
+    model = described(tiny_bert, tmp_path / "model", num_hidden_layers=2**63)
+    (model / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-1.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(IwloraError, match=r"lists the file 'model-1\.safetensors', which is not"):
+        load_model(AutoModel, model)
+
+
 @pytest.mark.parametrize("form", ["one file", "parts", "PyTorch", "named"])
 def test_the_size_of_weights_in_every_form(tiny_bert: Path, tmp_path: Path, form: str) -> None:
     model = described(tiny_bert, tmp_path / "model")

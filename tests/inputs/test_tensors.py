@@ -94,6 +94,26 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
                 read(path)
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("unable to open file <a> in read-only mode: Permission denied (13)", IwloraError),
+        ("DefaultCPUAllocator: can't allocate memory", RuntimeError),
+    ],
+)
+def test_errors_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, told: type[Exception]
+) -> None:
+    def open_nothing(*_: Any, **__: Any) -> None:
+        raise RuntimeError(error)
+
+    save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
+    monkeypatch.setattr("safetensors.torch.safe_open", open_nothing)
+    with pytest.raises(Exception, match=r"Permission denied|can't allocate") as raised:
+        load_tensors(tmp_path / "a.safetensors")
+    assert type(raised.value) is told
+
+
 def test_good_files_are_read(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     stored = {"a": torch.arange(4.0), "b": torch.ones(2, 3, dtype=torch.int8)}

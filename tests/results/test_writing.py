@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from commands import call, check_plain
 from iwlora import IwloraError
@@ -93,6 +95,9 @@ def test_only_errors_of_writing_are_reworded(tmp_path: Path) -> None:
     message = r"cannot write x into .*\(basic_ios: error\); "
     with pytest.raises(IwloraError, match=message), write_errors("x", tmp_path):
         raise RuntimeError("basic_ios: error\nException raised from ...")
+    message = r"cannot write x into .*\(No such file or directory \(os error 2\)\); "
+    with pytest.raises(CannotWrite, match=message), write_errors("x", tmp_path):
+        Tokenizer(WordLevel({"a": 0})).save(str(tmp_path / "absent" / "tokenizer.json"))
     message = rf"cannot write {NOWHERE}/file \(No such file or directory\)$"
     with pytest.raises(CannotWrite, match=message), write_errors("x", NOWHERE):
         write_text(NOWHERE / "file", "text")

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from interruptions import Killed, kill_at
+from iwlora.inputs.places import files_below
 from iwlora.training import prepare as prepare_module
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.recipe import Recipe
@@ -33,6 +34,12 @@ def strong(model: Path, task: Mapping[str, Any], method: str, **settings: Any) -
     return with_options(run_recipe, **STRONG.get(method, {}))
 
 
+def saved_files(run: Path) -> dict[str, bytes]:
+    """The texts beside the weights: files of one run lie at the same places in each folder."""
+    files = [file for name in ("adapter", "model") for file in files_below(run / name)]
+    return {file.name: file.read_bytes() for file in files if file.suffix != ".safetensors"}
+
+
 @pytest.mark.parametrize("method", RUN)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     method: str,
@@ -51,6 +58,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
             train(run_recipe, tmp_path / "resumed")
         monkeypatch.undo()
         assert not (tmp_path / "resumed" / "result.json").exists()
+    left = tmp_path / "resumed" / "adapter"  # by a start that could not write all of it
+    left.mkdir(exist_ok=True)
+    (left / "README.md").write_text("---\n", encoding="utf-8")
+    (left / ".mode.12.iwlora-part").touch()
     result = train(run_recipe, tmp_path / "resumed")
     assert result["resumed_at_step"] == 12
     assert result["metrics"] == whole["metrics"]
@@ -58,6 +69,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert resumed.keys() == expected.keys()
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    assert saved_files(tmp_path / "resumed") == saved_files(tmp_path / "whole")
     assert len(evaluations(tmp_path / "whole")) == 3
     assert evaluations(tmp_path / "resumed") == evaluations(tmp_path / "whole")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, short_repr
 from iwlora.inputs.places import check_folder, inside
 from iwlora.inputs.yaml_json import read_mapping
 
@@ -201,8 +201,12 @@ def _check_size(auto_class: Any, source: str | Path, config: PretrainedConfig) -
 
 
 def _stored_bytes(source: str | Path, config: PretrainedConfig) -> int | None:
-    """The bytes of the files that the weights are loaded from; None if some are not here yet."""
-    folder = Path(source) if Path(source).is_dir() else cached_folder(str(source))
+    """The bytes of the files that the weights are loaded from; None if the hub has some of them.
+
+    Raises ``IwloraError`` for a folder that lacks some of them.
+    """
+    is_folder = Path(source).is_dir()
+    folder = Path(source) if is_folder else cached_folder(str(source))
     if folder is None:
         return None
     named = getattr(config, "transformers_weights", None)
@@ -212,9 +216,14 @@ def _stored_bytes(source: str | Path, config: PretrainedConfig) -> int | None:
         if file.is_file():
             return file.stat().st_size
         if index.is_file():
-            files = [inside(folder, str(part)) for part in _parts(index)]
-            all_here = all(part.is_file() for part in files)
-            return sum(part.stat().st_size for part in files) if all_here else None
+            parts = {str(part): inside(folder, str(part)) for part in _parts(index)}
+            lacking = sorted(part for part, file in parts.items() if not file.is_file())
+            if lacking and is_folder:
+                raise IwloraError(
+                    f"{index} lists the file {short_repr(lacking[0])}, which is not in the folder; "
+                    "take a complete copy of the model"
+                )
+            return None if lacking else sum(file.stat().st_size for file in parts.values())
     return None
 
 

@@ -134,7 +134,7 @@ def inside(folder: str | os.PathLike[str], name: str) -> Path:
     """
     path = Path(folder, name)
     try:
-        stays = _stays_inside(path, Path(folder).resolve())
+        stays = stays_inside(path, Path(folder).resolve())
     except (OSError, ValueError, RuntimeError):  # no system has a file of this name
         stays = False
     if not stays:
@@ -155,7 +155,7 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
             path = Path(parent, name)
             status = path.lstat()
             if stat.S_ISLNK(status.st_mode):
-                if not _stays_inside(path, root):
+                if not stays_inside(path, root):
                     raise IwloraError(
                         f"{path} is a symbolic link that leads out of {folder}, to "
                         f"{os.path.realpath(path)}; remove it, or replace it by a copy of what it "
@@ -214,7 +214,7 @@ def _raise(error: OSError) -> None:
         raise error
 
 
-def _stays_inside(path: Path, root: Path) -> bool:
+def stays_inside(path: Path, root: Path) -> bool:
     """Whether a path leads to a place below ``root``, or from the hub's cache to its blobs."""
     target = Path(os.path.realpath(path))
     snapshots = next((place for place in root.parents if place.name == "snapshots"), None)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, is_out_of_memory
 from iwlora.inputs.places import open_file
 
 
@@ -52,5 +52,9 @@ def _open_checked(path: str | os.PathLike[str]) -> Iterator[None]:
     open_file(path).close()
     try:
         yield
+    except RuntimeError as error:  # of the system, while torch maps the file
+        if is_out_of_memory(error):
+            raise
+        raise IwloraError(f"cannot read {path}: {error}") from error
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise IwloraError(f"{path} is damaged: {error}") from error

@@ -57,7 +57,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iwlora.inputs.places import files_below
+from iwlora.inputs.places import entries, files_below
 
 LOCK = ".lock"
 PART_SUFFIX = ".iwlora-part"
@@ -252,4 +252,8 @@ def finished_runs(folder: Path) -> list[Path]:
 def _is_trial(run: Path, root: Path) -> bool:
     """Whether a run, whose path starts at ``root``, is below a folder of trials."""
     arms = [root / inside.parent for inside in (run, *run.parents) if inside.name == _SEARCH_FOLDER]
-    return any(any(arm.glob("seed-*")) or (arm.parent / COMPARISON).is_file() for arm in arms)
+    return any(_has_runs(arm) or (arm.parent / COMPARISON).is_file() for arm in arms)
+
+
+def _has_runs(arm: Path) -> bool:
+    return any(path.name.startswith("seed-") for path in entries(arm))

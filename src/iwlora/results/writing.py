@@ -123,7 +123,10 @@ def write_errors(content: str, folder: str | os.PathLike[str]) -> Iterator[None]
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        is_of_tokenizers = type(error) is Exception and "(os error " in str(error)
+        if not (is_of_tokenizers or isinstance(error, (OSError, RuntimeError, SafetensorError))):
+            raise
         raise CannotWrite(
             f"cannot write {content} into {folder} ({_reason(error)}){_free_space(folder)}"
         ) from error

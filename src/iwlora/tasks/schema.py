@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iwlora.errors import short_repr
+
 
 @dataclass(frozen=True)
 class TaskSchema:
@@ -27,3 +29,8 @@ class TaskSchema:
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     positive: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.text) <= 2 or len({*self.text}) < len(self.text):
+            given = short_repr(list(self.text))
+            raise ValueError(f"text columns {given}: one or two different ones are accepted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
@@ -166,6 +167,9 @@ def _train_and_score(
         if distributed.rank() == 0:
             in_units = head_in_target_units(attached.model, task.kind.scaling)
             with in_units, write_errors("the trained parameters", run.path):
+                for name in (layout.ADAPTER, layout.MODEL, layout.TOKENIZER):
+                    if (run.path / name).is_dir():  # left by a start that could not write all
+                        shutil.rmtree(run.path / name)
                 attached.save(run.path)
                 run.tie_measurement(prepared.fingerprint)
                 loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)

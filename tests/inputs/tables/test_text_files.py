@@ -17,6 +17,7 @@ from iwlora.inputs.tables.records import (
     record_location,
     splits_of,
 )
+from iwlora.inputs.tables.text_files import is_text_folder, text_splits
 from iwlora.tasks import TaskSpec, load
 
 
@@ -116,6 +117,16 @@ def test_links_out_of_a_folder_are_refused(films: Path, tmp_path: Path) -> None:
     (films / "train" / "neg" / "3.txt").symlink_to(tmp_path / "secret.txt")
     with pytest.raises(IwloraError, match="leads out of"):
         rows_of(films, ["text"])
+
+
+def test_a_linked_folder_elsewhere_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.txt").write_text("secret", encoding="utf-8")
+    (tmp_path / "rows").mkdir()
+    assert is_text_folder(str(tmp_path / "elsewhere"))
+    (tmp_path / "rows" / "train").symlink_to(tmp_path / "elsewhere")
+    assert not is_text_folder(str(tmp_path / "rows"))
+    assert text_splits(str(tmp_path / "rows")) == []
 
 
 NOVEL = "The lamp went out, slowly.\r\nNobody spoke; so it is said.\r\n\r\n\r\nMorning.\r\n"

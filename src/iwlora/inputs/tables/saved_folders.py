@@ -9,7 +9,7 @@ from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.limits import memory_limit
-from iwlora.inputs.places import check_folder, inside, user_path
+from iwlora.inputs.places import check_folder, files_below, inside, user_path
 from iwlora.inputs.tables.arrow import BATCH_MEMORY, BATCH_ROWS, ColumnTable, bounded_batches
 from iwlora.inputs.yaml_json import read_mapping
 
@@ -30,7 +30,8 @@ class SavedFolder(ColumnTable):
         features = [rows.features[name] for name in columns]
         # Of a list the feature is that of its items. Only classes have names.
         class_names = [getattr(getattr(f, "feature", f), "names", None) for f in features]
-        size = sum(file.stat().st_size for file in user_path(self.path).rglob("*.arrow"))
+        files = [file for file in files_below(user_path(self.path)) if file.suffix == ".arrow"]
+        size = sum(file.stat().st_size for file in files)
         batches = rows.with_format("arrow").iter(BATCH_ROWS)
         for batch in bounded_batches(self.path, size, batches, columns):
             yield [
@@ -74,9 +75,10 @@ def _loaded(path: str, split: str) -> Any:
     check_folder(folder)
     for name in saved_splits(path):
         inside(folder, name)
-    for state in folder.rglob("state.json"):
-        for name in _files_in(state):
-            inside(state.parent, name)
+    for state in files_below(folder):
+        if state.name == "state.json":
+            for name in _files_in(state):
+                inside(state.parent, name)
     try:
         with memory_limit(f"opening {path}", BATCH_MEMORY):
             dataset = datasets.load_from_disk(str(folder))

@@ -12,7 +12,7 @@ from typing import ClassVar
 from iwlora.errors import IwloraError
 from iwlora.inputs.encoding import encoding_notes, encoding_of
 from iwlora.inputs.lines import read_chunks, read_lines
-from iwlora.inputs.places import MOST_BYTES, check_folder, entries, user_path
+from iwlora.inputs.places import MOST_BYTES, check_folder, entries, stays_inside, user_path
 from iwlora.inputs.tables.dialect import SAMPLE_LINES, TEXT_WORDS, is_divided
 from iwlora.inputs.tables.reading import Problems, Records, Table, positions
 
@@ -175,7 +175,8 @@ def _split_folder(path: str, split: str) -> Path:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    return [path for path in entries(folder) if path.is_dir() and not path.name.startswith(".")]
+    inner = [path for path in entries(folder) if path.is_dir() and not path.name.startswith(".")]
+    return [path for path in inner if stays_inside(path, folder.resolve())]
 
 
 def _texts_in(folder: Path) -> list[Path]:

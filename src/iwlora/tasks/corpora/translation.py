@@ -13,6 +13,7 @@ from pathlib import Path
 
 from iwlora.errors import BadRow, IwloraError
 from iwlora.inputs.lines import read_lines, read_text
+from iwlora.inputs.places import files_below
 from iwlora.tasks.corpora.corpus import Row, TextPairCorpus
 from iwlora.tasks.kinds.generation.kind import Seq2Seq
 
@@ -64,8 +65,8 @@ def _training_files(folder: Path, source: str, target: str) -> list[tuple[Path, 
     language_pairs = (f"{target}-{source}", f"{source}-{target}")
     files = [
         (path, path.with_suffix(f".{target}"))
-        for path in sorted(folder.rglob(f"*.{source}"))
-        if path.with_suffix("").suffix.lstrip(".") in language_pairs
+        for path in files_below(folder)
+        if path.suffix == f".{source}" and path.with_suffix("").suffix.lstrip(".") in language_pairs
     ]
     if not files:
         raise IwloraError(
@@ -76,7 +77,7 @@ def _training_files(folder: Path, source: str, target: str) -> list[tuple[Path, 
 
 
 def _find(folder: Path, name: str) -> Path:
-    path = min(folder.rglob(name), default=None)
+    path = next((path for path in files_below(folder) if path.name == name), None)
     if path is None:
         raise IwloraError(f"task.data_dir={folder} holds no {name}")
     return path

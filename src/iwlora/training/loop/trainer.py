@@ -29,6 +29,7 @@ from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.kernels import fast_kernels
 from iwlora.training.loop.callbacks import RestoreLoggedLoss, TrackerPanels
 from iwlora.training.loop.divergence import DivergenceCheck
+from iwlora.training.loop.optimizer_state import loading_optimizer, loading_state
 from iwlora.training.loop.parameter_groups import split_groups
 from iwlora.training.loop.row_order import EpochSampler, LongestFirstSampler, MicroBatchSampler
 from iwlora.training.loop.task_loss import task_loss
@@ -269,6 +270,20 @@ class FineTuningTrainer(Trainer):
                     "model; remove the checkpoints to begin again"
                 )
         sharding.set_parameters(self._module, tensors)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        file, step = Path(checkpoint, OPTIMIZER_NAME), layout.checkpoint_step(Path(checkpoint))
+        with loading_optimizer(self.optimizer, self.lr_scheduler, step, file):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with loading_state(Path(checkpoint or "", "rng_state.pth")):
+            super()._load_rng_state(checkpoint)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Only float16 scales its losses, so that no checkpoint of ours has this file."""
 
 
 def _check_state(checkpoint: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iwlora.inputs.places import inside
+from iwlora.inputs.places import entries, inside
 from iwlora.inputs.yaml_json import read_mapping
 
 
@@ -14,7 +14,9 @@ def check_names(folder: Path) -> None:
     Indices name the files of the weights. Older versions of transformers also open the files that
     ``tokenizer_config.json`` names; names of places that do not exist are often left over there.
     """
-    for index in sorted(folder.glob("*.index.json")):
+    for index in entries(folder):
+        if not index.name.endswith(".index.json"):
+            continue
         names = read_mapping(index).get("weight_map")
         for name in set(names.values()) if isinstance(names, dict) else ():
             inside(folder, str(name))

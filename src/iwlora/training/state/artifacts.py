@@ -18,7 +18,7 @@ from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.head import in_modules, new_modules
 from iwlora.inputs.models import load_model, loading_errors
-from iwlora.inputs.places import files_below
+from iwlora.inputs.places import entries, files_below
 from iwlora.inputs.tensors import tensor_names
 from iwlora.inputs.yaml_json import read_json
 from iwlora.methods.loading import check_settings, load_adapter, merge_adapter
@@ -232,7 +232,7 @@ def _saved(run: RunDir) -> Path:
     """The folder of the adapter, or else of the whole model, after a look at its files."""
     saved = run.path / (layout.ADAPTER if (run.path / layout.ADAPTER).is_dir() else layout.MODEL)
     config = saved / (adapter_files(saved)[0] if saved.name == layout.ADAPTER else "config.json")
-    weights = sorted(saved.glob("*.safetensors"))
+    weights = [file for file in entries(saved) if file.suffix == ".safetensors"]
     if not (weights and config.is_file() and (run.path / layout.TOKENIZER).is_dir()):
         raise IwloraError(f"{run.path} lacks files of its adapter, model or tokenizer")
     try:

@@ -27,4 +27,4 @@ def stored_task(run: RunDir) -> Task:
         columns = tuple(result.label_columns)
         return Task(result.task, text, labels, metrics, kind=kind(**options), label_columns=columns)
     except ValueError as error:
-        raise IwloraError(f"{path} has no valid 'kind' ({error}); was it edited?") from None
+        raise IwloraError(f"{path} describes no valid task ({error}); was it edited?") from None

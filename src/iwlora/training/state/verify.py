@@ -116,8 +116,9 @@ def _finished(run: RunDir, result: RunResult) -> Iterator[Check]:
     except IwloraError as error:
         yield Check("metrics", "unknown", str(error))
         return
-    for split in sorted(path.stem for path in (run.path / layout.PREDICTIONS).glob("*.csv")):
-        yield from _metrics(run, result, task, split)
+    for path in entries(run.path / layout.PREDICTIONS):
+        if path.suffix == ".csv":
+            yield from _metrics(run, result, task, path.stem)
 
 
 def _exported(folder: Path) -> Iterator[Check]:
