@@ -23,6 +23,13 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
         RayExecutor()
 
 
+@pytest.mark.parametrize("given", ["two", "0", "-1", "nan", "inf", ""])
+def test_cores_that_are_no_number_are_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("RAY_CPUS_PER_RUN", given)
+    with pytest.raises(IwloraError, match=f"RAY_CPUS_PER_RUN={given} .* a number above 0"):
+        RayExecutor()
+
+
 @pytest.mark.quick
 def test_a_machine_executes_the_run_of_a_shared_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import IO, Any
@@ -20,9 +21,13 @@ class RayExecutor:
     Args:
         jobs: Above 1, the largest number of runs at once. Ray limits it to what the machines hold.
         lock: Unused: other machines cannot keep a file of this one open.
+
+    Raises:
+        IwloraError: Ray is not installed, or ``RAY_CPUS_PER_RUN`` is no number of cores.
     """
 
     def __init__(self, jobs: int = 1, lock: IO[str] | None = None) -> None:
+        self._cpus = _cpus_per_run()
         locate_package("ray", "--executor ray")
         import ray
 
@@ -32,7 +37,6 @@ class RayExecutor:
             with outside_the_current_folder():  # in which workers would look for modules
                 ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
         resources = self._ray.cluster_resources()
-        self._cpus = float(os.environ.get("RAY_CPUS_PER_RUN", "1"))
         self._gpus = 1.0 if resources.get("GPU", 0) else 0.0
         fitting = int(resources.get("CPU", 1) / self._cpus)
         if self._gpus:
@@ -76,6 +80,20 @@ class RayExecutor:
                 self._ray.cancel(task, force=True)
         if self._started_cluster:
             self._ray.shutdown()
+
+
+def _cpus_per_run() -> float:
+    given = os.environ.get("RAY_CPUS_PER_RUN", "1")
+    try:
+        cpus = float(given)
+    except ValueError:
+        cpus = math.nan
+    if not 0 < cpus < math.inf:
+        raise IwloraError(
+            f"RAY_CPUS_PER_RUN={given} in the environment: accepted is a number above 0, the cores "
+            "of a run, such as 2"
+        )
+    return cpus
 
 
 def _execute(folder: str, log: str, current: str) -> int:
