@@ -21,6 +21,10 @@ LARGEST_COUNT = 2**31 - 1
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT, strict=True)]
 CountOrZero = Annotated[int, Field(ge=0, le=LARGEST_COUNT, strict=True)]
+LARGEST_SEED = 2**32 - 1
+"""The largest that NumPy's generators take."""
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 PATTERN_SECONDS = 2.0

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from iwlora.errors import IwloraError, unknown
+from iwlora.inputs.limits import Count
 
 
 class MeasureOptions(BaseModel):
@@ -27,7 +28,7 @@ class MeasureOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     estimator: Literal["exact", "ghost", "sketch", "auto", "lora"] = "exact"
-    max_batches: Annotated[int, Field(ge=1, strict=True)] = 200
+    max_batches: Count = 200
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iwlora.inputs.limits import LARGEST_COUNT, Count, Number
+from iwlora.inputs.limits import LARGEST_COUNT, Count, Number, Seed
 
 
 class TrainSettings(BaseModel):
@@ -53,7 +53,7 @@ class TrainSettings(BaseModel):
     weight_decay: Annotated[Number, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[Number, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
-    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 0
+    seed: Seed = 0
     """Seed of the task head, the adapter, the order of the rows, and dropout."""
     save_steps: Count | None = None
     """Optimizer steps between checkpoints; null: no checkpoints."""

@@ -58,6 +58,8 @@ def test_recipes_of_runs_take_a_rule_in_the_place_of_seeds(
         ({"methods": ["lora"]}, [], "is a comparison's recipe"),
         ({"train": {"lr": -1}}, [], "train.lr"),
         ({}, ["seeds=0"], "seeds=0: accepted is a list of whole numbers"),
+        ({}, ["seeds=[0,-1]"], "seeds: -1 is no seed: accepted are whole numbers from 0 to 429"),
+        ({}, ["seeds=[4294967296]"], "seeds: 4294967296 is no seed"),
         ({}, ["baseline=third"], "unknown baseline 'third'"),
     ],
 )

@@ -22,6 +22,7 @@ from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import IwloraError
+from iwlora.inputs.limits import LARGEST_SEED
 from iwlora.results.comparison.record import MAX_SEEDS, TRAINING_DATA, StoppingRule
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.overrides import override, read_yaml, validate
@@ -218,10 +219,12 @@ def _too_few_draws(stop: StoppingRule | None, arms: int) -> list[str]:
 
 
 def _seed_problems(seeds: Any) -> list[str]:
-    """A message if ``seeds`` is not a list of whole numbers."""
-    if isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds):
-        return []
-    return [f"seeds={seeds!r}: accepted is a list of whole numbers such as [0, 1, 2]"]
+    """A message if ``seeds`` is not a list of seeds."""
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
+        return [f"seeds={seeds!r}: accepted is a list of whole numbers such as [0, 1, 2]"]
+    if out := [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]:
+        return [f"seeds: {out[0]} is no seed: accepted are whole numbers from 0 to {LARGEST_SEED}"]
+    return []
 
 
 def _structural_problems(settings: Mapping[str, Any]) -> list[str]:
@@ -250,6 +253,11 @@ def _search_settings(
         # Seeds that a comparison may add later are never those of its trials.
         first = MAX_SEEDS if stop else max(seeds) + 1
         draws = 1 if search.get("rule") == FORMER_RULE else DRAWS
+        if first + draws - 1 > LARGEST_SEED and "seeds" not in search:
+            return None, [
+                f"search.seeds: missing; the seeds after {first - 1} would be too large, so give "
+                f"{draws} others for the trials"
+            ]
         search = {"seeds": [*range(first, first + draws)], **search}
     return validate(SearchSettings, search, "search")
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any, ClassVar, Literal
 
 from iwlora.errors import IwloraError
 from iwlora.importance import Importance
+from iwlora.inputs.limits import Seed
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.iw_lora import IWLora
 from iwlora.methods.low_rank.lora import Lora
@@ -21,8 +20,6 @@ from iwlora.methods.peft_models import target_name
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.options import DEFAULTS, MeasureOptions
 from iwlora.sites import Site
-
-Seed = Annotated[int | None, Field(ge=0, lt=2**32)]
 
 
 class UniformPenalty(IWLora):
@@ -49,7 +46,7 @@ class PermutedImportance(IWLora):
     summary: ClassVar[str] = "control: IW-LoRA with randomly permuted importance"
     control_of: ClassVar[str | None] = IWLora.name
 
-    permutation: Seed = None
+    permutation: Seed | None = None
 
     def coefficients(self, sensitivity: Sensitivity) -> dict[str, float]:
         """{site name: the c_k of a random site}, each used once."""
@@ -136,7 +133,7 @@ class RandomRanks(ImportanceRanks):
     name: ClassVar[str] = "lora-random-ranks"
     summary: ClassVar[str] = "control: LoRA with equally uneven ranks at random matrices"
 
-    permutation: Seed = None
+    permutation: Seed | None = None
 
     def rank_weights(self, sensitivity: Sensitivity, seed: int) -> Sensitivity:
         """The permuted sensitivities."""

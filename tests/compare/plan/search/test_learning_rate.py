@@ -136,6 +136,22 @@ def test_trials_that_did_not_start_are_reported() -> None:
     assert "1 of 4 trials of its search did not start" in str(remark)
 
 
+def test_an_edge_that_a_limit_made_asks_for_a_higher_limit() -> None:
+    """The grid goes on beyond the largest learning rate that was tried."""
+    cut = [*trials({1e-4: 0.6, 1e-3: 0.8}), Trial(lr=1e-2, seed=7, state="not begun")]
+    choice = choose_learning_rate("lora", cut, rule="best-score")
+    assert not choice.inside
+    assert "1 of 3 trials" in str(choice.remark)
+    assert "search.max_seconds was reached; raise it" in str(choice.remark)
+
+
+def test_trials_of_a_search_have_seeds_that_exist(search_plan: MakePlan) -> None:
+    largest = 2**32 - 1
+    with pytest.raises(IwloraError, match=r"search\.seeds: missing; the seeds after 4294967295"):
+        search_plan(search={"lr": GRID}, seeds=[largest])
+    assert search_plan(search={"lr": GRID, "seeds": [1, 2]}, seeds=[largest]).seeds == [largest]
+
+
 def test_every_arm_gets_the_same_seconds(search_plan: MakePlan, tmp_path: Path) -> None:
     plan = search_plan(search={"lr": GRID, "seeds": [5, 6], "max_seconds": 30})
     executor = SimulatedExecutor(seconds=10.0)

@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from typing_extensions import Self
 
 from iwlora.compare.statistics.learning_rate_rules import DEFAULT_RULE, find_rule
+from iwlora.inputs.limits import Seed
 from iwlora.results.comparison.record import LearningRateChoice, Trial, distinct
 from iwlora.results.layout import learning_rate_text, options_text
 
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 
 
 DRAWS = 3
@@ -121,10 +121,14 @@ def choose_learning_rate(
     ordered = sorted(trials, key=lambda trial: (trial.lr, trial.seed))
     best = find_rule(rule).choose(ordered, metric)
     not_begun = sum(trial.state == "not begun" for trial in ordered)
+    tried = {trial.lr for trial in ordered if trial.state != "not begun"}
+    untried = {trial.lr for trial in ordered} - tried
     remark = None
     if best is None:
         remark = f"{label}: no trial of its search finished"
-    elif best.edge:
+    elif best.edge and not any(
+        (lr > best.learning_rate) == (best.edge == "largest") for lr in untried
+    ):
         remark = (
             f"{label}: its best learning rate {learning_rate_text(best.learning_rate)} is the "
             f"{best.edge} that was tried, so the best may lie outside; widen search.lr"
