@@ -270,7 +270,7 @@ def paired_predictions(comparison: Comparison, pair: PairedDifference) -> Paired
     names, inverse = np.unique(classes, return_inverse=True)
     ids = inverse.reshape(1 + len(runs), -1)
     expected = [run.result.metrics[pair.metric] for run in runs]
-    for positive in range(len(names)):
+    for positive in range(len(names) if pair.metric == "f1" else 1):
         both_arms = ids[1:].reshape(2, len(pair.differences), -1)
         paired = PairedPredictions(pair.metric, ids[0], both_arms, len(names), positive)
         scores = paired.scores(np.ones((len(ids[0]), 1)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -79,12 +78,15 @@ class PairedPredictions:
         Returns:
             (2, seeds, replicates), the arm first.
         """
-        shape = (*self.predictions.shape[:2], weights.shape[1], self.classes, self.classes)
-        table = np.zeros(shape)
-        for label, prediction in product(range(self.classes), repeat=2):
+        seeds, replicates = self.predictions.shape[1], weights.shape[1]
+        table = np.zeros((2, seeds, replicates, self.classes, self.classes))
+        classes = np.arange(self.classes)[:, None]
+        for label in np.unique(self.labels):
             rows = np.flatnonzero(self.labels == label)
-            matches = (self.predictions[..., rows] == prediction).astype(float)
-            table[..., label, prediction] = matches @ weights[rows]
+            found = (self.predictions[..., None, rows] == classes).astype(float)
+            sums = found.reshape(-1, len(rows)) @ weights[rows]
+            by_class = sums.reshape(2, seeds, self.classes, replicates)
+            table[..., label, :] = np.moveaxis(by_class, -2, -1)
         return METRICS[self.metric](table, self.positive)
 
 
