@@ -19,13 +19,12 @@ from iwlora.inputs.control_characters import VisibleStream, unfiltered, visible
 from iwlora.inputs.lines import last_line
 from iwlora.inputs.yaml_json import from_json
 from iwlora.results import layout
-from iwlora.results.comparison.record import State
+from iwlora.results.comparison.record import LOST, State
 from iwlora.results.durations import format_duration, seconds_left
 from iwlora.results.run import RunResult, load_run
 from iwlora.training.loop.progress import score_text, trivial_floor
 
 _MARKS = dict(zip(get_args(State), "·▶✓✗∞–", strict=True))
-_ENDED = ("done", "failed", "diverged", "not begun")
 
 
 class TerminalProgress:
@@ -62,7 +61,8 @@ class TerminalProgress:
 
     def table(self, states: Mapping[PlannedRun, State], folder: Path) -> Table:
         """The table that :meth:`show` draws."""
-        ended = ("done", "failed", "diverged") if self._plan.may_end_early else _ENDED
+        begun = ("done", *LOST)
+        ended = begun if self._plan.may_end_early else (*begun, "not begun")
         done = sum(state in ended for state in states.values())
         if self._done_at_start is None:
             self._done_at_start = done

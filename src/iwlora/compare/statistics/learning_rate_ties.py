@@ -8,6 +8,7 @@ from iwlora.compare.statistics.analysis import paired_predictions
 from iwlora.compare.statistics.bootstrap import bootstrap_differences, variance_of_mean
 from iwlora.compare.statistics.paired_tests import paired_difference
 from iwlora.results.comparison import Comparison
+from iwlora.results.comparison.record import LOST
 from iwlora.results.layout import learning_rate_text, trial_folder
 from iwlora.results.metric_direction import oriented
 from iwlora.results.run import Run, RunResult
@@ -53,7 +54,7 @@ def tied_learning_rates(comparison: Comparison, label: str) -> list[float]:
 def _trials(comparison: Comparison, label: str, metric: str) -> Comparison:
     """The search of one arm as a comparison of its own, whose arms are learning rates."""
     choice = comparison.search[label]
-    failed = {trial.lr for trial in choice.trials if trial.state in ("failed", "diverged")}
+    failed = {trial.lr for trial in choice.trials if trial.state in LOST}
     runs = tuple(
         Run(
             trial_folder(comparison.folder, label, trial.lr, trial.seed),

@@ -21,7 +21,7 @@ MAX_EXACT_SEEDS = 16
 """With up to 16 differences, all sign patterns are tried; with more, ``2**16 - 1`` random ones."""
 MIN_SEEDS = 6
 """The smallest n whose smallest two-sided sign-flip p-value, 2 / 2**n, is below 0.05."""
-MAX_SEEDS = 10_000
+MOST_SEEDS_NEEDED = 10_000
 """The largest number of seeds that :func:`seeds_needed` returns."""
 
 
@@ -169,7 +169,7 @@ def seeds_needed(
     """
     if summary.sd is None or summary.mean == 0:
         return None
-    candidates = range(min_seeds(family, error), MAX_SEEDS + 1)
+    candidates = range(min_seeds(family, error), MOST_SEEDS_NEEDED + 1)
     power_with = partial(power, mean=summary.mean, sd=summary.sd, family=family, error=error)
     index = bisect_left(candidates, wanted, key=power_with)
     return candidates[index] if index < len(candidates) else None
