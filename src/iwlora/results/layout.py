@@ -29,6 +29,7 @@ The folder of a comparison::
     <label>/seed-<seed>/                              a run that is reported
     <label>/search/lr-<lr>/seed-<seed>/               a trial of the search for a learning rate
     <label>/search/lr-<lr>/former/seed-<seed>/        a run at an LR that was chosen earlier
+    <label>/search/<option>=<value>,.../lr-<lr>/...   both, where a search tries options too
     search.json                                       the learning rates that the search chose
     floors.json                                       what simple rules score beside each run
     failures.jsonl                                    runs that crashed, one record per line
@@ -137,7 +138,7 @@ WRITTEN_BEFORE_WORK = frozenset(
 
 _SEARCH_FOLDER = "search"
 _SUPERSEDED = "former"
-_DEEPEST_RUN = 5  # folders between a run at a former learning rate and its comparison
+_DEEPEST_RUN = 6  # folders from a run at former options and learning rate to its comparison
 
 
 def predictions_file(run: Path, split: str) -> Path:
@@ -209,13 +210,17 @@ def learning_rate_text(lr: float) -> str:
     return f"{lr:g}" if float(f"{lr:g}") == lr else repr(lr)
 
 
-def superseded_run_folder(comparison: Path, label: str, lr: float, seed: int) -> Path:
+def superseded_run_folder(
+    comparison: Path, label: str, lr: float, seed: int, options: Mapping[str, Any] | None = None
+) -> Path:
     """``<comparison>/<label>/search/lr-<lr>/former/seed-<seed>``: an LR that was chosen earlier.
+
+    With ``options`` that were chosen with it, below their folder, as for a trial.
 
     >>> superseded_run_folder(Path("runs/a"), "lora", 1e-3, 3).as_posix()
     'runs/a/lora/search/lr-0.001/former/seed-3'
     """
-    trial = trial_folder(comparison, label, lr, seed)
+    trial = trial_folder(comparison, label, lr, seed, options)
     return trial.parent / _SUPERSEDED / trial.name
 
 

@@ -12,6 +12,7 @@ import pytest
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison
+from iwlora.results.layout import comparison_of
 from iwlora.training.state.run_folder import RunDir
 from simulated_runs import SimulatedExecutor, best_at_1e_3, simulate
 
@@ -47,7 +48,7 @@ def test_a_superseded_run_is_kept_and_reused(make_plan: MakePlan, compared: Path
     assert len(executor.started) == 2 + 4, "the new trial of both arms, and their reported runs"
     assert reported(compared) == [2e-3] * 4
     kept = compared / "lora" / "search" / "lr-0.001" / "former" / "seed-0"
-    message = f"lora, seed 0: the run at the previous learning rate is kept in {kept}"
+    message = f"lora, seed 0: the run with the former choice of its search is kept in {kept}"
     assert message in announced
     assert RunDir.finished(kept).recipe().train.lr == 1e-3
     assert load_comparison(compared).values("lora", "accuracy") == {0: 0.99, 1: 0.99}
@@ -57,6 +58,33 @@ def test_a_superseded_run_is_kept_and_reused(make_plan: MakePlan, compared: Path
     assert failed == again.started == [], "the smaller grid finds its runs again"
     assert reported(compared) == [1e-3] * 4
     assert RunDir.finished(compared / "lora" / "search" / "lr-0.002" / "former" / "seed-0")
+
+
+def test_a_run_with_options_chosen_before_is_kept_and_reused(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    """Both choices have the same learning rate."""
+
+    def outcome(recipe: Any, _: int) -> float:
+        return best_at_1e_3(recipe) - abs(recipe.train.weight_decay - 0.1)
+
+    few, more = (
+        make_plan(search={"lr": GRID, "seeds": [5], "options": {"weight_decay": values}})
+        for values in ([0.0, 0.3], [0.0, 0.3, 0.1])
+    )
+    out = tmp_path / "out"
+    simulate(few, out, SimulatedExecutor(outcome))
+    failed, announced = simulate(more, out, SimulatedExecutor(outcome))
+    assert failed == []
+    kept = out / "lora" / "search" / "weight_decay=0.0" / "lr-0.001" / "former" / "seed-0"
+    assert any(line.endswith(f"is kept in {kept}") for line in announced)
+    assert RunDir.finished(out / "lora" / "seed-0").recipe().train.weight_decay == 0.1
+    assert comparison_of(kept) == out
+    assert len(load_comparison(out).runs) == 4
+
+    again = SimulatedExecutor(lambda *_: 1)
+    assert simulate(few, out, again)[0] == again.started == []
+    assert RunDir.finished(out / "lora" / "seed-0").recipe().train.weight_decay == 0.0
 
 
 def test_a_run_that_differs_in_more_than_its_learning_rate_is_not_moved(

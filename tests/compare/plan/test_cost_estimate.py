@@ -56,12 +56,20 @@ def test_a_search_takes_from_one_draw_of_the_grid_to_its_limit(
 ) -> None:
     """Trials of three steps: 3 to 15 of the default, exactly 3 of the former search."""
     monkeypatch.setattr(cost_estimate, "estimate_run_cost", lambda *_, **__: SECOND_A_STEP)
-    grid, stop = {"lr": [1e-4, 1e-3, 1e-2]}, {"difference": 1.0, "max_seeds": 20}
+    grid: dict[str, Any] = {"lr": [1e-4, 1e-3, 1e-2]}
+    stop = {"difference": 1.0, "max_seeds": 20}
     lines = estimate_cost(make_plan(seeds=None, stop=stop, search=grid), 1, print).splitlines()
     assert lines[0].startswith("lora: 5 to 20 runs + at most 15 trials, ")
     assert lines[0].endswith("about 24.0 s to 1 min 45 s")
     assert lines[-1].startswith("16 to 70 runs on ")
-    former = make_plan(search={**grid, "rule": "best-score"})
+    grid["options"] = {"dropout": [0.0, 0.1], "weight_decay": [0.0, 0.1]}
+    lines = estimate_cost(make_plan(seeds=None, stop=stop, search=grid), 1, print).splitlines()
+    assert lines[0].startswith("lora: 5 to 20 runs + at most 12 trials, "), "3 for each of 4"
+    assert lines[0].endswith("about 51.0 s to 1 min 36 s"), "each combination has a first draw"
+    grid["max_steps"] = 9 * 12 + 1
+    lines = estimate_cost(make_plan(seeds=None, stop=stop, search=grid), 1, print).splitlines()
+    assert lines[0].startswith("lora: 5 to 20 runs + at most 36 trials, "), "9 for each of 4"
+    former = make_plan(search={"lr": grid["lr"], "rule": "best-score"})
     lines = estimate_cost(former, 1, print).splitlines()
     assert lines[0].startswith("lora: 2 runs + 3 trials, ")
     assert lines[0].endswith("about 15.0 s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from iwlora.compare.execute.stopping import Stopping
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import SearchSteps
 from iwlora.compare.plan.search.learning_rate import describe_choice
+from iwlora.compare.plan.search.options import options_of, with_choice_of
 from iwlora.compare.plan.searching import Searching
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import last_line
 from iwlora.results import layout
-from iwlora.results.comparison.record import Crash, LearningRateChoice, State
+from iwlora.results.comparison.record import LOST, Crash, LearningRateChoice, State
 from iwlora.results.durations import format_duration, seconds_left
 from iwlora.results.events import Event, Report
 from iwlora.results.run import Run, RunResult, state_of
 from iwlora.training.loop.progress import score_text, trivial_floor
 from iwlora.training.model.backbone import meta_backbone
+from iwlora.training.recipe import Recipe
 from iwlora.training.state.run_folder import RunDir
 
 POLL_SECONDS = 0.5
@@ -91,7 +94,7 @@ class Scheduler:
                 break
             for folder, code in self._executor.wait(POLL_SECONDS):
                 self._handle_exit(*self._running.pop(folder), code)
-        return [run for run in self._plan.runs if self.states[run] in ("failed", "diverged")]
+        return [run for run in self._plan.runs if self.states[run] in LOST]
 
     def _start_next(self) -> bool:
         """Start the first waiting run that can start now; False if there is none."""
@@ -140,8 +143,9 @@ class Scheduler:
             self._note_end(planned, None)
             return None
         run = self._searching.chosen_run(planned, choice)
-        if kept := swap_superseded_run(run, self._folder):
-            text = f"{run}: the run at the previous learning rate is kept in {kept}"
+        options = self._plan.search.options if self._plan.search else {}
+        if kept := swap_superseded_run(run, self._folder, options):
+            text = f"{run}: the run with the former choice of its search is kept in {kept}"
             self._announce(Event("kept", text, path=str(kept), **_named(run)))
         return run
 
@@ -265,12 +269,14 @@ def _guess_peak_bytes(plan: Plan) -> int:
     return 2**30 + 20 * model.num_parameters()
 
 
-def swap_superseded_run(run: PlannedRun, comparison: Path) -> Path | None:
+def swap_superseded_run(
+    run: PlannedRun, comparison: Path, options: Collection[str] = ()
+) -> Path | None:
     """Move a run at a learning rate chosen before out of the folder of ``run``.
 
-    A search that grows by learning rates or seeds may choose another one. The run at the previous
-    learning rate, which differs in nothing else, is moved next to the trials at that learning
-    rate. If a run at the new learning rate was kept there before, it is moved back.
+    A search that grows may choose another learning rate, or other values of the ``options`` that it
+    tries too. The run with the previous choice, which differs in nothing else, is moved next to the
+    trials of that choice. If a run with the new choice was kept there before, it is moved back.
 
     Returns:
         Where the previous run is kept now; None if there was none.
@@ -278,20 +284,25 @@ def swap_superseded_run(run: PlannedRun, comparison: Path) -> Path | None:
     Raises:
         IwloraError: A folder could not be moved.
     """
+
+    def former_folder(recipe: Recipe) -> Path:
+        chosen = options_of(recipe, options)
+        return layout.superseded_run_folder(
+            comparison, run.label, recipe.train.lr, run.seed, chosen
+        )
+
     folder = run.folder(comparison)
     kept = None
     try:
         if (folder / layout.RECIPE).is_file():
-            recipe = RunDir(folder).recipe()
-            lr = recipe.train.lr
-            same_otherwise = run.with_learning_rate(lr).recipe.digest() == recipe.digest()
-            if lr == run.recipe.train.lr or not same_otherwise:
+            stored = RunDir(folder).recipe()
+            same_otherwise = with_choice_of(run.recipe, stored, options).digest() == stored.digest()
+            if stored.digest() == run.recipe.digest() or not same_otherwise:
                 return None
-            kept = layout.superseded_run_folder(comparison, run.label, lr, run.seed)
+            kept = former_folder(stored)
             kept.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(kept)
-        lr = run.recipe.train.lr
-        kept_before = layout.superseded_run_folder(comparison, run.label, lr, run.seed)
+        kept_before = former_folder(run.recipe)
         if kept_before.is_dir() and not folder.exists():
             kept_before.rename(folder)
     except OSError as error:

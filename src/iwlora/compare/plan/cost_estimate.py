@@ -10,8 +10,10 @@ from pathlib import Path
 from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_search, check_task
+from iwlora.compare.plan.search.options import combinations_within
 from iwlora.compare.statistics.learning_rate_rules import find_rule
 from iwlora.results.durations import format_duration
+from iwlora.results.layout import options_text
 from iwlora.training.dry_run.run_cost import RunCost, estimate_run_cost
 from iwlora.training.state.bad_rows import listing_bad_rows
 
@@ -52,16 +54,20 @@ def estimate_cost(
         cost = replace(estimated, fill_seconds=0.0)
         of_arm = [run for run in plan.runs if run.label == first.label]
         runs = sum(_seconds(run, rows, cost) for run in of_arm)
-        trials, trial_seconds = 0, 0.0
+        trials, sure, trial_seconds = 0, 0, 0.0
         if plan.search and search:
             steps = search.of_trial[first.label]
-            trials = min(plan.search.most_trials, search.ceiling // steps)
+            allowed, grid = search.ceiling // steps, len(plan.search.lr)
+            options = {options_text(run.options) for run in plan.trials if run.label == first.label}
+            tried = combinations_within(allowed, grid, len(options))
+            trials = tried * min(plan.search.most_trials, allowed // tried)
             trial_seconds = trials * (cost.rest + steps * cost.step_seconds)
             trial_seconds = min(trial_seconds, plan.search.max_seconds or math.inf)
+            # An adaptive search may end after one draw of the grid with each combination.
+            sure = tried * min(grid, allowed // tried) if adaptive else trials
         seconds = runs + trial_seconds
         least = sum(_seconds(run, rows, cost) for run in of_arm[:first_draws])
-        if trials:  # an adaptive search may end after one draw of the grid
-            sure = min(len(plan.search.lr), trials) if plan.search and adaptive else trials
+        if trials:
             least, certain = least + trial_seconds * sure / trials, certain + sure
         if estimated.fill_seconds and not filled:  # the first arm does it for all
             draws = (len(plan.seeds), first_draws) if first.recipe.task.max_train else (1, 1)

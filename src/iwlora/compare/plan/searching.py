@@ -7,7 +7,7 @@ from pathlib import Path
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import SearchSteps
 from iwlora.compare.plan.search.learning_rate import choose_learning_rate
-from iwlora.compare.plan.search.options import best_combination
+from iwlora.compare.plan.search.options import best_combination, combinations_within
 from iwlora.compare.plan.search.rounds import Rounds, search_rounds
 from iwlora.results import layout
 from iwlora.results.comparison.record import LearningRateChoice, Search, State, Trial
@@ -92,7 +92,9 @@ class Searching:
     def _tried(self, label: str) -> list[str]:
         """The combinations of options for which the limit has a first draw of the grid."""
         most = self._steps.ceiling // self._steps.of_trial[label]
-        return [*self._combinations[label]][: max(1, most // len(self._grids[label]))]
+        combinations = [*self._combinations[label]]
+        number = combinations_within(most, len(self._grids[label]), len(combinations))
+        return combinations[:number]
 
     def may_begin(self, planned: PlannedRun) -> bool | None:
         """Whether a trial may begin now; None: not yet."""

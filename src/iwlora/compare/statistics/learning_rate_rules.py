@@ -29,7 +29,8 @@ def loss_curve(trials: Sequence[Trial], metric: str | None = None) -> Optimum | 
 
     All draws together give the curve (:func:`curve_minimum`). A learning rate of which any trial
     failed, diverged or gave all rows the same answer cannot win; if all of them did the latter,
-    that is no reason. Where a task has no loss, the score takes its place.
+    that is no reason. Where a task has no loss, the score takes its place; where only some trials
+    have none, theirs was not finite, and they have failed.
 
     Args:
         trials: Those of one arm.
@@ -46,6 +47,7 @@ def loss_curve(trials: Sequence[Trial], metric: str | None = None) -> Optimum | 
         0.001
     """
     learning_rates = sorted({trial.lr for trial in trials if trial.state != "not begun"})
+    trials = fail_without_loss(trials)
     out = cannot_win(trials)
     if not set(learning_rates) - out:
         return None
@@ -123,6 +125,20 @@ def find_rule(name: str) -> Rule:
     return rule
 
 
+def fail_without_loss(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials; if some have a loss, those that are done without one have failed.
+
+    Their loss was not finite. All trials whose losses are compared must be given at once.
+    """
+    if all(trial.loss is None for trial in trials):
+        return [*trials]
+    infinite = {"state": "failed"}
+    return [
+        trial.model_copy(update=infinite) if trial.state == "done" and trial.loss is None else trial
+        for trial in trials
+    ]
+
+
 def cannot_win(trials: Sequence[Trial]) -> set[float]:
     """The learning rates of which a trial failed, diverged or gave all rows the same answer.
 
@@ -139,10 +155,11 @@ def loss_table(
 ) -> Array:
     """(draws, learning rates): the loss of each trial that is done, NaN where there is none.
 
-    Where a trial has no loss, all have the score with the sign that makes a lower one better.
+    Where no trial has a loss (:func:`fail_without_loss`), each has its score, with the sign that
+    makes a lower one better.
     """
     done = {(trial.seed, trial.lr): trial for trial in trials if trial.state == "done"}
-    scored = any(trial.loss is None for trial in done.values())
+    scored = all(trial.loss is None for trial in done.values())
 
     def value(trial: Trial | None) -> float:
         found = None if trial is None else trial.score if scored else trial.loss
@@ -162,6 +179,7 @@ def left_over(
     Left out are those that cannot win (:func:`cannot_win`), and those that are clearly worse than
     the best one by a paired test on the draws that they share (:func:`clearly_worse`).
     """
+    trials = fail_without_loss(trials)
     out = cannot_win(trials)
     rest = [lr for lr in learning_rates if lr not in out]
     losses = loss_table(trials, rest, metric)

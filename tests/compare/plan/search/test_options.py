@@ -74,6 +74,20 @@ def test_the_lowest_loss_within_draws_decides() -> None:
     assert best_combination(diverged) is None
 
 
+def test_a_loss_that_is_not_finite_loses_and_is_not_replaced_by_a_score() -> None:
+    """A score of 0.9 is no loss of -0.9."""
+    fine = [
+        Trial(lr=lr, seed=7, state="done", score=0.8, loss=0.4, options={"x": "fine"})
+        for lr in GRID
+    ]
+    overflowed = [
+        Trial(lr=lr, seed=7, state="done", score=0.9, options={"x": "overflowed"}) for lr in GRID
+    ]
+    assert best_combination([*fine, *overflowed]) == {"x": "fine"}
+    assert best_combination([*overflowed, *fine[:1]]) == {"x": "fine"}
+    assert best_combination(overflowed) == {"x": "overflowed"}, "a task without losses"
+
+
 def test_what_cannot_be_searched_is_refused() -> None:
     arms = [{"name": "lora"}]
     (problem,) = option_problems(settings(options={"dropuot": [0.1]}), arms, False)

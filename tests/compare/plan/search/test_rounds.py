@@ -129,6 +129,13 @@ def test_a_learning_rate_that_diverges_is_not_tried_again_and_bounds_the_grid() 
     assert [lr for lr, seed in rounds.asked if seed == 8] == [3e-4, 1e-3, 1e-4]
 
 
+def test_a_grid_that_the_limit_of_time_cut_is_not_widened() -> None:
+    """The last learning rate that was tried is not the edge of the grid."""
+    done = [trial(lr, 7, loss) for lr, loss in zip(GRID[1:3], (2, 1), strict=True)]
+    left_out = [Trial(lr=lr, seed=7, state="not begun") for lr in (GRID[0], GRID[3])]
+    assert search_rounds(settings(), GRID, [*done, *left_out]).added == ()
+
+
 def test_best_score_is_the_search_of_earlier_versions() -> None:
     """Every learning rate has every draw; nothing is added."""
     search = settings(rule="best-score")

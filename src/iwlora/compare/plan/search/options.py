@@ -9,7 +9,7 @@ stopped asks for the same ones.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -17,11 +17,16 @@ import numpy as np
 
 from iwlora.compare.plan.search.learning_rate import SearchSettings
 from iwlora.compare.statistics.learning_rate_curve import learning_rate_effects
-from iwlora.compare.statistics.learning_rate_rules import cannot_win, loss_table
+from iwlora.compare.statistics.learning_rate_rules import (
+    cannot_win,
+    fail_without_loss,
+    loss_table,
+)
 from iwlora.errors import unknown
 from iwlora.methods import METHODS
 from iwlora.results.comparison.record import Trial
 from iwlora.results.layout import options_text
+from iwlora.training.recipe import Recipe
 
 TRAIN_OPTIONS = ("weight_decay", "warmup", "max_grad_norm")
 """Fields of ``train`` that can be searched: they change neither steps nor data."""
@@ -50,6 +55,21 @@ def option_combinations(search: SearchSettings, arm: Mapping[str, Any]) -> list[
     return combinations
 
 
+def combinations_within(trials: int, grid: int, combinations: int) -> int:
+    """How many combinations are tried: those for which a limit has a first draw of the grid.
+
+    Args:
+        trials: How many trials the limit allows.
+        grid: The number of learning rates.
+        combinations: The number of combinations of the options.
+
+    Example:
+        >>> combinations_within(10, 3, 4)
+        3
+    """
+    return min(combinations, max(1, trials // grid))
+
+
 def with_options(arm: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The entry of ``methods`` with other values of some options.
 
@@ -60,6 +80,21 @@ def with_options(arm: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str
     method = {key: value for key, value in options.items() if key not in TRAIN_OPTIONS}
     changed = {**arm, **method}
     return {**changed, "train": {**(arm.get("train") or {}), **train}} if train else changed
+
+
+def options_of(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
+    """The values that a run has of some options, without those that its method does not have."""
+    fields = {**vars(recipe.method), **{key: getattr(recipe.train, key) for key in TRAIN_OPTIONS}}
+    return {name: fields[name] for name in names if name in fields}
+
+
+def with_choice_of(recipe: Recipe, other: Recipe, names: Iterable[str]) -> Recipe:
+    """The recipe with the learning rate and some options of another one."""
+    chosen = options_of(other, names)
+    train = {key: value for key, value in chosen.items() if key in TRAIN_OPTIONS}
+    method = {key: value for key, value in chosen.items() if key not in TRAIN_OPTIONS}
+    changed = recipe.with_train(lr=other.train.lr, **train)
+    return changed.model_copy(update={"method": recipe.method.model_copy(update=method)})
 
 
 def option_problems(
@@ -83,7 +118,7 @@ def option_problems(
 def best_combination(trials: Sequence[Trial], metric: str | None = None) -> dict[str, Any] | None:
     """The options with the lowest loss at any learning rate; None if no trial can win.
 
-    Losses are compared within draws, as those of learning rates are.
+    Losses are compared within draws, as those of learning rates are; never with scores.
 
     Example:
         >>> losses = ((4, 0.6), (8, 0.5))
@@ -94,7 +129,7 @@ def best_combination(trials: Sequence[Trial], metric: str | None = None) -> dict
         {'rank': 8}
     """
     by_options: dict[str, list[Trial]] = {}
-    for trial in trials:
+    for trial in fail_without_loss(trials):
         by_options.setdefault(options_text(trial.options), []).append(trial)
     seeds = dict.fromkeys(trial.seed for trial in trials)
     columns, options = [], []

@@ -35,9 +35,10 @@ def search_rounds(
 
     The first draw tries all learning rates. If the best is then at the edge of the grid, a learning
     rate is added there, at the ratio of the last two, and tried in all draws so far: at most
-    ``search.widen`` times. Learning rates that cannot win, or are clearly worse than the best one
-    by a paired test, get no further draw. The search ends after the last draw, or when a single
-    learning rate is left. A rule that is not adaptive has the whole grid in all draws.
+    ``search.widen`` times, and not if a trial never began: a new one would not begin either.
+    Learning rates that cannot win, or are clearly worse than the best one by a paired test, get no
+    further draw. The search ends after the last draw, or when a single learning rate is left. A
+    rule that is not adaptive has the whole grid in all draws.
 
     Which trials are asked for depends only on the results, not on the order in which they came.
 
@@ -72,7 +73,8 @@ def search_rounds(
             new = []
             best = rule.choose(results, metric) if rule.adaptive else None
             affordable = len(added) < search.widen and len(asked) + draw <= most
-            if best and best.edge and affordable:
+            in_time = all(trial.state != "not begun" for trial in results)
+            if best and best.edge and affordable and in_time:
                 added.append(_outside({*learning_rates, *added}, best.edge))
                 rest = sorted([*rest, added[-1]])
                 new = [(added[-1], earlier) for earlier in search.seeds[:draw]]
