@@ -63,13 +63,15 @@ def test_a_superseded_run_is_kept_and_reused(make_plan: MakePlan, compared: Path
 def test_a_run_with_options_chosen_before_is_kept_and_reused(
     make_plan: MakePlan, tmp_path: Path
 ) -> None:
-    """Both choices have the same learning rate."""
+    """Both choices have the same learning rate. A trial takes three steps."""
 
     def outcome(recipe: Any, _: int) -> float:
         return best_at_1e_3(recipe) - abs(recipe.train.weight_decay - 0.1)
 
     few, more = (
-        make_plan(search={"lr": GRID, "seeds": [5], "options": {"weight_decay": values}})
+        make_plan(
+            search={"lr": GRID, "seeds": [5], "max_steps": 27, "options": {"weight_decay": values}}
+        )
         for values in ([0.0, 0.3], [0.0, 0.3, 0.1])
     )
     out = tmp_path / "out"

@@ -8,7 +8,7 @@ from statistics import stdev
 
 from iwlora.compare.number_format import display_scale, format_size
 from iwlora.compare.statistics.paired_tests import default_baseline
-from iwlora.compare.statistics.price import computing, fixed_seeds
+from iwlora.compare.statistics.price import fixed_seeds
 from iwlora.compare.statistics.sequential import (
     Verdict,
     draws_for_power,
@@ -19,6 +19,7 @@ from iwlora.compare.statistics.sequential import (
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.metric_direction import oriented
 from iwlora.results.run import Run
+from iwlora.results.run.computing import computing
 
 
 class Stopping:
