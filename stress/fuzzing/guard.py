@@ -208,7 +208,9 @@ def stopped_before_work(stop_training: bool) -> Iterator[None]:
         raise Stopped
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch("iwlora.compare.execute.scheduler.Scheduler.execute", stop))
+        stack.enter_context(
+            mock.patch("iwlora.compare.execute.scheduling.scheduler.Scheduler.execute", stop)
+        )
         if stop_training:
             stack.enter_context(
                 mock.patch("iwlora.training.loop.trainer.FineTuningTrainer.fit", stop)

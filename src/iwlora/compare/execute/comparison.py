@@ -14,7 +14,7 @@ from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.floors import write_floors
 from iwlora.compare.execute.local import LocalExecutor
 from iwlora.compare.execute.progress import TerminalProgress
-from iwlora.compare.execute.scheduler import Scheduler
+from iwlora.compare.execute.scheduling.scheduler import Scheduler
 from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_search, check_space, check_task

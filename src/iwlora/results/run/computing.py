@@ -51,10 +51,11 @@ def computing(runs: Sequence[Run], among: Sequence[Run] | None = None) -> Comput
     environments = [run.environment() for run in runs]
     gpu = any(environment.get("gpu") for environment in environments)
     cores = [1 if gpu else environment.get("cores") for environment in environments]
+    known = [number for number in cores if isinstance(number, int)]
     seconds = [run.result.total_seconds or mean[run.result.label] for run in runs]
     hours = None
-    if all(isinstance(number, int) for number in cores):
-        hours = sum(number * each for number, each in zip(cores, seconds, strict=True)) / 3600
+    if len(known) == len(runs):
+        hours = sum(number * each for number, each in zip(known, seconds, strict=True)) / 3600
     return Computing(sum(seconds), hours, gpu)
 
 

@@ -19,7 +19,7 @@ from iwlora.compare.execute.packed.planner import (
     pack_key,
     runs_that_fit,
 )
-from iwlora.compare.execute.scheduler import Scheduler
+from iwlora.compare.execute.scheduling.scheduler import Scheduler
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.errors import IwloraError
 from iwlora.results.writing import write_text

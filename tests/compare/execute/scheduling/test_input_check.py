@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from iwlora import IwloraError
-from iwlora.compare.execute import input_check
-from iwlora.compare.execute.input_check import InputCheck
+from iwlora.compare.execute.scheduling import input_check
+from iwlora.compare.execute.scheduling.input_check import InputCheck
 from iwlora.compare.plan.planned_runs import PlannedRun
 from iwlora.results.run import RunResult
 from iwlora.training.recipe import Recipe

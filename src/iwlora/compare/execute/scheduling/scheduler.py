@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.compare.execute.executor import Executor
-from iwlora.compare.execute.input_check import InputCheck
 from iwlora.compare.execute.progress import TerminalProgress
-from iwlora.compare.execute.stopping import Stopping
+from iwlora.compare.execute.scheduling.input_check import InputCheck
+from iwlora.compare.execute.scheduling.searching import Searching
+from iwlora.compare.execute.scheduling.stopping import Stopping
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import SearchSteps
 from iwlora.compare.plan.search.learning_rate import describe_choice
 from iwlora.compare.plan.search.options import options_of, with_choice_of
-from iwlora.compare.plan.searching import Searching
 from iwlora.errors import IwloraError
 from iwlora.inputs.lines import last_line
 from iwlora.results import layout
