@@ -37,6 +37,7 @@ VARIANTS = (
     "dora",
     "rslora",
     "lora+",
+    "lora-fa",
     "pissa",
     "eva",
     "svd-lora",

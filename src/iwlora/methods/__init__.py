@@ -19,6 +19,7 @@ from iwlora.methods.low_rank.iw_lora_controls import (
     UniformPenalty,
 )
 from iwlora.methods.low_rank.lora import Lora
+from iwlora.methods.low_rank.lora_fa import LoraFa
 from iwlora.methods.low_rank.lora_variants import Dora, Eva, LoraPlus, Pissa, RsLora
 from iwlora.methods.low_rank.svd_lora import SvdLora
 from iwlora.methods.peft_models import save_peft_adapter
@@ -41,6 +42,7 @@ METHODS = Registry(
         "dora": Dora,
         "rslora": RsLora,
         "lora+": LoraPlus,
+        "lora-fa": LoraFa,
         "pissa": Pissa,
         "eva": Eva,
         "svd-lora": SvdLora,

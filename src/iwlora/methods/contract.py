@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
     from transformers import TrainerCallback
+
+Batch: TypeAlias = "Mapping[str, Tensor]"
+Loss: TypeAlias = "Callable[[nn.Module, Batch], Tensor]"
+Initialize: TypeAlias = "Callable[[Iterable[Batch]], None]"
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,14 @@ class Attached:
             learning rate}.
         initialize: ``initialize(batches)`` sets initial values from training batches, once,
             before training. All processes get the same batches.
+        initialize_with_loss: ``initialize_with_loss(batches, loss)``, in place of it, where
+            ``loss(model, batch)`` is the task's mean loss.
         ranks: ``ranks()`` are the effective ranks by site, where sites have different ranks.
         settled: ``settled()`` says whether the method has reached its final size; epochs before
             that cannot become the best epoch.
-        derived: the number of saved parameters that follow from the pretrained weights alone.
+        derived: the number of saved parameters that do not train: they follow from the pretrained
+            weights, the seed or the first batches.
+        changes_weights: whether it changes pretrained weights that then stay frozen.
     """
 
     model: nn.Module
@@ -88,10 +96,12 @@ class Attached:
     parameter_groups: tuple[ParameterGroup, ...] = ()
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None
     learning_rates: Mapping[str, float] = field(default_factory=dict)
-    initialize: Callable[[Iterable[Mapping[str, Tensor]]], None] | None = None
+    initialize: Initialize | None = None
+    initialize_with_loss: Callable[[Iterable[Batch], Loss], None] | None = None
     ranks: Callable[[], Mapping[str, int]] | None = None
     settled: Callable[[], bool] = lambda: True
     derived: int = 0
+    changes_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.learning_rates:  # remove after version 0.2
@@ -115,6 +125,12 @@ class Attached:
     def trainable(self) -> tuple[str, ...]:
         """Names of all parameters that train: the adapter's, then the head's."""
         return self.adapter + self.head
+
+    def initializer(self, loss: Loss) -> Initialize | None:
+        """``initialize``, or ``initialize_with_loss`` with this loss; None if it has neither."""
+        if (with_loss := self.initialize_with_loss) is not None:
+            return lambda batches: with_loss(batches, loss)
+        return self.initialize
 
 
 class Method(BaseModel):

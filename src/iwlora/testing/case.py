@@ -101,8 +101,9 @@ class Case:
             share = distributed.split_between_processes(batches)
             sensitivity = measure(model, share, sites=sites, **arguments)
         attached = self.method.attach(model, sites, SEED, sensitivity)
-        if attached.initialize is not None:
-            attached.initialize(batches)
+        initialize = attached.initializer(lambda model, batch: model(**batch).loss)
+        if initialize is not None:
+            initialize(batches)
         return attached
 
     def trainer(

@@ -138,9 +138,9 @@ def prepare(
         check_trained_in_float32(attached, method.name)
     loaded.task.kind.check_model(attached.model, rows, loaded.collate)
     measure_seconds = sensitivity.seconds if sensitivity else 0.0
-    if attached.initialize is not None:
+    if (initialize := attached.initializer(loaded.task.kind.batch_loss)) is not None:
         started = time.perf_counter()
-        attached.initialize(loaded.training_batches())
+        initialize(loaded.training_batches())
         measure_seconds += time.perf_counter() - started
     if shards(recipe):
         shard(attached.model, pretrained, run_device())

@@ -89,7 +89,9 @@ class Pissa(Lora):
             pairs = zip(attached.pairs, initial, strict=True)
             save_as_lora(attached.model, [update(pair, *start) for pair, start in pairs], folder)
 
-        return replace(attached, pairs=(), save=save, derived=attached.count())
+        return replace(
+            attached, pairs=(), save=save, derived=attached.count(), changes_weights=True
+        )
 
 
 class LoraPlus(Lora):

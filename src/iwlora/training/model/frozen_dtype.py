@@ -46,7 +46,7 @@ def check_trained_in_float32(attached: Attached, method: str) -> None:
             f"the pretrained model, such as {coarse[0]}: bfloat16 would round most updates away; "
             f"{fix}"
         )
-    if attached.derived:
+    if attached.changes_weights:
         raise IwloraError(
             f"train.frozen_dtype=bfloat16 was given, and {method} removes a part of the pretrained "
             f"weights, which bfloat16 would round; {fix}"
