@@ -88,8 +88,8 @@ def cells() -> Iterator[Cell]:
     sst2, mrpc, entailment = TASKS
     yield from _pairs(mrpc, 0, 5, [LORA])
     yield from _fewer_rows(sst2, 0, 6)
-    yield from _pairs(mrpc, 0, 5)
     yield from _pairs(entailment, 0, 5)
+    yield from _pairs(mrpc, 0, 5)
     for task in (mrpc, entailment, sst2):
         yield from _search(task, 0, 5)
         yield from _pairs(task, 0, 8)
