@@ -88,6 +88,7 @@ def cells() -> Iterator[Cell]:
     sst2, mrpc, entailment = TASKS
     yield from _pairs(mrpc, 0, 5, [LORA])
     yield from _fewer_rows(sst2, 0, 6)
+    yield from _pairs(entailment, 0, 5, [LORA])
     yield from _pairs(entailment, 0, 5)
     yield from _pairs(mrpc, 0, 5)
     for task in (mrpc, entailment, sst2):
