@@ -19,7 +19,7 @@ from pathlib import Path
 
 from iwlora.results.comparison.record import StoppingRule
 from timed_commands import machine
-from verdict_price import tables
+from verdict_price import lever_tables, tables
 from verdict_price.bank import Bank
 from verdict_price.recording import GRID, HELD_OUT, LR, TASKS, record
 
@@ -37,6 +37,10 @@ def report(folder: Path) -> str:
         f"Promises, in 10,000 comparisons of at most {rule.max_seeds} draws": tables.promise_table(
             banks, LR, rule
         ),
+        "A study of six arms": lever_tables.study_table(banks, LR, rule),
+        "With the search of each arm": lever_tables.searched_table(banks, LR, rule, HELD_OUT, GRID),
+        "Sd of a difference in units of a planted point": lever_tables.precision_table(banks, LR),
+        "With more study rows, extrapolated": lever_tables.more_rows_table(banks, LR, rule),
         "Real arms minus LoRA, in points of accuracy": tables.real_difference_table(banks, LR),
         "Regret of the search for a learning rate, in points of accuracy": tables.regret_table(
             banks, HELD_OUT, GRID

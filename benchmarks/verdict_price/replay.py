@@ -23,7 +23,7 @@ from verdict_price.bank import LORA, OFFICIAL, OTHER_START, STUDY, STUDY_OF_MEAN
 from verdict_price.planted import Pairs, planted_differences, resampled
 from verdict_price.simulation import t_test
 
-COMPARISONS, MOST_DRAWS = 2000, 400
+COMPARISONS, MOST_DRAWS = 2000, 800
 OTHER_TRUTHS = (2.0, 0.0)
 """True differences for which a plan that is made for another one is followed."""
 
@@ -104,16 +104,23 @@ def price(
         truth: planted_differences(pairs, truth, rng) for truth in (rule.difference, *OTHER_TRUTHS)
     }
     sd, low, high = sd_of_null(pairs)
+    limit, power = planned_draws(pairs, pools[rule.difference], way, rule, rng)
+    draws = dict.fromkeys(pools, float(limit))
     if way.sequential:
-        limit, power = most_draws(pools[rule.difference], rule, rng)
         draws = {truth: mean_draws(pool, rule, limit, rng) for truth, pool in pools.items()}
-    else:
-        summary = Summary(pairs.freedom, rule.difference, sd, None, None)
-        count = seeds_needed(summary, wanted=rule.power) or MOST_DRAWS
-        power = fixed_power(pools[rule.difference], count, rule, rng)
-        draws = dict.fromkeys(pools, float(count))
     used = draws.pop(rule.difference)
     return Price(sd, low, high, used, 2 * used * minutes_per_run(bank, way.split, lr), power, draws)
+
+
+def planned_draws(
+    pairs: Pairs, pool: Array, way: Way, rule: StoppingRule, rng: np.random.Generator
+) -> tuple[int, float]:
+    """(the fixed number of draws of a way, or the most if they are added; the power with them)."""
+    if way.sequential:
+        return most_draws(pool, rule, rng)
+    summary = Summary(pairs.freedom, rule.difference, sd_of_null(pairs)[0], None, None)
+    count = seeds_needed(summary, wanted=rule.power) or MOST_DRAWS
+    return count, fixed_power(pool, count, rule, rng)
 
 
 def most_draws(pool: Array, rule: StoppingRule, rng: np.random.Generator) -> tuple[int, float]:

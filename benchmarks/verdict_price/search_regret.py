@@ -112,6 +112,24 @@ def accuracy_at(lr: float, learning_rates: Sequence[float], truth: Array) -> flo
     return float(PchipInterpolator(np.log(learning_rates), truth)(math.log(lr)))
 
 
+def search_once(
+    trials: Trials, search: Search, draws: Sequence[int], held_out: Array
+) -> tuple[float | None, int]:
+    """(the learning rate that a search chooses, None if no trial can be used; its trials)."""
+    settings = SearchSettings(
+        lr=list(trials.grid),
+        seeds=[trials.seeds[draw] for draw in draws],
+        rule=search.rule,
+        widen=0,
+    )
+    found = [trials.trial(lr, draw, held_out) for lr in settings.lr for draw in draws]
+    most = search.grids * len(settings.lr)
+    asked = {*search_rounds(settings, settings.lr, found, most, METRIC).asked}
+    ran = [trial for trial in found if (trial.lr, trial.seed) in asked]
+    chosen = find_rule(search.rule).choose(ran, METRIC)
+    return chosen.learning_rate if chosen else None, len(ran)
+
+
 def simulate_searches(
     trials: Trials, search: Search, held_out: int, searches: int = 500, seed: int = 0
 ) -> Regret:
@@ -130,22 +148,12 @@ def simulate_searches(
     for _ in range(searches):
         order, drawn = rng.permutation(rows), rng.permutation(count)
         seen, held = drawn[: search.draws], order[:held_out]
-        settings = SearchSettings(
-            lr=list(trials.grid),
-            seeds=[trials.seeds[draw] for draw in seen],
-            rule=search.rule,
-            widen=0,
-        )
-        found = [trials.trial(lr, draw, held) for lr in settings.lr for draw in seen]
-        most = search.grids * len(settings.lr)
-        asked = {*search_rounds(settings, settings.lr, found, most, METRIC).asked}
-        ran = [trial for trial in found if (trial.lr, trial.seed) in asked]
-        chosen = find_rule(search.rule).choose(ran, METRIC)
+        chosen, cost = search_once(trials, search, seen, held)
         truth = trials.truth(drawn[search.draws :], order[held_out:])
         reached = float(truth.min())
         if chosen:
-            reached = accuracy_at(chosen.learning_rate, trials.learning_rates, truth)
+            reached = accuracy_at(chosen, trials.learning_rates, truth)
         regrets.append(float(truth.max()) - reached)
-        used.append(len(ran))
+        used.append(cost)
     tenth = np.sort(regrets)[-max(1, searches // 10) :]
     return Regret(*map(float, (np.median(regrets), np.mean(regrets), tenth.mean(), np.mean(used))))

@@ -12,6 +12,7 @@ from iwlora.results.comparison.record import StoppingRule
 from timed_commands import table
 from verdict_price.bank import FEWER_ROWS, LORA, OFFICIAL, STUDY, Array, Bank
 from verdict_price.planted import NULLS, recorded_pairs
+from verdict_price.precision import sd_of_rows
 from verdict_price.replay import OTHER_TRUTHS, TODAY, TOGETHER, WAYS, Price, Way, price
 from verdict_price.search_regret import Regret, Search, Trials, simulate_searches
 from verdict_price.simulation import Promises, simulate
@@ -37,7 +38,7 @@ def recorded_table(banks: Sequence[Bank], lr: float) -> str:
     for bank in banks:
         chosen = [*bank.of_arm(LORA, lr).values()]
         if len(chosen) < 2:
-            rows.append(_absent(bank, 8))
+            rows.append(absent(bank, 8))
             continue
         scored = [_accuracy(bank.scores[split][chosen]) for split in (OFFICIAL, STUDY)]
         seconds = [
@@ -58,22 +59,17 @@ def price_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
     """Draws and core-minutes of a verdict by each way, and whether the goal is met."""
     rows, goals = [], []
     for bank in banks:
-        if not bank.runs:
-            rows.append(_absent(bank, 10))
-            continue
         for kind, pairs_of in NULLS.items():
+            if not has_pairs(bank, kind, lr):
+                rows.append(absent(bank, 10, kind))
+                goals.append(f"- {bank.task}, {kind}: open, {NOT_RECORDED}")
+                continue
             prices: dict[Way, Price] = {}
             for way in WAYS:
-                pairs = pairs_of(bank, way.split, lr)
-                cells = [bank.task, kind, way.name]
-                if pairs.freedom < FEWEST_PAIRS:
-                    rows.append([*cells, *[NOT_RECORDED] * 7])
-                    continue
-                prices[way] = cost = price(bank, way, pairs, lr, rule)
+                prices[way] = cost = price(bank, way, pairs_of(bank, way.split, lr), lr, rule)
                 of_today = cost.minutes / prices[TODAY].minutes
-                rows.append([*cells, *_price_cells(cost), f"{of_today:.2f}"])
+                rows.append([bank.task, kind, way.name, *_price_cells(cost), f"{of_today:.2f}"])
             goals.append(f"- {bank.task}, {kind}: {goal_sentence(prices)}")
-    goals += [f"- {bank.task}: open, {NOT_RECORDED}" for bank in banks if not bank.runs]
     head = ["task", "arms", "way", "sd of a difference, points", "draws", "power"]
     others = [f"draws at {truth:g} points" for truth in OTHER_TRUTHS]
     priced = table([*head, *others, "core-minutes", "of today's price"], rows)
@@ -93,8 +89,6 @@ def _price_cells(cost: Price) -> list[str]:
 
 def goal_sentence(prices: Mapping[Way, Price]) -> str:
     """Whether the price of all levers together is a tenth of today's."""
-    if TOGETHER not in prices or TODAY not in prices:
-        return f"open, {NOT_RECORDED}"
     ratio = prices[TOGETHER].minutes / prices[TODAY].minutes
     return f"{'met' if ratio <= GOAL else 'missed'}, {ratio:.2f}"
 
@@ -102,14 +96,13 @@ def goal_sentence(prices: Mapping[Way, Price]) -> str:
 def promise_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
     """The shares of wrong verdicts under a look after every draw, with and without correction."""
     rows = []
-    recorded = [bank for bank in banks if bank.runs]
-    for bank, (kind, pairs_of), split in product(recorded, NULLS.items(), (OFFICIAL, STUDY)):
-        pairs, cells = pairs_of(bank, split, lr), [bank.task, kind, split]
-        if pairs.freedom < FEWEST_PAIRS:
-            rows.append([*cells, *[NOT_RECORDED] * 4])
-        else:
-            rows.append([*cells, *_promise_cells(simulate(pairs, rule), rule)])
-    rows += [_absent(bank, 7) for bank in banks if not bank.runs]
+    for bank, (kind, pairs_of) in product(banks, NULLS.items()):
+        if not has_pairs(bank, kind, lr):
+            rows.append(absent(bank, 7, kind))
+            continue
+        for split in (OFFICIAL, STUDY):
+            found = simulate(pairs_of(bank, split, lr), rule)
+            rows.append([bank.task, kind, split, *_promise_cells(found, rule)])
     head = ["task", "arms", "rows", "better or worse, no difference", "within, true difference"]
     return table([*head, "power", f"promises of at most {rule.error:.0%}"], rows)
 
@@ -124,7 +117,10 @@ def _promise_cells(found: Promises, rule: StoppingRule) -> list[str]:
 
 
 def real_difference_table(banks: Sequence[Bank], lr: float) -> str:
-    """Real arms minus LoRA: the mean over draws with its 95% t interval, and the sd."""
+    """Real arms minus LoRA: the mean over draws with its 95% t interval, and the sd.
+
+    In brackets, the sd that the choice of rows gives the mean over all draws.
+    """
     rows = []
     arms = {
         "1,600 of the 2,000 training rows": (FEWER_ROWS, lr),
@@ -139,7 +135,8 @@ def real_difference_table(banks: Sequence[Bank], lr: float) -> str:
                 continue
             found = summarise(pairs.differences().tolist())
             interval = f"{found.low:+.2f} to {found.high:+.2f}"
-            cells.append(f"{found.mean:+.2f} ({interval}), sd {found.sd:.2f}, {found.n} draws")
+            spread = f"sd {found.sd:.2f} (of the rows: {sd_of_rows(pairs):.2f})"
+            cells.append(f"{found.mean:+.2f} ({interval}), {spread}, {found.n} draws")
         rows.append([bank.task, name, *cells])
     return table(["task", "arm", "official split", "study rows"], rows)
 
@@ -152,7 +149,7 @@ def regret_table(banks: Sequence[Bank], held_out: int, grid: Sequence[float]) ->
         for search in SEARCHES:
             cells = [bank.task, search.rule, f"{search.grids} × {len(grid)}"]
             if len(trials.seeds) < search.draws + DRAWS_FOR_TRUTH:
-                rows.append([*cells, *[NOT_RECORDED] * 4] if bank.runs else _absent(bank, 7))
+                rows.append(absent(bank, 7))
                 break
             regret = simulate_searches(trials, search, held_out)
             points = (regret.median, regret.mean, regret.largest_tenth)
@@ -176,5 +173,12 @@ def regret_sentence(regrets: Sequence[Regret], draws: int) -> str:
     return "; ".join([*found, f"{draws} draws"]) if found else f"open, {NOT_RECORDED}"
 
 
-def _absent(bank: Bank, columns: int) -> list[str]:
-    return [bank.task, NOT_RECORDED, *[""] * (columns - 2)]
+def has_pairs(bank: Bank, kind: str, lr: float) -> bool:
+    """Whether enough pairs of a kind are recorded."""
+    return NULLS[kind](bank, STUDY, lr).freedom >= FEWEST_PAIRS
+
+
+def absent(bank: Bank, columns: int, *known: str) -> list[str]:
+    """A row of the table for what is not recorded, after the cells that are known."""
+    cells = [bank.task, *known, NOT_RECORDED]
+    return [*cells, *[""] * (columns - len(cells))]

@@ -25,8 +25,8 @@ GRID = (1e-4, LR, 1e-2)
 @pytest.fixture
 def parts(script: Any) -> SimpleNamespace:
     """The modules of the benchmark."""
-    names = ("bank", "planted", "recording", "replay", "search_regret", "simulation", "tables")
-    modules = {name: script(f"verdict_price.{name}") for name in names}
+    names = "bank planted precision recording replay search_regret searched simulation study tables"
+    modules = {name: script(f"verdict_price.{name}") for name in names.split()}
     return SimpleNamespace(command=script("price_of_a_verdict"), **modules)
 
 
@@ -72,8 +72,11 @@ def test_without_a_difference_swapped_pairs_have_none(parts: Any) -> None:
         assert drawn.std() == pytest.approx(parts.replay.sd_of_null(pairs)[0], rel=0.05)
 
 
-def test_the_draws_are_those_of_the_plan_in_the_library(parts: Any) -> None:
+def test_the_draws_are_those_of_the_plan_in_the_library(
+    parts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fixed seeds have the power that was asked for; adding draws, that which ``power`` says."""
+    monkeypatch.setattr(parts.replay, "MOST_DRAWS", 200)
     bank, way = synthetic_bank(parts), parts.replay.Way
     pairs = parts.planted.independent_pairs(bank, parts.bank.OFFICIAL, LR)
     fixed, added = (
@@ -135,6 +138,84 @@ def test_the_regret_of_the_best_learning_rate_is_0(parts: Any) -> None:
     assert truth[-1] == 50.0
 
 
+def test_a_race_ends_each_arm_with_the_verdict_of_the_library(
+    parts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Added one at a time, the differences of arms without a verdict, as a comparison does."""
+    monkeypatch.setattr(parts.study, "STUDIES", 6)
+    pairs = parts.planted.independent_pairs(synthetic_bank(parts), parts.bank.STUDY, LR)
+    differences = parts.study.simulated_differences(
+        pairs, "independent", 30, np.random.default_rng(0)
+    )
+    found = parts.study.race(differences, RULE)
+    for study, of_arms in enumerate(differences):
+        seen: dict[str, list[float]] = {str(arm): [] for arm in range(len(of_arms))}
+        verdicts = sequential.verdicts(seen, RULE)
+        for draw in range(30):
+            for arm, values in enumerate(of_arms):
+                if str(arm) not in verdicts or verdicts[str(arm)].is_open:
+                    seen[str(arm)].append(float(values[draw]))
+            verdicts = sequential.verdicts(seen, RULE)
+        outcomes = [verdict.outcome for verdict in verdicts.values()]
+        assert found.better[study].tolist() == [name == "better" for name in outcomes]
+        assert found.differs[study].tolist() == [name in ("better", "worse") for name in outcomes]
+        assert found.within[study].tolist() == [name == "within" for name in outcomes]
+        draws = [max(6, verdict.draws) for verdict in verdicts.values()]
+        assert found.draws[study].tolist() == draws
+
+
+@pytest.mark.parametrize("kind", ["other start", "independent"])
+def test_arms_of_a_study_vary_as_recorded_and_a_race_costs_less(
+    parts: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts.study, "STUDIES", 300)
+    monkeypatch.setattr(parts.study, "MOST_DRAWS", 150)
+    bank, way = synthetic_bank(parts), parts.replay
+    pairs = parts.planted.NULLS[kind](bank, parts.bank.OFFICIAL, LR)
+    deviations = parts.study.deviations(pairs, kind, np.random.default_rng(0), (2, 20_000))
+    sd = parts.replay.sd_of_null(pairs)[0]
+    assert (deviations[0] - deviations[1]).std() == pytest.approx(sd, rel=0.05)
+    today, together = (
+        parts.study.study_price(bank, of, kind, LR, RULE) for of in (way.TODAY, way.TOGETHER)
+    )
+    assert min(today.power, together.power) >= RULE.power - 0.03
+    assert max(today.false_difference, together.false_difference) <= RULE.error + 0.02
+    assert together.minutes < today.minutes
+    assert 6 <= together.draws[-1] < together.draws[2], "the clearest arm ends first"
+
+
+def test_the_precision_by_loss_and_by_rows_is_that_of_known_scores(parts: Any) -> None:
+    rng = np.random.default_rng(0)
+    right = rng.random((2, 40, 500)) < 0.8
+    pairs = parts.planted.Pairs(*np.where(right, 1.0, -1.0), 40)
+    sd = parts.replay.sd_of_null(pairs)[0]
+    assert parts.precision.sd_of_loss(pairs) == pytest.approx(sd), "a loss that counts errors"
+    assert parts.precision.sd_with_rows(pairs, 500) == pytest.approx(sd, rel=0.1)
+    assert parts.precision.sd_with_rows(pairs, 2000) == pytest.approx(sd / 2, rel=0.3)
+    better = np.arange(500) < 100  # a fifth of the rows, which the arm always has right
+    arm = np.where(better, 1.0, pairs.baseline)
+    gain = 0.2 * better  # by its probability, 0.2 of these rows were wrong
+    found = parts.precision.sd_of_rows(parts.planted.Pairs(arm, pairs.baseline, 40))
+    assert found == pytest.approx(100 * gain.std() / np.sqrt(500), rel=0.1)
+
+
+def test_arms_that_search_well_are_not_called_different(
+    parts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All searches find the clear optimum; one that takes any learning rate breaks the promise."""
+    monkeypatch.setattr(parts.searched, "COMPARISONS", 60)
+    trials = parts.search_regret.Trials.of(synthetic_bank(parts, draws=6), GRID)
+    way = parts.replay.Way("", parts.bank.STUDY)
+    search = parts.search_regret.Search("loss-curve", draws=1, grids=1)
+    found = parts.searched.searched_verdicts(trials, search, way, 40, RULE, 200)
+    assert found.called_different < 0.15
+    assert found.right > 0.9
+    assert found.spread < 0.2
+    lost = parts.search_regret.Search("best-score", draws=1, grids=1)
+    few_rows = parts.searched.searched_verdicts(trials, lost, way, 40, RULE, 2)
+    assert few_rows.called_different > 0.2
+
+
 def test_runs_are_recorded_once_by_the_path_of_a_comparison(
     parts: Any, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +259,10 @@ def test_every_table_is_printed(
         parts.tables, "simulate_searches", lambda *_: parts.search_regret.Regret(1, 2, 3, 4)
     )
     monkeypatch.setattr(parts.replay, "COMPARISONS", 200)
+    monkeypatch.setattr(parts.replay, "MOST_DRAWS", 100)
+    monkeypatch.setattr(parts.study, "STUDIES", 50)
+    monkeypatch.setattr(parts.study, "MOST_DRAWS", 100)
+    monkeypatch.setattr(parts.searched, "COMPARISONS", 10)
     few = partial(parts.simulation.simulate, comparisons=200)
     monkeypatch.setattr(parts.tables, "simulate", few)
     monkeypatch.setattr(parts.command, "GRID", GRID)
@@ -186,7 +271,7 @@ def test_every_table_is_printed(
     printed = capsys.readouterr().out
     assert "Recorded on a CPU" in printed
     assert "| glue/sst2 | independent | all together | " in printed
-    assert "- glue/mrpc: open, not recorded yet" in printed
+    assert "- glue/mrpc, independent: open, not recorded yet" in printed
     assert "| glue/sst2 | loss-curve | 1 × 3 | 4.0 | 1.00 | 2.00 | 3.00 |" in printed
     goal = "missed with 1 trial a learning rate, 1.00 to 1.00 (mean 2.00 to 2.00)"
     assert f"- glue/sst2: {goal}; missed with 2 trials " in printed
