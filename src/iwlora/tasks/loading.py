@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from iwlora.errors import BadRowsError, IwloraError
+from iwlora.tasks.columns.infer import infer_columns
 from iwlora.tasks.held_out.remarks import absent_classes, equal_numbers, shared_rows
 from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.held_out.study_rows import with_study_rows
-from iwlora.tasks.kinds.contract import Dataset
+from iwlora.tasks.kinds.contract import Dataset, Kind
 from iwlora.tasks.registry import CORPORA
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import SOURCE, first_shuffled, mixture, stratified_split
@@ -97,6 +98,19 @@ def _rows_of_sources(spec: TaskSpec, sources: Sequence[int]) -> str:
     weights = ", ".join(f"{weight:g}" for weight in spec.weights)
     drawn = f", drawn with the weights {weights}" if weights else ""
     return f"train: {' and '.join(parts)}{drawn}"
+
+
+def find_kind(spec: TaskSpec) -> Kind:
+    """The kind of a task, from its name, or from the recipe and the first rows of its files.
+
+    Raises:
+        IwloraError: The files cannot be read, or their columns are not obvious.
+
+    Example:
+        >>> find_kind(TaskSpec(name="glue/stsb")).name
+        'regression'
+    """
+    return infer_columns(spec).kind if spec.train else spec.build_kind(CORPORA[str(spec.name)].kind)
 
 
 def _with_kind(task: Task, spec: TaskSpec) -> Task:

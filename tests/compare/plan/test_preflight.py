@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from transformers import MarianConfig, MarianMTModel
 
 from counted import low_rank_parameters
+from iwlora.compare.execute.packed.planner import runs_that_fit
+from iwlora.compare.execute.scheduling.scheduler import Scheduler
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.plan.preflight import check_budgets, check_task
 from iwlora.errors import IwloraError
+from iwlora.results.events import ignore
+from simulated_runs import SimulatedExecutor
+from tiny_tasks import write_task
 
 pytestmark = pytest.mark.quick
 
@@ -44,3 +51,24 @@ def test_more_steps_to_average_than_there_are_are_refused(make_plan: MakePlan) -
     check_task(make_plan(train={"epochs": 1, "max_length": 32, "average_last": 3}))
     with pytest.raises(IwloraError, match="average_last=4 was given, and the training has 3 optim"):
         check_task(make_plan(train={"epochs": 1, "max_length": 32, "average_last": 4}))
+
+
+def test_a_model_that_only_writes_texts_can_be_compared(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    """The checks before the runs count on a model with the head of the task's kind."""
+    config = MarianConfig(
+        vocab_size=64,
+        d_model=16,
+        pad_token_id=0,
+        max_position_embeddings=64,
+        **{f"{part}_layers": 1 for part in ("encoder", "decoder")},
+        **{f"{part}_attention_heads": 2 for part in ("encoder", "decoder")},
+        **{f"{part}_ffn_dim": 24 for part in ("encoder", "decoder")},
+    )
+    MarianMTModel(config).save_pretrained(tmp_path / "marian")
+    task, _ = write_task(tmp_path / "task", "seq2seq")
+    plan = make_plan(model=str(tmp_path / "marian"), task=task)
+    assert set(check_budgets(plan)) == {"lora", "iw-lora"}
+    assert runs_that_fit(plan.runs[0].recipe, 10**9) > 1
+    Scheduler(plan, tmp_path, SimulatedExecutor(), ignore)

@@ -12,7 +12,7 @@ from iwlora.errors import IwloraError
 from iwlora.head import declared_modules
 from iwlora.sites import Site, sites
 from iwlora.training.frozen_layers.leading_blocks import free_blocks, has_dropout
-from iwlora.training.model.backbone import meta_backbone
+from iwlora.training.model.backbone import meta_model
 from iwlora.training.model.recipe_head import declare_modules
 from iwlora.training.recipe import Recipe
 
@@ -31,7 +31,7 @@ def with_equal_frozen_layers(plan: Plan) -> Plan:
     if not any(setting is True or type(setting) is int for setting in settings.values()):
         return plan
     first = plan.runs[0].recipe
-    model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
+    model = meta_model(first)
     if not has_dropout(model):
         return plan
     if len({*map(repr, settings.values())}) > 1:
@@ -58,7 +58,7 @@ def skipped_blocks(recipe: Recipe) -> int:
     setting = recipe.train.cache_frozen
     if type(setting) is int:
         return setting
-    model = meta_backbone(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    model = meta_model(recipe)
     return _free_blocks(recipe, model)
 
 

@@ -19,7 +19,7 @@ from iwlora.sites import sites
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.loop.weight_average import check_average_last
-from iwlora.training.model.backbone import load_tokenizer, meta_backbone, resolve_model_path
+from iwlora.training.model.backbone import load_tokenizer, meta_model, resolve_model_path
 from iwlora.training.model.recipe_head import declare_modules
 from iwlora.training.model.vocabulary import fit_tokenizer
 from iwlora.training.state.fingerprint import fingerprint_of
@@ -38,7 +38,7 @@ def check_budgets(plan: Plan) -> dict[str, int]:
             ``unequal_budgets: true``.
     """
     first = plan.runs[0].recipe
-    model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
+    model = meta_model(first)
     declare_modules(model, first)
     budgets: dict[str, int] = {}
     for run in plan.first_runs:
@@ -75,7 +75,7 @@ def check_space(plan: Plan, folder: Path, budgets: Mapping[str, int]) -> None:
         CannotWrite: It has not.
     """
     first = plan.runs[0].recipe
-    model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
+    model = meta_model(first)
     every = {
         run.label: run.recipe.method.parameters(model, sites(model, run.recipe.targets))
         for run in plan.first_runs
@@ -121,7 +121,7 @@ def check_task(plan: Plan) -> tuple[list[int], list[BadRow]]:
         train = run.recipe.train
         steps_per_epoch = math.ceil(count / train.batch_size)
         check_average_last(train, steps_per_epoch, bool(run.recipe.task.selection))
-    model = meta_backbone(first.model, trust_remote_code=first.trust_remote_code)
+    model = meta_model(first)
     tokenizer = load_tokenizer(resolve_model_path(first.model), first.trust_remote_code)
     fit_tokenizer(first.model, model, tokenizer)
     for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):

@@ -22,10 +22,12 @@ from iwlora.inputs.models import loading_errors
 from iwlora.inputs.places import check_folder
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
+from iwlora.tasks.loading import find_kind
 from iwlora.training.model.file_names import check_names
 from iwlora.training.model.frozen_dtype import keep_head_in_float32
 from iwlora.training.model.new_weights import check_weights, new_weights_notes
 from iwlora.training.model.vocabulary import fit_tokenizer
+from iwlora.training.recipe import Recipe
 
 logger = logging.getLogger("iwlora")
 
@@ -152,6 +154,15 @@ def meta_backbone(
     return _load_model(
         model, (), kind or Classification(), trust_remote_code, {"device_map": "meta"}
     )
+
+
+def meta_model(recipe: Recipe) -> PreTrainedModel:
+    """The layers of the model of a run, with the head for its task, on the meta device.
+
+    Raises:
+        IwloraError: as :func:`meta_backbone`, and where the kind of task cannot be inferred.
+    """
+    return meta_backbone(recipe.model, find_kind(recipe.task), recipe.trust_remote_code)
 
 
 def _load_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iwlora.training.model.backbone import meta_backbone
+from iwlora.training.model.backbone import meta_model
 from iwlora.training.recipe import Recipe
 
 MOST_RUNS = 64
@@ -46,7 +46,7 @@ def runs_that_fit(recipe: Recipe, free: int) -> int:
     Source:
         Korthikanti et al. 2022, arXiv:2205.05198, equation 2.
     """
-    config: Any = meta_backbone(recipe.model, trust_remote_code=recipe.trust_remote_code).config
+    config: Any = meta_model(recipe).config
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads")
     if not all(isinstance(getattr(config, name, None), int) for name in names):
         return MOST_RUNS

@@ -24,7 +24,7 @@ from iwlora.results.durations import format_duration, seconds_left
 from iwlora.results.events import Event, Report
 from iwlora.results.run import Run, RunResult, state_of
 from iwlora.training.loop.progress import score_text, trivial_floor
-from iwlora.training.model.backbone import meta_backbone
+from iwlora.training.model.backbone import meta_model
 from iwlora.training.recipe import Recipe
 from iwlora.training.state.run_folder import RunDir
 
@@ -265,7 +265,7 @@ def _named(run: PlannedRun) -> dict[str, Any]:
 def _guess_peak_bytes(plan: Plan) -> int:
     """Memory of a run before one was measured: weights, gradients, Adam's two, activations."""
     recipe = plan.runs[0].recipe
-    model = meta_backbone(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    model = meta_model(recipe)
     return 2**30 + 20 * model.num_parameters()
 
 
