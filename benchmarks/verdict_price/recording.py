@@ -88,6 +88,7 @@ def cells() -> Iterator[Cell]:
     sst2, mrpc, entailment = TASKS
     yield from _pairs(mrpc, 0, 5, [LORA])
     yield from _fewer_rows(sst2, 0, 6)
+    yield from _search(sst2, 0, 8)
     yield from _pairs(entailment, 0, 5, [LORA])
     yield from _pairs(entailment, 0, 5)
     yield from _pairs(mrpc, 0, 5)
@@ -97,7 +98,6 @@ def cells() -> Iterator[Cell]:
     for task in TASKS:
         yield from _fewer_rows(task, 0, 6)
         yield from _search(task, 0, 12)
-        yield from _between(task, 0, 12)
     for task in TASKS:
         yield from _pairs(task, 0, 40)
 
@@ -114,11 +114,8 @@ def _fewer_rows(task: str, first: int, last: int) -> Iterator[Cell]:
 
 
 def _search(task: str, first: int, last: int) -> Iterator[Cell]:
-    yield from ((task, LORA, lr, seed) for seed in range(first, last) for lr in GRID)
-
-
-def _between(task: str, first: int, last: int) -> Iterator[Cell]:
-    yield from ((task, LORA, lr, seed) for seed in range(first, last) for lr in BETWEEN)
+    for seed in range(first, last):
+        yield from ((task, LORA, lr, seed) for lr in (*BETWEEN, *GRID))
 
 
 def recipe(cell: Cell, glue: str | None, model: str) -> Recipe:
