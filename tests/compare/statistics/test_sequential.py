@@ -100,6 +100,23 @@ def test_a_difference_that_matters_is_called_within_in_at_most_5_percent(
         assert below.any(-1).mean() > 0.1
 
 
+@pytest.mark.parametrize("rows", [277, 408])
+@pytest.mark.parametrize("sd", [1.0, 2.0])
+def test_the_promises_hold_for_differences_of_whole_rows(rows: int, sd: float) -> None:
+    """With less spread, differences just below the planned one may hide those above it."""
+    rng, point = np.random.default_rng(0), 100 / rows
+
+    def whole(mean: float, spread: float) -> np.ndarray:
+        return point * np.round(rng.normal(mean / point, spread, (4000, RULE.max_seeds)))
+
+    assert share_wrong(p_difference(whole(0.0, sd))) < RULE.error
+    assert share_wrong(p_within(whole(1.0, sd), RULE.difference)) < RULE.error
+    if rows == 408:
+        assert share_wrong(p_within(whole(1.0, 0.5), RULE.difference)) > 0.1
+    equal = p_within(np.zeros((1, 8)), RULE.difference) <= RULE.error
+    assert equal[0].tolist() == [False] * 3 + [True] * 5
+
+
 def test_intervals_hold_the_true_mean_at_all_looks_together() -> None:
     values = simulated(0.4)
     means = values.cumsum(-1) / np.arange(1, RULE.max_seeds + 1)
