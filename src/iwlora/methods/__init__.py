@@ -21,6 +21,9 @@ from iwlora.methods.low_rank.iw_lora_controls import (
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.low_rank.lora_fa import LoraFa
 from iwlora.methods.low_rank.lora_variants import Dora, Eva, LoraPlus, Pissa, RsLora
+from iwlora.methods.low_rank.starts.corda import Corda
+from iwlora.methods.low_rank.starts.gora import Gora
+from iwlora.methods.low_rank.starts.lora_ga import LoraGa
 from iwlora.methods.low_rank.svd_lora import SvdLora
 from iwlora.methods.peft_models import save_peft_adapter
 from iwlora.methods.registry import Registry
@@ -45,6 +48,9 @@ METHODS = Registry(
         "lora-fa": LoraFa,
         "pissa": Pissa,
         "eva": Eva,
+        "lora-ga": LoraGa,
+        "corda": Corda,
+        "gora": Gora,
         "svd-lora": SvdLora,
         "adalora": AdaLora,
         "iw-lora": IWLora,

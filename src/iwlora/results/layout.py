@@ -94,6 +94,7 @@ BEST_EPOCH = "best.safetensors"
 TRAINABLE = "trainable.safetensors"
 ADALORA_STATE = "adalora.safetensors"
 AVERAGE = "average.safetensors"
+START = "start.safetensors"
 PARTIAL_SENSITIVITY = "sensitivity-in-flight.json"
 
 # The folder of a comparison

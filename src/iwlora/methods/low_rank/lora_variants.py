@@ -13,14 +13,11 @@ from iwlora.errors import Diverged, IwloraError
 from iwlora.inputs.limits import Count, Number
 from iwlora.methods.contract import Attached, ParameterGroup
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.methods.saving import save_as_lora
-from iwlora.penalty.low_rank_pair import LowRankPair
+from iwlora.methods.low_rank.starts.removed_part import RemovedPart
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
 _EVA_PASSES = 100  # passes over the batches within which EVA's directions must become stable
@@ -53,45 +50,19 @@ class RsLora(Lora):
     options: ClassVar[Mapping[str, Any]] = {"use_rslora": True}
 
 
-class Pissa(Lora):
-    """LoRA that starts from the ``rank`` principal components of W, which are removed from W.
-
-    The update is Δ = scaling (B A − B₀ A₀). It is saved as plain LoRA of rank 2r for the
-    original backbone, [B, −B₀] [A; A₀]. A₀ and B₀ follow from W, so only the trained parameters,
-    r Σ_k (d_in + d_out), are counted: half of those in the file.
-    """
+class Pissa(RemovedPart):
+    """LoRA that starts from the ``rank`` principal components of W, which are removed from W."""
 
     name: ClassVar[str] = "pissa"
     summary: ClassVar[str] = "LoRA that starts from the principal components of the weights"
     paper: ClassVar[str] = "Meng et al. 2024, arXiv:2404.02948"
-    not_for_parameters: ClassVar[str | None] = "PEFT has PiSSA for layers only"
-    not_packable: ClassVar[str | None] = "it removes components from the frozen weights"
-    identity_at_init: ClassVar[bool] = False  # equal up to the rounding of W − BA + BA
     options: ClassVar[Mapping[str, Any]] = {"init_lora_weights": "pissa"}
-    saved_as_other_ranks: ClassVar[bool] = True
-    not_quantizable: ClassVar[str | None] = (
-        "it removes components from the weights, and 4-bit weights cannot change"
-    )
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Wrap the model with PEFT's PiSSA and keep B₀ and A₀ for saving."""
-        import torch
-
-        attached = super().attach(model, sites, seed)
-        initial = [(p.A.detach().clone(), p.B.detach().clone()) for p in attached.pairs]
-
-        def update(pair: LowRankPair, A0: Tensor, B0: Tensor) -> LowRankPair:
-            return replace(pair, A=torch.cat([pair.A, A0]), B=torch.cat([pair.B, -B0], dim=1))
-
-        def save(folder: Path) -> None:
-            pairs = zip(attached.pairs, initial, strict=True)
-            save_as_lora(attached.model, [update(pair, *start) for pair, start in pairs], folder)
-
-        return replace(
-            attached, pairs=(), save=save, derived=attached.count(), changes_weights=True
-        )
+        return self.attach_start(model, sites, seed)[0]
 
 
 class LoraPlus(Lora):

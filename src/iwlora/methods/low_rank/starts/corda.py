@@ -1,0 +1,101 @@
+"""CorDA, as PEFT initialises it: components of W in the directions of the task's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from iwlora.errors import Diverged
+from iwlora.inputs.limits import Count
+from iwlora.methods.contract import Attached
+from iwlora.methods.low_rank.starts.removed_part import RemovedPart, Start
+from iwlora.results.sensitivity import Sensitivity
+from iwlora.sites import Site
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Corda(RemovedPart):
+    """LoRA that starts from r components of W = U S (Vᵀ C⁻¹), with U S Vᵀ the SVD of W C.
+
+    C is the covariance of a matrix's inputs over the tokens of the first ``samples`` training rows.
+    A₀ = √(S/s) Vᵀ C⁻¹ and B₀ = U √(S/s), and s B₀ A₀ is removed from W. ``ipm`` takes the r largest
+    components, which the task uses most, and ``kpm`` the r smallest, to keep what the model knows.
+    PEFT computes both (``preprocess_corda``).
+    """
+
+    name: ClassVar[str] = "corda"
+    summary: ClassVar[str] = "LoRA that starts from the weight's components that the inputs use"
+    paper: ClassVar[str] = "Yang et al. 2024, arXiv:2406.05223"
+
+    mode: Literal["ipm", "kpm"] = "ipm"
+    samples: Count = 256
+
+    def attach(
+        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
+    ) -> Attached:
+        """Attach LoRA; ``initialize_with_loss`` then sets A, B and the frozen weights."""
+        from iwlora.methods.low_rank.starts.stored_start import StoreStart
+
+        attached, start = self.attach_start(model, sites, seed)
+        return replace(
+            attached,
+            callbacks=(*attached.callbacks, StoreStart(attached.model, start)),
+            initialize_with_loss=partial(self._initialize, attached.model, start),
+        )
+
+    def _initialize(
+        self,
+        peft_model: Any,
+        start: Start,
+        batches: Iterable[Mapping[str, Tensor]],
+        loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
+    ) -> None:
+        import torch
+        from peft import LoraConfig
+        from peft.tuners.lora.config import CordaConfig
+        from peft.tuners.lora.corda import preprocess_corda
+
+        from iwlora.methods.low_rank.starts.layers import lora_layers, on_device
+
+        layers = lora_layers(peft_model)
+        config = LoraConfig(
+            r=self.rank,
+            init_lora_weights="corda",
+            corda_config=CordaConfig(corda_method=self.mode),
+            target_modules=[f"{name}.base_layer" for name in layers],
+        )
+
+        def run() -> None:
+            rows = islice(_single_rows(batches), self.samples)
+            for row in on_device(peft_model, rows):
+                loss(peft_model, row)
+
+        with torch.no_grad():
+            try:
+                preprocess_corda(peft_model.get_base_model(), config, run)
+            except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+                raise Diverged(
+                    f"the inputs of the matrices have no covariance ({error}): the model's "
+                    "activations overflow on the training rows; check its weights"
+                ) from None
+            for layer in layers.values():
+                layer.corda_init("default", "corda")
+        start.keep()
+
+
+def _single_rows(batches: Iterable[Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+    """Each row of the batches as a batch of its own without padding, as PEFT reads inputs."""
+    for batch in batches:
+        mask = batch.get("attention_mask")
+        for index in range(len(batch["input_ids"])):
+            row = {name: tensor[index : index + 1] for name, tensor in batch.items()}
+            if mask is not None:
+                kept = mask[index].bool()
+                same = {n: t for n, t in row.items() if t.shape[:2] == mask[:1].shape}
+                row |= {name: tensor[:, kept] for name, tensor in same.items()}
+            yield row

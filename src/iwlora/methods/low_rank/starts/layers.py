@@ -1,0 +1,130 @@
+"""What the starts read from the layers: their frozen weights, and mean gradients of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from iwlora.errors import Diverged, IwloraError
+
+
+def lora_layers(peft_model: Any) -> dict[str, Any]:
+    """{site name: PEFT's layer}."""
+    modules = peft_model.get_base_model().named_modules()
+    return {name: layer for name, layer in modules if isinstance(layer, LoraLayer)}
+
+
+def frozen_weight(layer: Any) -> nn.Parameter:
+    """The frozen weight under a LoRA layer, in the layout in which it is stored."""
+    weight = layer.get_base_layer().weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
+
+
+def mean_gradients(
+    peft_model: Any,
+    batches: Iterable[Mapping[str, Tensor]],
+    loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
+    max_batches: int,
+) -> dict[str, Tensor]:
+    """{site name: mean of ∂L/∂W_k over the first batches}, without dropout.
+
+    Args:
+        peft_model: the model with LoRA that does not change it yet, because B = 0.
+        batches: of training rows.
+        loss: ``loss(model, batch)``, the mean loss of a batch.
+        max_batches: the largest number of batches.
+
+    Returns:
+        float32, of the shape (d_out, d_in); 0 for a weight that the loss does not depend on.
+
+    Raises:
+        Diverged: a gradient is NaN or infinite.
+    """
+    layers = lora_layers(peft_model)
+    weights = [frozen_weight(layer) for layer in layers.values()]
+    sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
+    count = 0
+    with _only(weights, peft_model), _without_dropout(peft_model), torch.enable_grad():
+        for batch in on_device(peft_model, islice(batches, max_batches)):
+            found = torch.autograd.grad(loss(peft_model, batch), weights, allow_unused=True)
+            for total, gradient in zip(sums, found, strict=True):
+                if gradient is not None:
+                    total.add_(gradient)
+            count += 1
+    if not count:
+        raise IwloraError("there are no training rows to compute the initial values from")
+    means = {
+        name: (total.mT if layer.fan_in_fan_out else total) / count
+        for (name, layer), total in zip(layers.items(), sums, strict=True)
+    }
+    if broken := [name for name, mean in means.items() if not mean.isfinite().all()]:
+        raise Diverged(
+            f"the gradients of {len(broken)} matrices at the pretrained weights are NaN or "
+            f"infinite, the first is {broken[0]}; check the model's weights and the training rows"
+        )
+    return means
+
+
+def on_device(
+    model: Any, batches: Iterable[Mapping[str, Tensor]]
+) -> Iterator[Mapping[str, Tensor]]:
+    """The batches on the device of the model."""
+    device = next(model.parameters()).device
+    for batch in batches:
+        yield {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+@contextmanager
+def _only(weights: Iterable[nn.Parameter], model: nn.Module) -> Iterator[None]:
+    """Inside the block, these and no other parameters of the model require a gradient."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.requires_grad_(False)
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was in training.items():
+            module.training = was
+
+
+def set_rank(peft_model: Any, name: str, layer: Any, rank: int) -> None:
+    """Give a layer another rank, with the same scaling: A drawn anew as by PEFT, and B = 0.
+
+    The parameters stay the same objects, and the saved configuration has the rank.
+    """
+    A, B, config = (
+        layer.lora_A["default"],
+        layer.lora_B["default"],
+        peft_model.peft_config["default"],
+    )
+    drawn = torch.empty(rank, A.in_features)
+    nn.init.kaiming_uniform_(drawn, a=5**0.5)
+    A.weight.data = drawn.to(A.weight)
+    B.weight.data = B.weight.new_zeros(B.out_features, rank)
+    A.out_features = B.in_features = layer.r["default"] = rank
+    layer.lora_alpha["default"] = layer.scaling["default"] * rank
+    # PEFT takes the first pattern that matches the end of a name, so each site has one.
+    ranks = {**config.rank_pattern, name: rank}
+    alphas = {**config.alpha_pattern, name: layer.lora_alpha["default"]}
+    order = sorted(ranks, key=len, reverse=True)
+    config.rank_pattern = {name: ranks[name] for name in order}
+    config.alpha_pattern = {name: alphas[name] for name in order}
