@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
+from operator import ne
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from iwlora.errors import IwloraError
 from iwlora.tasks import Task, TaskSpec, load
 from iwlora.tasks.corpora.entailment import generate
+from iwlora.tasks.splits import dataset_from_rows, with_flipped_labels
 
 pytestmark = pytest.mark.quick
 
@@ -84,6 +87,48 @@ def test_test_rows_are_limited_alike_for_every_seed(numbered: dict[str, str]) ->
     assert load(TaskSpec(**limited, holdout=0.2), seed=0).reported == ("validation",)
     with pytest.raises(IwloraError, match=r"task\.max_test=10: .* has no test rows with labels; r"):
         load(TaskSpec(**numbered, max_test=10), seed=0)
+
+
+def test_labels_are_flipped_in_the_training_rows_only(numbered: dict[str, str]) -> None:
+    def classes(task: Task, split: str) -> list[int]:
+        return list(task.splits[split]["label"])
+
+    options = {**numbered, "max_train": 90, "selection": 0.1}
+    clean, noisy = load(TaskSpec(**options), 3), load(TaskSpec(**options, flip_labels=0.3), 3)
+    for split in clean.splits:
+        assert texts(clean, split) == texts(noisy, split)
+        different = [
+            a != b for a, b in zip(classes(clean, split), classes(noisy, split), strict=True)
+        ]
+        assert sum(different) == (27 if split == "train" else 0)
+    assert noisy.notes == (
+        *clean.notes,
+        "train: 27 of 90 labels are another class (task.flip_labels=0.3)",
+    )
+    assert classes(load(TaskSpec(**options, flip_labels=0.3), 3), "train") == classes(
+        noisy, "train"
+    )
+    other = load(TaskSpec(**options, flip_labels=0.3), seed=4)
+    clean_other = load(TaskSpec(**options), seed=4)
+    assert sum(map(ne, classes(other, "train"), classes(clean_other, "train"))) == 27
+
+
+def test_each_other_class_is_equally_likely() -> None:
+    split = dataset_from_rows(["sentence"], [(str(i), i % 3) for i in range(3000)])
+    noisy = with_flipped_labels(split, 0.5, classes=3, seed=0)
+    assert noisy["sentence"][:] == split["sentence"][:]
+    pairs = Counter(zip(split["label"][:], noisy["label"][:], strict=True))
+    assert sum(pairs[k, k] for k in range(3)) == 1500
+    assert all(200 < pairs[a, b] < 300 for a in range(3) for b in range(3) if a != b)
+
+
+def test_only_classes_can_be_flipped(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"a{i},{i}.5\n" for i in range(40)))
+    spec = TaskSpec(train=str(tmp_path / "t.csv"), text="text", label="label", flip_labels=0.1)
+    with pytest.raises(
+        IwloraError, match=r"task\.flip_labels=0\.1 gives .* of kind regression, not"
+    ):
+        load(spec, seed=0)
 
 
 def test_held_out_rows_are_scored_and_not_trained_on(numbered: dict[str, str]) -> None:

@@ -12,10 +12,17 @@ from iwlora.tasks.columns.infer import infer_columns
 from iwlora.tasks.held_out.remarks import absent_classes, equal_numbers, shared_rows
 from iwlora.tasks.held_out.stratified_groups import grouped_split
 from iwlora.tasks.held_out.study_rows import with_study_rows
+from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Dataset, Kind
 from iwlora.tasks.registry import CORPORA
 from iwlora.tasks.spec import TaskSpec
-from iwlora.tasks.splits import SOURCE, first_shuffled, mixture, stratified_split
+from iwlora.tasks.splits import (
+    SOURCE,
+    first_shuffled,
+    mixture,
+    stratified_split,
+    with_flipped_labels,
+)
 from iwlora.tasks.task import STUDY, Task
 from iwlora.tasks.user_files import load_user_files
 
@@ -85,6 +92,12 @@ def load(spec: TaskSpec, seed: int) -> Task:
             name: split.remove_columns([SOURCE]) if SOURCE in split.column_names else split
             for name, split in splits.items()
         }
+    if spec.flip_labels is not None:
+        splits["train"] = _with_flipped_labels(task, spec, splits["train"], seed)
+        rows = len(splits["train"])
+        flipped = round(spec.flip_labels * rows)
+        share = f"task.flip_labels={spec.flip_labels:g}"
+        notes = (*notes, f"train: {flipped:,} of {rows:,} labels are another class ({share})")
     limited = replace(task, splits=splits)
     notes = (*notes, *absent_classes(limited), *equal_numbers(limited))
     kind = task.kind.fitted(splits["train"].select_columns("label")["label"][:])
@@ -111,6 +124,15 @@ def find_kind(spec: TaskSpec) -> Kind:
         'regression'
     """
     return infer_columns(spec).kind if spec.train else spec.build_kind(CORPORA[str(spec.name)].kind)
+
+
+def _with_flipped_labels(task: Task, spec: TaskSpec, train: Dataset, seed: int) -> Dataset:
+    if not isinstance(task.kind, Classification) or len(task.labels) < 2:
+        raise IwloraError(
+            f"task.flip_labels={spec.flip_labels} gives training rows another class, and "
+            f"{spec.title} is of kind {task.kind.name}, not classification; remove it"
+        )
+    return with_flipped_labels(train, float(spec.flip_labels or 0), len(task.labels), seed)
 
 
 def _with_kind(task: Task, spec: TaskSpec) -> Task:

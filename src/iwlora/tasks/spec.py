@@ -59,6 +59,9 @@ class TaskSpec(BaseModel):
     """Rows of each validation split, the same for every seed; None: all."""
     max_test: Positive | None = None
     """Rows of the test split, the same for every seed; None: all."""
+    flip_labels: Fraction | None = None
+    """Share of the training rows that get another class at random, by ``train.seed``, after
+    ``max_train``: to train on noisy labels. Rows that are scored keep theirs; None: no row."""
     score_rows: Positive | Literal["all"] | None = None
     """Rows to reserve from the training rows before any draw, and to score beside the reported
     splits: a number, or all that draws of ``max_train`` rows leave. Every seed and arm has the same

@@ -162,6 +162,34 @@ def first_shuffled(split: Dataset, limit: int | None, seed: int) -> Dataset:
     return split.select(order[:limit])
 
 
+def with_flipped_labels(split: Dataset, share: float, classes: int, seed: int) -> Dataset:
+    """The split with another class at a share of its rows.
+
+    Of n rows, round(share · n) are drawn. Each gets one of the other classes, all equally likely.
+
+    Args:
+        split: Rows with class ids.
+        share: Of the rows, from 0 to 1.
+        classes: The number of classes, at least 2.
+        seed: Of the draw.
+
+    Example:
+        >>> split = dataset_from_rows(["sentence"], [(str(i), 0) for i in range(9)])
+        >>> sum(with_flipped_labels(split, 1 / 3, classes=2, seed=0)["label"])
+        3
+    """
+    import numpy as np
+    import pyarrow
+
+    random_state = np.random.default_rng([seed, len(split)])
+    labels = np.array(split["label"][:])
+    drawn = random_state.permutation(len(labels))[: round(share * len(labels))]
+    labels[drawn] = (labels[drawn] + random_state.integers(1, classes, len(drawn))) % classes
+    table = split.with_format("arrow")[:]
+    column = table.column_names.index("label")
+    return in_memory(table.set_column(column, table.field(column), pyarrow.array(labels)))
+
+
 def stratified_split(split: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Divide a split into (the remaining rows, ``fraction`` of each class), chosen by ``seed``.
 

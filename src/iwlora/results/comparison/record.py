@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from iwlora.results.formats import VERSIONS, Document, StoredModel, append_record
 from iwlora.results.run import Count, Label, Name, RunResult
 
-TRAINING_DATA = ("task.max_train", "task.train", "task.mix", "train.sampler")
+TRAINING_DATA = ("task.max_train", "task.train", "task.mix", "task.flip_labels", "train.sampler")
 """The fields of a recipe in which arms may differ, if ``vary`` of their comparison names them."""
 
 MAX_SEEDS = 1000
