@@ -13,6 +13,7 @@ import pytest
 
 from iwlora.errors import IwloraError
 from iwlora.tasks import Task, TaskSpec, load
+from iwlora.tasks.corpora import sentiment
 from iwlora.tasks.corpora.entailment import generate
 from iwlora.tasks.splits import dataset_from_rows, with_flipped_labels
 
@@ -37,6 +38,24 @@ def test_the_built_in_task_is_what_its_grammar_generates(whole: Task) -> None:
             for row in whole.splits[split]
         ]
         assert loaded == [(row["premise"], row["hypothesis"], row["label"]) for row in rows]
+
+
+def test_another_seed_of_the_grammar_gives_other_rows(whole: Task) -> None:
+    other = load(TaskSpec(name="builtin/sentiment", grammar_seed=5), seed=0)
+    expected = sentiment.generate(seed=5)
+    for split, rows in expected.items():
+        assert list(other.splits[split]["text"]) == [row["text"] for row in rows]
+    first = load(TaskSpec(name="builtin/sentiment"), seed=0)
+    assert set(first.splits["test"]["text"]) != set(other.splits["test"]["text"])
+    premises = entailment(grammar_seed=1, max_test=50).splits["test"]["premise"]
+    assert set(premises) <= {row["premise"] for row in generate(seed=1)["test"]}
+    assert not set(premises) <= set(whole.splits["test"]["premise"])
+    with pytest.raises(
+        ValueError, match=r"rows of glue/rte are not generated, as those of builtin"
+    ):
+        TaskSpec(name="glue/rte", grammar_seed=1)
+    with pytest.raises(ValueError, match="grammar_seed is for generated tasks"):
+        TaskSpec(train="a.csv", grammar_seed=1)
 
 
 @pytest.fixture(scope="module")

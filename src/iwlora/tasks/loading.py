@@ -50,7 +50,10 @@ def load(spec: TaskSpec, seed: int) -> Task:
         task = load_user_files(spec)
     else:
         name = str(spec.name)
-        task = _with_kind(CORPORA[name].load(name, spec.data_dir), spec)
+        corpus = CORPORA[name]
+        if spec.grammar_seed is not None:
+            corpus = replace(corpus, grammar_seed=spec.grammar_seed)
+        task = _with_kind(corpus.load(name, spec.data_dir), spec)
     held_out = ["validation"] if spec.train and not spec.validation else []
     if task.bad_rows and spec.on_bad != "skip":
         raise BadRowsError(task.bad_rows)

@@ -53,6 +53,8 @@ class TaskSpec(BaseModel):
     """One of ``iwlora tasks``."""
     data_dir: NonEmpty | None = None
     """The folder of the task's official files; None: the hub."""
+    grammar_seed: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] | None = None
+    """The seed of the rows of a generated task (``builtin/…``); None: that of the named task, 0."""
     max_train: Positive | None = None
     """Training rows: the first ones of a shuffle seeded by ``train.seed``; None: all."""
     max_validation: Positive | None = None
@@ -241,6 +243,12 @@ class TaskSpec(BaseModel):
             problems.append(f"task.group={self.group}: {self.name} has no such column ({accepted})")
         if self.data_dir is not None and corpus.hub_id is None:
             problems.append(f"task.data_dir: {self.name} reads no files; remove it")
+        if self.grammar_seed is not None and corpus.grammar_seed is None:
+            generated = " and ".join(n for n, c in CORPORA.items() if c.grammar_seed is not None)
+            problems.append(
+                f"task.grammar_seed={self.grammar_seed} was given, and the rows of {self.name} are "
+                f"not generated, as those of {generated} are; remove it"
+            )
         return problems + self._problems_of_kind(type(corpus.kind))
 
     def _problems_of_files(self) -> list[str]:
@@ -252,6 +260,8 @@ class TaskSpec(BaseModel):
         problems = []
         if self.data_dir is not None:
             problems.append("task.data_dir is for tasks with a name (task.name); remove it")
+        if self.grammar_seed is not None:
+            problems.append("task.grammar_seed is for generated tasks (task.name); remove it")
         if self.train is None:
             problems.append("task.train is missing: the file to train on")
         files = [abspath(path) for path in self.sources]

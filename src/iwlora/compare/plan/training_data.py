@@ -17,6 +17,7 @@ _HELD_OUT = "other training rows would be held out"
 SHARED_TASK_SETTINGS = {
     "name": _SCORED,
     "data_dir": _SCORED,
+    "grammar_seed": _SCORED,
     "validation": _SCORED,
     "test": _SCORED,
     "max_validation": _SCORED,

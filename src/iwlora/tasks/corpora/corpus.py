@@ -35,6 +35,8 @@ class Corpus:
     splits: tuple[str, ...] = ("train", "validation")
     hub_id: str | None = None
     """None: the corpus is generated, and reads neither files nor the hub."""
+    grammar_seed: int | None = None
+    """The seed of the rows of a corpus that is generated; None: it is not."""
     hub_config: str | None = None
     hub_splits: Mapping[str, str] = field(default_factory=dict)
     """The splits that have another name on the hub, and that name."""
