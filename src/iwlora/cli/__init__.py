@@ -28,6 +28,7 @@ from iwlora.cli import (
 from iwlora.cli.arguments import prints_its_result
 from iwlora.cli.terminal.library_logging import show_errors_only
 from iwlora.cli.terminal.streams import LastingOutput, lasting_streams
+from iwlora.cli.terminal.termination import ending_by_sigterm
 from iwlora.errors import IwloraError, is_out_of_memory, os_error_text, truncate
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output
@@ -50,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 if and only if the result exists and is complete, 1 for an unfinished
         comparison, a run that is not intact and rows that ``task.on_bad=report`` lists, 2 for bad
         input and for a result that cannot be written, 130 when interrupted, 141 if what was to be
-        printed lost its reader.
+        printed lost its reader. SIGTERM ends the process, for which shells say 143.
     """
     # At exit Python would search all imported modules for cycles, which takes more than a second.
     atexit.register(gc.freeze)
-    with lasting_streams() as output:
+    with ending_by_sigterm(), lasting_streams() as output:
         try:
             parsed = parse(arguments)
         except SystemExit as end:  # help and version are printed

@@ -154,10 +154,10 @@ def lock_folder(folder: Path, announce: Report) -> Iterator[IO[str]]:
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end a comparison as Ctrl-C does, together with its runs."""
-    if threading.current_thread() is not threading.main_thread():
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

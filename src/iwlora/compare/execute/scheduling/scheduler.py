@@ -248,12 +248,12 @@ class Scheduler:
         return "; ".join([f"{done} of {len(self.states)} runs are done", *running])
 
     def _error(self, run: PlannedRun, code: int) -> str:
-        """The last line that the run printed."""
+        """The signal that ended the run, or the last line that it printed."""
+        if code < 0:
+            return f"killed by signal {-code}"
         log = layout.log_file(self._folder, run.folder(self._folder))
         last = last_line(log) if log.exists() else ""
-        if not last:
-            return f"killed by signal {-code}" if code < 0 else "it printed nothing"
-        return last.rpartition("error: ")[2][:300]
+        return last.rpartition("error: ")[2][:300] or "it printed nothing"
 
 
 def _named(run: PlannedRun) -> dict[str, Any]:
