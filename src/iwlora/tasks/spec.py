@@ -81,7 +81,7 @@ class TaskSpec(BaseModel):
     many rows, at most ``max_train``, are drawn once, by ``train.seed``: of a file whose share is
     smaller than the file, a part; of one whose share is larger, all rows in turn."""
     validation: NonEmpty | None = None
-    """None: a tenth of ``train`` is held out, as ``split`` says."""
+    """A labelled file that is scored; None: a tenth of ``train`` is held out, as ``split`` says."""
     test: NonEmpty | None = None
     """A labelled file that is scored instead of ``validation``; None: there is none."""
     text: list[NonEmpty] | None = None
@@ -90,7 +90,7 @@ class TaskSpec(BaseModel):
     """The column with the class; for multi-label tasks also several columns of 0 and 1, one per
     class."""
     kind: dict[str, Any] | None = None
-    """The kind of task: a name in ``KINDS`` and its options; None: inferred from the data."""
+    """The kind of task: its name and its options; None: inferred from the data."""
     selection: Fraction | None = None
     """Fraction of the training rows to hold out, the same rows for every seed. The epoch with the
     best score on them is kept; None: the last checkpoint is kept."""

@@ -51,6 +51,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[str, Field(min_length=1)]
+    """The pretrained model: builtin/minilm, an id on the hub, or a folder."""
     task: TaskSpec
     method: SerializeAsAny[Method]
     budget: str | Number | None = None

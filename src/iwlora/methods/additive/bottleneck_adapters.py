@@ -35,9 +35,13 @@ class _Adapters(NamedParameters):
     not_for_parameters: ClassVar[str | None] = None  # check_model refuses mixtures of experts
 
     bottleneck: Count = 64
+    """Width of an adapter's inner layer."""
     activation: Literal["relu", "gelu", "swish"] = "relu"
+    """The function between the two layers of an adapter."""
     scaling: Number = 1.0
+    """Factor of what an adapter adds."""
     layer_norms: bool = False
+    """Whether the backbone's normalisations are trained too."""
 
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
         """The adapters to insert. Raises ``IwloraError`` for blocks of an unknown architecture."""

@@ -41,6 +41,7 @@ class Prefix(Method):
     )
 
     num_virtual_tokens: Count = 16
+    """Trained keys and values of each attention layer."""
 
     def adapter_settings(self) -> Mapping[str, Any]:
         """The type and the number of keys, learned directly."""

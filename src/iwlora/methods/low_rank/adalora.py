@@ -58,10 +58,15 @@ class AdaLora(SvdLora):
     summary: ClassVar[str] = "LoRA in SVD form, pruned by importance while training"
 
     t_init: Duration = 0.1
+    """Steps before the pruning: a fraction of all steps if below 1, else their number."""
     t_final: Duration = 0.4
+    """Last steps, without pruning: a fraction of all steps if below 1, else their number."""
     delta_t: Annotated[Duration, Field(gt=0)] = 10
+    """Steps from one pruning to the next: a fraction of all steps if below 1, else their number."""
     beta1: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    """Decay of the moving average of the importance."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    """Decay of the moving average of how much the importance changes."""
 
     @model_validator(mode="after")
     def _leaves_time_to_prune(self) -> AdaLora:

@@ -47,6 +47,7 @@ class PermutedImportance(IWLora):
     control_of: ClassVar[str | None] = IWLora.name
 
     permutation: Seed | None = None
+    """Seed of the permutation, the same for all runs; None: the run's seed."""
 
     def coefficients(self, sensitivity: Sensitivity) -> dict[str, float]:
         """{site name: the c_k of a random site}, each used once."""
@@ -134,6 +135,7 @@ class RandomRanks(ImportanceRanks):
     summary: ClassVar[str] = "control: LoRA with equally uneven ranks at random matrices"
 
     permutation: Seed | None = None
+    """Seed of the permutation, the same for all runs; None: the run's seed."""
 
     def rank_weights(self, sensitivity: Sensitivity, seed: int) -> Sensitivity:
         """The permuted sensitivities."""

@@ -42,8 +42,11 @@ class Lora(Method):
     """Whether the saved adapter has other ranks than ``rank``, and so another ``lora_alpha``."""
 
     rank: Count = 8
+    """Rank of each update; AdaLoRA and uneven ranks have it on average."""
     lora_alpha: Annotated[Number, Field(gt=0)] = 16.0
+    """The update is ``lora_alpha / rank`` · B A; with rsLoRA ``lora_alpha / √rank`` · B A."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout of the input of A."""
 
     def adapter_settings(self) -> Mapping[str, Any]:
         """The type, and what decides Δ for given A and B."""

@@ -73,6 +73,7 @@ class LoraPlus(Lora):
     paper: ClassVar[str] = "Hayou et al. 2024, arXiv:2402.12354"
 
     ratio: Annotated[Number, Field(gt=0)] = 16.0
+    """Learning rate of B, as a multiple of that of A."""
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
@@ -98,6 +99,7 @@ class Eva(Lora):
     not_for_parameters: ClassVar[str | None] = "PEFT reads the inputs of layers only"
 
     max_batches: Count = 16
+    """Batches of training rows that the start is computed from."""
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None

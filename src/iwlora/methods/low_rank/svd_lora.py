@@ -40,6 +40,7 @@ class SvdLora(Lora):
     saved_as_other_ranks: ClassVar[bool] = True  # and another alpha: PEFT divides by r + 1e-5
 
     orthogonality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    """Weight of the penalty that keeps the columns of P and the rows of Q orthogonal; 0: none."""
 
     @property
     def initial_rank(self) -> int:

@@ -50,6 +50,8 @@ class QuestionAnswering(Kind):
     no_answer: Annotated[bool, Field(strict=True)] = False
     """Whether a question may have no answer, as in SQuAD 2.0."""
     threshold: Number = 0.0
+    """With ``no_answer``: by how much the scores of the first token must exceed those of the best
+    span, so that there is no answer."""
 
     floor_limits: ClassVar[tuple[int, int]] = (4000, 5_000_000)
     default_metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")

@@ -33,10 +33,11 @@ class SearchSettings(BaseModel):
     lr: list[LearningRate]
     """The grid. An arm is marked if its best learning rate is the smallest or the largest."""
     seeds: Annotated[list[Seed], AfterValidator(distinct), Field(min_length=1)]
-    """The draws of the trials. All learning rates and arms have the same rows, order and start in
-    each; see :func:`~iwlora.compare.plan.search.rounds.search_rounds`."""
+    """The draws of the trials, in each of which all learning rates and arms have the same rows,
+    order and start. A recipe may leave them out: then they are three that no run has."""
     rule: str = DEFAULT_RULE
-    """What chooses: see :mod:`iwlora.compare.statistics.learning_rate_rules`."""
+    """What chooses the learning rate: loss-curve, a smooth curve of the held-out loss; best-score,
+    the held-out score, as in earlier versions."""
     widen: Annotated[int, Field(ge=0, le=20, strict=True)] = 2
     """How many learning rates an arm may add to its grid, while the best is at the edge."""
     max_steps: Annotated[int, Field(gt=0, strict=True)] | None = None
@@ -47,8 +48,8 @@ class SearchSettings(BaseModel):
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The part of the training rows that a trial is scored on, the same rows for all arms."""
     options: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
-    """{option: its values} that are searched together with the learning rate, below the same limit
-    of steps; see :mod:`iwlora.compare.plan.search.options`."""
+    """Options of methods that are searched together with the learning rate, below the same limit of
+    steps: {option: its values}."""
 
     @field_validator("rule")
     @classmethod
