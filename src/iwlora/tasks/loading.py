@@ -1,13 +1,18 @@
-"""Loading the task that a recipe names, with its limits and its held-out rows."""
+"""Loading the task that a recipe names, with its limits and its held-out rows; once, if asked."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from pathlib import Path
 
 from iwlora.errors import BadRowsError, IwloraError
+from iwlora.inputs.places import open_file, user_path
 from iwlora.tasks.columns.infer import infer_columns
 from iwlora.tasks.held_out.remarks import absent_classes, equal_numbers, shared_rows
 from iwlora.tasks.held_out.stratified_groups import grouped_split
@@ -28,6 +33,15 @@ from iwlora.tasks.user_files import load_user_files
 
 # The same rows are scored for every seed, so that scores differ between seeds by training alone.
 VALIDATION_SEED = 0
+MOST_TASKS, MOST_BYTES = 4, 2**30
+"""The most tasks that are kept at a time, and the most bytes of the rows of each."""
+_TEXT_FILES = (".csv", ".tsv", ".txt", ".json", ".jsonl")
+# A process that forks runs reads them. Arrow reads other tables in threads, which no fork survives.
+
+Content = tuple[str, ...]
+"""What a task is asked for, and each file with the digest of its content."""
+
+_kept: ContextVar[dict[Content, Task] | None] = ContextVar("kept tasks", default=None)
 
 
 def load(spec: TaskSpec, seed: int) -> Task:
@@ -46,6 +60,94 @@ def load(spec: TaskSpec, seed: int) -> Task:
         >>> task.text, len(task.splits["train"]), task.reported
         (('premise', 'hypothesis'), 100, ('test',))
     """
+    task = _read_once(spec)
+    notes = task.notes
+    splits = dict(task.splits)
+    if spec.weights:
+        train = splits["train"]
+        splits["train"] = mixture(train, train[SOURCE][:], spec.weights, spec.max_train, seed)
+    for name, split in splits.items():
+        if name == "train":
+            splits[name] = first_shuffled(split, spec.max_train, seed)
+        elif name == "test":
+            splits[name] = first_shuffled(split, spec.max_test, VALIDATION_SEED)
+        elif name.startswith("validation") or name == "selection":
+            splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
+    if spec.mix:
+        notes = (*notes, _rows_of_sources(spec, splits["train"][SOURCE][:]))
+        splits = {
+            name: split.remove_columns([SOURCE]) if SOURCE in split.column_names else split
+            for name, split in splits.items()
+        }
+    if spec.flip_labels is not None:
+        splits["train"] = _with_flipped_labels(task, spec, splits["train"], seed)
+        rows = len(splits["train"])
+        flipped = round(spec.flip_labels * rows)
+        share = f"task.flip_labels={spec.flip_labels:g}"
+        notes = (*notes, f"train: {flipped:,} of {rows:,} labels are another class ({share})")
+    limited = replace(task, splits=splits)
+    notes = (*notes, *absent_classes(limited), *equal_numbers(limited))
+    kind = task.kind.fitted(splits["train"].select_columns("label")["label"][:])
+    return replace(limited, kind=kind, notes=notes)
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Inside the block, the rows of text files are read again only if their content changes."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def read_in_advance(spec: TaskSpec) -> None:
+    """Read the rows that :func:`load` will need, if it finds them kept then.
+
+    Raises as :func:`load`.
+    """
+    if _kept.get() is not None and _files(spec) is not None:
+        _read_once(spec)
+
+
+def _read_once(spec: TaskSpec) -> Task:
+    """All rows of the task, from its files or as they were read from the same content of them."""
+    kept = _kept.get()
+    if kept is None or (files := _files(spec)) is None:
+        return _every_row(spec)
+    key = (spec.model_dump_json(), *(f"{file} {_digest(file)}" for file in files))
+    if key not in kept:
+        task = _every_row(spec)
+        if sum(split.data.nbytes for split in task.splits.values()) > MOST_BYTES:
+            return task
+        for oldest in [*kept][: len(kept) - MOST_TASKS + 1]:
+            del kept[oldest]
+        kept[key] = task
+    return kept[key]
+
+
+def _files(spec: TaskSpec) -> list[Path] | None:
+    """All files that a task is read from; None where they are not known, or no text files."""
+    if spec.train is None:
+        files = CORPORA[str(spec.name)].text_files(spec.data_dir)
+    else:
+        given = (*spec.sources, spec.validation, spec.test)
+        files = [user_path(path) for path in given if path is not None]
+    if files is None or not all(f.is_file() and f.suffix in _TEXT_FILES for f in files):
+        return None
+    return files
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open_file(file) as stream:
+        while chunk := stream.read(2**22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _every_row(spec: TaskSpec) -> Task:
+    """The task with all rows, before a draw is taken of them: the same for each seed."""
     if spec.train:
         task = load_user_files(spec)
     else:
@@ -77,34 +179,7 @@ def load(spec: TaskSpec, seed: int) -> Task:
     if spec.selection is not None:
         task = _with_selection(task, spec)
         held_out.append("selection")
-    notes = (*task.notes, *shared_rows(task, held_out))
-    splits = dict(task.splits)
-    if spec.weights:
-        train = splits["train"]
-        splits["train"] = mixture(train, train[SOURCE][:], spec.weights, spec.max_train, seed)
-    for name, split in splits.items():
-        if name == "train":
-            splits[name] = first_shuffled(split, spec.max_train, seed)
-        elif name == "test":
-            splits[name] = first_shuffled(split, spec.max_test, VALIDATION_SEED)
-        elif name.startswith("validation") or name == "selection":
-            splits[name] = first_shuffled(split, spec.max_validation, VALIDATION_SEED)
-    if spec.mix:
-        notes = (*notes, _rows_of_sources(spec, splits["train"][SOURCE][:]))
-        splits = {
-            name: split.remove_columns([SOURCE]) if SOURCE in split.column_names else split
-            for name, split in splits.items()
-        }
-    if spec.flip_labels is not None:
-        splits["train"] = _with_flipped_labels(task, spec, splits["train"], seed)
-        rows = len(splits["train"])
-        flipped = round(spec.flip_labels * rows)
-        share = f"task.flip_labels={spec.flip_labels:g}"
-        notes = (*notes, f"train: {flipped:,} of {rows:,} labels are another class ({share})")
-    limited = replace(task, splits=splits)
-    notes = (*notes, *absent_classes(limited), *equal_numbers(limited))
-    kind = task.kind.fitted(splits["train"].select_columns("label")["label"][:])
-    return replace(limited, kind=kind, notes=notes)
+    return replace(task, notes=(*task.notes, *shared_rows(task, held_out)))
 
 
 def _rows_of_sources(spec: TaskSpec, sources: Sequence[int]) -> str:

@@ -18,6 +18,7 @@ from iwlora.training import prepare as prepare_module
 from iwlora.training.dry_run import run_cost
 from iwlora.training.dry_run.run_cost import MemoryCost, estimate_run_cost
 from iwlora.training.dry_run.step_profiler import MemoryTracker
+from iwlora.training.frozen_layers.skipping import FrozenLayers
 from iwlora.training.recipe import build
 from iwlora.training.run import train
 from kinds import save_model
@@ -152,12 +153,30 @@ def test_the_time_of_a_step_follows_its_tokens(
     assert cost.seconds == pytest.approx(18 * cost.step_seconds + cost.rest)
 
 
-def test_frozen_blocks_are_filled_once(tiny_bert: Path, reviews: dict[str, str]) -> None:
-    """The steps that are timed read what is stored; filling it is a part of its own."""
+def test_frozen_blocks_are_filled_once(
+    tiny_bert: Path, reviews: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is timed reads what is stored; filling it, here 20 s a call, is a part of its own."""
+    compute, score = FrozenLayers._compute, run_cost._score_seconds
+    calls: list[int] = []
+
+    def slow(self: FrozenLayers, inputs: Any, rows: Any) -> torch.Tensor:
+        result, self.computed_seconds = compute(self, inputs, rows), self.computed_seconds + 20
+        calls.append(len(inputs["input_ids"]))
+        return result
+
+    def score_seconds(*arguments: Any) -> float:
+        before = len(calls)
+        seconds = score(*arguments)
+        assert len(calls) == before
+        return seconds
+
+    monkeypatch.setattr(FrozenLayers, "_compute", slow)
+    monkeypatch.setattr(run_cost, "_score_seconds", score_seconds)
     upper = recipe(tiny_bert, reviews).model_copy(update={"targets": ["layer.1.output.dense"]})
     alone, shared = (estimate_run_cost(upper, in_comparison) for in_comparison in (False, True))
     assert alone.fill_seconds == 0
-    assert shared.fill_seconds > 0
+    assert shared.fill_seconds > 100  # 6 steps and the scored rows
     assert shared.rest == pytest.approx(
         shared.fill_seconds
         + shared.prepare_seconds

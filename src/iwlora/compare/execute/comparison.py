@@ -26,11 +26,13 @@ from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.events import Event, Report
 from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import output_folder
+from iwlora.tasks.loading import reading_once
 from iwlora.training.external_settings import check_external_settings
 from iwlora.training.frozen_layers.stored_rows import describe_kept
 from iwlora.training.state.bad_rows import listing_bad_rows, save_bad_rows
 
 
+@reading_once()
 def run_comparison(
     plan: Plan,
     out: str | os.PathLike[str],

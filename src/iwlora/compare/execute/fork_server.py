@@ -1,8 +1,8 @@
 """Forks runs from a process that has imported everything: imports take most of a short run.
 
 Each run is still a process of its own: it crashes alone, and has its own cores, log and peak
-memory. The server does nothing but import and fork, so that no thread and no CUDA context exists
-when it forks. It needs Linux.
+memory. The server does nothing but import, read the rows of text files once for all runs, and fork,
+so that no thread and no CUDA context exists when it forks. It needs Linux.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from contextlib import suppress
 from typing import IO, Any
 
 from iwlora.compare.execute.executor import python_command
+from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import from_json
+from iwlora.tasks.loading import read_in_advance, reading_once
 
 MODULES = ("iwlora.cli", "iwlora.training.run", "transformers.trainer", "sklearn.metrics")
 """What every run imports."""
@@ -150,6 +152,10 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
         data, fds, _, _ = socket.recv_fds(requests, 2**20, 3)
         if not data:
             return None
+        request: dict[str, Any] = from_json(data)
+        _read_rows(request["arguments"])
+        if not _can_fork():
+            return None
         status, output = fds[:2]
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -159,11 +165,18 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
                 os.close(status)
                 os.dup2(output, 1)
                 os.dup2(output, 2)
-                request: dict[str, Any] = from_json(data)
                 return request
             _watch(pid, status)
         for fd in fds:
             os.close(fd)
+
+
+def _read_rows(arguments: Sequence[str]) -> None:
+    """Read the rows that a run will ask for, unless they were read for another one."""
+    if arguments[:1] == ["train"]:
+        with suppress(IwloraError):  # the run reports it
+            recipe = importlib.import_module("iwlora.training.recipe").load(arguments[1])
+            read_in_advance(recipe.task)
 
 
 def _watch(pid: int, status: int) -> None:
@@ -186,11 +199,12 @@ def main(modules: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the comparison and its runs
     for name in modules:
         importlib.import_module(name)
-    request = serve(socket.socket(fileno=0)) if _can_fork() else None
-    if request is None:
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if request["cores"] is not None:
-        os.sched_setaffinity(0, request["cores"])
-        importlib.import_module("torch").set_num_threads(len(request["cores"]))
-    sys.exit(importlib.import_module("iwlora.cli").main(request["arguments"]))
+    with reading_once():
+        request = serve(socket.socket(fileno=0)) if _can_fork() else None
+        if request is None:
+            return
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if request["cores"] is not None:
+            os.sched_setaffinity(0, request["cores"])
+            importlib.import_module("torch").set_num_threads(len(request["cores"]))
+        sys.exit(importlib.import_module("iwlora.cli").main(request["arguments"]))

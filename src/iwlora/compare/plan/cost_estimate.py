@@ -14,10 +14,12 @@ from iwlora.compare.plan.search.options import combinations_within
 from iwlora.compare.statistics.learning_rate_rules import find_rule
 from iwlora.results.durations import format_duration
 from iwlora.results.layout import options_text
+from iwlora.tasks.loading import reading_once
 from iwlora.training.dry_run.run_cost import RunCost, estimate_run_cost
 from iwlora.training.state.bad_rows import listing_bad_rows
 
 
+@reading_once()
 def estimate_cost(
     plan: Plan,
     jobs: int,

@@ -46,6 +46,10 @@ class Corpus:
         """The official files, which are named where the hub cannot be reached."""
         raise NotImplementedError
 
+    def text_files(self, data_dir: str | None) -> list[Path] | None:
+        """All text files that the rows are read from; None where that is not known."""
+        return [] if self.hub_id is None and data_dir is None else None
+
     def load(self, name: str, data_dir: str | None) -> Task:
         """The task, from the folder ``data_dir`` or, where it is None, from the hub.
 
@@ -120,6 +124,12 @@ class BenchmarkCorpus(Corpus):
     def layout(self) -> str:
         """The first file of the task."""
         return f"{self.benchmark}'s {self.folder}/{self.files['train']}"
+
+    def text_files(self, data_dir: str | None) -> list[Path] | None:
+        """The official file of each split."""
+        if data_dir is None or not user_path(data_dir).is_dir():
+            return None
+        return [self.file(user_path(data_dir), split) for split in self.splits]
 
     def hub_configuration(self, name: str) -> str:
         """The last part of the task's name."""

@@ -193,6 +193,10 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
     profiler = StepProfiler(memory_steps=len(small))
     steps = [[part] * recipe.train.accumulate for part in small]
     steps += [epoch[step] for step in timed] * REPEATS
+    frozen, task, encoded = prepared.frozen, prepared.loaded.task, prepared.loaded.encoded
+    if frozen:  # what is timed below finds them stored, as in all runs but the first
+        for split in dict.fromkeys([*filter(None, [task.monitored]), *task.reported]):
+            trainer.final_outputs(encoded[split])
     evaluation_seconds = _train_steps(trainer, profiler, steps, total)
     evaluations = math.ceil(total / len(epoch))
     score_seconds = _score_seconds(recipe, prepared, evaluations * evaluation_seconds)
@@ -212,10 +216,10 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
         reached=peak_memory() or 0,
         accumulated=accumulated,
     )
-    fill_seconds, frozen = 0.0, prepared.frozen
-    if frozen and frozen.computed_tokens:  # of scored rows it is part of the time of scoring
-        of_epoch = sum(_tokens(step, lengths) for step in epoch)
-        fill_seconds = of_epoch * frozen.computed_seconds / frozen.computed_tokens
+    fill_seconds = 0.0
+    if frozen and frozen.computed_tokens:
+        tokens = sum(_tokens(step, lengths) for step in epoch) + _scored_tokens(recipe, prepared)
+        fill_seconds = tokens * frozen.computed_seconds / frozen.computed_tokens
     counts = count_parameters(attached)
     return RunCost(
         adapter_parameters=counts["adapter_parameters"],
@@ -261,11 +265,25 @@ def _train_steps(
     return time.perf_counter() - started - trainer.seconds
 
 
+def _scored_tokens(recipe: Recipe, prepared: PreparedRun) -> float:
+    """Tokens of all reported rows."""
+    task, encoded = prepared.loaded.task, prepared.loaded.encoded
+    factors = _times_more_rows(recipe, prepared)
+    return float(sum(factors[name] * sum(encoded[name]["length"][:]) for name in task.reported))
+
+
+def _times_more_rows(recipe: Recipe, prepared: PreparedRun) -> dict[str, float]:
+    """{split: how many times as many rows as the few that the estimate computes}."""
+    whole = tasks.load(recipe.task, recipe.train.seed).splits
+    return {
+        name: len(whole[name]) / len(rows) for name, rows in prepared.loaded.task.splits.items()
+    }
+
+
 def _score_seconds(recipe: Recipe, prepared: PreparedRun, evaluation_seconds: float) -> float:
     """Seconds of all scoring, from those of the evaluations during training on the few rows."""
     task, encoded = prepared.loaded.task, prepared.loaded.encoded
-    whole, short = tasks.load(recipe.task, recipe.train.seed).splits, task.splits
-    factors = {name: len(whole[name]) / len(short[name]) for name in short}
+    factors = _times_more_rows(recipe, prepared)
     seconds = 0.0
     if task.monitored:
         seconds += evaluation_seconds * factors[task.monitored]
