@@ -53,7 +53,7 @@ CATEGORIES: Mapping[str, tuple[Callable[[], st.SearchStrategy[Input]], int]] = {
     "comparison folders": (result_folders.comparisons, 100),
     "tables of scores": (result_folders.scores, 250),
     "sensitivity files": (result_folders.sensitivities, 350),
-    "aimed at good results": (result_folders.attacks, 350),
+    "output onto results": (result_folders.attacks, 350),
 }
 HARD_LIMIT = 900.0
 """Seconds after which an input that ignores signals ends the whole process."""

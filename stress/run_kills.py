@@ -74,7 +74,7 @@ def make_recipes(root: Path) -> dict[str, dict[str, Any]]:
     return {
         **{name: recipe(name) for name in METHODS},
         "iw-lora, in flight": recipe("iw-lora", method=in_flight),
-        "iw-lora, free sketch": recipe("iw-lora", method={**in_flight, "estimator": "lora"}),
+        "iw-lora, estimator lora": recipe("iw-lora", method={**in_flight, "estimator": "lora"}),
         "lora, best epoch": recipe("lora", task={"selection": 0.2}),
         "adalora, in pieces": recipe("adalora", train={"accumulate": 2}),
     }

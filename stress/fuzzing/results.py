@@ -1,4 +1,4 @@
-"""Strategies for damaged folders of runs and comparisons, and for commands aimed at good ones."""
+"""Strategies for damaged runs and comparisons, and for commands with a finished one as output."""
 
 from __future__ import annotations
 

@@ -126,7 +126,9 @@ def named(arguments: Sequence[str], it: Path) -> list[Path]:
             if file.is_symlink() or not file.is_file():
                 continue
             text = file.read_bytes().decode("utf-8", "replace")
-            for value in re.findall(r"(?:model|train|validation|test|data_dir): *(.+)", text):
+            for value in re.findall(
+                r"(?:model|train|validation|test|data_dir)['\"]?\s*:\s*(.+)", text
+            ):
                 path = Path(str(it), value.strip().strip("'\"").replace("\0", ""))
                 if len(value) < 4000 and _is_plain(path):
                     found.append(Path(os.path.realpath(path)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from fuzzing.guard import Stopped, stopped_before_work
 from hostile.case import Case, named, prepare
 from hostile.fork import Ending, run
-from hostile.judge import Broken, judge
+from hostile.judge import Broken, judge, pages_in
 from hostile.roots import roots
 from iwlora.cli import main
 from iwlora.errors import IwloraError
@@ -49,13 +49,13 @@ def execute(
         arguments = prepare(case, root, folder)
         wanted = named(arguments, folder / "it")
         outside = any(path.is_relative_to(root / "secret") for path in wanted)
-        allowed = roots(folder, root, wanted)
+        allowed, foreign = roots(folder, root, wanted), pages_in(folder)
 
         def work() -> int:
             return _command(case, arguments, root, folder)
 
         ending = run(work, folder, allowed, started=started)
-        broken = judge(case, ending, folder, outside)
+        broken = judge(case, ending, folder, outside, foreign)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     # A recipe may name a model of the hub.

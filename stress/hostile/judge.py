@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+from collections.abc import Set
 from pathlib import Path
 
 from fuzzing.guard import judge_exit
@@ -28,7 +29,19 @@ _ENDS_WITH_1 = ("verify", "verify inputs", "continue")
 Broken = list[tuple[str, str]]
 
 
-def judge(case: Case, ending: Ending, folder: Path, named_outside: bool = False) -> Broken:
+def pages_in(folder: Path) -> set[bytes]:
+    """The contents of the reports and figures below a folder."""
+    files = [*folder.rglob("report.html"), *folder.rglob("*.svg")]
+    return {file.read_bytes() for file in files if file.is_file()}
+
+
+def judge(
+    case: Case,
+    ending: Ending,
+    folder: Path,
+    named_outside: bool = False,
+    foreign_pages: Set[bytes] = frozenset(),
+) -> Broken:
     """(property, what broke it) of a case that has run.
 
     Args:
@@ -36,6 +49,7 @@ def judge(case: Case, ending: Ending, folder: Path, named_outside: bool = False)
         ending: How its command ended.
         folder: The folder of the case.
         named_outside: Whether a recipe names a folder outside, so that its content may be shown.
+        foreign_pages: The pages that were there before, which the command did not write.
     """
     broken = [(name, f"{detail} at {where}") for name, detail, where in ending.events]
     if ending.answers:
@@ -52,9 +66,9 @@ def judge(case: Case, ending: Ending, folder: Path, named_outside: bool = False)
         broken.append(("memory", f"{ending.peak / 2**20:.0f} MiB, {_last(ending.err)}"))
     if signs := control_characters(ending.out + ending.err):
         broken.append(("terminal", f"{signs!r}"))
-    for page in [*folder.rglob("report.html"), *folder.rglob("*.svg")]:
-        if page.is_file() and (found := active_content(page.read_bytes())):
-            broken.append(("pages", f"{page.name}: {found[:5]}"))
+    for page in pages_in(folder) - foreign_pages:
+        if found := active_content(page):
+            broken.append(("pages", f"{found[:5]}"))
     if not named_outside:
         broken += _leaks(ending, folder)
     return broken

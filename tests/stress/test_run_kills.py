@@ -18,7 +18,7 @@ from warm_processes import run_script
 
 
 def test_a_kill_changes_nothing(tmp_path: Path) -> None:
-    name = "iw-lora, free sketch"  # the most state that a kill could lose
+    name = "iw-lora, estimator lora"  # the most state that a kill could lose
     log = tmp_path / "log.txt"
     code = run_script(Path(run_kills.__file__), log, "--kills", "1", "--only", name)
     printed = log.read_text(encoding="utf-8")
