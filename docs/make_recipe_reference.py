@@ -32,7 +32,7 @@ _NOT_LISTED = {
     Recipe: ("task", "method", "train"),  # they have sections of their own
     TaskSpec: ("draw_rows", "former_kind_defaults"),  # iwlora sets them
 }
-_FILLED_IN = {(SearchSettings, "seeds"): "three draws"}
+_FILLED_IN: dict[tuple[type[BaseModel], str], str] = {(SearchSettings, "seeds"): "three draws"}
 """Defaults that are set before a part is checked."""
 _UNBOUNDED = (2**31 - 1, 2**32 - 1, 2**32)
 """Largest values that are limits of the machine."""

@@ -70,8 +70,8 @@ def test_the_planned_reading_stays_below_the_limit(shape: str, targets: Any, tok
     for estimator in ("exact", "sketch"):
         assert 0 < added[estimator] <= reading_share(places, estimator) * step
     for steps in (20, 60, 400, 2000, 20_000):
-        for is_free in (True, False):
-            estimator, count = plan_in_flight(places, steps, 1, is_free)
+        for is_random in (True, False):
+            estimator, count = plan_in_flight(places, steps, 1, is_random)
             if steps == 20 and added[estimator] > 20 * LIMIT * step:
                 assert count == 1  # not free, and so narrow that one sketch is more
                 continue
@@ -88,16 +88,16 @@ def test_the_check_sees_a_plan_that_costs_too_much() -> None:
 def test_the_most_exact_that_fits_is_planned() -> None:
     """``lora`` reads two steps, whatever the number of their passes."""
     places = adapted_sites(adapted("wide"))
-    assert [plan_in_flight(places, steps, 1, is_free=True) for steps in (1, 2, 20)] == [
+    assert [plan_in_flight(places, steps, 1, projects_at_random=True) for steps in (1, 2, 20)] == [
         *(("lora", 1), ("lora", 2), ("lora", 2))
     ]
-    assert plan_in_flight(places, 20, 4, is_free=True) == ("lora", 8)
-    for is_free in (True, False):
-        estimator, count = plan_in_flight(places, 1000, 2, is_free)
+    assert plan_in_flight(places, 20, 4, projects_at_random=True) == ("lora", 8)
+    for is_random in (True, False):
+        estimator, count = plan_in_flight(places, 1000, 2, is_random)
         assert estimator == "exact"
         assert 20 < count < 40
-    assert plan_in_flight(places, 20, 1, is_free=False) == ("sketch", 1)
-    assert plan_in_flight(places, 60, 1, is_free=False)[0] == "sketch"
+    assert plan_in_flight(places, 20, 1, projects_at_random=False) == ("sketch", 1)
+    assert plan_in_flight(places, 60, 1, projects_at_random=False)[0] == "sketch"
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ def measure_in_flight(
     """
     pairs, sites = lora_pairs(model), adapted_sites(model)
     if estimator is None:
-        is_free = projects_at_random(model)
-        estimator, affordable = plan_in_flight(sites, steps, passes_per_step, is_free)
+        is_random = projects_at_random(model)
+        estimator, affordable = plan_in_flight(sites, steps, passes_per_step, is_random)
         max_batches = min(max_batches, affordable)
     elif estimator == "lora" and any(distributed.is_sharded(pair.B) for pair in pairs):
         raise IwloraError(

@@ -15,7 +15,8 @@ LIMIT = 0.02
 # up to twice as long as one of a step, so half the limit is planned.
 _PLANNED = LIMIT / 2
 _FEWEST = 2  # one batch does not show its error
-_FREE_STEPS = 2  # then A and B have moved, A towards the gradient, and the projection is not random
+# After two steps A has moved towards the gradient, and the projection is not random.
+_RANDOM_STEPS = 2
 _FIRST_PART = 10  # a tenth of the passes is read at most: the penalty starts after them
 
 
@@ -47,7 +48,7 @@ def reading_share(sites: Sequence[Site], estimator: str) -> float:
 
 
 def plan_in_flight(
-    sites: Sequence[Site], steps: int, passes_per_step: int, is_free: bool
+    sites: Sequence[Site], steps: int, passes_per_step: int, projects_at_random: bool
 ) -> tuple[str, int]:
     """The most exact estimator that fits :data:`LIMIT`, and the number of passes that it reads.
 
@@ -58,7 +59,7 @@ def plan_in_flight(
         sites: the adapted matrices.
         steps: the optimizer steps of the run.
         passes_per_step: the micro-batches of a step, times the processes.
-        is_free: whether ∂L/∂B is a random projection of ∂L/∂W, as ``lora`` needs.
+        projects_at_random: whether ∂L/∂B is a random projection of ∂L/∂W, as ``lora`` needs.
 
     Returns:
         (the estimator, the largest number of batches).
@@ -66,7 +67,7 @@ def plan_in_flight(
     Example:
         >>> from torch import nn
         >>> sites = [Site(f"w{k}", nn.Linear(512, 512), "w", 512, 512, depth=k) for k in range(2)]
-        >>> [plan_in_flight(sites, steps, 1, is_free=True) for steps in (20, 200, 2000)]
+        >>> [plan_in_flight(sites, steps, 1, projects_at_random=True) for steps in (20, 200, 2000)]
         [('lora', 2), ('exact', 3), ('exact', 30)]
     """
     passes = steps * passes_per_step
@@ -76,8 +77,8 @@ def plan_in_flight(
     )
     if exact >= _FEWEST:
         return "exact", exact
-    if is_free:
-        return "lora", min(steps, _FREE_STEPS) * passes_per_step
+    if projects_at_random:
+        return "lora", min(steps, _RANDOM_STEPS) * passes_per_step
     return "sketch", max(1, min(sketch, passes // _FIRST_PART))
 
 

@@ -86,8 +86,7 @@ def lora_sketch(A: Tensor, grad_B: Tensor, scaling: float) -> tuple[Tensor, Tens
     of A are drawn alike, independent and symmetric about 0, as LoRA draws them, and G does not
     depend on A, as at B = 0, then d_in ‖∂L/∂B‖² / (scaling² ‖A‖²) is unbiased, whatever their
     scale. The r columns of ∂L/∂B are r such estimates; the error comes from their spread (NaN
-    for r = 1). It stays the same from step to step, as A does. Leading dimensions, as of stacked
-    experts, are those of the results.
+    for r = 1). It stays the same from step to step, as A does.
 
     Leading dimensions, as of stacked experts, are those of the results.
 

@@ -147,6 +147,8 @@ def prepare(
     frozen = None
     if recipe.train.cache_frozen != "auto" or not with_others:
         frozen = frozen_layers_of_run(loaded, attached, run.path)
+        if frozen is None and recipe.train.cache_frozen is True:
+            notes.append("no block is below all that train: train.cache_frozen has no effect")
     trainer = make_trainer(loaded, run, attached, progress, fingerprint, report, frozen)
     return PreparedRun(
         loaded,

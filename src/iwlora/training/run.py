@@ -82,6 +82,8 @@ def train(
             events, texts with a ``name`` and ``fields``.
         floors: "all" compares the score with what simple rules reach, "constant" only with the best
             constant prediction where the kind of task has one, such as the most frequent class.
+        joined: for runs of one process that compute their steps together: makes the block in which
+            this one trains from its Trainer and from what ends it early.
 
     Returns:
         The contents of ``result.json``.

@@ -39,8 +39,8 @@ def test_a_run_that_is_not_above_a_trivial_floor_learned_nothing(margin: float) 
 
 def test_a_margin_within_its_interval_is_not_claimed() -> None:
     assert verdict(-0.1, 0.012) == (
-        "learned nothing that 277 scored rows can show: it is above the commonest by 1.2 points "
-        "(95% interval -0.8 to 3.2)"
+        "is not shown to learn: above the commonest by 1.2 points (95% interval -0.8 to 3.2); "
+        "277 scored rows are too few to tell"
     )
     assert verdict(0.012, 0.1) == (
         "is not shown to beat the bag of words (+1.2 points, 95% interval -0.8 to 3.2); it beats "
@@ -60,7 +60,7 @@ def test_a_run_below_a_bag_of_words_is_told_so() -> None:
 def test_where_lower_is_better_no_sentence_says_above_or_below() -> None:
     found = [verdict(*margins, metric="perplexity") for margins in ((1, -1), (1, 0.01), (-1, 1))]
     assert "learned nothing: not better than the commonest (" in found[0]
-    assert "can show: it is better than the commonest by 0.01 (95% interval" in found[1]
+    assert "to learn: better than the commonest by 0.01 (95% interval" in found[1]
     assert found[2].startswith("is worse than the bag of words by 1 (95% interval 0.98 to 1.02)")
 
 

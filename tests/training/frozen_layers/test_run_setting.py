@@ -18,8 +18,10 @@ from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.training.frozen_layers.skipping import FrozenLayers
 from iwlora.training.frozen_layers.stored_rows import StoredRows
+from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
+from iwlora.training.state.run_folder import RunDir
 from runs import recipe, weights
 
 UPPER = [r"encoder.layer.1.attention.self.query", r"encoder.layer.1.output.dense"]
@@ -107,6 +109,15 @@ def test_a_resumed_run_is_equal_bit_by_bit(
     result = train(asked, tmp_path / "resumed")
     assert result["resumed_at_step"] == 4
     assert differences(tmp_path / "whole", tmp_path / "resumed") == 0
+
+
+def test_without_a_frozen_block_a_note_says_so(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    asked = recipe(tiny_bert, reviews, cache_frozen=True)
+    prepared = prepare(asked, RunDir.open(tmp_path / "run", asked), progress=False)
+    assert prepared.frozen is None
+    assert "no block is below all that train: train.cache_frozen has no effect" in prepared.notes
 
 
 def test_more_blocks_than_are_frozen_are_refused(

@@ -81,6 +81,15 @@ def test_other_folders_count_for_the_limit(tmp_path: Path) -> None:
     assert rows.read([row(3)[0]]) == [None]
 
 
+def test_a_limit_that_others_fill_is_no_negative_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(tmp_path, "other").add(dict([row(1)]))
+    with caplog.at_level(logging.WARNING, "iwlora"):
+        store(tmp_path, most=0).add(dict([row(2)]))
+    assert f"limit of 0.0 GB, which other files in {tmp_path}" in caplog.text
+
+
 def test_what_is_kept_is_said(tmp_path: Path) -> None:
     assert describe_kept(tmp_path) == ("", 0)
     StoredRows(tmp_path / layout.FROZEN_LAYERS / "key", 4, torch.float32).add(

@@ -13,7 +13,7 @@ def floor_verdict(metric: str, floors: Sequence[FloorScore]) -> str:
     """What a run or an arm shows against its floors, to follow its name; "" without floors.
 
     It beats a floor where the whole interval of its margin is above 0. A run that does not beat a
-    trivial floor has learned nothing.
+    trivial floor has learned nothing, or is not shown to learn.
 
     Args:
         metric: The primary metric.
@@ -41,8 +41,8 @@ def floor_verdict(metric: str, floors: Sequence[FloorScore]) -> str:
         return f"learned nothing: not {above} the {trivial.name} ({_signed(metric, trivial)})"
     if trivial and not is_beaten(trivial):
         return (
-            f"learned nothing that {trivial.rows:,} scored rows can show: it is {above} the "
-            f"{trivial.name} by {_amount(metric, trivial)}"
+            f"is not shown to learn: {above} the {trivial.name} by {_amount(metric, trivial)}; "
+            f"{trivial.rows:,} scored rows are too few to tell"
         )
     if reading and not is_beaten(reading):
         also = f"; it beats the {trivial.name} by {_amount(metric, trivial)}" if trivial else ""

@@ -57,7 +57,7 @@ class StoredRows:
         self._rows, self._index = folder / "rows.bin", folder / "index.bin"
         files = {file: file.stat().st_size for file in files_below(folder.parent)}
         own = sum(size for file, size in files.items() if file.parent == folder)
-        self._most = most_bytes - (sum(files.values()) - own)
+        self._most = max(0, most_bytes - (sum(files.values()) - own))
         if (free := free_bytes(folder)) is not None:
             self._most = min(self._most, int((free + own) * _SHARE_OF_FREE_DISK))
         self._records: dict[bytes, tuple[int, int, int]] = {}
@@ -131,8 +131,9 @@ class StoredRows:
                 continue
             if end + len(content) > self._most:
                 self._stop_writing(
-                    f"{self.folder} has reached its limit of {self._most / 1e9:.1f} GB: frozen "
-                    "layers are computed each time for further rows"
+                    f"{self.folder} has reached its limit of {self._most / 1e9:.1f} GB, which "
+                    f"other files in {self.folder.parent} and the free disk leave: frozen layers "
+                    "are computed each time for further rows"
                 )
                 break
             record = records[len(contents) : len(contents) + 1]

@@ -37,7 +37,7 @@ def floor_sentences(comparison: Comparison, without: Sequence[str]) -> Iterator[
     others_of: dict[str, list[str]] = {}
     for arm in comparison.arms:
         text = floor_verdict(comparison.metrics[0], _floors(comparison, arm))
-        if arm in without and not text.startswith("learned nothing"):
+        if arm in without and not text.startswith(("learned nothing", "is not shown to learn")):
             text = "learned nothing: every run predicts the same for every row"
             others_of.setdefault(text, []).append(arm)
         elif text.startswith("beats"):
