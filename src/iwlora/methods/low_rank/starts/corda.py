@@ -33,7 +33,9 @@ class Corda(RemovedPart):
     paper: ClassVar[str] = "Yang et al. 2024, arXiv:2406.05223"
 
     mode: Literal["ipm", "kpm"] = "ipm"
+    """ipm: start from the components that the task uses most; kpm: from those it uses least."""
     samples: Count = 256
+    """Training rows whose tokens give the covariance of the inputs."""
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None

@@ -34,7 +34,9 @@ class LoraGa(RemovedPart):
     paper: ClassVar[str] = "Wang et al. 2024, arXiv:2407.05000"
 
     max_batches: Count = 16
+    """Batches of training rows that the start is computed from."""
     gamma: Annotated[Number, Field(gt=0)] = 16.0
+    """The first values of B are divided by √gamma."""
 
     def check(self, sites: Sequence[Site]) -> None:
         """B takes the singular vectors r + 1 to 2r, so no matrix may have fewer."""
