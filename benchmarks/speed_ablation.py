@@ -66,7 +66,7 @@ class _RowOrderSampler(LongestFirstSampler):
 VARIANTS: dict[str, tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = {
     "all on": ({}, []),
     "rows in random order": ({"group_by_length": False}, []),
-    "padded to the longest, not to eights": ({}, [(collators, "PAD_MULTIPLE", 1)]),
+    "padded to eights": ({}, [(collators, "pad_multiple", lambda: 8)]),
     "float32": ({"precision": "fp32"}, []),
     "PEFT's LoRA layers": ({}, [(trainer_module, "fast_kernels", _only_cpu)]),
     "torch's dropout and attention": ({}, [(trainer_module, "fast_kernels", _only_lora)]),
@@ -74,7 +74,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = {
     "a batch in 4 micro-batches": ({"accumulate": 4}, []),
     "all off": (
         {"group_by_length": False, "precision": "fp32", "fast_kernels": False},
-        [(collators, "PAD_MULTIPLE", 1)],
+        [(collators, "pad_multiple", lambda: 1)],
     ),
 }
 

@@ -86,12 +86,16 @@ def test_nothing_is_written_or_shown(tokenizer, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_batches_are_padded_to_a_multiple_of_eight(tokenizer):
+@pytest.mark.parametrize(("has_gpu", "length"), [(False, 9), (True, 16)])
+def test_batches_are_padded_to_the_longest_row_and_on_a_gpu_to_a_multiple_of_eight(
+    tokenizer, has_gpu, length, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     encoded = task(("sentence",), [("it " * 7, 0), ("wet", 1)]).encode(tokenizer, max_length=16)
     batch = PaddingCollator.from_tokenizer(tokenizer)([encoded["train"][0], encoded["train"][1]])
-    assert batch["input_ids"].shape == (2, 16)
+    assert batch["input_ids"].shape == (2, length)
     assert batch["attention_mask"].sum(dim=1).tolist() == [9, 3]
-    assert batch["input_ids"][1].tolist() == ids("[CLS] wet [SEP]") + [0] * 13
+    assert batch["input_ids"][1].tolist() == ids("[CLS] wet [SEP]") + [0] * (length - 3)
     assert "length" not in batch
     assert torch.equal(batch["labels"], torch.tensor([0, 1]))
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from iwlora.errors import IwloraError
 from iwlora.results.formats import Document, content_digest
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raise it by one when the numbers of a run change although its inputs and libraries do not; the
 test of the pinned trajectory then has new numbers."""
 

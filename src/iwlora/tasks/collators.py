@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PAD_MULTIPLE = 8
 # The label of tokens that are not learned: the default ``ignore_index`` of torch's cross-entropy.
 IGNORE_INDEX = -100
+
+
+def pad_multiple() -> int:
+    """8 with a GPU, whose matrix units need it; on a CPU, each token of padding costs time."""
+    import torch
+
+    return 8 if torch.cuda.is_available() else 1
 
 
 @dataclass(frozen=True)
 class PaddingCollator:
     """Pads rows on the right, to the longest row of the batch.
 
-    The length is rounded up to a multiple of 8 where ``max_length`` allows. ``labels`` that are
-    not among the padded fields become a tensor unchanged. A field that the rows lack is skipped.
+    The length is rounded up to a multiple where ``max_length`` allows. ``labels`` that are not
+    among the padded fields become a tensor unchanged. A field that the rows lack is skipped.
 
     Args:
         pad_values: The fields to pad, and the value that pads each of them.
         max_length: The longest padded row, in tokens.
+        multiple: What the length is rounded up to a multiple of, in tokens: 8 with a GPU, else 1.
 
     Example:
-        >>> PaddingCollator({"input_ids": 0})([{"input_ids": [5, 6], "labels": 1}])["input_ids"]
-        tensor([[5, 6, 0, 0, 0, 0, 0, 0]])
+        >>> pad = PaddingCollator({"input_ids": 0}, multiple=4)
+        >>> pad([{"input_ids": [5, 6], "labels": 1}])["input_ids"]
+        tensor([[5, 6, 0, 0]])
     """
 
     pad_values: Mapping[str, float]
     max_length: float = float("inf")
+    multiple: int = field(default_factory=lambda: pad_multiple())
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, **pad_values: float) -> PaddingCollator:
@@ -55,7 +64,8 @@ class PaddingCollator:
 
     def _padded(self, lists: Sequence[Sequence[float]], value: float) -> list[list[float]]:
         width = max(len(items) for items in lists)
-        width = max(width, int(min(-(-width // PAD_MULTIPLE) * PAD_MULTIPLE, self.max_length)))
+        rounded = -(-width // self.multiple) * self.multiple
+        width = max(width, int(min(rounded, self.max_length)))
         return [[*items, *[value] * (width - len(items))] for items in lists]
 
 

@@ -1,9 +1,10 @@
-"""Dropout and attention on a CPU give what torch gives: values, gradients, the dropped fraction."""
+"""Faster functions on a CPU give what torch gives: values, gradients, the dropped fraction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from iwlora.training.kernels import cpu
 from iwlora.training.kernels.cpu import FastCpuFunctions, keep_mask
-from passes import seeded
+from passes import near, outcome, randomise, seeded
 
 pytestmark = pytest.mark.quick
 
@@ -137,6 +138,43 @@ def test_attention_in_half_precision_is_near_torchs_own() -> None:
         actual = functional.scaled_dot_product_attention(*single, attn_mask=PADDED)
     assert actual.dtype == torch.bfloat16
     assert torch.allclose(actual.float(), expected, atol=0.03)
+
+
+def normalised(dtype: torch.dtype, autocast: bool, trains: bool, fast: bool) -> dict[str, Tensor]:
+    """Output and gradients of a normalisation."""
+    torch.manual_seed(0)
+    layer = nn.LayerNorm(64)
+    randomise(layer)
+    x = (3 * torch.randn(4, 7, 64) + 1).to(dtype)
+    layer.to(dtype).requires_grad_(trains)
+    functions = FastCpuFunctions() if fast else nullcontext()
+    with functions, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        return outcome(layer, x)
+
+
+def test_frozen_normalisation_under_autocast_rounds_only_what_goes_in_and_out() -> None:
+    rounded = normalised(torch.float32, autocast=True, trains=False, fast=True)
+    exact = normalised(torch.float64, autocast=False, trains=False, fast=False)
+    assert [rounded[name].dtype for name in ("y", "x")] == [torch.bfloat16, torch.float32]
+    assert rounded.keys() == exact.keys()
+    for name, value in exact.items():
+        assert (rounded[name] - value).norm() < 0.005 * value.norm(), name
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast", "trains"),
+    [
+        (torch.float32, False, False),
+        (torch.float64, True, False),
+        (torch.float32, True, True),  # its gradient must not be summed in bfloat16
+    ],
+)
+def test_normalisation_elsewhere_is_torchs_own(
+    dtype: torch.dtype, autocast: bool, trains: bool
+) -> None:
+    expected, actual = (normalised(dtype, autocast, trains, fast) for fast in (False, True))
+    assert actual["y"].dtype == dtype
+    assert near(actual, expected, 0)
 
 
 def test_a_models_dropout_and_attention_go_this_way(
