@@ -30,6 +30,7 @@ from torch import nn
 from iwlora import tasks
 from iwlora.sites import sites
 from iwlora.tasks import collators
+from iwlora.training.kernels import cpu
 from iwlora.training.kernels.cpu import FastCpuFunctions
 from iwlora.training.kernels.deberta import near_positions
 from iwlora.training.kernels.lora import fused_lora
@@ -62,6 +63,9 @@ class _RowOrderSampler(LongestFirstSampler):
         super().__init__([0] * len(lengths))
 
 
+_WITHOUT_NORMALISATION = {
+    old: new for old, new in cpu._REPLACEMENTS.items() if old is not nn.functional.layer_norm
+}
 # name -> (settings of training, (object, attribute, value) to replace while it trains)
 VARIANTS: dict[str, tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = {
     "all on": ({}, []),
@@ -69,7 +73,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = {
     "padded to eights": ({}, [(collators, "pad_multiple", lambda: 8)]),
     "float32": ({"precision": "fp32"}, []),
     "PEFT's LoRA layers": ({}, [(trainer_module, "fast_kernels", _only_cpu)]),
-    "torch's dropout and attention": ({}, [(trainer_module, "fast_kernels", _only_lora)]),
+    "torch's dropout, attention and normalisation": (
+        {},
+        [(trainer_module, "fast_kernels", _only_lora)],
+    ),
+    "normalisation in float32": ({}, [(cpu, "_REPLACEMENTS", _WITHOUT_NORMALISATION)]),
     "a batch in 2 micro-batches": ({"accumulate": 2}, []),
     "a batch in 4 micro-batches": ({"accumulate": 4}, []),
     "all off": (
