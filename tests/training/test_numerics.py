@@ -60,11 +60,11 @@ def test_another_trajectory_would_be_noticed(
     """Here the learning rate is 2% larger than the recipe says."""
     from iwlora.training import prepare
 
-    made = prepare.TrainingArguments
+    made = prepare._OneGpu
 
     def faster(**arguments: Any) -> Any:
         return made(**{**arguments, "learning_rate": 1.02 * arguments["learning_rate"]})
 
-    monkeypatch.setattr(prepare, "TrainingArguments", faster)
+    monkeypatch.setattr(prepare, "_OneGpu", faster)
     changed = trajectory(with_dropout, reviews, tmp_path, "lora")
     assert changed != pytest.approx(PINNED[NUMERICS_VERSION]["lora"], RELATIVE)
