@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,10 +15,14 @@ class Killed(BaseException):
     """Stands for a signal that ends the process."""
 
 
-def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def kill_at(
+    step: int, monkeypatch: pytest.MonkeyPatch, when: Callable[[], bool] = lambda: True
+) -> None:
+    """Kill a run at the beginning of a step, if ``when`` says so."""
+
     class Killing(MetricsLog):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step == step:
+            if state.global_step == step and when():
                 raise Killed
 
     monkeypatch.setattr(prepare_module, "MetricsLog", Killing)
