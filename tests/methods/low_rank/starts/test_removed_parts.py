@@ -11,7 +11,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraGAConfig, LoraLayer, preprocess_loraga
+from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.config import CordaConfig
 from peft.tuners.lora.corda import preprocess_corda
 from safetensors.torch import load_file, save_file
@@ -87,8 +87,14 @@ def factors(layer: Any) -> tuple[Tensor, Tensor]:
     return layer.lora_A["default"].weight.detach(), layer.lora_B["default"].weight.detach()
 
 
+needs_lora_ga = pytest.mark.skipif(not hasattr(peft, "LoraGAConfig"), reason="PEFT before 0.20")
+
+
+@needs_lora_ga
 @pytest.mark.filterwarnings("ignore:Full backward hook")
 def test_lora_ga_starts_where_pefts_own_does(tmp_path: Path) -> None:
+    from peft.tuners.lora import LoraGAConfig, preprocess_loraga
+
     case = Case(LoraGa(), "bert", tmp_path)
     ours = layers(started(LoraGa(rank=R, max_batches=3), batches(case), "bert").model)
 
@@ -111,6 +117,7 @@ def test_lora_ga_starts_where_pefts_own_does(tmp_path: Path) -> None:
             assert_close(one.abs(), other.abs(), rtol=1e-3, atol=1e-5)
 
 
+@needs_lora_ga
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_lora_gas_start_is_its_formula_in_float64(name: str, tmp_path: Path) -> None:
     case, model = Case(LoraGa(), name, tmp_path), rich_model(name).double()
@@ -160,6 +167,7 @@ def test_corda_starts_where_pefts_own_does(name: str, mode: Any, tmp_path: Path)
         assert_close(layer.get_base_layer().weight, kept, rtol=1e-4, atol=1e-5)
 
 
+@needs_lora_ga
 @pytest.mark.parametrize("method", [LoraGa(rank=R), Corda(rank=R, samples=12)])
 def test_it_is_saved_as_plain_lora_for_the_original_backbone(
     method: LoraGa | Corda, tmp_path: Path
@@ -222,6 +230,7 @@ def test_activations_that_overflow_are_named(tmp_path: Path) -> None:
         attached.initialize_with_loss(batches(case), model_loss)
 
 
+@needs_lora_ga
 def test_what_cannot_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = rich_model("bert")
     sites = find_sites(model)
