@@ -29,11 +29,12 @@ from iwlora.cli.terminal.event_log import (
     print_now,
 )
 from iwlora.errors import IwloraError, raise_all
-from iwlora.results.events import Event
+from iwlora.results.events import Event, Report
 from iwlora.results.writing import normalize_path
 
 if TYPE_CHECKING:
     from iwlora.compare.execute.executor import Executor
+    from iwlora.compare.execute.packed.estimate import PacksEstimate
     from iwlora.compare.plan.planned_runs import Plan, PlannedRun
     from iwlora.results.comparison import Comparison
 
@@ -110,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
         from iwlora.training.state.bad_rows import bad_rows_file
 
         bad_rows = bad_rows_file(arguments.out)
-        print(estimate_cost(plan, arguments.jobs, print_now, bad_rows))
+        packs = _packs_estimate(plan, arguments)
+        print(estimate_cost(plan, arguments.jobs, print_now, bad_rows, packs))
         return 0
     return _compare_runs(plan, arguments)
 
@@ -138,7 +140,6 @@ def _plan_for_data(data: str, overrides: list[str], arguments: argparse.Namespac
 def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.execute.comparison import run_comparison
     from iwlora.compare.execute.local import LocalExecutor
-    from iwlora.compare.execute.packed.choice import packs_pay
     from iwlora.compare.execute.packed.executor import PackedExecutor
     from iwlora.compare.execute.progress import TerminalProgress
     from iwlora.compare.execute.ray import RayExecutor
@@ -158,11 +159,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     }
 
     def make_executor(lock: IO[str]) -> Executor:
-        chosen = arguments.executor
-        if chosen == "auto":
-            pays = packs_pay(plan, Path(arguments.out), arguments.jobs, announce)
-            chosen = "packed" if pays else "local"
-        return executors[chosen](arguments.jobs, lock)
+        return executors[_chosen_executor(plan, arguments, announce)](arguments.jobs, lock)
 
     failed = run_comparison(plan, arguments.out, make_executor, announce, view)
     comparison = load_comparison(arguments.out)
@@ -177,6 +174,23 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     measured = [s for s in (run.sensitivity() for run in comparison.runs) if s is not None]
     write_report(analyse([comparison]), text_heatmap(measured[0]) if measured else "")
     return 1 if failed else 0
+
+
+def _chosen_executor(plan: Plan, arguments: argparse.Namespace, announce: Report) -> str:
+    from iwlora.compare.execute.packed.choice import packs_pay
+
+    if arguments.executor != "auto":
+        return str(arguments.executor)
+    pays = packs_pay(plan, Path(arguments.out), arguments.jobs, announce)
+    return "packed" if pays else "local"
+
+
+def _packs_estimate(plan: Plan, arguments: argparse.Namespace) -> PacksEstimate | None:
+    from iwlora.compare.execute.packed.estimate import PacksEstimate
+
+    if _chosen_executor(plan, arguments, print_now) != "packed":
+        return None
+    return PacksEstimate(plan)
 
 
 def _finished(comparison: Comparison, failed: list[PlannedRun], page: Path | None) -> Event:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
@@ -16,7 +17,30 @@ from iwlora.results.durations import format_duration
 from iwlora.results.layout import options_text
 from iwlora.tasks.loading import reading_once
 from iwlora.training.dry_run.run_cost import RunCost, estimate_run_cost
+from iwlora.training.recipe import Recipe
 from iwlora.training.state.bad_rows import listing_bad_rows
+
+
+@dataclass(frozen=True)
+class EstimatedRun:
+    """A run, or a trial of a search, and the seconds that it will take."""
+
+    label: str
+    recipe: Recipe
+    seconds: float
+    trial: bool = False
+
+
+class Packs(Protocol):
+    """What is known of the runs that are trained together, :class:`PacksEstimate`."""
+
+    at_once: int
+
+    def is_packed(self, recipe: Recipe) -> bool: ...
+
+    def run_cost(self, recipe: Recipe, alone: RunCost) -> RunCost: ...
+
+    def lines(self, runs: Sequence[EstimatedRun]) -> list[str]: ...
 
 
 @reading_once()
@@ -25,6 +49,7 @@ def estimate_cost(
     jobs: int,
     announce: Callable[[str], None] = print,
     bad_rows: Path | None = None,
+    packs: Packs | None = None,
 ) -> str:
     """Describe the runs, the budget and the time of each arm, and the time that all take.
 
@@ -36,6 +61,7 @@ def estimate_cost(
         jobs: How many runs there will be at once.
         announce: Gets a line before each arm is timed.
         bad_rows: The file that gets the list of rows that cannot be used, if these are refused.
+        packs: Estimates what is trained together, if anything is.
 
     Raises:
         IwloraError: The comparison could not start.
@@ -47,15 +73,21 @@ def estimate_cost(
     search = check_search(plan)
     recipe = plan.runs[0].recipe
     adaptive = plan.search is not None and find_rule(plan.search.rule).adaptive
-    lines, first_draws = [], len(plan.certain_seeds)
-    filled = False
+    lines, first_draws = dict.fromkeys(plan.labels, ""), len(plan.certain_seeds)
+    filled, all_trials, by_arm = False, list[EstimatedRun](), list[list[EstimatedRun]]()
     total, fewest, count, certain = 0.0, 0.0, len(plan.runs), len(plan.labels) * first_draws
-    for first, rows in zip(plan.first_runs, rows_of_arms, strict=True):
+    arms = [*zip(plan.first_runs, rows_of_arms, strict=True)]
+    if packs:  # first, since a process keeps some of the memory of what it did before
+        arms.sort(key=lambda arm: not packs.is_packed(arm[0].recipe))
+    for first, rows in arms:
         announce(f"timing steps of {first.label}")
         estimated = estimate_run_cost(first.recipe, in_comparison=True)
         cost = replace(estimated, fill_seconds=0.0)
+        if packs:
+            cost = packs.run_cost(first.recipe, cost)
         of_arm = [run for run in plan.runs if run.label == first.label]
-        runs = sum(_seconds(run, rows, cost) for run in of_arm)
+        of_runs = [_seconds(run, rows, cost) for run in of_arm]
+        by_arm.append([EstimatedRun(first.label, first.recipe, s) for s in of_runs])
         trials, sure, trial_seconds = 0, 0, 0.0
         if plan.search and search:
             steps = search.of_trial[first.label]
@@ -67,9 +99,10 @@ def estimate_cost(
             trial_seconds = min(trial_seconds, plan.search.max_seconds or math.inf)
             # An adaptive search may end after one draw of the grid with each combination.
             sure = tried * min(grid, allowed // tried) if adaptive else trials
-        seconds = runs + trial_seconds
-        least = sum(_seconds(run, rows, cost) for run in of_arm[:first_draws])
+        seconds, least = sum(of_runs) + trial_seconds, sum(of_runs[:first_draws])
         if trials:
+            of_trial = trial_seconds / trials
+            all_trials += [EstimatedRun(first.label, first.recipe, of_trial, True)] * trials
             least, certain = least + trial_seconds * sure / trials, certain + sure
         if estimated.fill_seconds and not filled:  # the first arm does it for all
             draws = (len(plan.seeds), first_draws) if first.recipe.task.max_train else (1, 1)
@@ -82,15 +115,21 @@ def estimate_cost(
         from_draws = f"{first_draws} to " if plan.stop else ""
         from_time = f"{format_duration(least)} to " if plan.stop else ""
         run_count = f"{from_draws}{len(of_arm)} runs{trial_count}"
-        lines.append(
+        lines[first.label] = (
             f"{first.label}: {run_count}, {rows:,} training rows, {budget}, "
             f"{cost.step_seconds:.3f} s a step, about {from_time}{format_duration(seconds)}"
         )
+    texts = [*lines.values()]
     if search:
-        lines.append(f"search: at most {search.ceiling:,} training steps an arm")
-    time, end = format_duration(total / jobs), f" with {jobs} at once"
+        texts.append(f"search: at most {search.ceiling:,} training steps an arm")
+    if packs:
+        by_draw = [run for draw in zip(*by_arm, strict=True) for run in draw]
+        texts += [*packs.lines(all_trials), *packs.lines(by_draw)]
+        jobs = packs.at_once
+    what = ("pack" if jobs == 1 else "packs") if packs else ""
+    time, end = format_duration(total / jobs), f" with {jobs} {what}".rstrip() + " at once"
     if plan.stop:
-        lines.append(
+        texts.append(
             f"\n{certain} to {count} runs on {recipe.task.title}, {first_draws} to "
             f"{plan.stop.max_seeds} draws of an arm: about {format_duration(fewest / jobs)} to "
             f"{time}{end}; the power, and about how many draws a verdict takes, are printed after "
@@ -98,10 +137,10 @@ def estimate_cost(
         )
     else:
         most, seeds = "at most " if adaptive else "", ", ".join(map(str, plan.seeds))
-        lines.append(
+        texts.append(
             f"\n{most}{count} runs on {recipe.task.title}, seeds {seeds}: {most}about {time}{end}"
         )
-    return "\n".join(lines)
+    return "\n".join(texts)
 
 
 def _seconds(run: PlannedRun, rows: int, cost: RunCost) -> float:

@@ -211,8 +211,8 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
         weights=sum(p.nbytes for p in attached.model.parameters()),
         state=profiler.state + (gradients if recipe.train.average_last else 0),
         gradients=gradients,
-        activations=_extrapolate(row_counts, profiler.activations, len(rows)),
-        workspace=max(0, _extrapolate(row_counts, workspaces, len(rows))),
+        activations=extrapolate(row_counts, profiler.activations, len(rows)),
+        workspace=max(0, extrapolate(row_counts, workspaces, len(rows))),
         reached=peak_memory() or 0,
         accumulated=accumulated,
     )
@@ -307,10 +307,10 @@ def _spread(sizes: Sequence[int], number: int) -> list[int]:
     return [int(index) for index in np.argsort(sizes, kind="stable")[evenly]]
 
 
-def _extrapolate(rows: Sequence[int], values: Sequence[int], at: int) -> int:
+def extrapolate(rows: Sequence[int], values: Sequence[int], at: int) -> int:
     """The line through two points, at another one; constant where both have the same rows.
 
-    >>> _extrapolate([2, 4], [10, 18], 8)
+    >>> extrapolate([2, 4], [10, 18], 8)
     34
     """
     (a, b), (x, y) = rows, values

@@ -108,14 +108,14 @@ class StepProfiler(TrainerCallback):
             self._tracker.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             if state.global_step == 1:
                 self.start_seconds = now - self._began
-                self.state, self.after = self._tracker.now - self._base, _memory_now()
+                self.state, self.after = self._tracker.now - self._base, memory_now()
         else:
             self.seconds.append(now - self._ended)
         self._ended = time.perf_counter()
         control.should_training_stop = state.global_step == self.last_step
 
 
-def _memory_now() -> int:
+def memory_now() -> int:
     """Bytes held now: on the GPU, or by the process on a CPU."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()

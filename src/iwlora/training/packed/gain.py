@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -39,12 +41,46 @@ def measured_gain(recipe: Recipe, runs: int) -> float:
         NotPackable: the model or its inputs do not allow that runs are computed together.
         IwloraError: for everything that ``iwlora train`` refuses.
     """
-    loaded = load(recipe)
-    batch, tokenizer = _first_batch(loaded), loaded.tokenizer
+    with passes_of(load(recipe), runs) as passes:
+        return median(alone / together for alone, together in passes.seconds())
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The forward and backward passes of several runs, ready to be computed.
+
+    Args:
+        alone: computes them one after another.
+        together: computes them as one.
+    """
+
+    alone: Callable[[], None]
+    together: Callable[[], None]
+
+    def seconds(self) -> list[tuple[float, float]]:
+        """Pairs of the time one after another and the time together."""
+        return [(_seconds(self.alone), _seconds(self.together)) for _ in range(_REPEATS)]
+
+
+@contextmanager
+def passes_of(
+    loaded: LoadedRecipe, runs: int, rows: Sequence[int] | None = None
+) -> Iterator[Passes]:
+    """Inside the block, the passes of several runs of a recipe can be computed.
+
+    Args:
+        loaded: the recipe; its model stays as it is.
+        runs: their number; see :func:`measured_gain`.
+        rows: the training rows of each; None for those of the first step.
+
+    Raises:
+        NotPackable: as in :func:`measured_gain`.
+    """
+    batch, tokenizer = _batch(loaded, rows), loaded.tokenizer
     pad_token = getattr(tokenizer, "pad_token_id", None) or 0
     models = nn.ModuleList(_with_lora(loaded, seed) for seed in range(runs)).train()
     trained = [[p for p in model.parameters() if p.requires_grad] for model in models]
-    device, settings = run_device(), recipe.train
+    device, settings = run_device(), loaded.recipe.train
 
     def alone() -> None:
         for model, parameters in zip(models, trained, strict=True):
@@ -69,19 +105,19 @@ def measured_gain(recipe: Recipe, runs: int) -> float:
             raise
         except Exception as error:  # whatever it is, a pack computes its runs one by one then
             raise NotPackable(f"{type(error).__name__}: {error}") from error
-        times = [(_seconds(alone), _seconds(together)) for _ in range(_REPEATS)]
-    return median(one / other for one, other in times)
+        yield Passes(alone, together)
 
 
-def _first_batch(loaded: LoadedRecipe) -> Batch:
-    """What the model gets in the first step."""
+def _batch(loaded: LoadedRecipe, chosen: Sequence[int] | None) -> Batch:
+    """What the model gets of the chosen rows, or in the first step."""
     settings, given = loaded.recipe.train, list[Batch | None]()
 
     def note(_model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         given.append(None if args else Batch.of(kwargs))
 
     rows = settings.batch_size // settings.accumulate
-    order, collate = loaded.epoch_sampler(), loaded.collate
+    order, collate = chosen or loaded.epoch_sampler(), loaded.collate
+    rows = len(chosen) if chosen else rows
     first = next(iter(DataLoader(loaded.encoded["train"], rows, sampler=order, collate_fn=collate)))
     moved = {name: tensor.to(loaded.model.device) for name, tensor in first.items()}
     handle = loaded.model.register_forward_pre_hook(note, with_kwargs=True)

@@ -151,7 +151,8 @@ class PackedExecutor:
 
     def _start(self, runs: list[Run], at_once: int, gpu: str | None) -> _Pack:
         self._waiting = [run for run in self._waiting if run not in runs]
-        environment = dict(os.environ)
+        # glibc keeps what each thread has freed for this thread alone; here one works at a time.
+        environment = {"MALLOC_ARENA_MAX": "1", **os.environ}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         passed = [self._lock.fileno()] if self._lock and os.name == "posix" else []
