@@ -126,6 +126,8 @@ class Kind(BaseModel):
     floor_limits: ClassVar[tuple[int, int]] = (20_000, 5_000_000)
     """The most scored rows, and characters in them, on which floors are compared within seconds."""
 
+    has_constant_floor: ClassVar[bool] = False
+    """Whether :meth:`constant_floor` knows the best prediction that is the same for all rows."""
     has_linear_model: ClassVar[bool] = False
     """Whether :meth:`linear_predictions` can predict from one vector of features for a row."""
 
@@ -373,6 +375,10 @@ class Kind(BaseModel):
     def stored_pair(self, row: Mapping[str, str]) -> tuple[Any, Any]:
         """(reference, prediction) in a row of a stored file, for :meth:`prediction_scores`."""
         return row["label"], row["prediction"]
+
+    def constant_floor(self, schema: TaskSchema, labels: Sequence[Any], rows: int) -> Floor:
+        """What predicts the same for all ``rows``, known from the training labels."""
+        raise NotImplementedError
 
     def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
         """What simple rules that know the training rows predict for rows to score."""

@@ -17,6 +17,7 @@ class SequenceHead(Kind):
     """What classification, multi-label classification and regression share."""
 
     auto_class_name: ClassVar[str] = "AutoModelForSequenceClassification"
+    has_constant_floor: ClassVar[bool] = True
     has_linear_model: ClassVar[bool] = True
 
     def encode(self, data: EncodingInput) -> Dataset:
@@ -29,10 +30,6 @@ class SequenceHead(Kind):
     def targets(self, schema: TaskSchema, labels: Sequence[Any]) -> Sequence[Any]:
         """The values with which the loss compares the logits."""
         return labels
-
-    def constant_floor(self, schema: TaskSchema, labels: Sequence[Any], rows: int) -> Floor:
-        """What predicts the same for all ``rows``, known from the training labels."""
-        raise NotImplementedError
 
     def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
         """The best constant, and a linear model of the words, from a bounded number of rows."""

@@ -15,7 +15,6 @@ from iwlora.tasks import Task
 from iwlora.tasks.floors.bag_of_words import bounded_rows
 from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.floors.margin import JackknifedScore, group_rows, jackknifed, margin
-from iwlora.tasks.kinds.heads import SequenceHead
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class TaskFloors:
         train, kind = task.splits["train"], task.kind
         if known is not None:
             floors = known
-        elif constant and isinstance(kind, SequenceHead):
+        elif constant and kind.has_constant_floor:
             floors = [kind.constant_floor(task, train["label"][:], len(rows))]
         else:
             floors = kind.floors(task, train, scored)
@@ -158,7 +157,7 @@ def constant_score(task: Task, split: str) -> tuple[str, float] | None:
     None for kinds of tasks that have no such prediction.
     """
     kind, rows, metric = task.kind, task.splits[split], task.metrics[0]
-    if not isinstance(kind, SequenceHead):
+    if not kind.has_constant_floor:
         return None
     floor = kind.constant_floor(task, task.splits["train"]["label"][:], len(rows))
     references = [kind.readable_label(task, label) for label in rows["label"]]
