@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -248,12 +249,12 @@ class Scheduler:
         return "; ".join([f"{done} of {len(self.states)} runs are done", *running])
 
     def _error(self, run: PlannedRun, code: int) -> str:
-        """The signal that ended the run, or the last line that it printed."""
-        if code < 0:
-            return f"killed by signal {-code}"
+        """The last line that the run printed."""
         log = layout.log_file(self._folder, run.folder(self._folder))
         last = last_line(log) if log.exists() else ""
-        return last.rpartition("error: ")[2][:300] or "it printed nothing"
+        if not last or code == -signal.SIGTERM:  # whose last line says how to go on alone
+            return f"killed by signal {-code}" if code < 0 else "it printed nothing"
+        return last.rpartition("error: ")[2][:300]
 
 
 def _named(run: PlannedRun) -> dict[str, Any]:
