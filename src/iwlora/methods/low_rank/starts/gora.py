@@ -45,7 +45,8 @@ class Gora(Lora):
     )
 
     first_step: Annotated[Number, Field(ge=0)] = 0.05
-    """Size of the first values of the update, as a multiple of the gradient; 0: B starts at 0."""
+    """Size of the first values of the update, as a multiple of the gradient; 0: B starts at 0. The
+    default is ours."""
     max_batches: Count = 16
     """Batches of training rows that the ranks and the start are computed from."""
 
