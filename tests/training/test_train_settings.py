@@ -74,6 +74,7 @@ def test_adafactor_is_that_of_transformers_at_the_rate_of_the_recipe(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
     settings = {"optimizer": "adafactor", "scheduler": "constant", "warmup": 0, "max_grad_norm": 0}
+    settings["fast_kernels"] = False  # Adafactor divides by the gradient, and so enlarges rounding
     asked = recipe(tiny_bert, reviews, "lora", **settings)
     expected = manual_adafactor(asked, tmp_path / "manual")
     prepared = prepare(asked, RunDir.open(tmp_path / "run", asked), progress=False)

@@ -197,9 +197,9 @@ def test_what_another_run_is_computing_is_waited_for(tmp_path: Path) -> None:
         waiting = threading.Thread(target=lambda: same_draw.model(**same_draw.batch))
         with run.layers.rows.in_turn(0):
             waiting.start()
-            run.model(**run.batch)
             waiting.join(0.2)
             assert waiting.is_alive()
+            run.model(**run.batch)
         waiting.join(20)
     assert layers.computed_tokens == 4 * 12
     assert same_draw.layers.computed_tokens == 0

@@ -15,9 +15,9 @@ from iwlora.training.run import train
 from runs import recipe
 
 ON_QUANTIZED = {
-    *("lora", "dora", "rslora", "lora+", "eva", "svd-lora", "adalora", "prefix"),
-    *("iw-lora", "lora-uniform-penalty", "iw-lora-permuted", "iw-lora-inverted"),
-    *("lora-importance-ranks", "lora-random-ranks"),
+    *("lora", "dora", "rslora", "lora+", "lora-fa", "eva", "svd-lora", "adalora", "prefix"),
+    *("iw-lora", "iw-lora-as-written", "lora-uniform-penalty", "iw-lora-permuted"),
+    *("iw-lora-inverted", "lora-importance-ranks", "lora-random-ranks"),
 }
 
 

@@ -44,7 +44,7 @@ ALTERNATIVES = (
     ),
 )
 NO_MEANING = {"label", "train.seed"}
-OF_NAMED_TASKS = {("task", "name"), ("task", "data_dir")}
+OF_NAMED_TASKS = {("task", "name"), ("task", "data_dir"), ("task", "grammar_seed")}
 
 
 NAMED: Mapping[str, Any] = {**BASE, "task": {"name": "glue/rte", "data_dir": "glue"}}
@@ -122,3 +122,8 @@ def test_another_task_or_folder_of_its_files_is_another_meaning() -> None:
     changes = {"name": "glue/mrpc"}, {"data_dir": "other"}
     others = [part({**NAMED, "task": {**NAMED["task"], **change}}) for change in changes]
     assert len({part(NAMED), *others}) == 3
+
+
+def test_another_grammar_of_a_generated_task_is_another_meaning() -> None:
+    tasks = {"name": "builtin/sentiment"}, {"name": "builtin/sentiment", "grammar_seed": 1}
+    assert len({part({**BASE, "task": task}) for task in tasks}) == 2
