@@ -23,7 +23,6 @@ def maker() -> dict[str, Any]:
     return runpy.run_path(str(DOCS / "make_recipe_reference.py"))
 
 
-@pytest.mark.quick
 def test_the_page_is_what_the_code_says(maker: dict[str, Any]) -> None:
     assert maker["page"]() == PAGE, "run: python docs/make_recipe_reference.py"
 
