@@ -151,3 +151,23 @@ class _Repr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         """Python refuses to turn numbers of very many digits into text."""
         return super().repr_int(x, level) if x.bit_length() < 10_000 else "a huge number"
+
+
+def is_of_system(error: BaseException) -> bool:
+    """Whether a disk or a permission is at fault, so that a repeated command may succeed.
+
+    >>> try:
+    ...     raise IwloraError("cannot read a.csv") from PermissionError(13, "Permission denied")
+    ... except IwloraError as error:
+    ...     is_of_system(error)
+    True
+    >>> is_of_system(FileNotFoundError(2, "No such file or directory"))
+    False
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        absent = isinstance(cause, (FileNotFoundError, NotADirectoryError))
+        if isinstance(cause, OSError) and cause.errno is not None and not absent:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -29,6 +29,7 @@ from iwlora.compare.report.formats.runs_csv import runs_csv
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.formats.terminal import terminal_text
 from iwlora.compare.statistics.analysis import analyse
+from iwlora.inputs.places import reading_errors
 from iwlora.results.comparison import load_comparison
 from iwlora.results.comparison.floors import ComparisonFloors
 from iwlora.results.run import load_run
@@ -175,6 +176,23 @@ def cut_in_half(content: bytes) -> bytes:
 def without_a_field(content: bytes) -> bytes:
     *lines, last = content.splitlines(keepends=True)
     return b"".join([*lines, last.split(b",", 1)[1]])
+
+
+@pytest.mark.parametrize("name", ["train.csv", "config.json"])
+def test_what_cannot_be_read_now_ends_the_command(
+    name: str, copy: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The floors would be missing from a report that seems complete."""
+
+    def refused(*_: Any) -> Any:
+        with reading_errors(name):
+            raise PermissionError(13, "Permission denied", name)
+
+    (copy / "floors.json").unlink()
+    monkeypatch.setattr(execute_floors, "_task_floors", refused)
+    with pytest.raises(IwloraError, match=f"cannot read {name}: Permission denied"):
+        write_floors(plan_of(copy, settings), copy, print)
+    assert not (copy / "floors.json").exists()
 
 
 def without_a_row(content: bytes) -> bytes:

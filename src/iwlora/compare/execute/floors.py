@@ -11,7 +11,7 @@ from typing import Any
 from iwlora import tasks
 from iwlora.compare.plan.frozen_layers import skipped_blocks
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, is_of_system
 from iwlora.results import layout
 from iwlora.results.comparison.floors import ComparisonFloors, PredictedFloor, RunFloors, key
 from iwlora.results.durations import format_duration
@@ -41,6 +41,9 @@ def write_floors(plan: Plan, folder: Path, announce: Report) -> None:
         plan: The comparison.
         folder: Its folder.
         announce: Gets an event for each data that floors are computed for.
+
+    Raises:
+        IwloraError: A file cannot be read or written now; a repeated command goes on.
     """
     stored = ComparisonFloors.of(folder)
     predicted, runs = dict(stored.predicted), dict(stored.runs)
@@ -75,6 +78,8 @@ def write_floors(plan: Plan, folder: Path, announce: Report) -> None:
             ]
             scores = floors.beside(predictions)
         except IwloraError as error:
+            if is_of_system(error):
+                raise
             announce(Event("no floors", f"{run} has no floors: {error}", run=str(run)))
             continue
         runs[name] = RunFloors(result=digest, floors=scores)
