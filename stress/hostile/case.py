@@ -137,7 +137,7 @@ def named(arguments: Sequence[str], it: Path) -> list[Path]:
 
 def _is_plain(path: Path) -> bool:
     try:
-        return path.is_file() or path.is_dir()
+        return path.is_file() or path.is_dir() or not path.exists()  # and then nothing is read
     except (OSError, ValueError):  # a name too long for the file system
         return False
 
