@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from iwlora.errors import Diverged
 from iwlora.inputs.limits import Count
-from iwlora.methods.contract import Attached
-from iwlora.methods.low_rank.starts.removed_part import RemovedPart, Start
-from iwlora.results.sensitivity import Sensitivity
-from iwlora.sites import Site
+from iwlora.methods.low_rank.starts.start_from_data import StartFromData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Corda(RemovedPart):
+class Corda(StartFromData):
     """LoRA that starts from r components of W = U S (Vᵀ C⁻¹), with U S Vᵀ the SVD of W C.
 
     C is the covariance of a matrix's inputs over the tokens of the first ``samples`` training rows.
@@ -37,26 +32,14 @@ class Corda(RemovedPart):
     samples: Count = 256
     """Training rows whose tokens give the covariance of the inputs."""
 
-    def attach(
-        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
-    ) -> Attached:
-        """Attach LoRA; ``initialize_with_loss`` then sets A, B and the frozen weights."""
-        from iwlora.methods.low_rank.starts.stored_start import StoreStart
-
-        attached, start = self.attach_start(model, sites, seed)
-        return replace(
-            attached,
-            callbacks=(*attached.callbacks, StoreStart(attached.model, start)),
-            initialize_with_loss=partial(self._initialize, attached.model, start),
-        )
-
-    def _initialize(
+    def set_start(
         self,
         peft_model: Any,
-        start: Start,
+        seed: int,
         batches: Iterable[Mapping[str, Tensor]],
         loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
     ) -> None:
+        """Set A, B and the frozen weights by PEFT's ``preprocess_corda``."""
         import torch
         from peft import LoraConfig
         from peft.tuners.lora.config import CordaConfig
@@ -87,7 +70,6 @@ class Corda(RemovedPart):
                 ) from None
             for layer in layers.values():
                 layer.corda_init("default", "corda")
-        start.keep()
 
 
 def _single_rows(batches: Iterable[Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count, Number
-from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.lora import check_rank
-from iwlora.methods.low_rank.starts.removed_part import RemovedPart, Start
-from iwlora.results.sensitivity import Sensitivity
+from iwlora.methods.low_rank.starts.start_from_data import StartFromData
 from iwlora.sites import Site
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class LoraGa(RemovedPart):
+class LoraGa(StartFromData):
     """LoRA that starts along the gradient: A₀ = V₁..r, B₀ = (d_out^¼ / √gamma) U S of r+1..2r.
 
     U S Vᵀ is the mean gradient of the first ``max_batches`` training batches at the pretrained
@@ -53,27 +49,14 @@ class LoraGa(RemovedPart):
                 "pip install --upgrade peft"
             )
 
-    def attach(
-        self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
-    ) -> Attached:
-        """Attach LoRA; ``initialize_with_loss`` then sets A, B and the frozen weights."""
-        from iwlora.methods.low_rank.starts.stored_start import StoreStart
-
-        attached, start = self.attach_start(model, sites, seed)
-        return replace(
-            attached,
-            callbacks=(*attached.callbacks, StoreStart(attached.model, start)),
-            initialize_with_loss=partial(self._initialize, attached.model, start, seed),
-        )
-
-    def _initialize(
+    def set_start(
         self,
         peft_model: Any,
-        start: Start,
         seed: int,
         batches: Iterable[Mapping[str, Tensor]],
         loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
     ) -> None:
+        """Set A, B and the frozen weights by PEFT's ``lora_ga_init``."""
         import torch
         from peft import LoraGAConfig
 
@@ -87,4 +70,3 @@ class LoraGa(RemovedPart):
                 stored = gradients[name].mT if layer.fan_in_fan_out else gradients[name]
                 layer.get_base_layer()._peft_loraga_grad = stored
                 layer.lora_ga_init("default", config)
-        start.keep()
