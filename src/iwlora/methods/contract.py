@@ -66,6 +66,8 @@ class Attached:
         panels: ``panels()`` are numbers for experiment trackers, sent at each logging step.
         parameter_groups: parameters that train with another learning rate or weight decay than
             the recipe's; each parameter is in at most one group.
+        groups_after_initialize: ``groups_after_initialize()`` are further such groups, of a method
+            that computes them in ``initialize``. It is called when the optimizer is made.
         optimizer: ``optimizer(groups)`` makes the method's own optimizer, in place of the recipe's,
             from groups of parameters as PyTorch takes them, each with its ``params``, ``lr`` and
             ``weight_decay``.
@@ -94,6 +96,7 @@ class Attached:
     notes: Callable[[], tuple[str, ...]] = tuple
     panels: Callable[[], Mapping[str, float]] = dict
     parameter_groups: tuple[ParameterGroup, ...] = ()
+    groups_after_initialize: Callable[[], tuple[ParameterGroup, ...]] = tuple
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     initialize: Initialize | None = None
@@ -119,12 +122,22 @@ class Attached:
             )
             object.__setattr__(self, "parameter_groups", self.parameter_groups + groups)
             object.__setattr__(self, "learning_rates", {})
-        _check_groups(self)
+        _check_groups(self.parameter_groups, self.trainable)
 
     @property
     def trainable(self) -> tuple[str, ...]:
         """Names of all parameters that train: the adapter's, then the head's."""
         return self.adapter + self.head
+
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """All groups of parameters, once ``initialize`` was called if there is one.
+
+        Raises:
+            IwloraError: they are impossible.
+        """
+        later = self.groups_after_initialize()
+        _check_groups(self.parameter_groups + later, self.trainable)
+        return self.parameter_groups + later
 
     def initializer(self, loss: Loss) -> Initialize | None:
         """``initialize``, or ``initialize_with_loss`` with this loss; None if it has neither."""
@@ -268,9 +281,9 @@ class Method(BaseModel):
         raise NotImplementedError
 
 
-def _check_groups(attached: Attached) -> None:
+def _check_groups(groups: Sequence[ParameterGroup], trainable: Collection[str]) -> None:
     """Raise ``IwloraError`` for groups of unknown or shared names, or with impossible numbers."""
-    groups, trained = attached.parameter_groups, set(attached.trainable)
+    trained = set(trainable)
     uses = Counter(name for group in groups for name in group.names)
     problems = [f"{name}, which does not train" for name in uses if name not in trained]
     problems += [f"{name} in more than one group" for name, times in uses.items() if times > 1]

@@ -119,6 +119,28 @@ def test_impossible_groups_are_refused(tmp_path: Path) -> None:
             replace(made, parameter_groups=groups)
 
 
+def test_groups_may_be_known_only_after_initialize(tmp_path: Path) -> None:
+    case, plain = attached(tmp_path)
+    first, second, *_ = plain.adapter
+    measured: list[ParameterGroup] = []
+    late = replace(
+        plain,
+        parameter_groups=(ParameterGroup((first,), lr_factor=2.0),),
+        initialize=lambda _: measured.append(ParameterGroup((second,), lr_factor=5.0)),
+        groups_after_initialize=lambda: tuple(measured),
+    )
+    initialize = late.initializer(lambda *_: torch.zeros(()))
+    assert initialize is not None
+    initialize([])
+    optimizer = case.trainer(late, tmp_path, learning_rate=LR).create_optimizer()
+    factors = {id(p): group["lr"] / LR for group in optimizer.param_groups for p in group["params"]}
+    found = {n: factors[id(late.model.get_parameter(n))] for n in late.trainable}
+    assert found == dict.fromkeys(late.trainable, 1.0) | {first: 2.0, second: 5.0}
+    measured[0] = ParameterGroup((first,), lr_factor=5.0)
+    with pytest.raises(IwloraError, match=f"have {first} in more than one group"):
+        late.groups()
+
+
 def test_factors_by_name_are_deprecated_and_mean_groups(tmp_path: Path) -> None:
     _, made = attached(tmp_path)
     factors = dict(zip(made.adapter, (3.0, 1.0, 3.0), strict=False))

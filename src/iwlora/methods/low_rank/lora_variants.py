@@ -115,6 +115,8 @@ class Eva(Lora):
         from peft import EvaConfig, LoraConfig
         from peft.tuners.lora.eva import get_eva_state_dict
 
+        from iwlora.methods.low_rank.starts.layers import token_vectors
+
         config = LoraConfig(
             r=self.rank,
             init_lora_weights="eva",
@@ -132,7 +134,7 @@ class Eva(Lora):
                 _Repeated(usable),
                 config,
                 prepare_model_inputs_fn=lambda batch, _config: batch.get("attention_mask"),
-                prepare_layer_inputs_fn=_token_vectors,
+                prepare_layer_inputs_fn=lambda inputs, mask, _name: token_vectors(inputs[0], mask),
                 show_progress_bar=False,
             )
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
@@ -166,11 +168,3 @@ class _Repeated:
 def _token_count(batch: Mapping[str, Tensor]) -> int:
     mask = batch.get("attention_mask")
     return batch["input_ids"].numel() if mask is None else int(mask.sum())
-
-
-def _token_vectors(inputs: Any, mask: Tensor | None, _name: str) -> Tensor:
-    """A layer's input vectors, one per row, without padding if the layer's inputs are tokens."""
-    x: Tensor = inputs[0]
-    if mask is not None and x.shape[:-1] == mask.shape:
-        return x[mask.bool()]
-    return x.reshape(-1, x.shape[-1])

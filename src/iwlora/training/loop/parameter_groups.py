@@ -17,9 +17,9 @@ def split_groups(groups: Sequence[dict[str, Any]], attached: Attached) -> list[d
         groups: as in ``Optimizer.param_groups``.
         attached: the method on its model, with its groups.
     """
-    get = attached.model.get_parameter
-    kinds = sorted((_REST, *attached.parameter_groups), key=lambda kind: kind.lr_factor)
-    own = {get(name): group for group in attached.parameter_groups for name in group.names}
+    get, methods = attached.model.get_parameter, attached.groups()
+    kinds = sorted((_REST, *methods), key=lambda kind: kind.lr_factor)
+    own = {get(name): group for group in methods for name in group.names}
     parts = [
         (group, kind, [p for p in group["params"] if own.get(p, _REST) is kind])
         for group in groups

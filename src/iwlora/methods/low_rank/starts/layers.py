@@ -27,13 +27,13 @@ def frozen_weight(layer: Any) -> nn.Parameter:
     return weight
 
 
-def mean_gradients(
+def batch_gradients(
     peft_model: Any,
     batches: Iterable[Mapping[str, Tensor]],
     loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
     max_batches: int,
-) -> dict[str, Tensor]:
-    """{site name: mean of ∂L/∂W_k over the first batches}, without dropout.
+) -> Iterator[dict[str, Tensor]]:
+    """{site name: ∂L/∂W_k} of each of the first batches, without dropout.
 
     Args:
         peft_model: the model with LoRA that does not change it yet, because B = 0.
@@ -41,35 +41,77 @@ def mean_gradients(
         loss: ``loss(model, batch)``, the mean loss of a batch.
         max_batches: the largest number of batches.
 
+    Yields:
+        of the shape (d_out, d_in); a weight that the loss does not depend on has no entry.
+
+    Raises:
+        IwloraError: there are no batches.
+    """
+    layers = lora_layers(peft_model)
+    weights = [frozen_weight(layer) for layer in layers.values()]
+    none = True
+    for batch in on_device(peft_model, islice(batches, max_batches)):
+        with _only(weights, peft_model), without_dropout(peft_model), torch.enable_grad():
+            found = torch.autograd.grad(loss(peft_model, batch), weights, allow_unused=True)
+        none = False
+        yield {
+            name: gradient.mT if layer.fan_in_fan_out else gradient
+            for (name, layer), gradient in zip(layers.items(), found, strict=True)
+            if gradient is not None
+        }
+    if none:
+        raise IwloraError("there are no training rows to compute the initial values from")
+
+
+def mean_gradients(
+    peft_model: Any,
+    batches: Iterable[Mapping[str, Tensor]],
+    loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
+    max_batches: int,
+) -> dict[str, Tensor]:
+    """{site name: mean of ∂L/∂W_k over the first batches}, see :func:`batch_gradients`.
+
     Returns:
         float32, of the shape (d_out, d_in); 0 for a weight that the loss does not depend on.
 
     Raises:
         Diverged: a gradient is NaN or infinite.
+        IwloraError: there are no batches.
     """
-    layers = lora_layers(peft_model)
-    weights = [frozen_weight(layer) for layer in layers.values()]
-    sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
-    count = 0
-    with _only(weights, peft_model), _without_dropout(peft_model), torch.enable_grad():
-        for batch in on_device(peft_model, islice(batches, max_batches)):
-            found = torch.autograd.grad(loss(peft_model, batch), weights, allow_unused=True)
-            for total, gradient in zip(sums, found, strict=True):
-                if gradient is not None:
-                    total.add_(gradient)
-            count += 1
-    if not count:
-        raise IwloraError("there are no training rows to compute the initial values from")
-    means = {
-        name: (total.mT if layer.fan_in_fan_out else total) / count
-        for (name, layer), total in zip(layers.items(), sums, strict=True)
+    sums = {
+        name: torch.zeros_like(weight.mT if layer.fan_in_fan_out else weight, dtype=torch.float32)
+        for name, layer in lora_layers(peft_model).items()
+        for weight in [frozen_weight(layer)]
     }
-    if broken := [name for name, mean in means.items() if not mean.isfinite().all()]:
+    count = 0
+    for gradients in batch_gradients(peft_model, batches, loss, max_batches):
+        for name, gradient in gradients.items():
+            sums[name].add_(gradient)
+        count += 1
+    means = {name: total / count for name, total in sums.items()}
+    check_finite(means)
+    return means
+
+
+def check_finite(gradients: Mapping[str, Tensor]) -> None:
+    """Raise ``Diverged`` if a gradient {site name: of any shape} is NaN or infinite."""
+    if broken := [name for name, found in gradients.items() if not found.isfinite().all()]:
         raise Diverged(
             f"the gradients of {len(broken)} matrices at the pretrained weights are NaN or "
             f"infinite, the first is {broken[0]}; check the model's weights and the training rows"
         )
-    return means
+
+
+def token_vectors(x: Tensor, mask: Tensor | None) -> Tensor:
+    """A layer's input vectors, one per row, without padding if the layer's inputs are tokens.
+
+    Args:
+        x: (..., d_in).
+        mask: the batch's ``attention_mask``, (rows, tokens).
+    """
+    if mask is not None and x.shape[:-1] == mask.shape:
+        return x[mask.bool()]
+    return x.reshape(-1, x.shape[-1])
 
 
 def on_device(
@@ -96,7 +138,8 @@ def _only(weights: Iterable[nn.Parameter], model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Inside the block, the model is in evaluation mode."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

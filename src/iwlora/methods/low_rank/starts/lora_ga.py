@@ -49,6 +49,18 @@ class LoraGa(StartFromData):
                 "pip install --upgrade peft"
             )
 
+    def start_gradients(
+        self,
+        peft_model: Any,
+        seed: int,
+        batches: Iterable[Mapping[str, Tensor]],
+        loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
+    ) -> dict[str, Tensor]:
+        """{site name: the gradient (d_out, d_in) that the start follows}; arguments as below."""
+        from iwlora.methods.low_rank.starts.layers import mean_gradients
+
+        return mean_gradients(peft_model, batches, loss, self.max_batches)
+
     def set_start(
         self,
         peft_model: Any,
@@ -60,9 +72,9 @@ class LoraGa(StartFromData):
         import torch
         from peft import LoraGAConfig
 
-        from iwlora.methods.low_rank.starts.layers import lora_layers, mean_gradients
+        from iwlora.methods.low_rank.starts.layers import lora_layers
 
-        gradients = mean_gradients(peft_model, batches, loss, self.max_batches)
+        gradients = self.start_gradients(peft_model, seed, batches, loss)
         config = LoraGAConfig(stable_gamma=self.gamma)  # type: ignore[arg-type]  # it takes fractions
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)  # PEFT's singular vectors are found by random projections
