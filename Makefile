@@ -35,6 +35,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports --no-cache
+	PYTHONPATH=src:study/src $(BIN)/lint-imports --no-cache --config study/pyproject.toml
 
 docs: $(VENV)/.docs
 	rm -rf docs/_build

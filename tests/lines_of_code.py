@@ -37,9 +37,9 @@ def lines_of_code(text: str) -> int:
     return len(lines)
 
 
-def count() -> dict[Path, int]:
+def count(source: Path = SOURCE) -> dict[Path, int]:
     """Lines of code of every source file."""
-    return {path: lines_of_code(path.read_text("utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+    return {path: lines_of_code(path.read_text("utf-8")) for path in sorted(source.rglob("*.py"))}
 
 
 if __name__ == "__main__":

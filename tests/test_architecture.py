@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import os
 import shutil
 import subprocess
 import sys
@@ -29,13 +30,16 @@ MODULES = {module_name(path): path for path in SOURCE.rglob("*.py")}
 # --- imports ---
 
 
-def lint_imports(source: Path) -> str:
-    """What import-linter prints about the package in a folder, by the contracts of the project."""
+STUDY = ROOT / "study" / "src" / "iwlora_study"
+
+
+def lint_imports(source: Path, project: Path = ROOT, *, beside: Path | None = None) -> str:
+    """What import-linter prints about the package in a folder, by the contracts of a project."""
     code = "import sys; from importlinter import cli; cli.lint_imports(sys.argv[1], no_cache=True)"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "pyproject.toml")],
+        [sys.executable, "-c", code, str(project / "pyproject.toml")],
         cwd=source,
-        env={"PYTHONPATH": str(source), "PATH": ""},
+        env={"PYTHONPATH": os.pathsep.join(map(str, filter(None, (source, beside)))), "PATH": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -74,6 +78,22 @@ def test_wrong_imports_and_circles_are_noticed(tmp_path: Path) -> None:
         "iwlora.sensitivity.estimators -> transformers",
     ):
         assert imported in printed
+
+
+def test_the_study_keeps_its_contracts(tmp_path: Path) -> None:
+    """The library never imports the study; reports of the study need no torch."""
+    printed = lint_imports(SOURCE.parent, ROOT / "study", beside=STUDY.parent)
+    assert "Contracts: 3 kept, 0 broken." in printed, printed
+    planted = {"__init__.py": "", "runner/__init__.py": "", "a.py": "import iwlora_study.b\n"}
+    planted |= {"b.py": "import iwlora_study.a\n", "runner/page.py": "import torch\n"}
+    for name, code in planted.items():
+        file = tmp_path / "iwlora_study" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(code, encoding="utf-8")
+    (tmp_path / "iwlora").mkdir()
+    (tmp_path / "iwlora" / "__init__.py").write_text("import iwlora_study\n", encoding="utf-8")
+    printed = lint_imports(tmp_path, ROOT / "study")
+    assert "Contracts: 0 kept, 3 broken." in printed, printed
 
 
 def circle(imports: Mapping[str, set[str]]) -> list[str]:
@@ -193,6 +213,7 @@ def test_lines_of_code_leave_out_docstrings_comments_and_blank_lines() -> None:
 def test_files_and_folders_stay_small() -> None:
     counts = count()
     assert len(counts) == len(MODULES)
+    counts |= count(STUDY)
     too_long = {path: lines for path, lines in counts.items() if lines > 300}
     assert not too_long
     folders = {path.parent for path in counts}

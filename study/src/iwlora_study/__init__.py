@@ -1,0 +1,1 @@
+"""The study of where importance pays: candidates, one a file, as methods of iwlora."""
