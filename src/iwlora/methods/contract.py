@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -17,7 +18,7 @@ from iwlora.errors import IwloraError
 from iwlora.head import head_modules, in_modules
 from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.results.sensitivity import Sensitivity
-from iwlora.sites import Site, abbreviate_names
+from iwlora.sites import Site, abbreviate_names, unwrap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 Batch: TypeAlias = "Mapping[str, Tensor]"
 Loss: TypeAlias = "Callable[[nn.Module, Batch], Tensor]"
 Initialize: TypeAlias = "Callable[[Iterable[Batch]], None]"
+
+# The attribute of a model that says which method is attached to it; copies of the model keep it.
+_ATTACHED = "_iwlora_attached_method"
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,25 @@ class Method(BaseModel):
     def check(self, sites: Sequence[Site]) -> None:
         """Raise ``IwloraError`` if the method's size does not fit the sites."""
 
+    def insert(self, model: nn.Module, sites: Sequence[Site]) -> list[nn.Parameter]:
+        """Put into the model what the method trains there, and nothing else.
+
+        The rest of the model is not frozen, the model is not wrapped, and no head is chosen: that
+        is :meth:`attach`. So the layers of a model can have parts of several methods. Initial
+        values are drawn from torch's generator, which the caller has seeded.
+
+        Args:
+            model: the model, with its task head.
+            sites: the matrices to adapt.
+
+        Returns:
+            The parameters to train, new ones or the model's own.
+
+        Raises:
+            IwloraError: the method can only be attached as a whole.
+        """
+        raise IwloraError(f"{self.name} can only be attached as a whole, not beside other methods")
+
     def attach(
         self,
         model: nn.Module,
@@ -270,7 +293,8 @@ class Method(BaseModel):
     ) -> Attached:
         """Attach the method to a freshly loaded model, in place.
 
-        The result depends on the arguments only; global random state is not changed.
+        It inserts what trains, freezes everything else, and knows how to save. The result depends
+        on the arguments only; global random state is not changed.
 
         Args:
             model: the model, with its task head.
@@ -312,8 +336,36 @@ def split_head(model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(name for name in names if name not in set(head)), head
 
 
+def check_unattached(model: nn.Module) -> None:
+    """Raise ``IwloraError`` if a method is attached to the model already.
+
+    A second one would freeze what the first trains, or take pretrained modules for the new head.
+    """
+    first = vars(unwrap(model)).get(_ATTACHED)
+    if first is not None:
+        raise IwloraError(
+            f"{first} is attached to this {type(unwrap(model)).__name__} already, and a second "
+            "method would freeze what it trains; load the model anew"
+        )
+
+
+def mark_attached(model: nn.Module, name: str) -> None:
+    """Note in the model, for :func:`check_unattached`, which method is attached to it."""
+    vars(unwrap(model))[_ATTACHED] = name
+
+
 def train_only(model: nn.Module, names: Iterable[str]) -> None:
     """Freeze every parameter except the named ones."""
     model.requires_grad_(False)
     for name in names:
         model.get_parameter(name).requires_grad_(True)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside the block, torch draws from this seed; afterwards as if nothing had been drawn."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

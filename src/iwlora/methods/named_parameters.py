@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from iwlora.methods.contract import Attached, Method, split_head, train_only
+from iwlora.methods.contract import (
+    Attached,
+    Method,
+    check_unattached,
+    mark_attached,
+    seeded,
+    split_head,
+    train_only,
+)
 from iwlora.methods.saving import save_parameters
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class NamedParameters(Method):
@@ -19,8 +30,9 @@ class NamedParameters(Method):
         """Names of the trained parameters outside the head."""
         raise NotImplementedError
 
-    def add_modules(self, model: Any, sites: Sequence[Site], seed: int) -> None:
-        """Add new modules to the model; by default none."""
+    def insert(self, model: Any, sites: Sequence[Site]) -> list[nn.Parameter]:
+        """Add new modules, by default none; returns what trains outside the head."""
+        return [model.get_parameter(name) for name in self.trained_names(model)]
 
     def parameters(self, model: Any, sites: Sequence[Site]) -> int:
         """The sum of the sizes of the trained parameters outside the head."""
@@ -29,13 +41,15 @@ class NamedParameters(Method):
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
-        """Add the new modules, and freeze everything except the trained parameters and the head."""
+        """Insert what trains, and freeze everything except it and the head."""
+        check_unattached(model)
         self.check_model(model, sites)
         self.check(sites)
         _, head = split_head(model)  # new modules inside it are not part of it
-        self.add_modules(model, sites, seed)
-        adapter = self.trained_names(model)
+        with seeded(seed):
+            adapter = parameter_names(model, self.insert(model, sites))
         train_only(model, adapter + head)
+        mark_attached(model, self.name)
         return Attached(
             model=model,
             adapter=adapter,
@@ -43,3 +57,9 @@ class NamedParameters(Method):
             save=partial(save_parameters, self, model, adapter + head, sites),
             count=lambda: sum(model.get_parameter(name).numel() for name in adapter),
         )
+
+
+def parameter_names(model: nn.Module, parameters: Iterable[nn.Parameter]) -> tuple[str, ...]:
+    """The names of these parameters in the model, in the order given."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return tuple(names[id(parameter)] for parameter in parameters)

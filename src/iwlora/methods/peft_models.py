@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules, trained_tokens
-from iwlora.methods.contract import Attached
+from iwlora.methods.contract import Attached, check_unattached, mark_attached, seeded
 from iwlora.results import layout
 from iwlora.sites import Site, is_linear
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 # The end of a model's class name -> PEFT's name of its task.
 _TASK_TYPES = {
@@ -85,17 +85,17 @@ def patterns_of_parameters() -> Iterator[None]:
 
 def attach_peft(model: Any, config: Any, seed: int) -> Attached:
     """Wrap a model by ``peft.get_peft_model``, with initial values that depend on the seed only."""
-    import torch
     from peft import get_peft_model
 
+    check_unattached(model)
     parameters = getattr(config, "target_parameters", None)
     expected, tables = set(head_modules(model)), _tables_of_tokens(model)
-    with torch.random.fork_rng(devices=[]), patterns_of_parameters():
-        torch.manual_seed(seed)
+    with seeded(seed), patterns_of_parameters():
         try:
             peft_model = get_peft_model(model, config)
         except ValueError as error:
             raise IwloraError(f"PEFT cannot adapt these layers: {error}") from error
+    mark_attached(peft_model, f"PEFT's {config.peft_type.value}")
     copied = {name for name, module in _copied_modules(peft_model)}
     if others := sorted(copied - expected):
         raise IwloraError(
@@ -118,6 +118,32 @@ def attach_peft(model: Any, config: Any, seed: int) -> Attached:
         save=partial(save_peft_adapter, peft_model),
         count=lambda: sum(peft_model.get_parameter(name).numel() for name in adapter),
     )
+
+
+def inject_peft(model: Any, config: Any) -> list[nn.Parameter]:
+    """Put PEFT's layers into a model in place, without PEFT's wrapper and its copies of the head.
+
+    Args:
+        model: the model; its layers may have parts of other methods already.
+        config: PEFT's configuration, without ``modules_to_save``.
+
+    Returns:
+        The new parameters, in the order of the model.
+    """
+    from peft import inject_adapter_in_model
+    from peft.tuners.tuners_utils import cast_adapter_dtype
+
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    before = {id(parameter) for parameter, _ in trained}
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise IwloraError(f"PEFT cannot adapt these layers: {error}") from error
+    for parameter, requires_grad in trained:  # PEFT freezes all that is not its own
+        parameter.requires_grad_(requires_grad)
+    del model.peft_config  # it would describe the last injection only
+    cast_adapter_dtype(model, "default")  # as in PEFT's models: half precision trains badly
+    return [parameter for parameter in model.parameters() if id(parameter) not in before]
 
 
 def save_peft_adapter(peft_model: Any, folder: Path) -> None:

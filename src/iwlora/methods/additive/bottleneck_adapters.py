@@ -87,28 +87,30 @@ class _Adapters(NamedParameters):
                 f"targets={sorted(set(self.positions) - set(missing)) or ['...']}"
             )
 
-    def add_modules(self, model: Any, sites: Sequence[Site], seed: int) -> None:
-        """Insert the adapters with forward hooks, each as the child ``adapter`` of a module."""
+    def insert(self, model: Any, sites: Sequence[Site]) -> list[nn.Parameter]:
+        """Insert the adapters with forward hooks, each as the child ``adapter`` of a module.
+
+        Returns:
+            The adapters' parameters in the order of the model, and those of the normalisations if
+            they are trained.
+        """
         import torch
 
         from iwlora.methods.additive.bottleneck_module import Bottleneck
 
         first = next(p for p in model.parameters() if p.is_floating_point())
         dtype = torch.promote_types(first.dtype, torch.float32)  # half precision trains badly
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for insert, width in list(self.insertions(model, sites)):
-                new = Bottleneck(width, self.bottleneck, self.activation, self.scaling)
-                insert(new.to(first.device, dtype))
+        added: set[int] = set()
+        for insert, width in list(self.insertions(model, sites)):
+            new = Bottleneck(width, self.bottleneck, self.activation, self.scaling)
+            insert(new.to(first.device, dtype))
+            added.update(map(id, new.parameters()))
+        adapters = [parameter for parameter in model.parameters() if id(parameter) in added]
+        return adapters + super().insert(model, sites)
 
     def trained_names(self, model: nn.Module) -> tuple[str, ...]:
-        """The adapters' parameters, and those of the normalisations if they are trained."""
-        from iwlora.methods.additive.bottleneck_module import Bottleneck
-
-        modules = [module for module in model.modules() if isinstance(module, Bottleneck)]
-        added = {id(parameter) for module in modules for parameter in module.parameters()}
-        adapters = tuple(name for name, p in model.named_parameters() if id(p) in added)
-        return adapters + self._norms(model)
+        """The parameters of the normalisations, if they are trained."""
+        return self._norms(model)
 
     def _norms(self, model: nn.Module) -> tuple[str, ...]:
         """Names of the parameters of the backbone's normalisations, if they are trained."""

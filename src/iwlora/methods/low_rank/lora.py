@@ -13,6 +13,7 @@ from iwlora.inputs.limits import Count, Number
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.peft_models import (
     attach_peft,
+    inject_peft,
     save_peft_adapter,
     target_arguments,
     target_name,
@@ -80,19 +81,32 @@ class Lora(Method):
         """Wrap the model with PEFT's LoRA on these sites."""
         return self._attach(model, sites, seed, **self.options)
 
-    def _attach(self, model: Any, sites: Sequence[Site], seed: int, **options: Any) -> Attached:
+    def insert(self, model: Any, sites: Sequence[Site]) -> list[nn.Parameter]:
+        """PEFT's layers of LoRA on these sites, without its wrapper around the model.
+
+        A variant that is more than these layers is attached as a whole.
+        """
+        if type(self).attach is not Lora.attach:
+            return super().insert(model, sites)
+        arguments = {**target_arguments(model, sites), "modules_to_save": None}
+        del arguments["trainable_token_indices"]
+        return inject_peft(model, self._config(sites, **self.options, **arguments))
+
+    def _config(self, sites: Sequence[Site], **arguments: Any) -> Any:
         from peft import LoraConfig
 
-        from iwlora.penalty.lora_pairs import lora_pairs
-
         self.check(sites)
-        arguments = {**self._limited_patterns(sites), **options, **target_arguments(model, sites)}
-        config = LoraConfig(
+        return LoraConfig(
             r=self.rank,
             lora_alpha=self.lora_alpha,  # type: ignore[arg-type]  # PEFT accepts fractions
             lora_dropout=self.dropout,
-            **arguments,
+            **{**self._limited_patterns(sites), **arguments},
         )
+
+    def _attach(self, model: Any, sites: Sequence[Site], seed: int, **options: Any) -> Attached:
+        from iwlora.penalty.lora_pairs import lora_pairs
+
+        config = self._config(sites, **{**options, **target_arguments(model, sites)})
         attached = attach_peft(model, config, seed)
         pairs = tuple(lora_pairs(attached.model))
         different = {site.name for site in sites} ^ {pair.name for pair in pairs}
