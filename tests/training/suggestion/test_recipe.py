@@ -15,8 +15,8 @@ from iwlora.compare.plan.suggestion import suggest_comparison
 from iwlora.inputs.yaml_json import assignment
 from iwlora.training.overrides import override, read_yaml
 from iwlora.training.recipe import build
-from iwlora.training.suggestion import recipe as suggestion
-from iwlora.training.suggestion.recipe import suggest
+from iwlora.training.suggestion import settings as rules
+from iwlora.training.suggestion.recipe import suggest, suggest_for_task
 
 pytestmark = pytest.mark.quick
 
@@ -91,7 +91,7 @@ def test_length_and_rows_follow_the_data(
     assert (train.max_length % 16, train.max_length > longest) == (0, True)
     assert (train.batch_size, train.epochs) == (16, 10)
     assert suggest(data, model).recipe.task.max_train is None
-    monkeypatch.setattr(suggestion, "MOST_ROWS", 20)
+    monkeypatch.setattr(rules, "MOST_ROWS", 20)
     bounded = suggest(data, model)
     assert bounded.recipe.task.max_train == 20
     assert "of 45 rows" in bounded.reasons["task.max_train"]
@@ -112,3 +112,13 @@ def test_official_files_of_glue(glue_dir: Path, tiny_bert: Path) -> None:
     recipe = suggest(str(glue_dir / "RTE" / "train.tsv"), [f"model={tiny_bert}"]).recipe
     assert (recipe.task.text, recipe.task.label) == (["sentence1", "sentence2"], "label")
     assert (recipe.method.name, recipe.train.epochs) == ("lora", 6)
+
+
+def test_a_named_task_gets_the_same_settings(tiny_bert: Path) -> None:
+    given = [f"model={tiny_bert}", "task.max_train=90", "train.lr=0.01"]
+    suggestion = suggest_for_task("builtin/sentiment", given)
+    recipe = suggestion.recipe
+    assert (recipe.task.name, recipe.task.max_train) == ("builtin/sentiment", 90)
+    assert (recipe.train.batch_size, recipe.train.epochs, recipe.train.lr) == (16, 10, 0.01)
+    assert "90 rows to train on" in suggestion.reasons["task.name"]
+    assert "train.lr" not in suggestion.reasons

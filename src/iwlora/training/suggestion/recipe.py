@@ -1,7 +1,7 @@
 """A recipe for the user's file, as a start: ``iwlora train data.csv`` and ``iwlora init data.csv``.
 
 The columns and the kind are inferred; the other settings follow the rules of
-:mod:`iwlora.training.suggestion.settings`.
+:mod:`iwlora.training.suggestion.settings`, for a named task too.
 """
 
 from __future__ import annotations
@@ -11,23 +11,13 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import Any
 
-import numpy as np
-
 from iwlora import tasks
 from iwlora.errors import IwloraError, count_rows
 from iwlora.inputs.yaml_json import assignment, to_yaml
 from iwlora.tasks.columns.infer import Columns, infer_columns
-from iwlora.tasks.description import token_lengths
 from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
 from iwlora.training.recipe import Recipe, apply_overrides, build
-from iwlora.training.suggestion.settings import (
-    MOST_ROWS,
-    fit_length,
-    learning_rate,
-    most_tokens,
-    spread_rows,
-    training_length,
-)
+from iwlora.training.suggestion.settings import FirstTraining, first_training
 
 MODEL = "builtin/minilm"
 # Small models that can do what the default model cannot: {kind of task: name on the hub}.
@@ -105,51 +95,75 @@ def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
     tokenizer, config = _load_reader(asked, columns)
     # Rows that cannot be used are refused, or listed, by what follows the recipe.
     task = tasks.load(spec.model_copy(update={"on_bad": "skip"}), seed=0)
-    rows = task.splits["train"]
-    lengths = token_lengths(task, spread_rows(rows), tokenizer, config)
-    length, share = fit_length(lengths, most_tokens(tokenizer, config))
-    trained = read = min(len(rows), MOST_ROWS)
-    if columns.kind.learns_texts:  # in windows, of which each token is learned
-        read = round(trained * float(np.ceil(lengths / length).mean()))
-    batch_size, epochs = training_length(read, length if columns.kind.learns_texts else 1)
-    width = getattr(config.get_text_config(), "hidden_size", None)
+    first = first_training(task, tokenizer, config)
     text, label = (
         names[0] if len(names) == 1 else [*names] for names in (columns.text, columns.label)
     )
+    described = {"train": path, "text": text, "label": label, "kind": columns.kind.name}
+    if not columns.label:
+        del described["label"]
+    reasons = _reasons_of_columns(columns)
+    return _suggestion(path, asked, task, described, first, reasons, columns.notes, overrides)
+
+
+def suggest_for_task(name: str, overrides: Sequence[str] = ()) -> Suggestion:
+    """The recipe for a named task, by the same rules, and why each field has its value.
+
+    Args:
+        name: The task, one of ``iwlora tasks``.
+        overrides: ``key=value`` settings, which take precedence.
+
+    Raises:
+        IwloraError: The task is unknown, its data are not there, or no model is there.
+    """
+    bare = {"model": MODEL, "task": {"name": name}, "method": {"name": "lora"}}
+    asked = build(apply_overrides(bare, overrides))
+    config = load_config(asked.model, asked.trust_remote_code)
+    tokenizer = load_tokenizer(resolve_model_path(asked.model), asked.trust_remote_code)
+    task = tasks.load(asked.task.model_copy(update={"on_bad": "skip"}), asked.train.seed)
+    task.kind.auto_class(config)
+    first = first_training(task, tokenizer, config)
+    return _suggestion(name, asked, task, {"name": name}, first, {}, (), overrides)
+
+
+def _suggestion(
+    data: str,
+    asked: Recipe,
+    task: tasks.Task,
+    described: dict[str, Any],
+    first: FirstTraining,
+    of_columns: Mapping[str, str],
+    notes: Sequence[str],
+    overrides: Sequence[str],
+) -> Suggestion:
+    rows = len(task.splits["train"])
     settings: dict[str, Any] = {
         "model": asked.model,
-        "task": {"train": path, "text": text, "label": label, "kind": columns.kind.name},
+        "task": described,
         "method": {"name": "lora", "rank": 8, "lora_alpha": 16},
-        "train": {
-            "epochs": epochs,
-            "lr": learning_rate(width),
-            "batch_size": batch_size,
-            "max_length": length,
-        },
+        "train": first.train,
     }
-    if not columns.label:
-        del settings["task"]["label"]
-    if trained < len(rows):
-        settings["task"]["max_train"] = trained
-    whole = f"{len(rows):,} rows to train on"
+    if first.rows < rows:
+        settings["task"]["max_train"] = first.rows
+    whole = f"{rows:,} rows to train on"
     scored = ", ".join(f"{len(task.splits[name]):,} to score ({name})" for name in task.reported)
     reasons = {
         "model": "the built-in encoder; or a folder, or a name on the hub",
-        "task.train": f"{whole}, {scored}",
-        **_reasons_of_columns(columns),
-        "task.max_train": f"of {len(rows):,} rows, for a first result; null trains on all",
+        f"task.{next(iter(described))}": f"{whole}, {scored}",
+        **of_columns,
+        "task.max_train": f"of {rows:,} rows, for a first result; null trains on all",
         "method.name": "or iw-lora, dora, full and others: iwlora methods",
         "method.rank": "the size of the adapter",
         "method.lora_alpha": "the adapter's output is multiplied by lora_alpha / rank",
-        "train.epochs": f"{-(-read // batch_size) * epochs:,} steps; fewer rows, more epochs",
+        "train.epochs": f"{first.steps:,} steps; fewer rows, more epochs",
         "train.lr": "the learning rate; smaller for wider models",
         "train.batch_size": "rows of a step",
-        "train.max_length": f"tokens; {share:.1%} of the rows are not longer",
+        "train.max_length": f"tokens; {first.held_whole:.1%} of the rows are not longer",
     }
     for given in overrides:
         reasons.pop(given.partition("=")[0], None)
-    notes = (*columns.notes, *_note_on_bad_rows(asked, task))
-    return Suggestion(path, apply_overrides(settings, overrides), reasons, notes)
+    notes = (*notes, *_note_on_bad_rows(asked, task))
+    return Suggestion(data, apply_overrides(settings, overrides), reasons, notes)
 
 
 def _note_on_bad_rows(asked: Recipe, task: tasks.Task) -> Iterator[str]:

@@ -6,9 +6,12 @@ They are a start, not a search: ``search:`` in the recipe of a comparison finds 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from iwlora.tasks import Task
+from iwlora.tasks.description import token_lengths
 
 MOST_ROWS = 20_000
 """Training rows of a first result; a recipe may say more."""
@@ -22,6 +25,47 @@ _SHORT = 256  # tokens
 _LONGEST = 1_024
 # (widest hidden layer, learning rate): small models want larger steps.
 _LEARNING_RATES = ((512, 1e-3), (1024, 5e-4), (math.inf, 2e-4))
+
+
+class FirstTraining(NamedTuple):
+    """The settings of a first training, and what they rest on.
+
+    ``rows`` are trained on, ``steps`` are those of all epochs, and ``held_whole`` is the share of
+    the rows that are not longer than ``max_length``.
+    """
+
+    epochs: int
+    lr: float
+    batch_size: int
+    max_length: int
+    rows: int
+    steps: int
+    held_whole: float
+
+    @property
+    def train(self) -> dict[str, Any]:
+        """The ``train:`` part of a recipe."""
+        return {name: getattr(self, name) for name in ("epochs", "lr", "batch_size", "max_length")}
+
+
+def first_training(task: Task, tokenizer: Any, config: Any) -> FirstTraining:
+    """A first training on a task's rows, by the rules of this file.
+
+    Args:
+        task: The loaded task.
+        tokenizer: That of the model.
+        config: The configuration of the model.
+    """
+    rows = task.splits["train"]
+    lengths = token_lengths(task, spread_rows(rows), tokenizer, config)
+    length, share = fit_length(lengths, most_tokens(tokenizer, config))
+    trained = read = min(len(rows), MOST_ROWS)
+    if task.kind.learns_texts:  # in windows, of which each token is learned
+        read = round(trained * float(np.ceil(lengths / length).mean()))
+    batch_size, epochs = training_length(read, length if task.kind.learns_texts else 1)
+    width = getattr(config.get_text_config(), "hidden_size", None)
+    steps = -(-read // batch_size) * epochs
+    return FirstTraining(epochs, learning_rate(width), batch_size, length, trained, steps, share)
 
 
 def training_length(rows: int, tokens: int = 1) -> tuple[int, int]:
