@@ -16,7 +16,7 @@ import numpy as np
 
 from iwlora.compare.plan.search.learning_rate import SearchSettings
 from iwlora.compare.plan.search.rounds import search_rounds
-from iwlora.compare.statistics.learning_rate_rules import find_rule
+from iwlora.compare.statistics.learning_rate.rules import find_rule
 from iwlora.results.comparison.record import Trial
 from verdict_price.bank import LORA, OFFICIAL, STUDY, Array, Bank
 

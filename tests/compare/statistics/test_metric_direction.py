@@ -14,8 +14,8 @@ from iwlora.compare.plan.search.learning_rate import choose_learning_rate
 from iwlora.compare.report.figures import plots
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.verdict import verdict
-from iwlora.compare.statistics import learning_rate_ties
 from iwlora.compare.statistics.analysis import Analysis, analyse
+from iwlora.compare.statistics.learning_rate import ties
 from iwlora.results.comparison import Comparison, load
 from iwlora.results.comparison.record import Trial
 from iwlora.results.metric_direction import lower_is_better
@@ -152,9 +152,9 @@ def test_a_worse_learning_rate_is_no_tie(sign: int, monkeypatch: pytest.MonkeyPa
     comparison: Any = Comparison(
         Path("x"), "m", "t", ("lora",), (0,), (), (), search={"lora": choice}
     )
-    monkeypatch.setattr(learning_rate_ties, "paired_predictions", lambda *_: True)
-    monkeypatch.setattr(learning_rate_ties, "variance_of_mean", lambda *_: 0.01)
-    assert learning_rate_ties.tied_learning_rates(comparison, "lora") == []
+    monkeypatch.setattr(ties, "paired_predictions", lambda *_: True)
+    monkeypatch.setattr(ties, "variance_of_mean", lambda *_: 0.01)
+    assert ties.tied_learning_rates(comparison, "lora") == []
 
 
 def test_the_best_epoch_has_the_smallest_perplexity() -> None:

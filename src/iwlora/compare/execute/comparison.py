@@ -19,7 +19,7 @@ from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_search, check_space, check_task
 from iwlora.compare.plan.recipe import plan_settings
-from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
+from iwlora.compare.statistics.learning_rate.rules import FORMER_RULE
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.comparison.record import ComparisonRecord

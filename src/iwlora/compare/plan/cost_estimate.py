@@ -12,7 +12,7 @@ from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_search, check_task
 from iwlora.compare.plan.search.options import combinations_within
-from iwlora.compare.statistics.learning_rate_rules import find_rule
+from iwlora.compare.statistics.learning_rate.rules import find_rule
 from iwlora.results.durations import format_duration
 from iwlora.results.layout import options_text
 from iwlora.tasks.loading import reading_once

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.search.learning_rate import SearchSettings
-from iwlora.compare.statistics.learning_rate_rules import find_rule
+from iwlora.compare.statistics.learning_rate.rules import find_rule
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import unknown
 from iwlora.results import layout

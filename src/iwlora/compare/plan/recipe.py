@@ -18,7 +18,7 @@ from iwlora.compare.plan.search.options import (
     with_options,
 )
 from iwlora.compare.plan.training_data import own_training_data, unused_fields, vary_problems
-from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
+from iwlora.compare.statistics.learning_rate.rules import FORMER_RULE
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import IwloraError

@@ -7,8 +7,8 @@ from typing import Any
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
-from iwlora.compare.statistics.learning_rate_rules import FORMER_RULE
-from iwlora.compare.statistics.learning_rate_ties import tied_learning_rates
+from iwlora.compare.statistics.learning_rate.rules import FORMER_RULE
+from iwlora.compare.statistics.learning_rate.ties import tied_learning_rates
 from iwlora.errors import short_repr
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.equal_inputs import unverified_runs

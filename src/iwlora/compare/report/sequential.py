@@ -13,13 +13,9 @@ from iwlora.compare.number_format import (
     format_size,
 )
 from iwlora.compare.report.caveats import describe_pairs, listed
-from iwlora.compare.statistics.analysis import (
-    Analysis,
-    OverallDifference,
-    TaskAnalysis,
-    TaskDifference,
-)
+from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
 from iwlora.compare.statistics.bootstrap import Interval
+from iwlora.compare.statistics.differences import OverallDifference, TaskDifference
 from iwlora.compare.statistics.paired_tests import Summary
 from iwlora.compare.statistics.price import price_of
 from iwlora.results.comparison import Comparison

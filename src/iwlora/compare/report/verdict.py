@@ -12,7 +12,8 @@ from iwlora.compare.number_format import (
 )
 from iwlora.compare.report.sequential import sequential_verdict, sequential_verdict_over_tasks
 from iwlora.compare.statistics import paired_tests
-from iwlora.compare.statistics.analysis import Analysis, OverallDifference
+from iwlora.compare.statistics.analysis import Analysis
+from iwlora.compare.statistics.differences import OverallDifference
 from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, min_seeds
 from iwlora.results.comparison import Comparison
 from iwlora.results.metric_direction import lower_is_better, with_direction

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
-
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics import bootstrap, paired_tests
-from iwlora.compare.statistics.bootstrap import Aggregate, Interval, PairedPredictions
-from iwlora.compare.statistics.paired_tests import MIN_SEEDS, PairedDifference, Summary
-from iwlora.compare.statistics.sequential import Verdict, verdicts
+from iwlora.compare.statistics.differences import OverallDifference, TaskDifference
+from iwlora.compare.statistics.paired_predictions import paired_predictions
+from iwlora.compare.statistics.paired_tests import Summary
+from iwlora.compare.statistics.sequential_analysis import overall_verdicts, task_verdicts
 from iwlora.errors import IwloraError, unknown
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule, strictest
 from iwlora.results.metric_direction import lower_is_better, oriented
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskDifference(PairedDifference):
-    """One arm against the baseline on one task.
-
-    ``variance`` is that of the mean difference, ``interval`` covers seeds and examples, ``rows``
-    are the scored rows that were resampled, 0 without saved predictions. In a comparison with a
-    rule ``stop`` there is a ``sequential`` verdict; the interval of ``summary`` and the p-values
-    then hold at all looks together.
-    """
-
-    variance: float
-    interval: Interval
-    rows: int = 0
-    sequential: Verdict | None = None
-
-    @property
-    def outcome(self) -> str:
-        """As for any pair; of a sequential verdict also ``within`` the difference that matters."""
-        if self.sequential is None:
-            return super().outcome
-        return _outcome_of(self.sequential, self.summary)
-
-    @property
-    def rows_needed(self) -> int | None:
-        """The scored rows with which ``interval`` would leave out zero, if the mean stays.
-
-        None if no number of rows can do that, or if the rows are not known.
-        """
-        if self.interval.high is None or self.summary.sd is None or not self.rows:
-            return None
-        return bootstrap.rows_needed(
-            self.summary.mean,
-            self.variance,
-            self.summary.sd**2 / self.summary.n,
-            self.interval.high - self.interval.mean,
-            self.rows,
-        )
 
 
 @dataclass(frozen=True)
@@ -66,50 +26,6 @@ class TaskAnalysis:
 
     comparison: Comparison
     differences: tuple[TaskDifference, ...]
-
-
-@dataclass(frozen=True)
-class OverallDifference:
-    """One arm against the baseline over all tasks on which the two share seeds.
-
-    ``difference`` is the mean over tasks of the mean over seeds; None if the metrics of the tasks
-    have different scales, or if higher is better on one task and lower on another. ``p_value``
-    belongs to the sign-flip test over all (task, seed) pairs. ``p_adjusted`` is corrected by Holm
-    for the ``family`` arms that are compared. ``interquartile_mean`` and ``improvement``, the
-    chance of a better score, follow Agarwal et al. 2021. Where a comparison has a rule ``stop``,
-    there is a ``sequential`` verdict on the mean over tasks, from the draws that all tasks share;
-    ``difference`` and the p-values are then its own, and hold at all looks together.
-    """
-
-    arm: str
-    tasks: int
-    pairs: int = 0
-    seeds: int = 0
-    """The smallest number of shared seeds on any task."""
-    difference: Interval | None = None
-    p_value: float | None = None
-    p_adjusted: float | None = None
-    interquartile_mean: Aggregate | None = None
-    improvement: Aggregate | None = None
-    by_seed: Summary | None = None
-    """Of the mean over tasks of each seed that all tasks share; None for different scales."""
-    family: int = 1
-    sequential: Verdict | None = None
-
-    @property
-    def outcome(self) -> str:
-        """ "open" with fewer than 6 seeds on a task or with too few pairs, else as for a task."""
-        if self.sequential is not None:
-            return _outcome_of(self.sequential, self.difference)
-        if self.seeds < MIN_SEEDS or self.p_adjusted is None or self.difference is None:
-            return "open"
-        mean = self.difference.mean
-        return paired_tests.describe_outcome(self.pairs, mean, self.p_adjusted, self.family)
-
-    @property
-    def seeds_needed(self) -> int | None:
-        """Seeds on every task for 80% power to detect a mean as large as that of ``by_seed``."""
-        return paired_tests.seeds_needed(self.by_seed, self.family) if self.by_seed else None
 
 
 @dataclass(frozen=True)
@@ -167,7 +83,7 @@ def analyse(
     tasks = tuple(
         TaskAnalysis(
             comparison,
-            _sequential(comparison, rows, comparison.stop)
+            task_verdicts(comparison, rows, comparison.stop)
             if comparison.stop
             else tuple(islice(adjusted, len(rows))),
         )
@@ -177,7 +93,8 @@ def analyse(
     analysis = Analysis(folder or comparisons[0].folder, base, tasks, _adjust_overall(overall))
     if (rule := analysis.rule) is None:
         return analysis
-    return replace(analysis, overall=_sequential_overall(overall, tasks, base, rule))
+    pairs = [task.differences for task in tasks]
+    return replace(analysis, overall=overall_verdicts(overall, pairs, base, rule))
 
 
 def _arms(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
@@ -217,68 +134,6 @@ def _task_differences(comparison: Comparison, base: str, number: int) -> list[Ta
     return rows
 
 
-def _sequential(
-    comparison: Comparison, rows: Sequence[TaskDifference], rule: StoppingRule
-) -> tuple[TaskDifference, ...]:
-    """The differences with their sequential verdicts, in the order of the seeds."""
-    paths: dict[str, list[float]] = {
-        arm: [] for arm in comparison.arms if arm != comparison.baseline
-    }
-    paths |= {row.arm: _as_printed(row.metric, row.differences.values()) for row in rows}
-    found = verdicts(paths, rule)
-    return tuple(_with_verdict(row, found[row.arm], len(paths)) for row in rows)
-
-
-def _with_verdict(row: TaskDifference, verdict: Verdict, family: int) -> TaskDifference:
-    summary, p = _at_all_looks(row.summary, verdict, row.metric), verdict.p_difference
-    return replace(row, summary=summary, p_value=p, p_adjusted=p, family=family, sequential=verdict)
-
-
-def _at_all_looks(summary: Summary, verdict: Verdict, metric: str) -> Summary:
-    """The summary with the interval of a verdict, which holds at all looks together."""
-    if verdict.low is None or verdict.high is None:
-        return replace(summary, low=None, high=None)
-    half = (verdict.high - verdict.low) / 2 / display_scale(metric)
-    return replace(summary, low=summary.mean - half, high=summary.mean + half)
-
-
-def _outcome_of(verdict: Verdict, estimate: Summary | Interval | None) -> str:
-    """ "higher" or "lower" for a difference that is there, else "within" or "open"."""
-    if verdict.outcome not in ("better", "worse") or estimate is None:
-        return "open" if estimate is None else verdict.outcome
-    return "higher" if estimate.mean > 0 else "lower"
-
-
-def _as_printed(metric: str, values: Iterable[float]) -> list[float]:
-    """Differences as they are printed (in points), larger ones better."""
-    return [oriented(metric, value) * display_scale(metric) for value in values]
-
-
-def paired_predictions(comparison: Comparison, pair: PairedDifference) -> PairedPredictions | None:
-    """What both arms predicted with the shared seeds; None if it does not reproduce the scores.
-
-    The positive class of F1 is the one that reproduces the scores.
-    """
-    if pair.metric not in bootstrap.METRICS:
-        return None
-    by_key = {(run.result.label, run.result.seed): run for run in comparison.runs}
-    runs = [by_key[label, seed] for label in (pair.arm, pair.baseline) for seed in pair.differences]
-    saved = [rows for run in runs if (rows := run.predictions)]
-    if len(saved) < len(runs) or any(labels != saved[0][0] for labels, _ in saved):
-        return None
-    classes = [saved[0][0], *(predictions for _, predictions in saved)]
-    names, inverse = np.unique(classes, return_inverse=True)
-    ids = inverse.reshape(1 + len(runs), -1)
-    expected = [run.result.metrics[pair.metric] for run in runs]
-    for positive in range(len(names) if pair.metric == "f1" else 1):
-        both_arms = ids[1:].reshape(2, len(pair.differences), -1)
-        paired = PairedPredictions(pair.metric, ids[0], both_arms, len(names), positive)
-        scores = paired.scores(np.ones((len(ids[0]), 1)))
-        if np.allclose(scores.ravel(), expected, atol=1e-6):
-            return paired
-    return None
-
-
 def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> OverallDifference:
     scored = [task.comparison for task in tasks if task.comparison.scores(arm)]
     scores = [[*comparison.scores(arm).values()] for comparison in scored]
@@ -313,16 +168,6 @@ def _overall_difference(tasks: Sequence[TaskAnalysis], arm: str, base: str) -> O
     )
 
 
-def _mean_path(rows: Sequence[TaskDifference]) -> list[float]:
-    """The mean over tasks of each draw that all share, as printed, larger ones better, in order."""
-    by_seed = [
-        dict(zip(row.differences, _as_printed(row.metric, row.differences.values()), strict=True))
-        for row in rows
-    ]
-    shared = [seed for seed in by_seed[0] if all(seed in task for task in by_seed)] if rows else []
-    return [fmean(task[seed] for task in by_seed) for seed in shared]
-
-
 def _share_scale(comparisons: Sequence[Comparison]) -> bool:
     metrics = {comparison.metrics[0] for comparison in comparisons}
     return len({(display_scale(metric), lower_is_better(metric)) for metric in metrics}) == 1
@@ -332,39 +177,6 @@ def _oriented_scores(comparison: Comparison, label: str) -> list[float]:
     """The scores of an arm with the sign that makes larger ones better."""
     metric = comparison.metrics[0] if comparison.metrics else ""
     return [oriented(metric, score) for score in comparison.scores(label).values()]
-
-
-def _sequential_overall(
-    overall: Sequence[OverallDifference],
-    tasks: Sequence[TaskAnalysis],
-    base: str,
-    rule: StoppingRule,
-) -> tuple[OverallDifference, ...]:
-    """The same differences with verdicts on the mean over tasks that hold at all looks."""
-    by_arm: dict[str, list[TaskDifference]] = {}
-    for pair in (pair for task in tasks for pair in task.differences):
-        by_arm.setdefault(pair.arm, []).append(pair)
-    paths = {row.arm: _mean_path(by_arm.get(row.arm, [])) for row in overall if row.arm != base}
-    found = verdicts(paths, rule)
-    return tuple(
-        _with_overall_verdict(row, found[row.arm], len(paths), by_arm[row.arm][0].metric)
-        if row.arm in found
-        else replace(row, difference=None)
-        for row in overall
-    )
-
-
-def _with_overall_verdict(
-    row: OverallDifference, verdict: Verdict, family: int, metric: str
-) -> OverallDifference:
-    interval = None
-    if row.difference is not None and row.by_seed is not None:
-        summary = _at_all_looks(row.by_seed, verdict, metric)
-        interval = Interval(summary.mean, summary.low, summary.high, examples=False)
-    p = verdict.p_difference
-    return replace(
-        row, difference=interval, p_value=p, p_adjusted=p, family=family, sequential=verdict
-    )
 
 
 def _adjust_overall(overall: Sequence[OverallDifference]) -> tuple[OverallDifference, ...]:

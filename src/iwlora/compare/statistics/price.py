@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import stdev
 
 from iwlora.compare.number_format import display_scale
-from iwlora.compare.statistics.analysis import TaskDifference
+from iwlora.compare.statistics.differences import TaskDifference
 from iwlora.compare.statistics.paired_tests import Summary, seeds_needed
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule

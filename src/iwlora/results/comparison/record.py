@@ -204,7 +204,7 @@ class LearningRateChoice(StoredModel):
         remark: Why the choice is uncertain; None if it is not.
         metric: The score of the trials.
         trials: All of them.
-        rule: The name of what chose; see :mod:`iwlora.compare.statistics.learning_rate_rules`.
+        rule: The name of what chose; see :mod:`iwlora.compare.statistics.learning_rate.rules`.
         low: The lower end of the 95% interval of the best learning rate; None: not known.
         high: Its upper end.
         added: The learning rates that the search added to the grid, because the best was at its

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from iwlora.compare.statistics.learning_rate_rules import DEFAULT_RULE, find_rule
+from iwlora.compare.statistics.learning_rate.rules import DEFAULT_RULE, find_rule
 from iwlora.inputs.limits import Seed
 from iwlora.results.comparison.record import LearningRateChoice, Trial, distinct
 from iwlora.results.layout import learning_rate_text, options_text

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from iwlora.compare.plan.search.learning_rate import SearchSettings
-from iwlora.compare.statistics.learning_rate_curve import learning_rate_effects
-from iwlora.compare.statistics.learning_rate_rules import (
+from iwlora.compare.statistics.learning_rate.curve import learning_rate_effects
+from iwlora.compare.statistics.learning_rate.rules import (
     cannot_win,
     fail_without_loss,
     loss_table,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from iwlora.compare.plan.search.learning_rate import SearchSettings, trial_order
-from iwlora.compare.statistics.learning_rate_rules import find_rule, left_over
+from iwlora.compare.statistics.learning_rate.rules import find_rule, left_over
 from iwlora.results.comparison.record import Trial
 
 

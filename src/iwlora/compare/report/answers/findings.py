@@ -11,8 +11,9 @@ from iwlora.compare.report.sequential import (
     sequential_sentence,
 )
 from iwlora.compare.report.verdict import more_seeds, p_text
-from iwlora.compare.statistics.analysis import Analysis, OverallDifference, TaskDifference
+from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.bootstrap import Interval
+from iwlora.compare.statistics.differences import OverallDifference, TaskDifference
 from iwlora.compare.statistics.paired_tests import Summary
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.metric_direction import oriented

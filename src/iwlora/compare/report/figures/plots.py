@@ -10,8 +10,8 @@ import numpy as np
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.report.figures import style
-from iwlora.compare.statistics.analysis import TaskDifference
 from iwlora.compare.statistics.bootstrap import Interval
+from iwlora.compare.statistics.differences import TaskDifference
 from iwlora.compare.statistics.paired_tests import Summary, summarise
 from iwlora.results.comparison import Comparison
 from iwlora.results.metric_direction import oriented, with_direction

@@ -13,7 +13,8 @@ from iwlora.compare.report.figures.heatmaps import Heatmap
 from iwlora.compare.report.figures.verdict_paths import plot_verdict_paths
 from iwlora.compare.report.tables import score_text
 from iwlora.compare.report.update_norms import Update
-from iwlora.compare.statistics.analysis import TaskAnalysis, TaskDifference
+from iwlora.compare.statistics.analysis import TaskAnalysis
+from iwlora.compare.statistics.differences import TaskDifference
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.durations import format_duration

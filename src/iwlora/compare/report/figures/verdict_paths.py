@@ -9,7 +9,7 @@ import numpy as np
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.report.figures import style
-from iwlora.compare.statistics.analysis import TaskDifference
+from iwlora.compare.statistics.differences import TaskDifference
 from iwlora.compare.statistics.sequential import half_width
 from iwlora.results.comparison.record import StoppingRule
 

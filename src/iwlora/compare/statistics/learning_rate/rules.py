@@ -10,7 +10,7 @@ from statistics import fmean
 
 import numpy as np
 
-from iwlora.compare.statistics.learning_rate_curve import (
+from iwlora.compare.statistics.learning_rate.curve import (
     Array,
     Optimum,
     clearly_worse,

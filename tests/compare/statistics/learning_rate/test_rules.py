@@ -7,8 +7,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from iwlora.compare.statistics import learning_rate_rules
-from iwlora.compare.statistics.learning_rate_rules import (
+from iwlora.compare.statistics.learning_rate import rules
+from iwlora.compare.statistics.learning_rate.rules import (
     RULES,
     Rule,
     best_score,
@@ -100,10 +100,10 @@ def test_only_learning_rates_that_may_be_the_best_are_left_over() -> None:
 
 def test_a_package_adds_a_rule_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [
-        EntryPoint("mine", f"{__name__}:MINE", learning_rate_rules.GROUP),
-        EntryPoint("broken", f"{__name__}:GRID", learning_rate_rules.GROUP),
+        EntryPoint("mine", f"{__name__}:MINE", rules.GROUP),
+        EntryPoint("broken", f"{__name__}:GRID", rules.GROUP),
     ]
-    monkeypatch.setattr(learning_rate_rules, "entry_points", lambda group: points)
+    monkeypatch.setattr(rules, "entry_points", lambda group: points)
     assert find_rule("mine") is MINE
     with pytest.raises(IwloraError, match=r"search.rule=broken: .*GRID of an installed package"):
         find_rule("broken")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from iwlora.compare.statistics.learning_rate_curve import clearly_worse, curve_minimum
+from iwlora.compare.statistics.learning_rate.curve import clearly_worse, curve_minimum
 
 pytestmark = pytest.mark.quick
 

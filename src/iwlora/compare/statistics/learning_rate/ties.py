@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from iwlora.compare.statistics.analysis import paired_predictions
 from iwlora.compare.statistics.bootstrap import bootstrap_differences, variance_of_mean
+from iwlora.compare.statistics.paired_predictions import paired_predictions
 from iwlora.compare.statistics.paired_tests import paired_difference
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import LOST

@@ -13,7 +13,7 @@ import pytest
 
 from iwlora.compare.report.caveats import undecided_searches
 from iwlora.compare.report.formats.summary_json import summary_json
-from iwlora.compare.statistics.learning_rate_ties import tied_learning_rates
+from iwlora.compare.statistics.learning_rate.ties import tied_learning_rates
 from iwlora.results.comparison import load
 from report_pages import all_texts, content_of
 

@@ -1,0 +1,1 @@
+"""The search for a learning rate: the curve of the loss, the rules that choose, and ties."""
