@@ -67,7 +67,8 @@ def train_together(
 def largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     """Of the losses and of all that was trained."""
     assert one.keys() == other.keys()
-    return max((one[name] - other[name]).abs().max().item() for name in one)
+    pairs = ((one[name], other[name]) for name in one if one[name].numel())
+    return max((a - b).abs().max().item() for a, b in pairs)
 
 
 def longer_rows(case: Case) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
-"""What the starts read from the layers: their frozen weights, and mean gradients of these."""
+"""What starts and ranks read from the layers: weights, their mean gradients, moments of inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -72,14 +72,17 @@ def mean_gradients(
     """{site name: mean of ∂L/∂W_k over the first batches}, see :func:`batch_gradients`.
 
     Returns:
-        float32, of the shape (d_out, d_in); 0 for a weight that the loss does not depend on.
+        float32, or float64 for weights in float64, of the shape (d_out, d_in); 0 for a weight that
+        the loss does not depend on.
 
     Raises:
         Diverged: a gradient is NaN or infinite.
         IwloraError: there are no batches.
     """
     sums = {
-        name: torch.zeros_like(weight.mT if layer.fan_in_fan_out else weight, dtype=torch.float32)
+        name: torch.zeros_like(
+            weight.mT if layer.fan_in_fan_out else weight, dtype=_wide(weight.dtype)
+        )
         for name, layer in lora_layers(peft_model).items()
         for weight in [frozen_weight(layer)]
     }
@@ -112,6 +115,65 @@ def token_vectors(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None and x.shape[:-1] == mask.shape:
         return x[mask.bool()]
     return x.reshape(-1, x.shape[-1])
+
+
+@contextmanager
+def input_moments(peft_model: Any) -> Iterator[dict[str, Tensor]]:
+    """Inside the block, the passes of the model are read; after it, the result has E[x xᵀ] by site.
+
+    The mean is over the tokens whose output the loss depends on, so there is no padding in it. The
+    passes must be backward too, as those of :func:`mean_gradients` are.
+
+    Args:
+        peft_model: the model with LoRA that does not change it yet, because B = 0.
+
+    Returns:
+        {site name: E[x xᵀ]}, of the shape (d_in, d_in), in float64; 0 for a site whose output the
+        loss does not depend on.
+
+    Example:
+        >>> from peft import LoraConfig, get_peft_model
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(2, 3)), LoraConfig(target_modules=["0"]))
+        >>> batch = {"x": torch.tensor([[1.0, 2.0], [3.0, 0.0]])}
+        >>> with input_moments(model) as moments:
+        ...     _ = mean_gradients(model, [batch], lambda model, b: model(b["x"]).sum(), 1)
+        >>> moments["0"]
+        tensor([[5., 1.],
+                [1., 2.]], dtype=torch.float64)
+    """
+    layers = lora_layers(peft_model)
+    sums = {
+        name: torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64)
+        for name, layer in layers.items()
+    }
+    tokens = dict.fromkeys(layers, 0)
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def read(x: Tensor, delta: Tensor) -> None:
+            x = x.flatten(0, -2)[delta.flatten(0, -2).ne(0).any(-1)]  # (tokens, d_in)
+            x = x.to(_wide(x.dtype))
+            sums[name] = sums[name].to(x.device).add_(x.mT @ x)
+            tokens[name] += len(x)
+
+        def called(_layer: nn.Module, inputs: Any, output: Tensor) -> None:
+            if output.requires_grad:  # not in the first of two passes with checkpointing
+                x = inputs[0].detach()
+                output.register_hook(lambda delta: read(x, delta))  # type: ignore[no-untyped-call]
+
+        return called
+
+    moments: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            base = layer.get_base_layer()
+            hooks.callback(base.register_forward_hook(watch(name)).remove)
+        yield moments
+    moments.update({name: total / max(tokens[name], 1) for name, total in sums.items()})
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """float32 for lower precisions."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def on_device(
@@ -152,7 +214,8 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
 def set_rank(peft_model: Any, name: str, layer: Any, rank: int) -> None:
     """Give a layer another rank, with the same scaling: A drawn anew as by PEFT, and B = 0.
 
-    The parameters stay the same objects, and the saved configuration has the rank.
+    The parameters stay the same objects, and the saved configuration has the rank. With rank 0 they
+    are empty; PEFT does not load such a rank, so ``save_as_lora`` must save the others only.
     """
     A, B, config = (
         layer.lora_A["default"],
@@ -160,7 +223,8 @@ def set_rank(peft_model: Any, name: str, layer: Any, rank: int) -> None:
         peft_model.peft_config["default"],
     )
     drawn = torch.empty(rank, A.in_features)
-    nn.init.kaiming_uniform_(drawn, a=5**0.5)
+    if rank:
+        nn.init.kaiming_uniform_(drawn, a=5**0.5)
     A.weight.data = drawn.to(A.weight)
     B.weight.data = B.weight.new_zeros(B.out_features, rank)
     A.out_features = B.in_features = layer.r["default"] = rank
