@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from iwlora.errors import Diverged
 from iwlora.methods import METHODS
 from iwlora.testing import Case
 from iwlora.testing.packed import (
+    LOSS_TOLERANCE,
     TOLERANCE,
     PackedRun,
+    difference_of_losses,
     largest_difference,
     longer_rows,
     train_together,
@@ -65,6 +68,19 @@ def test_runs_of_all_kinds_end_as_alone_and_one_that_diverges_touches_no_other(
     for expected, found in zip(alone(runs, folder), together, strict=True):
         assert isinstance(found, dict), found
         assert largest_difference(expected, found) <= TOLERANCE
+
+
+def test_in_float32_the_losses_are_those_of_the_runs_alone(folder: Path) -> None:
+    methods = [("lora", 1), ("iw-lora", 2), ("head", 3)]
+    runs = [replace(run_of(folder, *method), dtype=torch.float32) for method in methods]
+    pack = Pack()
+    together = train_together(runs, folder / "float32", pack)
+    assert pack.passes > 0
+    expected = alone(runs, folder / "float32")
+    for one, found in zip(expected, together, strict=True):
+        assert isinstance(found, dict), found
+        assert difference_of_losses(one, found) <= LOSS_TOLERANCE
+    assert difference_of_losses(*expected[:2]) > 10 * LOSS_TOLERANCE, "others would be noticed"
 
 
 SHORT = {"max_steps": 5}
