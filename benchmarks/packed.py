@@ -9,9 +9,10 @@ time. Each cell is a process of its own, so that peaks of memory are its own.
 
 ``--gpu`` measures, in this order: 64 runs of a model of the size of MiniLM at batch size 32; LoRA
 against a plain Trainer with PEFT at batch size 32; and 8 runs of a Llama of 1 billion parameters at
-batch size 8. Their weights are random, so nothing is downloaded. It is made to take less than 10
-minutes, and writes the table after each row; a row that fails does not stop the next ones. ``--gpu
---tiny`` tries the same command with tiny models, on any machine.
+batch size 8. Their weights are random, so nothing is downloaded. It takes at most 10 minutes: each
+row has a time by which it ends, and has "not measured" for what was not reached by then. The table
+is written after each row; a row that fails does not stop the next ones. ``--gpu --tiny`` tries the
+same command with tiny models, on any machine.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ HEAD = [
     "gain (CPU time)",
 ]
 HEAD += ["peak MiB alone", "peak MiB together"]
+ROWS_END = (280.0, 380.0, 580.0)
+"""Seconds after the start by which each row of ``--gpu`` has ended, in all at most 10 minutes."""
 _MOST_ALONE = 2
 
 
@@ -176,19 +179,32 @@ def _plain(cell: Cell) -> tuple[float, float]:
         return ended[0] - began[0], ended[1] - began[1]
 
 
-def row(cell: Cell, first: str = "alone", threads: int = 1) -> list[str]:
-    """A row of the table: the cell's runs one after another (or another way), and together."""
+def row(
+    cell: Cell, first: str = "alone", threads: int = 1, until: float | None = None
+) -> list[str]:
+    """A row of the table: the cell's runs one after another (or another way), and together.
+
+    Args:
+        cell: The runs.
+        first: The other way.
+        threads: Of each process.
+        until: When the row ends, by ``time.monotonic()``; None: when it is measured.
+    """
     name = Path(cell.model).name + (" (plain Trainer + PEFT)" if first == "plain" else "")
     head, found = [name, str(cell.runs), str(cell.batch)], []
     for way in (first, "packed"):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "cell.json"
             given = json.dumps(asdict(replace(cell, way=way)))
+            limit = None if until is None else until - time.monotonic()
             try:
-                run_command([__file__, "--cell", given, "--out", str(out)], threads)
-            except RuntimeError as error:
+                run_command([__file__, "--cell", given, "--out", str(out)], threads, limit)
+            except (RuntimeError, TimeoutError) as error:
                 print(error, file=sys.stderr)
-                return [*head, f"{way}: failed", *[""] * (len(HEAD) - len(head) - 1)]
+                failed = isinstance(error, RuntimeError)
+                head += [f"{measured['seconds']:.1f}" for measured in found]
+                head.append(f"{way}: failed" if failed else "not measured")
+                return [*head, *[""] * (len(HEAD) - len(head))]
             found.append(json.loads(out.read_text(encoding="utf-8")))
     alone, packed = found
     return [
@@ -238,21 +254,22 @@ def random_model(config: PreTrainedConfig, folder: Path) -> str:
     file = folder / "vocab.txt"
     file.write_text("\n".join([*special, *sorted(words | letters)]), encoding="utf-8")
     BertTokenizerFast(str(file), model_max_length=512).save_pretrained(folder)
-    AutoModel.from_config(config).to(torch.bfloat16).save_pretrained(folder)
+    AutoModel.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     return str(folder)
 
 
 def gpu_rows(folder: Path, tiny: bool) -> Iterator[list[str]]:
     """The rows that need a GPU, the most important one first."""
-    smaller = TINY if tiny else {}
+    smaller, began = TINY if tiny else {}, time.monotonic()
+    ends = [began + seconds for seconds in ROWS_END]
     batch, runs, few = (4, 2, 2) if tiny else (32, 64, 8)
     bert = random_model(BertConfig(**MINILM | smaller), folder / "minilm")
     minilm = Cell("packed", runs, bert, batch, 2, "auto")
-    yield row(replace(minilm, steps=2 if tiny else 20), threads=8)
-    yield row(replace(minilm, runs=1, steps=2 if tiny else 100), "plain", threads=8)
+    yield row(replace(minilm, steps=2 if tiny else 20), threads=8, until=ends[0])
+    yield row(replace(minilm, runs=1, steps=2 if tiny else 100), "plain", 8, ends[1])
     llama = replace(minilm, runs=few, batch=min(batch, 8), frozen_dtype="bfloat16")
     llama = replace(llama, model=random_model(LlamaConfig(**LLAMA | smaller), folder / "llama"))
-    yield row(replace(llama, steps=2 if tiny else 10), threads=8)
+    yield row(replace(llama, steps=2 if tiny else 10), threads=8, until=ends[2])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

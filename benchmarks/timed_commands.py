@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,12 +33,23 @@ class Cost:
     peak_memory: int
 
 
-def run_command(command: Sequence[str], threads: int) -> Cost:
-    """Run ``python COMMAND`` in a process of its own; raises ``RuntimeError`` if it fails.
+def run_command(command: Sequence[str], threads: int, limit: float | None = None) -> Cost:
+    """Run ``python COMMAND`` in a process of its own.
 
     The processor time of the forked runs of a comparison, for which no process waits, is read
     twice a second.
+
+    Args:
+        command: What follows ``python``.
+        threads: Of its matrix products.
+        limit: The most seconds that it gets; None: as many as it takes.
+
+    Raises:
+        RuntimeError: It fails.
+        TimeoutError: It was ended after ``limit`` seconds.
     """
+    if limit is not None and limit <= 0:
+        raise TimeoutError(f"{' '.join(command)} was not started: no time is left")
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
@@ -49,12 +61,18 @@ def run_command(command: Sequence[str], threads: int) -> Cost:
         process = subprocess.Popen(
             [sys.executable, *command], env=environment, stdout=output, stderr=output
         )
+        ended = threading.Timer(limit or threading.TIMEOUT_MAX, process.kill)
+        ended.daemon = True
+        ended.start()
         forked = _ForkedTime(process.pid)
         forked.start()
         _, status, usage = os.wait4(process.pid, 0)
         forked.stop()
+        ended.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started
+        if limit is not None and process.returncode == -signal.SIGKILL and seconds >= limit:
+            raise TimeoutError(f"{' '.join(command)} was ended after {limit:.0f} s")
         if process.returncode:
             output.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed:\n{output.read()[-3000:]}")

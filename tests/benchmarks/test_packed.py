@@ -39,7 +39,7 @@ def test_a_row_has_the_ratios_of_its_two_cells(
         "packed": {"seconds": 10.0, "processor": 16.0, "peak": 5 * 2**20},
     }
 
-    def run(command: Sequence[str], threads: int) -> None:
+    def run(command: Sequence[str], threads: int, limit: float | None) -> None:
         cell = json.loads(command[command.index("--cell") + 1])
         out = Path(command[command.index("--out") + 1])
         out.write_text(json.dumps(found[cell["way"]]), encoding="utf-8")
@@ -55,7 +55,7 @@ def test_the_command_for_a_gpu_writes_its_table_after_each_row_and_goes_on_after
     """Tiny models in this process; the first cell fails in place of that with 64 runs."""
     benchmark, written, ways = script("packed"), tmp_path / "packed.md", []
 
-    def run(command: Sequence[str], threads: int) -> None:
+    def run(command: Sequence[str], threads: int, limit: float | None) -> None:
         ways.append(json.loads(command[command.index("--cell") + 1])["way"])
         if len(ways) == 1:
             raise RuntimeError("planted")
@@ -72,3 +72,26 @@ def test_the_command_for_a_gpu_writes_its_table_after_each_row_and_goes_on_after
     assert rows[2][:3] == ["llama", "2", "4"]
     assert all(float(cell) >= 0 for row in rows[1:] for cell in row[3:7])
     assert "planted" in capsys.readouterr().err
+
+
+def test_what_is_not_reached_in_time_is_not_measured(
+    script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark, timed, limits = script("packed"), script("timed_commands"), []
+
+    def run(command: Sequence[str], threads: int, limit: float | None) -> None:
+        cell = json.loads(command[command.index("--cell") + 1])
+        if cell["way"] == "packed":
+            limits.append(limit)
+            timed.run_command(["-c", "import time; time.sleep(60)"], threads, 0.2)
+        seconds = {"seconds": 30.0, "processor": 20.0, "peak": 2**21}
+        Path(command[command.index("--out") + 1]).write_text(json.dumps(seconds), encoding="utf-8")
+
+    monkeypatch.setattr(benchmark, "run_command", run)
+    cell = benchmark.Cell("packed", 64)
+    row = benchmark.row(cell, until=benchmark.time.monotonic() + 9)
+    assert row == ["minilm", "64", "32", "30.0", "not measured", "", "", "", ""]
+    assert 0 < limits[0] < 9
+    monkeypatch.setattr(benchmark, "run_command", timed.run_command)
+    over = benchmark.row(cell, until=benchmark.time.monotonic())
+    assert over == ["minilm", "64", "32", "not measured", "", "", "", "", ""]
