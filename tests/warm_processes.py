@@ -61,7 +61,7 @@ class ForkServer(fork_server.ForkServer):
         lock: A file that the runs keep open.
     """
 
-    def __init__(self, requests: socket.socket, lock: IO[str] | None = None) -> None:
+    def __init__(self, requests: socket.socket, lock: IO[str] | None = None, **_: object) -> None:
         self._requests, self._locks = requests, [lock.fileno()] if lock else []
 
     def close(self) -> None:

@@ -237,7 +237,7 @@ class _Interrupting(MetricsLog):
 class _ForkServer(fork_server.ForkServer):
     """A fork server that is forked itself instead of executed."""
 
-    def __init__(self, requests: socket.socket, lock: IO[str] | None = None) -> None:
+    def __init__(self, requests: socket.socket, lock: IO[str] | None = None, **_: object) -> None:
         self._requests, self._locks = requests, [lock.fileno()] if lock else []
 
     def close(self) -> None:

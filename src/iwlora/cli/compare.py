@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -85,6 +86,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train what the recipes describe, or read existing results; then write the report."""
+    from iwlora.compare.execute.forking import import_without_threads
+
+    import_without_threads()  # so that runs can be forked from this process
     from iwlora.training.suggestion.data_argument import default_folder, is_data_beside_results
 
     sources, overrides = _split_overrides(arguments.sources)
@@ -153,7 +157,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     view = TerminalProgress(plan) if draws_progress(arguments) else None
     announce = view.announce if view else event_printer(arguments, print_now)
     executors: dict[str, Callable[[int, IO[str]], Executor]] = {
-        "local": LocalExecutor,
+        "local": partial(LocalExecutor, from_here=True),
         "ray": RayExecutor,
         "packed": PackedExecutor,
     }

@@ -93,7 +93,13 @@ def load(spec: TaskSpec, seed: int) -> Task:
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Inside the block, the rows of text files are read again only if their content changes."""
+    """Inside the block, the rows of text files are read again only if their content changes.
+
+    A block in another one, or in a fork of its process, finds what that has read.
+    """
+    if _kept.get() is not None:
+        yield
+        return
     token = _kept.set({})
     try:
         yield

@@ -154,3 +154,47 @@ def test_a_server_with_a_second_thread_is_not_forked(
     with (tmp_path / "log.txt").open("ab") as output:
         assert server.fork(["--version"], output) is None
     server.close()
+
+
+FORKED_FROM = """
+import atexit, os, sys
+from iwlora.compare.execute.forking import import_without_threads
+
+import_without_threads()
+from iwlora.compare.execute.fork_server import ForkServer
+
+mark, log = sys.argv[1:]
+print("printed once", flush=False)
+with open(mark + ".lock", "w") as lock, open(log, "ab") as output:
+    try:
+        server = ForkServer(lock, modules=["iwlora.cli"], from_here=True)
+        atexit.register(lambda: open(mark, "a").write(f"exit of {os.getpid()}\\n"))
+        command = open(f"/proc/{server._process.pid}/cmdline").read()
+        assert command == open("/proc/self/cmdline").read(), "it is no fork"
+        good, bad = (server.fork([name], output) for name in ("--version", "--frobnicate"))
+        held = [os.readlink(f"/proc/{server._process.pid}/fd/{n}") for n in (0, 1, 2)]
+        names = os.listdir(f"/proc/{server._process.pid}/fd")
+        files = [os.readlink(f"/proc/{server._process.pid}/fd/{n}") for n in names]
+        assert held[0].startswith("socket:") and held[1:] == ["/dev/null"] * 2, held
+        assert lock.name not in files, "it may be the server of the next"
+        print("codes", good.wait(60), bad.wait(60), flush=False)
+    finally:  # neither the server nor a run gets here
+        open(mark, "a").write(f"left by {os.getpid()}\\n")
+    server.close()
+print("pid", os.getpid())
+"""
+
+
+def test_a_process_without_threads_forks_the_server_and_neither_returns_into_it(
+    tmp_path: Path,
+) -> None:
+    mark, log = tmp_path / "mark", tmp_path / "log.txt"
+    command = [sys.executable, "-c", FORKED_FROM, str(mark), str(log)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    once, codes, pid = done.stdout.splitlines()
+    assert (once, codes) == ("printed once", "codes 0 2")
+    number = pid.removeprefix("pid ")
+    assert mark.read_text() == f"left by {number}\nexit of {number}\n"
+    assert "iwlora 0" in log.read_text()
+    assert "error: " in log.read_text()

@@ -118,8 +118,8 @@ def test_runs_are_forked_onto_the_cores_of_their_slots_and_never_on_a_gpu(
     forked: list[Any] = []
 
     class FakeServer:
-        def __init__(self, lock: Any) -> None:
-            pass
+        def __init__(self, lock: Any, from_here: bool) -> None:
+            assert not from_here
 
         def fork(self, arguments: list[str], output: Any, cores: Any) -> Any:
             forked.append((arguments[:2], cores))

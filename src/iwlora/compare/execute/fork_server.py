@@ -2,7 +2,8 @@
 
 Each run is still a process of its own: it crashes alone, and has its own cores, log and peak
 memory. The server does nothing but import, read the rows of text files once for all runs, and fork,
-so that no thread and no CUDA context exists when it forks. It needs Linux.
+so that no thread and no CUDA context exists when it forks. The comparison has imported nearly the
+same for its checks: where it has no thread either, the server is a fork of it. It needs Linux.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any
 
 from iwlora.compare.execute.executor import python_command
+from iwlora.compare.execute.forking import WITHOUT_THREADS, can_fork, end_after
 from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import from_json
 from iwlora.tasks.loading import read_in_advance, reading_once
 
 MODULES = ("iwlora.cli", "iwlora.training.run", "transformers.trainer", "sklearn.metrics")
 """What every run imports."""
-_NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-"""Keeps NumPy and Arrow from starting threads when they are imported."""
 
 
 class ForkedProcess:
@@ -87,25 +88,73 @@ def _kill(pid: int) -> None:
         os.close(process)
 
 
+class _Fork:
+    """A fork of this process, with the methods of ``subprocess.Popen`` that end it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        os.kill(self.pid, signal.SIGTERM)  # until ``wait`` no other process gets its number
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        os.waitpid(self.pid, 0)
+
+
 class ForkServer:
     """Starts the server process, and asks it to fork runs.
 
     Args:
         lock: A file that the runs keep open, and with it the lock on the folder.
         modules: What the server imports.
+        from_here: Whether the server may be a fork of this process: runs then begin with what it
+            has in memory.
     """
 
-    def __init__(self, lock: IO[str] | None = None, modules: Sequence[str] = MODULES) -> None:
+    def __init__(
+        self,
+        lock: IO[str] | None = None,
+        modules: Sequence[str] = MODULES,
+        from_here: bool = False,
+    ) -> None:
         self._locks = [lock.fileno()] if lock else []
         self._requests, server_end = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._process: subprocess.Popen[bytes] | _Fork
         with server_end:
-            self._process = subprocess.Popen(
-                python_command(f"from {__name__} import main; main(sys.argv[1:])", *modules),
-                stdin=server_end.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # if an import fails, each run says so in its own log
-                env={**os.environ, **_NO_THREADS},
-            )
+            if from_here and can_fork():
+                self._process = self._forked(server_end, modules)
+            else:
+                self._process = subprocess.Popen(
+                    python_command(f"from {__name__} import main; main(sys.argv[1:])", *modules),
+                    stdin=server_end.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,  # if an import fails, each run says so in its log
+                    env={**os.environ, **WITHOUT_THREADS},
+                )
+
+    def _forked(self, server_end: socket.socket, modules: Sequence[str]) -> _Fork:
+        sys.stdout.flush()  # else the fork would print it once more
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            end_after(partial(self._serve_here, server_end, modules))
+        return _Fork(pid)
+
+    def _serve_here(self, server_end: socket.socket, modules: Sequence[str]) -> None:
+        """Be the server, with the descriptors that one has which is executed."""
+        self._requests.close()
+        for lock in self._locks:  # each request has it for its run
+            os.close(lock)
+        os.dup2(server_end.fileno(), 0)
+        server_end.close()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        main(modules)
 
     def fork(
         self, arguments: Sequence[str], output: IO[bytes], cores: Sequence[int] | None = None
@@ -154,7 +203,7 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
             return None
         request: dict[str, Any] = from_json(data)
         _read_rows(request["arguments"])
-        if not _can_fork():
+        if not can_fork():
             return None
         status, output = fds[:2]
         if os.fork() == 0:
@@ -180,7 +229,11 @@ def _read_rows(arguments: Sequence[str]) -> None:
 
 
 def _watch(pid: int, status: int) -> None:
-    """Write the process and then the exit code of a run, and end this process."""
+    """Write the process and then the exit code of a run, and end this process.
+
+    SIGTERM for all processes of a group is for the run, whose end is then reported.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(BrokenPipeError):  # the comparison was killed
         os.write(status, f"{pid}\n".encode())
         _, state = os.waitpid(pid, 0)
@@ -188,19 +241,14 @@ def _watch(pid: int, status: int) -> None:
     os._exit(0)
 
 
-def _can_fork() -> bool:
-    """Whether this process has no second thread and no CUDA context: a fork would lose them."""
-    torch = sys.modules.get("torch")
-    return len(os.listdir("/proc/self/task")) == 1 and not (torch and torch.cuda.is_initialized())
-
-
 def main(modules: Sequence[str]) -> None:
     """The server process, and in the processes of runs the command line that was requested."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the comparison and its runs
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what a fork has is the comparison's
     for name in modules:
         importlib.import_module(name)
     with reading_once():
-        request = serve(socket.socket(fileno=0)) if _can_fork() else None
+        request = serve(socket.socket(fileno=0)) if can_fork() else None
         if request is None:
             return
         signal.signal(signal.SIGINT, signal.default_int_handler)

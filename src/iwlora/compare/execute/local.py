@@ -30,14 +30,15 @@ class LocalExecutor:
     Args:
         jobs: The largest number of runs at once.
         lock: A file that every process keeps open, and with it the lock on the folder.
+        from_here: Whether that may be a fork of this process, which then holds little else.
     """
 
-    def __init__(self, jobs: int = 1, lock: IO[str] | None = None) -> None:
+    def __init__(self, jobs: int = 1, lock: IO[str] | None = None, from_here: bool = False) -> None:
         if not 1 <= jobs <= MOST_JOBS:
             raise IwloraError(f"--jobs {short_repr(jobs)}: accepted are 1 to {MOST_JOBS:,}")
         self._free_slots = machine.divide(jobs, machine.available_cores(), machine.available_gpus())
         self._all_cores = jobs == 1
-        self._lock = lock
+        self._lock, self._from_here = lock, from_here
         self._fork_server: ForkServer | None = None
         self._running: dict[Path, tuple[ForkedProcess | subprocess.Popen[bytes], Slot]] = {}
 
@@ -65,7 +66,7 @@ class LocalExecutor:
     def _fork(self, folder: Path, slot: Slot, output: IO[bytes]) -> ForkedProcess | None:
         if slot.gpu is not None or sys.platform != "linux":
             return None
-        self._fork_server = self._fork_server or ForkServer(self._lock)
+        self._fork_server = self._fork_server or ForkServer(self._lock, from_here=self._from_here)
         cores = None if self._all_cores else slot.cores
         return self._fork_server.fork(train_arguments(folder), output, cores)
 
