@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 import iwlora_study
 from iwlora.methods import METHODS, Method
-
-PROJECT = Path(iwlora_study.__file__).parents[2] / "pyproject.toml"
-DECLARED = '[project.entry-points."iwlora.methods"]'
-
-
-def declared() -> dict[str, str]:
-    """{method: module:class}, as in the file. Python 3.10 has no ``tomllib``."""
-    lines = PROJECT.read_text("utf-8").split(DECLARED)[1].split("\n[")[0].splitlines()
-    pairs = (line.split(" = ") for line in lines if " = " in line)
-    return {name.strip('"'): value.strip('"') for name, value in pairs}
+from study_methods import PROJECT, declared, load
 
 
 def test_declared_methods_are_methods_of_that_name() -> None:
     files = {path.stem for path in Path(iwlora_study.__file__).parent.glob("[!_]*.py")}
     for name, value in declared().items():
-        method = EntryPoint(name, value, "iwlora.methods").load()
+        method = load(name)
         assert issubclass(method, Method)
         assert method.name == name
         assert METHODS.get(name) in (None, method)  # None where the package is not installed

@@ -1,0 +1,60 @@
+"""The command ``python study/run.py``: runs cells, and writes the page and the evidence."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from iwlora.errors import IwloraError
+from iwlora_study.runner import running
+from iwlora_study.runner.cells import Cell, load_cells, plan_table
+
+STUDY = Path(__file__).parents[3]
+STAGES = ("screen", "confirm")
+SCORES = STUDY / "scores"
+RUNS = STUDY.parent / "runs" / "study"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line says; the exit code."""
+    parser = argparse.ArgumentParser(prog="study/run.py", description=(__doc__ or "").strip())
+    commands = parser.add_subparsers(dest="command", required=True)
+    for stage in STAGES:
+        stage_parser = commands.add_parser(stage, help=f"run the cells of study/{stage}")
+        stage_parser.add_argument("--glue", default=os.environ.get("IWLORA_GLUE"))
+        stage_parser.add_argument("--minutes", type=float, default=60.0)
+        stage_parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+        stage_parser.add_argument("--only", help="the cells whose names begin so")
+        stage_parser.add_argument("--out", type=Path, default=RUNS, help="where the runs are kept")
+    commands.add_parser("plan", help="the cells and what they are predicted to take")
+    options = parser.parse_args(arguments)
+    try:
+        return _plan() if options.command == "plan" else _run(options)
+    except IwloraError as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+def _run(options: argparse.Namespace) -> int:
+    cells = load_cells(STUDY / options.command)
+    cells = [cell for cell in cells if cell.name.startswith(options.only or "")]
+    if any(cell.needs_glue for cell in cells) and not options.glue:
+        raise IwloraError("--glue: missing; give a folder in the official layout of GLUE")
+    command = partial(_command, glue=options.glue, jobs=options.jobs)
+    say = partial(print, flush=True)
+    done = running.run_cells(
+        cells, options.command, SCORES, options.out, options.minutes, command, say
+    )
+    return 0 if done else 1
+
+
+def _command(cell: Cell, out: Path, glue: str | None, jobs: int) -> list[str]:
+    return running.compare_command(cell, glue, jobs, out)
+
+
+def _plan() -> int:
+    for stage in STAGES:
+        print(f"{stage}\n\n{plan_table(load_cells(STUDY / stage))}\n")
+    return 0
