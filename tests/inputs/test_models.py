@@ -16,9 +16,16 @@ import datasets
 import pytest
 import torch
 from huggingface_hub import constants
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+)
 
 from commands import call, run_settings, write_recipe
+from failing_opens import RAISES, ends_with_each_open_refused
 from iwlora.errors import IwloraError
 from iwlora.inputs.models import (
     adapter_configuration,
@@ -125,6 +132,23 @@ def test_links_out_of_a_model_are_refused(tiny_bert: Path, tmp_path: Path, name:
     ):
         with pytest.raises(IwloraError, match=f"{name} is a symbolic link that leads out of"):
             load(model)
+
+
+def test_a_file_that_cannot_be_opened_is_never_passed_over(tiny_bert: Path, tmp_path: Path) -> None:
+    """transformers takes several such files for missing, and defaults instead."""
+    model = described(tiny_bert, tmp_path / "model", is_decoder=True)
+    GenerationConfig(max_new_tokens=7).save_pretrained(model)
+    settings = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    del settings["tokenizer_class"]  # so that the type of the model decides
+    (model / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+    def load() -> str:
+        loaded = load_model(AutoModelForCausalLM, model)
+        return f"{loaded.generation_config.max_new_tokens}: {type(load_tokenizer(model)).__name__}"
+
+    ends = ends_with_each_open_refused(load, model)
+    assert len(ends) > 10
+    assert {*ends} == {RAISES, "7: BertTokenizer"}
 
 
 def test_a_pipe_in_a_model_ends_the_command_at_once(

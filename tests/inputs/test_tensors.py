@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from iwlora.errors import IwloraError
-from iwlora.inputs.tensors import load_arrays, load_tensors, tensor_metadata, tensor_names
+from iwlora.errors import IwloraError, is_of_system
+from iwlora.inputs.tensors import (
+    load_arrays,
+    load_tensors,
+    opening_errors,
+    tensor_metadata,
+    tensor_names,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -112,6 +121,41 @@ def test_errors_of_the_system(
     with pytest.raises(Exception, match=r"Permission denied|can't allocate") as raised:
         load_tensors(tmp_path / "a.safetensors")
     assert type(raised.value) is told
+
+
+@contextmanager
+def no_further_file() -> Iterator[None]:
+    """The system opens no further file for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("open_it", "reason"),
+    [
+        (lambda path: safe_open(path, framework="np"), "it could not be opened"),
+        (lambda path: torch.UntypedStorage.from_file(str(path), False, 8), "Too many open files"),
+    ],
+    ids=["safetensors", "torch"],
+)
+def test_a_file_that_cannot_be_opened_now_is_not_missing(
+    tmp_path: Path, open_it: Callable[[Path], Any], reason: str
+) -> None:
+    """A repeated command may succeed, so nothing may go on as if there were no such file."""
+    file = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(1)}, file)
+    with pytest.raises(OSError, match=reason) as raised, opening_errors(), no_further_file():
+        open_it(file)
+    assert is_of_system(raised.value)
+    assert raised.value.filename == str(file)
+    file.unlink()
+    with pytest.raises((FileNotFoundError, RuntimeError)) as raised, opening_errors():
+        open_it(file)
+    assert not is_of_system(raised.value)
 
 
 def test_good_files_are_read(tmp_path: Path) -> None:

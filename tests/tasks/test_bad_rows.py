@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from failing_opens import RAISES, ends_with_each_open_refused
 from iwlora.errors import BadRow, BadRowsError, IwloraError
 from iwlora.tasks import Task, TaskSpec, load
 
@@ -55,6 +56,20 @@ def test_the_rows_that_remain_are_scored(tmp_path: Path) -> None:
         "validation: 3 of 5 rows, more than half: look at its columns and its format, cannot be "
         "used and are not scored (task.on_bad=skip)"
     ) in task.notes
+
+
+def test_a_text_that_cannot_be_opened_now_is_no_bad_row(tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            (tmp_path / name / f"{number}.txt").write_text(f"film {number}", encoding="utf-8")
+
+    def rows() -> int:
+        task = task_of("skip", {"train": str(tmp_path)})
+        return sum(map(len, task.splits.values()))
+
+    assert rows() == 12
+    assert {*ends_with_each_open_refused(rows, tmp_path)} <= {RAISES, 12}
 
 
 def test_report_lists_at_once_what_refuse_tells_in_two_steps(tmp_path: Path) -> None:

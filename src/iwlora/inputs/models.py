@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from iwlora.errors import IwloraError, short_repr
+from iwlora.errors import IwloraError, is_of_system, short_repr
 from iwlora.inputs.places import check_folder, inside
+from iwlora.inputs.tensors import opening_errors
 from iwlora.inputs.yaml_json import read_mapping
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -67,7 +68,26 @@ def load_model(
         if not trust_remote_code:  # which may do more than that
             config = arguments.get("config") or load_config(source)
             _check_size(auto_class, source, config)
-        return auto_class.from_pretrained(source, trust_remote_code=trust_remote_code, **arguments)
+        loaded = auto_class.from_pretrained(
+            source, trust_remote_code=trust_remote_code, **arguments
+        )
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.can_generate() and (generation := _generation_config(source)):
+            model.generation_config = generation
+    return loaded
+
+
+def _generation_config(source: str | Path) -> GenerationConfig | None:
+    """How texts are generated; None if no file says it.
+
+    transformers takes a file that it cannot read for none, and defaults instead.
+    """
+    from transformers import GenerationConfig
+
+    folder = Path(source) if Path(source).is_dir() else cached_folder(str(source))
+    if folder is None or not (folder / "generation_config.json").is_file():
+        return None
+    return GenerationConfig.from_pretrained(folder)
 
 
 def load_tokenizer(source: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -75,8 +95,14 @@ def load_tokenizer(source: str | Path, trust_remote_code: bool = False) -> PreTr
     from transformers import AutoTokenizer
 
     with _opening(source):
+        try:
+            config = load_config(source, trust_remote_code)
+        except (OSError, ValueError) as error:
+            if is_of_system(error):  # transformers would choose another class of tokenizers
+                raise
+            config = None  # it is not there, or of a type that transformers does not know
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=trust_remote_code
+            source, config=config, trust_remote_code=trust_remote_code
         )
     return tokenizer
 
@@ -95,7 +121,8 @@ def load_peft_model(model: Any, folder: Path, config: Any) -> Any:
     from peft import PeftModel
 
     check_folder(folder)
-    return PeftModel.from_pretrained(model, str(folder), config=config)
+    with opening_errors():
+        return PeftModel.from_pretrained(model, str(folder), config=config)
 
 
 def cached_folder(hub_id: str) -> Path | None:
@@ -122,13 +149,14 @@ def load_hub_dataset(hub_id: str | None, configuration: str | None) -> Any:
 def _opening(source: str | Path) -> Iterator[None]:
     if Path(source).is_dir():
         check_folder(source)
-        yield
+        with opening_errors():
+            yield
         return
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)):
         raise FileNotFoundError(
             f"there is no folder {source}, and models on the hub are called NAME or OWNER/NAME"
         )
-    with _hub():
+    with _hub(), opening_errors():
         yield
 
 

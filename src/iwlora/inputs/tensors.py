@@ -6,7 +6,9 @@ types, and that the tensors lie in the file, one behind the other.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +16,11 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from iwlora.errors import IwloraError, is_out_of_memory
+from iwlora.errors import IwloraError, is_of_system, is_out_of_memory
 from iwlora.inputs.places import open_file
+
+_MISSING = "No such file or directory: "
+_OF_TORCH = re.compile(r"unable to .*<(?P<path>.+)>.*: (?P<reason>.+) \((?P<number>\d+)\)")
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -51,10 +56,35 @@ def _open_checked(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise ``IwloraError`` for whatever is wrong with the file that is read in the block."""
     open_file(path).close()
     try:
-        yield
-    except RuntimeError as error:  # of the system, while torch maps the file
+        with opening_errors():
+            yield
+    except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         raise IwloraError(f"cannot read {path}: {error}") from error
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, OSError) and is_of_system(error):
+            raise IwloraError(f"cannot read {path}: {error.strerror}") from error
         raise IwloraError(f"{path} is damaged: {error}") from error
+
+
+@contextmanager
+def opening_errors() -> Iterator[None]:
+    """Raise ``OSError`` where a library could not open a file with tensors.
+
+    Otherwise it would seem that the file is missing or damaged: safetensors says that there is no
+    such file, whatever the reason, and torch, which maps it, raises ``RuntimeError``.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        found = _OF_TORCH.search(str(error))
+        if found is None:
+            raise
+        raise OSError(int(found["number"]), found["reason"], found["path"]) from error
+    except FileNotFoundError as error:
+        path = str(error).removeprefix(_MISSING)
+        if error.errno is not None or not os.path.exists(path):
+            raise
+        open_file(path).close()  # it may have the reason
+        raise OSError(errno.EAGAIN, "it could not be opened", path) from error

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from iwlora.errors import BadRow, BadRowsError, IwloraError, raise_all
+from iwlora.errors import BadRow, BadRowsError, IwloraError, is_of_system, raise_all
 from iwlora.inputs.tables.records import notes_on, record_location, record_places, splits_of
 from iwlora.tasks.columns.infer import Columns, infer_columns
 from iwlora.tasks.columns.parsed_file import ParsedFile, parse_file
@@ -47,6 +47,8 @@ def load_user_files(spec: TaskSpec) -> Task:
         try:
             files.append(parse_file(path, columns, split, bad))
         except IwloraError as error:
+            if is_of_system(error):
+                raise
             problems.append(str(error))
     _raise_bad(spec, files, bad, problems)
     _check_notation(files)

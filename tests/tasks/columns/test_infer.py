@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import pytest
 
+from failing_opens import RAISES, ends_with_each_open_refused
 from iwlora.errors import IwloraError
 from iwlora.tasks import Task, TaskSpec, load
 from iwlora.tasks.columns.infer import infer_columns
@@ -310,6 +311,19 @@ def test_columns_are_not_guessed_among_thousands(tmp_path: Path) -> None:
         infer_columns(spec)
     given = infer_columns(TaskSpec(train=str(file), text="text", label="label"))
     assert (given.text, given.label) == (("text",), ("label",))
+
+
+def test_a_file_that_cannot_be_opened_for_a_moment_changes_no_guess(tmp_path: Path) -> None:
+    file = tmp_path / "houses.csv"
+    file.write_text("text,price\n" + "".join(f"house {n},{n}.5\n" for n in range(20)))
+
+    def kind() -> str:
+        return load(TaskSpec(train=str(file), text="text", label="price"), seed=0).kind.name
+
+    assert kind() == "regression"
+    ends = ends_with_each_open_refused(kind, tmp_path)
+    assert len(ends) > 2
+    assert {*ends} <= {RAISES, "regression"}
 
 
 def test_a_run_of_an_older_version_keeps_its_classes(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from commands import run_settings
+from failing_opens import RAISES, ends_with_each_open_refused
 from iwlora import IwloraError
 from iwlora.errors import CannotWrite
+from iwlora.results.run.status import Status, state_of
 from iwlora.results.writing import write_text
 from iwlora.training.recipe import Recipe, build, load
 from iwlora.training.run import train
@@ -103,6 +105,12 @@ def test_the_result_is_written_last(
     assert written[0] == "recipe.yaml"
     assert written[-1] == "result.json"
     assert written.count("result.json") == 1
+
+
+def test_a_status_that_cannot_be_read_now_is_not_missing(tmp_path: Path) -> None:
+    Status(state="diverged").save(tmp_path / "status.json")
+    assert state_of(tmp_path) == "diverged"
+    assert {*ends_with_each_open_refused(lambda: state_of(tmp_path), tmp_path)} == {RAISES}
 
 
 def test_two_processes_do_not_write_into_one_folder(recipe: Recipe, tmp_path: Path) -> None:

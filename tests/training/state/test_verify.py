@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from commands import call
+from failing_opens import ends_with_each_open_refused
 from interruptions import Killed, kill_at
 from iwlora import IwloraError
 from iwlora.results.comparison.record import ComparisonRecord
@@ -224,6 +225,8 @@ def test_every_flipped_bit_of_an_export_is_named(
         is_card = file.name == "README.md"  # which its owner may edit
         assert not_intact(folder).keys() == (set() if is_card else {file.name}), bytes(changed)
         file.write_bytes(content)
+    ends = ends_with_each_open_refused(lambda: not_intact(folder), folder)
+    assert {} not in ends  # what was not read is not intact
     (folder / "tokenizer.json").unlink()
     assert not_intact(folder) == {"tokenizer.json": "missing"}
     assert "verify the run" in call(capsys, "verify", folder, "--inputs").err

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, is_of_system
 from iwlora.inputs.encoding import encoding_notes, encoding_of
 from iwlora.inputs.lines import read_chunks, read_lines
 from iwlora.inputs.places import MOST_BYTES, check_folder, entries, stays_inside, user_path
@@ -51,6 +51,8 @@ class TextFolder(Table):
             try:
                 text = self._text(file)
             except IwloraError as error:
+                if is_of_system(error):  # else it would be left out as a bad row
+                    raise
                 problems.append((number, str(error)))
                 continue
             row = (file.name, text, label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, is_of_system
 from iwlora.results import layout
 from iwlora.results.formats import Document
 
@@ -25,10 +25,15 @@ class Status(Document):
 
 
 def state_of(folder: Path) -> str | None:
-    """The state of the run in a folder; None if its file is missing or damaged."""
+    """The state of the run in a folder; None if its file is missing or damaged.
+
+    Raises ``IwloraError`` for one that cannot be read now.
+    """
     try:
         return Status.load(folder / layout.STATUS).state
-    except IwloraError:
+    except IwloraError as error:
+        if is_of_system(error):
+            raise
         return None
 
 

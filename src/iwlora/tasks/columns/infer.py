@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, is_of_system
 from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import columns_of, notes_on, read_records
 from iwlora.inputs.yaml_json import assignment
@@ -187,8 +186,11 @@ def _notes_on_files(spec: TaskSpec) -> list[str]:
     """What was guessed about the training files; reading them reports what is wrong with them."""
     notes: list[str] = []
     for path in spec.sources:
-        with suppress(IwloraError):
+        try:
             notes += notes_on(path, reading=spec.reading)
+        except IwloraError as error:
+            if is_of_system(error):
+                raise
     return notes
 
 
@@ -207,12 +209,15 @@ def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:
 
 
 def _first_rows(path: str, columns: Sequence[str], reading: Reading) -> list[Sequence[Any]]:
-    """The cells of the first rows; none of a file that cannot be read.
+    """The cells of the first rows; none of a file that is missing or damaged.
 
-    Reading the whole file reports what is wrong with it, with the problems of the other files.
+    Reading the whole file reports what is wrong with it, with the problems of the other files. One
+    that cannot be read now could be read then, and its columns would be of another kind.
     """
     try:
         records = read_records(path, columns, [], reading=reading)
         return [values for _, values in islice(records, SAMPLE_ROWS)]
-    except IwloraError:
+    except IwloraError as error:
+        if is_of_system(error):
+            raise
         return []

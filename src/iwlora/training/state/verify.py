@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from iwlora import tasks
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, is_of_system
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.places import check_folder, entries, files_below
 from iwlora.results import layout
@@ -124,8 +123,13 @@ def _finished(run: RunDir, result: RunResult) -> Iterator[Check]:
 def _exported(folder: Path) -> Iterator[Check]:
     """The files of an exported folder; what was added to it later is somebody else's."""
     yield check_document(folder / layout.EXPORT, layout.EXPORT, ExportRecord.load)
-    with suppress(IwloraError):  # it is named already
-        yield from _listed(folder, ExportRecord.load(folder / layout.EXPORT).files)
+    try:
+        files = ExportRecord.load(folder / layout.EXPORT).files
+    except IwloraError as error:
+        if is_of_system(error):
+            raise
+        return  # it is named already
+    yield from _listed(folder, files)
 
 
 def _listed(folder: Path, files: Mapping[str, str]) -> Iterator[Check]:
@@ -218,7 +222,9 @@ def _of_another_run(run: RunDir, checkpoint: Path) -> str | None:
     """Why a checkpoint does not belong to the run in whose folder it is."""
     try:
         fingerprint = load_fingerprint(run.path / layout.FINGERPRINT)
-    except IwloraError:
+    except IwloraError as error:
+        if is_of_system(error):
+            raise
         return None  # it is named already
     made_from = fingerprint_in(checkpoint)
     if fingerprint is None or made_from is None:
