@@ -33,7 +33,9 @@ class RanksBySpectrum(Lora):
     are the second moments of the matrix's inputs over the tokens of these batches whose output the
     loss depends on, and λ = ridge · tr(C) / d_in. If the loss were quadratic in the outputs, M
     would be the wanted change of W, measured where the inputs are. So the effective rank counts in
-    how many directions the matrix is asked to change, and not how strongly.
+    how many directions the matrix is asked to change, and not how strongly. The gradients of a
+    classifier's last block pass through a head of few rows, so the effective rank is near 1 there,
+    and early blocks get more rank.
 
     The number of parameters is exactly that of the uniform ``rank``, and the scaling
     lora_alpha / rank is the same at every site. Ranks are at most 4 · ``rank`` and at least 1, or 0
@@ -58,7 +60,7 @@ class RanksBySpectrum(Lora):
     )
     saved_as_other_ranks: ClassVar[bool] = True
 
-    max_batches: Count = 16
+    max_batches: Count = 8
     """Batches of training rows that the ranks are computed from."""
     ridge: Annotated[Number, Field(gt=0)] = 1e-3
     """λ as a multiple of the mean of the eigenvalues of C."""
