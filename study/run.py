@@ -4,6 +4,8 @@
     python study/run.py plan                                   # the cells, and their cost
     python study/run.py screen --glue FOLDER --minutes 60 --jobs 2
     python study/run.py confirm --glue FOLDER --minutes 60 --jobs 2
+    python study/run.py report                                 # docs/results.md, from study/scores
+    python study/run.py evidence                               # the table of iwlora advise
 
 Cells are in the order in which they tell most, so that a stop anywhere leaves a whole answer. The
 finished runs of each cell are kept in study/scores, from which the tables are made; a cell whose

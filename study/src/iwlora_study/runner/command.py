@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from iwlora.advice.evidence import FILE as EVIDENCE
+from iwlora.advice.evidence import evidence_csv, read_evidence
 from iwlora.errors import IwloraError
-from iwlora_study.runner import running
+from iwlora.results.writing import write_text
+from iwlora_study.runner import evidence, page, running, scores
 from iwlora_study.runner.cells import Cell, load_cells, plan_table
+from iwlora_study.runner.forms import load_forms
 
 STUDY = Path(__file__).parents[3]
 STAGES = ("screen", "confirm")
 SCORES = STUDY / "scores"
 RUNS = STUDY.parent / "runs" / "study"
+FORMS = STUDY / "forms.yaml"
+PAGE = STUDY.parent / "docs" / "results.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,12 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stage_parser.add_argument("--jobs", type=int, default=1, help="runs at once")
         stage_parser.add_argument("--only", help="the cells whose names begin so")
         stage_parser.add_argument("--out", type=Path, default=RUNS, help="where the runs are kept")
-    commands.add_parser("plan", help="the cells and what they are predicted to take")
+    for name, (_, text) in _WITHOUT_RUNS.items():
+        commands.add_parser(name, help=text)
     options = parser.parse_args(arguments)
     try:
-        return _plan() if options.command == "plan" else _run(options)
+        if options.command in STAGES:
+            return _run(options)
+        _WITHOUT_RUNS[options.command][0]()
     except IwloraError as error:
         parser.exit(2, f"error: {error}\n")
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -54,7 +64,26 @@ def _command(cell: Cell, out: Path, glue: str | None, jobs: int) -> list[str]:
     return running.compare_command(cell, glue, jobs, out)
 
 
-def _plan() -> int:
+def _plan() -> None:
     for stage in STAGES:
         print(f"{stage}\n\n{plan_table(load_cells(STUDY / stage))}\n")
-    return 0
+
+
+def _report() -> None:
+    text = page.page(scores.load_all(SCORES), load_forms(FORMS))
+    write_text(PAGE, text)
+    print(f"{PAGE} is written:\n\n{text.splitlines()[2]}")
+
+
+def _evidence() -> None:
+    kept = [row for row in read_evidence().rows if not row.source.startswith(evidence.SOURCE)]
+    found = evidence.rows(scores.load_all(SCORES), load_forms(FORMS))
+    write_text(EVIDENCE, evidence_csv([*kept, *found]))
+    print(f"{EVIDENCE}: {len(found)} rows of the study, {len(kept)} others")
+
+
+_WITHOUT_RUNS: dict[str, tuple[Callable[[], None], str]] = {
+    "plan": (_plan, "the cells and what they are predicted to take"),
+    "report": (_report, "write docs/results.md from the stored scores"),
+    "evidence": (_evidence, "write the table of iwlora advise from the stored scores"),
+}
