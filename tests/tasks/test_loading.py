@@ -58,6 +58,17 @@ def test_another_seed_of_the_grammar_gives_other_rows(whole: Task) -> None:
         TaskSpec(train="a.csv", grammar_seed=1)
 
 
+def test_a_deeper_grammar_gives_other_rows() -> None:
+    premises = entailment(grammar_depth=2, max_test=50).splits["test"]["premise"]
+    assert set(premises) <= {row["premise"] for row in generate(depth=2)["test"]}
+    with pytest.raises(
+        ValueError, match="builtin/sentiment has no depth, as builtin/entailment has"
+    ):
+        TaskSpec(name="builtin/sentiment", grammar_depth=2)
+    with pytest.raises(ValueError, match="grammar_depth is for generated tasks"):
+        TaskSpec(train="a.csv", grammar_depth=2)
+
+
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A task in files: 100 training rows and 20 validation rows, each text another one."""

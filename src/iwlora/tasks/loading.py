@@ -161,6 +161,8 @@ def _every_row(spec: TaskSpec) -> Task:
         corpus = CORPORA[name]
         if spec.grammar_seed is not None:
             corpus = replace(corpus, grammar_seed=spec.grammar_seed)
+        if spec.grammar_depth is not None:
+            corpus = replace(corpus, grammar_depth=spec.grammar_depth)
         task = _with_kind(corpus.load(name, spec.data_dir), spec)
     held_out = ["validation"] if spec.train and not spec.validation else []
     if task.bad_rows and spec.on_bad != "skip":

@@ -11,6 +11,7 @@ from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.encoding import check_encoding
 from iwlora.inputs.limits import LARGEST_COUNT
 from iwlora.inputs.tables.reading import Reading
+from iwlora.tasks.corpora.entailment_grammar import DEEPEST
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.contract import OTHER_REFERENCES
 from iwlora.tasks.registry import CORPORA
@@ -55,6 +56,9 @@ class TaskSpec(BaseModel):
     """The folder of the task's official files; None: the hub."""
     grammar_seed: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] | None = None
     """The seed of the rows of a generated task (``builtin/…``); None: that of the named task, 0."""
+    grammar_depth: Annotated[int, Field(ge=1, le=DEEPEST)] | None = None
+    """How many relative clauses ``builtin/entailment`` has in one another, in the pairs that are
+    about them; None: 1."""
     max_train: Positive | None = None
     """Training rows: the first ones of a shuffle seeded by ``train.seed``; None: all."""
     max_validation: Positive | None = None
@@ -249,6 +253,12 @@ class TaskSpec(BaseModel):
                 f"task.grammar_seed={self.grammar_seed} was given, and the rows of {self.name} are "
                 f"not generated, as those of {generated} are; remove it"
             )
+        if self.grammar_depth is not None and corpus.grammar_depth is None:
+            nested = " and ".join(n for n, c in CORPORA.items() if c.grammar_depth is not None)
+            problems.append(
+                f"task.grammar_depth={self.grammar_depth} was given, and {self.name} has no depth, "
+                f"as {nested} has; remove it"
+            )
         return problems + self._problems_of_kind(type(corpus.kind))
 
     def _problems_of_files(self) -> list[str]:
@@ -260,8 +270,11 @@ class TaskSpec(BaseModel):
         problems = []
         if self.data_dir is not None:
             problems.append("task.data_dir is for tasks with a name (task.name); remove it")
-        if self.grammar_seed is not None:
-            problems.append("task.grammar_seed is for generated tasks (task.name); remove it")
+        problems += [
+            f"task.{field} is for generated tasks (task.name); remove it"
+            for field in ("grammar_seed", "grammar_depth")
+            if getattr(self, field) is not None
+        ]
         if self.train is None:
             problems.append("task.train is missing: the file to train on")
         files = [abspath(path) for path in self.sources]

@@ -44,6 +44,10 @@ def no(part: Formula) -> Formula:
     return ("not", part)
 
 
+def nested(*facts: tuple[str, ...]) -> Formula:
+    return both(*(said(*fact) for fact in facts))
+
+
 # Sentences without full stop, in lower case and with "the W" written W: exactly one pattern
 # may match.
 PATTERNS: list[tuple[str, Callable[..., Formula]]] = [
@@ -60,6 +64,10 @@ PATTERNS: list[tuple[str, Callable[..., Formula]]] = [
     ("N who V V N", lambda a, i, v, b: both(said(v, a, b), said(i, a))),
     ("N whom N V V", lambda b, a, v, i: both(said(v, a, b), said(i, b))),
     ("N V N who V", lambda a, v, b, i: both(said(v, a, b), said(i, b))),
+    ("N who V N who V N V", lambda a, v, b, w, c, i: nested((v, a, b), (w, b, c), (i, a))),
+    ("N who V N whom N V V", lambda a, v, b, c, w, i: nested((v, a, b), (w, c, b), (i, a))),
+    ("N whom N who V N V V", lambda a, b, w, c, v, i: nested((v, b, a), (w, b, c), (i, a))),
+    ("N whom N whom N V V V", lambda a, b, c, w, v, i: nested((v, b, a), (w, c, b), (i, a))),
     ("N and N V N", lambda a, b, v, c: both(said(v, a, c), said(v, b, c))),
     ("N or N V N", lambda a, b, v, c: either(said(v, a, c), said(v, b, c))),
     ("N V N and N", lambda a, v, b, c: both(said(v, a, b), said(v, a, c))),
@@ -190,6 +198,38 @@ def test_the_oracle_reads_the_classic_traps(premise: str, hypothesis: str, label
 def test_every_label_agrees_with_the_oracle(splits: dict[str, list[dict[str, str]]]) -> None:
     for rows in splits.values():
         assert wrong(rows) == []
+
+
+def test_labels_of_nested_clauses_agree_with_the_oracle() -> None:
+    nested = generate(depth=2)
+    for split, rows in nested.items():
+        assert wrong(rows) == []
+        forms = {re.sub(r"the \w+", "N", row["premise"].lower()) for row in clauses(rows)}
+        assert {re.sub(r"\w+ed|slept", "V", form) for form in forms} == {
+            "N who V N who V N V.",
+            "N who V N whom N V V.",
+            "N whom N who V N V V.",
+            "N whom N whom N V V V.",
+        }, split
+        labels = Counter(row["label"] for row in clauses(rows))
+        assert max(labels.values()) - min(labels.values()) <= 1
+
+
+def clauses(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [row for row in rows if row["phenomenon"] == "relative clause"]
+
+
+def test_deeper_clauses_leave_the_other_pairs_as_they_are() -> None:
+    """Those before them are drawn alike; the default depth is the grammar as it always was."""
+    assert generate(depth=1) == generate()
+    shallow, deep = (
+        [row for row in generate(depth=depth)["train"] if row["phenomenon"] == "passive"]
+        for depth in (1, 2)
+    )
+    assert sorted(map(repr, shallow)) == sorted(map(repr, deep))
+    assert {row["premise"].count("who") for row in clauses(generate(depth=3)["test"])} == {3}
+    with pytest.raises(IwloraError, match="depth=4 was given; accepted: 1 to 3"):
+        generate(depth=4)
 
 
 def test_the_oracle_catches_every_flipped_label(splits: dict[str, list[dict[str, str]]]) -> None:

@@ -44,7 +44,7 @@ ALTERNATIVES = (
     ),
 )
 NO_MEANING = {"label", "train.seed"}
-OF_NAMED_TASKS = {("task", "name"), ("task", "data_dir"), ("task", "grammar_seed")}
+OF_NAMED_TASKS = {("task", name) for name in ("name", "data_dir", "grammar_seed", "grammar_depth")}
 
 
 NAMED: Mapping[str, Any] = {**BASE, "task": {"name": "glue/rte", "data_dir": "glue"}}
@@ -125,5 +125,8 @@ def test_another_task_or_folder_of_its_files_is_another_meaning() -> None:
 
 
 def test_another_grammar_of_a_generated_task_is_another_meaning() -> None:
-    tasks = {"name": "builtin/sentiment"}, {"name": "builtin/sentiment", "grammar_seed": 1}
-    assert len({part({**BASE, "task": task}) for task in tasks}) == 2
+    tasks = [{"name": "builtin/entailment", **other} for other in ({}, *_OTHER_GRAMMARS)]
+    assert len({part({**BASE, "task": task}) for task in tasks}) == 3
+
+
+_OTHER_GRAMMARS = ({"grammar_seed": 1}, {"grammar_depth": 2})

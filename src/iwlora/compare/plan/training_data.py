@@ -18,6 +18,7 @@ SHARED_TASK_SETTINGS = {
     "name": _SCORED,
     "data_dir": _SCORED,
     "grammar_seed": _SCORED,
+    "grammar_depth": _SCORED,
     "validation": _SCORED,
     "test": _SCORED,
     "max_validation": _SCORED,

@@ -37,6 +37,8 @@ class Corpus:
     """None: the corpus is generated, and reads neither files nor the hub."""
     grammar_seed: int | None = None
     """The seed of the rows of a corpus that is generated; None: it is not."""
+    grammar_depth: int | None = None
+    """How many clauses the sentences of a generated corpus have in one another; None: no choice."""
     hub_config: str | None = None
     hub_splits: Mapping[str, str] = field(default_factory=dict)
     """The splits that have another name on the hub, and that name."""

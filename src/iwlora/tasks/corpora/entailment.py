@@ -15,7 +15,7 @@ from random import Random
 
 from iwlora.errors import IwloraError
 from iwlora.tasks.corpora.corpus import Corpus
-from iwlora.tasks.corpora.entailment_grammar import PHENOMENA, Sentence
+from iwlora.tasks.corpora.entailment_grammar import DEEPEST, PHENOMENA, Sentence, nested_clauses
 from iwlora.tasks.corpora.entailment_inference import Quantified, entails
 from iwlora.tasks.splits import dataset_from_rows
 from iwlora.tasks.task import Task
@@ -33,11 +33,12 @@ class EntailmentCorpus(Corpus):
     """A task that is generated: it needs no files and no network."""
 
     grammar_seed: int = 0
+    grammar_depth: int = 1
 
     def load(self, name: str, data_dir: str | None) -> Task:
-        """The task with the seed of this corpus and the default sizes of :func:`generate`."""
+        """The task with seed and depth of this corpus and the default sizes of :func:`generate`."""
         splits = {}
-        for split, rows in generate(self.grammar_seed).items():
+        for split, rows in generate(self.grammar_seed, depth=self.grammar_depth).items():
             values = [(r["premise"], r["hypothesis"], LABELS.index(r["label"])) for r in rows]
             splits[split] = dataset_from_rows(self.text, values)
         return Task(name, self.text, self.labels, self.metrics, splits=splits)
@@ -54,7 +55,7 @@ TASKS: Mapping[str, EntailmentCorpus] = {
 
 
 def generate(
-    seed: int = 0, train: int = 3900, validation: int = 532, test: int = 1330
+    seed: int = 0, train: int = 3900, validation: int = 532, test: int = 1330, depth: int = 1
 ) -> dict[str, list[dict[str, str]]]:
     """Generate the rows of the three splits; the same rows for the same seed and sizes.
 
@@ -67,12 +68,14 @@ def generate(
         train: Rows of the training split.
         validation: Rows of the validation split.
         test: Rows of the test split.
+        depth: How many relative clauses are in one another in the pairs of that phenomenon.
 
     Returns:
         ``{split: [{"premise", "hypothesis", "label", "phenomenon"}, ...]}``
 
     Raises:
-        IwloraError: A size is negative, or the grammar has fewer different pairs.
+        IwloraError: A size is negative, there is no such depth, or the grammar has fewer different
+            pairs.
 
     Example:
         >>> generate(train=12, validation=0, test=0)["train"][0]["label"] in LABELS
@@ -82,11 +85,16 @@ def generate(
     negative = [f"{name}={size}" for name, size in sizes.items() if size < 0]
     if negative:
         raise IwloraError(f"a split cannot have fewer than 0 rows: {', '.join(negative)}")
+    if not 1 <= depth <= DEEPEST:
+        raise IwloraError(f"depth={depth} was given; accepted: 1 to {DEEPEST}")
+    scenes = {phenomenon: scene for phenomenon, (_, _, scene) in PHENOMENA.items()}
+    if depth > 1:
+        scenes["relative clause"] = nested_clauses(depth)
     rng = Random(seed)
     rows: dict[str, list[dict[str, str]]] = {name: [] for name in sizes}
     split_of_lexicon: dict[frozenset[str], str] = {}
     seen: set[tuple[str, str]] = set()
-    for number, (phenomenon, (_, _, scene)) in enumerate(PHENOMENA.items()):
+    for number, (phenomenon, scene) in enumerate(scenes.items()):
         missing: dict[tuple[str, str], int] = {}
         for split, size in sizes.items():
             shares = [row[0] if split == "train" else row[1] for row in PHENOMENA.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain, permutations, product
+from itertools import chain, pairwise, permutations, product
 from random import Random
 
 from iwlora.tasks.corpora.entailment_inference import MONOTONE, Claim, Fact, Meaning, Quantified
@@ -105,6 +105,30 @@ def _relative_clauses(verb: str, does: str, a: str, b: str) -> Sentences:
     return premises, [_say(f"the {a} {does}", a_does), _active(verb, a, b)]
 
 
+def _nested_clauses(*words_and_nouns: str) -> Sentences:
+    """Clauses in clauses: words are the verbs of the clauses and ``does``, then come the nouns.
+
+    With one clause more, "the king who helped the nurse slept" is "the king who helped the nurse
+    whom the pilot called slept": each noun but the last has a clause, in which it acts or is acted
+    on, so there are two forms for each clause.
+    """
+    depth = len(words_and_nouns) // 2 - 1
+    verbs, nouns = words_and_nouns[:depth], words_and_nouns[depth + 1 :]
+    does, links = words_and_nouns[depth], list(zip(verbs, pairwise(nouns), strict=True))
+    premises: list[Sentence] = []
+    hypotheses = [_say(f"the {noun} {does}", _claim(does, noun)) for noun in nouns[:2]]
+    for acts in product((True, False), repeat=depth):
+        phrase, claims = f"the {nouns[-1]}", [_claim(does, nouns[0])]
+        for (verb, (noun, other)), acting in reversed([*zip(links, acts, strict=True)]):
+            clause = f"who {verb} {phrase}" if acting else f"whom {phrase} {verb}"
+            phrase = f"the {noun} {clause}"
+            claims.append(_claim(verb, *((noun, other) if acting else (other, noun))))
+        premises.append(_say(f"{phrase} {does}", *claims))
+    for verb, (noun, other) in links:
+        hypotheses += [_active(verb, noun, other), _active(verb, other, noun)]
+    return premises, hypotheses
+
+
 def _conjunction(verb: str, p: str, q: str, c: str) -> Sentences:
     to_c = Fact(verb, p, c), Fact(verb, q, c)
     by_c = Fact(verb, c, p), Fact(verb, c, q)
@@ -153,6 +177,15 @@ def _quantifiers(rng: Random) -> Scene:
         text = " ".join(filter(None, [quantifier, adjective, noun, action, adverb]))
         sentences.append(_say(text, Quantified(quantifier, restrictor, scope)))
     return frozenset([noun, patient, verb]), sentences, sentences
+
+
+DEEPEST = 3
+"""The largest depth, beyond which people do not follow."""
+
+
+def nested_clauses(depth: int) -> Callable[[Random], Scene]:
+    """The scene of relative clauses, ``depth`` of them in one another, for a depth of 2 or 3."""
+    return _scene(_nested_clauses, depth + 1, *[VERBS] * depth, INTRANSITIVES)
 
 
 # (share in train, share in validation and test, scene) of each phenomenon. Who did what to whom is

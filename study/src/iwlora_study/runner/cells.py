@@ -73,6 +73,8 @@ def regime(settings: Mapping[str, Any]) -> str:
     parts = [str(task["name"]), f"{task['max_train']:,} rows"]
     if "grammar_seed" in task:
         parts.append(f"grammar seed {task['grammar_seed']}")
+    if "grammar_depth" in task:
+        parts.append(f"grammar depth {task['grammar_depth']}")
     if task.get("flip_labels"):
         parts.append(f"{task['flip_labels']:.0%} of labels flipped")
     if settings.get("budget"):
