@@ -79,9 +79,10 @@ def regime(settings: Mapping[str, Any]) -> str:
         parts.append(f"{task['flip_labels']:.0%} of labels flipped")
     if settings.get("budget"):
         parts.append(f"{settings['budget']:,} parameters")
-    shares = {method["share"] for method in settings["methods"] if "share" in method}
-    if len(shares) == 1:
-        parts.append(f"{shares.pop()} of the parameters of rank 8")
+    shares = {method.get("share") for method in settings["methods"] if isinstance(method, Mapping)}
+    fractions = {share for share in shares if isinstance(share, str)}
+    if len(fractions) == 1:
+        parts.append(f"{fractions.pop()} of the parameters of rank 8")
     return ", ".join([*parts, f"{train['max_steps']} steps of {train['batch_size']}"])
 
 

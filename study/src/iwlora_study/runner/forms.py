@@ -25,7 +25,7 @@ class Form(BaseModel):
         arm: Its label in the cells.
         controls: The labels of the arms that have everything of it but the importance.
         against: What it has to beat besides: LoRA with its own search, of the same budget.
-        outcome: The primary outcome, chosen before any cell ran.
+        outcome: The primary outcome, chosen before any cell was done.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

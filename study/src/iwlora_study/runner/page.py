@@ -102,15 +102,7 @@ def _confirmed_map(confirmed: Sequence[Finding]) -> str:
 
 def map_table(found: Sequence[Finding]) -> str:
     """Regime and form: the verdict, with the differences from LoRA and the hardest control."""
-    head = [
-        "regime",
-        "form",
-        "primary outcome",
-        "from LoRA",
-        "from its control",
-        "draws",
-        "verdict",
-    ]
+    head = "cell,regime,form,outcome,from LoRA,from its control,draws,verdict".split(",")
     rows = []
     for finding in found:
         hardest, form = finding.hardest_control, finding.form
@@ -120,6 +112,7 @@ def map_table(found: Sequence[Finding]) -> str:
             against = f"{form.against}: {against}"
         rows.append(
             [
+                finding.scores.cell.partition("-")[0],
                 regime(finding.scores.settings),
                 form.name,
                 f"{_OUTCOME[form.outcome]}, {_UNIT[form.outcome]}",
