@@ -98,8 +98,7 @@ def failures(
         error = ERRORS[call.name][numbers[call.name] % len(ERRORS[call.name])]
         numbers[call.name] += 1
         study.restore(command.start)
-        injection = f"{call.name}:error={error}:when={call.number}"
-        ending = study.execute(command.arguments, injection)
+        ending = study.execute(command.arguments, call.failing(error))
         failed = failed_call(study.logs / "calls", study.work)
         problem = problem_of(study, command, undisturbed, ending)
         if problem:
@@ -108,7 +107,10 @@ def failures(
             outcome = "not reached"
         else:
             outcome = "message" if ending.code else "complete"
-        yield call, error, outcome, f"{problem}\n{ending.err}" if problem else ending.err
+        details = f"{problem}\n{ending.out}{ending.err}" if problem else ending.err
+        if failed and failed.path != call.path:
+            details = f"{details}(it was {failed.name} on {failed.path})"
+        yield call, error, outcome, details
 
 
 def problem_of(study: Study, command: Command, undisturbed: Undisturbed, ending: Ending) -> str:

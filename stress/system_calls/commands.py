@@ -165,7 +165,7 @@ class Study:
     def execute(
         self,
         arguments: Sequence[str],
-        injection: str | None = None,
+        injection: Sequence[str] = (),
         trace: bool = False,
         interrupt: bool = False,
     ) -> Ending:
@@ -188,7 +188,7 @@ class Study:
                 mock.patch.object(file_digests, "CACHED_FROM_BYTES", 0),  # the cache is tried too
             ):
                 code = main(arguments)
-            if injection is None:  # else this write could be the call that fails
+            if not injection:  # else this write could be the call that fails
                 imported = "\n".join(name for name in sys.modules if not name.startswith("__"))
                 (self.logs / "imported").write_text(imported, encoding="utf-8")
             return code

@@ -42,15 +42,25 @@ class Call:
 
     Args:
         name: Of the system call.
-        number: Counts all calls of this name, from 1.
+        number: Counts the calls of this name on ``file``, from 1; without it, all of this name.
         path: The file, or the first of two, without the random parts of its name.
         writes: Whether a file is opened to write.
+        file: The whole path, of two the one that is always the same; None if neither is.
     """
 
     name: str
     number: int
     path: str
     writes: bool
+    file: str | None
+
+    def failing(self, error: str) -> list[str]:
+        """The options with which strace lets this call fail.
+
+        Other files may be opened more often or less, as long as a command waits for its children.
+        """
+        only = ["-P", self.file] if self.file else []
+        return [*only, "-e", f"inject={self.name}:error={error}:when={self.number}"]
 
 
 @dataclass(frozen=True)
@@ -72,14 +82,14 @@ def unavailable() -> str | None:
 
 
 def run_fork(
-    work: Callable[[], int], logs: Path, injection: str | None = None, trace: bool = False
+    work: Callable[[], int], logs: Path, injection: Sequence[str] = (), trace: bool = False
 ) -> Ending:
     """Execute ``work`` in a fork of this process, and wait for all processes that it leaves.
 
     Args:
         work: Returns an exit code.
         logs: The folder for what it prints (``out``, ``err``) and for its system calls (``calls``).
-        injection: The failure of a call of its first thread, as ``strace -e inject=`` takes it.
+        injection: The failure of a call of its first thread, as :meth:`Call.failing` gives it.
         trace: Whether to record the calls of its first thread without one that fails.
     """
     told_end, tell_end = os.pipe()
@@ -117,12 +127,11 @@ def _work_when_told(work: Callable[[], int], outputs: Sequence[int], told_end: i
         return 1
 
 
-def _attach(pid: int, log: Path, injection: str | None) -> subprocess.Popen[bytes]:
+def _attach(pid: int, log: Path, injection: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start strace on a process that waits; returns once it traces."""
-    options = ["-e", f"inject={injection}"] if injection else []
     calls = ",".join(f"?{name}" for name in ERRORS)  # not every processor has each of them
-    command = ["strace", "-qq", "-y", "-s", "0", "-e", f"trace={calls}", *options, "-o", str(log)]
-    tracer = subprocess.Popen([*command, "-p", str(pid)])
+    command = ["strace", "-qqq", "-y", "-s", "0", "-e", f"trace={calls}", *injection]
+    tracer = subprocess.Popen([*command, "-o", str(log), "-p", str(pid)])
     status = Path(f"/proc/{pid}/status")
     while "\nTracerPid:\t0\n" in status.read_text(encoding="ascii"):
         if tracer.poll() is not None:
@@ -154,16 +163,31 @@ def failed_call(log: Path, root: Path) -> Call | None:
 
 def _parsed(log: Path, root: Path) -> Iterator[tuple[Call, str]]:
     """(call, its line) of each call below ``root``."""
-    counts: Counter[str] = Counter()
+    counts: Counter[str | tuple[str, str]] = Counter()
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         match = re.match(r"(\w+)\(", line)
         if match is None:
             continue
         name = match[1]
         counts[name] += 1
-        paths = [Path(one or other) for one, other in re.findall(r'<(/[^>]*)>|"(/[^"]*)"', line)]
-        below = [path for path in paths if root in path.parents]
+        arguments = line.rsplit(" = ", 1)[0]
+        paths = [one or other for one, other in re.findall(r'<(/[^>]*)>|"(/[^"]*)"', arguments)]
+        # strace takes a path that ends in / for the one without it too, and not the other way.
+        counts.update(
+            (name, path) for path in {*paths, *(f"{path.rstrip('/')}/" for path in paths)}
+        )
+        below = [path for path in paths if root in Path(path).parents]
         if below:
-            file = re.sub(_RANDOM, "*", below[0].relative_to(root).as_posix())
+            names = [Path(path).relative_to(root).as_posix() for path in below]
+            same = (
+                path for path, named in zip(below, names, strict=True) if _general(named) == named
+            )
+            file = next(same, None)
+            number = counts[(name, file) if file else name]
             writes = "O_WRONLY" in line or "O_RDWR" in line
-            yield Call(name, counts[name], file, writes), line
+            yield Call(name, number, _general(names[0]), writes, file), line
+
+
+def _general(path: str) -> str:
+    """A path without the parts that vary."""
+    return re.sub(_RANDOM, "*", path)
