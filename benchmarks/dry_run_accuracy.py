@@ -4,13 +4,15 @@
 
 Each dry run and each run is a process of its own. ``added`` is the ratio of peak memories without
 what the process held before training. ``training`` is the time of the steps, ``whole run`` that of
-the process from its start; the start of the dry run is added to its prediction.
+the process from its start; the start of the dry run is added to its prediction. On a machine with
+other work take ``--processor-time``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,7 +22,14 @@ from typing import Any
 import psutil
 import yaml
 
-from timed_commands import MEBI, line, machine, run_command, table
+from timed_commands import (
+    MEBI,
+    count_processor_time,
+    line,
+    machine,
+    run_command,
+    table,
+)
 
 # (model, method, batch size)
 CASES = [
@@ -66,12 +75,13 @@ def recipe(model: str, method: str, batch: int, options: argparse.Namespace) -> 
     return {"model": model, "task": task, "method": {"name": method}, "train": train}
 
 
-def predict(file: str, out: str, started: float) -> None:
+def predict(file: str, out: str, processor_time: bool) -> None:
     """Write the estimate of a recipe, and how long this process took to start."""
     from iwlora.training.dry_run.run_cost import estimate_run_cost
     from iwlora.training.recipe import load
 
-    start_seconds = time.time() - started
+    started = psutil.Process().create_time()
+    start_seconds = time.process_time() if processor_time else time.time() - started
     cost = estimate_run_cost(load(file))
     prediction = {
         "peak": cost.memory.peak,
@@ -83,12 +93,16 @@ def predict(file: str, out: str, started: float) -> None:
     Path(out).write_text(json.dumps(prediction), encoding="utf-8")
 
 
-def comparison_row(model: str, settings: dict[str, Any], folder: Path, threads: int) -> list[str]:
+def comparison_row(
+    model: str, settings: dict[str, Any], folder: Path, threads: int, processor_time: bool
+) -> list[str]:
     """A row of the table: predicted values, measured values, and their ratios."""
     file, out = folder / "recipe.yaml", folder / "predicted.json"
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    run_command([__file__, "--predict", str(file), str(out)], threads)
-    cost = run_command(["-m", "iwlora", "train", str(file), "--out", str(folder / "run")], threads)
+    clock = ["--processor-time"] if processor_time else []
+    run_command([__file__, "--predict", str(file), str(out), *clock], threads)
+    cost = run_command([__file__, "--train", str(file), str(folder / "run"), *clock], threads)
+    whole = cost.processor_seconds if processor_time else cost.seconds
     predicted = json.loads(out.read_text(encoding="utf-8"))
     result = json.loads((folder / "run" / "result.json").read_text(encoding="utf-8"))
     peak, training = result["peak_memory_bytes"], result["train_seconds"]
@@ -100,7 +114,7 @@ def comparison_row(model: str, settings: dict[str, Any], folder: Path, threads: 
         f"{added:.2f}",
         f"{predicted['tensors'] / MEBI:.0f}",
         f"{predicted['training']:.1f} / {training:.1f} = {predicted['training'] / training:.2f}",
-        f"{predicted['whole']:.1f} / {cost.seconds:.1f} = {predicted['whole'] / cost.seconds:.2f}",
+        f"{predicted['whole']:.1f} / {whole:.1f} = {predicted['whole'] / whole:.2f}",
     ]
 
 
@@ -113,13 +127,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--cases", type=int, default=len(CASES), help="number of cases, from the first"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processor-time", action="store_true", help="in the place of wall time")
     parser.add_argument("--predict", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.processor_time:
+        count_processor_time()
     if options.predict:
-        predict(*options.predict, started=psutil.Process().create_time())
+        predict(*options.predict, options.processor_time)
         return
+    if options.train:
+        from iwlora.cli import main as iwlora
+
+        file, out = options.train
+        sys.exit(iwlora(["train", file, "--out", out]))
     print(
-        f"{machine()}; {options.threads} threads; {options.rows} rows, {options.epochs:g} epochs\n"
+        f"{machine()}; {options.threads} threads; {options.rows} rows, {options.epochs:g} epochs"
+        f"{'; processor time' if options.processor_time else ''}\n"
     )
     head = ["run", "batch", "peak, MiB: predicted / measured", "added", "tensors alone, MiB"]
     print(table([*head, "training, s", "whole run, s"], []), flush=True)
@@ -129,7 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder = Path(top) / str(number)
             folder.mkdir()
             settings = recipe(models[model], method, batch, options)
-            print(line(comparison_row(model, settings, folder, options.threads)), flush=True)
+            row = comparison_row(model, settings, folder, options.threads, options.processor_time)
+            print(line(row), flush=True)
 
 
 if __name__ == "__main__":

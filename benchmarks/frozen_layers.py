@@ -5,13 +5,15 @@
 The upper third of MiniLM is adapted with LoRA on SST-2, at several learning rates and on several
 draws of training rows. Both comparisons are one `iwlora compare` each, which grow in turns by a
 part of the draws, so that a change of the machine's speed meets both. Finished parts are kept in
-``--out``, and the same command continues where it was stopped.
+``--out``, and the same command continues where it was stopped. A second table has the processor
+time and the peak memory that `iwlora compare --dry-run` predicts beside those measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import yaml
 
 from iwlora.compare.statistics.paired_tests import summarise
 from iwlora.results.durations import format_duration
-from timed_commands import machine, run_command, table
+from timed_commands import MEBI, count_processor_time, machine, run_command, table
 
 LEARNING_RATES = (3e-4, 1e-3, 2e-3, 4e-3)
 # The rows of the table: its name -> train.cache_frozen
@@ -41,6 +43,33 @@ def recipe(options: argparse.Namespace, cache_frozen: bool, draws: int) -> dict[
         "seeds": list(range(draws)),
         "train": {"epochs": options.epochs, "batch_size": 32, "cache_frozen": cache_frozen},
     }
+
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def predicted(options: argparse.Namespace, name: str) -> tuple[float, float]:
+    """(processor seconds, MiB of the largest run) that a dry run of the comparison predicts."""
+    out = Path(options.out) / f"{name.replace(' ', '-')}-predicted.txt"
+    if not out.is_file():
+        given = json.dumps(recipe(options, SETTINGS[name], options.draws))
+        run_command([__file__, "--predict", given, "--glue", options.glue, "--out", str(out)], 1)
+    *_, memory, last = out.read_text(encoding="utf-8").splitlines()
+    time = last.rpartition("about ")[2].partition(" with")[0]
+    seconds = sum(
+        float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+) (s|min|h)", time)
+    )
+    return seconds, 1024 * float(re.findall(r"([\d.]+) GiB", memory)[0])
+
+
+def predict(settings: str, out: str) -> None:
+    """Write what the dry run of a comparison prints, in processor time."""
+    count_processor_time()
+    from iwlora.compare.plan.cost_estimate import estimate_cost
+    from iwlora.compare.plan.recipe import plan_settings
+
+    text = estimate_cost(plan_settings(json.loads(settings)), 1)
+    Path(out).write_text(re.sub("\n+", "\n", text), encoding="utf-8")
 
 
 def measured(options: argparse.Namespace, name: str, draws: int) -> dict[str, Any]:
@@ -78,7 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=2000, help="training rows of a draw")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--predict", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.predict:
+        predict(options.predict, options.out)
+        return
     sums = {name: {"seconds": 0.0, "processor_seconds": 0.0} for name in SETTINGS}
     for part in range(1, options.parts + 1):
         draws = options.draws * part // options.parts
@@ -90,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{options.learning_rates} learning rates, {options.epochs} epochs\n"
     )
     plain, _ = sums.values()
-    rows = []
+    rows, predictions = [], []
     for name, cost in sums.items():
         folder = Path(options.out) / name.replace(" ", "-")
         accuracy, memory = quality(folder)
@@ -107,8 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{accuracy:.1f}",
             ]
         )
+        seconds, peak = predicted(options, name)
+        predictions.append(
+            [
+                name,
+                f"{seconds:.0f} / {cost['processor_seconds']:.0f} = "
+                f"{seconds / cost['processor_seconds']:.2f}",
+                f"{peak:.0f} / {memory / MEBI:.0f} = {peak * MEBI / memory:.2f}",
+            ]
+        )
     head = ["whole comparison", "wall time", "processor time", "times faster", "in processor time"]
     print(table([*head, "peak MiB of a run", "MiB on the disk", "accuracy"], rows))
+    head = ["predicted / measured", "processor time, s", "peak of a run, MiB"]
+    print("\n" + table(head, predictions))
 
 
 if __name__ == "__main__":

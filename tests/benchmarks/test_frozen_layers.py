@@ -19,6 +19,12 @@ def test_both_comparisons_grow_in_turns_and_their_costs_are_added(
     begun: list[tuple[Any, int]] = []
 
     def run_here(command: Sequence[str], threads: int) -> Any:
+        if "--predict" in command:
+            text = (
+                "peak memory of the largest run: about 0.75 GiB\n8 runs: about 1 min 03 s with 1"
+            )
+            Path(command[-1]).write_text(text, encoding="utf-8")
+            return None
         plan = load_plan(command[command.index("compare") + 1])
         setting = plan.runs[0].recipe.train.cache_frozen
         begun.append((setting, len(plan.runs)))
@@ -37,3 +43,4 @@ def test_both_comparisons_grow_in_turns_and_their_costs_are_added(
         "| all blocks each time | 40.0 s | 1 min 30 s | 1.00 | 1.00 | 1024 | 0 | 75.0 |" in printed
     )
     assert "| frozen blocks once | 20.0 s | 1 min 00 s | 2.00 | 1.50 | 1024 | 0 | 75.0 |" in printed
+    assert "| all blocks each time | 63 / 90 = 0.70 | 768 / 1024 = 0.75 |" in printed

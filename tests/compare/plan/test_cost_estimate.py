@@ -12,10 +12,11 @@ import pytest
 from iwlora.compare.plan import cost_estimate
 from iwlora.compare.plan.cost_estimate import estimate_cost
 from iwlora.compare.plan.planned_runs import Plan
-from iwlora.training.dry_run.run_cost import RunCost
+from iwlora.training.dry_run.run_cost import MemoryCost, RunCost
 
 NOTHING: dict[str, Any] = dict.fromkeys([field.name for field in fields(RunCost)], 0)
-SECOND_A_STEP = RunCost(**{**NOTHING, "step_seconds": 1.0})
+MEMORY = MemoryCost(2**30, weights=0, state=0, gradients=0, activations=0, workspace=0, reached=0)
+SECOND_A_STEP = RunCost(**{**NOTHING, "step_seconds": 1.0, "memory": MEMORY})
 
 
 def test_the_estimate_lists_runs_budgets_and_time_and_keeps_nothing(
@@ -30,6 +31,7 @@ def test_the_estimate_lists_runs_budgets_and_time_and_keeps_nothing(
     assert "full: 2 runs + at most 15 trials, 96 training rows, no budget" in text
     assert "s a step, about" in text
     assert "search: at most 45 training steps an arm" in text, "15 times 86 rows in steps of 32"
+    assert "\npeak memory of the largest run: about " in text
     assert "at most 34 runs on" in text
     assert text.endswith("with 2 at once")
     assert announced == ["timing steps of full", "timing steps of lora"]
@@ -46,6 +48,7 @@ def test_with_stop_the_time_is_from_the_first_draws_to_the_most(
     lines = estimate_cost(plan, 2, lambda _: None).splitlines()
     assert lines[0].startswith("lora: 5 to 20 runs, 96 training rows")
     assert lines[0].endswith("about 15.0 s to 1 min 00 s")
+    assert lines[2] == "peak memory of the largest run: about 1.00 GiB"
     assert lines[-1].startswith("10 to 40 runs on ")
     assert ", 5 to 20 draws of an arm: about 15.0 s to 1 min 00 s with 2 at once" in lines[-1]
 

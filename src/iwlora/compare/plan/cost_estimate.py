@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from iwlora.compare.number_format import format_gibibytes
 from iwlora.compare.plan.frozen_layers import with_equal_frozen_layers
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.plan.preflight import check_budgets, check_search, check_task
@@ -51,7 +52,7 @@ def estimate_cost(
     bad_rows: Path | None = None,
     packs: Packs | None = None,
 ) -> str:
-    """Describe the runs, the budget and the time of each arm, and the time that all take.
+    """Describe the runs, the budget and the time of each arm, and the time and memory of all.
 
     A few steps of each arm's first run are timed (:mod:`iwlora.training.dry_run.run_cost`); its
     other runs differ in their number of steps only. Nothing is kept.
@@ -76,6 +77,7 @@ def estimate_cost(
     lines, first_draws = dict.fromkeys(plan.labels, ""), len(plan.certain_seeds)
     filled, all_trials, by_arm = False, list[EstimatedRun](), list[list[EstimatedRun]]()
     total, fewest, count, certain = 0.0, 0.0, len(plan.runs), len(plan.labels) * first_draws
+    most_memory = 0
     arms = [*zip(plan.first_runs, rows_of_arms, strict=True)]
     if packs:  # first, since a process keeps some of the memory of what it did before
         arms.sort(key=lambda arm: not packs.is_packed(arm[0].recipe))
@@ -83,8 +85,10 @@ def estimate_cost(
         announce(f"timing steps of {first.label}")
         estimated = estimate_run_cost(first.recipe, in_comparison=True)
         cost = replace(estimated, fill_seconds=0.0)
-        if packs:
+        if packs and packs.is_packed(first.recipe):
             cost = packs.run_cost(first.recipe, cost)
+        else:
+            most_memory = max(most_memory, cost.memory.peak)
         of_arm = [run for run in plan.runs if run.label == first.label]
         of_runs = [_seconds(run, rows, cost) for run in of_arm]
         by_arm.append([EstimatedRun(first.label, first.recipe, s) for s in of_runs])
@@ -126,6 +130,9 @@ def estimate_cost(
         by_draw = [run for draw in zip(*by_arm, strict=True) for run in draw]
         texts += [*packs.lines(all_trials), *packs.lines(by_draw)]
         jobs = packs.at_once
+    if most_memory:
+        which = "largest run that is not packed" if packs else "largest run"
+        texts.append(f"peak memory of the {which}: about {format_gibibytes(most_memory)}")
     what = ("pack" if jobs == 1 else "packs") if packs else ""
     time, end = format_duration(total / jobs), f" with {jobs} {what}".rstrip() + " at once"
     if plan.stop:
