@@ -102,7 +102,7 @@ def cost(training: Training, repeats: int) -> list[list[str]]:
     taken = times(steps, repeats)
     rows = []
     for length in LENGTHS:
-        estimator, passes = plan_in_flight(training.sites, length, 1, is_free=True)
+        estimator, passes = plan_in_flight(training.sites, length, 1, projects_at_random=True)
         passes = min(passes, DEFAULTS.max_batches)
         part = passes / length
         operations = part * (counted[estimator] / counted["LoRA step"] - 1)

@@ -20,9 +20,7 @@ def test_both_comparisons_grow_in_turns_and_their_costs_are_added(
 
     def run_here(command: Sequence[str], threads: int) -> Any:
         if "--predict" in command:
-            text = (
-                "peak memory of the largest run: about 0.75 GiB\n8 runs: about 1 min 03 s with 1"
-            )
+            text = "peak memory of the largest run: about 0.75 GiB\n8 runs: about 1 min 03 s with 1"
             Path(command[-1]).write_text(text, encoding="utf-8")
             return None
         plan = load_plan(command[command.index("compare") + 1])
