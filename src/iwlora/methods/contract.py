@@ -68,6 +68,9 @@ class Attached:
         callbacks: callbacks of the Trainer.
         notes: ``notes()`` are remarks on the training that the user should read.
         panels: ``panels()`` are numbers for experiment trackers, sent at each logging step.
+        gradient_norm: ``gradient_norm(norm)`` gets the norm that the gradient of all trained
+            parameters had before it was clipped, in each optimizer step before the callbacks'
+            ``on_pre_optimizer_step``.
         parameter_groups: parameters that train with another learning rate or weight decay than
             the recipe's; each parameter is in at most one group.
         groups_after_initialize: ``groups_after_initialize()`` are further such groups, of a method
@@ -99,6 +102,7 @@ class Attached:
     callbacks: tuple[TrainerCallback, ...] = ()
     notes: Callable[[], tuple[str, ...]] = tuple
     panels: Callable[[], Mapping[str, float]] = dict
+    gradient_norm: Callable[[float], None] | None = None
     parameter_groups: tuple[ParameterGroup, ...] = ()
     groups_after_initialize: Callable[[], tuple[ParameterGroup, ...]] = tuple
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None

@@ -183,7 +183,7 @@ class IWLoraCallback(TrainerCallback):
             return
         effects, self.penalty.effects = self.penalty.effects, {}
         if self.route == "loss":
-            clip = _clip_factor(args, logs.get("grad_norm"))
+            clip = clip_factor(args, logs.get("grad_norm"))
             effects = {name: effect.without_penalty(clip) for name, effect in effects.items()}
         self.effects = effects
         self.history.append({name: effect.ratio for name, effect in effects.items()})
@@ -286,8 +286,8 @@ def _loss_scale(optimizer: Any) -> float:
     return float(scaler.get_scale()) if scaler is not None else 1.0
 
 
-def _clip_factor(args: TrainingArguments, norm: float | None) -> float:
-    """The factor by which the Trainer clipped the gradients of the step."""
+def clip_factor(args: TrainingArguments, norm: float | None) -> float:
+    """The factor by which the Trainer clipped the gradients of a step, from their norm before."""
     if not args.max_grad_norm or norm is None:
         return 1.0
     return min(1.0, args.max_grad_norm / (norm + 1e-6))

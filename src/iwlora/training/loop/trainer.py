@@ -220,6 +220,8 @@ class FineTuningTrainer(Trainer):
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
         norm = full_tensor(super()._get_grad_norm(*args, **kwargs))  # type: ignore[no-untyped-call]
         self._divergence.end_step(self.state.global_step, norm)
+        if self.attached.gradient_norm is not None:
+            self.attached.gradient_norm(float(norm))
         return norm
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
