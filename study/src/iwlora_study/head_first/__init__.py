@@ -1,0 +1,1 @@
+"""Head first: a method trains its head alone in the first steps."""

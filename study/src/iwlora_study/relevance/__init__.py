@@ -1,0 +1,1 @@
+"""Automatic relevance determination for low-rank updates: its formulas, and its callback."""
