@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,7 @@ class ScaledRandomStart(Lora):
     paper: ClassVar[str] = "this project"
     not_for_parameters: ClassVar[str | None] = "it reads the inputs of layers only"
     control_of: ClassVar[str | None] = Eva.name
+    not_quantizable: ClassVar[str | None] = "the rival's start is computed on a copy of the model"
 
     like: Literal["eva", "lora-ga", "lora-one"] = "eva"
     """The rival whose size the start has; its other options are its defaults."""
@@ -70,15 +72,24 @@ class ScaledRandomStart(Lora):
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
         """Attach LoRA; ``initialize_with_loss`` then scales every A."""
-        attached = super().attach(model, sites, seed)
-        return replace(
-            attached, initialize_with_loss=partial(self._initialize, attached.model, seed)
-        )
+        from iwlora.sites import sites as find_sites
+
+        other = copy.deepcopy(model)
+        rival = self.rival().attach(other, find_sites(other, [s.name for s in sites]), seed)
+        attached, rivals = super().attach(model, sites, seed), [rival]
+
+        def initialize(
+            batches: Iterable[Mapping[str, Tensor]],
+            loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
+        ) -> None:
+            self._initialize(attached.model, rivals.pop(), batches, loss)  # its memory is freed
+
+        return replace(attached, initialize_with_loss=initialize)
 
     def _initialize(
         self,
         peft_model: Any,
-        seed: int,
+        rival: Attached,
         batches: Iterable[Mapping[str, Tensor]],
         loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
     ) -> None:
@@ -87,36 +98,20 @@ class ScaledRandomStart(Lora):
         from iwlora.methods.low_rank.starts.layers import lora_layers
 
         first = list(islice(batches, self.max_batches))
+        initialize = rival.initializer(loss)
+        assert initialize is not None  # all three rivals start from data
+        initialize(first)
+        starts = {
+            name: layer.lora_A["default"].weight.detach()
+            for name, layer in lora_layers(rival.model).items()
+        }
         layers = lora_layers(peft_model)
-        starts = rival_starts(self.rival(), peft_model, seed, first, loss)
         own = {name: layer.lora_A["default"].weight for name, layer in layers.items()}
         sizes, rivals = (mean_squares(peft_model, A, first, loss) for A in (own, starts))
         with torch.no_grad():
             for name, A in own.items():
                 if sizes[name] > 0:
                     A.mul_((rivals[name] / sizes[name]) ** 0.5)
-
-
-def rival_starts(
-    rival: Method,
-    peft_model: Any,
-    seed: int,
-    batches: Sequence[Mapping[str, Tensor]],
-    loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
-) -> dict[str, Tensor]:
-    """{site name: the A₀ (r, d_in) of a rival}, computed on a copy of the model without LoRA."""
-    import copy
-
-    from iwlora.methods.low_rank.starts.layers import lora_layers
-    from iwlora.sites import sites as find_sites
-
-    model, names = copy.deepcopy(peft_model).unload(), list(lora_layers(peft_model))
-    attached = rival.attach(model, find_sites(model, names), seed)
-    initialize = attached.initializer(loss)
-    assert initialize is not None
-    initialize(batches)
-    layers = lora_layers(attached.model)
-    return {name: layer.lora_A["default"].weight.detach() for name, layer in layers.items()}
 
 
 def mean_squares(
