@@ -12,6 +12,7 @@ from iwlora import deprecated_paths
 from iwlora.extras import name_missing_extra
 
 if TYPE_CHECKING:
+    from iwlora.advice.advise import advise
     from iwlora.errors import IwloraError
     from iwlora.importance import Importance
     from iwlora.methods.loading import load_adapter
@@ -32,6 +33,7 @@ _HOME = {
     "IwloraError": ("iwlora.errors", "IwloraError"),
     "Penalty": ("iwlora.penalty.apply", "Penalty"),
     "Sensitivity": ("iwlora.results.sensitivity", "Sensitivity"),
+    "advise": ("iwlora.advice.advise", "advise"),
     "build_recipe": ("iwlora.training.recipe", "build"),
     "export": ("iwlora.training.state.artifacts", "export"),
     "load_adapter": ("iwlora.methods.loading", "load_adapter"),
@@ -48,6 +50,7 @@ __all__ = [
     "IwloraError",
     "Penalty",
     "Sensitivity",
+    "advise",
     "build_recipe",
     "export",
     "load_adapter",

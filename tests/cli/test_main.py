@@ -17,6 +17,7 @@ from iwlora.cli import main, parse
 
 COMMANDS = (
     "measure",
+    "advise",
     "init",
     "train",
     "compare",

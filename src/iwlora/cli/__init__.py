@@ -14,6 +14,7 @@ from typing import Any
 
 from iwlora import __version__
 from iwlora.cli import (
+    advise,
     compare,
     export,
     init,
@@ -25,7 +26,7 @@ from iwlora.cli import (
     train,
     verify,
 )
-from iwlora.cli.arguments import prints_its_result
+from iwlora.cli.terminal.arguments import prints_its_result
 from iwlora.cli.terminal.library_logging import show_errors_only
 from iwlora.cli.terminal.streams import LastingOutput, lasting_streams
 from iwlora.cli.terminal.termination import ending_by_sigterm
@@ -33,7 +34,7 @@ from iwlora.errors import IwloraError, is_out_of_memory, os_error_text, truncate
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output
 
-_COMMANDS = (measure, init, train, compare, report, verify, export, predict, methods, tasks)
+_COMMANDS = (measure, advise, init, train, compare, report, verify, export, predict, methods, tasks)
 
 
 _LESS_MEMORY = (

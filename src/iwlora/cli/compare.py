@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from iwlora.cli.arguments import (
+from iwlora.cli.report import write_report
+from iwlora.cli.terminal.arguments import (
     BASELINE,
     Commands,
     add_command,
     print_bad_rows,
     suggested,
 )
-from iwlora.cli.report import write_report
 from iwlora.cli.terminal.event_log import (
     add_log_options,
     draws_progress,

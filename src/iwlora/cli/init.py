@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from iwlora.cli.arguments import Commands, add_command, add_overrides
+from iwlora.cli.terminal.arguments import Commands, add_command, add_overrides
 
 
 def add_parser(commands: Commands) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from iwlora.cli.arguments import Commands, add_command, add_overrides, build_task_recipe
+from iwlora.cli.terminal.arguments import Commands, add_command, add_overrides, build_task_recipe
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.results.writing import check_output, check_writable, reserve

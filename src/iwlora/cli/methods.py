@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from iwlora.cli.arguments import Commands, add_command
+from iwlora.cli.terminal.arguments import Commands, add_command
 
 
 def add_parser(commands: Commands) -> None:

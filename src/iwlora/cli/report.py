@@ -12,7 +12,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwlora.cli.arguments import BASELINE, Commands, add_command
+from iwlora.cli.terminal.arguments import BASELINE, Commands, add_command
 
 if TYPE_CHECKING:
     from iwlora.compare.statistics.analysis import Analysis

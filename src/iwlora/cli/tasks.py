@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from iwlora.cli.arguments import Commands, add_command, add_overrides, build_task_recipe
+from iwlora.cli.terminal.arguments import Commands, add_command, add_overrides, build_task_recipe
 
 
 def add_parser(commands: Commands) -> None:

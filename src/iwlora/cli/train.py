@@ -10,7 +10,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from iwlora.cli.arguments import (
+from iwlora.cli.terminal.arguments import (
     Commands,
     add_command,
     add_overrides,

@@ -43,12 +43,13 @@ def count_parameters(attached: Attached) -> dict[str, int]:
     }
 
 
-def parse_budget(budget: str | float, backbone: int) -> int:
+def parse_budget(budget: str | float, backbone: int, option: str = "budget") -> int:
     """The number of parameters in a budget.
 
     Args:
         budget: ``"1.33M"``, ``"300K"``, ``"0.5%"`` of the backbone's parameters, or a number.
         backbone: the number of parameters of the backbone.
+        option: what the user gave, for the error message.
 
     Raises:
         IwloraError: the budget has another form, or is less than one parameter.
@@ -64,8 +65,8 @@ def parse_budget(budget: str | float, backbone: int) -> int:
         if parameters >= 1:
             return round(parameters)
     raise IwloraError(
-        f"budget={budget!r} was given; accepted are a percentage of the backbone's parameters such "
-        "as 0.5%, or a number such as 1.33M or 300K"
+        f"{option}={budget!r} was given; accepted are a percentage of the backbone's parameters "
+        "such as 0.5%, or a number such as 1.33M or 300K"
     )
 
 

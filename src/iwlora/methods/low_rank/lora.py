@@ -19,7 +19,7 @@ from iwlora.methods.peft_models import (
     target_name,
 )
 from iwlora.methods.saving import save_as_lora
-from iwlora.results.sensitivity import Sensitivity
+from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 from iwlora.sites import Site, abbreviate_names
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Lora(Method):
         }
 
 
-def site_rank(rank: int, site: Site) -> int:
+def site_rank(rank: int, site: Site | SiteSensitivity) -> int:
     """The rank of a site: a router has at most the rank of its matrix."""
     return min(rank, site.largest_rank) if site.is_router else rank
 
