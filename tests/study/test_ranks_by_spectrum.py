@@ -13,15 +13,18 @@ from torch import Tensor
 from transformers import default_data_collator as collate
 
 from iwlora.errors import IwloraError
-from iwlora.methods import Attached
+from iwlora.methods import METHODS, Attached
 from iwlora.methods.low_rank.lora import Lora
+from iwlora.methods.low_rank.starts.layers import lora_layers
 from iwlora.methods.tiny_models import tiny_model
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 from iwlora.testing import CHECKS, Case, packed_equals_alone
 from iwlora.testing.checks import two_processes_equal_one
+from iwlora.training.run import train
 from iwlora_study.ranks_by_spectrum import RanksBySpectrum, measure_effective_ranks
 from iwlora_study.spectrum import effective_rank, whitened_singular_values
+from runs import recipe
 
 RIDGE = 1e-3
 
@@ -221,6 +224,27 @@ def test_it_starts_as_plain_lora_of_these_ranks_and_the_same_scaling(tmp_path: P
         assert (0 in ranks.values()) == (method.rank == 1)
         assert len(set(ranks.values())) > 1
         assert attached("bert", method, case).ranks() == ranks  # type: ignore[misc]
+
+
+def test_a_run_reports_the_ranks_of_all_matrices(
+    tiny_bert: Path,
+    reviews: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(METHODS, RankOne.name, RankOne)
+    measured = "iwlora_study.ranks_by_spectrum.measure_effective_ranks"
+    monkeypatch.setattr(
+        measured, lambda model, *_: {name: n + 1.0 for n, name in enumerate(lora_layers(model))}
+    )
+    result = train(recipe(tiny_bert, reviews, RankOne.name, epochs=1), tmp_path)
+    sites = find_sites(tiny_model("bert"))
+    ranks = {site["name"]: site["rank"] for site in result["ranks"]}
+    assert list(ranks) == [site.name for site in sites]
+    assert 0 in ranks.values()
+    assert result["adapter_parameters"] == RankOne().parameters(torch.nn.Identity(), sites)
+    # Matrices of rank 0 have no adapter that training could have left without a gradient.
+    assert not [note for note in result["notes"] if "gradient" in note]
 
 
 def test_conformance(tmp_path: Path) -> None:

@@ -267,11 +267,12 @@ def _notes_without_gradient(attached: Attached) -> list[str]:
 
     Where it left all of them there, the learning rate may have been 0.
     """
-    unchanged = [pair.name for pair in attached.pairs if not pair.B.detach().any()]
-    if not 0 < len(unchanged) < len(attached.pairs):
+    pairs = [pair for pair in attached.pairs if pair.rank]  # others are not adapted
+    unchanged = [pair.name for pair in pairs if not pair.B.detach().any()]
+    if not 0 < len(unchanged) < len(pairs):
         return []
     note = (
-        f"{len(unchanged)} of {len(attached.pairs)} matrices had no gradient in training, so their "
+        f"{len(unchanged)} of {len(pairs)} matrices had no gradient in training, so their "
         f"adapters have no effect: {abbreviate_names(unchanged)}"
     )
     if distributed.rank() == 0:
