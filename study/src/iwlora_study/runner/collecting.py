@@ -80,8 +80,8 @@ def collect(
         searches=Search.load(searched).arms if searched.exists() else {},
         machine=machine(first.environment()),
         versions=dict(fingerprint.versions) if fingerprint else {},
-        processor_seconds=round(spent.processor, 1),
-        wall_seconds=round(spent.wall, 1),
+        processor_seconds=round(spent.processor, 2),
+        wall_seconds=round(spent.wall, 2),
     )
 
 
