@@ -162,14 +162,14 @@ def train_iwlora(
     )
     make, trainers = prepare_module.make_trainer, []
 
-    def make_watched(loaded: Any, run: Any, attached: Any, progress: bool) -> Any:
+    def make_watched(loaded: Any, run: Any, attached: Any, *others: Any) -> Any:
         watch = steps.watch
         for callback in attached.callbacks:
             events = [name for name in dir(callback) if name.startswith("on_")]
             watch.wrap("penalty", callback, *events)
         if attached.regularizer is not None:
             attached = replace(attached, regularizer=watch.around("penalty", attached.regularizer))
-        trainers.append(make(loaded, run, attached, progress))
+        trainers.append(make(loaded, run, attached, *others))
         return watched(trainers[0], steps)
 
     prepare_module.make_trainer = make_watched
