@@ -2,6 +2,8 @@
 
     python stress/conformance.py [METHOD ...]
 
+Besides the methods there are some mixtures of ``grouped``, by the names in ``MIXTURES``.
+
 ``tests/methods/test_conformance.py`` runs a part of them, see there. This takes some minutes; each
 method and architecture trains once, and two processes train all of them in one go.
 """
@@ -15,18 +17,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iwlora.methods import METHODS
+from iwlora.methods.contract import Method
+from iwlora.methods.grouped.grouped import Grouped
 from iwlora.testing import Case, cases, train_in_two_processes
+
+MIXTURES = {
+    "mixture-of-all-kinds": Grouped(
+        strategies=(("prefix", "lora"), ("dora", "parallel")), part_size=4
+    ),
+    "mixture-with-biases": Grouped(
+        strategies=(("prefix", "bitfit", "pfeiffer"), ("houlsby", "bitfit", "rslora")), part_size=4
+    ),
+    "linear-mixture": Grouped(strategies=(("lora", "bitfit"), ("dora",)), part_size=4),
+    "low-rank-groups": Grouped(strategies=(("lora",),), allocation="increasing").with_budget(2000),
+    "prefixes": Grouped(strategies=(("prefix",),), part_size=4),
+}
+
+
+def method(name: str) -> Method:
+    """A method with its default options, or a mixture."""
+    return MIXTURES[name] if name in MIXTURES else METHODS[name]()
 
 
 def failures(names: Sequence[str], folder: Path) -> list[str]:
     """A line for each failed check of these methods."""
-    checks = {name: cases(METHODS[name](), everywhere=True) for name in names}
+    checks = {name: cases(method(name), everywhere=True) for name in names}
     pairs = [(name, where) for name in names for where in dict.fromkeys(a for a, _ in checks[name])]
     prepared = {}
     for name, architecture in pairs:
         empty = folder / f"{name}-{architecture}"
         empty.mkdir()
-        prepared[name, architecture] = Case(METHODS[name](), architecture, empty)
+        prepared[name, architecture] = Case(method(name), architecture, empty)
     train_in_two_processes(list(prepared.values()))
     lines = []
     for name, architecture in pairs:
@@ -43,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print each failure; the exit status is 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all methods")
-    names = parser.parse_args(arguments).methods or list(METHODS)
+    names = parser.parse_args(arguments).methods or [*METHODS, *MIXTURES]
     with tempfile.TemporaryDirectory() as folder:
         failed = failures(names, Path(folder))
     print("\n".join(failed) or "all checks passed")

@@ -34,6 +34,7 @@ MORE_TRAINING = (
 VARIANTS = (
     "pfeiffer",
     "parallel",
+    "grouped",
     "dora",
     "rslora",
     "lora+",

@@ -50,6 +50,16 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "orthogonality": st.floats(0, 10),
     "beta1": st.floats(0.01, 0.99),
     "beta2": st.floats(0.01, 0.99),
+    "preset": st.none(),
+    "groups": st.sampled_from(["uniform", "spindle"]),
+    "strategies": st.sampled_from([[["lora", "pfeiffer"]], [["lora", "pfeiffer", "bitfit"]]]),
+    "allocation": st.sampled_from(["uniform", "increasing", "importance", [2.0]]),
+    "tuned": st.sampled_from(["all", [1]]),
+    "part_size": st.integers(1, 256),
+    "options": st.sampled_from([{}, {"lora": {"lora_alpha": 8.0}}]),
+    "lr_factors": st.sampled_from([{}, {"pfeiffer": 0.5}]),
+    "adapter_parameters": st.none() | st.integers(1, 10**9),
+    "sizes": st.none(),
 }
 TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "epochs": st.floats(0, 100_000, exclude_min=True),

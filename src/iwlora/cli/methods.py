@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     width = max(map(len, METHODS))
     for name, method in METHODS.items():
         size = f"size: {method.size_knob}" if method.size_knob else "no size to set"
+        size = "divides a budget" if method.divides_budgets else size
         options = ", ".join(f"{key}={field.default}" for key, field in method.model_fields.items())
         print(f"{name:<{width}} {method.summary} ({method.paper}; {size})")
         if options:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from iwlora.methods.additive.bottleneck_adapters import Houlsby, Parallel, Pfeiffer
 from iwlora.methods.additive.prefix_tuning import Prefix
 from iwlora.methods.contract import Attached, Method, ParameterGroup, split_head, train_only
+from iwlora.methods.grouped.grouped import Grouped
 from iwlora.methods.low_rank.adalora import AdaLora
 from iwlora.methods.low_rank.iw_lora import IWLora, IWLoraAsWritten
 from iwlora.methods.low_rank.iw_lora_controls import (
@@ -41,6 +42,7 @@ METHODS = Registry(
         "pfeiffer": Pfeiffer,
         "parallel": Parallel,
         "prefix": Prefix,
+        "grouped": Grouped,
         "lora": Lora,
         "dora": Dora,
         "rslora": RsLora,

@@ -79,7 +79,8 @@ def fit_to_budget(method: Method, model: Any, sites: Sequence[Site], budget: str
     """The method with the size whose number of adapter parameters is nearest to the budget.
 
     The number may be below or above the budget. The size is found by bisection, because the
-    number of parameters grows with the size.
+    number of parameters grows with the size. A method that divides budgets among its parts gets the
+    number of parameters instead.
 
     Raises:
         IwloraError: the method has no size; the budget is nearer to 0 than to the smallest
@@ -93,9 +94,13 @@ def fit_to_budget(method: Method, model: Any, sites: Sequence[Site], budget: str
         >>> fit_to_budget(METHODS["lora"](), model, sites(model), 1700).size
         4
     """
-    if method.size_knob is None:
+    if not method.takes_budget:
         raise IwloraError(f"{method.name} has no size to set; remove budget={budget}")
     target = parse_budget(budget, backbone_parameters(model))
+    if method.divides_budgets:
+        divided = method.with_budget(target)
+        divided.parameters(model, sites)  # refuses a budget that cannot be divided
+        return divided
 
     def parameters(size: int) -> int:
         return method.sized(size).parameters(model, sites) if size else 0

@@ -169,6 +169,10 @@ class Method(BaseModel):
     paper: ClassVar[str]
     size_knob: ClassVar[str | None] = None
     """The field that sets the method's size, such as ``rank``; None if there is none."""
+    divides_budgets: ClassVar[bool] = False
+    """Whether :meth:`with_budget` divides a number of parameters, in the place of a size knob."""
+    resolved_fields: ClassVar[Collection[str]] = ()
+    """Fields that a saved adapter has whatever the recipe says, because the model decides them."""
     adapts_sites: ClassVar[bool] = True
     """Whether the method adapts the sites that it gets, so that ``targets`` have an effect."""
     identity_at_init: ClassVar[bool] = True
@@ -204,6 +208,15 @@ class Method(BaseModel):
     def size(self) -> int | None:
         """The value of the size knob; None for a method without one."""
         return getattr(self, self.size_knob) if self.size_knob else None
+
+    @property
+    def takes_budget(self) -> bool:
+        """Whether a number of parameters can be given instead of a size."""
+        return self.size_knob is not None or self.divides_budgets
+
+    def with_budget(self, parameters: int) -> Self:
+        """The same method with a number of parameters to divide; see ``divides_budgets``."""
+        raise NotImplementedError
 
     def sized(self, size: int) -> Self:
         """The same method with another size; :meth:`check` says whether it fits a model.

@@ -19,7 +19,7 @@ from iwlora.inputs.yaml_json import read_mapping, validation_errors
 from iwlora.methods import METHODS, Method
 from iwlora.methods.peft_config import checked_settings, peft_config
 from iwlora.methods.peft_models import patterns_of_parameters
-from iwlora.methods.saving import OWN_FORMAT, PEFT_FORMAT, adapter_files
+from iwlora.methods.saving import OWN_FORMAT, PEFT_FORMAT, adapter_files, saved_name
 from iwlora.sites import sites as find_sites
 
 # What PEFT's warning says about tensors of the model that the file does not have.
@@ -102,6 +102,9 @@ def check_settings(folder: Path, method: Method) -> None:
         checked_settings(folder / name, method.adapter_settings())
         return
     given = _Record.read(folder / name).saved_method()
+    given = given.model_copy(
+        update={field: getattr(method, field) for field in type(method).resolved_fields}
+    )
     if (type(given), given.model_dump()) != (type(method), method.model_dump()):
         raise IwloraError(
             f"{folder / name}: method={short_repr(given)} was given, and the recipe of the run "
@@ -114,7 +117,7 @@ def merge_adapter(model: nn.Module) -> nn.Module:
     from peft import PeftModel
 
     if not isinstance(model, PeftModel):
-        return model
+        return _merge_inserted(model)
     tied = getattr(model.get_base_model().config, "tie_word_embeddings", None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
@@ -123,6 +126,18 @@ def merge_adapter(model: nn.Module) -> nn.Module:
         # PEFT looks for them at the input of the encoder; T5Gemma ties them to the decoder's.
         plain.config.tie_word_embeddings = tied
     return plain  # type: ignore[no-any-return]
+
+
+def _merge_inserted(model: nn.Module) -> nn.Module:
+    """Merge PEFT's layers in a model that PEFT has not wrapped."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    inserted = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
+    for name, layer in inserted:
+        layer.merge()
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    return model
 
 
 def _output_embeddings_are_tied(model: Any) -> bool:
@@ -171,7 +186,7 @@ def _load_parameters(model: Any, saved: Path) -> nn.Module:
     attached = method.attach(model, find_sites(model, record.sites), seed=0)
     tensors = load_tensors(saved / OWN_FORMAT[1])
     state: dict[str, Tensor] = {
-        name: attached.model.get_parameter(name) for name in attached.trainable
+        saved_name(name): attached.model.get_parameter(name) for name in attached.trainable
     }
     state |= head_buffers(attached.model)
     misfits = set(tensors) ^ set(state)

@@ -7,6 +7,7 @@ method, its options and its sites, and ``adapter/adapter.safetensors``, the para
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,10 +55,21 @@ def save_parameters(
         "sites": [site.name for site in sites],
         "head": declared_modules(model),
     }
-    tensors = {name: model.get_parameter(name) for name in names} | head_buffers(model)
+    tensors = {saved_name(name): model.get_parameter(name) for name in names} | head_buffers(model)
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(on_cpu, target / OWN_FORMAT[1], metadata={"format": "pt"})
     (target / OWN_FORMAT[0]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def saved_name(name: str) -> str:
+    """The name of a parameter in the file: as in the backbone, whatever PEFT has put around it.
+
+    >>> saved_name("encoder.layer.0.query.base_layer.bias")
+    'encoder.layer.0.query.bias'
+    >>> saved_name("encoder.layer.0.query.lora_A.default.weight")
+    'encoder.layer.0.query.lora_A.weight'
+    """
+    return re.sub(r"(\.lora_\w+)\.default(?=\.)", r"\1", name.replace(".base_layer.", "."))
 
 
 def save_as_lora(peft_model: Any, pairs: Sequence[LowRankPair], folder: Path) -> None:

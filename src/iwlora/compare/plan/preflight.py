@@ -46,7 +46,7 @@ def check_budgets(plan: Plan) -> dict[str, int]:
         every_target = sites(model, run.recipe.targets, run.recipe.exclude)
         targets = method.adaptable(every_target, run.recipe.targets)
         method.check_model(model, targets)
-        if method.size_knob is None:
+        if not method.takes_budget:
             continue
         if run.recipe.budget is not None:
             method = fit_to_budget(method, model, targets, run.recipe.budget)

@@ -270,7 +270,7 @@ def _plan_run(shared: Mapping[str, Any], arm: Mapping[str, Any], seed: int) -> P
     method = {key: value for key, value in arm.items() if key not in NOT_METHOD_OPTIONS}
     label = arm_label(arm)
     recipe = build({**shared, "task": task, "method": method, "label": label, "train": train})
-    if recipe.method.size_knob is None:  # the budget is for the arms whose size can be set
+    if not recipe.method.takes_budget:  # the budget is for the arms whose size can be set
         recipe = recipe.model_copy(update={"budget": None})
     return PlannedRun(label, seed, recipe)
 

@@ -10,7 +10,7 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count, Number
 from iwlora.methods.contract import split_head
 from iwlora.methods.named_parameters import NamedParameters
-from iwlora.sites import Site, end_of_block
+from iwlora.sites import Site, end_of_block, unwrap
 from iwlora.sites import sites as find_sites
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Houlsby(_Adapters):
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
         """After the last matrix of attention and of the feed-forward network, in each block."""
         for site in _of_kind(sites, *self.positions):
-            yield partial(_insert, site.layer, _add_to_output), site.d_out
+            yield partial(_insert, _called(model, site), _add_to_output), site.d_out
 
 
 class Pfeiffer(_Adapters):
@@ -189,7 +189,7 @@ class Parallel(_Adapters):
                     "lora"
                 )
             up = first[down.block]
-            yield partial(_insert_parallel, up.layer, down.layer), up.d_in
+            yield partial(_insert_parallel, _called(model, up), _called(model, down)), up.d_in
 
 
 def _of_kind(sites: Sequence[Site], *kinds: str) -> list[Site]:
@@ -198,6 +198,11 @@ def _of_kind(sites: Sequence[Site], *kinds: str) -> list[Site]:
 
 def _kind(site: Site) -> str:
     return site.kind.removeprefix("decoder_")
+
+
+def _called(model: nn.Module, site: Site) -> nn.Module:
+    """The module that the block calls for a site: around its layer, PEFT's if it has an update."""
+    return unwrap(model).get_submodule(site.name)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -81,6 +81,12 @@ class Lora(Method):
         """Wrap the model with PEFT's LoRA on these sites."""
         return self._attach(model, sites, seed, **self.options)
 
+    def attach_with(
+        self, model: Any, sites: Sequence[Site], seed: int, **patterns: Mapping[str, float]
+    ) -> Attached:
+        """Attach with a ``rank_pattern`` and an ``alpha_pattern`` of PEFT."""
+        return self._attach(model, sites, seed, **{**self.options, **patterns})
+
     def insert(self, model: Any, sites: Sequence[Site]) -> list[nn.Parameter]:
         """PEFT's layers of LoRA on these sites, without its wrapper around the model.
 

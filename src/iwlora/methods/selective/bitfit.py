@@ -23,7 +23,16 @@ class BitFit(NamedParameters):
     def trained_names(self, model: Any) -> tuple[str, ...]:
         """The backbone's parameters that are called ``bias``, ``q_bias`` or similar."""
         backbone, _ = split_head(model)
-        return tuple(n for n in backbone if f"_{n.rpartition('.')[2]}".endswith("_bias"))
+        return tuple(name for name in backbone if self.is_bias(name))
+
+    @staticmethod
+    def is_bias(name: str) -> bool:
+        """Whether a parameter is a bias term, by its name.
+
+        >>> BitFit.is_bias("self.q_bias"), BitFit.is_bias("relative_attention_bias.weight")
+        (True, False)
+        """
+        return f"_{name.rpartition('.')[2]}".endswith("_bias")
 
     def check_model(self, model: Any, sites: Sequence[Site]) -> None:
         """The backbone must have bias terms; those of T5 and Llama have none."""
