@@ -22,6 +22,7 @@ def row(**changes: object) -> Evidence:
         "kind": "classification",
         "model": "builtin/minilm",
         "training_rows": 2000,
+        "flipped_labels": 0.0,
         "steps": 189,
         "adapter_parameters": 41472,
         "share_of_rank_8": 0.125,
@@ -56,6 +57,7 @@ def test_written_rows_are_read_back(tmp_path: Path) -> None:
     rows = [
         row(),
         row(verdict="lead", low=None, high=None, training_rows=None, source='a "b", c'),
+        row(flipped_labels=0.4),
         row(verdict="worse", difference=-0.5, low=-0.9, high=-0.1, steps=None),
     ]
     file = tmp_path / "evidence.csv"
@@ -76,8 +78,11 @@ def test_written_rows_are_read_back(tmp_path: Path) -> None:
         (lambda text: text.replace(",0.1,0.9,", ",,,"), "low=None, high=None was given"),
         (lambda text: text.replace(",better,", ",lead,"), "for a lead, which has no interval"),
         (lambda text: text.replace(",10,better", ",0,better"), "draws=0: "),
+        (lambda text: text.replace(",2000,0.0,", ",2000,40,"), "flipped_labels='40'"),
+        (lambda text: text.replace(",2000,0.0,", ",2000,,"), "flipped_labels=''"),
+        (lambda text: text.replace("flipped_labels,", ""), "no column 'flipped_labels'"),
         (lambda text: text.replace(",a test", ","), "source=''"),
-        (lambda text: text.replace(",a test", ""), "14 cells instead of 15"),
+        (lambda text: text.replace(",a test", ""), "15 cells instead of 16"),
     ],
 )
 def test_what_the_reader_refuses(
@@ -103,4 +108,4 @@ def test_the_row_that_says_most_is_found() -> None:
     assert table.find(*question, share=0.26) is None
     assert table.find("rank-1-everywhere", "rank-8-everywhere", "regression") is None
     assert table.choices("rank-8-everywhere", "classification") == ["rank-1-everywhere"]
-    assert len(COLUMNS) == 15
+    assert len(COLUMNS) == 16

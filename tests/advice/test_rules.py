@@ -57,8 +57,9 @@ def row(choice: str, baseline: str, verdict: str, **changes: Any) -> Evidence:
         "task": "t",
         "kind": "classification",
         "model": "m",
-        "training_rows": 100,
-        "steps": 10,
+        "training_rows": 1000,
+        "flipped_labels": 0.0,
+        "steps": 100,
         "adapter_parameters": 1,
         "share_of_rank_8": 1.0,
         "difference": difference,
@@ -71,18 +72,26 @@ def row(choice: str, baseline: str, verdict: str, **changes: Any) -> Evidence:
     return Evidence.model_validate(fields | changes)
 
 
+def facts(kind: str = "classification", training_rows: int = 2000) -> Measured:
+    return Measured(measurement(), kind, training_rows, backbone=22_713_216)
+
+
+def rules_of(table: Table, measured: Measured | None = None) -> Rules:
+    known = measured or facts()
+    return Rules(table, known, "builtin/minilm", everywhere(known.sensitivity, "all"))
+
+
 def decision(
     rows: Table | list[Evidence],
     params: str | None = None,
     kind: str = "classification",
     given: tuple[str, ...] = (),
+    training_rows: int = 2000,
     **settings: Any,
 ) -> Decision:
     table = rows if isinstance(rows, Table) else Table(rows)
-    sensitivity = measurement()
-    rules = Rules(table, kind, "builtin/minilm", everywhere(sensitivity, "all"))
-    measured = Measured(sensitivity, kind, 2000, backbone=22_713_216)
-    return decide(SETTINGS | settings, given, rules, params, measured)
+    measured = facts(kind, training_rows)
+    return decide(SETTINGS | settings, given, rules_of(table, measured), params, measured)
 
 
 def text(found: Decision) -> str:
@@ -161,6 +170,32 @@ def test_rows_with_a_verdict_decide() -> None:
     few = row("query-value", "rank-1-everywhere", "better", share_of_rank_8=0.125)
     assert decision([few], params="45K").sized.label == "query-value"
     assert decision([few], params="1%").sized.label == "rank-5-everywhere"  # another size
+
+
+@pytest.mark.parametrize(
+    ("regime", "words", "few_rows_follow"),
+    [
+        ({"flipped_labels": 0.4}, "40% flipped labels", False),
+        ({"training_rows": 250}, "250 training rows", True),
+        ({"training_rows": 250, "flipped_labels": 0.2}, "20% flipped labels, 250 training", False),
+        ({"steps": 50}, "50 steps", False),
+    ],
+)
+def test_other_regimes_are_shown_and_not_followed(
+    regime: dict[str, Any], words: str, few_rows_follow: bool
+) -> None:
+    small = row("rank-1-everywhere", "rank-8-everywhere", "within", **regime)
+    method = row("dora", "lora", "better", **regime)
+    found = decision([small, method])
+    assert (found.sized.rank, found.settings["method"]["name"]) == (8, "lora")
+    assert f"measured with {words}" in text(found)
+    few = decision([small, method], training_rows=300)
+    assert (few.sized.rank == 1) == few_rows_follow
+    assert (few.settings["method"]["name"] == "dora") == few_rows_follow
+    plain = row("rank-1-everywhere", "rank-8-everywhere", "open", draws=2)
+    both = Table([small, plain])
+    assert decision(both).sized.rank == 8
+    assert (decision(both, training_rows=300).sized.rank == 1) == few_rows_follow
 
 
 def test_importance_must_be_better_than_its_control() -> None:

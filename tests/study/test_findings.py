@@ -180,6 +180,10 @@ def test_evidence_is_what_the_table_accepts(tmp_path: Any) -> None:
     ]
     assert rows[0].verdict == "better"
     assert rows[0].share_of_rank_8 == 0.125
+    assert rows[0].special_regime == "50 steps"
+    scores.settings["task"]["flip_labels"] = 0.4
+    flipped = evidence.rows([scores], [FORM])
+    assert all(row.flipped_labels == 0.4 and not row.applies(2000) for row in flipped)
     path = tmp_path / "evidence.csv"
     path.write_text(evidence_csv(rows))
     assert read_evidence(path).rows == tuple(rows)

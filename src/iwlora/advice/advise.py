@@ -23,7 +23,7 @@ from iwlora.advice.layouts import (
 from iwlora.advice.limits import Limits
 from iwlora.advice.measured import measured_on
 from iwlora.advice.peft_settings import peft_arguments
-from iwlora.advice.rules import Reason, Rules, Sized
+from iwlora.advice.rules import Rules, Sized
 from iwlora.errors import IwloraError, short_repr
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.results.sensitivity import Sensitivity
@@ -92,7 +92,7 @@ def advise(
     report("measuring the importance" if importance is None else "loading the model")
     measured = measured_on(start, samples, importance)
     whole = everywhere(measured.sensitivity, start.targets)
-    rules = Rules(read_evidence(), measured.kind, start.model, whole)
+    rules = Rules(read_evidence(), measured, start.model, whole)
     given = _fields(override({}, settings))
     decision = decide(suggestion.settings, given, rules, limits.params, measured)
     estimate = _estimates(report)
@@ -113,7 +113,7 @@ def advise(
         remarks=tuple(remarks),
         neighbours=tuple(_neighbours(chosen, whole, rules, estimate)),
         least=tuple(site.name for site in least_important(measured.sensitivity.included)),
-        leaving_out=_leaving_out(rules, whole),
+        leaving_out=rules.leaving_out(),
         peft=peft_arguments(chosen.recipe, chosen.layout, measured.sensitivity),
         device=run_device().type,
     )
@@ -206,18 +206,3 @@ def _neighbours(
         cheaper = candidate(sized.layout, settings, estimate)
         points = rules.quote(sized.label, whole.label(WHOLE_RANK), rules.share(sized.parameters))
         yield Neighbour(sized.label, cheaper, points)
-
-
-def _leaving_out(rules: Rules, whole: Layout) -> Reason:
-    """What is known about leaving out the least important matrices."""
-    asked = (
-        ("without-unimportant-sites", whole.label(WHOLE_RANK)),
-        ("unimportant-sites", "random-sites"),
-    )
-    found = [rules.quote(*question) for question in asked]
-    return Reason(
-        "leaving out",
-        "",
-        tuple(row for reason in found for row in reason.rows),
-        tuple(text for reason in found for text in reason.missing),
-    )

@@ -27,6 +27,25 @@ verdict."""
 
 FILE = Path(__file__).with_suffix(".csv")
 _NEAR = 2.0  # a share of parameters up to so many times another one is of the same size
+_FEW_ROWS = 500  # up to so many training rows a row of the table is about few rows
+_FEW_STEPS = 50  # up to so many steps it is about a training that is cut short
+
+LABELS = {
+    "query-value": "LoRA at the queries and values of all blocks",
+    "last-third": "LoRA at all matrices of the last third of the blocks",
+    "last-block": "LoRA at all matrices of the last block",
+    "important-sites": "LoRA at the matrices with the largest s² / (d_in + d_out) on the task",
+    "unimportant-sites": "LoRA at those with the smallest",
+    "random-sites": "LoRA at random matrices, as many parameters as the choice",
+    "iw-lora-repaired": "iw-lora with normalize=max and alpha=0.01",
+    "iw-lora-repaired-permuted": "iw-lora-permuted with the same options",
+    "uniform-penalty": "lora-uniform-penalty with the same options",
+    "learning-rate-x1": "a learning rate",
+    "learning-rate-x3": "three times that learning rate",
+}
+"""What the labels mean that are no method's name. Beside them there is ``rank-N-everywhere``, LoRA
+of rank N at all matrices, for a choice of matrices or of a rank. For a method, ``lora`` is LoRA
+with as many parameters. The arms of the study have the same labels."""
 
 
 def _blank_is_none(value: Any) -> Any:
@@ -55,11 +74,12 @@ class Evidence(BaseModel):
     """One row: what a choice scored minus what its baseline scored.
 
     ``choice`` and ``baseline`` are labels: methods by their names (``adalora``), or what is adapted
-    and how, such as ``rank-1-everywhere`` or ``query-value``. ``difference`` is in points: 100
-    times that of the task's primary metric; [``low``, ``high``] is its 95% interval. ``draws`` is
-    the number of paired draws; of a lead, that of the arm with fewer. ``share_of_rank_8`` is
-    ``adapter_parameters`` divided by those of LoRA of rank 8 on all matrices. A cell may be blank
-    where a row is about several tasks, or nothing was counted.
+    and how, such as ``rank-1-everywhere`` or ``query-value``, see :data:`LABELS`. ``difference`` is
+    in points: 100 times that of the task's primary metric; [``low``, ``high``] is its 95% interval.
+    ``draws`` is the number of paired draws; of a lead, that of the arm with fewer.
+    ``flipped_labels`` is the share of the training rows that got another class at random.
+    ``share_of_rank_8`` is ``adapter_parameters`` divided by those of LoRA of rank 8 on all
+    matrices. A cell may be blank where a row is about several tasks, or nothing was counted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +90,7 @@ class Evidence(BaseModel):
     kind: Annotated[str, Field(min_length=1), BeforeValidator(_known_kind)]
     model: _Text
     training_rows: _CountOrBlank
+    flipped_labels: Annotated[Number, Field(ge=0, lt=1)]
     steps: _CountOrBlank
     adapter_parameters: _CountOrBlank
     share_of_rank_8: _NumberOrBlank
@@ -101,16 +122,44 @@ class Evidence(BaseModel):
         """Whether the row is reason enough to prefer a smaller choice to its baseline."""
         return self.verdict in ("better", "within")
 
+    @property
+    def has_few_rows(self) -> bool:
+        """Whether it is about few training rows."""
+        return self.training_rows is not None and self.training_rows <= _FEW_ROWS
+
+    @property
+    def special_regime(self) -> str:
+        """What sets its trainings apart, such as ``40% flipped labels``; empty if nothing does."""
+        steps = self.steps if self.steps is not None and self.steps <= _FEW_STEPS else None
+        parts = [
+            f"{self.flipped_labels:.0%} flipped labels" if self.flipped_labels else "",
+            f"{self.training_rows:,} training rows" if self.has_few_rows else "",
+            f"{steps:,} steps" if steps else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def applies(self, training_rows: int) -> bool:
+        """Whether it says something of a training on so many rows with their own labels.
+
+        A row about flipped labels or very few steps never does. One about few training rows does
+        for few rows.
+        """
+        if self.flipped_labels or (self.steps is not None and self.steps <= _FEW_STEPS):
+            return False
+        return training_rows <= _FEW_ROWS or not self.has_few_rows
+
     def sentence(self) -> str:
         """The row in words."""
         interval = "" if self.low is None else f" [{self.low:+.2f}, {self.high:+.2f}]"
         verdict = "a lead, no verdict" if self.verdict == "lead" else self.verdict
         rows = "" if self.training_rows is None else f", {self.training_rows:,} training rows"
+        flipped = f", {self.flipped_labels:.0%} flipped labels" if self.flipped_labels else ""
         steps = "" if self.steps is None else f", {self.steps:,} steps"
         draws = f"{self.draws} draw{'s' * (self.draws != 1)}"
         return (
             f"{self.choice} against {self.baseline}: {self.difference:+.2f} points{interval}, "
-            f"{verdict} ({draws}; {self.task} with {self.model}{rows}{steps}; {self.source})"
+            f"{verdict} ({draws}; {self.task} with {self.model}{rows}{flipped}{steps}; "
+            f"{self.source})"
         )
 
 
@@ -134,11 +183,13 @@ class Table:
         kind: str,
         model: str | None = None,
         share: float | None = None,
+        training_rows: int | None = None,
     ) -> Evidence | None:
         """The row that says most of a choice, or None if it was not measured for this kind.
 
-        Rows with an interval come before leads, rows of the same model before others, and of these
-        the one with the most draws.
+        Rows with an interval come before leads, rows about few training rows before others where
+        the task has few and after them where not, rows of the same model before others, and of
+        these the one with the most draws.
 
         Args:
             choice: its label.
@@ -147,6 +198,7 @@ class Table:
             model: the model that the advice is for.
             share: where given, only rows whose ``share_of_rank_8`` is up to twice as large or as
                 small.
+            training_rows: of the task: only rows that apply to it; None: rows of all regimes.
 
         Example:
             >>> row = read_evidence().find("adalora", "lora", "classification")
@@ -158,10 +210,17 @@ class Table:
             for row in self.rows
             if (row.choice, row.baseline, row.kind) == (choice, baseline, kind)
             and (share is None or _is_near(row.share_of_rank_8, share))
+            and (training_rows is None or row.applies(training_rows))
         ]
+        few = training_rows is not None and training_rows <= _FEW_ROWS
         return max(
             matching,
-            key=lambda row: (row.verdict != "lead", row.model == model, row.draws),
+            key=lambda row: (
+                row.verdict != "lead",
+                row.has_few_rows == few,
+                row.model == model,
+                row.draws,
+            ),
             default=None,
         )
 
@@ -224,6 +283,8 @@ def _is_near(share: float | None, wanted: float) -> bool:
     return share is not None and share > 0 and abs(math.log(share / wanted)) <= math.log(_NEAR)
 
 
-def not_measured(choice: str, baseline: str, kind: str) -> str:
-    """What is said in place of a row that is not there."""
+def not_measured(choice: str, baseline: str, kind: str, elsewhere: Evidence | None = None) -> str:
+    """What is said in place of a row that is not there, or that does not apply to the task."""
+    if elsewhere is not None:
+        return f"measured with {elsewhere.special_regime} only: {elsewhere.sentence()}"
     return f"{choice} against {baseline}: not measured for this kind ({kind})"

@@ -2,7 +2,8 @@
 
 Where the table has no row with a verdict, the answers are LoRA, one rank for all matrices, and more
 matrices at a lower rank before fewer at a higher one. A *lead* never changes these answers; it may
-set the learning rate to begin with, which is a start and no result.
+set the learning rate to begin with, which is a start and no result. A row of another regime of
+training, with flipped labels, few rows or very few steps, is shown as such and changes nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from iwlora.advice.evidence import Evidence, Table, not_measured
 from iwlora.advice.layouts import WHOLE_RANK, Layout
+from iwlora.advice.measured import Measured
 from iwlora.methods import METHODS
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.sensitivity.options import MeasureOptions
@@ -54,31 +56,34 @@ class Sized:
 
 
 class Rules:
-    """The table, asked for one kind of task and one model.
+    """The table, asked for one task and one model.
 
     Args:
         table: the table of evidence.
-        kind: the name of the kind of task.
+        measured: the kind of task and its number of training rows.
         model: the model.
         whole: all matrices of the model.
     """
 
-    def __init__(self, table: Table, kind: str, model: str, whole: Layout) -> None:
-        self._table, self._kind, self._model, self.whole = table, kind, model, whole
+    def __init__(self, table: Table, measured: Measured, model: str, whole: Layout) -> None:
+        self._table, self._model, self.whole = table, model, whole
+        self._kind, self._training_rows = measured.kind, measured.training_rows
 
     def share(self, parameters: int) -> float:
         """A number of parameters as a share of those of rank 8 at all matrices."""
         return parameters / self.whole.parameters(WHOLE_RANK)
 
     def ask(self, choice: str, baseline: str, share: float | None = None) -> Evidence | None:
-        """The row on a choice for this kind of task, if there is one."""
-        return self._table.find(choice, baseline, self._kind, self._model, share)
+        """The row on a choice that applies to this task, if there is one."""
+        question = (choice, baseline, self._kind, self._model, share)
+        return self._table.find(*question, training_rows=self._training_rows)
 
     def quote(self, choice: str, baseline: str, share: float | None = None) -> Reason:
-        """The row on a choice, or that it was not measured."""
-        row = self.ask(choice, baseline, share)
-        missing = not_measured(choice, baseline, self._kind)
-        return Reason("", "", (row,) if row else (), () if row else (missing,))
+        """The row on a choice, or that it was not measured, or only in another regime."""
+        if row := self.ask(choice, baseline, share):
+            return Reason("", "", (row,))
+        elsewhere = self._table.find(choice, baseline, self._kind, self._model, share)
+        return Reason("", "", (), (not_measured(choice, baseline, self._kind, elsewhere),))
 
     def size(
         self, options: Sequence[Sized], rank_is_given: bool, limited: bool
@@ -145,6 +150,12 @@ class Rules:
             "importance", text, rows, tuple(t for reason in found for t in reason.missing)
         )
 
+    def leaving_out(self) -> Reason:
+        """What is known about leaving out the least important matrices."""
+        alone = self.quote("unimportant-sites", "random-sites")
+        text = "leaving out only these: not measured"  # no arm of any study does that
+        return Reason("leaving out", "", alone.rows, (text, *alone.missing))
+
     def method(self) -> tuple[str, Reason]:
         """The method: LoRA, unless another one is better, and better than its controls."""
         rows = tuple(self._method_rows())
@@ -159,7 +170,9 @@ class Rules:
             if all(r.verdict == "better" for r in against) and (against or not needs_control):
                 return name, Reason("method", f"{name} is better than lora", (row, *against))
         text = "lora: the table has no method that is better"
-        missing = () if rows else (f"other methods: not measured for this kind ({self._kind})",)
+        elsewhere = self._table.choices("lora", self._kind)
+        unknown = "measured in other regimes only" if elsewhere else "not measured for this kind"
+        missing = () if rows else (f"other methods: {unknown} ({self._kind})",)
         return "lora", Reason("method", text, rows, missing)
 
     def _method_rows(self) -> Iterator[Evidence]:

@@ -34,8 +34,6 @@ def _pairs(scores: CellScores, forms: Sequence[Form]) -> Iterator[Contrast]:
 
 def _row(scores: CellScores, pair: Contrast) -> Evidence:
     settings, parameters = scores.settings, scores.adapter_parameters(pair.arm)
-    flipped = settings["task"].get("flip_labels")
-    about = f", {flipped:.0%} of labels flipped" if flipped else ""
     known = pair.low is not None and pair.high is not None
     fields = {
         "choice": pair.arm,
@@ -44,6 +42,7 @@ def _row(scores: CellScores, pair: Contrast) -> Evidence:
         "kind": scores.kind,
         "model": settings["model"],
         "training_rows": settings["task"]["max_train"],
+        "flipped_labels": settings["task"].get("flip_labels", 0.0),
         "steps": settings["train"]["max_steps"],
         "adapter_parameters": parameters or None,
         "share_of_rank_8": round(parameters / RANK_8, 4) if parameters else None,
@@ -52,7 +51,7 @@ def _row(scores: CellScores, pair: Contrast) -> Evidence:
         "high": _rounded(pair.high) if known else None,
         "draws": pair.draws,
         "verdict": pair.verdict if known else "lead",
-        "source": f"{SOURCE}/{scores.cell} ({scores.stage}{about})",
+        "source": f"{SOURCE}/{scores.cell} ({scores.stage})",
     }
     return Evidence.model_validate(fields)
 
