@@ -271,7 +271,8 @@ def tiny_builtin(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The built-in model and task are tiny, and runs of a comparison stay in this process."""
     monkeypatch.setitem(BUILTIN, "builtin/minilm", ("iwlora", str(tiny_bert), "tiny/bert"))
     for task in (entailment, sentiment):
-        monkeypatch.setattr(task.generate, "__defaults__", (0, 60, 12, 12))
+        others = task.generate.__defaults__[4:]
+        monkeypatch.setattr(task.generate, "__defaults__", (0, 60, 12, 12, *others))
     execute_in_process(monkeypatch)
 
 

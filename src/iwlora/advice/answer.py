@@ -35,7 +35,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Advice:
-    """What :func:`advise` found; ``str(advice)`` is what ``iwlora advise`` prints.
+    """What :func:`iwlora.advise` found; ``str(advice)`` is what ``iwlora advise`` prints.
 
     Args:
         suggestion: the recipe, with the reason of each field.
