@@ -45,6 +45,7 @@ WAYS = (
     Way("study rows, mean of the last weights", STUDY_OF_MEAN),
     Way("sequential", OFFICIAL, sequential=True),
     TOGETHER,
+    Way("all together, mean of the last weights", STUDY_OF_MEAN, sequential=True),
 )
 
 
