@@ -70,7 +70,7 @@ def cells(method: Method, model: Any, sites: list[Site], budgets: Sequence[str])
         method.check_model(model, sites)
     except IwloraError:
         return ["not supported"] * len(budgets)
-    if method.size_knob is None:
+    if not method.takes_budget:
         return [f"{method.parameters(model, sites):,}, fixed"] * len(budgets)
     row = []
     for budget in budgets:
@@ -82,7 +82,8 @@ def cells(method: Method, model: Any, sites: list[Site], budgets: Sequence[str])
             count = fitted.parameters(model, sites)
             off = count / parse_budget(budget, backbone_parameters(model)) - 1
             deviation = f" ({off:+.0%})" if abs(off) > MOST_BUDGET_DIFFERENCE else ""
-            row.append(f"{method.size_knob} {fitted.size}: {count:,}{deviation}")
+            size = f"{method.size_knob} {fitted.size}: " if method.size_knob else ""
+            row.append(f"{size}{count:,}{deviation}")
     return row
 
 

@@ -198,7 +198,8 @@ def undecided(source: str) -> list[str]:
             continue
         name = ast.unparse(node.func)
         needed = "config" if name.startswith("PeftModel") else "trust_remote_code"
-        if name.endswith(".from_pretrained") and needed not in {w.arg for w in node.keywords}:
+        holds_code = name.endswith(".from_pretrained") and not name.startswith("GenerationConfig")
+        if holds_code and needed not in {w.arg for w in node.keywords}:
             found.append(ast.unparse(node))
     return found
 

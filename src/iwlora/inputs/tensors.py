@@ -83,7 +83,7 @@ def opening_errors() -> Iterator[None]:
             raise
         raise OSError(int(found["number"]), found["reason"], found["path"]) from error
     except FileNotFoundError as error:
-        path = str(error).removeprefix(_MISSING)
+        path = str(error).removeprefix(_MISSING).strip('"')  # old versions quote it
         if error.errno is not None or not os.path.exists(path):
             raise
         open_file(path).close()  # it may have the reason

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from attention_functions import t5_calls_attention_functions
 from iwlora.errors import IwloraError
 from iwlora.methods.additive.prefix_attention import (
     insert_prefixes,
@@ -106,7 +107,11 @@ def test_it_is_pefts_prefix_tuning(architecture: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "auto"), [("gpt2", AutoModelForCausalLM), ("t5", AutoModelForSeq2SeqLM)]
+    ("architecture", "auto"),
+    [
+        ("gpt2", AutoModelForCausalLM),
+        pytest.param("t5", AutoModelForSeq2SeqLM, marks=t5_calls_attention_functions),
+    ],
 )
 def test_generation_with_a_cache_is_generation_without(architecture: str, auto: Any) -> None:
     with seeded(0):
