@@ -16,7 +16,11 @@ value goes to the matrix with the smallest, and so on."""
 
 
 def assign(
-    values: Mapping[str, float], sites: Sequence[Site], how: Assign, seed: int
+    values: Mapping[str, float],
+    sites: Sequence[Site],
+    how: Assign,
+    seed: int,
+    across_shapes: bool = False,
 ) -> dict[str, float]:
     """{site name: value}, where values change places only among matrices of one shape.
 
@@ -27,6 +31,7 @@ def assign(
         sites: the matrices.
         how: which value each matrix gets.
         seed: of the permutation.
+        across_shapes: values change places among all matrices.
 
     Example:
         >>> from torch import nn
@@ -35,9 +40,9 @@ def assign(
         >>> assign({"a": 1.0, "b": 3.0, "c": 2.0}, sites, "inverted", seed=0)
         {'a': 3.0, 'b': 1.0, 'c': 2.0}
     """
-    classes: dict[tuple[int, int], list[str]] = defaultdict(list)
+    classes: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for site in sites:
-        classes[site.d_out, site.d_in].append(site.name)
+        classes[() if across_shapes else (site.d_out, site.d_in)].append(site.name)
     shuffler, source = random.Random(seed), {name: name for name in values}
     for names in classes.values():
         if how == "permuted":

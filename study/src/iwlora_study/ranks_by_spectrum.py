@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from iwlora.methods.low_rank.lora import Lora
 from iwlora.rank_pattern import allocate_ranks
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site
+from iwlora_study.assignment import Assign, assign
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,7 +66,7 @@ class RanksBySpectrum(Lora):
     """λ as a multiple of the mean of the eigenvalues of C."""
     spectrum: Literal["whitened", "gradient", "inputs"] = "whitened"
     """Whose singular values: of M; of G; or of the inputs, the roots of the eigenvalues of C."""
-    assignment: Literal["measured", "permuted", "inverted"] = "measured"
+    assignment: Assign = "measured"
     """Which matrix gets which effective rank: its own; that of a random matrix of the same shape,
     by the run's seed; or that of the matrix at the opposite place in the order of all."""
     allocation: Literal["proportional", "diminishing"] = "proportional"
@@ -101,30 +101,12 @@ class RanksBySpectrum(Lora):
         if not any(effective_ranks.values()):
             raise IwloraError("every gradient is 0: the loss does not depend on these matrices")
         cost = {site.name: site.parameters_per_rank for site in sites}
-        values = self._assigned(sites, effective_ranks, seed)
+        opposite = self.assignment == "inverted"
+        values = assign(effective_ranks, sites, self.assignment, seed, across_shapes=opposite)
         if self.allocation == "diminishing":
             values = {name: (value / cost[name]) ** 2 for name, value in values.items()}
         limit = {site.name: min(_MOST * self.rank, site.largest_rank) for site in sites}
         return allocate_ranks(values, cost, limit, self.rank, minimum=min(1, self.rank - 1))
-
-    def _assigned(
-        self, sites: Sequence[Site], measured: Mapping[str, float], seed: int
-    ) -> dict[str, float]:
-        """{site name: the effective rank that it gets}, by ``assignment``."""
-        names = [site.name for site in sites]
-        if self.assignment == "inverted":
-            ascending = sorted(names, key=measured.__getitem__)
-            opposite = dict(zip(ascending, reversed(ascending), strict=True))
-            return {name: measured[opposite[name]] for name in names}
-        if self.assignment == "measured":
-            return {name: measured[name] for name in names}
-        of_shape: dict[tuple[int, int], list[str]] = {}
-        for site in sites:
-            of_shape.setdefault((site.d_out, site.d_in), []).append(site.name)
-        draw, source = random.Random(seed), dict[str, str]()
-        for same in of_shape.values():
-            source |= zip(same, draw.sample(same, len(same)), strict=True)
-        return {name: measured[source[name]] for name in names}
 
     def _initialize(
         self,
