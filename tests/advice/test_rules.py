@@ -191,7 +191,8 @@ def test_other_regimes_are_shown_and_not_followed(
     assert f"measured with {words}" in text(found)
     few = decision([small, method], training_rows=300)
     assert (few.sized.rank == 1) == few_rows_follow
-    assert (few.settings["method"]["name"] == "dora") == few_rows_follow
+    alone = decision([method], training_rows=300)
+    assert (alone.settings["method"]["name"] == "dora") == few_rows_follow
     plain = row("rank-1-everywhere", "rank-8-everywhere", "open", draws=2)
     both = Table([small, plain])
     assert decision(both).sized.rank == 8
@@ -224,3 +225,11 @@ def test_plain_methods_need_no_control() -> None:
     found = decision([row("dora", "lora", "better"), row("lora+", "lora", "open")])
     assert found.settings["method"]["name"] == "dora"
     assert decision([row("full", "lora", "better")]).settings["method"]["name"] == "lora"
+
+
+def test_a_method_that_is_better_at_another_size_is_not_followed() -> None:
+    table = [row("dora", "lora", "better", share_of_rank_8=0.125)]
+    found = decision(table)
+    assert found.settings["method"]["name"] == "lora"
+    assert "other methods: measured in other regimes or sizes only" in text(found)
+    assert decision(table, params="45K").settings["method"]["name"] == "dora"

@@ -125,7 +125,7 @@ def test_every_question_of_a_rule_can_be_answered() -> None:
     rules.importance()
     rules.leaving_out()
     rules.learning_rate(0.001, 41_472)
-    rules.method()
+    rules.method(41_472)
     assert len(table.asked) > 6
     assert table.asked <= pairs()
     for params in (None, "45K", "20K", "5000"):

@@ -59,7 +59,7 @@ def decide(
             f"rank {rank}: a higher rank is not measured for this kind ({measured.kind})"
         )
     sized, why_size = rules.size(options, "method.rank" in given, limited=most is not None)
-    method, why_method = rules.method()
+    method, why_method = rules.method(sized.parameters)
     lr, why_lr = rules.learning_rate(start.train.lr, sized.parameters)
     options_of_method = settings["method"] if isinstance(settings["method"], Mapping) else {}
     chosen = {"name": start.method.name, **options_of_method, "rank": sized.rank}

@@ -156,28 +156,34 @@ class Rules:
         text = "leaving out only these: not measured"  # no arm of any study does that
         return Reason("leaving out", "", alone.rows, (text, *alone.missing))
 
-    def method(self) -> tuple[str, Reason]:
-        """The method: LoRA, unless another one is better, and better than its controls."""
-        rows = tuple(self._method_rows())
+    def method(self, parameters: int) -> tuple[str, Reason]:
+        """The method: LoRA, unless another one is better at this size, and than its controls.
+
+        Args:
+            parameters: of the adapter.
+        """
+        share = self.share(parameters)
+        rows = tuple(self._method_rows(share))
         better = {row.choice: row for row in rows if row.verdict == "better"}
         for name, row in sorted(better.items(), key=lambda item: -(item[1].low or 0.0)):
             method = METHODS.get(name)
             if method is None or not issubclass(method, Lora):
                 continue
             controls = {n for n in METHODS if METHODS[n].control_of} - {name}
-            against = [found for n in controls if (found := self.ask(name, n))]
+            against = [found for n in controls if (found := self.ask(name, n, share))]
             needs_control = issubclass(method, MeasureOptions)
             if all(r.verdict == "better" for r in against) and (against or not needs_control):
                 return name, Reason("method", f"{name} is better than lora", (row, *against))
         text = "lora: the table has no method that is better"
-        elsewhere = self._table.choices("lora", self._kind)
-        unknown = "measured in other regimes only" if elsewhere else "not measured for this kind"
+        unknown = "not measured for this kind"
+        if self._table.choices("lora", self._kind):
+            unknown = "measured in other regimes or sizes only"
         missing = () if rows else (f"other methods: {unknown} ({self._kind})",)
         return "lora", Reason("method", text, rows, missing)
 
-    def _method_rows(self) -> Iterator[Evidence]:
+    def _method_rows(self, share: float) -> Iterator[Evidence]:
         for choice in self._table.choices("lora", self._kind):
-            if row := self.ask(choice, "lora"):
+            if row := self.ask(choice, "lora", share):
                 yield row
 
     def learning_rate(self, usual: float, parameters: int) -> tuple[float, Reason]:
