@@ -134,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.processor_time:
         count_processor_time()
     if options.predict:
-        predict(*options.predict, options.processor_time)
+        file, out = options.predict
+        predict(file, out, options.processor_time)
         return
     if options.train:
         from iwlora.cli import main as iwlora

@@ -30,7 +30,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from iwlora.tasks.corpora.entailment import LABELS, PHENOMENA, generate
+from iwlora.tasks.corpora.entailment import LABELS, generate
+from iwlora.tasks.corpora.entailment_grammar import PHENOMENA
 
 Rows = list[dict[str, str]]
 Splits = dict[str, Rows]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from iwlora.methods import METHODS
+from iwlora.methods.low_rank.lora import Lora
 from iwlora.sites import blocks, sites
 
 GB = 1e9
@@ -52,7 +52,7 @@ def saved_by_layers(layers: int, rank: int | None) -> SavedForBackward:
     with torch.device("meta"):
         model: Any = LlamaForCausalLM(config(layers))
         if rank is not None:
-            model = METHODS["lora"](rank=rank).attach(model, sites(model), seed=0).model
+            model = Lora(rank=rank).attach(model, sites(model), seed=0).model
     model.to_empty(device="cpu")  # the values do not matter
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     shapes = {tuple(p.shape) for p in model.parameters() if p.dim() == 2}
@@ -102,7 +102,7 @@ def main() -> None:
     weights = sum(p.numel() for p in model.parameters())
     matrices = sum(site.d_in * site.d_out for site in adapted)
     block = sum(p.numel() for p in blocks(model)[0].parameters())
-    added = METHODS["lora"](rank=options.rank).parameters(model, adapted)
+    added = Lora(rank=options.rank).parameters(model, adapted)
     n, tokens = options.processes, options.rows * options.tokens
     full, lora = saved_by_model(None), saved_by_model(options.rank)
     print(

@@ -34,7 +34,7 @@ import torch
 from transformers import (
     AutoModel,
     BertConfig,
-    BertTokenizerFast,
+    BertTokenizer,
     LlamaConfig,
     PreTrainedConfig,
     Trainer,
@@ -191,7 +191,7 @@ def row(
         until: When the row ends, by ``time.monotonic()``; None: when it is measured.
     """
     name = Path(cell.model).name + (" (plain Trainer + PEFT)" if first == "plain" else "")
-    head, found = [name, str(cell.runs), str(cell.batch)], []
+    head, found = [name, str(cell.runs), str(cell.batch)], list[dict[str, float]]()
     for way in (first, "packed"):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "cell.json"
@@ -218,7 +218,7 @@ def row(
     ]
 
 
-Sizes = dict[str, int]
+Sizes = dict[str, Any]
 MINILM: Sizes = {
     "hidden_size": 384,
     "intermediate_size": 1536,
@@ -253,7 +253,7 @@ def random_model(config: PreTrainedConfig, folder: Path) -> str:
     folder.mkdir()
     file = folder / "vocab.txt"
     file.write_text("\n".join([*special, *sorted(words | letters)]), encoding="utf-8")
-    BertTokenizerFast(str(file), model_max_length=512).save_pretrained(folder)
+    BertTokenizer(str(file), model_max_length=512).save_pretrained(folder)
     AutoModel.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     return str(folder)
 

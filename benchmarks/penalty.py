@@ -26,18 +26,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForSequenceClassification, DebertaV2Config
 
 import iwlora
-from iwlora.penalty.gram import LowRankPair, penalty, penalty_gradients
+from iwlora.penalty.gram import penalty, penalty_gradients
+from iwlora.penalty.low_rank_pair import LowRankPair
 from iwlora.sites import sites as find_sites
 from iwlora.training.model.backbone import load_backbone
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 class Count(TorchDispatchMode):
     """Counts what PyTorch dispatches, views apart: on a GPU, the kernels launched."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kernels = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -64,7 +65,7 @@ def backbone(name: str) -> Any:
         vocab_size=30000,
         type_vocab_size=0,
         relative_attention=True,
-        position_buckets=256,
+        position_buckets=256,  # type: ignore[call-arg]
         pos_att_type=["p2c", "c2p"],
         share_att_key=True,
         norm_rel_ebd="layer_norm",
@@ -76,10 +77,14 @@ def arm(name: str, model_name: str, device: str) -> Step:
     """One optimizer step of one method, on one fixed batch."""
     model = backbone(model_name)
     names = [site.name for site in find_sites(model)]
-    options = {"target_modules": names, "lora_alpha": 16, "modules_to_save": ["classifier"]}
+    options: dict[str, Any] = {
+        "target_modules": names,
+        "lora_alpha": 16,
+        "modules_to_save": ["classifier"],
+    }
     config: Any = peft.LoraConfig(r=8, **options)
     if name == "AdaLoRA (PEFT)":
-        schedule = {"total_step": 10**6, "tinit": 0, "tfinal": 10, "deltaT": 1}
+        schedule: dict[str, Any] = {"total_step": 10**6, "tinit": 0, "tfinal": 10, "deltaT": 1}
         config = peft.AdaLoraConfig(init_r=12, target_r=8, **schedule, **options)
     model = peft.get_peft_model(model, config).to(device).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -171,7 +176,18 @@ def blocks(depth: int, rank: int, width: int, device: str) -> list[LowRankPair]:
     ]
 
 
-def alone(forms: dict[str, Callable[[], object]], device: str) -> tuple[list[float], list[int]]:
+def forms_of(pairs: list[LowRankPair]) -> dict[str, Step]:
+    """The gradient of the penalty of all pairs, with coefficients of 1, in three ways."""
+    factors = [factor for pair in pairs for factor in (pair.A, pair.B)]
+    ones = [1.0] * len(pairs)
+    return {
+        "gradient": lambda: penalty_gradients(pairs, ones),
+        "loss": lambda: torch.autograd.grad(penalty(pairs, ones), factors),
+        "dense": lambda: torch.autograd.grad(dense(pairs, ones), factors),
+    }
+
+
+def alone(forms: dict[str, Step], device: str) -> tuple[list[float], list[int]]:
     """Median milliseconds and kernels of each form."""
     kernels = []
     for form in forms.values():
@@ -182,7 +198,7 @@ def alone(forms: dict[str, Callable[[], object]], device: str) -> tuple[list[flo
     times: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(9):
         for name, form in forms.items():
-            times[name].append(seconds(lambda form=form: form() and None, device))
+            times[name].append(seconds(form, device))
     return [1000 * median(seconds) for seconds in times.values()], kernels
 
 
@@ -194,15 +210,7 @@ def growth(device: str) -> None:
     ):
         print(head.format(f"{label}, width 384") + "\n|---|---|---|---|---|---|---|")
         for depth, rank in cases:
-            pairs = blocks(depth, rank, 384, device)
-            factors = [factor for pair in pairs for factor in (pair.A, pair.B)]
-            ones = [1.0] * len(pairs)
-            forms: dict[str, Callable[[], object]] = {
-                "gradient": lambda p=pairs, c=ones: penalty_gradients(p, c),
-                "loss": lambda p=pairs, c=ones, f=factors: torch.autograd.grad(penalty(p, c), f),
-                "dense": lambda p=pairs, c=ones, f=factors: torch.autograd.grad(dense(p, c), f),
-            }
-            times, kernels = alone(forms, device)
+            times, kernels = alone(forms_of(blocks(depth, rank, 384, device)), device)
             cells = [f"{value:.2f}" for value in times] + [str(count) for count in kernels]
             print(f"| {depth if 'layers (' in label else rank} | " + " | ".join(cells) + " |")
         print()

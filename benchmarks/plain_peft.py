@@ -50,7 +50,11 @@ class UpdateAndAllocate(TrainerCallback):
 
 def adapter(method: str, rank: int, steps: int) -> LoraConfig:
     """PEFT's configuration: lora_alpha = 16 on every linear layer, and a trained head."""
-    shared = {"task_type": TaskType.SEQ_CLS, "target_modules": LINEAR, "lora_alpha": 16}
+    shared: dict[str, Any] = {
+        "task_type": TaskType.SEQ_CLS,
+        "target_modules": LINEAR,
+        "lora_alpha": 16,
+    }
     if method == "lora":
         return LoraConfig(r=rank, **shared)
     return AdaLoraConfig(
@@ -87,7 +91,10 @@ def make_trainer(options: argparse.Namespace, folder: str) -> Trainer:
     model = get_peft_model(model, adapter(options.method, options.rank, steps))
 
     def scores(prediction: EvalPrediction) -> dict[str, float]:
-        answers, labels = np.argmax(prediction.predictions, axis=1), prediction.label_ids
+        answers, labels = (
+            np.argmax(prediction.predictions, axis=1),
+            np.asarray(prediction.label_ids),
+        )
         return {"accuracy": accuracy(labels, answers), "f1": f1(labels, answers, task.positive)}
 
     return Trainer(
@@ -140,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
         "train_seconds": seconds,
         "measure_seconds": 0.0,
         "steps": trainer.state.global_step,
-        "train_examples": len(trainer.train_dataset),
+        "train_examples": trainer.num_examples(trainer.get_train_dataloader()),
     }
     Path(options.out).write_text(json.dumps(result) + "\n", encoding="utf-8")
 

@@ -19,7 +19,8 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -41,6 +42,14 @@ from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.model.backbone import load_backbone
 
 Step = Callable[[], object]
+
+
+class TrainingStep(Protocol):
+    """One step of training; ``after_backward`` is called while the gradients are there."""
+
+    def __call__(self, after_backward: Step = ...) -> object: ...
+
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -80,7 +89,7 @@ def peak(step: Step) -> int:
     assert profiler.profiler is not None
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
-    return max(itertools.accumulate(event.nbytes() for event in events))
+    return int(max(itertools.accumulate(event.nbytes() for event in events)))
 
 
 def random_batch(rows: int, tokens: int, padded: bool) -> dict[str, torch.Tensor]:
@@ -95,7 +104,7 @@ def random_batch(rows: int, tokens: int, padded: bool) -> dict[str, torch.Tensor
     return {key: value.to(DEVICE) for key, value in batch.items()}
 
 
-def lora_step(model: Any, batch: dict[str, torch.Tensor]) -> tuple[Any, Step]:
+def lora_step(model: Any, batch: dict[str, torch.Tensor]) -> tuple[Any, TrainingStep]:
     """(the wrapped model, one training step of it)."""
     targets = [site.name for site in sites(model)]
     config = LoraConfig(r=8, lora_alpha=16, target_modules=targets, modules_to_save=["classifier"])
@@ -133,7 +142,7 @@ def contenders(make: Callable[[], Any], batch: dict[str, torch.Tensor]) -> dict[
         "exact, in the step": exact_in_step,
     }
     for estimator in ("exact", "ghost", "sketch", "auto"):
-        outcome[estimator] = lambda e=estimator: iwlora.measure(model, [batch], e)
+        outcome[estimator] = partial(iwlora.measure, model, [batch], estimator)
     return outcome
 
 
@@ -229,7 +238,7 @@ def stopping(folder: str, names: list[str], batches: int) -> None:
         task = tasks.load(TaskSpec(name=f"glue/{name}", data_dir=folder), 0)
         torch.manual_seed(0)
         model, tokenizer = load_backbone("builtin/minilm", task.labels)
-        model.to(DEVICE)
+        model.to(DEVICE)  # type: ignore[arg-type]
         rows = task.encode(tokenizer, 128)["train"]
         collate = task.kind.collator(tokenizer, model)
         quick = iwlora.measure(model, stream(rows, collate))

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -172,12 +173,11 @@ def train_iwlora(
         trainers.append(make(loaded, run, attached, *others))
         return watched(trainers[0], steps)
 
-    prepare_module.make_trainer = make_watched
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            train(recipe, Path(folder) / "run")
-    finally:
-        prepare_module.make_trainer = make
+    with (
+        patch.object(prepare_module, "make_trainer", make_watched),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        train(recipe, Path(folder) / "run")
     return torch.bfloat16 if trainers[0].args.bf16 else torch.float32
 
 
@@ -187,8 +187,10 @@ def profile(options: argparse.Namespace, arm: str) -> Profile:
     passes = []
     for flops in (False, True):
         steps = Steps(options.steps, Stopwatch(), flops)
-        train_arm = train_plain if isinstance(method, str) else train_iwlora
-        dtype = train_arm(options, method, lr, steps)  # type: ignore[operator]
+        if isinstance(method, str):
+            dtype = train_plain(options, method, lr, steps)
+        else:
+            dtype = train_iwlora(options, method, lr, steps)
         passes.append(steps)
     return Profile(passes[0].seconds, passes[1].total_flops, dtype)
 

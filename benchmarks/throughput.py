@@ -53,7 +53,7 @@ def command(options: argparse.Namespace, arm: str, task: str, seed: int, folder:
     """The command of one run, which writes its result into ``folder``."""
     lr, method = ARMS[arm]
     if isinstance(method, str):
-        options = {
+        given = {
             "glue": options.glue,
             "task": task,
             "model": options.model,
@@ -66,7 +66,7 @@ def command(options: argparse.Namespace, arm: str, task: str, seed: int, folder:
             "max-length": MAX_LENGTH,
             **({"rows": options.rows} if options.rows else {}),
         }
-        return [str(PLAIN), *(f"--{name}={value}" for name, value in options.items())]
+        return [str(PLAIN), *(f"--{name}={value}" for name, value in given.items())]
     recipe = {
         "model": options.model,
         "task": {"name": f"glue/{task}", "data_dir": options.glue, "max_train": options.rows},

@@ -26,7 +26,7 @@ class Classifier(lightning.LightningModule):
         self.model, self.penalty, self.route = model, penalty, route
 
     def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        loss = self.model(**batch).loss
+        loss: torch.Tensor = self.model(**batch).loss
         return loss + self.penalty() if self.route == "loss" else loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -299,8 +299,10 @@ def flip_all(root: Path, flips: Sequence[Flip], announce: Callable[[str], None])
     """The table of all flips; ``announce`` gets those that are silent."""
     rows: dict[tuple[str, str], Counter[str]] = {}
     _in_process(predict, root, root / FINISHED)
-    expected = {PREDICTED: (root / PREDICTED).read_bytes()}
-    expected[RESULTS_OF_RUN] = read_results(root / FINISHED)
+    expected = {
+        PREDICTED: (root / PREDICTED).read_bytes(),
+        RESULTS_OF_RUN: read_results(root / FINISHED),
+    }
     for flip in flips:
         answer, sender = FORK.Pipe(duplex=False)
         _in_process(lambda: sender.send(judge(root, flip, expected)))  # noqa: B023

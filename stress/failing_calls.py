@@ -182,7 +182,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder))
         study.make_states()
-        rows = [("command", "calls", "cases", *OUTCOMES)]
+        rows: list[tuple[str, ...]] = [("command", "calls", "cases", *OUTCOMES)]
         total: Counter[str] = Counter()
         for name in arguments.only or study.commands:
             counts, calls = try_command(study, name, arguments.most, arguments.verbose)

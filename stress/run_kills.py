@@ -125,7 +125,7 @@ def kill(settings: Mapping[str, Any], out: Path, seconds: float, rng: random.Ran
     """
     moment = rng.choices([*MOMENTS], [*MOMENTS.values()])[0]
     checkpoint = SAVE_STEPS * rng.randint(1, EPOCHS * STEPS // SAVE_STEPS)
-    reached = {
+    reached: dict[str, Callable[[], bool]] = {
         "any": lambda: True,
         "training": (out / "metrics.jsonl").exists,
         "checkpoint": (out / "checkpoints" / f"checkpoint-{checkpoint}").exists,

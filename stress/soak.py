@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def growth(counts: Mapping[str, Sequence[float]], every: int) -> dict[str, float
     }
 
 
-def short_runs(folder: Path, extras_every: int = 5) -> Iterator[Work]:
+def short_runs(folder: Path, extras_every: int = 5) -> Generator[Work, None, None]:
     """Runs of all methods in turn; each ``extras_every``-th also measures, exports and predicts."""
     model, task = tiny_study.save_model(folder / "model"), tiny_study.save_task(folder / "task")
     methods = [*((name, {}) for name in METHODS), ("iw-lora", {"measure": "in-flight"})]

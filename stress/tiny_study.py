@@ -35,7 +35,7 @@ def save_model(
         The folder.
     """
     import torch
-    from transformers import AutoModel, BertTokenizerFast
+    from transformers import AutoModel, BertTokenizer
 
     from iwlora.methods.tiny_models import tiny_config
 
@@ -47,7 +47,7 @@ def save_model(
         AutoModel.from_config(model_config).save_pretrained(folder)
     file = folder / "vocab.txt"
     file.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    BertTokenizerFast(str(file), model_max_length=64).save_pretrained(folder)
+    BertTokenizer(str(file), model_max_length=64).save_pretrained(folder)
     return folder
 
 

@@ -15,7 +15,7 @@ def _row(kind: str, number: int) -> dict[str, Any]:
     quality, age = ("good" if good else "bad"), ("new" if number % 3 else "old")
     text = f"the {animal} sees a {quality} film and it is {'very ' * (1 + number % 3)}{age}"
     chat = [{"role": "user", "content": text}, {"role": "assistant", "content": animal}]
-    return {
+    rows: dict[str, dict[str, Any]] = {
         "classification": {"text": text, "label": "pos" if good else "neg"},
         "multi-label": {"text": text, "label": [animal, *(["good"] if good else [])]},
         "regression": {"text": text, "label": number % 5 + 0.5},
@@ -33,7 +33,8 @@ def _row(kind: str, number: int) -> dict[str, Any]:
         "language-modeling": {"text": text},
         "packed": {"prompt": text, "completion": f"the {animal}"},
         "chat": {"messages": chat},
-    }[kind]
+    }
+    return rows[kind]
 
 
 TEXTS = ("seq2seq", "instruction", "chat", "packed")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from iwlora.results.writing import replacing
 
 Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 OFFICIAL, STUDY, STUDY_OF_MEAN = "official", "study", "study, mean of the last weights"
 SPLITS = (OFFICIAL, STUDY, STUDY_OF_MEAN)
 LORA, OTHER_START, FEWER_ROWS = "lora", "other start", "1,600 rows"
@@ -77,8 +80,10 @@ class Bank:
     def save(self, folder: Path) -> None:
         """Replace the task's file."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: values.astype(np.float16) for name, values in self.scores.items()}
-        labels = {f"labels, {name}": values for name, values in self.labels.items()}
+        arrays: dict[str, Any] = {
+            name: values.astype(np.float16) for name, values in self.scores.items()
+        }
+        labels: dict[str, Any] = {f"labels, {name}": values for name, values in self.labels.items()}
         about, runs = json.dumps(self.about), json.dumps([asdict(run) for run in self.runs])
         with replacing(bank_file(folder, self.task)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(

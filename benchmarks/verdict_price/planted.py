@@ -95,7 +95,7 @@ def with_planted(scores: Array, points: float, rng: np.random.Generator) -> Arra
     Raises:
         ValueError: A draw has too few wrong or right predictions.
     """
-    planted = scores.copy()
+    planted: Array = scores.copy()
     exact = abs(points) / 100 * scores.shape[1]
     for row in planted:
         count = int(exact) + int(rng.random() < exact % 1)

@@ -214,7 +214,8 @@ def log_odds(logits: Any, labels: Any) -> Array:
     """
     rows = np.arange(len(labels))
     odds: Array = np.asarray(logits, dtype=float)
-    return odds[rows, labels] - odds[rows, 1 - labels]
+    margins: Array = odds[rows, labels] - odds[rows, 1 - labels]
+    return margins
 
 
 def record(

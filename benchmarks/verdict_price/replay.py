@@ -19,7 +19,7 @@ from scipy.special import chdtri
 from iwlora.compare.statistics.paired_tests import Summary, seeds_needed
 from iwlora.compare.statistics.sequential import fewest_draws, p_difference, p_within
 from iwlora.results.comparison.record import StoppingRule
-from verdict_price.bank import LORA, OFFICIAL, OTHER_START, STUDY, STUDY_OF_MEAN, Array, Bank
+from verdict_price.bank import LORA, OFFICIAL, OTHER_START, STUDY, STUDY_OF_MEAN, Array, Bank, Flags
 from verdict_price.planted import Pairs, planted_differences, resampled
 from verdict_price.simulation import t_test
 
@@ -147,7 +147,7 @@ def _verdicts(pool: Array, rule: StoppingRule, rng: np.random.Generator) -> tupl
     return decided, np.minimum(decided, within)
 
 
-def _first(verdicts: Array) -> Array:
+def _first(verdicts: Flags) -> Array:
     """After how many draws there is a verdict; ``MOST_DRAWS`` + 1 if there is none."""
     return np.where(verdicts.any(-1), verdicts.argmax(-1) + 1, MOST_DRAWS + 1)
 

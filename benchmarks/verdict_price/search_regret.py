@@ -18,7 +18,7 @@ from iwlora.compare.plan.search.learning_rate import SearchSettings
 from iwlora.compare.plan.search.rounds import search_rounds
 from iwlora.compare.statistics.learning_rate.rules import find_rule
 from iwlora.results.comparison.record import Trial
-from verdict_price.bank import LORA, OFFICIAL, STUDY, Array, Bank
+from verdict_price.bank import LORA, OFFICIAL, STUDY, Array, Bank, Rows
 
 METRIC = "accuracy"
 
@@ -77,23 +77,24 @@ class Trials:
         study, official = (bank.scores[split][table] for split in (STUDY, OFFICIAL))
         return cls(grid, known, seeds, study, official, labels)
 
-    def trial(self, lr: float, draw: int, rows: Array) -> Trial:
+    def trial(self, lr: float, draw: int, rows: Rows) -> Trial:
         """A trial as a search sees it, scored on some of the study rows."""
         scores = self.study[self.learning_rates.index(lr), draw, rows]
-        known = {"lr": lr, "seed": self.seeds[draw]}
+        seed = self.seeds[draw]
         if np.isnan(scores).any():
-            return Trial(state="diverged", **known)
+            return Trial(lr=lr, seed=seed, state="diverged")
         labels = self.labels[rows]
         predicted = np.where(scores > 0, labels, 1 - labels)
         return Trial(
+            lr=lr,
+            seed=seed,
             state="done",
             score=float((scores > 0).mean()),
             loss=float(np.logaddexp(0, -scores).mean()),
             one_class=len(set(predicted)) == 1 < len(set(labels)),
-            **known,
         )
 
-    def truth(self, draws: Sequence[int], rows: Array) -> Array:
+    def truth(self, draws: Sequence[int] | Rows, rows: Rows) -> Array:
         """The accuracy in points at each learning rate; a diverged run has half of the rows."""
         scores = np.concatenate([self.study[..., rows], self.official], -1)[:, draws]
         right = np.where(np.isnan(scores), 0.5, scores > 0)
@@ -113,7 +114,7 @@ def accuracy_at(lr: float, learning_rates: Sequence[float], truth: Array) -> flo
 
 
 def search_once(
-    trials: Trials, search: Search, draws: Sequence[int], held_out: Array
+    trials: Trials, search: Search, draws: Sequence[int], held_out: Rows
 ) -> tuple[float | None, int]:
     """(the learning rate that a search chooses, None if no trial can be used; its trials)."""
     settings = SearchSettings(
@@ -148,7 +149,7 @@ def simulate_searches(
     for _ in range(searches):
         order, drawn = rng.permutation(rows), rng.permutation(count)
         seen, held = drawn[: search.draws], order[:held_out]
-        chosen, cost = search_once(trials, search, seen, held)
+        chosen, cost = search_once(trials, search, seen.tolist(), held)
         truth = trials.truth(drawn[search.draws :], order[held_out:])
         reached = float(truth.min())
         if chosen:

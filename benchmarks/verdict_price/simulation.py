@@ -9,7 +9,7 @@ from scipy.special import stdtr
 
 from iwlora.compare.statistics.sequential import fewest_draws, p_difference, p_within
 from iwlora.results.comparison.record import StoppingRule
-from verdict_price.bank import Array
+from verdict_price.bank import Array, Flags
 from verdict_price.planted import Pairs, planted_differences, resampled
 
 COMPARISONS = 10_000
@@ -61,7 +61,7 @@ def simulate(
     )
 
 
-def _ever(verdicts: Array) -> float:
+def _ever(verdicts: Flags) -> float:
     return float(verdicts.any(-1).mean())
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from iwlora.compare.statistics.paired_tests import Summary, seeds_needed
 from iwlora.compare.statistics.sequential import fewest_draws, p_difference, p_within
 from iwlora.results.comparison.record import StoppingRule
-from verdict_price.bank import Array, Bank
+from verdict_price.bank import Array, Bank, Flags
 from verdict_price.planted import NULLS, Pairs
 from verdict_price.replay import Way, minutes_per_run, sd_of_null
 from verdict_price.simulation import t_test
@@ -51,9 +51,9 @@ class Outcomes:
     """Of each study and arm: its draws, and whether it is called different, better or within."""
 
     draws: Array
-    differs: Array
-    better: Array
-    within: Array
+    differs: Flags
+    better: Flags
+    within: Flags
 
 
 def deviations(pairs: Pairs, kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -63,7 +63,8 @@ def deviations(pairs: Pairs, kind: str, rng: np.random.Generator, shape: tuple[i
         right = {row.tobytes(): 100 * (row > 0).mean() for row in (*pairs.arm, *pairs.baseline)}
         accuracies = np.array([*right.values()])
         values = (accuracies - accuracies.mean()) * math.sqrt(len(right) / (len(right) - 1))
-    return rng.choice(values, shape) * rng.choice([-1.0, 1.0], shape)
+    signed: Array = rng.choice(values, shape) * rng.choice([-1.0, 1.0], shape)
+    return signed
 
 
 def simulated_differences(pairs: Pairs, kind: str, draws: int, rng: np.random.Generator) -> Array:

@@ -30,7 +30,7 @@ def save_checkpoint(folder: Path, family: str, kind: str, **changes: Any) -> Pat
         The folder.
     """
     import torch
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizer
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     config = tiny_config(CONFIG_MAPPING[family], TOKENS, EMBEDDINGS)
@@ -46,8 +46,14 @@ def save_checkpoint(folder: Path, family: str, kind: str, **changes: Any) -> Pat
     inputs = ["input_ids", "attention_mask"]
     if getattr(config, "type_vocab_size", 0) > 1:
         inputs.append("token_type_ids")
-    names = {"bos_token": "[CLS]", "eos_token": "[SEP]", "model_input_names": inputs}
-    BertTokenizerFast(str(file), model_max_length=64, **names).save_pretrained(folder)
+    tokenizer = BertTokenizer(
+        str(file),
+        model_max_length=64,
+        bos_token="[CLS]",
+        eos_token="[SEP]",
+        model_input_names=inputs,
+    )
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -33,6 +33,7 @@ from iwlora.testing.case import snapshot
 from iwlora.testing.checks import check_changes
 from iwlora.training import run as training_run
 from iwlora.training.load import LoadedRecipe
+from iwlora.training.prepare import prepare
 from tiny_tasks import write_task
 
 METHODS = ("lora", "iw-lora")
@@ -135,7 +136,7 @@ class Journey:
         """Measured sensitivities are the norms of autograd's gradients, and positive."""
         model = self.load_plain()
         measured = iwlora.measure(model, [self.plain_batch], max_batches=1)
-        weights = {site.name: plain_weight(site) for site in find_sites(model)}
+        weights: dict[str, Any] = {site.name: plain_weight(site) for site in find_sites(model)}
         model.requires_grad_(False)
         for weight in weights.values():
             weight.requires_grad_(True)
@@ -256,7 +257,6 @@ def command(*arguments: object) -> None:
 def _observed() -> Iterator[list[Any]]:
     """Collects (attached, loaded, initial parameters, initial logits) of each run in the block."""
     runs: list[Any] = []
-    prepare = training_run.prepare
 
     def observing_prepare(*arguments: Any, **options: Any) -> Any:
         prepared = prepare(*arguments, **options)

@@ -19,8 +19,10 @@ from iwlora.tasks.corpora.superglue import FILES as SUPERGLUE_FILES
 from iwlora.tasks.corpora.superglue import TASKS as SUPERGLUE
 from iwlora.tasks.kinds import KINDS
 
-COLUMNS = ("text", "mood", "label", "tokens", "tags", "question", "context", "answers", "source")
-COLUMNS += ("target", "prompt", "completion", "messages", "sentence1", "sentence2", "a,b", "", "🙂")
+COLUMNS = (
+    *("text", "mood", "label", "tokens", "tags", "question", "context", "answers", "source"),
+    *("target", "prompt", "completion", "messages", "sentence1", "sentence2", "a,b", "", "🙂"),
+)
 turns = st.lists(
     st.fixed_dictionaries(
         {
@@ -84,9 +86,14 @@ def delimited(rows: list[dict[str, Any]], delimiter: str) -> bytes:
     """CSV or TSV; values that are not text are written as JSON."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-    writer = csv.writer(text, delimiter=delimiter, quoting=quoting, escapechar="\\")
-    for line in (names, *([row.get(name) for name in names] for row in rows)):
+    writer = csv.writer(
+        text,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE,
+        escapechar="\\",
+    )
+    lines: list[list[Any]] = [names, *([row.get(name) for name in names] for row in rows)]
+    for line in lines:
         writer.writerow([cell if isinstance(cell, str) else json.dumps(cell) for cell in line])
     return encoded(text.getvalue())
 

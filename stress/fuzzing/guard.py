@@ -79,7 +79,7 @@ class Guard:
             code = int(str(usage.code))
         except BaseException:
             return "traceback", traceback.format_exc()
-        errors = err.buffer.getvalue().decode("utf-8", "replace")  # type: ignore[attr-defined]
+        errors = err.buffer.getvalue().decode("utf-8", "replace")
         return judge_exit(code, errors)
 
     def _fill_in(self, text: str) -> str:

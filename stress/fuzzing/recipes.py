@@ -12,12 +12,18 @@ from iwlora.methods import METHODS
 from iwlora.tasks import TaskSpec
 from iwlora.tasks import names as tasks
 from iwlora.tasks.kinds import KINDS
-from iwlora.training.recipe import Recipe, TrainSettings
+from iwlora.training.recipe import Recipe
+from iwlora.training.train_settings import TrainSettings
 
 OUT = f"{WORK}/out"
 TASK = {"train": f"{KEEP}/task/train.csv", "text": "text", "label": "mood"}
-TRAIN = {"epochs": 1, "lr": 5e-3, "batch_size": 16, "max_length": 32}
-BASE = {"model": MODEL, "task": TASK, "method": {"name": "lora", "rank": 2}, "train": TRAIN}
+TRAIN: dict[str, Any] = {"epochs": 1, "lr": 5e-3, "batch_size": 16, "max_length": 32}
+BASE: dict[str, Any] = {
+    "model": MODEL,
+    "task": TASK,
+    "method": {"name": "lora", "rank": 2},
+    "train": TRAIN,
+}
 
 FIELDS = [
     *((name,) for name in Recipe.model_fields),

@@ -33,8 +33,10 @@ RESULT = (
     *("head_digest", "labels", "text", "task_metrics", "notes", "format"),
 )
 SITE = ("name", "kind", "depth", "d_in", "d_out", "value", "stderr")
-SENSITIVITY = ("sites", "estimator", "batches", "share_error", "converged", "seconds", "format")
-SENSITIVITY += ("statistic", "share_bound")
+SENSITIVITY = (
+    *("sites", "estimator", "batches", "share_error", "converged", "seconds", "format"),
+    *("statistic", "share_bound"),
+)
 CONFIG = (
     *("base_model_name_or_path", "peft_type", "task_type", "r", "lora_alpha", "target_modules"),
     *("rank_pattern", "alpha_pattern", "modules_to_save", "bias", "fan_in_fan_out", "use_dora"),
@@ -308,8 +310,8 @@ def attacks(draw: st.DrawFn) -> Input:
             ]
         )
     )
-    command, file = draw(st.sampled_from([("train", "r.yaml"), ("compare", "c.yaml")]))
-    whole = (command, f"{WORK}/{file}", "--out", f"{WORK}/out")
-    if command == "train":
+    name, file = draw(st.sampled_from([("train", "r.yaml"), ("compare", "c.yaml")]))
+    whole = (name, f"{WORK}/{file}", "--out", f"{WORK}/out")
+    if name == "train":
         files["out/recipe.yaml"] = files["r.yaml"]
     return Input(whole, files, links={f"out/{link}": aim}, trains=True)

@@ -78,6 +78,7 @@ def _command(case: Case, arguments: list[str], root: Path, folder: Path) -> int:
 
 def _call(arguments: list[str], root: Path) -> int:
     """Load a run or an adapter as Python programs do."""
+    import torch
     from transformers import logging
 
     import iwlora
@@ -86,6 +87,7 @@ def _call(arguments: list[str], root: Path) -> int:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
+        model: torch.nn.Module
         if arguments[1] == "load_trained":
             model, _ = iwlora.load_trained(arguments[2])
         else:

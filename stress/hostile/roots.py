@@ -75,7 +75,8 @@ def roots(folder: Path, root: Path, named: Sequence[Path] = ()) -> Roots:
 def installed_code(path: str) -> bool:
     """Whether a file with code belongs to the interpreter, an installed package or iwlora."""
     places = [sysconfig.get_path("stdlib"), sysconfig.get_path("platlib")]
-    places += [*site.getsitepackages(), Path(iwlora.__file__).parent, sys.base_prefix, sys.prefix]
+    places += [*site.getsitepackages(), str(Path(iwlora.__file__).parent)]
+    places += [sys.base_prefix, sys.prefix]
     return _below(os.path.realpath(path), _real(places))
 
 

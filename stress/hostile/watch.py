@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from hostile.roots import Roots, installed_code
@@ -90,9 +90,10 @@ def _outside(path: Any, writes: bool, roots: Roots) -> tuple[str, str] | None:
 
 def _caller() -> str:
     """The innermost lines of iwlora, or else of anything, that led here."""
-    frame, lines = sys._getframe(2), []
+    frame: FrameType | None = sys._getframe(2)
+    lines: list[str] = []
     while frame is not None and len(lines) < 60:
         lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     own = [line for line in lines if "/iwlora/" in line]
     return " < ".join((own or lines)[:3])

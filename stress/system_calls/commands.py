@@ -254,4 +254,4 @@ def _fork_server() -> None:
         fork_server.main([])
         os._exit(0)
     server_end.close()
-    local.ForkServer = functools.partial(_ForkServer, requests)  # type: ignore[misc, assignment]
+    local.ForkServer = functools.partial(_ForkServer, requests)  # type: ignore[attr-defined, assignment]

@@ -40,7 +40,7 @@ def tiny_model(
     config.num_labels = labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
         torch.manual_seed(head_seed)
         for name in head_modules(model):
             for parameter in model.get_submodule(name).parameters():

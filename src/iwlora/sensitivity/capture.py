@@ -113,7 +113,7 @@ class Captured:
             for layer in {site.layer for site in self._sites[key]}:
                 hooks.callback(layer.register_forward_pre_hook(begin).remove)
                 hooks.callback(layer.register_forward_hook(end, always_call=True).remove)
-            hooks.callback(weight.register_post_accumulate_grad_hook(receive).remove)  # type: ignore[no-untyped-call]
+            hooks.callback(weight.register_post_accumulate_grad_hook(receive).remove)
             hooks.callback(setattr, weight, "requires_grad", False)
             hooks.callback(setattr, weight, "grad", former)
             yield

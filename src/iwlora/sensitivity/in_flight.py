@@ -207,7 +207,7 @@ class _LoraGradients:
         self.used_directly: set[str] = set()  # unknown from B
         self.sums = {pair.name: np.zeros(2) for pair in pairs}  # Σ square, Σ standard error
         for pair in pairs:
-            handle = pair.B.register_hook(partial(self._add, pair.name))  # type: ignore[no-untyped-call]
+            handle = pair.B.register_hook(partial(self._add, pair.name))
             hooks.callback(handle.remove)
 
     def _add(self, name: str, gradient: Tensor) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate.utils import find_batch_size, send_to_device  # type: ignore[import-untyped]
+from accelerate.utils import find_batch_size, send_to_device
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -181,7 +181,7 @@ def _backward(
         if not value.requires_grad:
             return {}  # the loss depends on no site
         scale = loss_scales[0]
-        value.backward(torch.full_like(value, scale))  # type: ignore[no-untyped-call]
+        value.backward(torch.full_like(value, scale))
         taken = captured.take()
         if taken is None:
             continue

@@ -54,7 +54,7 @@ class ParameterGradients(ExitStack):
             self.callback(setattr, weight, "grad", weight.grad)
             self.callback(setattr, weight, "requires_grad", weight.requires_grad)
             weight.grad, weight.requires_grad = None, True
-            self.callback(weight.register_post_accumulate_grad_hook(self._receive).remove)  # type: ignore[no-untyped-call]
+            self.callback(weight.register_post_accumulate_grad_hook(self._receive).remove)
             for site in sites:
                 hook = partial(self._count, site, weight)
                 self.callback(site.layer.register_forward_pre_hook(hook, with_kwargs=True).remove)

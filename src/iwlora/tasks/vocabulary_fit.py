@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 from iwlora.tasks.kinds.contract import Dataset
 from iwlora.tasks.kinds.generation.chat import parse_messages

@@ -28,7 +28,7 @@ def run_in_two_processes(work: Callable[[int, Any], None], argument: Any) -> Non
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start_processes(_run, (work, argument, port), nprocs=2, start_method=method)  # type: ignore[no-untyped-call]
+    start_processes(_run, (work, argument, port), nprocs=2, start_method=method)
 
 
 def _run(rank: int, work: Callable[[int, Any], None], argument: Any, port: int) -> None:

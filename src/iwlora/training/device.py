@@ -13,7 +13,7 @@ logger = logging.getLogger("iwlora")
 
 def run_device() -> torch.device:
     """This process's accelerator, or the CPU without one; joins the processes of a launcher."""
-    from accelerate import PartialState  # type: ignore[import-untyped]
+    from accelerate import PartialState
 
     return PartialState().device  # type: ignore[no-any-return]
 

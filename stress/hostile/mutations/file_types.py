@@ -99,14 +99,14 @@ def names(file: Path, random: Random, _outside: Path) -> None:
         shutil.copyfile(file, name + b"/" + os.fsencode(file.name))
     elif how == 2:
         shutil.copytree(
-            os.fsencode(file.parent), name, symlinks=True, dirs_exist_ok=True, ignore=_not_itself
+            file.parent, os.fsdecode(name), symlinks=True, dirs_exist_ok=True, ignore=_not_itself
         )
     else:
         os.rename(file, name)
 
 
-def _not_itself(_folder: object, found: list[bytes]) -> set[bytes]:
-    return {name for name in found if name in NAMES}
+def _not_itself(_folder: object, found: list[str]) -> set[str]:
+    return {name for name in found if os.fsencode(name) in NAMES}
 
 
 def _socket(file: Path) -> None:

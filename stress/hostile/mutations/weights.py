@@ -181,5 +181,7 @@ def numbers_in_state(file: Path, random: Random, _outside: Path) -> None:
 
     tensors = (torch.zeros(3), torch.tensor(float("nan")), torch.ones(1, dtype=torch.int8), 1, None)
     names = ("state", "param_groups", "cpu", "python", "numpy", "last_epoch", "x")
-    state = {name: random.choice((*tensors, {}, [], random.choice(NUMBERS))) for name in names}
+    state: dict[str, object] = {
+        name: random.choice((*tensors, {}, [], random.choice(NUMBERS))) for name in names
+    }
     torch.save(random.choice((state, [state], torch.zeros(2), {})), file)

@@ -28,5 +28,5 @@ def show_errors_only() -> None:
         from transformers.utils import logging
 
         hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 from iwlora.tasks.metrics.scripts import unicode_tokens
 

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 # Scripts that write no spaces between words.
 _CHINESE, _KANA = r"\p{Han}", r"\p{Hiragana}\p{Katakana}"

@@ -12,7 +12,7 @@ from functools import cache
 from itertools import chain
 from typing import Literal
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 from iwlora.tasks.metrics.scripts import UNSPACED, count_letters
 

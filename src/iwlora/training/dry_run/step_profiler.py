@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 
-class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MemoryTracker(TorchDispatchMode):
     """Counts the storages that operations make inside the block, until each is freed.
 
     ``now`` are their bytes, ``peak`` the most so far, which may be set back to ``now``. Storages

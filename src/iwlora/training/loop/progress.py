@@ -156,7 +156,7 @@ class ProgressBar(ProgressCallback):
 
 def print_above_bar(event: Event) -> None:
     """Print an event that the bar does not show, above the bar."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     if event.name != "step":
         tqdm.write(event, file=sys.stderr)

@@ -11,7 +11,7 @@ from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
-from accelerate.data_loader import prepare_data_loader  # type: ignore[import-untyped]
+from accelerate.data_loader import prepare_data_loader
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader

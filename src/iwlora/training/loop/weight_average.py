@@ -21,7 +21,7 @@ from iwlora.training.train_settings import TrainSettings
 
 _STEPS = "steps"
 
-_add_to_means = get_swa_multi_avg_fn()  # type: ignore[no-untyped-call]
+_add_to_means = get_swa_multi_avg_fn()
 
 
 class AverageLastSteps(TrainerCallback):

@@ -34,4 +34,4 @@ def _contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any
     torch leaves the mode of the fast kernels in ``Tensor.backward``; without it the repetition
     would draw other dropout masks than the forward pass.
     """
-    return nullcontext(), _get_current_function_mode() or nullcontext()  # type: ignore[no-untyped-call]
+    return nullcontext(), _get_current_function_mode() or nullcontext()

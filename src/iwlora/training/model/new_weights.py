@@ -102,7 +102,7 @@ def _essential_names(loaded: PreTrainedModel) -> set[str]:
     embeddings = [
         token_embeddings(loaded),
         # A language model without the layer from its states to tokens would generate at random.
-        loaded.get_output_embeddings(),  # type: ignore[no-untyped-call]
+        loaded.get_output_embeddings(),
     ]
     names = {name for name, module in loaded.named_modules() if module in embeddings}
     return names | {site.name for site in sites(loaded)}

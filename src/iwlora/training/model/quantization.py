@@ -38,7 +38,7 @@ def quantized_loading(recipe: Recipe, kind: Kind, trust_remote_code: bool) -> di
     layers, device = meta_backbone(recipe.model, kind, trust_remote_code), run_device()
     bf16 = resolve_precision(recipe.train.requested_precision, device) == "bf16"
     linear = {name for name, layer in layers.named_modules() if isinstance(layer, torch.nn.Linear)}
-    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+    config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

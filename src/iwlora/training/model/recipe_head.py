@@ -80,7 +80,7 @@ def _declare_rows(model: PreTrainedModel, new: list[int], recipe: Recipe) -> tup
             f"add_tokens and trainable_token_indices: {type(model).__name__} has no table of token "
             "embeddings; remove both"
         )
-    outputs: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    outputs: Any = model.get_output_embeddings()
     trained = {_path(model, inputs): sorted({*new, *recipe.trainable_token_indices})}
     tied = outputs is not None and outputs.weight is inputs.weight
     if outputs is not None and not tied and new:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.state import GradientState  # type: ignore[import-untyped]
+from accelerate.state import GradientState
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode

@@ -153,6 +153,6 @@ def _outputs(
         at_a_time = task.kind.evaluation_rows(settings.max_length)
         for batch in DataLoader(encoded, at_a_time, sampler=order, collate_fn=collate):
             on_device = {key: value.to(device) for key, value in batch.items()}
-            outputs = nested_numpify(task.kind.outputs(model, tokenizer, on_device, True))  # type: ignore[no-untyped-call]
-            collected = outputs if collected is None else nested_concat(collected, outputs)  # type: ignore[no-untyped-call]
+            outputs = nested_numpify(task.kind.outputs(model, tokenizer, on_device, True))
+            collected = outputs if collected is None else nested_concat(collected, outputs)
     return order.restore(dict(collected))

@@ -27,10 +27,7 @@ class HoldBack(TrainerCallback):
     def on_train_begin(self, *_: Any, **kwargs: Any) -> None:
         """Drop the gradients as they come, so that they do not count in clipping either."""
         self._remove()
-        self._handles = [
-            p.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
-            for p in self._parameters
-        ]
+        self._handles = [p.register_hook(torch.zeros_like) for p in self._parameters]
 
     def on_step_begin(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
         """Let everything train from the step on whose number is reached."""

@@ -158,7 +158,7 @@ def input_moments(peft_model: Any) -> Iterator[dict[str, Tensor]]:
         def called(_layer: nn.Module, inputs: Any, output: Tensor) -> None:
             if output.requires_grad:  # not in the first of two passes with checkpointing
                 x = inputs[0].detach()
-                output.register_hook(lambda delta: read(x, delta))  # type: ignore[no-untyped-call]
+                output.register_hook(lambda delta: read(x, delta))
 
         return called
 
