@@ -1,7 +1,8 @@
 # make demo:      four methods on the embedded model and data, in minutes
 # make study:     the long form: learning rates searched, and seeds until each method has a verdict; hours
 # make quick:     the fast tests: at least one of each public function and command
-# make test:      all tests
+# make test:      all tests but the slow ones
+# make slow:      the slow ones: launchers, installed packages, and what else imports PyTorch anew
 # make lint:      style, types, and who may import whom
 # make lines:     lines of code in src
 # make docs:      the documentation as a site in docs/_build; prints its path
@@ -16,7 +17,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo study quick test lint lines docs oldest families hostile wheel browser quantised clean
+.PHONY: demo study quick test slow lint lines docs oldest families hostile wheel browser quantised clean
 
 demo: $(VENV)/.demo
 	$(BIN)/iwlora compare recipes/compare/quickstart.yaml --jobs 2 --out runs/quickstart
@@ -29,6 +30,9 @@ quick: $(VENV)/.dev
 
 test: $(VENV)/.dev
 	$(BIN)/$(PYTEST)
+
+slow: $(VENV)/.dev
+	$(BIN)/$(PYTEST) -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

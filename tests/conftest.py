@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,33 @@ def pytest_collection_finish() -> None:
     import hypothesis  # noqa: F401  # looks at what refers to what when it is imported
 
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blank_figures() -> Iterator[None]:
+    """Reports have blank figures, except where a test asks for ``drawn_figures()``: it is slow."""
+    from iwlora.compare.report import write
+
+    def blank(figure: Any, folder: Path) -> Path:
+        svg = folder / f"{figure.stem}.svg"
+        svg.parent.mkdir(parents=True, exist_ok=True)
+        svg.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>', encoding="utf-8")
+        return svg
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "draw_once", blank)
+        yield
+
+
+@contextmanager
+def drawn_figures() -> Iterator[None]:
+    """Draw the figures of reports that are written in the block, as users have them."""
+    from iwlora.compare.report import write
+    from iwlora.compare.report.figures.drawn import draw_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "draw_once", draw_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -140,6 +140,7 @@ def test_old_results_render_without_torch() -> None:
     assert torch_after("import torch") == "True"
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_on_windows() -> None:
     """``fcntl`` and ``resource`` exist on POSIX systems only."""
     code = (

@@ -66,6 +66,7 @@ def test_locate_package(monkeypatch: pytest.MonkeyPatch) -> None:
 OPTIONAL = sorted(set(EXTRAS) - {"jinja2", "psutil", "rich", "google.protobuf"})
 
 
+@pytest.mark.slow
 def test_measuring_penalising_and_the_callback_need_no_extra() -> None:
     code = (
         "import runpy, sys\n"

@@ -278,6 +278,7 @@ def test_names_are_no_commands(
 # --- 5. nothing outside the named output is written ---
 
 
+@pytest.mark.slow
 def test_commands_write_where_they_are_told_to(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

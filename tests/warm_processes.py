@@ -47,6 +47,19 @@ def _run_script(script: Path, log: Path, arguments: tuple[str, ...]) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
+def run_command(log: Path, *arguments: object) -> int:
+    """Run a command of ``iwlora`` to its end; what it prints goes to ``log``. Returns its code."""
+    process = start(_run_command, log, [str(argument) for argument in arguments])
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def _run_command(log: Path, arguments: list[str]) -> None:
+    _print_to(log)
+    raise SystemExit(main(arguments))
+
+
 def _print_to(log: Path) -> None:
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)

@@ -7,21 +7,21 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, TrainerState
 
-from commands import call, spawn, write_recipe
+from commands import call, write_recipe
 from iwlora import IwloraError
 from iwlora.cli import main
 from iwlora.compare.report.floor_verdict import floor_verdict
 from iwlora.results.run import load_run
+from iwlora.training.loop.callbacks import MetricsLog
+from warm_processes import start
 
 
 def replayed(folder: Path) -> dict[str, Any]:
@@ -170,6 +170,27 @@ def test_an_interrupt(
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+def run_slowly(
+    given: list[str], folder: Path, waits: Path | None = None, goes_on: Path | None = None
+) -> None:
+    """Run a command, whose output goes to files; in step 7 it makes one file, awaits the other."""
+    for name, descriptor in (("out.txt", 1), ("err.txt", 2)):
+        with (folder / name).open("wb") as output:
+            os.dup2(output.fileno(), descriptor)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def on_step_end(
+        _: object, args: object, state: TrainerState, *__: object, **___: object
+    ) -> None:
+        if waits and goes_on and state.global_step == 7:
+            waits.touch()
+            while not goes_on.exists():
+                time.sleep(0.05)
+
+    MetricsLog.on_step_end = on_step_end  # type: ignore[assignment]
+    raise SystemExit(main(given))
+
+
 def test_an_interrupted_process_continues_from_its_last_checkpoint(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,34 +198,16 @@ def test_an_interrupted_process_continues_from_its_last_checkpoint(
     given = ["train", str(recipe), "--out", str(out), "train.epochs=3", "train.save_steps=2"]
     given += ["--log-format", "json"]
     waits, goes_on = tmp_path / "waits", tmp_path / "goes on"
-    slow = (
-        "import pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's "&" has it ignored
-        "from iwlora.training.loop.callbacks import MetricsLog\n"
-        "def on_step_end(self, args, state, control, **kwargs):\n"
-        "    if state.global_step == 7:\n"
-        f"        pathlib.Path({str(waits)!r}).touch()\n"
-        f"        while not pathlib.Path({str(goes_on)!r}).exists():\n"
-        "            time.sleep(0.05)\n"
-        "MetricsLog.on_step_end = on_step_end\n"
-        "from iwlora.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", slow, *given],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    process = start(run_slowly, given, tmp_path, waits, goes_on)
     deadline = time.monotonic() + 120
-    while not waits.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not waits.exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
     goes_on.touch()
-    printed, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    process.join(60)
+    printed, errors = ((tmp_path / name).read_text() for name in ("out.txt", "err.txt"))
+    assert process.exitcode == 130, errors
     assert f"interrupted: the checkpoint of step 7 of the run in {out} is safe" in errors
     assert errors.splitlines()[-1] == f"to go on: iwlora {shlex.join(given)}"
     assert "Traceback" not in errors
@@ -215,12 +218,14 @@ def test_an_interrupted_process_continues_from_its_last_checkpoint(
     ]
     assert [line["step"] for line in lines if line["event"] == "checkpoint"] == [2, 4, 6, 7]
 
-    resumed = spawn(*given)
-    assert resumed.code == 0, resumed.err
-    *_, last = map(json.loads, resumed.out.splitlines())
+    resumed = start(run_slowly, given, tmp_path)
+    resumed.join()
+    printed, errors = ((tmp_path / name).read_text() for name in ("out.txt", "err.txt"))
+    assert resumed.exitcode == 0, errors
+    *_, last = map(json.loads, printed.splitlines())
     assert (last["event"], last["text"].split(": ")[0]) == ("finished", "lora, seed 0")
     assert last["metrics"] == result(out)["metrics"]
-    assert resumed.err == ""
+    assert errors == ""
     assert result(out)["resumed_at_step"] == 7
     straight = tmp_path / "straight"
     given[given.index(str(out))] = str(straight)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from commands import Outcome, call, execute_in_process, run_settings, write_recipe
+from conftest import drawn_figures
 from counted import (
     BLOCKS,
     HEAD,
@@ -53,7 +54,12 @@ def compared(
     folder = tmp_path_factory.mktemp("compare")
     recipe = write_recipe(folder / "plan.yaml", plan)
     out, err = io.StringIO(), io.StringIO()
-    with forked_runs(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        forked_runs(),
+        drawn_figures(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         code = main(["compare", str(recipe), "--out", str(folder / "out")])
     return recipe, folder / "out", Outcome(code, out.getvalue(), err.getvalue())
 

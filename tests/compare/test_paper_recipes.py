@@ -74,19 +74,18 @@ def test_the_paper_recipe_runs_offline_on_a_tiny_deberta(
 
 @pytest.mark.usefixtures("needs_minilm")
 @pytest.mark.parametrize(
-    ("task", "rows", "positive"),
-    [("glue/rte", 277, "entailment"), ("glue/mrpc", 408, "equivalent")],
+    ("task", "positive"), [("glue/rte", "entailment"), ("glue/mrpc", "equivalent")]
 )
-def test_real_data(glue_dir: Path, tmp_path: Path, task: str, rows: int, positive: str) -> None:
+def test_real_data(glue_dir: Path, tmp_path: Path, task: str, positive: str) -> None:
     settings = {
         "model": "builtin/minilm",
-        "task": {"name": task, "data_dir": str(glue_dir), "max_train": 64, "max_validation": 64},
+        "task": {"name": task, "data_dir": str(glue_dir), "max_train": 16, "max_validation": 32},
         "method": {"name": "lora", "rank": 8},
         "train": {"epochs": 1, "lr": 1e-3, "batch_size": 16, "max_length": 64},
     }
     run = train(build_recipe(settings), tmp_path)
     pairs = predictions(tmp_path)
-    assert len(pairs) == min(rows, 64)
+    assert len(pairs) == 32
     assert run["metrics"]["accuracy"] == pytest.approx(accuracy(pairs), abs=1e-12)
     assert run["metrics"]["f1"] == pytest.approx(f1(pairs, positive), abs=1e-12)
     # MiniLM-L6: 6 blocks of 384, 1,536 inside.

@@ -20,7 +20,6 @@ def test_killed_and_continued_and_with_more_seeds_each_draw_runs_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The verdict at the end is that of all scores, from before and after the kill."""
-    monkeypatch.setattr("iwlora.compare.report.content.report_figures", lambda *_: [])
     started, out = execute_in_process(monkeypatch), tmp_path / "out"
     degrees = ["awful", "bad", "good", "great"]
     for split, count in (("train", 48), ("validation", 16)):

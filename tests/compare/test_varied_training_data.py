@@ -39,7 +39,6 @@ def grown(
     settings |= {"seeds": list(SEEDS), "train": {**settings["train"], "epochs": 4, "batch_size": 8}}
     recipe = write_recipe(folder / "plan.yaml", settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iwlora.compare.report.content.report_figures", lambda *_: [])
         started = execute_in_process(patch)
         assert main(["compare", str(recipe), "--out", str(folder / "out")]) == 0
         shutil.rmtree(folder / "out" / "lora" / "seed-1")
@@ -52,7 +51,6 @@ def grown(
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    monkeypatch.setattr("iwlora.compare.report.content.report_figures", lambda *_: [])
     return execute_in_process(monkeypatch)
 
 

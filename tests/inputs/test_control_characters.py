@@ -14,6 +14,7 @@ import pytest
 from tqdm.auto import tqdm
 
 from commands import Outcome, call, run_settings, spawn, write_recipe
+from conftest import drawn_figures
 from iwlora.inputs.control_characters import VisibleStream, unfiltered, visible, visible_output
 from iwlora.training.recipe import build
 from iwlora.training.run import train
@@ -118,7 +119,8 @@ def test_a_foreign_run_in_a_report(
     environment = json.loads((run / "environment.json").read_text())
     del environment["digest"]
     (run / "environment.json").write_text(json.dumps({**environment, "gpu": EVIL}))
-    outcome = call(capsys, "report", run)
+    with drawn_figures():
+        outcome = call(capsys, "report", run)
     assert outcome.code == 0, outcome
     assert "\\u001b" in spoken(outcome)
     pages = [path for path in run.rglob("*") if path.suffix in (".html", ".md", ".csv", ".tex")]

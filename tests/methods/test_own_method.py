@@ -104,12 +104,14 @@ def outputs(
     return folder / "out", re.split("=== compare|=== pytest", done.stdout)
 
 
+@pytest.mark.slow
 def test_the_method_is_listed(outputs: tuple[Path, list[str]]) -> None:
     listed = outputs[1][0]
     assert "the normalisation layers are trained (Qi et al. 2022" in listed
     assert "biases=True" in listed
 
 
+@pytest.mark.slow
 def test_the_method_is_compared_with_others(outputs: tuple[Path, list[str]]) -> None:
     folder, printed = outputs
     assert re.search(r"^norms +1 ", printed[1], re.MULTILINE)
@@ -119,14 +121,16 @@ def test_the_method_is_compared_with_others(outputs: tuple[Path, list[str]]) -> 
     assert record["method"] == {"name": "norms", "biases": False}
 
 
+@pytest.mark.slow
 def test_the_example_of_a_test_runs(outputs: tuple[Path, list[str]]) -> None:
     assert re.search(r"^2 passed", outputs[1][2], re.MULTILINE)
 
 
 def test_the_method_passes_the_conformance_suite(
-    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = module_of(installed / "norm_tuning.py").NormTuning()
+    (tmp_path / "norm_tuning.py").write_text(block('"""Norm tuning'))
+    method = module_of(tmp_path / "norm_tuning.py").NormTuning()
     monkeypatch.setitem(METHODS, "norms", type(method))
     case = Case(method, "llama", tmp_path)
     for _, check in [pair for pair in cases(method) if pair[0] == "llama"]:

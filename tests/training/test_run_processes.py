@@ -173,6 +173,7 @@ def differences(some: dict[str, Tensor], others: dict[str, Tensor]) -> tuple[flo
     return float(apart.max()), float(apart.mean())
 
 
+@pytest.mark.slow
 def test_a_launcher_trains_a_recipe(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:

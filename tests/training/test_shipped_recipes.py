@@ -103,8 +103,8 @@ def test_the_paper_has_the_values_of_the_paper(paper: dict[str, list[PlannedRun]
 
 def test_within_a_comparison_only_the_method_and_the_seed_differ() -> None:
     for path in RECIPES:
-        for recipe in parse(path):
-            first = parse(path)[0]
+        first, *others = parse(path)
+        for recipe in others:
             assert (recipe.model, recipe.task, recipe.targets) == (
                 first.model,
                 first.task,

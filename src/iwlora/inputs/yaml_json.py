@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from iwlora.errors import IwloraError, list_problems, truncate
 from iwlora.inputs.places import read_bytes
 
 _MOST_NODES = 100_000
+_SHORT = 10_000  # characters: a text whose nodes are kept
 _DEEPEST = 200  # brackets that wait for their end; the time to read more grows with their square
 
 
@@ -105,16 +107,22 @@ def parse_yaml(text: str, origin: str) -> Any:
     try:
         if _depth(text) > _DEEPEST:
             raise ValueError("nested too deeply")
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _unfolded(node, {}) > _MOST_NODES:
-            raise ValueError(f"its aliases unfold into more than {_MOST_NODES:,} values")
-        return loader.construct_document(node)
+        node = _kept_nodes(text) if len(text) <= _SHORT else _nodes(text)
+        return None if node is None else _Loader("").construct_document(node)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         reason = truncate(" ".join(str(error).split()))
         raise IwloraError(f"{truncate(origin)} is not valid YAML: {reason}") from None
+
+
+def _nodes(text: str) -> yaml.Node | None:
+    node = _Loader(text).get_single_node()
+    if node is not None and _unfolded(node, {}) > _MOST_NODES:
+        raise ValueError(f"its aliases unfold into more than {_MOST_NODES:,} values")
+    return node
+
+
+# Of a comparison each recipe is read several times in a row; making its nodes takes the time.
+_kept_nodes = lru_cache(maxsize=64)(_nodes)
 
 
 def _depth(text: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from commands import call, check_plain, run_settings, snapshot, spawn, write_recipe
+from commands import call, check_plain, run_settings, snapshot, write_recipe
 from iwlora.training import prepare as prepare_module
 from iwlora.training.dry_run import run_cost
 from iwlora.training.dry_run.run_cost import MemoryCost, estimate_run_cost
@@ -24,6 +24,7 @@ from iwlora.training.run import train
 from kinds import save_model
 from runs import recipe, with_options
 from tiny_tasks import write_task
+from warm_processes import run_command
 
 
 @pytest.mark.quick
@@ -242,16 +243,20 @@ def user_files(folder: Path, rows: dict[str, int]) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("needs_minilm")
 def test_the_predicted_memory_is_what_a_process_takes(tmp_path: Path) -> None:
-    """MiniLM, in processes of their own: within 20%, although the allocator has its own ways."""
+    """MiniLM, in processes of their own: within 20%, although the allocator has its own ways.
+
+    Both are forked from one process, whose modules are part of what each of them has.
+    """
     task = user_files(tmp_path, {"train": 48, "validation": 8})
     settings = run_settings(Path("builtin/minilm"), task)
     settings["train"] = {"epochs": 1, "batch_size": 24, "max_length": 64}
     file = write_recipe(tmp_path / "recipe.yaml", settings)
-    printed = spawn("train", file, "--dry-run").out
+    log, run = tmp_path / "log", tmp_path / "run"
+    assert run_command(log, "train", file, "--dry-run") == 0
+    printed = log.read_text()
     size = re.search(r"peak memory: about ([\d,]+) MiB", printed)
     assert size is not None, printed
     predicted = int(size[1].replace(",", "")) * 2**20
-    done = spawn("train", file, "--out", tmp_path / "run")
-    assert done.code == 0, done.err
-    measured = json.loads((tmp_path / "run" / "result.json").read_text())["peak_memory_bytes"]
+    assert run_command(log, "train", file, "--out", run) == 0, log.read_text()
+    measured = json.loads((run / "result.json").read_text())["peak_memory_bytes"]
     assert predicted == pytest.approx(measured, rel=0.2)
