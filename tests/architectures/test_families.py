@@ -1,4 +1,4 @@
-"""Six model families that differ as much as possible through the whole tool.
+"""Model families that differ as much as possible through the whole tool.
 
 ``stress/architectures.py`` does the same for every family of the installed transformers.
 """
@@ -13,7 +13,7 @@ from architectures import METHODS
 from families.catalogue import TABLES, families, one_kind_each
 from families.outcomes import run_family
 
-SIX: dict[str, tuple[str, dict[str, Any]]] = {
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("classification", {}),  # from a masked language model, which has no pooler
     "t5": ("seq2seq", {}),
     "llama": ("token-labels", {"num_key_value_heads": 2}),
@@ -23,9 +23,15 @@ SIX: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("family", SIX)
+SLOW = ("t5", "gemma3", "bert")  # many of their parts are in other tests too
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES],
+)
 def test_results_are_equal_everywhere(family: str) -> None:
-    kind, changes = SIX[family]
+    kind, changes = FAMILIES[family]
     outcomes = run_family(family, kind, METHODS, **changes)
     assert [(row.method, row.result, row.message) for row in outcomes] == [
         (method, "equal", "") for method in METHODS

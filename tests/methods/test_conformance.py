@@ -2,13 +2,14 @@
 
 Every check runs for every method on its first architecture. The other architectures run the checks
 that need one training only, and for the variants of a method only one of them is used: GPT-2,
-whose layers store the transposed weight. ``stress/conformance.py`` runs every check of every
-method on every architecture.
+whose layers store the transposed weight. ``make slow`` adds the relatives of architectures that run
+always, and ``stress/conformance.py`` runs every check of every method on every architecture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,7 @@ VARIANTS = (
     "lora-importance-ranks",
     "lora-random-ranks",
 )
+RELATIVES = ("roberta", "electra", "bart")  # of BERT and T5
 
 
 def selected() -> list[tuple[str, str, Check]]:
@@ -70,6 +72,15 @@ def selected() -> list[tuple[str, str, Check]]:
             and (architecture == first or (architecture in others and check not in MORE_TRAINING))
         ]
     return triples
+
+
+def as_parameters(name: str, architecture: str, check: Check) -> Any:
+    is_slow = architecture in RELATIVES and architecture != cases(METHODS[name]())[0][0]
+    return pytest.param(
+        *(name, architecture, check),
+        id=f"{name}-{architecture}-{check.__name__}",
+        marks=[pytest.mark.slow] if is_slow else [],
+    )
 
 
 SELECTED = selected()
@@ -102,8 +113,7 @@ def two_processes(get_case: Get) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "architecture", "check"),
-    [pytest.param(*triple, id="-".join((*triple[:2], triple[2].__name__))) for triple in SELECTED],
+    ("name", "architecture", "check"), [as_parameters(*triple) for triple in SELECTED]
 )
 def test_conformance(
     name: str, architecture: str, check: Check, get_case: Get, request: pytest.FixtureRequest

@@ -30,5 +30,6 @@ def test_conformance(method: Method, tmp_path: Path) -> None:
         check(case)
 
 
+@pytest.mark.slow
 def test_packed_runs_have_their_own_learning_rates(tmp_path: Path) -> None:
     packed_equals_alone(Case(SignalToNoise(), "bert", tmp_path))

@@ -255,5 +255,10 @@ def test_conformance(tmp_path: Path) -> None:
 
 def test_conformance_with_matrices_that_are_not_adapted(tmp_path: Path) -> None:
     case = Case(RankOne(), "bert", tmp_path)
-    for check in (*CHECKS, two_processes_equal_one, packed_equals_alone):
+    for check in (*CHECKS, two_processes_equal_one):
         check(case)
+
+
+@pytest.mark.slow
+def test_in_a_pack_it_ends_as_alone(tmp_path: Path) -> None:
+    packed_equals_alone(Case(RankOne(), "bert", tmp_path))

@@ -44,6 +44,7 @@ def test_a_machine_executes_the_run_of_a_shared_folder(
     assert log.read_text() == "code 0\ncode 3\n"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 class TestCluster:
     @pytest.fixture(scope="class")

@@ -71,6 +71,11 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(HeadFirstLora(share=0.4), "bert", tmp_path_factory.mktemp("head-first"))
 
 
-@pytest.mark.parametrize("check", [*CHECKS, packed_equals_alone], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_conformance(case: Case, check: Any) -> None:
     check(case)
+
+
+@pytest.mark.slow
+def test_in_a_pack_it_ends_as_alone(case: Case) -> None:
+    packed_equals_alone(case)

@@ -170,9 +170,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(method, "bert", tmp_path_factory.mktemp("relevance"))
 
 
-@pytest.mark.parametrize("check", [*CHECKS, packed_equals_alone], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_conformance(case: Case, check: Any) -> None:
     check(case)
+
+
+@pytest.mark.slow
+def test_in_a_pack_it_ends_as_alone(case: Case) -> None:
+    packed_equals_alone(case)
 
 
 def test_what_was_learned_is_stored(case: Case) -> None:
