@@ -17,6 +17,7 @@ from typing_extensions import Self
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules, in_modules
 from iwlora.penalty.low_rank_pair import LowRankPair
+from iwlora.results.run import SiteRank
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import Site, abbreviate_names, unwrap
 
@@ -85,6 +86,7 @@ class Attached:
         initialize_with_loss: ``initialize_with_loss(batches, loss)``, in place of it, where
             ``loss(model, batch)`` is the task's mean loss.
         ranks: ``ranks()`` are the effective ranks by site, where sites have different ranks.
+        parts: the parts of a mixture's layers and their sizes, as the run's result lists them.
         settled: ``settled()`` says whether the method has reached its final size; epochs before
             that cannot become the best epoch.
         derived: the number of saved parameters that do not train: they follow from the pretrained
@@ -110,6 +112,7 @@ class Attached:
     initialize: Initialize | None = None
     initialize_with_loss: Callable[[Iterable[Batch], Loss], None] | None = None
     ranks: Callable[[], Mapping[str, int]] | None = None
+    parts: tuple[SiteRank, ...] = ()
     settled: Callable[[], bool] = lambda: True
     derived: int = 0
     changes_weights: bool = False
@@ -271,6 +274,21 @@ class Method(BaseModel):
         It is computed before training. The model may be on the ``meta`` device, without weights.
         """
         raise NotImplementedError
+
+    def trained_modules(self, model: nn.Module, sites: Sequence[Site]) -> Sequence[str] | None:
+        """Paths of the modules, or names of the parameters, in which the method trains something.
+
+        New modules are in these. All blocks before the first of them compute the same in every run
+        (:mod:`iwlora.training.frozen_layers`).
+
+        Args:
+            model: the model before the method is attached; weights are not needed.
+            sites: the matrices to adapt.
+
+        Returns:
+            None where that is not known.
+        """
+        return [site.name for site in sites] if self.adapts_sites else None
 
     def check_model(self, model: nn.Module, sites: Sequence[Site]) -> None:
         """Raise ``IwloraError`` if the method does not support the model or the sites.

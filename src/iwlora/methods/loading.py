@@ -112,6 +112,18 @@ def check_settings(folder: Path, method: Method) -> None:
         )
 
 
+def why_unmergeable(folder: Path, method: Method) -> str | None:
+    """Why the trained model of a run cannot be merged; None if it can.
+
+    Args:
+        folder: what the run saved, which knows the parts of a random design.
+        method: the method of its recipe.
+    """
+    name = adapter_files(folder)[0]
+    saved = _Record.read(folder / name).saved_method() if name == OWN_FORMAT[0] else method
+    return saved.unmergeable
+
+
 def merge_adapter(model: nn.Module) -> nn.Module:
     """A plain model that computes the same, for every method that is not ``unmergeable``."""
     from peft import PeftModel

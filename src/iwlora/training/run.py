@@ -281,12 +281,18 @@ def _notes_without_gradient(attached: Attached) -> list[str]:
 
 
 def _ranks(attached: Attached, sites: list[Site]) -> list[SiteRank]:
-    """The effective rank of each site, where the method gives them different ones."""
+    """The effective rank of each site, where the method gives them different ones.
+
+    Those of a mixture are the sizes of its parts.
+    """
     ranks = attached.ranks() if attached.ranks else {}
     return [
-        SiteRank(name=site.name, kind=site.kind, depth=site.depth, rank=ranks[site.name])
-        for site in sites
-        if ranks
+        *attached.parts,
+        *(
+            SiteRank(name=site.name, kind=site.kind, depth=site.depth, rank=ranks[site.name])
+            for site in sites
+            if ranks
+        ),
     ]
 
 

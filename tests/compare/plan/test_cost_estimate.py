@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from iwlora.compare.plan import cost_estimate
 from iwlora.compare.plan.cost_estimate import estimate_cost
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.training.dry_run.run_cost import MemoryCost, RunCost
+from iwlora.training.recipe import Recipe
 
 NOTHING: dict[str, Any] = dict.fromkeys([field.name for field in fields(RunCost)], 0)
 MEMORY = MemoryCost(2**30, weights=0, state=0, gradients=0, activations=0, workspace=0, reached=0)
@@ -76,3 +77,20 @@ def test_a_search_takes_from_one_draw_of_the_grid_to_its_limit(
     lines = estimate_cost(former, 1, print).splitlines()
     assert lines[0].startswith("lora: 2 runs + 3 trials, ")
     assert lines[0].endswith("about 15.0 s")
+
+
+@pytest.mark.quick
+def test_arms_that_skip_other_numbers_of_blocks_fill_their_own_store(
+    make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skipped = {"lora": 2, "head": 6, "bitfit": 2}
+
+    def estimated(recipe: Recipe, **_: Any) -> RunCost:
+        blocks = skipped[recipe.method.name]
+        return replace(SECOND_A_STEP, fill_seconds=600.0, frozen_blocks=blocks)
+
+    monkeypatch.setattr(cost_estimate, "estimate_run_cost", estimated)
+    plan = make_plan(methods=[*skipped], unequal_budgets=True)
+    arms = estimate_cost(plan, 1, print).splitlines()[:3]
+    filling = {line.partition(":")[0]: "about 10 min" in line for line in arms}
+    assert filling == {"lora": True, "head": True, "bitfit": False}

@@ -50,6 +50,19 @@ def test_memory_that_runs_share_is_shown_with_their_number(folder: Path) -> None
         assert "1.21 GiB (8 runs)" in text, name
 
 
+def test_sizes_of_a_mixture_are_a_table(folder: Path) -> None:
+    layer = {"name": "encoder.layer.0", "depth": 0}
+    for number, run in enumerate(sorted((folder / "lora").glob("seed-*"))):
+        prefix = {**layer, "kind": "prefix", "rank": 4 + number % 2, "parameters": 100}
+        biases = {**layer, "kind": "bitfit", "rank": None, "parameters": 30}
+        change_result(run, ranks=[prefix, biases])
+    content = content_of(folder)
+    (section,) = content.sections
+    sizes = section.files["sizes"]
+    assert sizes.rows == [["lora", "encoder.layer.0", "prefix 4 to 5, bitfit", "130"]]
+    assert "prefix 4 to 5, bitfit" in all_texts(content)["HTML"]
+
+
 def test_every_table_is_the_same_in_every_format(written: Path) -> None:
     content = content_of(written)
     texts = all_texts(content)

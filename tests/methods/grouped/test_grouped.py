@@ -178,7 +178,7 @@ def test_all_problems_of_the_options_are_reported_at_once() -> None:
                 2,
                 {"strategies": [["prefix"], ["prefix", "bitfit"]], "groups": [2, 1]},
             ),
-            ["have 3 layers, and there are 2"],
+            ["have 3 layers, and there are 2", "does not call these functions"],
         ),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from iwlora.methods.tiny_models import tiny_model
 from iwlora.sites import sites
 from iwlora.training.frozen_layers.leading_blocks import (
     first_trained_block,
+    free_blocks,
     has_dropout,
     leading_blocks,
 )
@@ -45,6 +48,35 @@ def test_the_gradient_says_which_blocks_are_frozen(
     method: str, depths: tuple[int, ...], expected: int
 ) -> None:
     assert frozen(method, depths=depths) == expected
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("architecture", ["bert", "t5"])
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"groups": [1, 1, 1], "strategies": [["lora"], ["prefix"], ["pfeiffer"]]}, 0),
+        (
+            {
+                "groups": [1, 1, 1],
+                "strategies": [["lora"], ["prefix"], ["pfeiffer"]],
+                "tuned": [2, 3],
+            },
+            1,
+        ),
+        ({"groups": [2, 1], "strategies": [["lora"], ["lora"]], "tuned": [2]}, 2),
+        ({"preset": "random", "groups": [2, 1], "tuned": [2]}, 2),
+    ],
+)
+def test_blocks_of_groups_that_are_not_tuned_are_frozen(
+    architecture: str, settings: dict[str, Any], expected: int
+) -> None:
+    model, method = tiny_model(architecture, blocks=3), METHODS["grouped"](**settings, part_size=2)
+    assert free_blocks(model, method, sites(model)) == expected
+    attached = method.attach(model, sites(model), seed=0)
+    rows = {**INPUTS, "input_ids": torch.tensor([[5, 6, 1]])}  # 1 ends a text of T5
+    found = leading_blocks(attached.model, lambda: attached.model(**rows))
+    assert (len(found.frozen) if found else 0) == expected
 
 
 @pytest.mark.quick

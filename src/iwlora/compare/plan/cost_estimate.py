@@ -75,7 +75,7 @@ def estimate_cost(
     recipe = plan.runs[0].recipe
     adaptive = plan.search is not None and find_rule(plan.search.rule).adaptive
     lines, first_draws = dict.fromkeys(plan.labels, ""), len(plan.certain_seeds)
-    filled, all_trials, by_arm = False, list[EstimatedRun](), list[list[EstimatedRun]]()
+    filled, all_trials, by_arm = set[int](), list[EstimatedRun](), list[list[EstimatedRun]]()
     total, fewest, count, certain = 0.0, 0.0, len(plan.runs), len(plan.labels) * first_draws
     most_memory = 0
     arms = [*zip(plan.first_runs, rows_of_arms, strict=True)]
@@ -108,9 +108,11 @@ def estimate_cost(
             of_trial = trial_seconds / trials
             all_trials += [EstimatedRun(first.label, first.recipe, of_trial, True)] * trials
             least, certain = least + trial_seconds * sure / trials, certain + sure
-        if estimated.fill_seconds and not filled:  # the first arm does it for all
+        # The first arm that skips so many blocks does it for all of these arms.
+        if estimated.fill_seconds and estimated.frozen_blocks not in filled:
             draws = (len(plan.seeds), first_draws) if first.recipe.task.max_train else (1, 1)
-            filled, seconds = True, seconds + draws[0] * estimated.fill_seconds
+            filled.add(estimated.frozen_blocks)
+            seconds += draws[0] * estimated.fill_seconds
             least += draws[1] * estimated.fill_seconds
         total, fewest, count = total + seconds, fewest + least, count + trials
         parameters = budgets.get(first.label)

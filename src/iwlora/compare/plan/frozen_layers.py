@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.errors import IwloraError
 from iwlora.head import declared_modules
+from iwlora.methods.budget import fit_to_budget
 from iwlora.sites import Site, sites
 from iwlora.training.frozen_layers.leading_blocks import free_blocks, has_dropout
 from iwlora.training.model.backbone import meta_model
@@ -83,4 +84,6 @@ def _free_blocks(recipe: Recipe, model: PreTrainedModel) -> int:
     method, chosen = recipe.method, list[Site]()
     if method.adapts_sites:
         chosen = method.adaptable(sites(model, recipe.targets, recipe.exclude), recipe.targets)
+    if recipe.budget is not None and method.takes_budget:  # it can decide which layers have parts
+        method = fit_to_budget(method, model, chosen, recipe.budget)
     return free_blocks(model, method, chosen, declared_modules(model)["pretrained"])

@@ -36,8 +36,9 @@ class TaskSection:
     differences: Table | None = None
     learning_rates: Table | None = None
     runs: Table | None = None
-    classes: dict[str, Table] = field(default_factory=dict)
-    """{stem of its file: table} of a classification task, see :func:`class_tables`."""
+    details: dict[str, Table] = field(default_factory=dict)
+    """{stem of its file: table}: the sizes of mixtures, and of a classification task those of
+    :func:`class_tables`."""
     figures: list[ReportFigure] = field(default_factory=list)
     updates: dict[str, dict[str, Update]] = field(default_factory=dict)
     """{label: {site name: update}}."""
@@ -64,7 +65,7 @@ class TaskSection:
             "differences": self.differences,
             "learning-rates": self.learning_rates,
             "runs": self.runs,
-            **self.classes,
+            **self.details,
         }
         return {stem: table for stem, table in named.items() if table}
 
@@ -138,6 +139,7 @@ def _section(task: TaskAnalysis) -> TaskSection:
     if not comparison.runs:
         return TaskSection(comparison.title, task, missing, learning_rates=learning_rates)
     updates = {label: arm_updates(comparison, label) for label in comparison.arms}
+    sizes = tables.size_table(comparison)
     return TaskSection(
         title=comparison.title,
         analysis=task,
@@ -147,7 +149,7 @@ def _section(task: TaskAnalysis) -> TaskSection:
         differences=tables.difference_table(task) if task.differences else None,
         learning_rates=learning_rates,
         runs=tables.run_table(comparison),
-        classes=class_tables(comparison),
+        details=({"sizes": sizes} if sizes else {}) | class_tables(comparison),
         figures=report_figures(task, updates),
         updates=updates,
         environment=_environment(comparison),

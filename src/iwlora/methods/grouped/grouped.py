@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from iwlora.errors import IwloraError, list_problems, raise_all
-from iwlora.inputs.limits import Count, CountOrZero, Number
-from iwlora.methods.contract import (
-    Attached,
-    Method,
-    ParameterGroup,
-    check_unattached,
-    mark_attached,
-    seeded,
-    split_head,
-    train_only,
+from iwlora.errors import IwloraError, list_problems
+from iwlora.inputs.limits import Count, CountOrZero, Number, Seed
+from iwlora.methods.contract import Attached, Method, ParameterGroup, check_unattached
+from iwlora.methods.grouped.components import (
+    COMPONENTS,
+    PRESETS,
+    Assigned,
+    Components,
+    Strategies,
 )
-from iwlora.methods.grouped import parts as parts_of_layers
-from iwlora.methods.grouped.design import PRESETS, Design, Strategies, gradient_norm
-from iwlora.methods.grouped.division import Allocation, Cost, divide, layer_weights, total
-from iwlora.methods.grouped.grouping import MOST_GROUPS, Pattern, group_sizes
-from iwlora.methods.grouped.parts import BIASES, LINEAR, LOW_RANK, PREFIX, STRATEGIES, Layer, Part
-from iwlora.methods.named_parameters import parameter_names
-from iwlora.methods.peft_models import target_name
-from iwlora.methods.saving import save_parameters
+from iwlora.methods.grouped.design import CostOf, Design, gradient_norm
+from iwlora.methods.grouped.division import Allocation, divide, total
+from iwlora.methods.grouped.grouping import Pattern
+from iwlora.methods.grouped.low_rank_alone import attach_low_rank
+from iwlora.methods.grouped.parts import (
+    BIASES,
+    LINEAR,
+    LOW_RANK,
+    PREFIX,
+    STRATEGIES,
+    Layer,
+    Part,
+    combination_problems,
+    layers_of,
+    option_problems,
+)
+from iwlora.methods.grouped.random_design import GROUPS, PARTS, random_design, supported_space
+from iwlora.methods.named_parameters import attach_inserted, parameter_names
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.options import DEFAULTS
 from iwlora.sites import Site
@@ -60,17 +68,21 @@ class Grouped(Method):
     divides_budgets: ClassVar[bool] = True
     resolved_fields: ClassVar[Collection[str]] = ("adapter_parameters", "sizes")
 
-    preset: Literal["s4"] | None = None
-    """A published design; it sets the groups and strategies that are not given."""
+    preset: Literal["s4", "random"] | None = None
+    """A design that sets the components that are not given: s4: groups and strategies as Chen et
+    al. published them; random: groups, strategies, allocation and tuned, drawn by design_seed."""
+    design_seed: Seed = 0
+    """The seed of preset=random, for all runs; the design is in the notes of the result."""
     groups: Pattern | tuple[Count, ...] | None = None
     """How many layers each group has, from the input on: counts, or their pattern. None: uniform"""
     strategies: Strategies | None = None
     """The parts of each group's layers. None: one group with lora and pfeiffer."""
-    allocation: Allocation | tuple[Factor, ...] = "uniform"
+    allocation: Allocation | tuple[Factor, ...] | None = None
     """How a layer's parameters depend on its place: numbers are weights, one for each group;
-    importance: by the sensitivity of the layer's matrices, measured before training."""
-    tuned: Literal["all"] | tuple[Count, ...] = "all"
-    """The numbers of the groups that have parts, from 1; the others stay frozen."""
+    importance: by the sensitivity of the layer's matrices, measured before training. None:
+    uniform"""
+    tuned: Literal["all"] | tuple[Count, ...] | None = None
+    """The numbers of the groups that have parts, from 1; the others stay frozen. None: all"""
     part_size: Count = 8
     """Without a budget, the size of each part: rank, bottleneck or number of prefix tokens."""
     options: Mapping[str, Mapping[str, Any]] = {}
@@ -84,77 +96,97 @@ class Grouped(Method):
 
     @model_validator(mode="after")
     def _parts_can_be_combined(self) -> Self:
-        problems = [*self._group_problems(), *parts_of_layers.option_problems(self.options)]
-        used = {name for group in self.all_strategies for name in group}
+        problems = [
+            *self._components.problems(),
+            *(
+                f"layer {block}: {problem}"
+                for block, sizes in (self.sizes or {}).items()
+                for problem in combination_problems(tuple(sizes))
+            ),
+            *option_problems(self.options),
+        ]
+        used = {name for names in self._components.strategies for name in names}
+        if self.strategies is None and self.preset == "random":
+            used = {*PARTS}
         for field, names in (("options", self.options), ("lr_factors", self.lr_factors)):
             problems += [f"{field}: no group has {name!r}" for name in names if name not in used]
+        if self.design_seed and self.preset != "random":
+            problems.append(f"design_seed={self.design_seed} was given; it is for preset=random")
         if problems:
             raise ValueError(list_problems(list(dict.fromkeys(problems))))
         return self
 
-    def _group_problems(self) -> list[str]:
-        sets, pattern = self.all_strategies, self.pattern
-        of_layers = [
-            (f"layer {block}", tuple(sizes)) for block, sizes in (self.sizes or {}).items()
-        ]
-        named = [(f"group {number}", names) for number, names in enumerate(sets, start=1)]
-        problems = [
-            f"{where}: {problem}"
-            for where, names in (*named, *of_layers)
-            for problem in parts_of_layers.combination_problems(names)
-        ]
-        if not 1 <= len(sets) <= MOST_GROUPS:
-            problems.append(f"{len(sets)} groups have strategies; accepted are 1 to {MOST_GROUPS}")
-        lengths = (("groups", pattern, "counts"), ("allocation", self.allocation, "weights"))
-        for field, given, what in lengths:
-            if not isinstance(given, str) and len(given) != len(sets):
-                problems.append(
-                    f"{field} has {len(given)} {what}, and there are strategies for {len(sets)} "
-                    "groups; give one for each"
-                )
-        if self.tuned != "all":
-            wrong = [n for n in self.tuned if n > len(sets) or self.tuned.count(n) > 1]
-            if wrong or not self.tuned:
-                problems.append(
-                    f"tuned={list(self.tuned)} was given; accepted are 'all', and different "
-                    f"numbers from 1 to {len(sets)}"
-                )
-        return problems
-
     @property
-    def pattern(self) -> Pattern | tuple[int, ...]:
-        """``groups``, or what it stands for."""
-        if self.groups is not None:
-            return self.groups
-        return PRESETS[self.preset].groups if self.preset else "uniform"
+    def _components(self) -> Components:
+        """What is given, what the preset sets, and the defaults; some sets where they are drawn."""
+        preset = PRESETS.get(self.preset or "")
+        groups = self.groups or (preset.groups if preset else "uniform")
+        strategies = self.strategies or (preset.strategies if preset else (("lora", "pfeiffer"),))
+        if self.strategies is None and self.preset == "random":
+            strategies = (("lora",),) * (self._given_groups() or GROUPS)
+        allocation, tuned = self.allocation or "uniform", self.tuned or "all"
+        return Components(groups, strategies, allocation, tuned)
 
-    @property
-    def all_strategies(self) -> Strategies:
-        """``strategies``, or what they stand for."""
-        if self.strategies is not None:
-            return self.strategies
-        return PRESETS[self.preset].strategies if self.preset else (("lora", "pfeiffer"),)
+    def _given_groups(self) -> int | None:
+        """The number of groups, if a component gives it."""
+        for given in (self.strategies, self.groups, self.allocation):
+            if given is not None and not isinstance(given, str):
+                return len(given)
+        return None
+
+    def drawn(self, model: nn.Module, sites: Sequence[Site]) -> tuple[Grouped, tuple[str, ...]]:
+        """The design of ``preset: random`` on a model, and a note on it; others stay as they are.
+
+        Args:
+            model: the model; weights are not needed.
+            sites: the targets.
+
+        Raises:
+            IwloraError: no random design is possible.
+        """
+        if self.preset != "random" or self.sizes is not None:
+            return self, ()
+        layers, cost = layers_of(find_sites(model), sites), self.costs(model)
+        space = supported_space(
+            layers, cost, self._given_groups(), self.adapter_parameters is not None
+        )
+
+        def possible(components: Mapping[str, Any]) -> Grouped:
+            design = self.model_copy(update={"preset": None, "design_seed": 0, **components})
+            design.part_sizes(design.design_of(layers, cost))
+            return design
+
+        given = {name: getattr(self, name) for name in COMPONENTS}
+        given = {name: value for name, value in given.items() if value is not None}
+        drawn = random_design(self.design_seed, space, given, possible)
+        values = drawn.design.model_dump(mode="json", include={*COMPONENTS})
+        text = ", ".join(f"{name}={values[name]}" for name in COMPONENTS)
+        note = f"preset=random, design_seed={self.design_seed} is {text}".replace("'", "")
+        if drawn.redrawn:
+            count = "1 design" if drawn.redrawn == 1 else f"{drawn.redrawn:,} designs"
+            note += f"; {count} drawn before it did not fit the model and the budget"
+        return drawn.design, (note,)
 
     @property
     def used(self) -> tuple[str, ...]:
-        """The names of the parts that some layer has."""
-        sets: list[Sequence[str]] = [
-            names
-            for number, names in enumerate(self.all_strategies, start=1)
-            if self.tuned == "all" or number in self.tuned
-        ]
+        """The names of the parts that some layer has; none where the design is not drawn yet."""
         if self.sizes is not None:
-            sets = [list(sizes) for sizes in self.sizes.values()]
-        return tuple(name for name in STRATEGIES if any(name in names for names in sets))
+            sets: Iterable[Iterable[str]] = self.sizes.values()
+        elif self.preset == "random":
+            return ()
+        else:
+            sets = self._components.tuned_strategies
+        names = {name for group in sets for name in group}
+        return tuple(name for name in STRATEGIES if name in names)
 
     @property
     def identity_at_init(self) -> bool:  # type: ignore[override]
         """Whether no layer has a prefix: all other parts change nothing before training."""
-        return PREFIX not in self.used
+        return bool(self.used) and PREFIX not in self.used
 
     @property
     def unmergeable(self) -> str | None:  # type: ignore[override]
-        """Which parts cannot be part of a weight; None if there are none."""
+        """Which parts cannot be part of a weight; None if there are none, or none drawn yet."""
         others = [name for name in self.used if name not in LINEAR]
         return f"{' and '.join(others)} cannot be part of a weight" if others else None
 
@@ -168,9 +200,10 @@ class Grouped(Method):
 
     def check(self, sites: Sequence[Site]) -> None:
         """An allocation divides a budget, so there must be one."""
-        if self.allocation != "uniform" and self.adapter_parameters is None and self.sizes is None:
+        allocation = self._components.allocation
+        if allocation != "uniform" and self.adapter_parameters is None and self.sizes is None:
             raise IwloraError(
-                f"method.allocation={self.allocation} divides a budget among the layers; give "
+                f"method.allocation={allocation} divides a budget among the layers; give "
                 "budget=0.5%, for example"
             )
 
@@ -180,8 +213,13 @@ class Grouped(Method):
 
     def parameters(self, model: nn.Module, sites: Sequence[Site]) -> int:
         """The sum over all parts; for ``allocation: importance`` as if all layers were alike."""
-        design = self.design(model, sites)
-        return total(design.shares, self.part_sizes(design))
+        method, _ = self.drawn(model, sites)
+        design = method.design(model, sites)
+        return total(design.shares, method.part_sizes(design))
+
+    def trained_modules(self, model: nn.Module, sites: Sequence[Site]) -> Sequence[str] | None:
+        """The layers that have parts."""
+        return [layer.block for layer in self.design(model, sites).layers]
 
     def design(
         self, model: nn.Module, sites: Sequence[Site], sensitivity: Sensitivity | None = None
@@ -196,75 +234,38 @@ class Grouped(Method):
         Raises:
             IwloraError: all reasons why the model cannot have this design.
         """
-        layers = parts_of_layers.layers_of(find_sites(model), sites)
-        problems: dict[tuple[str, str], str] = {}
-        notes: dict[str, str] = {}
-        chosen: list[tuple[Layer, float, Mapping[str, Cost]]] = []
-        for layer, names, weight in self._grouped(model, layers, sensitivity, problems):
-            costs = {}
-            for name in names:
-                try:
-                    costs[name] = self._part(name).cost(model, layer)
-                except IwloraError as error:
-                    if name == BIASES and self.strategies is None:
-                        notes[name] = (
-                            f"{name} of preset={self.preset} is left out: "
-                            f"{type(model).__name__} has layers without bias terms"
-                        )
-                    else:
-                        problems.setdefault((name, layer.stack), str(error))
-            if costs:
-                chosen.append((layer, weight, costs))
-        if not (chosen or problems):
-            problems["layers", ""] = "no layer has a part; give sizes or strategies to some"
-        raise_all(list(problems.values()))
-        kept, weights, costs_of = zip(*chosen, strict=True)
-        return Design(kept, weights, costs_of, tuple(notes.values()))
+        method, _ = self.drawn(model, sites)
+        layers = layers_of(find_sites(model), sites)
+        return method.design_of(layers, method.costs(model), sensitivity)
 
-    def _grouped(
-        self,
-        model: nn.Module,
-        layers: Sequence[Layer],
-        sensitivity: Sensitivity | None,
-        problems: dict[tuple[str, str], str],
-    ) -> list[tuple[Layer, Sequence[str], float]]:
-        """(layer, names of its parts, weight) of each layer that is tuned."""
+    def design_of(
+        self, layers: Sequence[Layer], cost: CostOf, sensitivity: Sensitivity | None = None
+    ) -> Design:
+        """As :meth:`design`, from the layers and the costs of parts that are known already."""
         if self.sizes is not None:
-            by_block = {layer.block: layer for layer in layers}
-            if unknown := self.sizes.keys() - by_block.keys():
-                problems["sizes", ""] = (
-                    f"sizes has {min(unknown)}, which {type(model).__name__} does not have"
-                )
-                return []
-            return [(by_block[block], list(s), 1.0) for block, s in self.sizes.items()]
-        tuned: list[tuple[Layer, Sequence[str], float]] = []
-        for stack in dict.fromkeys(layer.stack for layer in layers):
-            inside = [layer for layer in layers if layer.stack == stack]
-            try:
-                counts = self._counts(len(inside))
-            except IwloraError as error:
-                problems["groups", stack] = f"{stack}: {error}"
-                continue
-            numbers = [number for number, count in enumerate(counts) for _ in range(count)]
-            weights = layer_weights(self.allocation, numbers)
-            for layer, number, weight in zip(inside, numbers, weights, strict=True):
-                if self.tuned == "all" or number + 1 in self.tuned:
-                    tuned.append((layer, self.all_strategies[number], weight))
+            assigned, problems = self._assigned_by_sizes(layers)
+        else:
+            assigned, problems = self._components.assigned(layers)
         if self.allocation == "importance" and sensitivity is not None:
-            return [(layer, names, gradient_norm(layer, sensitivity)) for layer, names, _ in tuned]
-        return tuned
+            assigned = [replace(a, weight=gradient_norm(a.layer, sensitivity)) for a in assigned]
+        # What a published design has beside other parts is left out where it is impossible.
+        is_published = self.preset and self.strategies is None and self.sizes is None
+        return Design.of(assigned, cost, problems, {BIASES} if is_published else ())
 
-    def _counts(self, layers: int) -> Sequence[int]:
-        if isinstance(self.pattern, str):
-            return group_sizes(self.pattern, layers, len(self.all_strategies))
-        if sum(self.pattern) != layers:
-            raise IwloraError(
-                f"groups={list(self.pattern)} have {sum(self.pattern)} layers, and there are "
-                f"{layers}; give counts that add up to {layers}, or a pattern"
-            )
-        return self.pattern
+    def costs(self, model: nn.Module) -> CostOf:
+        """The costs of all parts in a model's layers, each computed once."""
+        return cache(lambda name, layer: self.part(name).cost(model, layer))
 
-    def _part(self, name: str) -> Part:
+    def _assigned_by_sizes(self, layers: Sequence[Layer]) -> tuple[list[Assigned], list[str]]:
+        by_block = {layer.block: layer for layer in layers}
+        sizes = self.sizes or {}
+        unknown = sizes.keys() - by_block.keys()
+        problems = [f"sizes has {b}, which the model does not have" for b in sorted(unknown)]
+        known = [block for block in sizes if block not in unknown]
+        return [Assigned(by_block[b], tuple(sizes[b]), 1.0) for b in known], problems
+
+    def part(self, name: str) -> Part:
+        """A part with its options."""
         return Part(name, self.options.get(name, {}), self.part_size)
 
     def part_sizes(self, design: Design) -> list[dict[str, int]]:
@@ -279,22 +280,7 @@ class Grouped(Method):
             return sizes
         if self.adapter_parameters is not None:
             return divide(self.adapter_parameters, design.shares)
-        limits = [
-            (cost.largest, name, layer.block)
-            for layer, costs in zip(design.layers, design.costs, strict=True)
-            for name, cost in costs.items()
-            if cost.largest is not None
-        ]
-        if limits and min(limits)[0] < self.part_size:
-            largest, name, block = min(limits)
-            raise IwloraError(
-                f"method.part_size={self.part_size} was given; accepted are 1 to {largest}, "
-                f"because of {name} in {block}"
-            )
-        return [
-            {name: self.part_size if cost.unit else 0 for name, cost in costs.items()}
-            for costs in design.costs
-        ]
+        return design.equal_sizes(self.part_size)
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
@@ -308,63 +294,49 @@ class Grouped(Method):
         self.check(sites)
         if self.allocation == "importance" and sensitivity is None and self.sizes is None:
             raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
-        design = self.design(model, sites, sensitivity)
-        sizes = self.part_sizes(design)
+        method, notes = self.drawn(model, sites)
+        design = method.design(model, sites, sensitivity)
+        notes += method._notes(model, design)
+        sizes = method.part_sizes(design)
         names = {name for chosen in sizes for name in chosen}
+        parts = design.part_sizes(sizes)
         if len(names) == 1 and names <= LOW_RANK.keys():
-            attached = self._attach_low_rank(names.pop(), model, design, sizes, seed)
-            return replace(attached, notes=lambda: design.notes)
+            name = names.pop()
+            updates = [
+                (site, method.part(name).method(chosen[name]))
+                for layer, chosen in zip(design.layers, sizes, strict=True)
+                for site in layer.targets
+            ]
+            attached = attach_low_rank(model, updates, seed, self.lr_factors.get(name))
+            return replace(attached, notes=lambda: notes, parts=parts)
         by_block = {layer.block: chosen for layer, chosen in zip(design.layers, sizes, strict=True)}
-        resolved = self.model_copy(update={"sizes": by_block})
-        _, head = split_head(model)
         inserted: dict[str, list[nn.Parameter]] = {name: [] for name in STRATEGIES}
-        with seeded(seed):
+
+        def insert() -> list[nn.Parameter]:
             for layer in design.layers:
                 for name in STRATEGIES:
                     if name in by_block[layer.block]:
                         size = by_block[layer.block][name]
-                        inserted[name] += self._part(name).insert(model, layer, size)
-        of_part = {name: parameter_names(model, new) for name, new in inserted.items()}
-        new_names = {name for names in of_part.values() for name in names}
-        adapter = tuple(name for name, _ in model.named_parameters() if name in new_names)
-        train_only(model, adapter + head)
-        mark_attached(model, self.name)
-        return Attached(
-            model=model,
-            adapter=adapter,
-            head=head,
-            save=partial(save_parameters, resolved, model, adapter + head, sites),
-            count=lambda: sum(model.get_parameter(name).numel() for name in adapter),
-            notes=lambda: design.notes,
+                        inserted[name] += method.part(name).insert(model, layer, size)
+            new = {id(parameter) for of_part in inserted.values() for parameter in of_part}
+            return [parameter for parameter in model.parameters() if id(parameter) in new]
+
+        saved = self.model_copy(update={"sizes": by_block})
+        attached = attach_inserted(saved, model, sites, seed, insert)
+        return replace(
+            attached,
+            notes=lambda: notes,
+            parts=parts,
             parameter_groups=tuple(
-                ParameterGroup(of_part[name], lr_factor=factor)
+                ParameterGroup(parameter_names(model, inserted[name]), lr_factor=factor)
                 for name, factor in self.lr_factors.items()
-                if of_part[name]
+                if inserted[name]
             ),
         )
 
-    def _attach_low_rank(
-        self, name: str, model: Any, design: Design, sizes: Sequence[Mapping[str, int]], seed: int
-    ) -> Attached:
-        """A low-rank method with the rank of each layer, and its scaling, as a pattern."""
-        chosen = [
-            (site, self._part(name).method(size[name]))
-            for layer, size in zip(design.layers, sizes, strict=True)
-            for site in layer.targets
-        ]
-        # A name that ends with another one comes before it: PEFT takes the first that matches.
-        chosen.sort(key=lambda pair: len(target_name(pair[0])), reverse=True)
-        methods: list[Any] = [method for _, method in chosen]
-        least = min(methods, key=lambda method: method.rank)
-        patterns: dict[str, Any] = {}
-        if any(method.rank != least.rank for method in methods):
-            patterns = {
-                "rank_pattern": {target_name(site): m.rank for site, m in chosen},  # type: ignore[attr-defined]
-                "alpha_pattern": {target_name(site): m.lora_alpha for site, m in chosen},  # type: ignore[attr-defined]
-            }
-        targets = [site for layer in design.layers for site in layer.targets]
-        attached: Attached = least.attach_with(model, targets, seed, **patterns)
-        factor = self.lr_factors.get(name)
-        if factor is None:
-            return attached
-        return replace(attached, parameter_groups=(ParameterGroup(attached.adapter, factor),))
+    def _notes(self, model: nn.Module, design: Design) -> tuple[str, ...]:
+        return tuple(
+            f"{name} of preset={self.preset} is left out: {type(model).__name__} has layers "
+            "without bias terms"
+            for name in design.left_out
+        )

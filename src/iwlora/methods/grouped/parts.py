@@ -51,6 +51,11 @@ class Layer:
     targets: tuple[Site, ...]
     stack: str
 
+    @property
+    def is_decoder(self) -> bool:
+        """Whether it is one of an encoder-decoder's decoder, which counts its blocks anew."""
+        return self.sites[0].kind.startswith("decoder_")
+
 
 def layers_of(every_site: Sequence[Site], targets: Sequence[Site]) -> list[Layer]:
     """The layers that have a target, in the order of the model.

@@ -35,12 +35,23 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class SiteRank(StoredModel):
-    """The rank that a method ended with at one matrix."""
+    """The rank that a method ended with at one matrix, or the size of a part of a mixture.
+
+    Args:
+        name: Path of the matrix, or of the layer.
+        kind: The kind of the matrix, or the part's name; ``decoder_`` is before it in the decoder
+            of an encoder-decoder model.
+        depth: The number of the block, from 0.
+        rank: The rank; of other parts the bottleneck or the number of prefix tokens; None: the
+            part has no size, as biases.
+        parameters: How many the part trains in this layer; None for a matrix.
+    """
 
     name: Name
     kind: Name
     depth: int
-    rank: Amount
+    rank: Amount | None
+    parameters: Count | None = None
 
 
 class LabelScore(StoredModel):
@@ -117,7 +128,8 @@ class RunResult(Document):
         precision: "fp32" or "bf16".
         coverage: The share of the matrix parameters of the model's blocks that the adapted
             matrices have, from 0 to 1; None for a method that does not adapt single matrices.
-        ranks: The final rank of each matrix, if the method gives them different ones.
+        ranks: The final rank of each matrix, if the method gives them different ones; of a mixture
+            the size of each part of each layer.
         data_digest: A hash of the training rows and their order.
         head_digest: A hash of the initial values of the head.
         fingerprint: Digests of what the run was computed from; None in runs of older versions.

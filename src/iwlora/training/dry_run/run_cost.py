@@ -96,6 +96,8 @@ class RunCost:
         score_seconds: all scoring.
         fill_seconds: what frozen blocks take once for all rows, where ``train.cache_frozen`` keeps
             it; a run that finds all rows does without.
+        frozen_blocks: the number of blocks that are skipped; runs that skip as many share what
+            they keep.
         rows: rows of the largest micro-batch.
         tokens: its padded length.
         memory: the peak and its parts.
@@ -114,6 +116,7 @@ class RunCost:
     tokens: int
     memory: MemoryCost
     fill_seconds: float = 0.0
+    frozen_blocks: int = 0
 
     @property
     def train_seconds(self) -> float:
@@ -235,6 +238,7 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
         tokens=int(max(lengths[rows])),
         memory=memory,
         fill_seconds=fill_seconds,
+        frozen_blocks=len(frozen.leading.frozen) if frozen else 0,
     )
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from iwlora.head import declared_modules, in_modules
 from iwlora.methods.contract import Method
-from iwlora.methods.named_parameters import NamedParameters
 from iwlora.sites import Site, blocks, unwrap
 
 
@@ -156,14 +155,8 @@ def free_blocks(
         sites: those that it adapts.
         others: names of modules that train whatever the method is, without new modules.
     """
-    trained = list(others)
-    if method.adapts_sites:
-        trained += [site.name for site in sites]
-    if isinstance(method, NamedParameters):
-        trained += method.trained_names(model)
-    elif not method.adapts_sites:
-        return 0
-    return first_trained_block(model, trained)
+    trained = method.trained_modules(model, sites)
+    return 0 if trained is None else first_trained_block(model, [*others, *trained])
 
 
 def first_trained_block(model: nn.Module, trained: Sequence[str]) -> int:

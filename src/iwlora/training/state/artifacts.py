@@ -21,7 +21,12 @@ from iwlora.inputs.models import load_model, loading_errors
 from iwlora.inputs.places import entries, files_below
 from iwlora.inputs.tensors import tensor_names
 from iwlora.inputs.yaml_json import read_json
-from iwlora.methods.loading import check_settings, load_adapter, merge_adapter
+from iwlora.methods.loading import (
+    check_settings,
+    load_adapter,
+    merge_adapter,
+    why_unmergeable,
+)
 from iwlora.methods.saving import OWN_FORMAT, adapter_files
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
@@ -80,10 +85,8 @@ def load_saved(
     saved, task, result = _saved(run), stored_task(run), run.result()
     recipe = run.recipe()
     method = recipe.method
-    if merge and method.unmergeable:
-        raise IwloraError(
-            f"{method.name} cannot be merged: {method.unmergeable}; leave out --merge"
-        )
+    if merge and (reason := why_unmergeable(saved, method)):
+        raise IwloraError(f"{method.name} cannot be merged: {reason}; leave out --merge")
     trust = {"trust_remote_code": trust_remote_code}
     folder = run.path / layout.TOKENIZER
     tokenizer = load_tokenizer(folder, **trust)

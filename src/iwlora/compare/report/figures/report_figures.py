@@ -173,15 +173,19 @@ def _ranks(
         ranks = _final_ranks(comparison, label, updates.get(label, {}))
         if len(set(ranks.values())) < 2:
             continue
-        panels = [Heatmap(f"{label}: final rank, mean over seeds", ranks), *importance[:1]]
+        is_mixture = any(
+            part.parameters for run in comparison.of(label) for part in run.result.ranks
+        )
+        what = "size of each part" if is_mixture else "rank"
+        panels = [Heatmap(f"{label}: final {what}, mean over seeds", ranks), *importance[:1]]
         largest = "; ".join(
             f"{matrix_type} of block {block} {rank:.1f}"
             for (block, matrix_type), rank in sorted(ranks.items(), key=lambda item: -item[1])[:3]
         )
         yield ReportFigure(
             f"ranks-{label}",
-            f"Final ranks of {label}{below}.",
-            f"Largest ranks: {largest}",
+            f"Final {'sizes of the parts' if is_mixture else 'ranks'} of {label}{below}.",
+            f"Largest {'sizes' if is_mixture else 'ranks'}: {largest}",
             partial(heatmaps.plot_heatmaps, panels),
         )
 
@@ -195,8 +199,9 @@ def _final_ranks(
         return _largest_by_cell((u.depth, u.matrix_type, u.rank) for u in updates.values())
     sums: dict[tuple[int, str], float] = {}
     for site in (site for ranks in recorded for site in ranks):
-        cell = site.depth, site.kind
-        sums[cell] = sums.get(cell, 0.0) + site.rank / len(recorded)
+        if site.rank is not None:
+            cell = site.depth, site.kind
+            sums[cell] = sums.get(cell, 0.0) + site.rank / len(recorded)
     return sums
 
 
