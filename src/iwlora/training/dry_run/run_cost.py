@@ -193,13 +193,13 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
     small = [rows[:number] for number in MEMORY_ROWS]
     timed = _spread(sizes, TIMED_SIZES)
     total = recipe.train.count_steps(len(epoch))
-    profiler = StepProfiler(memory_steps=len(small))
     steps = [[part] * recipe.train.accumulate for part in small]
     steps += [epoch[step] for step in timed] * REPEATS
     frozen, task, encoded = prepared.frozen, prepared.loaded.task, prepared.loaded.encoded
     if frozen:  # what is timed below finds them stored, as in all runs but the first
         for split in dict.fromkeys([*filter(None, [task.monitored]), *task.reported]):
             trainer.final_outputs(encoded[split])
+    profiler = StepProfiler(memory_steps=len(small))  # whose clock starts now
     evaluation_seconds = _train_steps(trainer, profiler, steps, total)
     evaluations = math.ceil(total / len(epoch))
     score_seconds = _score_seconds(recipe, prepared, evaluations * evaluation_seconds)
