@@ -8,7 +8,7 @@ from iwlora.errors import IwloraError
 from iwlora.methods import METHODS, Attached
 from iwlora.methods.architecture_support import shipped_table, support_table, try_methods
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.methods.tiny_models import ARCHITECTURES, refusals
+from iwlora.methods.tiny_models import ARCHITECTURES, IMAGE_ARCHITECTURES, refusals
 
 
 class OnlyBert(Lora):
@@ -24,14 +24,17 @@ def test_what_methods_say_is_what_happens_and_what_is_shipped() -> None:
     """If the table has changed, write the output of ``iwlora methods --try`` into its file."""
     rows = {name: method() for name, method in METHODS.items()}
     tried = try_methods(rows)
-    assert tried == {name: refusals(method) for name, method in rows.items()}
+    every = (*ARCHITECTURES, *IMAGE_ARCHITECTURES)
+    assert tried == {name: refusals(method, every) for name, method in rows.items()}
     assert support_table(tried) == shipped_table()
 
 
 def test_the_table_has_what_was_tried_and_why_not() -> None:
     support = try_methods({"lora": Lora(), "mine": OnlyBert()})
     assert set(support["lora"].values()) == {None}
-    lines = support_table(support).splitlines()
+    texts, images = support_table(support).split("\n\n")
+    assert images.splitlines()[0].split() == list(IMAGE_ARCHITECTURES)
+    lines = texts.splitlines()
     assert lines[0].split() == list(ARCHITECTURES)
     assert lines[1].split() == ["lora"] + ["yes"] * 8
     assert lines[2].split() == ["mine", "yes"] + ["-"] * 7

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import read_utf8
 from iwlora.methods.contract import Method
-from iwlora.methods.tiny_models import ARCHITECTURES, tiny_config, tiny_model
+from iwlora.methods.tiny_models import (
+    ARCHITECTURES,
+    IMAGE_ARCHITECTURES,
+    tiny_batch,
+    tiny_model,
+)
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import sites as find_sites
 
@@ -32,7 +36,7 @@ def try_methods(methods: Mapping[str, Method]) -> Support:
     The message of an unexpected error starts with the error's type.
     """
     support: Support = {name: {} for name in methods}
-    for architecture in ARCHITECTURES:
+    for architecture in (*ARCHITECTURES, *IMAGE_ARCHITECTURES):
         measured: dict[str, Sensitivity] = {}
         for name, method in methods.items():
             try:
@@ -46,17 +50,28 @@ def try_methods(methods: Mapping[str, Method]) -> Support:
 
 
 def support_table(support: Support) -> str:
-    """A text table with a row for each method, followed by each error message once."""
+    """Text tables with a row for each method: models of texts, models of images.
+
+    Each is followed by each error message once.
+    """
+    texts = _table(
+        support, ARCHITECTURES, "MiniLM has the type bert, DeBERTa-v3 the type deberta-v2"
+    )
+    return f"{texts}\n\n{_table(support, IMAGE_ARCHITECTURES, 'of images')}"
+
+
+def _table(support: Support, architectures: Sequence[str], remark: str) -> str:
     width = max(len(name) for name in support)
-    lines = [f"{'':<{width}}  {'  '.join(ARCHITECTURES)}"]
+    lines = [f"{'':<{width}}  {'  '.join(architectures)}"]
     messages: dict[str, list[str]] = {}
     for name, row in support.items():
-        cells = [("-" if row[name] else "yes").ljust(len(name)) for name in ARCHITECTURES]
+        cells = [("-" if row[name] else "yes").ljust(len(name)) for name in architectures]
         lines.append(f"{name:<{width}}  {'  '.join(cells)}".rstrip())
-        for architecture, message in row.items():
-            if message:
-                messages.setdefault(message, []).append(architecture)
-    lines.append("(as classifiers; MiniLM has the type bert, DeBERTa-v3 the type deberta-v2)")
+        for architecture in architectures:
+            if message := row[architecture]:
+                at = messages.setdefault(message, [])
+                at += [] if architecture in at else [architecture]
+    lines.append(f"(as classifiers; {remark})")
     return "\n".join([*lines, *(f"{', '.join(at)}: {text}" for text, at in messages.items())])
 
 
@@ -72,16 +87,5 @@ def _attach(method: Method, architecture: str, measured: dict[str, Sensitivity])
     arguments = method.calibration()
     key = repr(arguments)
     if arguments is not None and key not in measured:
-        measured[key] = measure(model, [_batch(architecture)], sites=sites, **arguments)
+        measured[key] = measure(model, [tiny_batch(architecture)], sites=sites, **arguments)
     method.attach(model, sites, seed=0, sensitivity=measured.get(key))
-
-
-def _batch(architecture: str) -> dict[str, Any]:
-    import torch
-
-    config = tiny_config(architecture)
-    ids = torch.arange(6, 22).view(2, 8)
-    if config.is_encoder_decoder:
-        ids[:, -1] = config.eos_token_id
-    labels = torch.tensor([0, 1])
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}

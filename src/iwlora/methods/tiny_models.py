@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,33 @@ from iwlora.methods.contract import Method
 from iwlora.sites import sites
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 WIDTH, INNER = 16, 24
+IMAGE_SIZE = 16
+"""Width and height of the images that tiny models read, in pixels."""
 
 
 def tiny_config(architecture: str, vocab_size: int = 64, blocks: int = 2) -> Any:
     """The configuration of a model with a few blocks of width 16, without dropout."""
     from transformers import AutoConfig
 
+    if architecture in _IMAGE_FIELDS:
+        depths = [1, blocks - 1] if blocks > 1 else [1]
+        stages: dict[str, Any] = {
+            "swin": {"depths": depths, "num_heads": [2] * len(depths)},
+            "convnext": {
+                "depths": depths,
+                "num_stages": len(depths),
+                "hidden_sizes": [8, WIDTH][-len(depths) :],
+            },
+        }
+        counts = stages.get(architecture, {"num_hidden_layers": blocks})
+        config = AutoConfig.for_model(architecture, **counts, **_IMAGE_FIELDS[architecture])
+        if architecture == "deit":  # transformers has two heads for it
+            config.architectures = ["DeiTForImageClassification"]
+        return config
     block_fields, fields = _FIELDS[architecture]
     counts = dict.fromkeys(block_fields, blocks)
     return AutoConfig.for_model(architecture, vocab_size=vocab_size, **counts, **fields)
@@ -34,13 +53,16 @@ def tiny_model(
     3
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
+    reads_images = architecture in IMAGE_ARCHITECTURES
+    auto: Any = AutoModelForSequenceClassification
+    auto = AutoModelForImageClassification if reads_images else auto
     config = tiny_config(architecture, blocks=blocks)
     config.num_labels = labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+        model: PreTrainedModel = auto.from_config(config)
         torch.manual_seed(head_seed)
         for name in head_modules(model):
             for parameter in model.get_submodule(name).parameters():
@@ -49,10 +71,31 @@ def tiny_model(
     return model
 
 
-def refusals(method: Method) -> dict[str, str | None]:
-    """{architecture: why the method does not support it, or None}, by ``check_model``."""
+def tiny_batch(architecture: str) -> dict[str, Tensor]:
+    """Two labelled rows that the tiny model reads: texts or images."""
+    import torch
+
+    labels = torch.tensor([0, 1])
+    if architecture in IMAGE_ARCHITECTURES:
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator)
+        return {"pixel_values": pixels, "labels": labels}
+    config = tiny_config(architecture)
+    ids = torch.arange(6, 22).view(2, 8)
+    if config.is_encoder_decoder:
+        ids[:, -1] = config.eos_token_id
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def refusals(method: Method, architectures: Sequence[str] = ()) -> dict[str, str | None]:
+    """{architecture: why the method does not support it, or None}, by ``check_model``.
+
+    Args:
+        method: the method.
+        architectures: those to ask; none: all that read texts.
+    """
     messages: dict[str, str | None] = {}
-    for architecture in ARCHITECTURES:
+    for architecture in architectures or ARCHITECTURES:
         model = _unchanged_model(architecture)
         try:
             method.check_model(model, sites(model))
@@ -65,7 +108,7 @@ def refusals(method: Method) -> dict[str, str | None]:
 
 @cache
 def _unchanged_model(architecture: str) -> PreTrainedModel:
-    return tiny_model(architecture)  # check_model does not change it
+    return tiny_model(architecture, blocks=1)  # check_model does not change it
 
 
 _SIZES = {"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": INNER}
@@ -104,3 +147,18 @@ _FIELDS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "llama": (["num_hidden_layers"], _SIZES | _POSITIONS),
 }
 ARCHITECTURES = tuple(_FIELDS)
+"""Those that read texts."""
+
+_PIXELS = {"image_size": IMAGE_SIZE, "patch_size": 4}
+_VISION = _SIZES | _PIXELS
+_STAGES = {"image_size": IMAGE_SIZE, "patch_size": 2}
+_IMAGE_FIELDS: dict[str, dict[str, Any]] = {
+    "vit": _VISION,
+    "deit": _VISION,
+    "dinov2": {k: v for k, v in _VISION.items() if k != "intermediate_size"} | {"mlp_ratio": 2},
+    "beit": _VISION | {"drop_path_rate": 0.0},
+    "swin": _STAGES | {"embed_dim": 8, "window_size": 2, "mlp_ratio": 2.0, "drop_path_rate": 0.0},
+    "convnext": _STAGES | {"layer_scale_init_value": 0.5},
+}
+IMAGE_ARCHITECTURES = tuple(_IMAGE_FIELDS)
+"""Those that read images."""

@@ -16,23 +16,27 @@ from iwlora.errors import IwloraError, unknown
 from iwlora.head import head_modules, in_modules
 from iwlora.inputs.limits import full_matches
 from iwlora.mixture_of_experts import expert_weights, is_transposed, routers
-from iwlora.sites.blocks import unwrap
+from iwlora.sites.blocks import block_depth, is_stage, unwrap
 from iwlora.sites.site import Site, is_linear
 
 if TYPE_CHECKING:
     from torch import nn
 
 # The kind of a matrix -> the ends of its path inside a block, in BERT and DeBERTa types, in T5, in
-# BART and Llama types, in Phi-3, and in GPT-2. The first kind that matches is taken.
+# BART and Llama types, in Phi-3, in GPT-2, and in vision models: ViT types and ConvNeXt. The first
+# kind that matches is taken.
 _KINDS = {
-    "query": r"attention\.self\.query(_proj)?|SelfAttention\.q|(self_)?attn\.q_proj",
-    "key": r"attention\.self\.key(_proj)?|SelfAttention\.k|(self_)?attn\.k_proj",
-    "value": r"attention\.self\.value(_proj)?|SelfAttention\.v|(self_)?attn\.v_proj",
+    "query": r"attention\.self\.query(_proj)?|SelfAttention\.q|(self_)?attn\.q_proj"
+    r"|(?<!attn\.)attention\.(q_proj|attention\.query)",
+    "key": r"attention\.self\.key(_proj)?|SelfAttention\.k|(self_)?attn\.k_proj"
+    r"|(?<!attn\.)attention\.(k_proj|attention\.key)",
+    "value": r"attention\.self\.value(_proj)?|SelfAttention\.v|(self_)?attn\.v_proj"
+    r"|(?<!attn\.)attention\.(v_proj|attention\.value)",
     "position_key": r"attention\.self\.(pos_key_proj|pos_proj)",
     "position_query": r"attention\.self\.(pos_query_proj|pos_q_proj)",
     "query_key_value": r"attn\.c_attn|self_attn\.qkv_proj",
     "attention_output": r"attention\.output\.dense|SelfAttention\.o|"
-    r"(self_)?attn\.(o_proj|out_proj)|attn\.c_proj",
+    r"(self_)?attn\.(o_proj|out_proj)|attn\.c_proj|(?<!attn\.)attention\.o_proj",
     "cross_query": r"EncDecAttention\.q|encoder_attn\.q_proj|crossattention\.q_attn",
     "cross_key": r"EncDecAttention\.k|encoder_attn\.k_proj",
     "cross_value": r"EncDecAttention\.v|encoder_attn\.v_proj",
@@ -40,8 +44,8 @@ _KINDS = {
     "cross_output": r"EncDecAttention\.o|encoder_attn\.out_proj|crossattention\.c_proj",
     "ffn_gate_up": r"mlp\.gate_up_proj",
     "ffn_gate": r"DenseReluDense\.wi_0|mlp\.gate_proj",
-    "ffn_up": r"intermediate\.dense|DenseReluDense\.wi(_1)?|fc1|mlp\.(up_proj|c_fc)",
-    "ffn_down": r"output\.dense|DenseReluDense\.wo|fc2|mlp\.(down_proj|c_proj)",
+    "ffn_up": r"intermediate\.dense|DenseReluDense\.wi(_1)?|fc1|mlp\.(up_proj|c_fc)|pwconv1",
+    "ffn_down": r"output\.dense|DenseReluDense\.wo|fc2|mlp\.(down_proj|c_proj)|pwconv2",
     "expert_gate_up": r"experts\.gate_up_proj",
     "expert_gate": r"experts\.gate_proj",
     "expert_up": r"experts\.up_proj",
@@ -163,7 +167,7 @@ def all_sites(model: nn.Module) -> Iterator[Site]:
             if encoder_decoder and "decoder" in path:
                 kind = f"decoder_{kind}"
             experts, d_in, d_out = _shape(layer, parameter)
-            depth, block = int(path[start - 1]), ".".join(path[:start])
+            depth, block = block_depth(plain, path[:start]), ".".join(path[:start])
             name = ".".join(whole)
             yield Site(name, layer, kind, d_in, d_out, depth, block, parameter, experts)
 
@@ -180,7 +184,8 @@ def _modules_with_weights(
 
     for name, child in module.named_children():
         child_path = (*path, name)
-        starts_block = block is None and isinstance(module, nn.ModuleList)
+        in_list = isinstance(module, nn.ModuleList) and not is_stage(child)
+        starts_block = block is None and in_list
         start = len(child_path) if starts_block else block
         base: Any = child.get_base_layer() if isinstance(child, BaseTunerLayer) else child
         if start is not None and (is_linear(base) or base in choosing or expert_weights(base)):

@@ -69,6 +69,11 @@ class Prefix(Method):
                 f"prefix cannot separate question and text in {name}: PEFT's model for question "
                 f"answering does not pass token_type_ids on; {alternative}"
             )
+        if getattr(model, "main_input_name", None) == "pixel_values":
+            raise IwloraError(
+                "prefix adds keys and values to attention, and models of images do not accept any "
+                f"(their forward has no past_key_values); {alternative}"
+            )
         if getattr(model.config, "kv_lora_rank", None):
             raise IwloraError(
                 f"prefix does not support {name}, which compresses its keys and values (multi-head "

@@ -1,0 +1,75 @@
+"""Backbones of images: their sites, exact sensitivities, and LoRA as PEFT trains it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+import iwlora
+from iwlora.head import head_modules
+from iwlora.methods.contract import seeded
+from iwlora.methods.low_rank.lora import Lora
+from iwlora.methods.tiny_models import IMAGE_ARCHITECTURES, tiny_batch, tiny_model
+from iwlora.sites import blocks, coverage, sites
+
+
+@pytest.mark.parametrize("architecture", IMAGE_ARCHITECTURES)
+def test_sites_are_the_linear_layers_of_the_blocks(architecture: str) -> None:
+    model = tiny_model(architecture, blocks=3)
+    found = sites(model)
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    between = [name for name in linear if "downsample" in name]  # of Swin's stages
+    assert [site.name for site in found] == [
+        name for name in linear if name not in (*head_modules(model), *between)
+    ]
+    attention = ["query", "key", "value", "attention_output"] if architecture != "convnext" else []
+    assert [site.kind for site in found] == [*attention, "ffn_up", "ffn_down"] * 3
+    assert sorted({site.depth for site in found}) == [0, 1, 2]
+    assert [site.depth for site in found] == sorted(site.depth for site in found)
+    names = {id(module): name for name, module in model.named_modules()}
+    assert [names[id(block)] for block in blocks(model)] == list(
+        dict.fromkeys(site.block for site in found)
+    )
+    assert (coverage(model, found) == 1) == (architecture != "convnext")
+
+
+@pytest.mark.parametrize("architecture", IMAGE_ARCHITECTURES)
+def test_sensitivities_equal_autograd(architecture: str) -> None:
+    model, batch = tiny_model(architecture, blocks=3).double(), tiny_batch(architecture)
+    batch["pixel_values"] = batch["pixel_values"].double()
+    found = sites(model)
+    model(**batch).loss.backward()
+    expected = {site.name: float(site.layer.weight.grad.norm()) for site in found}  # type: ignore[union-attr, operator]
+    model.zero_grad()
+    measured = iwlora.measure(model, [batch], estimator="exact")
+    assert measured.values == pytest.approx(expected, rel=1e-10)
+    assert min(expected.values()) > 0
+
+
+@pytest.mark.parametrize("architecture", ["vit", "convnext"])
+def test_lora_trains_as_peft_trains_it(architecture: str) -> None:
+    ours, theirs = (tiny_model(architecture) for _ in range(2))
+    names = [site.name for site in sites(ours)]
+    attached = Lora(rank=2, lora_alpha=4).attach(ours, sites(ours), seed=3)
+    config = LoraConfig(
+        r=2, lora_alpha=4, target_modules=names, modules_to_save=head_modules(theirs)
+    )
+    with seeded(3):
+        peft_model = get_peft_model(theirs, config)
+    assert _losses(attached.model, architecture) == _losses(peft_model, architecture)
+
+
+def _losses(model: Any, architecture: str) -> list[float]:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(5):
+        loss = model(**tiny_batch(architecture)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    return losses
