@@ -15,6 +15,7 @@ EXTRAS = {
     "datasets": ("datasets", "train"),
     "google.protobuf": ("protobuf", "train"),
     "matplotlib": ("matplotlib", "train"),
+    "PIL": ("pillow", "vision"),
     "psutil": ("psutil", "train"),
     "pyarrow": ("pyarrow", "train"),
     "sentencepiece": ("sentencepiece", "train"),

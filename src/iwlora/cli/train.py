@@ -153,10 +153,11 @@ def _dry_run_text(recipe: Recipe, cost: RunCost) -> str:
     from iwlora.results.durations import format_duration
 
     memory = cost.memory
+    rows = f"{cost.rows} × {cost.tokens} tokens" if cost.tokens else f"{cost.rows} images"
     parts = (
         f"{_mib(memory.before)} before (weights {_mib(memory.weights)})",
         f"{_mib(memory.state)} of the optimizer's state",
-        f"{_mib(memory.activations)} of activations ({cost.rows} × {cost.tokens} tokens)",
+        f"{_mib(memory.activations)} of activations ({rows})",
         f"{_mib(memory.gradients)} of gradients",
         f"{_mib(memory.workspace)} of workspace",
     )

@@ -1,4 +1,4 @@
-"""Models, tokenizers, adapters and data sets of the hub: what their libraries open themselves.
+"""Models, their processors, adapters and data sets of the hub: what libraries open themselves.
 
 A local folder is first checked for links out of it and for files that are none. The libraries are
 imported when they are used: what reads reports needs none of them.
@@ -105,6 +105,20 @@ def load_tokenizer(source: str | Path, trust_remote_code: bool = False) -> PreTr
             source, config=config, trust_remote_code=trust_remote_code
         )
     return tokenizer
+
+
+def load_image_processor(source: str | Path, trust_remote_code: bool = False) -> Any:
+    """The image processor in a folder or of a hub id; raises what transformers raises.
+
+    It computes with Pillow and NumPy, so that torchvision is not needed, and results do not depend
+    on whether it is there.
+    """
+    from transformers import AutoImageProcessor
+
+    with _opening(source):
+        return AutoImageProcessor.from_pretrained(
+            source, backend="pil", trust_remote_code=trust_remote_code
+        )
 
 
 def adapter_configuration(source: str | Path) -> str | None:

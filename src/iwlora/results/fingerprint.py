@@ -25,6 +25,8 @@ COUNTED_ROWS = 500_000
 
 PROCESSES = "number of processes"
 MODEL_PARTS = ("model weights", "model configuration")
+PROCESSORS = ("tokenizer", "image processor")
+"""What makes the inputs of a model: a run has one of them."""
 _TEXTS, _LABELS = "texts of ", "labels of "
 
 Digests = npt.NDArray[np.uint64]
@@ -162,7 +164,7 @@ def of_scoring(fingerprint: Fingerprint, split: str) -> Fingerprint:
     The rows are those of all splits whose names begin with ``split``: a task that reports
     ``validation`` may have ``validation_mismatched`` too.
     """
-    others = ("class names", *MODEL_PARTS, "tokenizer")
+    others = ("class names", *MODEL_PARTS, *PROCESSORS)
 
     def is_wanted(name: str) -> bool:
         rows = _split(name)

@@ -16,7 +16,7 @@ The folder of a run::
                               penalty.jsonl, the effect of the penalty on each site at each
                               logging step
     predictions/<split>.csv   the prediction of the trained model for each row
-    adapter/ or model/        the trained parameters; tokenizer/ is next to it
+    adapter/ or model/        the trained parameters; tokenizer/ is next to it, or image-processor/
     frozen-layers/<key>/      of a run outside a comparison: what frozen blocks compute; may be
                               deleted
     result.json               written last: a run with this file is finished
@@ -80,6 +80,9 @@ PREDICTIONS = "predictions"
 ADAPTER = "adapter"
 MODEL = "model"
 TOKENIZER = "tokenizer"
+IMAGE_PROCESSOR = "image-processor"
+"""In place of a tokenizer, in a run on images."""
+PROCESSORS = (TOKENIZER, IMAGE_PROCESSOR)
 FROZEN_LAYERS = "frozen-layers"
 """Also in the folder of a comparison."""
 
@@ -119,7 +122,7 @@ OWN_NAMES = frozenset(
         *(LOCK, RECIPE, ENVIRONMENT, STATUS, METRICS, PENALTY, SENSITIVITY, RESULT),
         *(str(Path(SENSITIVITY).with_suffix(suffix)) for suffix in (".png", ".svg")),
         *(FINGERPRINT, ROW_DIGESTS, BAD_ROWS),
-        *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, TOKENIZER, FROZEN_LAYERS),
+        *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, *PROCESSORS, FROZEN_LAYERS),
         *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }
@@ -263,3 +266,12 @@ def _is_trial(run: Path, root: Path) -> bool:
 
 def _has_runs(arm: Path) -> bool:
     return any(path.name.startswith("seed-") for path in entries(arm))
+
+
+def processor(of_images: bool) -> str:
+    """The folder of a run with what makes the model's inputs.
+
+    >>> processor(of_images=True)
+    'image-processor'
+    """
+    return IMAGE_PROCESSOR if of_images else TOKENIZER

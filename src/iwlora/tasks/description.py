@@ -41,7 +41,7 @@ def describe_task(
     lines += [f"columns: {', '.join(task.text)}; reported on {', '.join(task.reported)}"]
     lines += [f"note: {note}" for note in task.notes]
     for name, split in task.splits.items():
-        lines += ["", f"{name}: {len(split):,} rows", f"  labels   {_balance(task, split)}"]
+        lines += ["", f"{name}: {len(split):,} rows", f"  labels   {balance(task, split)}"]
         lines += [f"  {line}" for line in _lengths(task, split, tokenizer, max_length, config)]
         lines += [f"  {line}" for line in _vocabulary(fits[name], len(split))]
     lines += ["", *duplicates(task)]
@@ -59,10 +59,11 @@ def duplicates(task: Task) -> list[str]:
         'test: 1 of 1 rows have the texts of a training row, 0 of them with another label'
     """
     repeated = len(task.splits["train"]) - len({texts for texts, _ in _hashes(task, "train")})
-    lines = [f"train: {repeated} rows repeat the texts of an earlier row"]
+    what = task.kind.content
+    lines = [f"train: {repeated} rows repeat the {what} of an earlier row"]
     for name, (copies, relabelled) in count_copies(task).items():
         lines.append(
-            f"{name}: {copies} of {len(task.splits[name]):,} rows have the texts of a training "
+            f"{name}: {copies} of {len(task.splits[name]):,} rows have the {what} of a training "
             f"row, {relabelled} of them with another label"
         )
     return lines
@@ -90,7 +91,7 @@ def _hashes(task: Task, split: str) -> Iterator[tuple[int, int]]:
             yield hash(text), hash((text, repr(label)))
 
 
-def _balance(task: Task, split: Dataset) -> str:
+def balance(task: Task, split: Dataset) -> str:
     """Rows of each class; the range of numbers; the lengths of texts."""
     if task.kind.learns_texts:
         return "none, the texts are learned"
@@ -102,8 +103,8 @@ def _balance(task: Task, split: Dataset) -> str:
     if not task.labels:
         if labels and isinstance(labels[0], list):
             counts = [len(answers) for answers in labels]
-            return f"answers {_quantiles(counts)}; {counts.count(0):,} rows without one"
-        return f"words of the target {_quantiles([len(text.split()) for text in labels])}"
+            return f"answers {quantiles(counts)}; {counts.count(0):,} rows without one"
+        return f"words of the target {quantiles([len(text.split()) for text in labels])}"
     rows = Counter(name for label in labels for name in task.kind.class_names(label))
     total = max(sum(rows.values()), 1)
     parts = [f"{k} {rows[k]:,} ({rows[k] / total:.1%})" for k in task.labels[:_LISTED_CLASSES]]
@@ -119,14 +120,14 @@ def _lengths(task: Task, split: Dataset, tokenizer: Any, max_length: int, config
     longer, fraction = np.count_nonzero(excess), excess.sum() / sizes.sum()
     of = "" if len(rows) == len(split) else f" (of the first {len(rows):,} rows)"
     lines = [
-        f"tokens   {_quantiles(sizes)}{of}",
+        f"tokens   {quantiles(sizes)}{of}",
         f"at {max_length:<6}{longer:,} rows are longer ({longer / len(sizes):.1%}), "
         f"{fraction:.1%} of all tokens {task.kind.overflow}",
     ]
     targets, max_target = task.kind.target_lengths(rows, tokenizer)
     if targets:
         cut = sum(size > max_target for size in targets)
-        lines.append(f"targets  {_quantiles(targets)} tokens; {cut:,} are longer than {max_target}")
+        lines.append(f"targets  {quantiles(targets)} tokens; {cut:,} are longer than {max_target}")
     return lines
 
 
@@ -152,6 +153,6 @@ def _vocabulary(fit: VocabularyFit, rows: int) -> list[str]:
     ]
 
 
-def _quantiles(sizes: Any) -> str:
+def quantiles(sizes: Any) -> str:
     minimum, median, q95, maximum = np.quantile(sizes, [0, 0.5, 0.95, 1]).round().astype(int)
     return f"{minimum} to {maximum}, median {median}, 95% at most {q95}"

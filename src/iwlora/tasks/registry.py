@@ -9,6 +9,7 @@ from iwlora.tasks.corpora import (
     entailment,
     glue,
     sentiment,
+    shapes,
     squad,
     summarization,
     superglue,
@@ -19,7 +20,16 @@ from iwlora.tasks.kinds import KINDS
 
 CORPORA: Mapping[str, Corpus] = {
     name: corpus
-    for module in (entailment, sentiment, glue, superglue, squad, summarization, translation)
+    for module in (
+        entailment,
+        sentiment,
+        shapes,
+        glue,
+        superglue,
+        squad,
+        summarization,
+        translation,
+    )
     for name, corpus in sorted(module.TASKS.items())
 }
 
@@ -38,7 +48,7 @@ def names() -> tuple[str, ...]:
     """The names that ``task.name`` accepts.
 
     >>> names()[:3], len(names())
-    (('builtin/entailment', 'builtin/sentiment', 'glue/cola'), 21)
+    (('builtin/entailment', 'builtin/sentiment', 'builtin/shapes'), 22)
     """
     return tuple(CORPORA)
 
@@ -46,7 +56,7 @@ def names() -> tuple[str, ...]:
 def list_tasks() -> tuple[TaskListing, ...]:
     """One line for each named task, and one for each kind of task in the user's own files.
 
-    >>> list_tasks()[2].metrics
+    >>> list_tasks()[3].metrics
     ('matthews_correlation',)
     """
     named = [

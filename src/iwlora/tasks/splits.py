@@ -45,7 +45,7 @@ def dataset_from_rows(
 
 
 def arrow_type(python_type: Any) -> pyarrow.DataType:
-    """The Arrow type for a type of Python: ``str``, ``int``, ``float``, a list, or named fields.
+    """The Arrow type for ``str``, ``int``, ``float``, ``bytes``, a list, or named fields.
 
     >>> str(arrow_type({"text": list[str]}))
     'struct<text: list<item: string>>'
@@ -56,7 +56,8 @@ def arrow_type(python_type: Any) -> pyarrow.DataType:
         return pyarrow.struct([(name, arrow_type(item)) for name, item in python_type.items()])
     if get_origin(python_type) is list:
         return pyarrow.list_(arrow_type(*get_args(python_type)))
-    return {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}[python_type]
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    return {**types, bytes: pyarrow.large_binary()}[python_type]
 
 
 def in_memory(table: pyarrow.Table) -> Dataset:

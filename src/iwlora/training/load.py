@@ -1,4 +1,4 @@
-"""What a recipe names, loaded: the task, the model on its device, the tokenizer, encoded rows."""
+"""What a recipe names, loaded: the task, the model on its device, its processor, encoded rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers import set_seed as seed_everything
 
 from iwlora import distributed, tasks
@@ -25,7 +25,7 @@ from iwlora.tasks.kinds.contract import Evaluation
 from iwlora.training.class_balance import with_class_weights
 from iwlora.training.device import run_device
 from iwlora.training.kernels import training_numerics
-from iwlora.training.loop.row_order import EpochSampler
+from iwlora.training.loop.row_order import DrawnRows, EpochSampler
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.gradient_checkpointing import enable_gradient_checkpointing
@@ -44,9 +44,10 @@ _WHOLE = 0.995  # a share of the parameters above which nothing is missing that 
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe's task, tokenizer, model and data, before any method changes the model.
+    """A recipe's task, processor, model and data, before any method changes the model.
 
-    ``encoded`` has the tokenized rows of each split, ``collate`` makes batches of them, ``head``
+    ``processor`` is the tokenizer of the model, or its image processor. ``encoded`` has the rows of
+    each split as it reads them, ``collate`` makes batches of them, ``head``
     has the modules that every method trains beside its adapter, and ``notes`` says what a user
     should know about the model, the sites and the rows. ``sites`` are the chosen matrices, except
     the ``uncalled`` ones, whose layers the task's forward pass does not call.
@@ -54,7 +55,7 @@ class LoadedRecipe:
 
     recipe: Recipe
     task: tasks.Task
-    tokenizer: PreTrainedTokenizerBase
+    processor: Any
     model: PreTrainedModel
     sites: list[Site]
     encoded: Mapping[str, Any]
@@ -73,8 +74,14 @@ class LoadedRecipe:
 
     def training_batches(self) -> Iterator[Mapping[str, Tensor]]:
         """The batches of the first epoch as training will see them, alike in all processes."""
-        rows, order = self.encoded["train"], self.epoch_sampler()
+        order = self.epoch_sampler()
+        rows = self.training_rows(order)
         yield from DataLoader(rows, order.batch_size, sampler=order, collate_fn=self.collate)
+
+    def training_rows(self, order: EpochSampler) -> Any:
+        """The encoded training rows; where they are augmented, each with its draw in an epoch."""
+        rows = self.encoded["train"]
+        return DrawnRows(rows, order) if self.task.kind.augments else rows
 
     def epoch_sampler(self) -> EpochSampler:
         """The order of the training rows."""
@@ -86,7 +93,7 @@ class LoadedRecipe:
     def evaluation(self, split: str, outputs: Mapping[str, Any]) -> Evaluation:
         """The rows of a split with a model's outputs for them."""
         rows, encoded = self.task.splits[split], self.encoded[split]
-        return Evaluation(self.task, rows, encoded, outputs, self.tokenizer)
+        return Evaluation(self.task, rows, encoded, outputs, self.processor)
 
     def score(self, split: str, outputs: Mapping[str, Any]) -> dict[str, float]:
         """The metrics of a split from a model's outputs for its rows."""
@@ -104,7 +111,7 @@ def load(recipe: Recipe) -> LoadedRecipe:
         recipe: the checked recipe.
 
     Returns:
-        The task, the tokenizer, the model, its sites, and the encoded rows of each split.
+        The task, the processor, the model, its sites, and the encoded rows of each split.
 
     Raises:
         IwloraError: the model or the data cannot be loaded, or does not fit the recipe.
@@ -114,10 +121,10 @@ def load(recipe: Recipe) -> LoadedRecipe:
     seed_everything(settings.seed)
     trust = recipe.trust_remote_code
     loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, trust)
-    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
+    model, processor = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
     notes = [*new_weights_notes(recipe.model, model), *declare_modules(model, recipe)]
-    notes += add_tokens(model, tokenizer, recipe)
-    task = task.ranked(tokenizer)
+    notes += add_tokens(model, processor, recipe)
+    task = task.ranked(processor)
     if not recipe.quantize and (not shards(recipe) or recipe.method.calibration()):
         model.to(run_device())  # type: ignore[arg-type]
     task = _for_head(task, model)
@@ -127,11 +134,13 @@ def load(recipe: Recipe) -> LoadedRecipe:
     chosen = recipe.method.adaptable(every_target, recipe.targets)
     of_rows = _left_out(recipe.method, every_target, chosen)
     check_generated_length(model, task.kind.generated_tokens)
-    encoded = task.encode(tokenizer, settings.max_length, model.config, of_rows)
-    check_token_ids(model, tokenizer, encoded.values())
-    collate = task.kind.collator(tokenizer, model)
+    encoded = task.encode(processor, settings.max_length, model.config, of_rows)
+    check_token_ids(model, processor, encoded.values())
+    collate = task.kind.collator(processor, model)
     uncalled: list[Site] = []
-    if recipe.method.adapts_sites:
+    # Whether a model reads images of the size that its processor makes, only a pass can say.
+    if recipe.method.adapts_sites or task.kind.reads_images:
+        rows = "images" if task.kind.reads_images else "texts"
         few_rows = DataLoader(encoded["train"], _ROWS_OF_A_PASS, collate_fn=collate)
         passes = islice(few_rows, _MOST_PASSES)
         # Without autocast where that is possible: torch's fast path, which calls fewer layers, is
@@ -139,11 +148,13 @@ def load(recipe: Recipe) -> LoadedRecipe:
         precision = "bf16" if settings.frozen_dtype == "bfloat16" else "fp32"
         with (
             loading_errors(
-                lambda reason, _: f"model={recipe.model} cannot compute texts: {reason}"
+                lambda reason, _: f"model={recipe.model} cannot compute {rows}: {reason}"
             ),
             training_numerics(model, False, precision, run_device()),
         ):
-            uncalled = uncalled_sites(model, chosen, passes, task.kind.batch_loss)
+            used = chosen if recipe.method.adapts_sites else []
+            uncalled = uncalled_sites(model, used, passes, task.kind.batch_loss)
+    if recipe.method.adapts_sites:
         of_rows += _notes_on_sites(recipe, model, chosen, uncalled)
     if distributed.rank() == 0:
         for note in of_rows:
@@ -154,7 +165,7 @@ def load(recipe: Recipe) -> LoadedRecipe:
     return LoadedRecipe(
         recipe=recipe,
         task=task,
-        tokenizer=tokenizer,
+        processor=processor,
         model=model,
         sites=sites,
         encoded=encoded,

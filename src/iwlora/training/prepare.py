@@ -212,6 +212,7 @@ def make_trainer(
     if recipe.task.selection:
         file = run.checkpoints / layout.BEST_EPOCH
         callbacks.append(KeepBestEpoch(attached, task.metrics[0], file, settings.early_stopping))
+    order = loaded.epoch_sampler()
     trainer = FineTuningTrainer(
         attached=attached,
         args=_OneGpu(
@@ -242,15 +243,15 @@ def make_trainer(
             dataloader_pin_memory=device.type == "cuda",
             disable_tqdm=not progress,
         ),
-        train_dataset=encoded["train"],
+        train_dataset=loaded.training_rows(order),
         eval_dataset=encoded[watched] if watched else None,
         data_collator=loaded.collate,
         scores=(lambda outputs: loaded.score(watched, outputs)) if watched else None,
-        sampler=loaded.epoch_sampler(),
+        sampler=order,
         use_fast_kernels=settings.fast_kernels,
         skipping=frozen.skipped if frozen else nullcontext,
         kind=task.kind,
-        tokenizer=loaded.tokenizer,
+        processor=loaded.processor,
         callbacks=callbacks,
     )
     if settings.average_last:

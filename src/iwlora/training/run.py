@@ -31,6 +31,7 @@ from iwlora.results.run import (
 from iwlora.results.writing import follow_umask, reserve, write_errors
 from iwlora.sites import Site, abbreviate_names
 from iwlora.tasks import Task
+from iwlora.tasks.kinds.images.rows import DIGEST
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.floors.scores import TaskFloors
@@ -145,7 +146,8 @@ def _train_and_score(
     steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
     planned_epochs = settings.count_steps(steps_per_epoch) / steps_per_epoch
     order = trainer.epoch_sampler
-    data = data_digest(loaded.encoded["train"], order, math.ceil(planned_epochs))
+    column = DIGEST if task.kind.reads_images else "input_ids"
+    data = data_digest(loaded.encoded["train"], order, math.ceil(planned_epochs), column)
     digest = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
     if checkpoint is not None:
@@ -169,12 +171,13 @@ def _train_and_score(
         if distributed.rank() == 0:
             in_units = head_in_target_units(attached.model, task.kind.scaling)
             with in_units, write_errors("the trained parameters", run.path):
-                for name in (layout.ADAPTER, layout.MODEL, layout.TOKENIZER):
+                for name in (layout.ADAPTER, layout.MODEL, *layout.PROCESSORS):
                     if (run.path / name).is_dir():  # left by a start that could not write all
                         shutil.rmtree(run.path / name)
                 attached.save(run.path)
                 run.tie_measurement(prepared.fingerprint)
-                loaded.tokenizer.save_pretrained(run.path / layout.TOKENIZER)
+                name = layout.processor(task.kind.reads_images)
+                loaded.processor.save_pretrained(run.path / name)
                 for name in (layout.ADAPTER, layout.MODEL):
                     if (run.path / name).is_dir():
                         follow_umask(run.path / name)
@@ -296,14 +299,21 @@ def _ranks(attached: Attached, sites: list[Site]) -> list[SiteRank]:
     ]
 
 
-def data_digest(rows: Any, order: EpochSampler, epochs: int) -> str:
+def data_digest(rows: Any, order: EpochSampler, epochs: int, column: str = "input_ids") -> str:
     """A hash of the encoded training rows and of the order in which all epochs read them.
 
-    Of the rows it takes the length of each and the token ids of the first thousand.
+    Of the rows it takes the length of each, and of the first thousand what identifies them.
+
+    Args:
+        rows: The encoded rows.
+        order: In which they are read.
+        epochs: How many there are.
+        column: With the token ids of each row, or with the digest of its image.
     """
-    first = rows[: min(_HASHED_ROWS, len(rows))]["input_ids"]
+    first = rows.select_columns([column])[: min(_HASHED_ROWS, len(rows))][column]
+    identities = [[*bytes.fromhex(row)] if isinstance(row, str) else row for row in first]
     epochs_rows = map(order.epoch_rows, range(epochs))
-    values = chain([rows["length"][:]], first, epochs_rows)
+    values = chain([rows["length"][:]], identities, epochs_rows)
     return _hash(np.asarray(numbers, dtype=np.int64) for numbers in values)
 
 

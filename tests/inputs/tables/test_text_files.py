@@ -8,6 +8,8 @@ import pytest
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.places import MOST_BYTES
+from iwlora.inputs.tables.folders.layout import files_in_folders, folder_splits
+from iwlora.inputs.tables.folders.texts import TEXT_ENDINGS
 from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import (
     Problems,
@@ -17,7 +19,6 @@ from iwlora.inputs.tables.records import (
     record_location,
     splits_of,
 )
-from iwlora.inputs.tables.text_files import is_text_folder, text_splits
 from iwlora.tasks import TaskSpec, load
 
 
@@ -123,10 +124,10 @@ def test_a_linked_folder_elsewhere_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.txt").write_text("secret", encoding="utf-8")
     (tmp_path / "rows").mkdir()
-    assert is_text_folder(str(tmp_path / "elsewhere"))
+    assert files_in_folders(str(tmp_path / "elsewhere"), TEXT_ENDINGS) == 1
     (tmp_path / "rows" / "train").symlink_to(tmp_path / "elsewhere")
-    assert not is_text_folder(str(tmp_path / "rows"))
-    assert text_splits(str(tmp_path / "rows")) == []
+    assert files_in_folders(str(tmp_path / "rows"), TEXT_ENDINGS) == 0
+    assert folder_splits(str(tmp_path / "rows")) == []
 
 
 NOVEL = "The lamp went out, slowly.\r\nNobody spoke; so it is said.\r\n\r\n\r\nMorning.\r\n"

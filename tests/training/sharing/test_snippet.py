@@ -17,7 +17,8 @@ from iwlora.training.sharing.snippet import snippet
 def test_the_code_of_every_kind_is_python_that_uses_what_it_imports(kind: str, form: str) -> None:
     labels = ("it's", 'say "no"') if KINDS[kind]().has_classes else ()
     task = Task("mine", ("text",), labels, ("loss",), kind=KINDS[kind]())
-    code = snippet(task, "me/base", "AutoModel", form, 64, new_tokens=True)
+    of_images = task.kind.reads_images
+    code = snippet(task, "me/base", "AutoModel", form, 64, new_tokens=not of_images)
     tree = ast.parse(code)
     imported = {
         (name.asname or name.name)
@@ -27,7 +28,7 @@ def test_the_code_of_every_kind_is_python_that_uses_what_it_imports(kind: str, f
     }
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert imported <= used
-    assert {"tokenizer", "model", "inputs"} <= used
+    assert {"processor" if of_images else "tokenizer", "model", "inputs"} <= used
     assert ("me/base" in code) == (form != "transformers")
     if labels:
         assert repr(list(labels)) in code

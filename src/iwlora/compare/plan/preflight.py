@@ -19,7 +19,7 @@ from iwlora.sites import sites
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.loop.weight_average import check_average_last
-from iwlora.training.model.backbone import load_tokenizer, meta_model, resolve_model_path
+from iwlora.training.model.backbone import load_processor, meta_model, resolve_model_path
 from iwlora.training.model.recipe_head import declare_modules
 from iwlora.training.model.vocabulary import fit_tokenizer
 from iwlora.training.state.fingerprint import fingerprint_of
@@ -122,7 +122,10 @@ def check_task(plan: Plan) -> tuple[list[int], list[BadRow]]:
         steps_per_epoch = math.ceil(count / train.batch_size)
         check_average_last(train, steps_per_epoch, bool(run.recipe.task.selection))
     model = meta_model(first)
-    tokenizer = load_tokenizer(resolve_model_path(first.model), first.trust_remote_code)
+    path = resolve_model_path(first.model)
+    tokenizer = load_processor(path, task.kind, first.trust_remote_code)
+    if task.kind.reads_images:
+        return rows, list(dict.fromkeys(bad))
     fit_tokenizer(first.model, model, tokenizer)
     for length in dict.fromkeys(run.recipe.train.max_length for run in plan.runs):
         tokenize([task.splits["train"][name][:1] for name in task.text], tokenizer, length)

@@ -19,17 +19,14 @@ from iwlora.inputs.tables.arrow import ArrowFile, ParquetFile
 from iwlora.inputs.tables.column_files import ColumnFile, looks_like_columns
 from iwlora.inputs.tables.delimited import Delimited
 from iwlora.inputs.tables.dialect import SAMPLE_LINES
+from iwlora.inputs.tables.folders.images import ImageFolder
+from iwlora.inputs.tables.folders.layout import FileFolder, files_in_folders, folder_splits
+from iwlora.inputs.tables.folders.texts import TEXT_ENDINGS, TextFolder
 from iwlora.inputs.tables.json_rows import open_json
 from iwlora.inputs.tables.reading import Problems, Reading, Records, Table, ending
 from iwlora.inputs.tables.saved_folders import SavedFolder, is_saved, saved_splits
 from iwlora.inputs.tables.spreadsheets import Spreadsheet
-from iwlora.inputs.tables.text_files import (
-    TextFile,
-    TextFolder,
-    is_text_folder,
-    looks_like_texts,
-    text_splits,
-)
+from iwlora.inputs.tables.text_files import TextFile, looks_like_texts
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 _AS_IT_LOOKS = Reading()
@@ -71,10 +68,11 @@ def record_places(path: str, split: str = "train") -> Callable[[int], str]:
 
 
 def record_files(path: str, split: str = "train") -> Callable[[int], str] | None:
-    """From the number of a record to its file, in a folder of texts; None for any other table."""
-    if is_saved(path) or ending(path) in _READERS:
+    """From the number of a record to its file, in a folder of files; None for any other table."""
+    folder = None if is_saved(path) or ending(path) in _READERS else _folder_of_files(path)
+    if folder is None:
         return None
-    place = TextFolder(path, split=split).place
+    place = folder(path, split=split).place
     return lambda number: str(Path(path) / place(number))
 
 
@@ -115,23 +113,38 @@ def _ending_of(first: bytes) -> str:
 
 
 def splits_of(path: str) -> list[str]:
-    """The splits in a folder that ``datasets`` saved, or of texts; none of anything else."""
+    """The splits in a folder that ``datasets`` saved, or of files; none of anything else."""
     if is_saved(path):
         return saved_splits(path)
-    return [] if ending(path) in _READERS else text_splits(path)
+    return [] if ending(path) in _READERS else folder_splits(path)
+
+
+def is_image_folder(path: str) -> bool:
+    """Whether a path is a folder of images, with a folder for each class if there are classes."""
+    return not is_saved(path) and _folder_of_files(path) is ImageFolder
+
+
+def _folder_of_files(path: str) -> type[FileFolder] | None:
+    """The kind of a folder of files; where it has texts and images, of which there are more."""
+    texts = files_in_folders(path, TEXT_ENDINGS)
+    images = files_in_folders(path, ImageFolder.endings)
+    if not texts and not images:
+        return None
+    return ImageFolder if images > texts else TextFolder
 
 
 def _open(path: str, split: str, reading: Reading) -> Table:
     if is_saved(path):
         return SavedFolder(path, reading, split)
     suffix = ending(path)
-    if suffix not in _READERS and is_text_folder(path):
-        return TextFolder(path, reading, split)
+    folder = None if suffix in _READERS else _folder_of_files(path)
+    if folder is not None:
+        return folder(path, reading, split)
     if suffix not in _READERS:
         raise IwloraError(
             f"{path}: unknown file type {suffix!r} (accepted: {', '.join(_READERS)}, of text also "
-            "with .gz; a folder of .txt files, with a folder for each class if there are classes; "
-            "a folder that datasets' save_to_disk wrote)"
+            "with .gz; a folder of .txt files or of images, with a folder for each class if there "
+            "are classes; a folder that datasets' save_to_disk wrote)"
         )
     return _READERS[suffix](path, reading)
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import IwloraError, is_of_system
 from iwlora.inputs.tables.reading import Reading
-from iwlora.inputs.tables.records import columns_of, notes_on, read_records
+from iwlora.inputs.tables.records import columns_of, is_image_folder, notes_on, read_records
 from iwlora.inputs.yaml_json import assignment
+from iwlora.tasks.columns.contents import Cells
 from iwlora.tasks.columns.guess import Guess, guess_columns
+from iwlora.tasks.columns.images import holds_images, image_column
 from iwlora.tasks.columns.label_kind import infer_kind, notes_on_classes, numbers_in_order
 from iwlora.tasks.columns.names import language_pair
 from iwlora.tasks.kinds import KINDS, Kind
@@ -72,18 +74,21 @@ def infer_columns(spec: TaskSpec) -> Columns:
         zip(unique, zip(*_first_rows(path, unique, spec.reading), strict=True), strict=False)
     )
     candidates = [name for name in names if not _holds_fields(name, names)]
+    given = _with_image(given, path, names, candidates, cells)
     guess = guess_columns([name for name in candidates if name != spec.group], cells, given)
     if guess.unclear:  # a group may be one of the texts
         guess = guess_columns(candidates, cells, given)
     if guess.unclear:
         raise IwloraError(f"{path}: {_unclear(guess, names)}")
-    text, label, kind_name = guess.text, guess.label, guess.kind
+    text, label, kind_name = guess.text, guess.label, spec.kind_name or guess.kind
     sample = [
         row for source in spec.sources for row in _first_rows(source, [*text, *label], spec.reading)
     ]
     is_inferred = kind_name is None
     try:
         kind_name = kind_name or infer_kind(sample, label, not spec.former_kind_defaults)
+        if is_inferred and _are_images(text, cells) and f"image-{kind_name}" in KINDS:
+            kind_name = f"image-{kind_name}"
     except ValueError as error:
         raise IwloraError(f"{spec.title}: column {label[0]!r} {error}") from None
     kind = spec.build_kind(KINDS[kind_name]())
@@ -102,6 +107,26 @@ def infer_columns(spec: TaskSpec) -> Columns:
     if is_inferred and kind.name == "classification":
         notes = (*notes, *notes_on_classes([row[-1] for row in sample]))
     return replace(columns, notes=notes)
+
+
+def _with_image(
+    given: Guess, path: str, names: Sequence[str], candidates: Sequence[str], cells: Cells
+) -> Guess:
+    """What is given, with the column of images as the text column of a task on images.
+
+    A table that also has a text is one of texts, unless the recipe gives another kind.
+    """
+    asked = given.kind is not None and KINDS[given.kind]().reads_images
+    if not given.text and (given.kind is None or asked):
+        image = image_column(names, cells)
+        is_certain = asked or image is None or is_image_folder(path)
+        if image and (is_certain or not guess_columns(candidates, cells, given).text):
+            given = replace(given, text=(image,))
+    return replace(given, kind=None) if asked else given  # the label is found as for texts
+
+
+def _are_images(text: Sequence[str], cells: Cells) -> bool:
+    return len(text) == 1 and holds_images(cells.get(text[0], ()))
 
 
 def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from iwlora.errors import BadRow, BadRowsError, IwloraError
+from iwlora.errors import BadRow, BadRowsError, IwloraError, is_of_system
 from iwlora.inputs.tables.reading import Problems
 from iwlora.inputs.tables.records import read_records, record_files, record_places
 from iwlora.tasks.columns.infer import Columns
 from iwlora.tasks.kinds.cells import parse_text, whole_characters
-from iwlora.tasks.kinds.contract import OTHER_REFERENCES
+from iwlora.tasks.kinds.contract import IMAGE, OTHER_REFERENCES
 from iwlora.tasks.splits import FILE, LINE, arrow_type
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def parse_file(
     fields += [(name, pyarrow.string()) for name in group]
     references = len(columns.label) == 1 and columns.kind.several_references
     fields += [(OTHER_REFERENCES, arrow_type(list[str]))] if references else []
+    parsers, reads_images = columns.kind.text_parsers(path), columns.kind.reads_images
+    fields += [(IMAGE, arrow_type(columns.kind.image_type))] if reads_images else []
     schema = pyarrow.schema(fields)
     line_numbers, batches = array("q"), []
     problems: Problems = []
@@ -82,13 +84,18 @@ def parse_file(
         records = read_records(path, names, problems, split, columns.reading)
         for number, values in islice(records, most):
             try:
-                row = _parse_row(columns, values[: len(names) - len(group)])
+                row = _parse_row(columns, parsers, values[: len(names) - len(group)])
                 row += [_parse_cell(name, values[-1], parse_text) for name in group]
                 if len(columns.label) == 1:
                     notations.setdefault(columns.kind.notation(values[len(columns.text)]), number)
                 if references:
                     row.append(columns.kind.other_references(values[len(columns.text)]))
+                if reads_images:
+                    row[0], image = row[0]
+                    row.append(image)
             except ValueError as error:
+                if is_of_system(error):  # else it would be left out as a bad row
+                    raise
                 problems.append((number, str(error)))
                 if len(problems) >= MAX_BAD_ROWS:
                     return
@@ -114,10 +121,11 @@ def parse_file(
     return ParsedFile(path, split, line_numbers, rows, notations)
 
 
-def _parse_row(columns: Columns, values: Sequence[Any]) -> list[Any]:
+def _parse_row(
+    columns: Columns, parsers: Sequence[Callable[[Any], Any]], values: Sequence[Any]
+) -> list[Any]:
     """Texts and label of a row; the ``ValueError`` names the column."""
     kind, count = columns.kind, len(columns.text)
-    parsers = (kind.parse_text, kind.parse_second_text)
     texts = [
         _parse_cell(name, value, parse)
         for name, value, parse in zip(columns.text, values[:count], parsers, strict=False)

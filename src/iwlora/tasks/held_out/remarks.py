@@ -86,7 +86,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _copies(task: Task) -> list[str]:
     return [
-        f"{name}: {copies} of {len(task.splits[name]):,} rows have the texts of a training row, "
+        f"{name}: {copies} of {len(task.splits[name]):,} rows have the {task.kind.content} of a "
+        "training row, "
         f"{relabelled} of them with another label"
         for name, (copies, relabelled) in count_copies(task).items()
         if copies

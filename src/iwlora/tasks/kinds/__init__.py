@@ -9,6 +9,7 @@ from iwlora.tasks.kinds.contract import EncodingInput, Evaluation, Kind
 from iwlora.tasks.kinds.generation.instruction import Instruction
 from iwlora.tasks.kinds.generation.kind import Seq2Seq
 from iwlora.tasks.kinds.generation.language_modeling import LanguageModeling
+from iwlora.tasks.kinds.images.kinds import ImageClassification, ImageMultiLabel, ImageRegression
 from iwlora.tasks.kinds.multi_label import MultiLabel
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
 from iwlora.tasks.kinds.regression import Regression
@@ -27,5 +28,8 @@ KINDS: Mapping[str, type[Kind]] = {
         Seq2Seq,
         Instruction,
         LanguageModeling,
+        ImageClassification,
+        ImageMultiLabel,
+        ImageRegression,
     )
 }

@@ -16,7 +16,7 @@ Spans = Sequence[tuple[int, int]]
 
 def encode_windows(data: EncodingInput, max_question: int, stride: int) -> Dataset:
     """Every window of ``max_length`` tokens over a question and its passage."""
-    tokenizer, labels = data.tokenizer, data.labels
+    tokenizer, labels = data.processor, data.labels
     questions, passages = data.texts
     # Where the tokenizer puts no special token between the texts of a pair, a line break does.
     separator = "" if tokenizer.num_special_tokens_to_add(True) > 1 else "\n"

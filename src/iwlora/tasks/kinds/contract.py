@@ -26,6 +26,10 @@ Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 Prediction = dict[str, Any]
 
 OTHER_REFERENCES = "other_references"
+IMAGE = "image of the row"
+"""The column of kinds that read images with each image; their text column has its digest."""
+DRAW = "draw"
+"""The field of training rows with (seed, epoch, row), from which their augmentation is drawn."""
 EVALUATION_ROWS = 64
 """Rows that are scored at a time."""
 
@@ -37,7 +41,7 @@ class EncodingInput:
     Args:
         schema: The schema of the task.
         rows: The text columns, and ``label`` where the rows have labels.
-        tokenizer: The tokenizer of the model.
+        processor: The tokenizer of the model, or its image processor.
         max_length: The longest encoded row, in tokens.
         config: The configuration of the model; kinds with a head on the sequence do not need it.
         training: Whether the rows are trained on; otherwise they are scored.
@@ -46,7 +50,7 @@ class EncodingInput:
 
     schema: TaskSchema
     rows: datasets.Dataset
-    tokenizer: Any
+    processor: Any
     max_length: int
     config: Any = None
     training: bool = False
@@ -74,14 +78,14 @@ class Evaluation:
         rows: The rows as they are in the split.
         encoded: The rows as ``Kind.encode`` returned them.
         outputs: What ``Kind.outputs`` returned for all of them, as NumPy arrays.
-        tokenizer: The tokenizer of the model.
+        processor: The tokenizer of the model, or its image processor.
     """
 
     schema: TaskSchema
     rows: datasets.Dataset
     encoded: datasets.Dataset
     outputs: Mapping[str, Any]
-    tokenizer: Any
+    processor: Any
 
     @property
     def labels(self) -> Any:
@@ -105,6 +109,8 @@ class Kind(BaseModel):
     """The smallest and the largest number of text columns."""
     column_types: ClassVar[tuple[Any, Any, Any]] = (str, str, str)
     """The types of a text, of a parsed label and of an encoded label, for ``arrow_type``."""
+    image_type: ClassVar[Any] = None
+    """The type of the column ``IMAGE``, for kinds that read images; None for texts."""
     several_label_columns: ClassVar[bool] = False
     """Whether a task may have several label columns, one per class."""
     one_class: ClassVar[bool] = False
@@ -147,6 +153,21 @@ class Kind(BaseModel):
         return bool(self.column_types[1] != self.column_types[2])
 
     @property
+    def reads_images(self) -> bool:
+        """Whether a row has an image in place of a text."""
+        return self.image_type is not None
+
+    @property
+    def augments(self) -> bool:
+        """Whether the collator changes training rows at random, by their ``DRAW``."""
+        return False
+
+    @property
+    def content(self) -> str:
+        """What equal rows have in common, in words."""
+        return "image" if self.reads_images else "texts"
+
+    @property
     def generated_tokens(self) -> int:
         """The largest number of tokens that the model generates for a row; 0 for most kinds."""
         return 0
@@ -178,6 +199,18 @@ class Kind(BaseModel):
     def parse_second_text(self, value: Any) -> Any:
         """The text in a cell of the second text column, as ``parse_text``."""
         return self.parse_text(value)
+
+    def text_parsers(self, path: str) -> Sequence[Callable[[Any], Any]]:
+        """What parses the cells of the text columns of a file, in the order of the columns.
+
+        For images it returns pairs: the digest, and what is in the column ``IMAGE``.
+        """
+        return self.parse_text, self.parse_second_text
+
+    def shown_texts(self, rows: datasets.Dataset, column: str) -> Sequence[Any]:
+        """A text column as the file of predictions shows it; of images the names."""
+        texts: Sequence[Any] = rows[column]
+        return texts
 
     def parse_label(self, value: Any) -> Any:
         """The label in a cell of the label column, with class names; raises as ``parse_text``."""
@@ -280,7 +313,7 @@ class Kind(BaseModel):
     # Learning.
 
     def encode(self, data: EncodingInput) -> datasets.Dataset:
-        """Rows as token ids, for the collator.
+        """Rows as token ids, or as images that the collator opens.
 
         One row may become several rows, and in training several rows may become one.
 

@@ -22,7 +22,7 @@ class SequenceHead(Kind):
 
     def encode(self, data: EncodingInput) -> Dataset:
         """Texts as :func:`iwlora.tasks.tokenization.tokenize` returns them, and the labels."""
-        encoded = tokenize(data.texts, data.tokenizer, data.max_length)
+        encoded = tokenize(data.texts, data.processor, data.max_length)
         if data.labels is None:
             return encoded
         return encoded.add_column("labels", self.targets(data.schema, data.labels[:]))

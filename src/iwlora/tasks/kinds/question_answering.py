@@ -110,7 +110,7 @@ class QuestionAnswering(Kind):
         ``row`` is the index of the question. ``starts`` and ``ends`` are the character positions
         of each passage token, -1 for other tokens. ``labels`` are (start token, end token).
         """
-        tokenizer, max_length = data.tokenizer, data.max_length
+        tokenizer, max_length = data.processor, data.max_length
         check_max_length(tokenizer, max_length, 2)
         check_fast(tokenizer)
         question = min(self.max_question, max_length // 2)

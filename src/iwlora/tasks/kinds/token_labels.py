@@ -79,7 +79,7 @@ class TokenLabels(TokenLoss):
 
         Works with every fast tokenizer: only these report the characters of each token.
         """
-        tokenizer = data.tokenizer
+        tokenizer = data.processor
         check_max_length(tokenizer, data.max_length, 1)
         check_fast(tokenizer)
         (words,), labels = data.texts, data.labels

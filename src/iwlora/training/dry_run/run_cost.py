@@ -99,7 +99,7 @@ class RunCost:
         frozen_blocks: the number of blocks that are skipped; runs that skip as many share what
             they keep.
         rows: rows of the largest micro-batch.
-        tokens: its padded length.
+        tokens: its padded length; 0 for images.
         memory: the peak and its parts.
     """
 
@@ -235,7 +235,7 @@ def _estimate(recipe: Recipe, prepared: PreparedRun, prepare_seconds: float) -> 
         start_seconds=profiler.start_seconds,
         score_seconds=score_seconds,
         rows=len(rows),
-        tokens=int(max(lengths[rows])),
+        tokens=0 if prepared.loaded.task.kind.reads_images else int(max(lengths[rows])),
         memory=memory,
         fill_seconds=fill_seconds,
         frozen_blocks=len(frozen.leading.frozen) if frozen else 0,

@@ -97,7 +97,7 @@ def untuned_floors(loaded: LoadedRecipe) -> tuple[TaskFloors | None, list[str]]:
         ]
     known = TaskFloors.of(task, loaded.recipe.task.group, most_rows=fitting)
     was_training = model.training
-    floor = _untuned_floor(loaded.recipe, known, model, loaded.tokenizer)
+    floor = _untuned_floor(loaded.recipe, known, model, loaded.processor)
     model.train(was_training)
     return replace(known, floors=[*known.floors, floor]), []
 

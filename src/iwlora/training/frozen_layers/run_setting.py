@@ -58,8 +58,15 @@ def frozen_layers_of_run(
     recipe, model = loaded.recipe, attached.model
     setting, is_auto = recipe.train.cache_frozen, recipe.train.cache_frozen == "auto"
     comparison = layout.comparison_of(folder)
-    if setting is False or (is_auto and (comparison is None or not _is_supported(recipe))):
+    reads_images = loaded.task.kind.reads_images
+    supported = _is_supported(recipe) and not reads_images
+    if setting is False or (is_auto and (comparison is None or not supported)):
         return None
+    if reads_images:
+        raise IwloraError(
+            f"train.cache_frozen={setting} was given, and frozen blocks are computed once for "
+            "texts only; take train.cache_frozen=false"
+        )
     if not _is_supported(recipe):  # the recipe's check has the other reasons
         raise IwloraError(
             f"train.cache_frozen={setting} was given with {distributed.world_size()} processes, "

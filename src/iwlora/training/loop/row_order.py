@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
+
+from iwlora.tasks.kinds.contract import DRAW
 
 _BATCHES_SORTED_TOGETHER = 50
 
@@ -39,24 +42,24 @@ class EpochSampler(Sampler[int]):
     ) -> None:
         self._size = size
         self.batch_size = batch_size
-        self._seed = seed
+        self.seed = seed
         self._lengths = None if lengths is None else np.asarray(lengths)
         self._classes = None if classes is None else np.asarray(classes)
-        self._epoch = 0
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the training loop before each epoch."""
-        self._epoch = epoch
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.epoch_rows(self._epoch))
+        return iter(self.epoch_rows(self.epoch))
 
     def epoch_rows(self, epoch: int) -> list[int]:
         """The rows of an epoch in their order: all of them, or as many from equal classes."""
-        random = np.random.default_rng([self._seed, epoch])
+        random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(self._size)
         if self._classes is not None:
             order = order[random.permutation(_equally_often(self._classes[order], random))]
@@ -82,6 +85,29 @@ def _equally_often(classes: np.ndarray, random: np.random.Generator) -> np.ndarr
         for number, label in enumerate(present)
     ]
     return np.concatenate(drawn)
+
+
+class DrawnRows(Dataset[dict[str, Any]]):
+    """Rows with (seed, epoch, row) in the field ``DRAW``, which decides their augmentation.
+
+    Args:
+        rows: encoded rows.
+        order: of the same rows; it knows the epoch.
+
+    Example:
+        >>> order = EpochSampler(1, batch_size=1, seed=3)
+        >>> DrawnRows([{"labels": 0}], order)[0]
+        {'labels': 0, 'draw': (3, 0, 0)}
+    """
+
+    def __init__(self, rows: Any, order: EpochSampler) -> None:
+        self._rows, self._order = rows, order
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {**self._rows[row], DRAW: (self._order.seed, self._order.epoch, row)}
 
 
 class MicroBatchSampler(Sampler[list[int]]):

@@ -48,7 +48,7 @@ class FineTuningTrainer(Trainer):
             and optimizer.
         sampler: the order of the training rows.
         kind: the kind of the task; classification if None.
-        tokenizer: for kinds that generate text.
+        processor: the tokenizer of the model, for kinds that generate text; or what it has instead.
         callbacks: further callbacks, called after those of the method.
         scores: metrics of outputs (arrays, first axis the row) on the rows of ``eval_dataset``.
         use_fast_kernels: train and score with the kernels of :mod:`iwlora.training.kernels`.
@@ -64,7 +64,7 @@ class FineTuningTrainer(Trainer):
         attached: Attached,
         sampler: EpochSampler,
         kind: Kind | None = None,
-        tokenizer: Any = None,
+        processor: Any = None,
         callbacks: Sequence[TrainerCallback] = (),
         scores: Callable[[Mapping[str, Any]], dict[str, float]] | None = None,
         use_fast_kernels: bool = False,
@@ -90,7 +90,7 @@ class FineTuningTrainer(Trainer):
             raise IwloraError("train.shard=true needs transformers 5.23 or later; upgrade it")
         # With this the Trainer does not wrap the model, and averages gradients of whole parameters.
         self.is_distributed_loading_by_transformers = model_is_sharded
-        self._kind, self.tokenizer = kind or Classification(), tokenizer
+        self._kind, self.processor = kind or Classification(), processor
         self._final, self.use_fast_kernels = False, use_fast_kernels
         self.attached, self._skipping = attached, skipping
         self._module, self._trainable = attached.model, attached.trainable
@@ -145,7 +145,7 @@ class FineTuningTrainer(Trainer):
         """(no loss, the outputs that the kind of task needs, labels) of a batch."""
         batch = self._prepare_inputs(inputs)
         with torch.inference_mode(), self.compute_loss_context_manager():
-            outputs = self._kind.outputs(model, self.tokenizer, batch, self._final)
+            outputs = self._kind.outputs(model, self.processor, batch, self._final)
         return None, outputs, batch["labels"]
 
     def final_outputs(self, rows: Any) -> Mapping[str, Any]:
@@ -160,7 +160,8 @@ class FineTuningTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """As transformers counts them, but the parameters are gone through once, not each step."""
-        tokens = int(inputs["input_ids"].numel())
+        given = inputs["pixel_values" if self._kind.reads_images else "input_ids"]
+        tokens = int(given.numel())
         if self._operations_of_token is None:
             self._operations_of_token = super().floating_point_ops(inputs) // tokens
         return tokens * self._operations_of_token

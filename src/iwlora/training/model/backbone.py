@@ -76,8 +76,8 @@ def load_backbone(
     kind: Kind | None = None,
     trust_remote_code: bool = False,
     loading: Mapping[str, Any] | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model with the head for a kind of task, and its tokenizer.
+) -> tuple[PreTrainedModel, Any]:
+    """Load a model with the head for a kind of task, and its tokenizer or image processor.
 
     A new head is initialised from torch's global random state.
 
@@ -90,7 +90,7 @@ def load_backbone(
             default ``dtype`` is float32, which the head has always.
 
     Returns:
-        The model, on the CPU unless it is quantized, and its tokenizer.
+        The model, on the CPU unless it is quantized, and what makes its inputs of rows.
 
     Raises:
         IwloraError: the model does not exist, lacks weights or vocabulary, cannot do such a task,
@@ -102,8 +102,10 @@ def load_backbone(
     loaded = _load_model(model, labels, kind, trust_remote_code, loading or {})
     for note in new_weights_notes(model, loaded):
         logger.warning(note)
-    tokenizer = load_tokenizer(resolve_model_path(model), trust_remote_code)
-    return loaded, fit_tokenizer(model, loaded, tokenizer)
+    processor = load_processor(resolve_model_path(model), kind, trust_remote_code)
+    if kind.reads_images:
+        return loaded, processor
+    return loaded, fit_tokenizer(model, loaded, processor)
 
 
 def _check_model_type(model: str, config: Any, kind: Kind) -> None:
@@ -113,12 +115,28 @@ def _check_model_type(model: str, config: Any, kind: Kind) -> None:
     if types is None or type(config) in types or hasattr(config, "auto_map"):
         return
     reads = getattr(MODEL_MAPPING.get(type(config), None), "main_input_name", "input_ids")
-    inputs = "; it reads " + reads + ", and tasks have texts" if reads != "input_ids" else ""
+    rows = "images" if kind.reads_images else "texts"
+    differs = reads != ("pixel_values" if kind.reads_images else "input_ids")
+    inputs = f"; it reads {reads}, and the task has {rows}" if differs else ""
     raise IwloraError(
         f"model={model} is of the type {config.model_type}, and transformers has no "
         f"{auto_class.__name__} of this type, which the kind of task {kind.name} needs{inputs}; "
         "take another model or kind of task"
     )
+
+
+def load_processor(path: str | Path, kind: Kind, trust_remote_code: bool = False) -> Any:
+    """What makes a model's inputs of the rows of a kind of task: a tokenizer, or for images an
+    image processor.
+
+    Raises:
+        IwloraError: it cannot be loaded.
+    """
+    if not kind.reads_images:
+        return load_tokenizer(path, trust_remote_code)
+    with loading_errors(lambda reason, _: f"cannot load the image processor in {path}: {reason}"):
+        check_names(Path(path))
+        return models.load_image_processor(path, trust_remote_code)
 
 
 def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

@@ -1,4 +1,4 @@
-"""The files of a pretrained model, by what they hold: weights, configuration, tokenizer."""
+"""The files of a pretrained model, by what they hold: weights, configuration, processors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _TOKENIZER = (
     *("vocab*", "merges*", "spiece*", "sentencepiece*", "*.model", "*.tiktoken", "*.spm"),
     *("*.bpe", "bpe.codes", "dict.txt", "additional_chat_templates/*"),
 )
+_IMAGE_PROCESSOR = ("preprocessor_config.json",)
 
 
 def model_folder(model: str) -> Path | None:
@@ -41,7 +42,7 @@ def revision(folder: Path) -> str | None:
 
 
 def model_files(folder: Path) -> dict[str, list[Path]]:
-    """{weights, configuration, tokenizer: the files that a model may be loaded from}.
+    """{weights, configuration, tokenizer, image processor: the files a model may be loaded from}.
 
     Of the model's weights in several formats, safetensors is the one that is loaded.
 
@@ -57,13 +58,15 @@ def model_files(folder: Path) -> dict[str, list[Path]]:
         "weights": _matching(folder, _WEIGHTS[:1] if is_safetensors else _WEIGHTS),
         "configuration": _matching(folder, _CONFIGURATION),
         "tokenizer": _matching(folder, _TOKENIZER),
+        "image processor": _matching(folder, _IMAGE_PROCESSOR),
     }
 
 
-def tokenizer_files(folder: Path, with_code: bool) -> list[Path]:
-    """The files of a tokenizer in a folder; those with code only if it is trusted."""
+def processor_files(folder: Path, with_code: bool) -> list[Path]:
+    """The files of a tokenizer or an image processor in a folder; with code only if trusted."""
     code = _matching(folder, ["*.py"])
-    files = [path for path in _matching(folder, _TOKENIZER) if path not in code]
+    known = (*_TOKENIZER, *_IMAGE_PROCESSOR)
+    files = [path for path in _matching(folder, known) if path not in code]
     return [*files, *code] if with_code else files
 
 

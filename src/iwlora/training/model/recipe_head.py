@@ -33,7 +33,7 @@ def declare_modules(model: PreTrainedModel, recipe: Recipe) -> tuple[str, ...]:
 
 
 def add_tokens(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Any, recipe: Recipe
 ) -> tuple[str, ...]:
     """Add the recipe's ``add_tokens`` to the tokenizer, and embeddings for them to the model.
 
@@ -48,6 +48,13 @@ def add_tokens(
         IwloraError: a token is there already, an id has no embedding, or PEFT cannot train rows of
             the output embeddings.
     """
+    if not hasattr(tokenizer, "get_vocab"):
+        if recipe.add_tokens or recipe.trainable_token_indices:
+            raise IwloraError(
+                "add_tokens and trainable_token_indices: the task has images, and its model no "
+                "tokens; remove both"
+            )
+        return ()
     rows = token_rows(model)
     ids = tokenizer.get_vocab()
     if known := [token for token in recipe.add_tokens if ids.get(token, rows) < rows]:

@@ -72,7 +72,9 @@ def token_embeddings(model: Any) -> nn.Module | None:
         table = model.get_input_embeddings()
     except NotImplementedError:
         return None
-    return table if isinstance(table, nn.Module) else None
+    # What embeds the patches of an image looks up no rows of a table.
+    has_rows = isinstance(table, nn.Module) and not isinstance(table, nn.Conv2d)
+    return table if has_rows and hasattr(table, "weight") else None
 
 
 def token_rows(model: Any) -> int:

@@ -76,7 +76,7 @@ def passes_of(
     Raises:
         NotPackable: as in :func:`measured_gain`.
     """
-    batch, tokenizer = _batch(loaded, rows), loaded.tokenizer
+    batch, tokenizer = _batch(loaded, rows), loaded.processor
     pad_token = getattr(tokenizer, "pad_token_id", None) or 0
     models = nn.ModuleList(_with_lora(loaded, seed) for seed in range(runs)).train()
     trained = [[p for p in model.parameters() if p.requires_grad] for model in models]

@@ -41,7 +41,7 @@ class Seat:
     parameters: list[nn.Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
-        attached, tokenizer = self.trainer.attached, self.trainer.tokenizer
+        attached, tokenizer = self.trainer.attached, self.trainer.processor
         self.model = plain_model(attached.model)
         self.parameters = [attached.model.get_parameter(name) for name in attached.trainable]
         self.state = ProcessState(self.parameters[0].device)

@@ -34,24 +34,25 @@ class InputRows:
     """Rows of a file, without labels.
 
     Args:
-        rows: The text columns.
+        rows: The text columns, and of images where they are.
+        texts: {text column: its cells as the predictions show them}.
         places: {"line": where each row stands in the file}, and {"file": ...} in a folder of texts.
         ids: {column: its cells}, if the rows have ids.
         labels: {column: its cells} of the labels that the file gives, as they are written there.
     """
 
     rows: datasets.Dataset
+    texts: Mapping[str, Sequence[Any]]
     places: Mapping[str, Sequence[Any]]
     ids: Mapping[str, Sequence[Any]]
     labels: Mapping[str, Sequence[Any]]
 
     def with_predictions(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         """A record for each row: its number and place, id, texts and label, and its prediction."""
-        texts = {name: self.rows[name] for name in self.rows.column_names}
         count = len(self.rows)
         after = zip(_records(self.labels, count), predictions, strict=True)
         return joined(
-            _records({**self.ids, **texts}, count),
+            _records({**self.ids, **self.texts}, count),
             _records({"row": range(count), **self.places}, count),
             ({**label, **prediction} for label, prediction in after),
         )
@@ -91,8 +92,10 @@ def read_input(
     labels = {name: name for name in task.label_columns if name in {*names} - {*task.text}}
     if len(labels) == 1:  # the name that it has in the predictions of a run
         labels = {"label": next(iter(labels))}
+    rows = in_memory(parsed.rows)
     return InputRows(
-        in_memory(parsed.rows),
+        rows,
+        {name: task.kind.shown_texts(rows, name) for name in task.text},
         {**files, "line": lines},
         {name: _cells(path, column, lines, reading) for name, column in ids.items()},
         {name: _cells(path, column, lines, reading) for name, column in labels.items()},

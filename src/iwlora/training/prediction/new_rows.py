@@ -92,13 +92,13 @@ def predict(
             raise IwloraError(f"--output {output} is the input file; choose another one")
         check_writable(output, "--output")
         reserve(output, 2 * given.rows.data.nbytes + _MORE_BYTES, "the predictions")
-    model, tokenizer = load_saved(path, trust_remote_code=trust_remote_code)
+    model, processor = load_saved(path, trust_remote_code=trust_remote_code)
     undo_target_units(model, task.kind.scaling)
     length = run.recipe().train.max_length
-    encoded = task.kind.encode(EncodingInput(task, given.rows, tokenizer, length, model.config))
-    check_token_ids(model, tokenizer, [encoded])
-    outputs = _outputs(run, task, model, tokenizer, encoded)
-    evaluation = Evaluation(task, given.rows, encoded, outputs, tokenizer)
+    encoded = task.kind.encode(EncodingInput(task, given.rows, processor, length, model.config))
+    check_token_ids(model, processor, [encoded])
+    outputs = _outputs(run, task, model, processor, encoded)
+    evaluation = Evaluation(task, given.rows, encoded, outputs, processor)
     records = given.with_predictions(task.kind.predictions(evaluation, probabilities=True))
     if to_file:
         write_table(Path(output), records)
@@ -139,7 +139,7 @@ def _file(source: str, input_format: str | None) -> AbstractContextManager[str]:
 
 
 def _outputs(
-    run: RunDir, task: Task, model: Any, tokenizer: Any, encoded: datasets.Dataset
+    run: RunDir, task: Task, model: Any, processor: Any, encoded: datasets.Dataset
 ) -> Mapping[str, Any]:
     """The model's outputs for the encoded rows as arrays, computed as the run was scored."""
     settings, device = run.recipe().train, run_device()
@@ -147,12 +147,12 @@ def _outputs(
     precision = (result.precision if result else None) or settings.requested_precision
     if not run.recipe().quantize:
         model.to(device)
-    order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)
+    order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(processor, model)
     collected: Any = None
     with torch.inference_mode(), training_numerics(model, settings.fast_kernels, precision, device):
         at_a_time = task.kind.evaluation_rows(settings.max_length)
         for batch in DataLoader(encoded, at_a_time, sampler=order, collate_fn=collate):
             on_device = {key: value.to(device) for key, value in batch.items()}
-            outputs = nested_numpify(task.kind.outputs(model, tokenizer, on_device, True))
+            outputs = nested_numpify(task.kind.outputs(model, processor, on_device, True))
             collected = outputs if collected is None else nested_concat(collected, outputs)
     return order.restore(dict(collected))

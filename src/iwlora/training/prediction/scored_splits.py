@@ -74,7 +74,7 @@ def _records(
             numbers = [{**number, name: place} for number, place in places]
     taken = {*numbers[0], *labels[0], *predictions[0]}
     names = [f"text_{name}" if name in taken else name for name in task.text]
-    columns = zip(*(rows[name] for name in task.text), strict=True)
+    columns = zip(*(task.kind.shown_texts(rows, name) for name in task.text), strict=True)
     return [
         {**number, **dict(zip(names, texts, strict=True)), **label, **prediction}
         for number, texts, label, prediction in zip(

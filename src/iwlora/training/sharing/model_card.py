@@ -18,6 +18,7 @@ from iwlora.training.sharing.snippet import snippet
 
 _PIPELINES = {
     "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForImageClassification": "image-classification",
     "AutoModelForTokenClassification": "token-classification",
     "AutoModelForQuestionAnswering": "question-answering",
     "AutoModelForCausalLM": "text-generation",

@@ -25,7 +25,10 @@ def snippet(
         max_length: The longest row in tokens.
         new_tokens: Whether the tokenizer has tokens that the base model lacks.
     """
-    imports = ["import torch", f"from transformers import {auto_class}, AutoTokenizer"]
+    auto_processor = "AutoImageProcessor" if task.kind.reads_images else "AutoTokenizer"
+    imports = ["import torch", f"from transformers import {auto_class}, {auto_processor}"]
+    if task.kind.reads_images:
+        imports.insert(0, "from PIL import Image")
     if form == "peft":
         imports.insert(1, "from peft import PeftModel")
     if form == "iwlora":
@@ -34,11 +37,14 @@ def snippet(
     lines = [*imports, "", folder]
     if task.labels:
         lines.append(f"labels = {list(task.labels)!r}")
-    lines.append("tokenizer = AutoTokenizer.from_pretrained(folder)")
+    if task.kind.reads_images:
+        lines.append("processor = AutoImageProcessor.from_pretrained(folder)")
+    else:
+        lines.append("tokenizer = AutoTokenizer.from_pretrained(folder)")
     if form == "transformers":
         lines.append(f"model = {auto_class}.from_pretrained(folder).eval()")
     else:
-        head = f", num_labels={len(task.labels) or 1}" if task.kind.name in _READ_LOGITS else ""
+        head = f", num_labels={len(task.labels) or 1}" if _kind(task) in _READ_LOGITS else ""
         lines += [
             f"base_name = {base or 'the base model'!r}",
             f"base = {auto_class}.from_pretrained(base_name{head})",
@@ -50,6 +56,11 @@ def snippet(
     return "\n".join([*lines, "", *_predict(task, max_length)]) + "\n"
 
 
+def _kind(task: Task) -> str:
+    """The kind of a task by what it predicts, whether from a text or from an image."""
+    return task.kind.name.removeprefix("image-")
+
+
 def _predict(task: Task, max_length: int) -> list[str]:
     """The lines that encode an example and print what the model says."""
     options = f'truncation=True, max_length={max_length}, return_tensors="pt"'
@@ -58,8 +69,11 @@ def _predict(task: Task, max_length: int) -> list[str]:
     if task.kind.name == "token-labels":
         texts, options = ['["the", "words"]'], f"is_split_into_words=True, {options}"
     encode = f"inputs = tokenizer({', '.join(texts)}, {options})"
-    if task.kind.name in _READ_LOGITS:
-        read = _READ_LOGITS[task.kind.name]
+    if task.kind.reads_images:
+        opened = 'Image.open("an image.jpg").convert("RGB")'
+        encode = f'inputs = processor({opened}, return_tensors="pt")'
+    if _kind(task) in _READ_LOGITS:
+        read = _READ_LOGITS[_kind(task)]
         return [encode, no_grad, "    logits = model(**inputs).logits", read]
     if task.kind.name == "question-answering":
         return [

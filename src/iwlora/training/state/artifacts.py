@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel
 
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
@@ -35,12 +35,12 @@ from iwlora.results.writing import follow_umask, normalize_path, reserve, write_
 from iwlora.training.model.backbone import (
     load_backbone,
     load_config,
-    load_tokenizer,
+    load_processor,
     meta_backbone,
     published_name,
 )
 from iwlora.training.model.frozen_dtype import frozen_loading
-from iwlora.training.model.model_files import tokenizer_files
+from iwlora.training.model.model_files import processor_files
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.model.recipe_head import add_tokens
 from iwlora.training.sharing.model_card import model_card
@@ -55,8 +55,8 @@ logger = logging.getLogger("iwlora")
 @name_missing_extra()
 def load_trained(
     path: str | Path, merge: bool = False, trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The trained model of a finished run, in evaluation mode, and its tokenizer.
+) -> tuple[PreTrainedModel, Any]:
+    """The trained model of a finished run, in evaluation mode, and its tokenizer or processor.
 
     With ``merge`` the adapter's update is in the weights and the adapter is gone. Code that comes
     with the backbone is run only with ``trust_remote_code``, whatever the run's recipe says: the
@@ -79,7 +79,7 @@ def load_trained(
 
 def load_saved(
     path: str | Path, merge: bool = False, trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[PreTrainedModel, Any]:
     """As :func:`load_trained`, without its warning."""
     run = RunDir.finished(path)
     saved, task, result = _saved(run), stored_task(run), run.result()
@@ -88,9 +88,9 @@ def load_saved(
     if merge and (reason := why_unmergeable(saved, method)):
         raise IwloraError(f"{method.name} cannot be merged: {reason}; leave out --merge")
     trust = {"trust_remote_code": trust_remote_code}
-    folder = run.path / layout.TOKENIZER
-    tokenizer = load_tokenizer(folder, **trust)
-    if tokenizer.pad_token_id is None:
+    folder = _processor_folder(run)
+    processor = load_processor(folder, task.kind, **trust)
+    if not task.kind.reads_images and processor.pad_token_id is None:
         raise IwloraError(f"{folder} is damaged: it names no token to pad with")
     model: Any
     with loading_errors(lambda reason, _: f"what {path} saved cannot be loaded: {reason}"):
@@ -99,22 +99,22 @@ def load_saved(
             loading: dict[str, Any] = {}
             if not merge:
                 loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, **trust)
-            backbone, pretrained_tokenizer = load_backbone(
+            backbone, pretrained_processor = load_backbone(
                 recipe.model, task.labels, task.kind, loading=loading, **trust
             )
             check_backbone(run, recipe.model, result.fingerprint if result else None)
             _check_saved_head(run, backbone, saved)
-            add_tokens(backbone, pretrained_tokenizer, recipe)
+            add_tokens(backbone, pretrained_processor, recipe)
             model = load_adapter(backbone, saved)
             model = merge_adapter(model) if merge else model
         else:
             config = load_config(str(saved), **trust)
             model = load_model(task.kind.auto_class(config), saved, **trust)
             model.name_or_path = model.config.name_or_path = ""
-    stops = task.kind.stop_tokens(tokenizer, _generation_stops(model))
+    stops = task.kind.stop_tokens(processor, _generation_stops(model))
     if stops:
         model.generation_config.eos_token_id = stops
-    return model.eval(), tokenizer
+    return model.eval(), processor
 
 
 @name_missing_extra()
@@ -124,7 +124,7 @@ def export(
     """Write the result of a run where other tools expect it, and return the folder.
 
     The adapter as ``iwlora.load_adapter`` loads it, and PEFT where PEFT knows the method; or with
-    ``merge`` (and for full fine-tuning) a whole model. The tokenizer is next to it. Raises
+    ``merge`` (and for full fine-tuning) a whole model. Its processor is next to it. Raises
     ``IwloraError`` when ``to`` exists and is not empty, for a run whose files are missing or
     broken, where nothing can be merged, and for a regression whose head cannot return its targets
     in their units. A model card, ``README.md``, says what it is. ``trust_remote_code`` as
@@ -161,8 +161,8 @@ def export(
         else:
             model, _ = load_saved(path, merge=True, trust_remote_code=trust_remote_code)
             model.save_pretrained(folder)
-        load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
-        _copy_tokenizer(run.path / layout.TOKENIZER, folder, trust_remote_code)
+        load_processor(_processor_folder(run), stored_task(run).kind, trust_remote_code)
+        _copy_processor(_processor_folder(run), folder, trust_remote_code)
         _write_card(folder, run)
         result = run.result()
         record = ExportRecord.of(folder, result.fingerprint if result else None)
@@ -196,7 +196,7 @@ def _generating_class(config: Mapping[str, Any]) -> str:
 
 def _export_bytes(run: RunDir, saved: Path, merge: bool, trust_remote_code: bool) -> int:
     """The bytes of the files that are copied, and of a merged model in float32."""
-    copied = [*saved.iterdir(), *(run.path / layout.TOKENIZER).iterdir()]
+    copied = [*saved.iterdir(), *_processor_folder(run).iterdir()]
     needed = sum(file.stat().st_size for file in copied)
     if merge and saved.name == layout.ADAPTER:
         model = meta_backbone(run.recipe().model, stored_task(run).kind, trust_remote_code)
@@ -204,12 +204,18 @@ def _export_bytes(run: RunDir, saved: Path, merge: bool, trust_remote_code: bool
     return needed
 
 
-def _copy_tokenizer(source: Path, folder: Path, trust_remote_code: bool) -> None:
+def _processor_folder(run: RunDir) -> Path:
+    """The folder of the tokenizer, or of the image processor."""
+    return run.path / layout.processor(stored_task(run).kind.reads_images)
+
+
+def _copy_processor(source: Path, folder: Path, trust_remote_code: bool) -> None:
     """Copy the files of a tokenizer, and no others: they could replace those of the adapter."""
-    own = set(tokenizer_files(source, with_code=trust_remote_code))
+    own = set(processor_files(source, with_code=trust_remote_code))
     files = files_below(source)
     if others := [path for path in files if path not in own]:
-        raise IwloraError(f"{others[0]} is no file of a tokenizer; remove it to export the run")
+        what = source.name.replace("-", " ")
+        raise IwloraError(f"{others[0]} is no file of a {what}; remove it to export the run")
     for path in files:
         copy = folder / path.relative_to(source)
         copy.parent.mkdir(exist_ok=True)
@@ -223,8 +229,9 @@ def _generation_stops(model: Any) -> Any:
 
 def _save_stops(folder: Path, run: RunDir, trust_remote_code: bool) -> None:
     """A ``generation_config.json`` next to an adapter that generates: where its texts end."""
-    tokenizer = load_tokenizer(run.path / layout.TOKENIZER, trust_remote_code)
-    stops = stored_task(run).kind.stop_tokens(tokenizer, None)
+    kind = stored_task(run).kind
+    tokenizer = load_processor(_processor_folder(run), kind, trust_remote_code)
+    stops = kind.stop_tokens(tokenizer, None)
     if stops:
         settings = {"eos_token_id": stops, "pad_token_id": tokenizer.pad_token_id}
         config = GenerationConfig.from_dict(settings)
@@ -236,8 +243,9 @@ def _saved(run: RunDir) -> Path:
     saved = run.path / (layout.ADAPTER if (run.path / layout.ADAPTER).is_dir() else layout.MODEL)
     config = saved / (adapter_files(saved)[0] if saved.name == layout.ADAPTER else "config.json")
     weights = [file for file in entries(saved) if file.suffix == ".safetensors"]
-    if not (weights and config.is_file() and (run.path / layout.TOKENIZER).is_dir()):
-        raise IwloraError(f"{run.path} lacks files of its adapter, model or tokenizer")
+    if not (weights and config.is_file() and _processor_folder(run).is_dir()):
+        what = _processor_folder(run).name.replace("-", " ")
+        raise IwloraError(f"{run.path} lacks files of its adapter, model or {what}")
     try:
         read_json(config)
         for file in weights:
@@ -270,7 +278,7 @@ def _check_unchanged(run: RunDir) -> None:
     """Raise ``IwloraError`` if the saved model, tokenizer or recipe is not what the run left."""
     result = run.result()
     expected = result.files if result else {}
-    needed = (layout.RECIPE, layout.ADAPTER, layout.MODEL, layout.TOKENIZER)
+    needed = (layout.RECIPE, layout.ADAPTER, layout.MODEL, *layout.PROCESSORS)
     for name, digest in expected.items():
         path = run.path / name
         if Path(name).parts[0] not in needed or path.suffix == ".md":

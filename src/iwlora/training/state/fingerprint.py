@@ -22,6 +22,7 @@ from iwlora.results.fingerprint import (
     MODEL_PARTS,
     NUMERICS_VERSION,
     PROCESSES,
+    PROCESSORS,
     Fingerprint,
     RowDigests,
     differences,
@@ -33,6 +34,7 @@ from iwlora.results.fingerprint import (
 )
 from iwlora.results.formats import VERSIONS, content_digest
 from iwlora.results.run import RunResult
+from iwlora.tasks.kinds.contract import IMAGE
 from iwlora.tasks.splits import FILE, LINE
 from iwlora.training.model.model_files import model_files, model_folder, revision
 from iwlora.training.recipe import Recipe
@@ -62,7 +64,7 @@ def fingerprint_of(
     parts = {
         **rows.parts,
         "class names": content_digest([*task.labels]),
-        **model_parts(recipe.model, use_cache),
+        **model_parts(recipe.model, use_cache, task.kind.reads_images),
         "recipe": _recipe_part(recipe),
         "seed": str(recipe.train.seed),
         "numerics": str(NUMERICS_VERSION),
@@ -79,12 +81,12 @@ def fingerprint_of(
 def row_digests(task: tasks.Task) -> RowDigests:
     """Digests of the texts (all columns but the label), and of the labels, of each split.
 
-    Where a row is in its file is no part of it.
+    Of an image the text is the digest of its file. Where a row is in its file is no part of it.
     """
     return RowDigests.of_splits(
         {
             split: (
-                _rows(dataset, set(dataset.column_names) - {"label", FILE, LINE}),
+                _rows(dataset, set(dataset.column_names) - {"label", FILE, LINE, IMAGE}),
                 _rows(dataset, {"label"}),
             )
             for split, dataset in task.splits.items()
@@ -101,13 +103,15 @@ def _rows(dataset: datasets.Dataset, columns: Collection[str]) -> Iterator[bytes
             yield json.dumps(row, sort_keys=True, default=_as_text).encode()
 
 
-def model_parts(model: str, use_cache: bool = True) -> dict[str, str]:
+def model_parts(model: str, use_cache: bool = True, reads_images: bool = False) -> dict[str, str]:
     """The parts of a fingerprint that are files of the model; none if it is not on this machine."""
     folder = model_folder(model)
     if folder is None:
         return {}
     files = model_files(folder)
-    groups = dict(zip((*MODEL_PARTS, "tokenizer"), files, strict=True))
+    groups = dict(zip(MODEL_PARTS, files, strict=False))
+    processor = PROCESSORS[reads_images]
+    groups[processor] = processor
     return {
         part: content_digest(
             {str(path.relative_to(folder)): file_digest(path, use_cache) for path in files[group]}

@@ -189,7 +189,7 @@ class RunDir:
 
         The folder of each checkpoint has a seal of its own.
         """
-        own = (layout.ADAPTER, layout.MODEL, layout.TOKENIZER, layout.PREDICTIONS)
+        own = (layout.ADAPTER, layout.MODEL, *layout.PROCESSORS, layout.PREDICTIONS)
         files = [self.path / name for name in sorted(layout.RECORDS)]
         files += entries(self.checkpoints)
         files += [file for name in own for file in files_below(self.path / name)]

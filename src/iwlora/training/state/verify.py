@@ -190,7 +190,7 @@ def _begun(run: RunDir) -> Iterator[Check]:
     best = run.checkpoints / layout.BEST_EPOCH
     if best.is_file():
         yield _checked(best.relative_to(run.path).as_posix(), lambda: best_epoch.load(best))
-    for name in (layout.ADAPTER, layout.MODEL, layout.TOKENIZER, layout.PREDICTIONS):
+    for name in (layout.ADAPTER, layout.MODEL, *layout.PROCESSORS, layout.PREDICTIONS):
         if (run.path / name).is_dir():
             reason = "the run ended while it wrote its result, and writes it anew"
             yield Check(name, "unknown", reason, matters=False)

@@ -47,11 +47,11 @@ class LabelNoise:
 
 
 def find_label_noise(task: Task, spec: TaskSpec) -> LabelNoise | None:
-    """The texts of a task that stand with different labels; None for a task without classes.
+    """The texts of a task that stand with different labels; None without texts or classes.
 
     Of the user's files the rows are compared as they are in the files, with their lines.
     """
-    if not task.kind.has_classes:
+    if not task.kind.has_classes or task.kind.reads_images:
         return None
     first: dict[int, LabelledRow] = {}
     counts: dict[int, int] = {}

@@ -9,6 +9,7 @@ from iwlora import tasks
 from iwlora.errors import count_rows, list_problems, truncate
 from iwlora.inputs.models import loading_errors
 from iwlora.tasks.description import LINE_WIDTH, count_copies, describe_task, token_lengths
+from iwlora.tasks.images.description import describe_images
 from iwlora.tasks.vocabulary_fit import vocabulary_fit
 from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
 from iwlora.training.recipe import Recipe
@@ -29,6 +30,8 @@ def look_at_data(recipe: Recipe) -> str:
     """
     spec = recipe.task.model_copy(update={"on_bad": "skip"})
     task = tasks.load(spec, recipe.train.seed)
+    if task.kind.reads_images:
+        return describe_images(task)
     tokenizer = load_tokenizer(resolve_model_path(recipe.model), recipe.trust_remote_code)
     config = load_config(recipe.model, recipe.trust_remote_code)
     with loading_errors(lambda reason, _: f"the tokenizer cannot encode these texts: {reason}"):

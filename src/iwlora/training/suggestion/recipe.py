@@ -15,6 +15,8 @@ from iwlora import tasks
 from iwlora.errors import IwloraError, count_rows
 from iwlora.inputs.yaml_json import assignment, to_yaml
 from iwlora.tasks.columns.infer import Columns, infer_columns
+from iwlora.tasks.kinds import Kind
+from iwlora.tasks.loading import find_kind
 from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
 from iwlora.training.recipe import Recipe, apply_overrides, build
 from iwlora.training.suggestion.settings import FirstTraining, first_training
@@ -92,6 +94,7 @@ def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
     bare = {"model": MODEL, "task": {"train": path}, "method": {"name": "lora"}}
     asked = build(apply_overrides(bare, overrides))  # raises what is wrong with the overrides
     spec, columns = asked.task, infer_columns(asked.task)
+    _check_texts(path, columns.kind)
     tokenizer, config = _load_reader(asked, columns)
     # Rows that cannot be used are refused, or listed, by what follows the recipe.
     task = tasks.load(spec.model_copy(update={"on_bad": "skip"}), seed=0)
@@ -118,12 +121,21 @@ def suggest_for_task(name: str, overrides: Sequence[str] = ()) -> Suggestion:
     """
     bare = {"model": MODEL, "task": {"name": name}, "method": {"name": "lora"}}
     asked = build(apply_overrides(bare, overrides))
+    _check_texts(name, find_kind(asked.task))
     config = load_config(asked.model, asked.trust_remote_code)
     tokenizer = load_tokenizer(resolve_model_path(asked.model), asked.trust_remote_code)
     task = tasks.load(asked.task.model_copy(update={"on_bad": "skip"}), asked.train.seed)
     task.kind.auto_class(config)
     first = first_training(task, tokenizer, config)
     return _suggestion(name, asked, task, {"name": name}, first, {}, (), overrides)
+
+
+def _check_texts(data: str, kind: Kind) -> None:
+    if kind.reads_images:
+        raise IwloraError(
+            f"{data} holds images, and recipes are suggested for texts only; give a recipe, with "
+            "model=FOLDER or a name on the hub and method.name=lora (docs/image-tasks.md)"
+        )
 
 
 def _suggestion(

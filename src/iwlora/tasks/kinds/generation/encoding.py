@@ -73,8 +73,8 @@ class SourceAndTarget(TextLoss):
 
         Rows to learn from have ``weights`` where messages of chats have a weight between 0 and 1.
         """
-        check_max_length(data.tokenizer, data.max_length, 1)
-        chats, columns, targets = self.chat_encoder(data.tokenizer), data.texts, data.labels
+        check_max_length(data.processor, data.max_length, 1)
+        chats, columns, targets = self.chat_encoder(data.processor), data.texts, data.labels
         decoder = _DecoderEncoder(self, data, chats)
         encode: Callable[..., dict[str, Any]] = decoder.encode
         if data.config.is_encoder_decoder:
@@ -108,9 +108,9 @@ class SourceAndTarget(TextLoss):
             if chats and source.messages:
                 text = chats.encoder_text(source.messages, source.tools)
             texts.append(self.prefix + text)
-        encoded = dict(data.tokenizer(texts, truncation=True, max_length=data.max_length))
+        encoded = dict(data.processor(texts, truncation=True, max_length=data.max_length))
         if targets is not None:
-            encoded["labels"] = data.tokenizer(
+            encoded["labels"] = data.processor(
                 text_target=targets, truncation=True, max_length=self.max_target
             )["input_ids"]
         return encoded
@@ -172,7 +172,7 @@ class _DecoderEncoder:
         """The rows that teach, or score, the target: several for some chats, or none."""
         if self.chats is not None and source.messages is not None:
             return self._chat_rows(self.chats, source, target)
-        end = end_of_text_token(self.data.tokenizer)
+        end = end_of_text_token(self.data.processor)
         target_ids = [*self._ids(target), *([] if end is None else [end])]
         target_ids = target_ids[: self.options.max_target]
         prompt = self._source(source.text, self.data.max_length - len(target_ids))
@@ -199,10 +199,10 @@ class _DecoderEncoder:
 
     @cached_property
     def _begin(self) -> list[int]:
-        return begin_of_text_tokens(self.data.tokenizer)
+        return begin_of_text_tokens(self.data.processor)
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.data.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.data.processor(text, add_special_tokens=False)["input_ids"]
         return ids
 
 

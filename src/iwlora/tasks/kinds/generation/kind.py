@@ -213,7 +213,7 @@ class Generation(SourceAndTarget):
 
         The content of a reply lies between what the chat template opens and ends every reply with.
         """
-        tokenizer, encoded = evaluation.tokenizer, evaluation.encoded
+        tokenizer, encoded = evaluation.processor, evaluation.encoded
         chats = self.chat_encoder(tokenizer)
         if chats and "is_chat" in encoded.column_names:
             pairs = zip(rows, encoded["is_chat"][:], strict=True)

@@ -83,7 +83,7 @@ class LanguageModeling(TextLoss):
 
     def encode(self, data: EncodingInput) -> Dataset:
         """The windows of all texts; ``row`` is the number of the text."""
-        tokenizer, length, texts = data.tokenizer, data.max_length, data.texts[0]
+        tokenizer, length, texts = data.processor, data.max_length, data.texts[0]
         if length < 2:
             raise IwloraError(f"train.max_length={length}: at least 2 tokens are needed")
         check_max_length(tokenizer, length, 1)

@@ -1,0 +1,114 @@
+"""Folders of files, each of which is a row: a folder for each class, or files alone, and splits."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from iwlora.inputs.places import check_folder, entries, stays_inside, user_path
+from iwlora.inputs.tables.reading import Problems, Records, Table, positions
+
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+_UNLABELLED = ("unsup", "unlabeled", "unlabelled")
+
+
+@dataclass
+class FileFolder(Table):
+    """The files of a folder, in the order of their names; a subfolder is a class."""
+
+    split: str = "train"
+    unit: ClassVar[str] = "file"
+    endings: ClassVar[tuple[str, ...]]
+    """Of the files that are rows, in lower case."""
+    content: ClassVar[str]
+    """The column with what a file holds."""
+
+    @abstractmethod
+    def cell(self, file: Path, problems: Problems, number: int) -> Any:
+        """What stands for a file in the column of its content; None if it cannot be read."""
+
+    @property
+    def _files(self) -> list[tuple[Path, str]]:
+        """(file, class or "") of each row."""
+        root = self.root
+        folders = (root, *_folders_in(root))
+        return _listed(root, self.endings, tuple(folder.stat().st_mtime_ns for folder in folders))
+
+    @property
+    def root(self) -> Path:
+        """The folder of the split."""
+        folder = user_path(self.path)
+        if self.split not in folder_splits(self.path):
+            return folder
+        return next(folder / name for name in _SPLITS[self.split] if (folder / name).is_dir())
+
+    def columns(self) -> list[str]:
+        """file, the content, and label where there are classes."""
+        return ["file", self.content, *(["label"] if any(name for _, name in self._files) else [])]
+
+    def rows(self, columns: Sequence[str], problems: Problems) -> Records:
+        """The name, the content and the class of each file."""
+        places = positions(self.path, self.columns(), columns)
+        for number, (file, label) in enumerate(self._files, start=1):
+            cell = self.cell(file, problems, number)
+            if cell is not None:
+                row = (file.name, cell, label)
+                yield number, [row[place] for place in places]
+
+    def place(self, number: int) -> str:
+        """The file in the folder."""
+        return str(self._files[number - 1][0].relative_to(user_path(self.path)))
+
+    def notes(self) -> list[str]:
+        """Folders that hold no class."""
+        left = [folder.name for folder in _folders_in(self.root) if folder.name in _UNLABELLED]
+        without = f"{self.content}s without a class are not read ({', '.join(left)})"
+        return [f"{self.root}: {without}"] if left else []
+
+
+def files_in_folders(path: str, endings: tuple[str, ...]) -> int:
+    """How many files of some endings a folder holds, in it or in the folders of classes or splits.
+
+    0 for a path that is no folder.
+    """
+    folder = user_path(path)
+    inner = [*_folders_in(folder), *(f for part in _folders_in(folder) for f in _folders_in(part))]
+    return sum(len(_files_in(part, endings)) for part in [folder, *inner]) if folder.is_dir() else 0
+
+
+def folder_splits(path: str) -> list[str]:
+    """The splits that a folder of files has as subfolders: train alone, or it and others.
+
+    Without another split beside it, a folder "training" among others is a class.
+    """
+    names = {folder.name for folder in _folders_in(user_path(path))}.difference(_UNLABELLED)
+    splits = [split for split, known in _SPLITS.items() if names & {*known}]
+    return splits if "train" in splits and (len(splits) > 1 or len(names) == 1) else []
+
+
+@lru_cache(maxsize=4)
+def _listed(
+    root: Path, endings: tuple[str, ...], _changed: tuple[int, ...]
+) -> list[tuple[Path, str]]:
+    check_folder(root)
+    if direct := _files_in(root, endings):
+        return [(file, "") for file in direct]
+    classes = [folder for folder in _folders_in(root) if folder.name not in _UNLABELLED]
+    return [(file, folder.name) for folder in classes for file in _files_in(folder, endings)]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    inner = [path for path in entries(folder) if path.is_dir() and not path.name.startswith(".")]
+    return [path for path in inner if stays_inside(path, folder.resolve())]
+
+
+def _files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    return [path for path in entries(folder) if path.name.lower().endswith(endings)]

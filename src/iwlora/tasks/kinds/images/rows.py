@@ -1,0 +1,161 @@
+"""Rows with an image in place of a text: how they are read, encoded and batched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from iwlora.errors import IwloraError, is_of_system
+from iwlora.inputs.images import ImageFacts, image_bytes, open_image
+from iwlora.inputs.places import user_path
+from iwlora.tasks.floors.floor import Floor
+from iwlora.tasks.kinds.cells import parse_text
+from iwlora.tasks.kinds.contract import DRAW, IMAGE, Dataset, EncodingInput, Tensor
+from iwlora.tasks.kinds.heads import SequenceHead
+from iwlora.tasks.kinds.images.augmentation import Augmentation, augment
+from iwlora.tasks.schema import TaskSchema
+
+DIGEST = "digest"
+"""The column of encoded rows with the SHA-256 of each image file."""
+
+
+class ImageHead(SequenceHead):
+    """What all kinds share that learn from one image for each row.
+
+    The text column of a row is the digest of its image file: so rows with equal images stay
+    together where rows are held out, copies are counted, and a changed image changes the
+    fingerprint of a run.
+    """
+
+    text_columns: ClassVar[tuple[int, int]] = (1, 1)
+    image_type: ClassVar[Any] = {
+        "folder": str,
+        "name": str,
+        "bytes": bytes,
+        "width": int,
+        "height": int,
+        "mode": str,
+        "frames": int,
+    }
+    auto_class_name: ClassVar[str] = "AutoModelForImageClassification"
+    has_linear_model: ClassVar[bool] = False
+
+    augmentation: Augmentation = "none"
+    """What changes training images at random, anew in each epoch: none; flip-and-crop: a part of
+    the image, and its mirror image half of the time; randaugment: the same, and two operations."""
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are changed at random."""
+        return self.augmentation != "none"
+
+    def text_parsers(self, path: str) -> Sequence[Callable[[Any], Any]]:
+        """One that opens images; those that cells name lie in the folder of the file."""
+        place = user_path(path)
+        return (partial(_parse_image, str(place if place.is_dir() else place.parent)),)
+
+    def shown_texts(self, rows: Dataset, column: str) -> list[str]:
+        """The name of each image, or its digest where only its bytes are in the table."""
+        digests = rows[column][:]
+        return [row["name"] or digest for row, digest in zip(rows[IMAGE], digests, strict=True)]
+
+    def encode(self, data: EncodingInput) -> Dataset:
+        """Where each image is, its digest, and the labels; the collator opens the images."""
+        (column,) = data.schema.text
+        encoded = data.rows.select_columns([column, IMAGE]).rename_column(column, DIGEST)
+        encoded = encoded.add_column("length", [1] * len(encoded))
+        if data.labels is None:
+            return encoded
+        return encoded.add_column("labels", self.targets(data.schema, data.labels[:]))
+
+    def collator(self, tokenizer: Any, model: Any) -> ImageCollator:
+        """Opens images, and makes pixels of the size that the model reads."""
+        return ImageCollator(tokenizer, self.augmentation)
+
+    def floors(self, schema: TaskSchema, train: Dataset, scored: Dataset) -> list[Floor]:
+        """The best constant."""
+        return [self.constant_floor(schema, train["label"][:], len(scored))]
+
+
+@dataclass(frozen=True)
+class ImageCollator:
+    """Batches of pixels, (rows, channels, height, width), and ``labels``.
+
+    Args:
+        processor: The image processor of the model: it resizes, crops and normalises.
+        augmentation: Of the rows that have a draw.
+    """
+
+    processor: Any
+    augmentation: Augmentation = "none"
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The batch of these encoded rows.
+
+        Raises:
+            IwloraError: An image is gone, or is another one than when the task was loaded.
+        """
+        import torch
+
+        images = [
+            augment(_open(row), self.augmentation, row[DRAW]) if DRAW in row else _open(row)
+            for row in rows
+        ]
+        batch = {"pixel_values": self.processor(images, return_tensors="pt")["pixel_values"]}
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        return batch
+
+
+def _parse_image(folder: str, value: Any) -> tuple[str, dict[str, Any]]:
+    """(digest, what is in the column ``IMAGE``) of the image in a cell.
+
+    A cell is the path of a file, the bytes of one, or both, as ``datasets`` stores an image.
+    """
+    both = value if isinstance(value, Mapping) else {"path": value}
+    if isinstance(value, bytes):
+        both = {"bytes": value}
+    name, content = both.get("path"), both.get("bytes")
+    if not isinstance(name, str | None) or not isinstance(content, bytes | None):
+        raise ValueError(
+            f"holds a {type(value).__name__}, not an image; accepted: the path of a file in the "
+            "folder of the table, and the bytes of one"
+        )
+    if content is not None:
+        _, facts = open_image(content)
+        name = Path(name or "").name  # where it once was on another machine
+    else:
+        name = parse_text(name)
+        facts = _facts_of_file(folder, name)
+    return facts.digest, facts.stored(name, content, folder)
+
+
+def _facts_of_file(folder: str, name: str) -> ImageFacts:
+    """What is in the file that a cell names; raises ``ValueError`` as ``Kind.parse_text``."""
+    try:
+        content = image_bytes(folder, name)
+    except IwloraError as error:
+        if is_of_system(error):
+            raise
+        raise ValueError(f"names an image that cannot be read: {error}") from None
+    try:
+        return open_image(content)[1]
+    except ValueError as error:
+        raise ValueError(f"names {name}, which {error}") from None
+
+
+def _open(row: Mapping[str, Any]) -> Any:
+    stored = row[IMAGE]
+    content = stored["bytes"]
+    if content is None:
+        content = image_bytes(stored["folder"], stored["name"])
+        if hashlib.sha256(content).hexdigest() != row[DIGEST]:
+            raise IwloraError(
+                f"{Path(stored['folder'], stored['name'])} has changed since the task was loaded; "
+                "restore it, or begin again"
+            )
+    return open_image(content)[0]

@@ -1,0 +1,188 @@
+"""A run on images, from a folder to predictions and an export that other tools load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from PIL import Image, ImageDraw
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+import iwlora
+from interruptions import Killed, kill_at
+from iwlora.errors import BadRowsError, IwloraError
+from iwlora.methods.tiny_models import IMAGE_SIZE, tiny_model
+from iwlora.tasks import TaskSpec, load
+from iwlora.training.suggestion.look import look_at_data
+from runs import predictions, recipe, weights
+
+
+def draw(path: Path, number: int, is_disc: bool) -> None:
+    random = np.random.default_rng(number)
+    image = Image.new("RGB", (20 + number % 5, 24), tuple(random.integers(0, 60, 3).tolist()))
+    x, y = random.integers(1, 8, 2).tolist()
+    shape = ImageDraw.Draw(image)
+    (shape.ellipse if is_disc else shape.rectangle)((x, y, x + 10, y + 10), fill=(250, 240, 230))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    for split, count in (("train", 16), ("validation", 6)):
+        for number in range(2 * count):
+            name = "disc" if number % 2 else "square"
+            number += 1000 * (split == "train")
+            draw(folder / split / name / f"{number}.png", number, bool(number % 2))
+    (folder / "train" / "disc" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import ViTImageProcessorPil
+
+    folder = tmp_path_factory.mktemp("models") / "vit"
+    tiny_model("vit").save_pretrained(folder)
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    ViTImageProcessorPil(size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(shapes: Path, tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    asked = recipe(tiny_vit, task_of(shapes), "lora", epochs=2, lr=5e-3)
+    result = iwlora.train(asked, folder)
+    assert result["left_out_rows"] == {"train": 1}
+    assert result["labels"] == ["disc", "square"]
+    return folder
+
+
+def task_of(shapes: Path) -> dict[str, Any]:
+    return {"train": str(shapes), "kind": {"name": "image-classification"}, "on_bad": "skip"}
+
+
+def test_a_bad_image_is_refused_skipped_or_reported(shapes: Path) -> None:
+    for on_bad in ("refuse", "report"):
+        with pytest.raises(BadRowsError, match=r"train/disc/broken.png: column 'image' names"):
+            load(TaskSpec(train=str(shapes), on_bad=on_bad), seed=0)
+    task = load(TaskSpec(train=str(shapes), on_bad="skip"), seed=0)
+    assert {name: len(rows) for name, rows in task.splits.items()} == {
+        "train": 32,
+        "validation": 12,
+    }
+    assert (task.kind.name, task.labels) == ("image-classification", ("disc", "square"))
+
+
+def test_predictions_and_the_exports_agree(run: Path, shapes: Path, tmp_path: Path) -> None:
+    stored = predictions(run)
+    assert stored[0]["image"] == "validation/disc/1.png"
+    output = iwlora.predict(run, shapes / "validation", tmp_path / "p.csv").read_text()
+    assert [line.split(",")[5] for line in output.splitlines()[1:]] == [
+        row["prediction"] for row in stored
+    ]
+    expected = torch.tensor(
+        [[float(row[f"logit_{k}"]) for k in ("disc", "square")] for row in stored]
+    )
+    adapter, merged = tmp_path / "adapter", tmp_path / "merged"
+    iwlora.export(run, adapter)
+    iwlora.export(run, merged, merge=True)
+    whole = AutoModelForImageClassification.from_pretrained(merged).eval()
+    assert whole.config.id2label == {0: "disc", 1: "square"}
+    base = AutoModelForImageClassification.from_pretrained(
+        iwlora.load_recipe(run / "recipe.yaml").model, num_labels=2, ignore_mismatched_sizes=True
+    )
+    of_peft = PeftModel.from_pretrained(base, adapter).eval()
+    for model, folder in ((whole, merged), (of_peft, adapter)):
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        images = [Image.open(shapes / row["image"]).convert("RGB") for row in stored]
+        with torch.inference_mode():
+            logits = model(**processor(images, return_tensors="pt")).logits
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_augmented_training_resumes_to_the_bit(
+    shapes: Path, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = {"name": "image-classification", "augmentation": "randaugment"}
+    task = {**task_of(shapes), "kind": kind, "max_validation": 2}
+    asked = recipe(tiny_vit, task, "lora", epochs=2, lr=5e-3, batch_size=8, save_steps=3)
+    iwlora.train(asked, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        kill_at(7, patched)
+        with pytest.raises(Killed):
+            iwlora.train(asked, tmp_path / "resumed")
+    assert iwlora.train(asked, tmp_path / "resumed")["resumed_at_step"] == 6
+    whole, resumed = (weights(tmp_path / name) for name in ("whole", "resumed"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    plain = recipe(
+        tiny_vit, {**task, "kind": kind["name"]}, "lora", epochs=2, lr=5e-3, batch_size=8
+    )
+    iwlora.train(plain, tmp_path / "plain")
+    assert any(not torch.equal(whole[n], w) for n, w in weights(tmp_path / "plain").items())
+
+
+def test_an_image_that_changes_is_noticed(run: Path, shapes: Path) -> None:
+    path = shapes / "validation" / "disc" / "1.png"
+    before = path.read_bytes()
+    try:
+        draw(path, 5, True)
+        with pytest.raises(IwloraError, match="its inputs changed since it began: "):
+            iwlora.train(iwlora.load_recipe(run / "recipe.yaml"), run)
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_table_names_images_and_a_copy_is_found(shapes: Path, tiny_vit: Path) -> None:
+    rows = [f"train/disc/{n}.png,1.{n % 7}" for n in range(1001, 1032, 2)]
+    table = shapes / "sizes.csv"
+    table.write_text("\n".join(["photo,radius", *rows, "train/square/1000.png,0.5"]) + "\n")
+    (shapes / "test.csv").write_text("photo,radius\ntrain/disc/1001.png,2\n../out.png,2\n")
+    spec = {"train": str(table), "test": str(shapes / "test.csv"), "on_bad": "skip"}
+    task = load(TaskSpec(**spec), seed=0)
+    assert (task.kind.name, task.text) == ("image-regression", ("photo",))
+    assert "leads out of" in str(task.bad_rows[0])
+    described = look_at_data(recipe(tiny_vit, spec, "lora"))
+    assert "test: 1 of 1 rows have the image of a training row" in described
+    assert "modes    RGB 15; all are read as RGB" in described
+
+
+def test_embedded_images_of_a_saved_data_set(shapes: Path, tmp_path: Path) -> None:
+    import datasets
+
+    folder = shapes / "train"
+    files = sorted((*folder.glob("square/*"), *folder.glob("disc/1*")))
+    rows = {
+        "image": [{"bytes": file.read_bytes(), "path": file.name} for file in files],
+        "label": [int(file.parent.name == "disc") for file in files],
+    }
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=["square", "disc"])
+    )
+    dataset = datasets.Dataset.from_dict(rows, features)
+    dataset.save_to_disk(str(tmp_path / "saved"))
+    dataset.to_parquet(str(tmp_path / "rows.parquet"))
+    of_files = load(TaskSpec(train=str(shapes), on_bad="skip"), seed=0)
+    for name in ("saved", "rows.parquet"):
+        task = load(TaskSpec(train=str(tmp_path / name), label="label"), seed=0)
+        assert task.kind.name == "image-classification"
+        digests = {*task.splits["train"]["image"], *task.splits["validation"]["image"]}
+        assert digests == set(of_files.splits["train"]["image"])
+
+
+def test_models_and_data_must_fit(
+    shapes: Path, tiny_vit: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    for model, options, problem in (
+        (tiny_bert, {}, "no AutoModelForImageClassification of this type"),
+        (tiny_vit, {"cache_frozen": True}, "computed once for texts only"),
+    ):
+        asked = recipe(model, task_of(shapes), "lora", epochs=1, **options)
+        with pytest.raises(IwloraError, match=problem):
+            iwlora.train(asked, tmp_path / problem[:9])
