@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -121,6 +122,11 @@ class Sensitivity:
     def values(self) -> dict[str, float]:
         """{site name: s_k}, in the order of the model's forward pass."""
         return {site.name: site.value for site in self.sites}
+
+    def of_block(self, block: str) -> float:
+        """√Σ s_k² over the matrices of a block: the norm of their gradients taken together."""
+        sites = (site for site in self.sites if site.name.startswith(f"{block}."))
+        return math.hypot(*(site.value for site in sites))
 
     @property
     def stderr(self) -> dict[str, float | None]:

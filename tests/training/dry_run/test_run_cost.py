@@ -160,6 +160,12 @@ def test_frozen_blocks_are_filled_once(
     """What is timed reads what is stored; filling it, here 20 s a call, is a part of its own."""
     compute, score = FrozenLayers._compute, run_cost._score_seconds
     calls: list[int] = []
+    before_steps: list[int] = []
+
+    class Profiler(run_cost.StepProfiler):
+        def __init__(self, memory_steps: int) -> None:
+            before_steps.append(len(calls))  # its clock starts
+            super().__init__(memory_steps)
 
     def slow(self: FrozenLayers, inputs: Any, rows: Any) -> torch.Tensor:
         result, self.computed_seconds = compute(self, inputs, rows), self.computed_seconds + 20
@@ -172,11 +178,13 @@ def test_frozen_blocks_are_filled_once(
         assert len(calls) == before
         return seconds
 
+    monkeypatch.setattr(run_cost, "StepProfiler", Profiler)
     monkeypatch.setattr(FrozenLayers, "_compute", slow)
     monkeypatch.setattr(run_cost, "_score_seconds", score_seconds)
     upper = recipe(tiny_bert, reviews).model_copy(update={"targets": ["layer.1.output.dense"]})
     alone, shared = (estimate_run_cost(upper, in_comparison) for in_comparison in (False, True))
     assert alone.fill_seconds == 0
+    assert before_steps[0] == 0 < before_steps[1], "the scored rows are stored before the steps"
     assert shared.fill_seconds > 100  # 6 steps and the scored rows
     assert shared.rest == pytest.approx(
         shared.fill_seconds

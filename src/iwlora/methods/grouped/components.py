@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, list_problems
 from iwlora.methods.grouped.division import Allocation, layer_weights
-from iwlora.methods.grouped.grouping import MOST_GROUPS, Pattern, group_sizes
+from iwlora.methods.grouped.grouping import MOST_GROUPS, Pattern, group_sizes, satisfies
 from iwlora.methods.grouped.parts import Layer, combination_problems
 
 Groups = Pattern | tuple[int, ...]
@@ -39,6 +40,31 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
+ACCEPTED: Mapping[str, str] = {
+    "groups": f"{', '.join(get_args(Pattern))}, or how many layers each group has, such as "
+    "[2, 4, 4, 2]",
+    "allocation": f"{', '.join(get_args(Allocation))}, or a weight above 0 for each group, such as "
+    "[1, 2, 2, 1]",
+    "tuned": "all, or the numbers of groups from 1, such as [2, 3]",
+    "strategies": "a list of parts for each group, such as [[lora, pfeiffer], [prefix]]",
+}
+
+
+def strategy_problems(strategies: Strategies) -> Iterator[str]:
+    """Why these groups cannot be, whatever the other components are."""
+    for number, names in enumerate(strategies, start=1):
+        for problem in combination_problems(names):
+            yield f"group {number}: {problem}"
+    if len(strategies) > MOST_GROUPS:
+        yield f"{len(strategies)} groups have strategies; accepted are 1 to {MOST_GROUPS}"
+
+
+def raise_value_error(problems: Iterable[str]) -> None:
+    """Raise one ``ValueError`` that lists the different problems, if there are any."""
+    if different := list(dict.fromkeys(problems)):
+        raise ValueError(list_problems(different))
+
+
 @dataclass(frozen=True)
 class Assigned:
     """A tuned layer, the names of its parts, and what its parameters are in proportion to."""
@@ -67,11 +93,9 @@ class Components:
     def problems(self) -> Iterator[str]:
         """What is impossible for every model, one message for each fault."""
         count = len(self.strategies)
-        for number, names in enumerate(self.strategies, start=1):
-            for problem in combination_problems(names):
-                yield f"group {number}: {problem}"
-        if not 1 <= count <= MOST_GROUPS:
-            yield f"{count} groups have strategies; accepted are 1 to {MOST_GROUPS}"
+        yield from strategy_problems(self.strategies)
+        if not count:
+            yield f"no group has strategies; accepted are 1 to {MOST_GROUPS} groups"
         lengths = (("groups", self.groups, "counts"), ("allocation", self.allocation, "weights"))
         for field, given, what in lengths:
             if not isinstance(given, str) and len(given) != count:
@@ -121,6 +145,19 @@ class Components:
                 if self.tuned == "all" or number + 1 in self.tuned
             ]
         return tuned, problems
+
+    def notes(self, layers: Sequence[Layer]) -> Iterator[str]:
+        """A remark on each depth that has no groups with the inequalities of the pattern."""
+        if not isinstance(self.groups, str):
+            return
+        depths = Counter(layer.stack for layer in layers).values()
+        for depth in dict.fromkeys(depths):
+            counts = self.counts(depth)
+            if not satisfies(self.groups, counts):
+                yield (
+                    f"groups={self.groups}: {depth} layers have no {len(counts)} groups with its "
+                    f"inequalities; they have the nearest, {list(counts)}"
+                )
 
     def counts(self, layers: int) -> Sequence[int]:
         """How many of so many layers each group has.

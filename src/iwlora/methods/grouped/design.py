@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,7 +11,6 @@ from iwlora.methods.grouped.components import Assigned
 from iwlora.methods.grouped.division import Cost
 from iwlora.methods.grouped.parts import Layer
 from iwlora.results.run import SiteRank
-from iwlora.results.sensitivity import Sensitivity
 
 CostOf: TypeAlias = Callable[[str, Layer], Cost]
 
@@ -126,9 +124,3 @@ class Design:
         return [
             {name: size if cost.unit else 0 for name, cost in costs.items()} for costs in self.costs
         ]
-
-
-def gradient_norm(layer: Layer, sensitivity: Sensitivity) -> float:
-    """√Σ s_k² over the matrices of a layer: the norm of their gradients taken together."""
-    values = sensitivity.values
-    return math.hypot(*(values.get(site.name, 0.0) for site in layer.sites))

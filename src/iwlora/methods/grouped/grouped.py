@@ -7,20 +7,23 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
-from iwlora.errors import IwloraError, list_problems
+from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count, CountOrZero, Number, Seed
 from iwlora.methods.contract import Attached, Method, ParameterGroup, check_unattached
 from iwlora.methods.grouped.components import (
+    ACCEPTED,
     COMPONENTS,
     PRESETS,
     Assigned,
     Components,
     Strategies,
+    raise_value_error,
+    strategy_problems,
 )
-from iwlora.methods.grouped.design import CostOf, Design, gradient_norm
+from iwlora.methods.grouped.design import CostOf, Design
 from iwlora.methods.grouped.division import Allocation, divide, total
 from iwlora.methods.grouped.grouping import Pattern
 from iwlora.methods.grouped.low_rank_alone import attach_low_rank
@@ -75,14 +78,14 @@ class Grouped(Method):
     """The seed of preset=random, for all runs; the design is in the notes of the result."""
     groups: Pattern | tuple[Count, ...] | None = None
     """How many layers each group has, from the input on: counts, or their pattern. None: uniform"""
-    strategies: Strategies | None = None
-    """The parts of each group's layers. None: one group with lora and pfeiffer."""
     allocation: Allocation | tuple[Factor, ...] | None = None
     """How a layer's parameters depend on its place: numbers are weights, one for each group;
     importance: by the sensitivity of the layer's matrices, measured before training. None:
     uniform"""
     tuned: Literal["all"] | tuple[Count, ...] | None = None
     """The numbers of the groups that have parts, from 1; the others stay frozen. None: all"""
+    strategies: Strategies | None = None
+    """The parts of each group's layers. None: one group with lora and pfeiffer."""
     part_size: Count = 8
     """Without a budget, the size of each part: rank, bottleneck or number of prefix tokens."""
     options: Mapping[str, Mapping[str, Any]] = {}
@@ -93,6 +96,19 @@ class Grouped(Method):
     """The number of parameters to divide; ``budget`` sets it."""
     sizes: dict[str, dict[str, CountOrZero]] | None = None
     """{layer: {part: size}}, as a saved adapter has them; they replace all settings above."""
+
+    @field_validator(*ACCEPTED, mode="wrap")
+    @classmethod
+    def _say_what_is_accepted(cls, value: Any, parse: Any, info: ValidationInfo) -> Any:
+        try:
+            parsed = parse(value)
+        except ValidationError as error:
+            raise ValueError(f"accepted are {ACCEPTED[str(info.field_name)]}") from error
+        if info.field_name == "strategies" and not info.data.keys() >= ACCEPTED.keys() - {
+            "strategies"
+        }:
+            raise_value_error(strategy_problems(parsed or ()))  # the next validator is not called
+        return parsed
 
     @model_validator(mode="after")
     def _parts_can_be_combined(self) -> Self:
@@ -112,20 +128,26 @@ class Grouped(Method):
             problems += [f"{field}: no group has {name!r}" for name in names if name not in used]
         if self.design_seed and self.preset != "random":
             problems.append(f"design_seed={self.design_seed} was given; it is for preset=random")
-        if problems:
-            raise ValueError(list_problems(list(dict.fromkeys(problems))))
+        raise_value_error(problems)
         return self
 
     @property
     def _components(self) -> Components:
         """What is given, what the preset sets, and the defaults; some sets where they are drawn."""
         preset = PRESETS.get(self.preset or "")
-        groups = self.groups or (preset.groups if preset else "uniform")
-        strategies = self.strategies or (preset.strategies if preset else (("lora", "pfeiffer"),))
-        if self.strategies is None and self.preset == "random":
-            strategies = (("lora",),) * (self._given_groups() or GROUPS)
-        allocation, tuned = self.allocation or "uniform", self.tuned or "all"
-        return Components(groups, strategies, allocation, tuned)
+        groups, strategies = self.groups, self.strategies
+        if groups is None:
+            groups = preset.groups if preset else "uniform"
+        if strategies is None:
+            strategies = preset.strategies if preset else (("lora", "pfeiffer"),)
+            if self.preset == "random":
+                strategies = (("lora",),) * (self._given_groups() or GROUPS)
+        return Components(
+            groups,
+            strategies,
+            "uniform" if self.allocation is None else self.allocation,
+            "all" if self.tuned is None else self.tuned,
+        )
 
     def _given_groups(self) -> int | None:
         """The number of groups, if a component gives it."""
@@ -247,7 +269,7 @@ class Grouped(Method):
         else:
             assigned, problems = self._components.assigned(layers)
         if self.allocation == "importance" and sensitivity is not None:
-            assigned = [replace(a, weight=gradient_norm(a.layer, sensitivity)) for a in assigned]
+            assigned = [replace(a, weight=sensitivity.of_block(a.layer.block)) for a in assigned]
         # What a published design has beside other parts is left out where it is impossible.
         is_published = self.preset and self.strategies is None and self.sizes is None
         return Design.of(assigned, cost, problems, {BIASES} if is_published else ())
@@ -296,7 +318,7 @@ class Grouped(Method):
             raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
         method, notes = self.drawn(model, sites)
         design = method.design(model, sites, sensitivity)
-        notes += method._notes(model, design)
+        notes += method._notes(model, design, sites)
         sizes = method.part_sizes(design)
         names = {name for chosen in sizes for name in chosen}
         parts = design.part_sizes(sizes)
@@ -334,9 +356,12 @@ class Grouped(Method):
             ),
         )
 
-    def _notes(self, model: nn.Module, design: Design) -> tuple[str, ...]:
-        return tuple(
+    def _notes(self, model: nn.Module, design: Design, sites: Sequence[Site]) -> tuple[str, ...]:
+        left_out = (
             f"{name} of preset={self.preset} is left out: {type(model).__name__} has layers "
             "without bias terms"
             for name in design.left_out
         )
+        if self.sizes is not None:
+            return tuple(left_out)
+        return (*left_out, *self._components.notes(layers_of(find_sites(model), sites)))
