@@ -165,6 +165,25 @@ def test_all_problems_of_the_options_are_reported_at_once() -> None:
 
 
 @pytest.mark.quick
+def test_values_of_other_kinds_are_reported_with_everything_else() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Grouped(groups="pyramid", allocation=[1, -1], tuned=2, strategies=[["lora", "loar"], []])
+    message = str(caught.value)
+    for problem in (
+        "accepted are increasing, uniform, decreasing, spindle, bottleneck, or how many layers",
+        "accepted are uniform, increasing, decreasing, importance, or a weight above 0",
+        "accepted are all, or the numbers of groups from 1",
+        "group 1: 'loar' is no part of a layer",
+        "group 2: a group has no strategy",
+    ):
+        assert problem in message
+    with pytest.raises(ValidationError, match="no group has strategies; accepted are 1 to 8"):
+        Grouped(strategies=[])
+    with pytest.raises(ValidationError, match="groups has 0 counts"):
+        Grouped(groups=[])
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("architecture", "blocks", "settings", "problems"),
     [
@@ -212,6 +231,17 @@ def test_budgets_and_sizes_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(IwloraError, match=problem):
             Grouped(sizes=sizes).attach(model, sites(model), 0)
+
+
+@pytest.mark.quick
+def test_a_pattern_that_a_depth_does_not_have_is_noted() -> None:
+    model = tiny_model("bert", blocks=4)
+    method = Grouped(groups="spindle", strategies=[["lora"]] * 4)
+    (note,) = method.attach(model, sites(model), 0).notes()
+    assert note == (
+        "groups=spindle: 4 layers have no 4 groups with its inequalities; they have the nearest, "
+        "[1, 1, 1, 1]"
+    )
 
 
 @t5_calls_attention_functions
