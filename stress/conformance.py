@@ -1,6 +1,6 @@
 """Run every conformance check of every method on every architecture that the method supports.
 
-    python stress/conformance.py [METHOD ...]
+    python stress/conformance.py [--images] [METHOD ...]
 
 Besides the methods there are some mixtures of ``grouped``, by the names in ``MIXTURES``.
 
@@ -39,9 +39,9 @@ def method(name: str) -> Method:
     return MIXTURES[name] if name in MIXTURES else METHODS[name]()
 
 
-def failures(names: Sequence[str], folder: Path) -> list[str]:
+def failures(names: Sequence[str], folder: Path, of_images: bool = False) -> list[str]:
     """A line for each failed check of these methods."""
-    checks = {name: cases(method(name), everywhere=True) for name in names}
+    checks = {name: cases(method(name), True, of_images) for name in names}
     pairs = [(name, where) for name in names for where in dict.fromkeys(a for a, _ in checks[name])]
     prepared = {}
     for name, architecture in pairs:
@@ -64,9 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print each failure; the exit status is 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all methods")
-    names = parser.parse_args(arguments).methods or [*METHODS, *MIXTURES]
+    parser.add_argument(
+        "--images", action="store_true", help="on the architectures that read images"
+    )
+    given = parser.parse_args(arguments)
+    names = given.methods or [*METHODS, *({} if given.images else MIXTURES)]
     with tempfile.TemporaryDirectory() as folder:
-        failed = failures(names, Path(folder))
+        failed = failures(names, Path(folder), given.images)
     print("\n".join(failed) or "all checks passed")
     return bool(failed)
 

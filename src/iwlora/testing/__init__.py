@@ -17,7 +17,7 @@ one architecture. :func:`train_in_two_processes` trains many cases in one pair o
 from __future__ import annotations
 
 from iwlora.methods.contract import Method
-from iwlora.methods.tiny_models import ARCHITECTURES, refusals
+from iwlora.methods.tiny_models import ARCHITECTURES, IMAGE_ARCHITECTURES, refusals
 from iwlora.testing.case import Case, train_in_two_processes
 from iwlora.testing.checks import CHECKS, COSTLY, Check
 from iwlora.testing.frozen_layers import frozen_blocks_once_equal_plain
@@ -27,6 +27,7 @@ __all__ = [
     "ARCHITECTURES",
     "CHECKS",
     "COSTLY",
+    "IMAGE_ARCHITECTURES",
     "Case",
     "Check",
     "cases",
@@ -36,21 +37,26 @@ __all__ = [
 ]
 
 
-def cases(method: Method, everywhere: bool = False) -> list[tuple[str, Check]]:
+def cases(
+    method: Method, everywhere: bool = False, of_images: bool = False
+) -> list[tuple[str, Check]]:
     """The checks of a method on every architecture that it supports.
 
     Args:
         method: the method to test.
         everywhere: whether the costly checks, which start processes or train more often, run on
             every architecture; otherwise they run on the first one only.
+        of_images: whether to take the architectures that read images, whose frozen blocks are not
+            computed once and whose runs are not packed.
 
     Returns:
         [(architecture, check)].
     """
-    supported = [name for name, refusal in refusals(method).items() if refusal is None]
+    asked = refusals(method, IMAGE_ARCHITECTURES if of_images else ARCHITECTURES)
+    supported = [name for name, refusal in asked.items() if refusal is None]
     pairs = [(architecture, check) for architecture in supported for check in CHECKS]
     costly = supported if everywhere else supported[:1]
-    costly_checks = (*COSTLY, frozen_blocks_once_equal_plain)
-    if not method.not_packable:
+    costly_checks = COSTLY if of_images else (*COSTLY, frozen_blocks_once_equal_plain)
+    if not (method.not_packable or of_images):
         costly_checks = (*costly_checks, packed_equals_alone)
     return pairs + [(architecture, check) for architecture in costly for check in costly_checks]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from transformers import AutoModelForSequenceClassification, PrinterCallback, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 from transformers import default_data_collator as collate
 
 from iwlora import distributed
@@ -20,11 +21,13 @@ from iwlora.inputs.models import load_model
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.deprecated import current_method
 from iwlora.methods.loading import load_adapter
-from iwlora.methods.tiny_models import tiny_config, tiny_model
+from iwlora.methods.tiny_models import IMAGE_ARCHITECTURES, IMAGE_SIZE, tiny_config, tiny_model
 from iwlora.results import layout
 from iwlora.sensitivity.measure import measure
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
+from iwlora.tasks.kinds.contract import model_inputs
+from iwlora.tasks.kinds.images.kinds import ImageClassification
 from iwlora.testing.processes import run_in_two_processes
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.loop.trainer import FineTuningTrainer
@@ -62,7 +65,7 @@ class Case:
 
     Args:
         method: the method to test; a method with a size knob gets the size 4.
-        architecture: one of ``iwlora.testing.ARCHITECTURES``.
+        architecture: one of ``iwlora.testing.ARCHITECTURES`` or ``IMAGE_ARCHITECTURES``.
         folder: an empty folder, for checkpoints and saved adapters.
     """
 
@@ -76,7 +79,12 @@ class Case:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """Random sentences with the same last token; the first token determines the class."""
+        """Random sentences with the same last token; the first token determines the class.
+
+        Or random images, whose brightness determines the class.
+        """
+        if self.reads_images:
+            return _images()
         config = tiny_config(self.architecture)
         end = config.eos_token_id if config.is_encoder_decoder else 5
         random = torch.Generator().manual_seed(0)
@@ -85,6 +93,11 @@ class Case:
             {"input_ids": [6 + k % 3, *tokens[k], end], "attention_mask": [1] * 8, "labels": k % 3}
             for k in range(24)
         ]
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the architecture reads images."""
+        return self.architecture in IMAGE_ARCHITECTURES
 
     @property
     def two_process_logits(self) -> list[Path]:
@@ -135,6 +148,7 @@ class Case:
             train_dataset=rows,
             data_collator=collate,
             sampler=EpochSampler(len(rows), BATCH, seed=0),
+            kind=ImageClassification() if self.reads_images else None,
         )
         trainer.remove_callback(PrinterCallback)
         return trainer
@@ -150,14 +164,16 @@ class Case:
         """(rows, classes), without dropout."""
         batch = collate(self.rows)
         model.eval()
-        output: Tensor = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        output: Tensor = model(**model_inputs(batch)).logits
         return output
 
     def reload(self, saved: Path) -> nn.Module:
         """The saved result, loaded onto a fresh backbone with another head."""
         if (saved / layout.ADAPTER).is_dir():
             return load_adapter(tiny_model(self.architecture, head_seed=99), saved / layout.ADAPTER)
-        model: nn.Module = load_model(AutoModelForSequenceClassification, saved / layout.MODEL)
+        head = "ImageClassification" if self.reads_images else "SequenceClassification"
+        auto_class = getattr(transformers, f"AutoModelFor{head}")
+        model: nn.Module = load_model(auto_class, saved / layout.MODEL)
         return model
 
     @cached_property
@@ -192,6 +208,12 @@ class Case:
         finally:
             hook.remove()
         return Accumulated(self.logits(attached.model), len(optimizer_steps), calls)
+
+
+def _images() -> list[dict[str, Any]]:
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randn(24, 3, IMAGE_SIZE, IMAGE_SIZE, generator=random)
+    return [{"pixel_values": pixels[k] + k % 3 - 1, "labels": k % 3} for k in range(24)]
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
