@@ -15,8 +15,11 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 import iwlora
 from interruptions import Killed, kill_at
 from iwlora.errors import BadRowsError, IwloraError
+from iwlora.inputs.images import open_image
 from iwlora.methods.tiny_models import IMAGE_SIZE, tiny_model
 from iwlora.tasks import TaskSpec, load
+from iwlora.tasks.kinds.contract import IMAGE
+from iwlora.training.floors.frozen_model import mean_features
 from iwlora.training.suggestion.look import look_at_data
 from runs import predictions, recipe, weights
 
@@ -126,6 +129,20 @@ def test_augmented_training_resumes_to_the_bit(
     )
     iwlora.train(plain, tmp_path / "plain")
     assert any(not torch.equal(whole[n], w) for n, w in weights(tmp_path / "plain").items())
+
+
+@pytest.mark.parametrize("architecture", ["vit", "convnext"])
+def test_the_linear_probe_is_of_mean_features(architecture: str, tiny_vit: Path) -> None:
+    task = load(TaskSpec(name="builtin/shapes", max_train=40, max_test=10), seed=0)
+    model = tiny_model(architecture)
+    processor = AutoImageProcessor.from_pretrained(tiny_vit, backend="pil")
+    asked = recipe(tiny_vit, {"name": "builtin/shapes"}, "lora")
+    features = mean_features(asked, task, model, processor, task.splits["test"])
+    images = [open_image(row["bytes"])[0] for row in task.splits["test"][IMAGE]]
+    with torch.inference_mode():
+        hidden = model.base_model(**processor(images, return_tensors="pt"))[0]
+    expected = hidden.flatten(2).mean(2) if architecture == "convnext" else hidden.mean(1)
+    torch.testing.assert_close(torch.from_numpy(features), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_image_that_changes_is_noticed(run: Path, shapes: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from iwlora.tasks import Task
@@ -42,7 +43,7 @@ Kept = Callable[[Any, Callable[[], Any]], FrozenLayers | None]
 def frozen_model_floors(
     recipe: Recipe, known: TaskFloors, kept: Kept = lambda *_: None
 ) -> list[Floor]:
-    """The linear probe of a text's features; where targets are scored, the untuned model.
+    """The linear probe of a row's features; where targets are scored, the untuned model.
 
     Other kinds of tasks have no such floor.
 
@@ -115,10 +116,16 @@ def mean_features(
     rows: Dataset,
     kept: Kept = lambda *_: None,
 ) -> Any:
-    """The mean over its tokens of the last hidden state of each row, (rows, features), float32."""
+    """The mean over its tokens, or over its places in an image, of the last hidden state of each
+    row, (rows, features), float32."""
     settings, device = recipe.train, run_device()
-    texts = [rows[name][:] for name in task.text]
-    encoded = tokenize(texts, tokenizer, settings.max_length)
+    if task.kind.reads_images:
+        unlabelled = rows.remove_columns("label")
+        data = EncodingInput(task, unlabelled, tokenizer, settings.max_length, model.config)
+        encoded = task.kind.encode(data)
+    else:
+        texts = [rows[name][:] for name in task.text]
+        encoded = tokenize(texts, tokenizer, settings.max_length)
     encoder = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
     order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)
     batches = DataLoader(encoded, _BATCH_ROWS, sampler=order, collate_fn=collate)
@@ -137,10 +144,18 @@ def mean_features(
             for batch in batches:
                 inputs = inputs_of(batch)
                 hidden = encoder(**inputs)[0].float()
-                mask = inputs["attention_mask"].unsqueeze(-1)
-                means = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-                collected.append(means.cpu().numpy())
+                mask = inputs.get("attention_mask")
+                collected.append(_means(hidden, mask).cpu().numpy())
     return order.restore({"features": np.concatenate(collected)})["features"]
+
+
+def _means(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """(rows, features): of (rows, tokens, features) the mean where the mask is 1; of an image, the
+    mean over patches, or over the places of (rows, features, height, width)."""
+    if mask is None:
+        return hidden.mean((2, 3)) if hidden.dim() == 4 else hidden.mean(1)
+    mask = mask.unsqueeze(-1)
+    return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def target_losses(

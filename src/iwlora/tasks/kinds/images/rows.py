@@ -42,7 +42,6 @@ class ImageHead(SequenceHead):
         "frames": int,
     }
     auto_class_name: ClassVar[str] = "AutoModelForImageClassification"
-    has_linear_model: ClassVar[bool] = False
 
     augmentation: Augmentation = "none"
     """What changes training images at random, anew in each epoch: none; flip-and-crop: a part of
