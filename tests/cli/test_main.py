@@ -24,6 +24,7 @@ COMMANDS = (
     "report",
     "export",
     "predict",
+    "compose",
     "methods",
     "tasks",
 )

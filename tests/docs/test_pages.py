@@ -53,6 +53,7 @@ PROGRAMS = {
 }
 # Python blocks that are compiled but not run, by their page and what they contain.
 COMPILED = {
+    ("docs/compose.md", "iwlora.compose"): "needs runs; tests/compose does all of it",
     ("docs/export.md", "BACKBONE"): "loads a placeholder; the exported adapter is loaded below",
     ("docs/methods.md", "bert-base-uncased"): "needs the hub",
     ("docs/penalty.md", "penalty.recording"): "goes on from the reader's loop",
@@ -262,6 +263,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text("text\nThe meal was not dreadful.\n", encoding="utf-8")
     reviews = "".join(f"it is {'good' if n % 2 else 'bad'} {n},{n % 2}\n" for n in range(40))
     (folder / "reviews.csv").write_text(f"text,label\n{reviews}", encoding="utf-8")
+    labelled = "The meal was dreadful.,negative\nThe meal was good.,positive\n"
+    (folder / "labelled.csv").write_text(f"text,label\n{labelled}", encoding="utf-8")
     (folder / "new.csv").write_text("text\nit is good\n", encoding="utf-8")
     scores = "".join(f"{m},t,{s},{0.5 + 0.01 * s}\n" for m in ("lora", "other") for s in range(3))
     (folder / "scores.csv").write_text(f"method,task,seed,score\n{scores}", encoding="utf-8")
@@ -293,6 +296,9 @@ def shrink(arguments: list[str]) -> list[str]:
 # What a page reads, and where the README's commands made it.
 MADE = {
     "runs/a": "runs/a",
+    "runs/b": "runs/a",
+    "runs/c": "runs/a",
+    "runs/d": "runs/a",
     "runs/mine": "runs/a",
     "runs/theirs": "runs/a",
     "runs/few": "runs/a",
@@ -317,7 +323,8 @@ def supply(arguments: Sequence[str], folder: Path, readme: Path) -> None:
     """Copy what the command reads, and an earlier page made, into the folder of this page."""
     options = ("--out", "--to", "--output")
     written = {word for option, word in pairwise(arguments) if option in options}
-    for word in set(arguments) & set(MADE) - written:
+    named = {word.rpartition("=")[2] for word in arguments}  # also the path in NAME=PATH
+    for word in named & set(MADE) - written:
         source, target = readme / MADE[word], folder / word
         if target.exists():
             continue

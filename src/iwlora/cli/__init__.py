@@ -16,6 +16,7 @@ from iwlora import __version__
 from iwlora.cli import (
     advise,
     compare,
+    compose,
     export,
     init,
     measure,
@@ -34,7 +35,10 @@ from iwlora.errors import IwloraError, is_out_of_memory, os_error_text, truncate
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output
 
-_COMMANDS = (measure, advise, init, train, compare, report, verify, export, predict, methods, tasks)
+_COMMANDS = (
+    *(measure, advise, init, train, compare, report, verify, export, predict, compose, methods),
+    tasks,
+)
 
 
 _LESS_MEMORY = (

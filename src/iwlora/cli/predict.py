@@ -1,4 +1,4 @@
-"""Predict the rows of a file with a finished run.
+"""Predict the rows of a file with a finished run, or with a pool of runs.
 
 Example:
     iwlora predict runs/a --input rows.csv --output predictions.csv
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 
-from iwlora.cli.terminal.arguments import Commands, add_command, add_trust_remote_code
+from iwlora.cli.terminal.arguments import Commands, add_command, add_trust_remote_code, names
+from iwlora.errors import IwloraError
+from iwlora.results.layout import is_pool
 
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora predict``."""
     parser = add_command(commands, "predict", run, __doc__)
-    parser.add_argument("run", help="the folder of a finished run")
+    parser.add_argument("run", help="the folder of a finished run, or of a pool")
     parser.add_argument(
         "--input",
         required=True,
@@ -38,21 +40,33 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--max-rows", type=int, metavar="N", help="predict the first N rows; default: all"
     )
+    parser.add_argument(
+        "--use",
+        type=names,
+        metavar="NAME[,NAME]",
+        help="the sources of a pool to predict with; default: those in the column sources of each "
+        "row, if the input has it, else all",
+    )
     add_trust_remote_code(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the predictions, and print the file's name."""
-    from iwlora.training.prediction.new_rows import predict
+    options = {
+        "input_format": arguments.input_format,
+        "id_column": arguments.id,
+        "max_rows": arguments.max_rows,
+    }
+    given = (arguments.run, arguments.input, arguments.output, arguments.trust_remote_code)
+    if is_pool(arguments.run):
+        from iwlora.compose import predict as pools
 
-    written = predict(
-        arguments.run,
-        arguments.input,
-        arguments.output,
-        arguments.trust_remote_code,
-        input_format=arguments.input_format,
-        id_column=arguments.id,
-        max_rows=arguments.max_rows,
-    )
+        written = pools.predict(*given, use=arguments.use, **options)
+    elif arguments.use is not None:
+        raise IwloraError(f"--use chooses sources of a pool, and {arguments.run} is none")
+    else:
+        from iwlora.training.prediction.new_rows import predict
+
+        written = predict(*given, **options)
     if arguments.output != "-":
         print(written)

@@ -1,7 +1,8 @@
-"""Write the report of a finished run or comparison again.
+"""Write the report of a finished run or comparison again, or print that of a pool.
 
 Example:
     iwlora report runs/quickstart --open
+    iwlora report pool/ --rows labelled.csv
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwlora.cli.terminal.arguments import BASELINE, Commands, add_command
+from iwlora.cli.terminal.arguments import (
+    BASELINE,
+    Commands,
+    add_command,
+    add_trust_remote_code,
+    names,
+)
+from iwlora.errors import IwloraError
+from iwlora.results.layout import is_pool
 
 if TYPE_CHECKING:
     from iwlora.compare.statistics.analysis import Analysis
@@ -21,15 +30,38 @@ if TYPE_CHECKING:
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora report``."""
     parser = add_command(commands, "report", run, __doc__, loads_models=False)
-    parser.add_argument("folder", help="the folder of a run or a comparison")
+    parser.add_argument("folder", help="the folder of a run, a comparison or a pool")
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
     parser.add_argument(
         "--open", action="store_true", dest="is_shown", help="show the page in a browser"
     )
 
+    pool = parser.add_argument_group("of a pool")
+    pool.add_argument(
+        "--use",
+        type=names,
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help="score this subset of the sources too; may be repeated",
+    )
+    pool.add_argument(
+        "--rows",
+        metavar="FILE",
+        help="labelled rows to score subsets on; default: those that the runs were scored on, if "
+        "they are the same",
+    )
+    add_trust_remote_code(pool)
+
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the report of a folder again."""
+    """Write the report of a folder again; print that of a pool."""
+    if is_pool(arguments.folder):
+        _print_pool(arguments)
+        return
+    if arguments.use or arguments.rows:
+        option = "--use" if arguments.use else "--rows"
+        raise IwloraError(f"{option} is for a pool, and {arguments.folder} is none; leave it out")
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.comparison.combined import load_parts
 
@@ -37,6 +69,21 @@ def run(arguments: argparse.Namespace) -> None:
     page = write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
     if arguments.is_shown and not webbrowser.open_new_tab(page.resolve().as_uri()):
         print("no browser was found: open the page yourself", file=sys.stderr)
+
+
+def _print_pool(arguments: argparse.Namespace) -> None:
+    if arguments.baseline or arguments.is_shown:
+        option = "--baseline" if arguments.baseline else "--open"
+        raise IwloraError(
+            f"{option} is for runs and comparisons; the report of a pool is printed, so that "
+            "nothing is added to the pool"
+        )
+    from iwlora.cli.terminal.library_logging import show_errors_only
+    from iwlora.compose.report import report
+
+    show_errors_only()
+    trust = arguments.trust_remote_code
+    print(report(arguments.folder, arguments.use, arguments.rows, trust), end="")
 
 
 def write_report(analysis: Analysis, heatmap: str = "") -> Path:

@@ -1,4 +1,4 @@
-"""Say whether the files of a run, a comparison or an export, and its inputs, are what they were.
+"""Say whether the files of a run, comparison, export or pool, and its inputs, are what they were.
 
 Example:
     iwlora verify runs/a --inputs
@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 
 from iwlora.cli.terminal.arguments import Commands, add_command
+from iwlora.errors import IwloraError
+from iwlora.results.layout import is_pool
 
 
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora verify``."""
     parser = add_command(commands, "verify", run, __doc__, prints_result=True)
-    parser.add_argument("run", help="the folder of a run or a comparison, or one that was exported")
+    parser.add_argument(
+        "run", help="the folder of a run, a comparison or a pool, or one that was exported"
+    )
     parser.add_argument(
         "--inputs", action="store_true", help="read the data and the model again too"
     )
@@ -22,9 +26,16 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the state of each thing; returns 1 if something that matters is not intact."""
-    from iwlora.training.state.verify import verify
+    if is_pool(arguments.run):
+        from iwlora.compose.pool import verify as verify_pool
 
-    checks = verify(arguments.run, arguments.inputs)
+        if arguments.inputs:
+            raise IwloraError("--inputs is for runs: a pool does not know where their data are")
+        checks = verify_pool(arguments.run)
+    else:
+        from iwlora.training.state.verify import verify
+
+        checks = verify(arguments.run, arguments.inputs)
     for check in checks:
         print(f"{check.state:8} {check.name}{': ' if check.detail else ''}{check.detail}")
     return 1 if any(check.state != "intact" and check.matters for check in checks) else 0

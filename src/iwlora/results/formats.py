@@ -39,9 +39,10 @@ VERSIONS: Mapping[str, int] = {
     "failures": 2,
     "sources": 2,
     "summary": 2,
+    "pool": 1,
 }
 """What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary, the
-export and the digests, and named it only in sensitivities and summaries: a file without a
+export, the pool and the digests, and named it only in sensitivities and summaries: a file without a
 ``format`` is of version 1. A recipe has a new version when a default changes."""
 
 FIELD = "format"

@@ -41,6 +41,15 @@ The folder of a comparison::
     sources.yaml                                      in place of runs: which results are combined
     .lock                                             held by the comparison and its runs
 
+The folder of a pool, which ``iwlora compose`` writes::
+
+    pool.json                                         how its sources are averaged, and a digest
+                                                      of each file of each source
+    sources/<name>/                                   recipe.yaml, result.json, adapter/ or model/,
+                                                      tokenizer/ or image-processor/, and
+                                                      predictions/ of a run;
+                                                      prototypes.safetensors, where they weigh it
+
 An exported folder has ``iwlora_export.json``, with the fingerprint of its run and digests of its
 files, next to the files of transformers and PEFT.
 
@@ -108,6 +117,11 @@ FAILURES = "failures.jsonl"
 SOURCES = "sources.yaml"
 LOGS = "logs"
 
+# The folder of a pool
+POOL = "pool.json"
+POOL_SOURCES = "sources"
+PROTOTYPES = "prototypes.safetensors"
+
 # A report
 SUMMARY_JSON = "summary.json"
 SUMMARY_MARKDOWN = "summary.md"
@@ -124,10 +138,11 @@ OWN_NAMES = frozenset(
         *(FINGERPRINT, ROW_DIGESTS, BAD_ROWS),
         *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, *PROCESSORS, FROZEN_LAYERS),
         *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
+        *(POOL, POOL_SOURCES),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }
 )
-"""What the folders of runs and comparisons hold at their top, but for the folders of the arms."""
+"""What the folders of runs, comparisons and pools hold at their top, but for those of the arms."""
 
 RECORDS = frozenset(
     {*(RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS, BAD_ROWS)}
@@ -248,14 +263,37 @@ def log_file(comparison: Path, run: Path) -> Path:
     return path.with_name(f"{path.name}.txt")
 
 
+def is_pool(path: str | Path) -> bool:
+    """Whether ``iwlora compose`` wrote the folder.
+
+    >>> is_pool("no/such/pool")
+    False
+    """
+    return (Path(path) / POOL).is_file()
+
+
+def source_folder(pool: Path, name: str) -> Path:
+    """``<pool>/sources/<name>``: what a pool keeps of a run.
+
+    >>> source_folder(Path("pool"), "a").as_posix()
+    'pool/sources/a'
+    """
+    return pool / POOL_SOURCES / name
+
+
 def finished_runs(folder: Path) -> list[Path]:
-    """The folders of finished runs below ``folder``, without the trials of searches.
+    """The folders of finished runs below ``folder``, without pools and the trials of searches.
 
     A folder named ``search`` holds trials only if it belongs to an arm of a comparison: if it has
     the runs of that arm next to it, or the comparison's file above it.
     """
     runs = [file.parent for file in files_below(folder) if file.name == RESULT]
-    return [run for run in runs if not _is_trial(run.relative_to(folder), folder)]
+    return [
+        run
+        for run in runs
+        if not _is_trial(run.relative_to(folder), folder)
+        and not (run.parent.parent / POOL).is_file()
+    ]
 
 
 def _is_trial(run: Path, root: Path) -> bool:

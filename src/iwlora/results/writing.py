@@ -200,7 +200,7 @@ def check_output(path: str | os.PathLike[str], option: str) -> None:
     check_named(path)
     target = Path(path).resolve()
     for folder in (target, *target.parents):
-        marks = (layout.RESULT, layout.SOURCES, layout.LOCK)
+        marks = (layout.RESULT, layout.SOURCES, layout.POOL, layout.LOCK)
         inside = target.relative_to(folder).parts[:1]
         if any((folder / name).is_file() for name in marks) and (
             not inside or inside[0] in layout.OWN_NAMES
@@ -237,3 +237,29 @@ def output_folder(path: str | os.PathLike[str], content: str) -> Path:
         raise IwloraError(f"{path} is a file; give a folder for the {content}")
     check_folder(folder)
     return folder
+
+
+def new_folder_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a folder to make, as :func:`normalize_path` has it.
+
+    Raises ``IwloraError`` where something is already; an empty folder may be there.
+    """
+    target = normalize_path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise IwloraError(f"{path} exists and is not an empty folder; choose another one")
+    return target
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A new folder that becomes ``target`` when the block ends, or is removed."""
+    with write_errors(target.name, target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        temporary.mkdir()
+        try:
+            yield temporary
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise

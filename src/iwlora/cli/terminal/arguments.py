@@ -96,10 +96,19 @@ def suggested(suggestion: Suggestion, option: str = "") -> Event:
     return Event("suggested", "\n".join(lines), data=suggestion.data, recipe=suggestion.settings)
 
 
-def add_trust_remote_code(parser: argparse.ArgumentParser) -> None:
+def add_trust_remote_code(parser: argparse._ActionsContainer) -> None:
     """Add ``--trust-remote-code``, which commands that load a run's model take."""
     parser.add_argument(
         "--trust-remote-code",
         action="store_true",
         help="run the Python code that comes with the run's model",
     )
+
+
+def names(text: str) -> list[str]:
+    """The names in an argument, with commas between.
+
+    >>> names("a, c")
+    ['a', 'c']
+    """
+    return [name for part in text.split(",") if (name := part.strip())]

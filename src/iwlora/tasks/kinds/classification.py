@@ -12,8 +12,9 @@ from iwlora.tasks.floors.constant import most_frequent
 from iwlora.tasks.floors.floor import Floor, constant_floor
 from iwlora.tasks.floors.linear import linear_classes
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
-from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
+from iwlora.tasks.kinds.heads import SequenceHead, class_predictions, stored_logits
 from iwlora.tasks.metrics.classification import METRICS, label_scores, score
+from iwlora.tasks.metrics.logits import Average, mean_class_logits
 from iwlora.tasks.schema import TaskSchema
 
 
@@ -26,6 +27,8 @@ class Classification(SequenceHead):
     one_class: ClassVar[bool] = True
     min_classes: ClassVar[int] = 2
 
+    not_averaged: ClassVar[str] = ""
+    averages: ClassVar[tuple[Average, ...]] = ("probabilities", "logits")
     default_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     """Accuracy, and the mean over classes of F1."""
 
@@ -63,6 +66,19 @@ class Classification(SequenceHead):
             return class_predictions(predicted, labels, softmax(logits, axis=1), "probability")
         return class_predictions(predicted, labels, logits, "logit")
 
+    def average(
+        self, outputs: Sequence[Mapping[str, Any]], weights: Any, average: Average
+    ) -> dict[str, Any]:
+        """Logits of the mean."""
+        logits = [of_model["logits"] for of_model in outputs]
+        return {"logits": mean_class_logits(logits, weights, average)}
+
+    def stored_outputs(
+        self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]
+    ) -> dict[str, Any]:
+        """The logits."""
+        return {"logits": stored_logits(schema.labels, rows)}
+
     def constant_floor(self, schema: TaskSchema, labels: Sequence[int], rows: int) -> Floor:
         """The most frequent class; where F1 of one class is ranked by, that class."""
         most = most_frequent(labels)
@@ -95,7 +111,7 @@ class Classification(SequenceHead):
     def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
         """From the labels and the logits."""
         ids = [schema.labels.index(row["label"]) for row in rows]
-        logits = [[float(row[f"logit_{label}"]) for label in schema.labels] for row in rows]
+        logits = stored_logits(schema.labels, rows)
         return score(schema.metrics, ids, logits, schema.positive)
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from iwlora.tasks.collators import PaddingCollator
 from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.target_scale import TargetScale
+from iwlora.tasks.metrics.logits import Average
 from iwlora.tasks.schema import TaskSchema
 
 if TYPE_CHECKING:
@@ -136,6 +137,12 @@ class Kind(BaseModel):
     """Whether :meth:`constant_floor` knows the best prediction that is the same for all rows."""
     has_linear_model: ClassVar[bool] = False
     """Whether :meth:`linear_predictions` can predict from one vector of features for a row."""
+
+    not_averaged: ClassVar[str] = "it writes texts, and texts have no mean"
+    """Why the outputs of several models cannot be averaged; empty where they can."""
+
+    averages: ClassVar[tuple[Average, ...]] = ()
+    """What of them can be averaged, the default first; none for numbers."""
 
     default_metrics: ClassVar[tuple[str, ...]] = ()
     auto_class_name: ClassVar[str] = ""
@@ -382,6 +389,35 @@ class Kind(BaseModel):
             probabilities: Whether to return probabilities of classes instead of logits.
         """
         raise NotImplementedError
+
+    def shared_scale(self) -> Self:
+        """The kind of outputs that several models share: numbers are in units of the targets."""
+        return self
+
+    def on_shared_scale(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs of a model of this kind as :meth:`shared_scale` has them."""
+        return dict(outputs)
+
+    def average(
+        self, outputs: Sequence[Mapping[str, Any]], weights: Any, average: Average
+    ) -> dict[str, Any]:
+        """The mean of several models' outputs, as one model would give it.
+
+        Args:
+            outputs: Of each model for the same rows, on the shared scale.
+            weights: (models, rows), of which each column sums to 1.
+            average: What is averaged; without effect where :attr:`averages` is empty.
+        """
+        raise NotImplementedError
+
+    def stored_outputs(
+        self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]
+    ) -> dict[str, Any] | None:
+        """The outputs, on the shared scale, in a run's stored file of predictions.
+
+        None where the file does not have them.
+        """
+        return None
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The metrics of the task and ``loss``, each over all rows.

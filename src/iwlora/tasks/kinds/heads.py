@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+import numpy as np
 
 from iwlora.tasks.collators import IGNORE_INDEX
 from iwlora.tasks.floors.bag_of_words import bounded_rows, word_features
@@ -52,6 +54,11 @@ def class_predictions(
         {"prediction": prediction, **dict(zip(names, map(float, row), strict=True))}
         for prediction, row in zip(predicted, values, strict=True)
     ]
+
+
+def stored_logits(labels: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Any:
+    """(rows, classes) logits in the columns ``logit_CLASS`` of stored rows."""
+    return np.array([[float(row[f"logit_{label}"]) for label in labels] for row in rows])
 
 
 class TokenLoss(Kind):

@@ -14,9 +14,9 @@ from iwlora.tasks.floors.floor import Floor, constant_floor
 from iwlora.tasks.floors.linear import linear_class_sets
 from iwlora.tasks.kinds.cells import parse_list
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
-from iwlora.tasks.kinds.heads import SequenceHead, class_predictions
+from iwlora.tasks.kinds.heads import SequenceHead, class_predictions, stored_logits
 from iwlora.tasks.kinds.label_separator import SEPARATORS
-from iwlora.tasks.metrics.logits import finite_logits
+from iwlora.tasks.metrics.logits import Average, finite_logits, mean_binary_logits
 from iwlora.tasks.metrics.multi_label import multi_label_class_scores, multi_label_scores
 from iwlora.tasks.schema import TaskSchema
 
@@ -35,6 +35,8 @@ class MultiLabel(SequenceHead):
     former_defaults: ClassVar[Mapping[str, Any]] = {"separator": ";"}
 
     floor_limits: ClassVar[tuple[int, int]] = (4000, 5_000_000)
+    not_averaged: ClassVar[str] = ""
+    averages: ClassVar[tuple[Average, ...]] = ("probabilities", "logits")
     default_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
     """F1 over all decisions, mean over classes of F1, fraction of rows without a mistake."""
 
@@ -78,6 +80,19 @@ class MultiLabel(SequenceHead):
             return class_predictions(predicted, labels, expit(logits), "probability")
         return class_predictions(predicted, labels, logits, "logit")
 
+    def average(
+        self, outputs: Sequence[Mapping[str, Any]], weights: Any, average: Average
+    ) -> dict[str, Any]:
+        """Logits of the mean, class by class."""
+        logits = [of_model["logits"] for of_model in outputs]
+        return {"logits": mean_binary_logits(logits, weights, average)}
+
+    def stored_outputs(
+        self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]
+    ) -> dict[str, Any]:
+        """The logits."""
+        return {"logits": stored_logits(schema.labels, rows)}
+
     def constant_floor(
         self, schema: TaskSchema, labels: Sequence[Sequence[int]], rows: int
     ) -> Floor:
@@ -120,7 +135,7 @@ class MultiLabel(SequenceHead):
     def rescore(self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
         """From the labels and the logits."""
         targets = _indicators(schema, [from_json(row["label"]) for row in rows])
-        logits = [[float(row[f"logit_{name}"]) for name in schema.labels] for row in rows]
+        logits = stored_logits(schema.labels, rows)
         return _scores(schema, targets, finite_logits(logits))
 
 

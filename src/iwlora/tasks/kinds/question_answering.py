@@ -54,6 +54,10 @@ class QuestionAnswering(Kind):
     span, so that there is no answer."""
 
     floor_limits: ClassVar[tuple[int, int]] = (4000, 5_000_000)
+    not_averaged: ClassVar[str] = (
+        "it compares the scores of spans between the windows of a passage, and a mean of "
+        "probabilities in one window says nothing of another"
+    )
     default_metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
     """SQuAD's scores."""
 

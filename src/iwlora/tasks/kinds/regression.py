@@ -15,7 +15,7 @@ from iwlora.tasks.kinds.cells import parse_number
 from iwlora.tasks.kinds.contract import Evaluation, Prediction, Tensor
 from iwlora.tasks.kinds.heads import SequenceHead
 from iwlora.tasks.kinds.target_scale import TargetScale, Transform
-from iwlora.tasks.metrics.logits import finite_logits
+from iwlora.tasks.metrics.logits import Average, finite_logits, mean_values
 from iwlora.tasks.metrics.regression import METRICS
 from iwlora.tasks.schema import TaskSchema
 
@@ -32,6 +32,7 @@ class Regression(SequenceHead):
     former_defaults: ClassVar[Mapping[str, Any]] = {"standardize": False}
     fitted_options: ClassVar[tuple[str, ...]] = ("target_scale",)
 
+    not_averaged: ClassVar[str] = ""
     default_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse", "mae")
     """Pearson's and Spearman's correlation, root mean squared error and mean absolute error."""
 
@@ -107,6 +108,28 @@ class Regression(SequenceHead):
     def predictions(self, evaluation: Evaluation, probabilities: bool = False) -> list[Prediction]:
         """The logit, in the units of the targets."""
         return [{"prediction": float(value)} for value in self._predicted(evaluation)]
+
+    def shared_scale(self) -> Self:
+        """The kind without a scale: each model learned on one of its own."""
+        return self.model_copy(update={"target_scale": None})
+
+    def on_shared_scale(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Numbers in units of the targets, in the place of logits."""
+        logits = np.asarray(outputs["logits"], dtype=np.float64)
+        scale = self.target_scale
+        return {"logits": logits if scale is None else scale.to_targets(logits)}
+
+    def average(
+        self, outputs: Sequence[Mapping[str, Any]], weights: Any, average: Average
+    ) -> dict[str, Any]:
+        """The mean of the numbers."""
+        return {"logits": mean_values([of_model["logits"] for of_model in outputs], weights)}
+
+    def stored_outputs(
+        self, schema: TaskSchema, rows: Sequence[Mapping[str, str]]
+    ) -> dict[str, Any]:
+        """The predicted numbers."""
+        return {"logits": np.array([[float(row["prediction"])] for row in rows])}
 
     def _predicted(self, evaluation: Evaluation) -> Any:
         logits = evaluation.outputs["logits"][:, 0]

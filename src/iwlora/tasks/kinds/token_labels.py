@@ -23,7 +23,7 @@ from iwlora.tasks.kinds.contract import (
     Tensor,
 )
 from iwlora.tasks.kinds.heads import TokenLoss
-from iwlora.tasks.metrics.logits import finite_logits
+from iwlora.tasks.metrics.logits import Average, finite_logits, mean_class_logits
 from iwlora.tasks.metrics.token_labels import token_label_scores
 from iwlora.tasks.schema import TaskSchema
 from iwlora.tasks.tokenization import check_fast, check_max_length, encode_in_chunks
@@ -43,6 +43,8 @@ class TokenLabels(TokenLoss):
     text_columns: ClassVar[tuple[int, int]] = (1, 1)
     column_types: ClassVar[tuple[Any, Any, Any]] = (list[str], list[str], list[int])
 
+    not_averaged: ClassVar[str] = ""
+    averages: ClassVar[tuple[Average, ...]] = ("probabilities", "logits")
     floor_limits: ClassVar[tuple[int, int]] = (1000, 200_000)
     default_metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")
     """F1, precision and recall of entities, then accuracy of words."""
@@ -122,6 +124,13 @@ class TokenLabels(TokenLoss):
             {"prediction": [cut_off if k < 0 else names[int(row[k])] for k in first_tokens]}
             for row, first_tokens in zip(classes, evaluation.encoded["first_tokens"], strict=True)
         ]
+
+    def average(
+        self, outputs: Sequence[Mapping[str, Any]], weights: Any, average: Average
+    ) -> dict[str, Any]:
+        """Logits of the mean, token by token."""
+        logits = [of_model["logits"] for of_model in outputs]
+        return {"logits": mean_class_logits(logits, weights, average)}
 
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """seqeval's scores of entities, scikit-learn's of words; ``loss`` over the words read."""

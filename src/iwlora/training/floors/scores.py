@@ -98,7 +98,7 @@ class TaskFloors:
                     trivial=floor.trivial,
                     rows=len(self.rows),
                     metrics=metrics,
-                    **_margin(primary, of_run, of_floor),
+                    **oriented_margin(primary, of_run, of_floor),
                 )
             )
         return scores
@@ -170,7 +170,7 @@ def _as_texts(column: Sequence[Any]) -> Sequence[str]:
     return [cell if isinstance(cell, str) else " ".join(cell) for cell in column]
 
 
-def _margin(
+def oriented_margin(
     metric: str, of_run: JackknifedScore, of_floor: JackknifedScore
 ) -> dict[str, float | None]:
     """The fields of a margin, positive where the run is better."""

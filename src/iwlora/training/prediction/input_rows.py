@@ -39,6 +39,7 @@ class InputRows:
         places: {"line": where each row stands in the file}, and {"file": ...} in a folder of texts.
         ids: {column: its cells}, if the rows have ids.
         labels: {column: its cells} of the labels that the file gives, as they are written there.
+        extra: The cells of a further column that was asked for; None: there is none.
     """
 
     rows: datasets.Dataset
@@ -46,6 +47,7 @@ class InputRows:
     places: Mapping[str, Sequence[Any]]
     ids: Mapping[str, Sequence[Any]]
     labels: Mapping[str, Sequence[Any]]
+    extra: Sequence[Any] | None = None
 
     def with_predictions(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         """A record for each row: its number and place, id, texts and label, and its prediction."""
@@ -64,6 +66,7 @@ def read_input(
     id_column: str | None,
     max_rows: int | None,
     reading: Reading = _AS_IT_LOOKS,
+    extra_column: str | None = None,
 ) -> InputRows:
     """Read rows to predict.
 
@@ -73,6 +76,8 @@ def read_input(
         id_column: The column with ids; None: ``id``, in upper or lower case, if there is one.
         max_rows: Read the first rows only; None: all.
         reading: How the file is read where its looks do not say it.
+        extra_column: A column whose cells are wanted too, if the file has it and the task does not
+            read it.
 
     Raises:
         IwloraError: A row cannot be read; the message names file and line.
@@ -89,6 +94,8 @@ def read_input(
     guessed = next((name for name in names if name.lower() == _ID), None)
     identity = id_column or guessed
     ids = {} if identity is None or identity in task.text else {identity: identity}
+    has_extra = extra_column in names and extra_column not in task.text
+    extra = _cells(path, str(extra_column), lines, reading) if has_extra else None
     labels = {name: name for name in task.label_columns if name in {*names} - {*task.text}}
     if len(labels) == 1:  # the name that it has in the predictions of a run
         labels = {"label": next(iter(labels))}
@@ -99,6 +106,7 @@ def read_input(
         {**files, "line": lines},
         {name: _cells(path, column, lines, reading) for name, column in ids.items()},
         {name: _cells(path, column, lines, reading) for name, column in labels.items()},
+        extra,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,21 @@ from transformers.trainer_pt_utils import nested_concat, nested_numpify
 from iwlora.errors import BadRowsError, IwloraError, count_rows
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import unfiltered
+from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import JSON_LINES, standard_input
 from iwlora.results.writing import check_output, check_writable, reserve
 from iwlora.tasks import Task
-from iwlora.tasks.kinds.contract import EncodingInput, Evaluation
+from iwlora.tasks.kinds.contract import EncodingInput, Evaluation, Prediction
 from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
 from iwlora.training.kernels import training_numerics
 from iwlora.training.loop.row_order import LongestFirstSampler
+from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.target_units import undo_target_units
 from iwlora.training.model.vocabulary import check_token_ids
-from iwlora.training.prediction.input_rows import read_input
+from iwlora.training.prediction.input_rows import InputRows, read_input
 from iwlora.training.prediction.tables import WRITERS, as_csv, as_json_lines, write_table
-from iwlora.training.state.artifacts import load_saved
+from iwlora.training.state.artifacts import Loader, load_saved
 from iwlora.training.state.bad_rows import save_bad_rows
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
@@ -77,35 +79,95 @@ def predict(
         >>> head.rpartition(",probability_entailment,")[0]
         'row,line,premise,hypothesis,prediction'
     """
-    check_external_settings()
     run = RunDir.finished(path)
+    task = stored_task(run)
+
+    def compute(given: InputRows) -> list[Prediction]:
+        model, processor = load_for_rows(run, trust_remote_code)
+        evaluation = evaluate_rows(run, model, processor, given.rows)
+        return task.kind.predictions(evaluation, probabilities=True)
+
+    return predict_file(
+        task,
+        run.recipe().task.reading,
+        source,
+        output,
+        compute,
+        input_format=input_format,
+        id_column=id_column,
+        max_rows=max_rows,
+    )
+
+
+def predict_file(
+    task: Task,
+    reading: Reading,
+    source: str | Path,
+    output: str | Path,
+    compute: Callable[[InputRows], list[Prediction]],
+    *,
+    input_format: str | None = None,
+    id_column: str | None = None,
+    max_rows: int | None = None,
+    extra_column: str | None = None,
+) -> Path:
+    """Read rows, compute their predictions and write both; arguments as in :func:`predict`.
+
+    Args:
+        task: Says which columns are read.
+        reading: How the file is read where its looks do not say it.
+        source: The file with the rows.
+        output: The file to write.
+        compute: Gives the prediction of each row, after all checks.
+        input_format: Of standard input.
+        id_column: The column with the id of each row.
+        max_rows: Predict the first rows only.
+        extra_column: A column whose cells ``compute`` finds in ``InputRows.extra``, if it exists.
+    """
+    check_external_settings()
     to_file = str(output) != "-"
     if to_file:
         _check_output(output)
-    task = stored_task(run)
     with _file(str(source), input_format) as file:
         with _listing_bad_rows(Path(output) if to_file else None):
-            given = read_input(file, task, id_column, max_rows, run.recipe().task.reading)
+            given = read_input(file, task, id_column, max_rows, reading, extra_column)
         as_lines = Path(file).suffix in JSON_LINES
     if to_file:
         if Path(output).exists() and str(source) != "-" and Path(output).samefile(source):
             raise IwloraError(f"--output {output} is the input file; choose another one")
         check_writable(output, "--output")
         reserve(output, 2 * given.rows.data.nbytes + _MORE_BYTES, "the predictions")
-    model, processor = load_saved(path, trust_remote_code=trust_remote_code)
-    undo_target_units(model, task.kind.scaling)
-    length = run.recipe().train.max_length
-    encoded = task.kind.encode(EncodingInput(task, given.rows, processor, length, model.config))
-    check_token_ids(model, processor, [encoded])
-    outputs = _outputs(run, task, model, processor, encoded)
-    evaluation = Evaluation(task, given.rows, encoded, outputs, processor)
-    records = given.with_predictions(task.kind.predictions(evaluation, probabilities=True))
+    records = given.with_predictions(compute(given))
     if to_file:
         write_table(Path(output), records)
     else:
         stream = sys.stdout if sys.stdout.isatty() else unfiltered(sys.stdout)
         stream.write((as_json_lines if as_lines else as_csv)(records))
     return Path(output)
+
+
+def load_for_rows(
+    run: RunDir, trust_remote_code: bool = False, load: Loader = load_backbone
+) -> tuple[Any, Any]:
+    """The model of a run, with the head as it was trained, and its tokenizer or image processor.
+
+    Args:
+        run: A finished run.
+        trust_remote_code: As for :func:`iwlora.load_trained`.
+        load: Gives the backbone.
+    """
+    model, processor = load_saved(run.path, trust_remote_code=trust_remote_code, load=load)
+    undo_target_units(model, stored_task(run).kind.scaling)
+    return model, processor
+
+
+def evaluate_rows(run: RunDir, model: Any, processor: Any, rows: datasets.Dataset) -> Evaluation:
+    """What the model of :func:`load_for_rows` computes for rows, as the run was scored."""
+    task, length = stored_task(run), run.recipe().train.max_length
+    encoded = task.kind.encode(EncodingInput(task, rows, processor, length, model.config))
+    check_token_ids(model, processor, [encoded])
+    outputs = _outputs(run, task, model, processor, encoded)
+    return Evaluation(task, rows, encoded, outputs, processor)
 
 
 @contextmanager

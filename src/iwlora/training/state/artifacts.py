@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +28,7 @@ from iwlora.methods.saving import OWN_FORMAT, adapter_files
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.run import read_environment
-from iwlora.results.writing import follow_umask, normalize_path, reserve, write_errors
+from iwlora.results.writing import follow_umask, new_folder_path, reserve, whole_folder
 from iwlora.training.model.backbone import (
     load_backbone,
     load_config,
@@ -50,6 +47,9 @@ from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
 
 logger = logging.getLogger("iwlora")
+
+Loader = Callable[..., tuple[PreTrainedModel, Any]]
+"""What :func:`~iwlora.training.model.backbone.load_backbone` is, or does the same."""
 
 
 @name_missing_extra()
@@ -78,11 +78,14 @@ def load_trained(
 
 
 def load_saved(
-    path: str | Path, merge: bool = False, trust_remote_code: bool = False
+    path: str | Path,
+    merge: bool = False,
+    trust_remote_code: bool = False,
+    load: Loader = load_backbone,
 ) -> tuple[PreTrainedModel, Any]:
-    """As :func:`load_trained`, without its warning."""
+    """As :func:`load_trained`, without its warning; ``load`` gives a backbone for the adapter."""
     run = RunDir.finished(path)
-    saved, task, result = _saved(run), stored_task(run), run.result()
+    saved, task, result = saved_model(run), stored_task(run), run.result()
     recipe = run.recipe()
     method = recipe.method
     if merge and (reason := why_unmergeable(saved, method)):
@@ -99,7 +102,7 @@ def load_saved(
             loading: dict[str, Any] = {}
             if not merge:
                 loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, **trust)
-            backbone, pretrained_processor = load_backbone(
+            backbone, pretrained_processor = load(
                 recipe.model, task.labels, task.kind, loading=loading, **trust
             )
             check_backbone(run, recipe.model, result.fingerprint if result else None)
@@ -135,10 +138,8 @@ def export(
     True
     """
     run = RunDir.finished(path)
-    saved = _saved(run)
-    target = normalize_path(to)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise IwloraError(f"{to} exists and is not an empty folder; choose another one")
+    saved = saved_model(run)
+    target = new_folder_path(to)
     scale = stored_task(run).kind.scaling
     if scale and scale.not_in_head:
         raise IwloraError(
@@ -148,7 +149,7 @@ def export(
         )
 
     reserve(target, _export_bytes(run, saved, merge, trust_remote_code), "the export")
-    with _whole_folder(target) as folder:
+    with whole_folder(target) as folder:
         if saved.name == layout.ADAPTER and not merge:
             _check_copied_head(run, saved, trust_remote_code)
             config, tensors = adapter_files(saved)
@@ -238,7 +239,7 @@ def _save_stops(folder: Path, run: RunDir, trust_remote_code: bool) -> None:
         config.save_pretrained(folder)
 
 
-def _saved(run: RunDir) -> Path:
+def saved_model(run: RunDir) -> Path:
     """The folder of the adapter, or else of the whole model, after a look at its files."""
     saved = run.path / (layout.ADAPTER if (run.path / layout.ADAPTER).is_dir() else layout.MODEL)
     config = saved / (adapter_files(saved)[0] if saved.name == layout.ADAPTER else "config.json")
@@ -318,18 +319,3 @@ def _check_copied_head(run: RunDir, adapter: Path, trust_remote_code: bool) -> N
         )
         return
     _check_saved_head(run, backbone, adapter)
-
-
-@contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """A new folder that becomes ``target`` when the block ends, or is removed."""
-    with write_errors(target.name, target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        temporary.mkdir()
-        try:
-            yield temporary
-            os.replace(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise

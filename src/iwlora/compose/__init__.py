@@ -1,0 +1,1 @@
+"""Pools of finished runs: which sources are used is decided when rows are predicted."""
