@@ -184,6 +184,20 @@ def test_one_class_is_not_a_task(tmp_path):
     assert "column 'mood' holds one class only ('same')" in message
 
 
+def test_given_classes_may_be_absent_from_the_training_rows(tmp_path):
+    train = write(tmp_path / "a.csv", examples(20, labels=("good",)))
+    task = task_of(train, labels=["bad", "good"], kind="classification")
+    assert task.labels == ("bad", "good")
+    assert set(task.splits["train"]["label"]) == {1}
+    assert "train has no row of the class 'bad', so it is not learned" in task.notes
+    message = error_of(task_of, train, labels=["bad", "best"], kind="classification")
+    assert "label 'good' is not in task.labels (accepted: bad, best)" in message
+    assert "names one class only" in error_of(task_of, train, labels=["x"], kind="classification")
+    numbers = write(tmp_path / "b.csv", examples(20, labels=("1", "2")))
+    message = error_of(task_of, numbers, labels=["x", "y"], kind="regression")
+    assert message == "task.labels names classes, and a task of kind regression has no classes"
+
+
 def test_the_home_of_an_unknown_user_is_no_traceback():
     message = error_of(task_of, "~nobody-of-this-name/a.csv")
     assert message == "cannot read ~nobody-of-this-name/a.csv: no such file"

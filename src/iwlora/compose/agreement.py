@@ -91,5 +91,7 @@ def _shown(value: Any) -> str:
 
 def _cure(what: str) -> str:
     if what == "the classes":
-        return "; classes must be the same, in the same order"
+        return (
+            "; give task.labels=[CLASS, ...] to all runs, which fixes the classes and their order"
+        )
     return ""

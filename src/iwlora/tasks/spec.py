@@ -19,7 +19,8 @@ from iwlora.tasks.registry import CORPORA
 Positive = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 _OF_FILES = (
-    *("train", "mix", "validation", "test", "text", "label", "encoding", "delimiter", "header"),
+    *("train", "mix", "validation", "test", "text", "label", "labels"),
+    *("encoding", "delimiter", "header"),
 )
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -93,6 +94,9 @@ class TaskSpec(BaseModel):
     label: NonEmpty | list[NonEmpty] | None = None
     """The column with the class; for multi-label tasks also several columns of 0 and 1, one per
     class."""
+    labels: list[NonEmpty] = []
+    """The classes in their order, where the training rows may lack one, as those of one source of a
+    pool may; empty: those of the training rows, sorted."""
     kind: dict[str, Any] | None = None
     """The kind of task: its name and its options; None: inferred from the data."""
     selection: Fraction | None = None
@@ -287,6 +291,8 @@ class TaskSpec(BaseModel):
                 f"task.label={self.label}: a task of kind {self.kind_name} has no label, it learns "
                 "the texts; remove task.label, or give another task.kind"
             )
+        if len(set(self.labels)) < len(self.labels):
+            problems.append(f"task.labels names a class twice: {self.labels}")
         text = self.text or []
         if self.text is not None and not 1 <= len(text) <= 2:
             problems.append(f"task.text names {len(text)} columns; 1 or 2 are accepted")

@@ -31,9 +31,9 @@ HELD_OUT = 0.1
 def load_user_files(spec: TaskSpec) -> Task:
     """The task in the user's files.
 
-    Class ids follow the sorted class names, numbers by value. Columns and kind that ``spec`` leaves
-    open are inferred; ``notes`` say so. Without a validation file a tenth of train is held out, the
-    same rows for every seed.
+    Class ids follow ``task.labels``, or the sorted class names, numbers by value. Columns and kind
+    that ``spec`` leaves open are inferred; ``notes`` say so. Without a validation file a tenth of
+    train is held out, the same rows for every seed.
 
     Raises:
         BadRowsError: Rows cannot be used, and ``task.on_bad`` is refuse, or no row of a file can.
@@ -54,10 +54,11 @@ def load_user_files(spec: TaskSpec) -> Task:
     _check_notation(files)
     notes = (*columns.notes, *_notes_on_scored_files(spec))
     sources = [file for file in files if file.split == "train"]
-    labels = _class_names(sources, columns)
+    labels = _class_names(sources, columns, tuple(spec.labels))
     notes += _same_but_for_case(labels)
     files = [file.with_places(file.split == "train" and bool(spec.mix)) for file in files]
-    files = [_with_class_ids(file, columns.kind, labels, spec.title, bad) for file in files]
+    known_from = "task.labels" if spec.labels else spec.title
+    files = [_with_class_ids(file, columns.kind, labels, known_from, bad) for file in files]
     _raise_bad(spec, files, bad)
     splits = {file.split: in_memory(file.rows) for file in files if file.split != "train"}
     trained = [in_memory(file.rows) for file in files if file.split == "train"]
@@ -172,13 +173,25 @@ def _check_notation(files: Iterable[ParsedFile]) -> None:
         raise IwloraError(f"the labels are written {ways}; 80% is 0.8: write them in one way")
 
 
-def _class_names(sources: Sequence[ParsedFile], columns: Columns) -> tuple[str, ...]:
-    """The class names: sorted, numbers by value; several label columns in their own order."""
+def _class_names(
+    sources: Sequence[ParsedFile], columns: Columns, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The class names: as given, or sorted, numbers by value, or the label columns in order."""
     kind = columns.kind
+    if given and (not kind.has_classes or len(columns.label) > 1):
+        reason = "has no classes" if not kind.has_classes else "has a column for each class"
+        raise IwloraError(f"task.labels names classes, and a task of kind {kind.name} {reason}")
     if not kind.has_classes:
         return ()
     if len(columns.label) > 1:
         return columns.label
+    if given:
+        if len(given) < kind.min_classes:
+            raise IwloraError(
+                f"task.labels names one class only ({given[0]!r}); at least {kind.min_classes} are "
+                "needed"
+            )
+        return given
     names = {
         name
         for file in sources
@@ -213,10 +226,10 @@ def _check_distinct(names: Iterable[str], column: str) -> None:
 
 
 def _with_class_ids(
-    file: ParsedFile, kind: Kind, labels: Sequence[str], train: str, bad: list[BadRow]
+    file: ParsedFile, kind: Kind, labels: Sequence[str], known_from: str, bad: list[BadRow]
 ) -> ParsedFile:
-    """The file with class ids for names; rows with a class that train lacks are added to ``bad``
-    and left out."""
+    """The file with class ids for names; rows with another class are added to ``bad`` and left
+    out."""
     import pyarrow
 
     if not kind.has_classes:
@@ -229,7 +242,7 @@ def _with_class_ids(
         for label in batch.column("label").to_pylist():
             unknown = [name for name in kind.class_names(label) if name not in ids]
             for name in unknown:
-                problem = f"label {name!r} is not in {train} (accepted: {accepted})"
+                problem = f"label {name!r} is not in {known_from} (accepted: {accepted})"
                 where = place(file.line_numbers[row])
                 bad.append(BadRow(file.split, file.path, where, problem))
             encoded.append(None if unknown else kind.encode_label(label, ids))
