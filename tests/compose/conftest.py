@@ -33,7 +33,7 @@ def runs(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, (name, method) in enumerate(METHODS.items()):
         rows = write_rows(folder / f"{name}.csv", words[name], ("that", "some", "seen")[seed])
         task = {"train": str(rows), "validation": str(scored), "text": "text", "label": "mood"}
-        train(recipe(tiny_bert, task, method, epochs=1, lr=5e-2, seed=seed), folder / name)
+        train(recipe(tiny_bert, task, method, lr=5e-2, batch_size=4, seed=seed), folder / name)
     return folder
 
 

@@ -83,7 +83,7 @@ def test_other_training_rows_are_refused(runs: Path, tmp_path: Path) -> None:
     try:
         write_rows(rows, ("bad", "great"), "that")
         with pytest.raises(
-            IwloraError, match=r"prototypes of a need .* of 8 rows of a.csv changed"
+            IwloraError, match=r"prototypes of a need .* of 8 rows of a.csv .train. changed"
         ):
             compose([runs / "a"], tmp_path / "pool", weights="prototypes")
         rows.unlink()

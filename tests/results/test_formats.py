@@ -20,6 +20,7 @@ from iwlora.results.comparison.combined import load_parts, save_sources
 from iwlora.results.comparison.floors import ComparisonFloors
 from iwlora.results.comparison.record import Crash, Search
 from iwlora.results.formats import VERSIONS, stamped, unstamped
+from iwlora.results.pool import PoolRecord
 from iwlora.results.run import RunResult, load_run
 from iwlora.training.recipe import build
 from iwlora.training.recipe import load as load_recipe
@@ -54,6 +55,7 @@ def compared(
     plan.record().save(out / "comparison.yaml")
     Search().save(out / "search.json")
     ComparisonFloors().save(out / "floors.json")
+    PoolRecord(weights="mean", average=None, sources={"a": {}}).save(folder / "pool.json")
     crash = {"run": "iw-lora, seed 0", "label": "iw-lora", "seed": 0, "trial": False, "exit": 1}
     Crash(**crash, error="killed", tried_again=True).append(out / "failures.jsonl")
     export(plan.runs[0].folder(out), out / "exported")

@@ -152,5 +152,5 @@ def test_a_folder_of_the_user_may_be_named_search(tmp_path: Path, inside: str) -
 def test_every_name_at_the_top_of_a_folder_is_protected() -> None:
     inside = {layout.PART_SUFFIX, layout.SEAL, layout.BEST_EPOCH, layout.TRAINABLE, layout.EXPORT}
     inside |= {layout.ADALORA_STATE, layout.AVERAGE, layout.PARTIAL_SENSITIVITY, layout.CARD}
-    inside |= {layout.START}
+    inside |= {layout.START, layout.PROTOTYPES}
     assert {name for name in NAMES if isinstance(name, str)} - inside <= layout.OWN_NAMES

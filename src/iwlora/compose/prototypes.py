@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 from iwlora import tasks
 from iwlora.errors import IwloraError
 from iwlora.inputs.tensors import load_arrays
-from iwlora.results.fingerprint import Fingerprint, differences, joined, of_training
+from iwlora.results import layout
+from iwlora.results.fingerprint import Fingerprint, RowDigests, differences, joined, of_training
 from iwlora.results.writing import replacing
 from iwlora.tasks.floors.bag_of_words import bounded_rows
 from iwlora.training.floors.frozen_model import mean_features
@@ -122,8 +123,10 @@ def source_prototypes(name: str, source: RunDir, trust_remote_code: bool = False
     except IwloraError as error:
         raise IwloraError(f"{needs}, which cannot be read: {error}") from None
     trained = of_training((result and result.fingerprint) or Fingerprint(parts={}))
-    now = of_training(Fingerprint(parts=row_digests(task).parts))
-    if changed := differences(trained, now):
+    rows_then = RowDigests.load_if_intact(source.path / layout.ROW_DIGESTS)  # a pool has none
+    rows_now = row_digests(task)
+    now = of_training(Fingerprint(parts=rows_now.parts))
+    if changed := differences(trained, now, rows_then, rows_now):
         raise IwloraError(f"{needs}: {joined(changed)}; restore the files, or take --weights mean")
     rows = task.splits["train"]
     kept = rows.select(bounded_rows([rows[column][:] for column in task.text]))
