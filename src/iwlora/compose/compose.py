@@ -58,7 +58,7 @@ def compose(
             not fit together, the message names in what; or ``out`` exists.
 
     Example:
-        >>> compose(["a=runs/a", "b=runs/b"], "pool").name
+        >>> compose(["a=runs/a", "b=runs/a"], "pool").name
         'pool'
         >>> compose(["pool"], "pool-without-b", remove=["b"]).name
         'pool-without-b'
