@@ -68,7 +68,7 @@ def test_runs_that_do_not_fit_are_named_with_all_that_differs(runs: Path, tmp_pa
 
 def test_another_backbone_is_named(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "a", tmp_path / "other")
-    stored = Pool.open(compose([runs / "a"], tmp_path / "one")).source("a").result()
+    stored = Pool.load(compose([runs / "a"], tmp_path / "one")).source("a").result()
     assert stored is not None
     assert stored.fingerprint is not None
     fingerprint = stored.fingerprint.fields()

@@ -16,12 +16,9 @@ from iwlora import __version__
 from iwlora.cli import (
     advise,
     compare,
-    compose,
-    export,
     init,
     measure,
     methods,
-    predict,
     report,
     tasks,
     train,
@@ -31,6 +28,7 @@ from iwlora.cli.terminal.arguments import prints_its_result
 from iwlora.cli.terminal.library_logging import show_errors_only
 from iwlora.cli.terminal.streams import LastingOutput, lasting_streams
 from iwlora.cli.terminal.termination import ending_by_sigterm
+from iwlora.cli.using import compose, export, predict
 from iwlora.errors import IwloraError, is_out_of_memory, os_error_text, truncate
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output

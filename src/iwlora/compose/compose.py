@@ -134,7 +134,7 @@ def _only_pool(
         raise IwloraError(
             f"{pools[0]} is a pool; give it alone, and add runs to it with --add NAME=RUN"
         )
-    return Pool.open(pools[0])
+    return Pool.load(pools[0])
 
 
 def _remaining(pool: Pool, remove: Sequence[str]) -> list[str]:

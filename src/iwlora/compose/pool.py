@@ -26,7 +26,7 @@ class Pool:
     record: PoolRecord
 
     @classmethod
-    def open(cls, path: str | Path) -> Pool:
+    def load(cls, path: str | Path) -> Pool:
         """The pool in a folder; ``IwloraError`` for anything else. Its sources are not read yet."""
         check_named(path)
         folder = Path(path)
@@ -98,7 +98,7 @@ def verify(path: str | Path) -> list[Check]:
     Raises ``IwloraError`` for a folder that is no pool.
     """
     try:
-        pool = Pool.open(path)
+        pool = Pool.load(path)
     except IwloraError as error:
         if not layout.is_pool(path):
             raise

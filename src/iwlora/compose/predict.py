@@ -63,7 +63,7 @@ def predict(
     Raises:
         IwloraError: As :func:`iwlora.predict`; and for a source that is unknown or was changed.
     """
-    pool = Pool.open(path)
+    pool = Pool.load(path)
     chosen = pool.chosen(use)
     task = shared_task(RunDir.finished(pool.folder_of(chosen[0])))
 

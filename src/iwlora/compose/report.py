@@ -150,7 +150,7 @@ def report(
         IwloraError: The folder is no pool, a source was changed, a name is unknown, or the rows
             cannot be read or have no labels.
     """
-    pool = Pool.open(path)
+    pool = Pool.load(path)
     wanted = _subsets(pool, use)
     runs = {name: load_run(pool.source(name).path) for name in pool.names}
     sources = [Source(name, run.result, len(run.prediction_rows())) for name, run in runs.items()]
