@@ -31,6 +31,14 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_power_failure() -> Iterator[None]:
+    """Tests kill processes, and cut no power: nothing has to wait for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _blank_figures() -> Iterator[None]:
     """Reports have blank figures, except where a test asks for ``drawn_figures()``: it is slow."""
     from iwlora.compare.report import write

@@ -24,7 +24,8 @@ def test_the_result_is_the_same_bit_for_bit(
     """Dropout draws its masks again, and what is measured in flight is read once."""
     trained = []
     for checkpointed in (False, True):
-        asked = recipe(with_dropout, reviews, method, epochs=2)
+        epochs = 2 if method == "adalora" else 1  # it prunes within 12 steps
+        asked = recipe(with_dropout, reviews, method, epochs=epochs)
         asked = with_options(asked, **OPTIONS.get(method, {}))
         asked = asked.with_train(gradient_checkpointing=checkpointed)
         train(asked, tmp_path / str(checkpointed))

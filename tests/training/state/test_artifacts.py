@@ -49,7 +49,7 @@ def runs(
     for method in ("full", *LOW_RANK):
         options = {"name": method} if method == "full" else {"name": method, "rank": 3}
         longer = {
-            "epochs": 10,
+            "epochs": 6,
             "lr": LEARNING_RATE[method],
             "batch_size": 8,
             "max_length": 32,
