@@ -51,6 +51,11 @@ def add_parser(commands: Commands) -> None:
         help="labelled rows to score subsets on; default: those that the runs were scored on, if "
         "they are the same",
     )
+    pool.add_argument(
+        "--weight-averages",
+        action="store_true",
+        help="score averages of the weights of LoRA adapters too: linear, SVD, TIES and DARE",
+    )
     add_trust_remote_code(pool)
 
 
@@ -59,8 +64,12 @@ def run(arguments: argparse.Namespace) -> None:
     if is_pool(arguments.folder):
         _print_pool(arguments)
         return
-    if arguments.use or arguments.rows:
-        option = "--use" if arguments.use else "--rows"
+    given = {
+        "--use": arguments.use,
+        "--rows": arguments.rows,
+        "--weight-averages": arguments.weight_averages,
+    }
+    for option in (name for name, value in given.items() if value):
         raise IwloraError(f"{option} is for a pool, and {arguments.folder} is none; leave it out")
     from iwlora.compare.statistics.analysis import analyse
     from iwlora.results.comparison.combined import load_parts
@@ -82,8 +91,14 @@ def _print_pool(arguments: argparse.Namespace) -> None:
     from iwlora.compose.report import report
 
     show_errors_only()
-    trust = arguments.trust_remote_code
-    print(report(arguments.folder, arguments.use, arguments.rows, trust), end="")
+    found = report(
+        arguments.folder,
+        arguments.use,
+        arguments.rows,
+        arguments.trust_remote_code,
+        arguments.weight_averages,
+    )
+    print(found, end="")
 
 
 def write_report(analysis: Analysis, heatmap: str = "") -> Path:

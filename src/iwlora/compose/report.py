@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,11 @@ import datasets
 from iwlora.compare.number_format import counted, format_interval, format_score
 from iwlora.compose.pool import Pool, listed, shared_task
 from iwlora.compose.predict import Members, Subset
+from iwlora.compose.weight_averages import (
+    WEIGHT_AVERAGES,
+    averaged_weights,
+    check_weight_averages,
+)
 from iwlora.errors import IwloraError, raise_all
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.tables.reading import Reading
@@ -25,6 +30,7 @@ from iwlora.tasks.floors.margin import JackknifedScore, group_rows, jackknifed
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.floors.scores import oriented_margin
 from iwlora.training.prediction.input_rows import read_input
+from iwlora.training.prediction.new_rows import evaluate_rows
 
 _MOST_SOURCES = 4
 """Of pools with more sources not every subset is scored: each source, all, and all but each."""
@@ -60,6 +66,7 @@ class PoolReport:
         metrics: {subset: its metrics on these rows}; empty where there are none.
         additions: What each source adds on these rows, where there are several.
         primary: The metric that sources are compared by.
+        weight_averages: {way of averaging the weights of all sources: its metrics}, if asked for.
     """
 
     pool: Pool
@@ -68,6 +75,7 @@ class PoolReport:
     metrics: Mapping[Subset, Mapping[str, float]]
     additions: Sequence[Addition]
     primary: str
+    weight_averages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         record, first = self.pool.record, self.sources[0].result
@@ -110,6 +118,23 @@ class PoolReport:
                 "",
                 *_table(["source", "adds"], map(self._addition, self.additions)),
             ]
+        if self.weight_averages:
+            together = self.metrics[self.pool.names]
+            ways = {"the pool: mean of predictions": together, **self.weight_averages}
+            lines += [
+                "## Averages of the weights, for comparison",
+                "",
+                "One adapter and one head from all sources, on the same rows: one pass of the "
+                "model in place of one for each source.",
+                "",
+                *_table(
+                    ["average", *map(with_direction, names)],
+                    (
+                        [way, *(format_score(name, scores[name]) for name in names)]
+                        for way, scores in ways.items()
+                    ),
+                ),
+            ]
         return "\n".join(lines)
 
     def _own_score(self, source: Source) -> list[str]:
@@ -134,6 +159,7 @@ def report(
     use: Sequence[Sequence[str]] = (),
     rows: str | Path | None = None,
     trust_remote_code: bool = False,
+    weight_averages: bool = False,
 ) -> PoolReport:
     """The scores of each source, of subsets, and what each source adds.
 
@@ -145,13 +171,16 @@ def report(
         use: Further subsets to score, where a pool has more than four sources.
         rows: A file with labelled rows to score subsets on; None: those of the runs.
         trust_remote_code: As for :func:`iwlora.load_trained`.
+        weight_averages: Score averages of the sources' weights too, in place of predictions.
 
     Raises:
-        IwloraError: The folder is no pool, a source was changed, a name is unknown, or the rows
-            cannot be read or have no labels.
+        IwloraError: The folder is no pool, its weights cannot be averaged, a source was changed, a
+            name is unknown, or the rows cannot be read or have no labels.
     """
     pool = Pool.load(path)
     wanted = _subsets(pool, use)
+    if weight_averages:
+        check_weight_averages(pool)
     runs = {name: load_run(pool.source(name).path) for name in pool.names}
     sources = [Source(name, run.result, len(run.prediction_rows())) for name, run in runs.items()]
     task = shared_task(pool.source(pool.names[0]))
@@ -174,9 +203,19 @@ def report(
         subset: task.kind.predictions(members.combine(subset, scored.evaluations, features))
         for subset in wanted
     }
-    metrics = {subset: scored.metrics(found) for subset, found in combined.items()}
+    averages = {}
+    for way, how in WEIGHT_AVERAGES.items() if weight_averages else ():
+        loaded = averaged_weights(pool, pool.names, how, trust_remote_code)
+        evaluation = evaluate_rows(pool.source(pool.names[0]), *loaded, scored.rows)
+        averages[way] = scored.metrics(task.kind.predictions(evaluation))
     return PoolReport(
-        pool, sources, about, metrics, _additions(pool, scored, combined), task.metrics[0]
+        pool,
+        sources,
+        about,
+        metrics={subset: scored.metrics(found) for subset, found in combined.items()},
+        additions=_additions(pool, scored, combined),
+        primary=task.metrics[0],
+        weight_averages=averages,
     )
 
 
