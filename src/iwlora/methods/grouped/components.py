@@ -46,7 +46,7 @@ ACCEPTED: Mapping[str, str] = {
     "allocation": f"{', '.join(get_args(Allocation))}, or a weight above 0 for each group, such as "
     "[1, 2, 2, 1]",
     "tuned": "all, or the numbers of groups from 1, such as [2, 3]",
-    "strategies": "a list of parts for each group, such as [[lora, pfeiffer], [prefix]]",
+    "strategies": "lists of parts, one for each group, such as [[lora, pfeiffer], [prefix]]",
 }
 
 
@@ -99,9 +99,10 @@ class Components:
         lengths = (("groups", self.groups, "counts"), ("allocation", self.allocation, "weights"))
         for field, given, what in lengths:
             if not isinstance(given, str) and len(given) != count:
+                groups = "1 group" if count == 1 else f"{count} groups"
                 yield (
-                    f"{field} has {len(given)} {what}, and there are strategies for {count} "
-                    "groups; give one for each"
+                    f"{field} has {len(given)} {what}, and there are strategies for {groups}; give "
+                    "one for each"
                 )
         if self.tuned != "all":
             wrong = [n for n in self.tuned if n > count or self.tuned.count(n) > 1]
