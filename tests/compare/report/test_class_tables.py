@@ -88,7 +88,7 @@ def test_confident_errors_are_wrong_rows_in_order(classified: Classified) -> Non
 def test_the_tables_are_on_the_page_and_in_files(classified: Classified) -> None:
     folder, _, _ = classified
     page = write_report(folder).read_text()
-    assert '<h2 id="classes-1-1">Scores by class</h2>' in page
+    assert '<h2 id="details-1-1">Scores by class</h2>' in page
     assert "&lt;b&gt;text" in page
     assert "<b>text" not in page
     stems = {path.stem for path in (folder / "tables").glob("*.csv")}
