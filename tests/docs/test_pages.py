@@ -33,6 +33,10 @@ PAGES = read_pages()
 PARSED = {
     "train recipes/quickstart.yaml task.name=glue/rte": "needs GLUE",
     "measure --model FOLDER": "needs a model of the reader's own",
+    "tasks show pictures/": "needs images of the reader's own",
+    "train images.yaml": "needs images and a model of the reader's own",
+    "predict runs/images": "predicts with the run above",
+    "export runs/images": "exports the run above",
     "compare study/advice/": "takes most of an hour, and needs the study's package",
     "advise --model builtin/minilm --task builtin/sentiment --params": "tests/advice has limits",
     "compare recipes/compare/study-": "the five studies take hours and need GLUE",
