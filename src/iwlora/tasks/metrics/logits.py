@@ -38,8 +38,8 @@ def mean_class_logits(logits: Sequence[Any], weights: Floats, average: Average) 
         >>> from scipy.special import softmax
         >>> half = np.full((2, 1), 0.5)
         >>> one, other = np.array([[0.0, 0.0]]), np.array([[0.0, 800.0]])
-        >>> softmax(mean_class_logits([one, other], half, "probabilities"), axis=-1).tolist()
-        [[0.25, 0.75]]
+        >>> softmax(mean_class_logits([one, other], half, "probabilities"), axis=-1).round(9)
+        array([[0.25, 0.75]])
     """
     from scipy.special import log_softmax, logsumexp
 
