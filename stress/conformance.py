@@ -30,6 +30,9 @@ MIXTURES = {
     ),
     "linear-mixture": Grouped(strategies=(("lora", "bitfit"), ("dora",)), part_size=4),
     "low-rank-groups": Grouped(strategies=(("lora",),), allocation="increasing").with_budget(2000),
+    "upper-group": Grouped(
+        groups=(1, 1), strategies=(("lora",), ("prefix", "bitfit", "dora")), tuned=(2,), part_size=4
+    ),
     "prefixes": Grouped(strategies=(("prefix",),), part_size=4),
 }
 
