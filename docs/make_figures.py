@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("methods", "one file a method"),),
     (("training", "recipe → run → checkpoints"),),
     (("compare", "statistics, plan, execute, report"),),
-    (("advice", "what to train"), ("compose", "pools of runs")),
+    (("advice", "what to train"), ("design", "mixtures"), ("compose", "pools of runs")),
     (("cli", "one file a command"),),
 )
 

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from iwlora.compare.plan.search.learning_rate import SearchSettings
+from iwlora.design.settings import Choices, DesignSettings
 from iwlora.inputs.yaml_json import in_line
 from iwlora.methods import METHODS
 from iwlora.results.comparison.record import StoppingRule
@@ -30,6 +31,7 @@ PAGE = Path(__file__).with_name("recipe-reference.md")
 _HEAD = "| field | default | accepted | meaning |\n|---|---|---|---|"
 _NOT_LISTED = {
     Recipe: ("task", "method", "train"),  # they have sections of their own
+    DesignSettings: ("choices",),
     TaskSpec: ("draw_rows", "former_kind_defaults"),  # iwlora sets them
 }
 _FILLED_IN: dict[tuple[type[BaseModel], str], str] = {(SearchSettings, "seeds"): "three draws"}
@@ -85,6 +87,17 @@ _COMPARISON_FIELDS = {
     "unequal_budgets": "`false` | Whether arms may train different numbers of parameters; false: "
     "such a comparison is refused.",
 }
+_DESIGN = """## The recipe of a search of designs
+
+It has the fields of a run but `label`, `train.lr`, `train.seed` and `task.holdout`; `budget` is
+required, and `method` holds options of `grouped` that all designs share. `confirm` has the fields
+`methods`, `seeds` or `stop`, `search`, `controls` and `unequal_budgets` of a comparison;
+`confirm: null` leaves the comparison out. [Design](design.md) has an example.
+"""
+_OF_DESIGN: tuple[tuple[str, str, type[BaseModel], str], ...] = (
+    ("The search: `design`", "design.", DesignSettings, ""),
+    ("Its choices: `design.choices`", "design.choices.", Choices, ""),
+)
 _OF_COMPARISON: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     ("When draws end: `stop`", "stop.", StoppingRule, ""),
     ("The search of learning rates: `search`", "search.", SearchSettings, ""),
@@ -100,6 +113,9 @@ def page() -> str:
     parts += [_COMPARISON, *(f"| `{name}` | {text} |" for name, text in _COMPARISON_FIELDS.items())]
     parts.append("")
     for title, prefix, model, before in _OF_COMPARISON:
+        parts += _section(title, prefix, model, before)
+    parts.append(_DESIGN)
+    for title, prefix, model, before in _OF_DESIGN:
         parts += _section(title, prefix, model, before)
     return "\n".join(parts).rstrip("\n") + "\n"
 

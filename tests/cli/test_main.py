@@ -21,6 +21,7 @@ COMMANDS = (
     "init",
     "train",
     "compare",
+    "design",
     "report",
     "export",
     "predict",
@@ -185,7 +186,7 @@ def test_a_closed_pipe() -> None:
 @pytest.mark.quick
 def test_one_file_a_command() -> None:
     folder = Path(main.__code__.co_filename).parent
-    assert {f"{command}.py" for command in COMMANDS} <= {path.name for path in folder.iterdir()}
+    assert {f"{command}.py" for command in COMMANDS} <= {path.name for path in folder.rglob("*.py")}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no folder that is used")

@@ -22,6 +22,7 @@ from conftest import drawn_figures
 from documentation import ROOT, Block, blocks, commands, inline_commands, read_pages
 from iwlora.cli import main, parse
 from iwlora.compare.plan.recipe import load_plan
+from iwlora.design.recipe import design_from, load_design
 from iwlora.tasks.corpora import entailment, sentiment
 from iwlora.training.model.backbone import BUILTIN
 from iwlora.training.recipe import build, load
@@ -40,6 +41,8 @@ PARSED = {
     "compare study/advice/": "takes most of an hour, and needs the study's package",
     "advise --model builtin/minilm --task builtin/sentiment --params": "tests/advice has limits",
     "compare recipes/compare/study-": "the five studies take hours and need GLUE",
+    "design recipes/design/": "takes hours; tests/design has a small search",
+    "train runs/design-": "trains the result of a search, which is not here",
     "compare runs/study-": "compares the studies, which are not here",
     "report runs/study": "reports the studies, which are not here",
     "export runs/a --to pushed/ --push": "uploads; tests/cli/test_push.py has a hub",
@@ -85,7 +88,9 @@ def parse_iwlora(arguments: Sequence[str]) -> argparse.Namespace:
         assert not word.startswith("recipes/") or (ROOT / word).is_file(), f"{word} does not exist"
     parsed = parse(arguments)
     recipe = getattr(parsed, "recipe", None)
-    if recipe and recipe.startswith("recipes/"):
+    if recipe and recipe.startswith("recipes/design/"):
+        load_design(ROOT / recipe, parsed.overrides)
+    elif recipe and recipe.startswith("recipes/"):
         load(ROOT / recipe, parsed.overrides)
     sources = getattr(parsed, "sources", [])
     if sources and sources[0].startswith("recipes/"):
@@ -240,6 +245,8 @@ def test_a_recipe_parses(block: Block, tmp_path: Path) -> None:
         file = tmp_path / "comparison.yaml"
         file.write_text(block.text, encoding="utf-8")
         assert load_plan(file, []).seeds
+    elif "design" in fields:
+        assert design_from(fields).stages
     else:
         defaults = {"model": "builtin/minilm", "task": "builtin/entailment", "method": "lora"}
         build({**defaults, **fields})

@@ -84,7 +84,8 @@ def test_every_file_has_a_version(compared: Path) -> None:
             name, version = record["format"].removeprefix("iwlora-").split("/")
             assert int(version) == VERSIONS[name], path
             seen.add(name)
-    assert seen == set(VERSIONS), "a format that nothing here writes"
+    of_searches = {"design", "decisions"}  # tests/design reads those
+    assert seen == set(VERSIONS) - of_searches, "a format that nothing here writes"
 
 
 RUN = "iw-lora/seed-0"

@@ -16,6 +16,7 @@ from iwlora import __version__
 from iwlora.cli import (
     advise,
     compare,
+    design,
     init,
     measure,
     methods,
@@ -34,8 +35,8 @@ from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output
 
 _COMMANDS = (
-    *(measure, advise, init, train, compare, report, verify, export, predict, compose, methods),
-    tasks,
+    *(measure, advise, init, train, compare, design, report, verify, export, predict, compose),
+    *(methods, tasks),
 )
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from iwlora.cli.report import write_report
 from iwlora.cli.terminal.arguments import (
@@ -29,12 +27,16 @@ from iwlora.cli.terminal.event_log import (
     print_json,
     print_now,
 )
+from iwlora.cli.terminal.executors import (
+    add_executor_options,
+    chosen_executor,
+    executor_maker,
+)
 from iwlora.errors import IwloraError, raise_all
-from iwlora.results.events import Event, Report
+from iwlora.results.events import Event
 from iwlora.results.writing import normalize_path
 
 if TYPE_CHECKING:
-    from iwlora.compare.execute.executor import Executor
     from iwlora.compare.execute.packed.estimate import PacksEstimate
     from iwlora.compare.plan.planned_runs import Plan, PlannedRun
     from iwlora.results.comparison import Comparison
@@ -58,22 +60,7 @@ def add_parser(commands: Commands) -> None:
         type=normalize_path,
         help="the folder of the comparison; may be left out for a file of data: runs/NAME-compared",
     )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        help="how many runs at once; each gets an equal share of the cores, and GPUs in turn; "
-        "default 1, the only number for packed runs",
-    )
-    parser.add_argument(
-        "--executor",
-        choices=["auto", "local", "ray", "packed"],
-        default="auto",
-        help="how the runs are trained: local, each in a process of this machine; packed, many "
-        "together over one frozen model; ray, on a Ray cluster; auto (default): packed with "
-        "--jobs 1 where 8 or more runs can be packed, on a GPU, or if a short measurement on the "
-        "CPU finds it 1.2 times faster; else local",
-    )
+    add_executor_options(parser)
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
     parser.add_argument(
         "--dry-run",
@@ -143,10 +130,7 @@ def _plan_for_data(data: str, overrides: list[str], arguments: argparse.Namespac
 
 def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.execute.comparison import run_comparison
-    from iwlora.compare.execute.local import LocalExecutor
-    from iwlora.compare.execute.packed.executor import PackedExecutor
     from iwlora.compare.execute.progress import TerminalProgress
-    from iwlora.compare.execute.ray import RayExecutor
     from iwlora.compare.report.content import build_content
     from iwlora.compare.report.figures.heatmaps import text_heatmap
     from iwlora.compare.report.formats.terminal import terminal_text
@@ -156,15 +140,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
 
     view = TerminalProgress(plan) if draws_progress(arguments) else None
     announce = view.announce if view else event_printer(arguments, print_now)
-    executors: dict[str, Callable[[int, IO[str]], Executor]] = {
-        "local": partial(LocalExecutor, from_here=True),
-        "ray": RayExecutor,
-        "packed": PackedExecutor,
-    }
-
-    def make_executor(lock: IO[str]) -> Executor:
-        return executors[_chosen_executor(plan, arguments, announce)](arguments.jobs, lock)
-
+    make_executor = executor_maker(plan, arguments.out, arguments, announce)
     failed = run_comparison(plan, arguments.out, make_executor, announce, view)
     comparison = load_comparison(arguments.out)
     if arguments.log_format == "json":
@@ -180,19 +156,10 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _chosen_executor(plan: Plan, arguments: argparse.Namespace, announce: Report) -> str:
-    from iwlora.compare.execute.packed.choice import packs_pay
-
-    if arguments.executor != "auto":
-        return str(arguments.executor)
-    pays = packs_pay(plan, Path(arguments.out), arguments.jobs, announce)
-    return "packed" if pays else "local"
-
-
 def _packs_estimate(plan: Plan, arguments: argparse.Namespace) -> PacksEstimate | None:
     from iwlora.compare.execute.packed.estimate import PacksEstimate
 
-    if _chosen_executor(plan, arguments, print_now) != "packed":
+    if chosen_executor(plan, arguments.out, arguments, print_now) != "packed":
         return None
     return PacksEstimate(plan)
 

@@ -1,4 +1,4 @@
-"""Write the report of a finished run or comparison again, or print that of a pool.
+"""Write the report of a run, comparison or search of designs again, or print that of a pool.
 
 Example:
     iwlora report runs/quickstart --open
@@ -21,6 +21,8 @@ from iwlora.cli.terminal.arguments import (
     names,
 )
 from iwlora.errors import IwloraError
+from iwlora.results import layout
+from iwlora.results.designs import DesignSummary
 from iwlora.results.layout import is_pool
 
 if TYPE_CHECKING:
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora report``."""
     parser = add_command(commands, "report", run, __doc__, loads_models=False)
-    parser.add_argument("folder", help="the folder of a run, a comparison or a pool")
+    parser.add_argument(
+        "folder", help="the folder of a run, a comparison, a search of designs or a pool"
+    )
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
     parser.add_argument(
         "--open", action="store_true", dest="is_shown", help="show the page in a browser"
@@ -71,11 +75,14 @@ def run(arguments: argparse.Namespace) -> None:
     }
     for option in (name for name, value in given.items() if value):
         raise IwloraError(f"{option} is for a pool, and {arguments.folder} is none; leave it out")
-    from iwlora.compare.statistics.analysis import analyse
-    from iwlora.results.comparison.combined import load_parts
-
     folder = Path(arguments.folder)
-    page = write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
+    if (folder / layout.DESIGN).is_file():
+        page = write_design_report(DesignSummary.load(folder / layout.SUMMARY_JSON), folder)
+    else:
+        from iwlora.compare.statistics.analysis import analyse
+        from iwlora.results.comparison.combined import load_parts
+
+        page = write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
     if arguments.is_shown and not webbrowser.open_new_tab(page.resolve().as_uri()):
         print("no browser was found: open the page yourself", file=sys.stderr)
 
@@ -113,4 +120,14 @@ def write_report(analysis: Analysis, heatmap: str = "") -> Path:
     if heatmap:
         print("\n" + heatmap)
     print(f"\nreport: {page}")
+    return page
+
+
+def write_design_report(summary: DesignSummary, folder: Path) -> Path:
+    """Write the page of a search of designs, print what it decided; returns the page."""
+    from iwlora.design.report.page import write_page
+    from iwlora.design.report.text import summary_text
+
+    page = write_page(summary, folder)
+    print(f"\n{summary_text(summary)}\n\nreport: {page}")
     return page

@@ -40,6 +40,8 @@ VERSIONS: Mapping[str, int] = {
     "sources": 2,
     "summary": 2,
     "pool": 1,
+    "design": 1,
+    "decisions": 1,
 }
 """What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary, the
 export, the pool and the digests, and named it only in sensitivities and summaries: a file without a

@@ -50,6 +50,16 @@ The folder of a pool, which ``iwlora compose`` writes::
                                                       predictions/ of a run;
                                                       prototypes.safetensors, where they weigh it
 
+The folder of a search of designs::
+
+    design.yaml                                       the recipe, with all its choices
+    stages/<stage>-<digest>/                          a comparison of the choices of a stage, where
+                                                      the digest is of what earlier ones found
+    stages/confirm-<digest>/                          a comparison of the found design with others
+    found.yaml                                        the recipe of the found design
+    summary.json, report.html, figures/               what was decided, and what stayed open
+    .lock                                             held by the search
+
 An exported folder has ``iwlora_export.json``, with the fingerprint of its run and digests of its
 files, next to the files of transformers and PEFT.
 
@@ -122,6 +132,11 @@ POOL = "pool.json"
 POOL_SOURCES = "sources"
 PROTOTYPES = "prototypes.safetensors"
 
+# The folder of a search of designs
+DESIGN = "design.yaml"
+STAGES = "stages"
+FOUND = "found.yaml"
+
 # A report
 SUMMARY_JSON = "summary.json"
 SUMMARY_MARKDOWN = "summary.md"
@@ -139,10 +154,11 @@ OWN_NAMES = frozenset(
         *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, *PROCESSORS, FROZEN_LAYERS),
         *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
         *(POOL, POOL_SOURCES),
+        *(DESIGN, STAGES, FOUND),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }
 )
-"""What the folders of runs, comparisons and pools hold at their top, but for those of the arms."""
+"""What the folders of runs, comparisons, pools and searches hold at their top, but for the arms."""
 
 RECORDS = frozenset(
     {*(RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS, BAD_ROWS)}
@@ -241,6 +257,15 @@ def superseded_run_folder(
     """
     trial = trial_folder(comparison, label, lr, seed, options)
     return trial.parent / _SUPERSEDED / trial.name
+
+
+def stage_folder(search: Path, stage: str, digest: str) -> Path:
+    """``<search>/stages/<stage>-<digest>``: a stage of a search of designs.
+
+    >>> stage_folder(Path("runs/a"), "grouping", "0123456789abcdef").as_posix()
+    'runs/a/stages/grouping-01234567'
+    """
+    return search / STAGES / f"{stage}-{digest[:8]}"
 
 
 def comparison_of(run: Path) -> Path | None:

@@ -39,6 +39,7 @@ def run_comparison(
     make_executor: Callable[[IO[str]], Executor] | None = None,
     announce: Report = print,
     view: TerminalProgress | None = None,
+    floors: bool = True,
 ) -> list[PlannedRun]:
     """Execute the runs of a comparison that are not done yet.
 
@@ -49,6 +50,7 @@ def run_comparison(
             process of this machine after the other.
         announce: Gets one line for each event.
         view: Shows the progress.
+        floors: Whether what simple rules score is computed beside the runs.
 
     Returns:
         The reported runs that failed twice or diverged.
@@ -74,7 +76,8 @@ def run_comparison(
             with _sigterm_as_interrupt():
                 scheduler.prepare()
                 failed = scheduler.execute(view)
-                write_floors(plan, folder, announce)
+                if floors:
+                    write_floors(plan, folder, announce)
                 kept, size = describe_kept(folder)
                 if kept:
                     announce(Event("frozen layers", kept, bytes=size))
@@ -115,6 +118,12 @@ def check_folder(plan: Plan, folder: Path) -> Plan:
                 f"{folder} holds a comparison with stop={record.stop.model_dump()}; only max_seeds "
                 "may change, because its promises were made before its scores were seen; choose "
                 "another folder"
+            )
+        if record.race and not record.race.goes_on(plan.race):
+            raise IwloraError(
+                f"{folder} holds a race with {record.race.model_dump()}; only further draws may be "
+                "added, because its promises were made before its scores were seen; choose another "
+                "folder"
             )
         plan = _with_rule_of_search(plan, record)
         if record.follows_former_defaults:

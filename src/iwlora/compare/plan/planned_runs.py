@@ -12,7 +12,7 @@ from iwlora.compare.statistics.learning_rate.rules import find_rule
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.errors import unknown
 from iwlora.results import layout
-from iwlora.results.comparison.record import ComparisonRecord, StoppingRule
+from iwlora.results.comparison.record import ComparisonRecord, RaceRule, StoppingRule
 from iwlora.results.formats import VERSIONS
 from iwlora.training.recipe import Recipe
 
@@ -88,7 +88,8 @@ class Plan:
     With a ``search``, the ``trials`` run first; the reported ``runs`` of an arm then get the
     learning rate that its trials have chosen. The other arms are compared with the ``baseline``.
     The fields ``vary`` of the training data may differ between arms. With a rule ``stop`` the
-    ``runs`` are the most that there can be: those that no verdict needs do not begin.
+    ``runs`` are the most that there can be: those that no verdict needs do not begin. In a
+    ``race``, where arms are dropped, they are the most too.
 
     Raises:
         IwloraError: No arm is named as the baseline.
@@ -101,6 +102,7 @@ class Plan:
     baseline: str | None = None
     vary: tuple[str, ...] = ()
     stop: StoppingRule | None = None
+    race: RaceRule | None = None
     recipe_format: int = VERSIONS["recipe"]
     """The version of the recipe format whose defaults the runs follow."""
 
@@ -112,7 +114,12 @@ class Plan:
     def may_end_early(self) -> bool:
         """Whether some of the runs may never begin: draws that no verdict needs, or trials."""
         adaptive = self.search is not None and find_rule(self.search.rule).adaptive
-        return adaptive or self.stop is not None
+        return adaptive or self.ends_by_scores
+
+    @property
+    def ends_by_scores(self) -> bool:
+        """Whether the scores decide which of the ``runs`` begin."""
+        return self.stop is not None or self.race is not None
 
     @property
     def first_runs(self) -> list[PlannedRun]:
@@ -132,6 +139,8 @@ class Plan:
     @property
     def certain_seeds(self) -> list[int]:
         """The seeds that every arm gets; with a rule ``stop``, the fewest that can decide."""
+        if self.race is not None:
+            return self.seeds[: self.race.draws[0]]
         if self.stop is None:
             return self.seeds
         return self.seeds[: fewest_draws(self.stop, len(self.labels) - 1)]
@@ -159,6 +168,7 @@ class Plan:
             baseline=self.baseline,
             vary=list(self.vary),
             stop=self.stop,
+            race=self.race,
             recipe_format=self.recipe_format,
             recipe=dict(self.settings),
         )

@@ -108,6 +108,11 @@ def load_comparison(folder: str | os.PathLike[str]) -> Comparison:
             f"{folder} is no comparison (no {layout.COMPARISON}); see 'iwlora compare'"
         )
     record = ComparisonRecord.load(path)
+    if record.of_design_stage:
+        raise IwloraError(
+            f"{folder} is a stage of a search of designs, whose choices differ between draws; see "
+            f"the report of the search, in the folder above {root.parent}"
+        )
     floors = ComparisonFloors.of(root)
     runs: list[Run] = []
     missing: list[tuple[str, int, str]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -60,6 +61,40 @@ class StoppingRule(StoredModel):
         return other is not None and other.model_copy(update={"max_seeds": self.max_seeds}) == self
 
 
+def _rising(draws: list[int]) -> list[int]:
+    if any(later <= earlier for earlier, later in pairwise(draws)):
+        raise ValueError("the numbers of draws must rise, such as [8, 16, 32, 64]")
+    return draws
+
+
+Looks = Annotated[
+    list[Annotated[int, Field(ge=2, le=MAX_SEEDS)]], AfterValidator(_rising), Field(min_length=1)
+]
+"""Numbers of draws that rise."""
+
+
+class RaceRule(StoredModel):
+    """When a race of choices looks at its scores, and what it promises.
+
+    Args:
+        draws: The numbers of draws after which choices can be dropped; the last is the most.
+        error: The largest probability that any choice is dropped by one that is not better.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    draws: Looks
+    error: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+
+    def goes_on(self, other: RaceRule | None) -> bool:
+        """Whether another rule has the same looks, perhaps with further ones, and promises."""
+        return (
+            other is not None
+            and other.error == self.error
+            and other.draws[: len(self.draws)] == self.draws
+        )
+
+
 def strictest(rules: Iterable[StoppingRule | None]) -> StoppingRule | None:
     """A rule with the smallest error and difference of some rules; None if there is none."""
     given = [rule for rule in rules if rule is not None]
@@ -86,6 +121,8 @@ class ComparisonRecord(Document):
         baseline: The label of the arm that the others are compared with.
         vary: The fields of ``TRAINING_DATA`` in which arms may differ.
         stop: When draws end, if the number of seeds is not fixed; ``seeds`` are then the most.
+        race: When arms that are choices of a search of designs are dropped; ``seeds`` are then the
+            most.
         recipe: The settings as the user gave them.
         recipe_format: The version of the recipe format (see :mod:`iwlora.results.formats`) whose
             defaults the runs follow. A comparison begun by an older version keeps it: its
@@ -103,6 +140,7 @@ class ComparisonRecord(Document):
     baseline: str | None = None
     vary: Vary = Field(default_factory=list)
     stop: StoppingRule | None = None
+    race: RaceRule | None = None
     recipe_format: Count = VERSIONS["recipe"]
     recipe: dict[str, Any] = Field(default_factory=dict)
 
@@ -115,6 +153,11 @@ class ComparisonRecord(Document):
     def of_whole_recipes(self) -> bool:
         """Whether its arms are recipes of runs, which may differ in more than their methods."""
         return "recipes" in self.recipe
+
+    @property
+    def of_design_stage(self) -> bool:
+        """Whether its arms are choices of a search of designs, whose designs differ by seed."""
+        return "stage" in self.recipe
 
     @property
     def follows_former_defaults(self) -> bool:

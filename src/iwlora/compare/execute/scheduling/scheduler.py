@@ -11,6 +11,7 @@ from typing import Any
 from iwlora.compare.execute.executor import Executor
 from iwlora.compare.execute.progress import TerminalProgress
 from iwlora.compare.execute.scheduling.input_check import InputCheck
+from iwlora.compare.execute.scheduling.racing import Racing
 from iwlora.compare.execute.scheduling.searching import Searching
 from iwlora.compare.execute.scheduling.stopping import Stopping
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
@@ -60,9 +61,11 @@ class Scheduler:
         self._retried: set[PlannedRun] = set()
         self._running: dict[Path, tuple[PlannedRun, PlannedRun]] = {}  # as planned, as started
         self._inputs = InputCheck()
-        self._stopping = (
-            Stopping(plan.stop, plan.labels, plan.baseline, plan.seeds) if plan.stop else None
-        )
+        self._stopping: Stopping | Racing | None = None
+        if plan.stop:
+            self._stopping = Stopping(plan.stop, plan.labels, plan.baseline, plan.seeds)
+        elif plan.race:
+            self._stopping = Racing(plan.race, plan.labels, plan.seeds)
         self._peak_bytes = [_guess_peak_bytes(plan)]
         self._begun, self._ended = time.monotonic(), 0
         self.states: dict[PlannedRun, State] = dict.fromkeys([*plan.trials, *plan.runs], "waiting")
@@ -76,7 +79,7 @@ class Scheduler:
         """
         for run in self._plan.trials if self._plan.search else self._plan.runs:
             # A draw that no verdict needs, or a trial, may never begin, and has no folder.
-            certain = self._plan.stop is None and not run.trial
+            certain = not self._plan.ends_by_scores and not run.trial
             if certain or run.folder(self._folder).exists():
                 self._update_state(run, run)
         self._plan.record().save(self._folder / layout.COMPARISON)
@@ -179,7 +182,7 @@ class Scheduler:
         return ended
 
     def _note_end(self, planned: PlannedRun, result: RunResult | None) -> None:
-        """Tell the search that a trial has ended, or the rule ``stop`` that a draw has."""
+        """Tell the search that a trial has ended, or what ends the draws that one has."""
         if self._searching and planned.trial:
             new, lines = self._searching.ended(planned, result, self.states[planned])
             self.states.update(dict.fromkeys(new, "waiting"))

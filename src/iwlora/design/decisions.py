@@ -1,0 +1,236 @@
+"""What a stage decides from its runs: which choice is kept, which are dropped, which stay open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from iwlora.compare.plan.search.learning_rate import choose_learning_rate
+from iwlora.compare.statistics.designs.factorial import independent_difference
+from iwlora.compare.statistics.designs.race import (
+    Scores,
+    leader,
+    pair_paths,
+    race,
+    simultaneous_interval,
+)
+from iwlora.design.effects import as_printed, strategy_effects
+from iwlora.design.stages import Stage
+from iwlora.errors import IwloraError
+from iwlora.results.comparison.record import RaceRule, Trial
+from iwlora.results.designs import ChoiceSummary, DrawnRun, EffectSummary
+from iwlora.results.layout import learning_rate_text
+
+Assignment = tuple[tuple[str, ...], ...]
+"""The set of strategies of each group."""
+_COMBINED = 6  # sets of a group, of 15 with four strategies
+Verdict = Literal["found", "open", "best mean"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a stage found: those fields of a ``StageSummary`` that depend on its scores."""
+
+    verdict: Verdict
+    found: str
+    value: Any
+    choices: list[ChoiceSummary]
+    effects: list[EffectSummary] = field(default_factory=list)
+
+
+def decide(
+    stage: Stage,
+    runs: Sequence[DrawnRun],
+    metric: str,
+    rule: RaceRule,
+    groups: int,
+    is_possible: Callable[[Assignment], bool],
+) -> Decision:
+    """Decide a stage.
+
+    Args:
+        stage: What is chosen, and how.
+        runs: All that have ended, draw by draw.
+        metric: The name of their score.
+        rule: Of its race.
+        groups: The number of groups of layers.
+        is_possible: Whether the model can have these strategies within the budget.
+    """
+    scores = scores_in_order(stage, runs, metric)
+    if stage.search == "race":
+        return _decide_race(stage, scores, rule)
+    if stage.search == "screen":
+        return _decide_screen(stage, runs, metric, rule.error, groups, is_possible)
+    if stage.search == "grid":
+        return _decide_grid(stage, runs, scores, metric)
+    return _decide_paper(stage, scores, rule.error)
+
+
+def only_choice(stage: Stage) -> Decision:
+    """What a stage decides if no other choice is possible."""
+    ((label, value),) = stage.choices.items()
+    kept = _summary(label, value, []).model_copy(update={"state": "kept"})
+    return Decision("found", f"{label}: the only possible choice", value, [kept])
+
+
+def scores_in_order(stage: Stage, runs: Sequence[DrawnRun], metric: str) -> Scores:
+    """{choice: its scores by draw}, as printed and higher ones better; None where a run failed."""
+    found: dict[str, dict[int, float | None]] = {label: {} for label in stage.choices}
+    for run in runs:
+        found[run.choice][run.draw] = as_printed(metric, run.score)
+    return {label: [known[draw] for draw in sorted(known)] for label, known in found.items()}
+
+
+def _decide_race(stage: Stage, scores: Scores, rule: RaceRule) -> Decision:
+    ended = race(scores, rule)
+    best = leader(scores, ended.left, ended.draws)
+    paths = pair_paths(scores, ended.draws, ended.dropped)
+    choices = []
+    for label, value in stage.choices.items():
+        why = ended.dropped.get(label)
+        last = why.draws if why else ended.draws
+        summary = _summary(label, value, scores[label][:last])
+        state = "dropped" if why else "kept" if label == best else "open"
+        fields: dict[str, Any] = {"state": state}
+        if why:
+            fields |= {
+                "dropped_after": why.draws,
+                "dropped_by": why.by,
+                "p_value": why.p_value,
+            }
+        if label != best:
+            path = paths.get((label, best)) or [-d for d in paths.get((best, label), [])]
+            interval = simultaneous_interval(path, rule, len(stage.choices))
+            low, high = interval or (None, None)
+            fields |= {"difference": fmean(path) if path else None, "low": low, "high": high}
+        choices.append(summary.model_copy(update=fields))
+    if ended.is_open:
+        others = ", ".join(label for label in ended.left if label != best)
+        sentence = (
+            f"open after {ended.draws} draws: {best} has the best mean and is taken, but no "
+            f"evidence sets it apart from {others}"
+        )
+    else:
+        sentence = f"{best}: all other choices were dropped within {ended.draws} draws"
+    return Decision("open" if ended.is_open else "found", sentence, stage.choices[best], choices)
+
+
+def _decide_paper(stage: Stage, scores: Scores, error: float) -> Decision:
+    """The best mean, as the paper keeps it; intervals of independent designs, for all pairs."""
+    pairs = math.comb(len(stage.choices), 2)
+    best = leader(scores, [*stage.choices], max(map(len, scores.values())))
+    of_best = [score for score in scores[best] if score is not None]
+    choices = []
+    for label, value in stage.choices.items():
+        own = [score for score in scores[label] if score is not None]
+        fields: dict[str, Any] = {"state": "kept" if label == best else "open"}
+        if label != best and own and of_best:
+            difference = independent_difference(own, of_best, error / pairs)
+            fields |= {
+                "difference": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+            }
+            if difference.high is not None and difference.high < 0:
+                fields["state"] = "dropped"
+        choices.append(_summary(label, value, scores[label]).model_copy(update=fields))
+    sentence = f"{best} has the best mean; no error is promised for this choice"
+    return Decision("best mean", sentence, stage.choices[best], choices)
+
+
+def _decide_grid(stage: Stage, runs: Sequence[DrawnRun], scores: Scores, metric: str) -> Decision:
+    """The learning rate at the minimum of the held-out loss over all draws."""
+    trials = [
+        Trial(
+            lr=stage.choices[run.choice],
+            seed=run.seed,
+            state="failed" if run.score is None else "done",
+            score=run.score,
+            loss=run.loss,
+        )
+        for run in runs
+    ]
+    choice = choose_learning_rate(stage.component, trials, metric)
+    draws = max(map(len, scores.values()))
+    by_value = {value: label for label, value in stage.choices.items()}
+    best = by_value.get(choice.lr) if choice.lr else None
+    best = best or leader(scores, [*stage.choices], draws)
+    paths = pair_paths(scores, draws)
+    choices = []
+    for label, value in stage.choices.items():
+        path = paths.get((label, best)) or [-d for d in paths.get((best, label), [])]
+        fields: dict[str, Any] = {"state": "kept" if label == best else "open"}
+        if label != best and path:
+            fields["difference"] = fmean(path)
+        choices.append(_summary(label, value, scores[label]).model_copy(update=fields))
+    rate = learning_rate_text(stage.choices[best])
+    sentence = f"learning rate {rate} for all designs, by the loss over {draws} random designs"
+    if choice.remark:
+        sentence += f" ({choice.remark})"
+    return Decision("best mean", sentence, stage.choices[best], choices)
+
+
+def _decide_screen(
+    stage: Stage,
+    runs: Sequence[DrawnRun],
+    metric: str,
+    error: float,
+    groups: int,
+    is_possible: Callable[[Assignment], bool],
+) -> Decision:
+    """The sets of strategies with the largest sum of estimated effects that are possible."""
+    effects = strategy_effects([(stage.name, run) for run in runs], metric, error)
+    ((label, sets),) = stage.choices.items()
+    value = next(filter(is_possible, assignments(effects, sets, groups)), None)
+    if value is None:
+        raise IwloraError(f"{stage.name}: no assignment lies within 5% of the budget")
+    certain = sum(effect.p_value is not None and effect.p_value <= error for effect in effects)
+    known = [score for run in runs if (score := as_printed(metric, run.score)) is not None]
+    summary = _summary(label, None, known, len(runs) - len(known))
+    summary = summary.model_copy(update={"state": "kept"})
+    sentence = (
+        f"{certain} of {len(effects)} effects of a strategy in a group are decided; the others are "
+        "open, and the sets with the largest sum of estimated effects are taken"
+    )
+    verdict: Verdict = "found" if certain == len(effects) else "open"
+    return Decision(verdict, sentence, value, [summary], effects)
+
+
+def assignments(
+    effects: Sequence[EffectSummary], sets: Sequence[tuple[str, ...]], groups: int
+) -> Iterator[Assignment]:
+    """The assignments of sets to groups, those with the largest sum of estimated effects first.
+
+    Of each group the best few sets are combined.
+    """
+    estimates = {(effect.group, effect.strategy): effect.mean or 0.0 for effect in effects}
+
+    def gain(group: int, names: tuple[str, ...]) -> float:
+        return sum(estimates.get((group, name), 0.0) for name in names)
+
+    best = [
+        sorted(sets, key=lambda names, group=group: -gain(group, names))[:_COMBINED]  # type: ignore[misc]
+        for group in range(1, groups + 1)
+    ]
+    every = [*product(*best)]
+    every.sort(key=lambda chosen: -sum(gain(g, names) for g, names in enumerate(chosen, start=1)))
+    return iter(every)
+
+
+def _summary(
+    label: str, value: Any, scores: Sequence[float | None], failed: int = 0
+) -> ChoiceSummary:
+    known = [score for score in scores if score is not None]
+    return ChoiceSummary(
+        label=label,
+        value=[*value] if isinstance(value, tuple) else value,
+        state="open",
+        draws=len(known),
+        failed=failed + len(scores) - len(known),
+        mean=fmean(known) if known else None,
+        sd=stdev(known) if len(known) > 1 else None,
+    )

@@ -1,0 +1,1 @@
+"""What a search of designs decided, as text, tables, figures and a page; no torch is needed."""

@@ -1,0 +1,26 @@
+"""What a search decided, for a terminal."""
+
+from __future__ import annotations
+
+from iwlora.compare.report.text_columns import align
+from iwlora.design.report.tables import (
+    choice_table,
+    columns,
+    cost_sentence,
+    stage_table,
+    value_text,
+)
+from iwlora.results.designs import DesignSummary
+
+
+def summary_text(summary: DesignSummary) -> str:
+    """The stages with their choices, the found design and the cost."""
+    lines = [*align(columns(stage_table(summary)))]
+    for stage in summary.stages:
+        lines += ["", f"{stage.name}: {stage.found}"]
+        lines += align(columns(choice_table(stage, summary.metric or "")))
+        lines += [f"{label} was left out: {why}" for label, why in stage.impossible.items()]
+    if summary.found is not None:
+        found = ", ".join(f"{key} {value_text(value)}" for key, value in summary.found.items())
+        lines += ["", f"found: {found}, learning rate {summary.lr:g}"]
+    return "\n".join([*lines, "", cost_sentence(summary)])

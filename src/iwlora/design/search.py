@@ -1,0 +1,241 @@
+"""Executes a search of designs: stage after stage, then the comparison with other methods."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from iwlora.compare.execute.comparison import lock_folder
+from iwlora.compare.plan.planned_runs import Plan
+from iwlora.design.confirmation import confirmation
+from iwlora.design.decisions import decide, only_choice
+from iwlora.design.draws import strategies_key, with_fixed
+from iwlora.design.effects import strategy_effects
+from iwlora.design.plan import StagePlan, plain, plan_stage
+from iwlora.design.recipe import DesignRecipe
+from iwlora.design.stages import LR, Stage
+from iwlora.errors import IwloraError
+from iwlora.results import layout
+from iwlora.results.comparison.record import RaceRule
+from iwlora.results.designs import DesignRecord, DesignSummary, DrawnRun, StageSummary
+from iwlora.results.events import Event, Report
+from iwlora.results.run import load_run
+from iwlora.results.writing import output_folder, write_text
+from iwlora.training.recipe import Recipe
+
+
+class Compare(Protocol):
+    """Executes what is not done yet of a comparison; returns whether some runs have no result."""
+
+    def __call__(self, plan: Plan, folder: Path, is_reported: bool) -> bool: ...
+
+
+def run_design(
+    design: DesignRecipe,
+    out: str | os.PathLike[str],
+    compare: Compare,
+    announce: Report = print,
+) -> DesignSummary:
+    """Execute what is not done yet of a search.
+
+    Args:
+        design: The search.
+        out: Its folder. A search that ended goes on there with more draws.
+        compare: Executes the comparison of a stage's choices, and the one that confirms.
+        announce: Gets one line for each event.
+
+    Returns:
+        What the stages decided, which is in ``summary.json`` too.
+
+    Raises:
+        IwloraError: The folder belongs to another search, or a stage has no score at all.
+    """
+    folder = output_folder(out, "search")
+    check_folder(design, folder)
+    with lock_folder(folder, announce):
+        design.record().save(folder / layout.DESIGN)
+        first = next(stage for stage in design.stages)
+        summary = DesignSummary(
+            model=design.run.model,
+            task=design.run.task.title,
+            paper_runs=design.paper_runs,
+            lr=None if first.component == LR else float(design.settings.lr),  # type: ignore[arg-type]
+        )
+        fixed = dict(design.fixed)
+        for stage in design.stages:
+            summary = _with_stage(design, stage, summary, fixed, folder, compare, announce)
+            summary.save(folder / layout.SUMMARY_JSON)
+        found = found_recipe(design, summary, fixed)
+        summary = summary.model_copy(update={"found": plain(_point(design, fixed))})
+        write_text(folder / layout.FOUND, found.to_yaml())
+        text = f"the found design is in {folder / layout.FOUND}"
+        announce(Event("found", text, path=str(folder / layout.FOUND)))
+        summary.save(folder / layout.SUMMARY_JSON)
+        if (plan := confirmation(design.confirm, found)) is not None:
+            announce(Event("stage", "confirmation: the found design and other methods"))
+            inside = layout.stage_folder(Path(), "confirm", found.digest())
+            if not compare(plan, folder / inside, is_reported=True):
+                summary = summary.model_copy(update={"confirmation": inside.as_posix()})
+                summary.save(folder / layout.SUMMARY_JSON)
+    return summary
+
+
+def check_folder(design: DesignRecipe, folder: Path) -> None:
+    """Check that a folder is empty or holds this search, perhaps with fewer draws.
+
+    Raises:
+        IwloraError: It holds something else.
+    """
+    file = folder / layout.DESIGN
+    if not file.is_file():
+        inside = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if other := inside - {layout.LOCK}:
+            raise IwloraError(
+                f"{folder} holds {min(other)} and no search of designs; choose another folder"
+            )
+        return
+    stored, now = DesignRecord.load(file), design.record()
+    if differing := sorted(_differing(stored.space, now.space)):
+        raise IwloraError(
+            f"{folder} holds a search of another space: {', '.join(differing)} differ; only "
+            "design.draws, models and designs may grow; choose another folder"
+        )
+    _check_growth(stored.growing, now.growing, folder)
+
+
+def _differing(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of the settings that differ."""
+    names = []
+    for key in {**stored, **now}:
+        before, after = stored.get(key), now.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            names += _differing(before, after, f"{prefix}{key}.")
+        elif plain(before) != plain(after):
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def _check_growth(stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    problems = []
+    if not RaceRule(draws=stored["draws"]).goes_on(RaceRule(draws=now["draws"])):
+        problems.append(
+            f"design.draws={now['draws']}: {folder} has {stored['draws']}, to which numbers may "
+            "only be added, because what was promised holds for these looks"
+        )
+    for key in ("models", "designs"):
+        if now[key] < stored[key]:
+            given = f"design.{key}={now[key]}"
+            problems.append(f"{given}: {folder} has {stored[key]}; it may only grow")
+    if problems:
+        raise IwloraError("\n".join(problems))
+
+
+def _with_stage(
+    design: DesignRecipe,
+    stage: Stage,
+    summary: DesignSummary,
+    fixed: dict[str, Any],
+    folder: Path,
+    compare: Compare,
+    announce: Report,
+) -> DesignSummary:
+    """Execute a stage, add what it decided to ``fixed``; returns the summary with it."""
+    choices = ", ".join(stage.choices)
+    announce(Event("stage", f"{stage.name}: {choices}", stage=stage.name))
+    planned = plan_stage(design, stage, fixed, summary.lr)
+    for label, why in planned.impossible.items():
+        announce(Event("impossible", f"{stage.name}: {label} is left out: {why}", label=label))
+    settings, stage = design.settings, planned.stage
+    runs, metric = list[DrawnRun](), summary.metric
+    if planned.plan is None:
+        decided = only_choice(stage)
+    else:
+        compare(planned.plan, folder / planned.folder, is_reported=False)
+        runs, metric = _finished(planned, folder)
+        if metric is None:
+            raise IwloraError(f"{stage.name}: no run has a score; see {folder / planned.folder}")
+
+        def is_possible(strategies: tuple[tuple[str, ...], ...]) -> bool:
+            return (
+                design.designs.refusal(_point(design, {**fixed, "assignment": strategies})) is None
+            )
+
+        decided = decide(stage, runs, metric, settings.race, settings.groups, is_possible)
+    if stage.component == LR:
+        summary = summary.model_copy(update={"lr": decided.value})
+    elif stage.group is None:
+        fixed[stage.component] = decided.value
+    else:
+        fixed[strategies_key(stage.group)] = decided.value
+    announce(Event("decision", f"{stage.name}: {decided.found}", stage=stage.name))
+    ended = StageSummary(
+        name=stage.name,
+        component=stage.component,
+        group=None if stage.group is None else stage.group + 1,
+        search=stage.search,
+        verdict=decided.verdict,
+        found=decided.found,
+        value=plain(decided.value),
+        race=settings.race if stage.search == "race" else None,
+        impossible=dict(planned.impossible),
+        redrawn=planned.redrawn,
+        folder=planned.folder.as_posix(),
+        choices=decided.choices,
+        runs=runs,
+        effects=decided.effects,
+    )
+    stages = [*summary.stages, ended]
+    every = [(each.name, run) for each in stages if each.component != LR for run in each.runs]
+    effects = strategy_effects(every, metric, settings.error) if metric else []
+    return summary.model_copy(update={"stages": stages, "metric": metric, "effects": effects})
+
+
+def _finished(planned: StagePlan, folder: Path) -> tuple[list[DrawnRun], str | None]:
+    """The runs of a stage that have ended, draw by draw, and the name of their score."""
+    runs, metric = [], None
+    first = planned.runs[0].seed
+    for run in planned.runs:
+        path = run.folder(folder / planned.folder)
+        if not path.exists():  # of a choice that was dropped before this draw
+            continue
+        known: dict[str, Any] = {}
+        if (path / layout.RESULT).is_file():
+            result = load_run(path).result
+            metric = result.primary_metric
+            known = {
+                "score": result.score,
+                "loss": result.metrics.get("loss"),
+                "adapter_parameters": result.adapter_parameters,
+                "seconds": result.total_seconds,
+            }
+        runs.append(
+            DrawnRun(
+                choice=run.label,
+                draw=run.seed - first,
+                seed=run.seed,
+                point=dict(planned.points[run.label, run.seed]),
+                folder=path.relative_to(folder).as_posix(),
+                **known,
+            )
+        )
+    return runs, metric
+
+
+def _point(design: DesignRecipe, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The design in which everything is fixed."""
+    empty = {"groups": None, "allocation": "uniform", "tuned": "all"}
+    return with_fixed({**empty, "strategies": ((),) * design.space.groups}, fixed)
+
+
+def found_recipe(design: DesignRecipe, summary: DesignSummary, fixed: Mapping[str, Any]) -> Recipe:
+    """The recipe of the found design, for the data that are reported.
+
+    Raises:
+        IwloraError: No such design lies within 5% of the budget.
+    """
+    point = _point(design, fixed)
+    if why := design.designs.refusal(point):
+        raise IwloraError(f"the found design cannot be trained: {why}")
+    return design.designs.recipe(point, lr=summary.lr)

@@ -1,0 +1,109 @@
+"""What ``design:`` of a recipe says: which components are searched, how, among which choices."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from iwlora.compare.plan.search.learning_rate import LearningRate
+from iwlora.inputs.limits import Count
+from iwlora.methods.grouped.division import Allocation
+from iwlora.methods.grouped.grouping import MOST_GROUPS
+from iwlora.methods.grouped.parts import STRATEGIES
+from iwlora.methods.grouped.space import Grouping, Strategy, Tuned
+from iwlora.results.comparison.record import MAX_SEEDS, Looks, RaceRule, distinct
+
+Component = Literal["grouping", "allocation", "tuned", "assignment"]
+LARGEST_DESIGN_SEED = 1000
+GRID = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
+"""The learning rates that ``lr: search`` tries."""
+
+
+def _two_or_more(choices: list[Any] | None) -> list[Any] | None:
+    if choices is not None and len(choices) < 2:
+        raise ValueError(
+            "a stage needs at least two choices; give more, or take it out of design.order and "
+            "set it in method"
+        )
+    return None if choices is None else distinct(choices)
+
+
+class Choices(BaseModel):
+    """The choices of each component; null: all that the model allows, see docs/design.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grouping: Annotated[list[Grouping] | None, AfterValidator(_two_or_more)] = None
+    """Patterns of the groups' sizes, or counts such as [2, 4, 4, 2]."""
+    allocation: Annotated[
+        list[Allocation | tuple[float, ...]] | None, AfterValidator(_two_or_more)
+    ] = None
+    """How parameters are divided over the layers, or weights, one for each group."""
+    tuned: Annotated[list[Tuned] | None, AfterValidator(_two_or_more)] = None
+    """Which groups are tuned: all, or their numbers from 1."""
+    assignment: Annotated[list[Strategy] | None, AfterValidator(_two_or_more)] = None
+    """The sets of strategies that a group can have."""
+
+
+class DesignSettings(BaseModel):
+    """The ``design:`` part of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    order: Annotated[list[Component], AfterValidator(distinct), Field(min_length=1)] = [
+        *("grouping", "allocation", "tuned", "assignment")
+    ]
+    """The components that are searched, one after another. ``method`` sets the others."""
+    search: Literal["race", "paper", "screen"] = "race"
+    """race: choices on common draws, which are dropped on paired evidence; paper: independent
+    designs for each choice, of which the best mean is kept; screen: a race, but one factorial
+    experiment for the whole assignment."""
+    draws: Looks = [8, 16, 32, 64]
+    """The numbers of draws after which a race drops choices."""
+    models: Annotated[int, Field(ge=2, le=MAX_SEEDS)] = 100
+    """The number of designs of each choice with search: paper."""
+    designs: Annotated[int, Field(ge=2, le=MAX_SEEDS)] = 192
+    """The number of designs of the factorial experiment with search: screen."""
+    error: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """The largest probability that a stage drops a choice for one that is not better."""
+    lr: Literal["search"] | LearningRate | list[LearningRate] = "search"
+    """The learning rate of all designs; or search, or a list of them to try: one is chosen on as
+    many random designs as the first number of draws, for all designs."""
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """The part of the training rows that designs are scored on, and not trained on."""
+    seed: Annotated[int, Field(ge=0, le=LARGEST_DESIGN_SEED, strict=True)] = 0
+    """Decides all draws."""
+    groups: Annotated[Count, Field(ge=2, le=MOST_GROUPS)] = 4
+    """How many groups the layers are divided into."""
+    strategies: Annotated[list[str], AfterValidator(distinct), Field(min_length=1)] = [
+        *("pfeiffer", "prefix", "bitfit", "lora")
+    ]
+    """The parts that a group's layers can have."""
+    choices: Choices = Choices()
+
+    @field_validator("strategies")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        if unknown := [name for name in value if name not in STRATEGIES]:
+            raise ValueError(f"{unknown[0]!r} is no part; accepted are {', '.join(STRATEGIES)}")
+        return value
+
+    @field_validator("lr")
+    @classmethod
+    def _enough_learning_rates(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(set(value)) < 3:
+            raise ValueError("give one learning rate, or at least three different ones to search")
+        return sorted(set(value)) if isinstance(value, list) else value
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """Those that are tried; none if it is given."""
+        if self.lr == "search":
+            return GRID
+        return self.lr if isinstance(self.lr, list) else []
+
+    @property
+    def race(self) -> RaceRule:
+        """The rule of a stage."""
+        return RaceRule(draws=self.draws, error=self.error)

@@ -1,0 +1,136 @@
+"""``iwlora design`` as a user meets it: a whole search with real runs, its dry run, bad recipes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import call, check_plain, execute_in_process, write_recipe
+from iwlora.results.designs import DesignSummary
+
+Settings = Callable[..., dict[str, Any]]
+
+
+def test_a_search_ends_in_a_recipe_that_trains(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("iwlora.compare.report.content.report_figures", lambda *_: [])
+    started = execute_in_process(monkeypatch)
+    given = settings(
+        order=["grouping"], draws=[3], error=0.4, choices={"grouping": ["spindle", "bottleneck"]}
+    )
+    given["confirm"] = {"methods": [{"name": "lora"}], "seeds": [0]}
+    recipe, out = write_recipe(tmp_path / "design.yaml", given), tmp_path / "out"
+    command = ("design", recipe, "--out", out, "--executor", "local")
+    done = call(capsys, *command)
+    assert done.code == 0, done.err
+    summary = DesignSummary.load(out / "summary.json")
+    assert summary.confirmation is not None
+    assert (out / summary.confirmation / "report.html").is_file()
+    assert len(started) == summary.runs + 2
+    assert {run.draw for run in summary.stages[0].runs} == {0, 1, 2}
+    found = out / "found.yaml"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for text in ("spindle", "bottleneck", "share of designs", "Independent designs"):
+        assert text in page
+        assert text in page or text in done.out
+    assert "grouping" in done.out
+    before = (out / "summary.json").read_bytes()
+    assert call(capsys, *command).code == 0
+    assert (out / "summary.json").read_bytes() == before
+    assert len(started) == summary.runs + 2, "nothing is repeated"
+    trained = call(capsys, "train", found, "--out", tmp_path / "run")
+    assert trained.code == 0, trained.err
+    again = call(capsys, "report", out)
+    assert again.code == 0, again.err
+    assert str(out / "report.html") in again.out
+    stage = out / summary.stages[0].folder
+    refused = call(capsys, "report", stage)
+    assert refused.code == 2
+    check_plain(refused)
+    assert "a stage of a search of designs" in refused.err
+
+
+def test_the_dry_run_prices_each_stage_and_keeps_nothing(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "design.yaml", settings())
+    done = call(capsys, "design", recipe, "--out", tmp_path / "out", "--dry-run")
+    assert done.code == 0, done.err
+    assert re.search(r"^grouping +5 +40 to 80 +\d", done.out, re.MULTILINE)
+    assert re.search(r"^allocation +3 +24 to 48 +\d", done.out, re.MULTILINE)
+    assert re.search(r"^all +64 to 128 +\d", done.out, re.MULTILINE)
+    assert "independent designs for each choice would be 800 runs" in done.out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("design", "more", "messages"),
+    [
+        (
+            {"draws": [8, 4], "error": 2, "choices": {"tuned": ["all"]}, "strategies": ["loraa"]},
+            {"budget": None, "method": "lora", "seeds": [1], "train": {"lr": 1}},
+            (
+                *("draws must rise", "design.error", "at least two choices", "'loraa' is no part"),
+                *("budget: missing", "method='lora'", "seeds: a search", "train.lr: design.lr"),
+            ),
+        ),
+        (
+            {
+                "order": ["grouping", "allocation", "tuned"],
+                "choices": {
+                    "grouping": ["spindle", [2, 4, 4, 2], [1, 2, 3]],
+                    "allocation": ["uniform", [1.0, 2.0]],
+                    "tuned": ["all", [5]],
+                },
+            },
+            {},
+            (
+                "spindle and 2-4-4-2 give the same counts, [2, 4, 4, 2]",
+                "[1, 2, 3] was given; accepted are 4 counts that add up to 12",
+                "[1.0, 2.0] was given; accepted are 4 weights",
+                "[5] was given; accepted are 'all', and numbers from 1 to 4",
+            ),
+        ),
+        ({"groups": 8, "order": ["tuned"]}, {}, ("one set for each of the 8 groups",)),
+        ({"draws": [3]}, {}, ("no choice can be dropped before",)),
+        ({}, {"confirm": {"metods": []}}, ("confirm.metods: unknown field",)),
+        ({}, {"confirm": {"methods": ["loraa"]}}, ("confirm: method",)),
+        ({}, {"budget": 40}, ("budget",)),
+    ],
+)
+def test_bad_recipes_are_refused_with_all_their_problems(
+    design: dict[str, Any],
+    more: dict[str, Any],
+    messages: tuple[str, ...],
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = write_recipe(tmp_path / "design.yaml", {**settings(**design), **more})
+    refused = call(capsys, "design", recipe, "--out", tmp_path / "out")
+    assert refused.code == 2
+    check_plain(refused)
+    for message in messages:
+        assert message in refused.err, refused.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_prefixes_is_named(
+    settings: Settings, tiny_deberta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = settings(order=["assignment"], groups=2)
+    del given["method"]
+    recipe = write_recipe(tmp_path / "design.yaml", {**given, "model": str(tiny_deberta)})
+    refused = call(capsys, "design", recipe, "--out", tmp_path / "out")
+    assert refused.code == 2
+    check_plain(refused)
+    assert "design.strategies: prefix" in refused.err

@@ -1,0 +1,173 @@
+"""Whole searches with planted scores: what is found, what stays open, restarts and growth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iwlora.design.recipe import design_from
+from iwlora.design.search import run_design
+from iwlora.errors import IwloraError
+from iwlora.results.designs import DesignRecord, DesignSummary, StageSummary
+from iwlora.training.recipe import load
+from planted_designs import Killed, PlantedRuns, planted
+
+Settings = Callable[..., dict[str, Any]]
+
+
+def search(
+    settings: Mapping[str, Any], out: Path, bonus: Mapping[str, float], noise: float = 0.002
+) -> tuple[DesignSummary, PlantedRuns]:
+    runs = PlantedRuns(planted(bonus, noise))
+    return run_design(design_from(settings), out, runs, lambda _: None), runs
+
+
+def stage(summary: DesignSummary, name: str) -> StageSummary:
+    return next(each for each in summary.stages if each.name == name)
+
+
+def test_a_planted_best_is_found_and_equal_choices_stay_open(
+    settings: Settings, tmp_path: Path
+) -> None:
+    summary, runs = search(settings(), tmp_path / "out", {"spindle": 0.02})
+    grouping, allocation = summary.stages
+    assert (grouping.verdict, grouping.value) == ("found", "spindle")
+    states = {choice.label: choice.state for choice in grouping.choices}
+    assert states.pop("spindle") == "kept"
+    assert {*states.values()} == {"dropped"}
+    assert allocation.verdict == "open"
+    assert {choice.state for choice in allocation.choices} == {"kept", "open"}
+    assert len(runs.started) == summary.runs <= 5 * 16 + 3 * 16
+    for run in allocation.runs:
+        assert run.point["groups"] == "spindle"
+    found = load(str(tmp_path / "out" / "found.yaml"))
+    assert found.method.groups == "spindle"  # type: ignore[attr-defined]
+    assert (found.task.holdout, found.train.lr) == (None, 1e-2)
+    assert summary.found is not None
+    assert summary.found["allocation"] == allocation.value
+    assert DesignSummary.load(tmp_path / "out" / "summary.json") == summary
+    record = DesignRecord.load(tmp_path / "out" / "design.yaml")
+    assert record.growing["draws"] == [8, 16]
+    for name, version in (("summary.json", "decisions/1"), ("design.yaml", "design/1")):
+        assert f"iwlora-{version}" in (tmp_path / "out" / name).read_text(encoding="utf-8")
+
+
+def test_all_choices_of_a_draw_share_everything_else(settings: Settings, tmp_path: Path) -> None:
+    given = settings(order=["grouping", "allocation", "tuned"], draws=[8])
+    summary, _ = search(given, tmp_path, {})
+    for field, name in (("groups", "grouping"), ("allocation", "allocation"), ("tuned", "tuned")):
+        drawn = stage(summary, name).runs
+        for draw in range(8):
+            of_draw = [run for run in drawn if run.draw == draw]
+            others = [{**run.point, field: None} for run in of_draw]
+            assert all(other == others[0] for other in others)
+            assert len({run.seed for run in of_draw}) == 1
+            assert len({str(run.point[field]) for run in of_draw}) == len(of_draw)
+    seeds = [{run.seed for run in each.runs} for each in summary.stages]
+    assert len(set.union(*seeds)) == sum(map(len, seeds)), "each stage has fresh seeds"
+    tuned = {str(run.point["tuned"]) for run in stage(summary, "grouping").runs}
+    assert len(tuned) > 2, "what is not yet decided is drawn at random"
+
+
+def test_killed_and_continued_it_gives_the_same_summary(settings: Settings, tmp_path: Path) -> None:
+    bonus = {"spindle": 0.02, "increasing": 0.01}
+    whole, _ = search(settings(), tmp_path / "whole", bonus)
+    started = 0
+    for most in (5, 60, None):
+        runs = PlantedRuns(planted(bonus), most)
+        try:
+            summary = run_design(design_from(settings()), tmp_path / "cut", runs, lambda _: None)
+        except Killed:
+            continue
+        finally:
+            started += len(runs.started)
+    assert summary == whole
+    assert started == whole.runs, "no run is repeated"
+
+
+def test_a_finished_search_goes_on_with_more_draws_and_refuses_another_space(
+    settings: Settings, tmp_path: Path
+) -> None:
+    few, _ = search(settings(draws=[8]), tmp_path, {"spindle": 0.003})
+    more, runs = search(settings(draws=[8, 16, 32]), tmp_path, {"spindle": 0.003})
+    kept = {run.folder: run.score for run in few.stages[0].runs}
+    assert kept.items() <= {run.folder: run.score for run in more.stages[0].runs}.items()
+    assert stage(more, "grouping").value == "spindle"
+    assert all(Path(run.folder).name != "seed-3000" for run in few.stages[1].runs)
+    assert runs.started
+    with pytest.raises(IwloraError, match=r"another space: design\.seed differ"):
+        search(settings(draws=[8, 16, 32], seed=1), tmp_path, {})
+    given = settings(draws=[8, 16, 32], choices={"allocation": ["uniform", "increasing"]})
+    with pytest.raises(IwloraError, match=r"choices.allocation.*differ"):
+        search(given, tmp_path, {})
+    with pytest.raises(IwloraError, match=r"draws=\[8, 64\].*may only be added"):
+        search(settings(draws=[8, 64]), tmp_path, {})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(IwloraError, match=r"holds notes\.txt"):
+        search(settings(), tmp_path / "other", {})
+
+
+def test_paper_takes_the_best_mean_of_independent_designs(
+    settings: Settings, tmp_path: Path
+) -> None:
+    given = settings(order=["grouping"], search="paper", models=12)
+    summary, _ = search(given, tmp_path, {"bottleneck": 0.3})
+    (only,) = summary.stages
+    assert (only.verdict, only.value, len(only.runs)) == ("best mean", "bottleneck", 60)
+    assert all(choice.state == "dropped" for choice in only.choices if choice.label != "bottleneck")
+    points = [
+        [run.point["allocation"] for run in only.runs if run.choice == choice]
+        for choice in ("spindle", "bottleneck")
+    ]
+    assert points[0] == points[1] == ["uniform"] * 12, "what is not searched is fixed"
+
+
+def test_a_learning_rate_is_searched_once_for_all_designs(
+    settings: Settings, tmp_path: Path
+) -> None:
+    summary, runs = search(settings(lr=[1e-3, 1e-2, 1e-1], draws=[8]), tmp_path, {})
+    first, *others = summary.stages
+    assert (first.component, len(first.runs)) == ("lr", 24)
+    assert summary.lr == first.value
+    plans = [plan for name, plan in runs.plans.items() if not name.startswith("lr-")]
+    assert len(plans) == len(others) == 2
+    assert {run.recipe.train.lr for plan in plans for run in plan.runs} == {summary.lr}
+
+
+def test_a_screen_finds_planted_effects(settings: Settings, tmp_path: Path) -> None:
+    given = settings(order=["assignment"], search="screen", designs=80)
+    del given["method"]
+
+    def score(run: Any) -> float:
+        sets = run.recipe.method.strategies
+        return planted({})(run) + 0.1 * ("lora" in sets[0]) - 0.1 * ("lora" in sets[3])
+
+    runs = PlantedRuns(score)
+    summary = run_design(design_from(given), tmp_path, runs, lambda _: None)
+    (only,) = summary.stages
+    effects = {(each.group, each.strategy): each for each in only.effects}
+    assert len(effects) == 16
+    for group, sign in ((1, 1), (4, -1)):
+        effect = effects[group, "lora"]
+        assert effect.mean == pytest.approx(sign * 10, abs=4)
+        assert effect.p_value is not None
+        assert effect.p_value < 0.01
+    assert "lora" in only.value[0]
+    assert "lora" not in only.value[3]
+
+
+def test_the_assignment_is_raced_group_by_group(settings: Settings, tmp_path: Path) -> None:
+    sets = [["lora"], ["pfeiffer", "lora"]]
+    given = settings(order=["assignment"], draws=[8], choices={"assignment": sets})
+    del given["method"]
+    summary, _ = search(given, tmp_path, {})
+    assert [each.name for each in summary.stages] == [f"assignment-{n}" for n in range(1, 5)]
+    decided = [each.value for each in summary.stages]
+    assert summary.found is not None
+    assert summary.found["strategies"] == decided
+    for run in summary.stages[3].runs:
+        assert run.point["strategies"][:3] == decided[:3]
