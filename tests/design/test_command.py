@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from commands import call, check_plain, execute_in_process, write_recipe
-from iwlora.results.designs import DesignSummary
+from iwlora.results.comparison.designs import DesignSummary
 
 Settings = Callable[..., dict[str, Any]]
 

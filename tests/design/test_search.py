@@ -11,7 +11,7 @@ import pytest
 from iwlora.design.recipe import design_from
 from iwlora.design.search import run_design
 from iwlora.errors import IwloraError
-from iwlora.results.designs import DesignRecord, DesignSummary, StageSummary
+from iwlora.results.comparison.designs import DesignRecord, DesignSummary, StageSummary
 from iwlora.training.recipe import load
 from planted_designs import Killed, PlantedRuns, planted
 

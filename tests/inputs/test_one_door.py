@@ -49,6 +49,7 @@ EXCEPTIONS = {
     ("compare/execute/ray.py", "open"): "a log that is written",
     ("compare/execute/machine.py", "read_text"): "the kernel's files on control groups",
     ("compare/report/formats/html.py", "read_text"): "a template of this package",
+    ("design/report/page.py", "read_text"): "a template of this package",
     ("results/locks.py", "open"): "a lock, of which nothing is read",
     ("results/writing.py", "open"): "a log that is written",
     ("results/writing.py", "os.open"): "a file that was written, to flush it",

@@ -22,7 +22,7 @@ from iwlora.cli.terminal.arguments import (
 )
 from iwlora.errors import IwloraError
 from iwlora.results import layout
-from iwlora.results.designs import DesignSummary
+from iwlora.results.comparison.designs import DesignSummary
 from iwlora.results.layout import is_pool
 
 if TYPE_CHECKING:

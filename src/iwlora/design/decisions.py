@@ -21,8 +21,8 @@ from iwlora.compare.statistics.designs.race import (
 from iwlora.design.effects import as_printed, strategy_effects
 from iwlora.design.stages import Stage
 from iwlora.errors import IwloraError
+from iwlora.results.comparison.designs import ChoiceSummary, DrawnRun, EffectSummary
 from iwlora.results.comparison.record import RaceRule, Trial
-from iwlora.results.designs import ChoiceSummary, DrawnRun, EffectSummary
 from iwlora.results.layout import learning_rate_text
 
 Assignment = tuple[tuple[str, ...], ...]

@@ -10,7 +10,7 @@ import numpy as np
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.designs.factorial import Array, factor_effects
 from iwlora.methods.grouped.parts import STRATEGIES
-from iwlora.results.designs import DrawnRun, EffectSummary
+from iwlora.results.comparison.designs import DrawnRun, EffectSummary
 from iwlora.results.metric_direction import oriented
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,4 +87,6 @@ def plan_stage(
 
 def plain(value: Any) -> Any:
     """The value with lists in the place of tuples, as files hold it."""
-    return json.loads(json.dumps(value))
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -17,8 +17,8 @@ from iwlora.errors import IwloraError, raise_all
 from iwlora.methods.grouped.components import PRESETS
 from iwlora.methods.grouped.grouped import Grouped
 from iwlora.methods.grouped.space import FIELDS, Space
+from iwlora.results.comparison.designs import DesignRecord
 from iwlora.results.comparison.record import MAX_SEEDS, StoppingRule
-from iwlora.results.designs import DesignRecord
 from iwlora.training.overrides import override, read_yaml, validate
 from iwlora.training.recipe import Recipe, build
 

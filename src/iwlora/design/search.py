@@ -18,8 +18,8 @@ from iwlora.design.recipe import DesignRecipe
 from iwlora.design.stages import LR, Stage
 from iwlora.errors import IwloraError
 from iwlora.results import layout
+from iwlora.results.comparison.designs import DesignRecord, DesignSummary, DrawnRun, StageSummary
 from iwlora.results.comparison.record import RaceRule
-from iwlora.results.designs import DesignRecord, DesignSummary, DrawnRun, StageSummary
 from iwlora.results.events import Event, Report
 from iwlora.results.run import load_run
 from iwlora.results.writing import output_folder, write_text

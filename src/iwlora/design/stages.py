@@ -8,7 +8,7 @@ from typing import Any
 
 from iwlora.design.settings import DesignSettings
 from iwlora.methods.grouped.space import FIELDS, Space
-from iwlora.results.designs import SearchKind
+from iwlora.results.comparison.designs import SearchKind
 from iwlora.results.layout import learning_rate_text
 
 LR = "lr"

@@ -9,7 +9,7 @@ import numpy as np
 
 from iwlora.compare.report.figures import style
 from iwlora.design.effects import as_printed
-from iwlora.results.designs import EffectSummary, StageSummary
+from iwlora.results.comparison.designs import EffectSummary, StageSummary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

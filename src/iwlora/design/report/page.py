@@ -21,7 +21,7 @@ from iwlora.design.report.tables import (
 from iwlora.inputs.control_characters import visible
 from iwlora.inputs.yaml_json import read_utf8
 from iwlora.results import layout
-from iwlora.results.designs import DesignSummary
+from iwlora.results.comparison.designs import DesignSummary
 from iwlora.results.writing import write_text
 
 if TYPE_CHECKING:

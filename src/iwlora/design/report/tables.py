@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iwlora.compare.number_format import counted, display_scale, format_p_value
-from iwlora.results.designs import ChoiceSummary, DesignSummary, StageSummary
+from iwlora.results.comparison.designs import ChoiceSummary, DesignSummary, StageSummary
 from iwlora.results.durations import format_duration
 
 EMPTY = "–"

@@ -10,7 +10,7 @@ from iwlora.design.report.tables import (
     stage_table,
     value_text,
 )
-from iwlora.results.designs import DesignSummary
+from iwlora.results.comparison.designs import DesignSummary
 
 
 def summary_text(summary: DesignSummary) -> str:
