@@ -23,7 +23,7 @@ from iwlora.results.comparison.record import RaceRule
 from iwlora.results.events import Event, Report
 from iwlora.results.run import load_run
 from iwlora.results.writing import output_folder, write_text
-from iwlora.training.recipe import Recipe
+from iwlora.training.recipe import Recipe, build
 
 
 class Compare(Protocol):
@@ -97,7 +97,9 @@ def check_folder(design: DesignRecipe, folder: Path) -> None:
             )
         return
     stored, now = DesignRecord.load(file), design.record()
-    if differing := sorted(_differing(stored.space, now.space)):
+    # A setting that this version of iwlora added has its default.
+    before = {**stored.space, "run": build(stored.space["run"]).settings()}
+    if differing := sorted(_differing(before, now.space)):
         raise IwloraError(
             f"{folder} holds a search of another space: {', '.join(differing)} differ; only "
             "design.draws, models and designs may grow; choose another folder"
