@@ -69,7 +69,7 @@ def test_all_choices_of_a_draw_share_everything_else(settings: Settings, tmp_pat
     seeds = [{run.seed for run in each.runs} for each in summary.stages]
     assert len(set.union(*seeds)) == sum(map(len, seeds)), "each stage has fresh seeds"
     tuned = {str(run.point["tuned"]) for run in stage(summary, "grouping").runs}
-    assert len(tuned) > 2, "what is not yet decided is drawn at random"
+    assert len(tuned) > 1, "what is not yet decided is drawn at random"
 
 
 def test_killed_and_continued_it_gives_the_same_summary(settings: Settings, tmp_path: Path) -> None:

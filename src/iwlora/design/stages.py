@@ -9,7 +9,7 @@ from typing import Any
 from iwlora.design.settings import DesignSettings
 from iwlora.methods.grouped.space import FIELDS, Space
 from iwlora.results.comparison.designs import SearchKind
-from iwlora.results.layout import learning_rate_text
+from iwlora.results.layout import learning_rate_label
 
 LR = "lr"
 _SEEDS_OF_STAGE = 1000
@@ -59,7 +59,7 @@ def stages_of(settings: DesignSettings, space: Space) -> Iterator[Stage]:
     """
     numbers = {component: number for number, component in enumerate(FIELDS, start=1)}
     if rates := settings.learning_rates:
-        choices = {f"lr-{learning_rate_text(rate)}": rate for rate in rates}
+        choices = {learning_rate_label(rate): rate for rate in rates}
         yield Stage(LR, LR, 0, "grid", choices)
     kind: SearchKind = "paper" if settings.search == "paper" else "race"
     for component in settings.order:

@@ -220,7 +220,7 @@ def trial_folder(
     >>> trial_folder(Path("runs/a"), "lora", 1e-3, 7).as_posix()
     'runs/a/lora/search/lr-0.001/seed-7'
     """
-    name = f"lr-{learning_rate_text(lr)}"
+    name = learning_rate_label(lr)
     search = comparison / label / _SEARCH_FOLDER
     if options:
         search /= re.sub(r"[^\w.+=,-]", "_", options_text(options))
@@ -234,6 +234,15 @@ def options_text(options: Mapping[str, Any]) -> str:
     'rank=4,alpha=0.01'
     """
     return ",".join(f"{name}={value}" for name, value in options.items())
+
+
+def learning_rate_label(lr: float) -> str:
+    """A learning rate as the name of a folder or an arm.
+
+    >>> learning_rate_label(1e-3)
+    'lr-0.001'
+    """
+    return f"lr-{learning_rate_text(lr)}"
 
 
 def learning_rate_text(lr: float) -> str:
