@@ -54,7 +54,7 @@ def _lead_to_pipe(folder: Path) -> None:
         (lambda m: _edit_config(m, model_type="unheard-of"), "unheard-of"),
         (
             lambda m: _edit_config(m, model_type="vit"),
-            "it reads pixel_values, and tasks have texts",
+            "it reads pixel_values, and the task has texts",
         ),
         (lambda m: _edit_config(m, hidden_size="x"), "hidden_size"),
         (lambda m: _edit_config(m, num_attention_heads=3), "attention heads"),

@@ -49,6 +49,7 @@ def test_a_row_has_the_ratios_of_its_two_cells(
     assert row == ["minilm", "4", "8", "30.0", "10.0", "3.00", "1.25", "2", "5"]
 
 
+@pytest.mark.slow
 def test_the_command_for_a_gpu_writes_its_table_after_each_row_and_goes_on_after_a_failure(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

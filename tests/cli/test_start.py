@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from comparison_folders import write_comparison
+from conftest import drawn_figures
 from iwlora.compare.report.write import write_report
 
 _CHILD = """
@@ -53,7 +54,8 @@ def test_commands_start_in_two_seconds_without_torch(
     tmp_path: Path, recipe: Path, finished: Path
 ) -> None:
     folder = write_comparison(tmp_path / "comparison", seeds=1)
-    write_report(folder)  # as the comparison does: another report draws nothing
+    with drawn_figures():
+        write_report(folder)  # as the comparison does: another report draws nothing
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("model: builtin/minilm\nmethods: [lora, lorra]\nmethod: lorra\n")
     expected = {

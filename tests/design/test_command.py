@@ -15,6 +15,7 @@ from iwlora.results.comparison.designs import DesignSummary
 Settings = Callable[..., dict[str, Any]]
 
 
+@pytest.mark.slow
 def test_a_search_ends_in_a_recipe_that_trains(
     settings: Settings,
     tmp_path: Path,
@@ -58,6 +59,7 @@ def test_a_search_ends_in_a_recipe_that_trains(
     assert "a stage of a search of designs" in refused.err
 
 
+@pytest.mark.slow
 def test_the_dry_run_prices_each_stage_and_keeps_nothing(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

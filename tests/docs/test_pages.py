@@ -63,6 +63,7 @@ COMPILED = {
     ("docs/compose.md", "iwlora.compose"): "needs runs; tests/compose does all of it",
     ("docs/export.md", "BACKBONE"): "loads a placeholder; the exported adapter is loaded below",
     ("docs/methods.md", "bert-base-uncased"): "needs the hub",
+    ("docs/methods.md", "proxy_rows"): "needs runs; benchmarks/design_proxies.py does it",
     ("docs/penalty.md", "penalty.recording"): "goes on from the reader's loop",
     ("docs/penalty.md", "trainer.add_callback"): "goes on from the reader's Trainer",
     ("docs/own-method.md", "norm_tuning"): "tests/methods/test_own_method.py installs and runs it",

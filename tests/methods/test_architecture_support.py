@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS, Attached
 from iwlora.methods.architecture_support import shipped_table, support_table, try_methods
@@ -20,6 +22,7 @@ class OnlyBert(Lora):
         return super().attach(model, *args, **kwargs)
 
 
+@pytest.mark.slow
 def test_what_methods_say_is_what_happens_and_what_is_shipped() -> None:
     """If the table has changed, write the output of ``iwlora methods --try`` into its file."""
     rows = {name: method() for name, method in METHODS.items()}

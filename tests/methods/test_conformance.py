@@ -75,7 +75,8 @@ def selected() -> list[tuple[str, str, Check]]:
 
 
 def as_parameters(name: str, architecture: str, check: Check) -> Any:
-    is_slow = architecture in RELATIVES and architecture != cases(METHODS[name]())[0][0]
+    is_relative = architecture in RELATIVES and architecture != cases(METHODS[name]())[0][0]
+    is_slow = is_relative or check is checks.two_processes_equal_one
     return pytest.param(
         *(name, architecture, check),
         id=f"{name}-{architecture}-{check.__name__}",

@@ -52,6 +52,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return answer
 
 
+@pytest.mark.slow
 def test_no_change_is_silent(found: dict[str, list[str]]) -> None:
     assert found["none"] == []
     (table,) = found["table"]
@@ -59,6 +60,7 @@ def test_no_change_is_silent(found: dict[str, list[str]]) -> None:
     assert "| killed | recipe | 1 |" in table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_found(found: dict[str, list[str]], defect: str) -> None:
     assert found[defect] == [f"silent: {DEFECTS[defect][0]}"]

@@ -21,7 +21,7 @@ def test_each_failed_check_is_a_line(
 ) -> None:
     pairs = [("bert", checks.initial_output), ("bert", refuse), ("gpt2", checks.initial_output)]
     together: list[Any] = []
-    monkeypatch.setattr(conformance, "cases", lambda method, everywhere: pairs)
+    monkeypatch.setattr(conformance, "cases", lambda method, everywhere, of_images: pairs)
     monkeypatch.setattr(conformance, "train_in_two_processes", together.extend)
     assert conformance.failures(["head"], tmp_path) == ["head on bert: refuse: refused on bert"]
     assert [case.architecture for case in together] == ["bert", "gpt2"]

@@ -71,6 +71,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return json.loads((folder / "found.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_every_end_is_true(found: Any) -> None:
     outcomes = [outcome for outcome, _ in found["none"]]
     assert len(outcomes) == CASES
@@ -78,6 +79,7 @@ def test_every_end_is_true(found: Any) -> None:
     assert "message" in outcomes, "no call failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_found(found: Any, defect: str) -> None:
     assert found[defect].startswith(DEFECTS[defect][2])

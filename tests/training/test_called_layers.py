@@ -131,5 +131,5 @@ def test_a_model_of_images_is_refused_with_the_reason(tmp_path: Path) -> None:
         tmp_path
     )
     recipe = build(settings(tmp_path, {"name": "builtin/entailment"}))
-    with pytest.raises(IwloraError, match=r"type vit, .*; it reads pixel_values, and tasks have"):
+    with pytest.raises(IwloraError, match=r"type vit, .*; it reads pixel_values, and the task has"):
         load(recipe)

@@ -109,6 +109,7 @@ def trained(
     return folder
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_does_not_resume(trained: Path) -> None:
     """Neither two what one began, in both processes, nor one what two began."""
     for rank in (0, 1):
@@ -120,6 +121,7 @@ def test_another_number_of_processes_does_not_resume(trained: Path) -> None:
     assert status(trained / "begun by one")["state"] == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_give_the_result_of_one(
     case: str, trained: Path, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
@@ -137,6 +139,7 @@ def test_two_processes_give_the_result_of_one(
     assert scores[0] == pytest.approx(scores[1])
 
 
+@pytest.mark.slow
 def test_a_sharded_run_resumes_where_it_was_killed(trained: Path) -> None:
     whole, resumed = weights(trained / "two houlsby, sharded"), weights(trained / "resumed")
     assert resumed.keys() == whole.keys()
@@ -146,6 +149,7 @@ def test_a_sharded_run_resumes_where_it_was_killed(trained: Path) -> None:
     assert result["examples_per_second"] is None
 
 
+@pytest.mark.slow
 def test_a_dry_run_estimates_each_process(trained: Path) -> None:
     """Its steps are those of the run, and its micro-batches those of one process."""
     steps = {
@@ -158,6 +162,7 @@ def test_a_dry_run_estimates_each_process(trained: Path) -> None:
         assert cost["rows"] == 20 // (2 * 2)
 
 
+@pytest.mark.slow
 def test_a_run_with_another_seed_would_be_noticed(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from iwlora.compare.plan.planned_runs import PlannedRun
 from iwlora.compare.plan.recipe import load_plan
+from iwlora.design.recipe import load_design
 from iwlora.errors import IwloraError
 from iwlora.methods import METHODS
 from iwlora.methods.low_rank.iw_lora import IWLora
@@ -26,8 +27,11 @@ def name_of(path: Path) -> str:
 
 
 def parse(path: Path) -> list[Recipe]:
-    """The run of a recipe, or all those of a comparison."""
-    if "methods" in read_yaml(path):
+    """The run of a recipe, all those of a comparison, or what those of a search share."""
+    settings = read_yaml(path)
+    if "design" in settings:
+        return [load_design(str(path)).run]
+    if "methods" in settings:
         return [run.recipe for run in load_plan(str(path)).runs]
     return [load(str(path))]
 
@@ -49,7 +53,9 @@ def test_it_parses(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_its_first_lines_say_how_to_start_it(path: Path) -> None:
     comment = "".join(re.findall(r"(?m)^#.*\n", path.read_text(encoding="utf-8")))
-    command = "compare" if "methods" in read_yaml(path) else "train"
+    settings = read_yaml(path)
+    command = "compare" if "methods" in settings else "train"
+    command = "design" if "design" in settings else command
     assert re.search(rf"iwlora {command} {name_of(path)} .*--out runs/", comment)
 
 

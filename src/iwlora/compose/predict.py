@@ -18,6 +18,7 @@ from iwlora.extras import name_missing_extra
 from iwlora.inputs.tables.reading import Reading
 from iwlora.results import layout
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
+from iwlora.training.external_settings import check_external_settings
 from iwlora.training.prediction.input_rows import InputRows
 from iwlora.training.prediction.new_rows import evaluate_rows, load_for_rows, predict_file
 from iwlora.training.state.run_folder import RunDir
@@ -63,6 +64,7 @@ def predict(
     Raises:
         IwloraError: As :func:`iwlora.predict`; and for a source that is unknown or was changed.
     """
+    check_external_settings()
     pool = Pool.load(path)
     chosen = pool.chosen(use)
     task = shared_task(RunDir.finished(pool.folder_of(chosen[0])))

@@ -249,6 +249,7 @@ def user_files(folder: Path, rows: dict[str, int]) -> dict[str, Any]:
     return task
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_minilm")
 def test_the_predicted_memory_is_what_a_process_takes(tmp_path: Path) -> None:
     """MiniLM, in processes of their own: within 20%, although the allocator has its own ways.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iwlora.tasks.kinds.classification import Classification
 from iwlora.training.load import LoadedRecipe
 from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.recipe import build
@@ -142,8 +144,8 @@ def test_what_is_measured_are_the_batches_that_training_sees_first(grouped: bool
     nothing: Any = None
     loaded = LoadedRecipe(
         recipe,
-        task=nothing,
-        tokenizer=nothing,
+        task=cast("Any", SimpleNamespace(kind=Classification())),
+        processor=nothing,
         model=nothing,
         sites=[],
         encoded={"train": rows},

@@ -13,6 +13,7 @@ from transformers import default_data_collator as collate
 
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.tiny_models import tiny_model
+from iwlora.tasks.kinds.classification import Classification
 from iwlora.testing import Case
 from iwlora.training.loop.trainer import FineTuningTrainer
 
@@ -20,7 +21,7 @@ from iwlora.training.loop.trainer import FineTuningTrainer
 @pytest.mark.quick
 def test_operations_are_counted_as_transformers_counts_them() -> None:
     trainer = FineTuningTrainer.__new__(FineTuningTrainer)
-    trainer.model = tiny_model("bert")
+    trainer.model, trainer._kind = tiny_model("bert"), Classification()
     for shape in ((2, 5), (7, 3)):
         inputs = {"input_ids": torch.ones(shape, dtype=torch.long)}
         assert trainer.floating_point_ops(inputs) == Trainer.floating_point_ops(trainer, inputs) > 0

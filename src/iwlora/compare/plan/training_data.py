@@ -28,6 +28,7 @@ SHARED_TASK_SETTINGS = {
     "holdout": _SCORED,
     "text": _SCORED,
     "label": _SCORING,
+    "labels": _SCORING,
     "kind": _SCORING,
     "former_kind_defaults": _SCORING,
     "selection": "the scored parameters would be chosen in another way",

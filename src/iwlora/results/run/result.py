@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import Self
 
 from iwlora.results.fingerprint import Fingerprint
@@ -52,6 +60,13 @@ class SiteRank(StoredModel):
     depth: int
     rank: Amount | None
     parameters: Count | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_older_versions(self, stored: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = stored(self)
+        if self.parameters is None:
+            del fields["parameters"]
+        return fields
 
 
 class LabelScore(StoredModel):

@@ -79,6 +79,7 @@ def predict(
         >>> head.rpartition(",probability_entailment,")[0]
         'row,line,premise,hypothesis,prediction'
     """
+    check_external_settings()
     run = RunDir.finished(path)
     task = stored_task(run)
 
@@ -124,7 +125,6 @@ def predict_file(
         max_rows: Predict the first rows only.
         extra_column: A column whose cells ``compute`` finds in ``InputRows.extra``, if it exists.
     """
-    check_external_settings()
     to_file = str(output) != "-"
     if to_file:
         _check_output(output)
