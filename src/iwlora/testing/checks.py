@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
+from statistics import mode
 
 import torch
 from torch import Tensor
@@ -122,11 +123,12 @@ def predicted_parameters_are_exact(case: Case) -> None:
     model = tiny_model(case.architecture)
     attached, sites = case.trained.attached, find_sites(model)
     if attached.ranks is not None:
-        sites = [site for site in sites if site.d_in == site.d_out]
+        shapes = [(site.d_in, site.d_out) for site in sites]
+        sites = [site for site, shape in zip(sites, shapes, strict=True) if shape == mode(shapes)]
     predicted = case.method.parameters(model, sites)
     if attached.ranks is not None:
         attached = case.attach(model, sites)
-        case.fit(attached, case.folder / "square")
+        case.fit(attached, case.folder / "one-shape")
     _expect(attached.count() == predicted, f"{predicted} predicted, {attached.count()} counted")
 
 
