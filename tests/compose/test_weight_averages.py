@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def test_svd_and_linear_equal_the_formulas(loras: Path) -> None:
     layer = "base_model.model.bert.encoder.layer.0.attention.self.query"
     factors = [(t[f"{layer}.lora_B.weight"], t[f"{layer}.lora_A.weight"]) for t in tensors]
     rank = len(factors[0][1])
+    config = json.loads((files[0].parent / "adapter_config.json").read_text(encoding="utf-8"))
+    scaling = config["lora_alpha"] / rank
 
     def delta(kind: str) -> torch.Tensor:
         model, _ = averaged_weights(pool, pool.names, WEIGHT_AVERAGES[kind])
@@ -71,7 +74,7 @@ def test_svd_and_linear_equal_the_formulas(loras: Path) -> None:
         saved = [p for n, p in model.named_parameters() if n.endswith("save.default.weight")]
         (head,) = [parameter for parameter in saved if parameter.shape == heads[0].shape]
         assert torch.allclose(head, heads.mean(dim=0))
-        computed: torch.Tensor = adapted.get_delta_weight("merged") / adapted.scaling["default"]
+        computed: torch.Tensor = adapted.get_delta_weight("merged") / scaling
         return computed.detach()
 
     mean_b, mean_a = (torch.stack(side).mean(dim=0) for side in zip(*factors, strict=True))

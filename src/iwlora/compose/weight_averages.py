@@ -102,6 +102,8 @@ def averaged_weights(
     weights = [len(runs) ** -float(how.power)] * len(runs)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)  # DARE drops values at random
+        if how.kind == "svd":
+            _multiply_scaling_into_b(peft_model, adapters)
         peft_model.base_model.add_weighted_adapter(
             adapters, weights, _MERGED, combination_type=how.kind, density=how.density
         )
@@ -122,6 +124,17 @@ def _add(model: Any, name: str, run: RunDir, tensors: Mapping[str, Any]) -> None
     PeftModel.add_adapter(model, name, peft_config({**settings, "modules_to_save": None}))
     of_adapter = {key: value for key, value in tensors.items() if "lora_" in key}
     set_peft_model_state_dict(model, of_adapter, adapter_name=name)
+
+
+def _multiply_scaling_into_b(model: Any, adapters: Sequence[str]) -> None:
+    """Make the scaling of adapters 1: before 0.21, PEFT's ``svd`` applies it twice."""
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        for name in layer.lora_B.keys() & set(adapters):
+            layer.lora_B[name].weight.mul_(layer.scaling[name])
+            layer.scaling[name] = 1.0
 
 
 def _use(model: Any, tensors: Sequence[Mapping[str, Any]]) -> None:

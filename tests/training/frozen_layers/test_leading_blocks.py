@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from attention_functions import t5_calls_attention_functions
 from iwlora.head import add_to_head
 from iwlora.methods import METHODS
 from iwlora.methods.tiny_models import tiny_model
@@ -51,7 +52,9 @@ def test_the_gradient_says_which_blocks_are_frozen(
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("architecture", ["bert", "t5"])
+@pytest.mark.parametrize(
+    "architecture", ["bert", pytest.param("t5", marks=t5_calls_attention_functions)]
+)
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
