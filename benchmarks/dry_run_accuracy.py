@@ -146,8 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{machine()}; {options.threads} threads; {options.rows} rows, {options.epochs:g} epochs"
         f"{'; processor time' if options.processor_time else ''}\n"
     )
-    head = ["run", "batch", "peak, MiB: predicted / measured", "added", "tensors alone, MiB"]
-    print(table([*head, "training, s", "whole run, s"], []), flush=True)
+    ratios = [
+        f"{of}: predicted / measured"
+        for of in ("peak, MiB", "added memory", "training, s", "whole run, s")
+    ]
+    head = ["run", "batch", *ratios[:2], "tensors alone, MiB", *ratios[2:]]
+    print(table(head, []), flush=True)
     with tempfile.TemporaryDirectory() as top:
         models = {"minilm": "builtin/minilm", "small": random_bert(Path(top) / "small")}
         for number, (model, method, batch) in enumerate(CASES[: options.cases]):

@@ -3,11 +3,11 @@
     python benchmarks/price_of_a_verdict.py                                  # prints the tables
     python benchmarks/price_of_a_verdict.py record --glue FOLDER --minutes 60
 
-The first command replays the runs in benchmarks/recorded: today's way to a verdict, each lever that
-makes it cheaper, and all together, at a power of 80% and an error of 5%. It also simulates 10,000
-comparisons without a difference and 10,000 with one, and says whether the promises of sequential
-verdicts hold. The second command records further runs, on one thread, and appends them; it goes on
-where it was stopped.
+The first command replays the runs in benchmarks/recorded: the earlier way to a verdict, each lever
+that makes it cheaper, and all together, at a power of 80% and an error of 5%. It also simulates
+10,000 comparisons without a difference and 10,000 with one, and says whether the promises of
+sequential verdicts hold. The second command records further runs, on one thread, and appends
+them; it goes on where it was stopped.
 """
 
 from __future__ import annotations

@@ -54,6 +54,13 @@ AXES: dict[str, Sequence[int]] = {
     "batch": (4, 8, 16, 32, 64),
     "sites": (6, 12, 18, 24, 36),
 }
+UNITS = {
+    "width": "units",
+    "depth": "blocks",
+    "length": "tokens",
+    "batch": "rows",
+    "sites": "matrices",
+}
 
 
 def step_of(point: Point) -> Callable[[], None]:
@@ -141,10 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             [str(size), f"{cpu:.3f}", f"{flops:.2f}", f"{memory:.1f}"]
             for size, cpu, flops, memory in zip(sizes, *costs.values(), strict=True)
         ]
-        print(table([axis, *costs], rows) + "\n", flush=True)
+        head = f"{axis}, {UNITS[axis]}" if axis in UNITS else axis
+        print(table([head, *costs], rows) + "\n", flush=True)
         slopes = (exponent(sizes, values) for values in costs.values())
         fits.append([axis, *(f"{b:.2f} ± {error:.2f}" for b, error in slopes)])
-    print(table(["exponent of", *costs], fits))
+    print(table(["exponent of", "of processor time", "of FLOPs", "of memory"], fits))
 
 
 if __name__ == "__main__":

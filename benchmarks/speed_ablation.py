@@ -309,7 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = ["an epoch with", "examples/s", "time relative to all on", "last loss"]
     print(table(head, epochs(options)) + "\n")
     print(table(["outside the step", "processor ms"], outside(options)) + "\n")
-    head = ["two blocks of DeBERTaV3-base, ms (over its own)", "16 × 64 tokens", "8 × 128"]
+    head = ["two blocks of DeBERTaV3-base, ms (relative to the first row)"]
+    head += ["16 rows of 64 tokens", "8 rows of 128 tokens"]
     print(table(head, deberta(options)) + "\n")
     if options.compile:
         head = ["forward and backward", "compiling, s", "ms a batch"]

@@ -13,7 +13,7 @@ from timed_commands import table
 from verdict_price.bank import OFFICIAL, STUDY, Bank
 from verdict_price.planted import NULLS, planted_differences
 from verdict_price.precision import sd_of_loss, sd_with_rows
-from verdict_price.replay import TODAY, TOGETHER, WAYS, minutes_per_run, planned_draws, sd_of_null
+from verdict_price.replay import EARLIER, TOGETHER, WAYS, minutes_per_run, planned_draws, sd_of_null
 from verdict_price.search_regret import Search, Trials
 from verdict_price.searched import searched_verdicts
 from verdict_price.study import TRUTHS, study_price
@@ -21,8 +21,8 @@ from verdict_price.tables import DRAWS_FOR_TRUTH, absent, has_pairs
 
 STUDY_WAYS = [way for way in WAYS if way.split in (OFFICIAL, STUDY)]
 SEARCHED_WAYS = (
-    (Search("best-score", draws=1, grids=1), TODAY),
-    (Search("best-score", draws=3, grids=3), TODAY),
+    (Search("best-score", draws=1, grids=1), EARLIER),
+    (Search("best-score", draws=3, grids=3), EARLIER),
     (Search("loss-curve", draws=1, grids=1), TOGETHER),
     (Search("loss-curve", draws=3, grids=3), TOGETHER),
 )
@@ -37,22 +37,22 @@ def study_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
         if not has_pairs(bank, kind, lr):
             rows.append(absent(bank, 10, kind))
             continue
-        today = None
+        before = None
         for way in STUDY_WAYS:
             found = study_price(bank, way, kind, lr, rule)
-            today = today or found.minutes
+            before = before or found.minutes
             rows.append(
                 [
                     *(bank.task, kind, way.name),
                     " / ".join(f"{draws:.0f}" for draws in found.draws),
-                    *(f"{found.runs:.0f}", f"{found.minutes:.0f}", f"{found.minutes / today:.2f}"),
+                    *(f"{found.runs:.0f}", f"{found.minutes:.0f}", f"{found.minutes / before:.2f}"),
                     f"{found.power:.0%}",
                     *(f"{found.false_difference:.1%}", f"{found.false_within:.1%}"),
                 ]
             )
     arms = " / ".join(f"{truth:+g}" if truth else "0" for truth in TRUTHS)
     head = ["task", "arms", "way", f"draws of the arms at {arms}", "runs", "core-minutes"]
-    return table([*head, "of today's price", "power", "false difference", "false within"], rows)
+    return table([*head, "of the earlier price", "power", "false difference", "false within"], rows)
 
 
 def searched_table(
@@ -75,9 +75,9 @@ def searched_table(
             shares = (found.called_different, found.right, found.opposite)
             cells += [f"{found.spread:.2f}", *(f"{share:.0%}" for share in shares)]
             rows.append([*cells, f"{found.draws:.1f}", f"{found.trials:.1f}"])
-    head = ["task", "search", "way", "sd of the true difference", "equal called different"]
-    planted = f"{rule.difference:g} point"
-    head += [f"{planted}: found", f"{planted}: called the opposite"]
+    head = ["task", "search", "way", "sd of the true difference, points"]
+    planted = f"{rule.difference:g} point better"
+    head += ["equal arms called different", f"{planted}: found", f"{planted}: called worse"]
     return table([*head, "draws of equal arms", "trials of an arm"], rows)
 
 

@@ -1,6 +1,6 @@
-"""Today's way to a verdict and each lever, replayed on recorded runs: draws and core-minutes.
+"""The earlier way to a verdict and each lever, replayed on recorded runs: draws and core-minutes.
 
-*Today's way* is that of version 0.1.0's last commit before sequential verdicts (6d0ee89): the
+The *earlier way* is that of version 0.1.0's last commit before sequential verdicts (6d0ee89): the
 official split, a number of seeds that is fixed beforehand, a paired test at 5%. The number is the
 one that its report asks for, with the standard deviation of the recorded pairs known. *Sequential*
 ends with the verdict and has the fewest draws at most with which the power is 80%; its draws are
@@ -37,10 +37,10 @@ class Way:
     sequential: bool = False
 
 
-TODAY = Way("today's: official split, seeds fixed", OFFICIAL)
+EARLIER = Way("earlier way: official split, seeds fixed", OFFICIAL)
 TOGETHER = Way("all together", STUDY, sequential=True)
 WAYS = (
-    TODAY,
+    EARLIER,
     Way("study rows", STUDY),
     Way("study rows, mean of the last weights", STUDY_OF_MEAN),
     Way("sequential", OFFICIAL, sequential=True),

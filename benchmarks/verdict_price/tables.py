@@ -13,7 +13,7 @@ from timed_commands import table
 from verdict_price.bank import FEWER_ROWS, LORA, OFFICIAL, STUDY, Array, Bank
 from verdict_price.planted import NULLS, recorded_pairs
 from verdict_price.precision import sd_of_rows
-from verdict_price.replay import OTHER_TRUTHS, TODAY, TOGETHER, WAYS, Price, Way, price
+from verdict_price.replay import EARLIER, OTHER_TRUTHS, TOGETHER, WAYS, Price, Way, price
 from verdict_price.search_regret import Regret, Search, Trials, simulate_searches
 from verdict_price.simulation import Promises, simulate
 
@@ -27,7 +27,7 @@ SEARCHES = (
     Search("best-score", draws=2, grids=2),
     Search("loss-curve", draws=3, grids=2),
 )
-"""Today's rule and the new one, at the cost of one and of two trials of each learning rate."""
+"""The earlier rule and the new one, at the cost of one and of two trials of each learning rate."""
 DRAWS_FOR_TRUTH = 2
 
 
@@ -67,13 +67,13 @@ def price_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
             prices: dict[Way, Price] = {}
             for way in WAYS:
                 prices[way] = cost = price(bank, way, pairs_of(bank, way.split, lr), lr, rule)
-                of_today = cost.minutes / prices[TODAY].minutes
-                rows.append([bank.task, kind, way.name, *_price_cells(cost), f"{of_today:.2f}"])
+                of_earlier = cost.minutes / prices[EARLIER].minutes
+                rows.append([bank.task, kind, way.name, *_price_cells(cost), f"{of_earlier:.2f}"])
             goals.append(f"- {bank.task}, {kind}: {goal_sentence(prices)}")
     head = ["task", "arms", "way", "sd of a difference, points", "draws", "power"]
     others = [f"draws at {truth:g} points" for truth in OTHER_TRUTHS]
-    priced = table([*head, *others, "core-minutes", "of today's price"], rows)
-    goal = f"The goal is that all together cost at most {GOAL:g} of today's price:"
+    priced = table([*head, *others, "core-minutes", "of the earlier price"], rows)
+    goal = f"The goal is that all together cost at most {GOAL:g} of the earlier price:"
     return "\n".join([priced, "", goal, "", *goals])
 
 
@@ -88,8 +88,8 @@ def _price_cells(cost: Price) -> list[str]:
 
 
 def goal_sentence(prices: Mapping[Way, Price]) -> str:
-    """Whether the price of all levers together is a tenth of today's."""
-    ratio = prices[TOGETHER].minutes / prices[TODAY].minutes
+    """Whether the price of all levers together is a tenth of the earlier one."""
+    ratio = prices[TOGETHER].minutes / prices[EARLIER].minutes
     return f"{'met' if ratio <= GOAL else 'missed'}, {ratio:.2f}"
 
 
@@ -103,7 +103,8 @@ def promise_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
         for split in (OFFICIAL, STUDY):
             found = simulate(pairs_of(bank, split, lr), rule)
             rows.append([bank.task, kind, split, *_promise_cells(found, rule)])
-    head = ["task", "arms", "rows", "better or worse, no difference", "within, true difference"]
+    head = ["task", "arms", "rows", "no difference, but called better or worse"]
+    head += ["true difference, but called within"]
     return table([*head, "power", f"promises of at most {rule.error:.0%}"], rows)
 
 
@@ -156,13 +157,13 @@ def regret_table(banks: Sequence[Bank], held_out: int, grid: Sequence[float]) ->
             rows.append([*cells, f"{regret.trials:.1f}", *(f"{value:.2f}" for value in points)])
             regrets.append(regret)
         goals.append(f"- {bank.task}: {regret_sentence(regrets, len(trials.seeds))}")
-    head = ["task", "rule", "most trials", "trials", "median regret", "mean", "largest tenth"]
+    head = ["task", "rule", "most trials", "trials", "median regret", "mean regret"]
     goal = "The goal is that the median falls by half at equal cost:"
-    return "\n".join([table(head, rows), "", goal, "", *goals])
+    return "\n".join([table([*head, "mean of the largest tenth"], rows), "", goal, "", *goals])
 
 
 def regret_sentence(regrets: Sequence[Regret], draws: int) -> str:
-    """Whether the new rule halves the median regret of today's, at each of the costs."""
+    """Whether the new rule halves the median regret of the earlier one, at each of the costs."""
     pairs = zip(SEARCHES[::2], regrets[::2], regrets[1::2], strict=False)
     found = [
         f"{'met' if after.median <= before.median / 2 else 'missed'} with {search.grids} "

@@ -21,7 +21,7 @@ from iwlora.training.suggestion.recipe import Suggestion
 
 _ALLOCATOR = 1.4
 """A process on a CPU has held up to so many times the memory of its tensors and libraries, see
-"Accuracy of the dry run" in docs/performance.md."""
+"Accuracy of the dry run" in docs/cost-and-memory.md."""
 
 
 @dataclass(frozen=True)
