@@ -19,6 +19,8 @@ The folder of a run::
     adapter/ or model/        the trained parameters; tokenizer/ is next to it, or image-processor/
     frozen-layers/<key>/      of a run outside a comparison: what frozen blocks compute; may be
                               deleted
+    decoded-images/<key>/     of a run on images outside a comparison, until it ends: its images,
+                              decoded; may be deleted
     result.json               written last: a run with this file is finished
     .lock                     held by the process that works in the folder
 
@@ -36,6 +38,7 @@ The folder of a comparison::
     logs/                                             what each run printed
     frozen-layers/<key>/                              what frozen blocks compute, for all runs;
                                                       may be deleted
+    decoded-images/<key>/                             decoded images, for all runs; may be deleted
     summary.json, .md, .csv, .tex, report.html,
     figures/, tables/                                 the report
     sources.yaml                                      in place of runs: which results are combined
@@ -104,6 +107,8 @@ IMAGE_PROCESSOR = "image-processor"
 PROCESSORS = (TOKENIZER, IMAGE_PROCESSOR)
 FROZEN_LAYERS = "frozen-layers"
 """Also in the folder of a comparison."""
+DECODED_IMAGES = "decoded-images"
+"""Also in the folder of a comparison."""
 
 # An exported adapter or model
 EXPORT = "iwlora_export.json"
@@ -151,7 +156,8 @@ OWN_NAMES = frozenset(
         *(LOCK, RECIPE, ENVIRONMENT, STATUS, METRICS, PENALTY, SENSITIVITY, RESULT),
         *(str(Path(SENSITIVITY).with_suffix(suffix)) for suffix in (".png", ".svg")),
         *(FINGERPRINT, ROW_DIGESTS, BAD_ROWS),
-        *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, *PROCESSORS, FROZEN_LAYERS),
+        *(CHECKPOINTS, PREDICTIONS, ADAPTER, MODEL, *PROCESSORS),
+        *(FROZEN_LAYERS, DECODED_IMAGES),
         *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
         *(POOL, POOL_SOURCES),
         *(DESIGN, STAGES, FOUND),
@@ -167,7 +173,7 @@ RECORDS = frozenset(
 """The single files that a run writes, but for its result and its lock."""
 
 WRITTEN_BEFORE_WORK = frozenset(
-    {LOCK, RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS, BAD_ROWS}
+    {*(LOCK, RECIPE, ENVIRONMENT, STATUS, FINGERPRINT, ROW_DIGESTS, BAD_ROWS, DECODED_IMAGES)}
 )
 """What the folder of a run holds that has not measured or trained anything yet."""
 

@@ -16,7 +16,7 @@ from iwlora.sites import sites as find_sites
 from iwlora.testing.case import BATCH, Case
 from iwlora.training.frozen_layers.leading_blocks import free_blocks, leading_blocks
 from iwlora.training.frozen_layers.skipping import FrozenLayers
-from iwlora.training.frozen_layers.stored_rows import StoredRows
+from iwlora.training.row_store.stored_rows import StoredRows
 
 STEPS = 3
 TOLERANCE = 1e-4

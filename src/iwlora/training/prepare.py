@@ -37,6 +37,7 @@ from iwlora.training.model.backbone import meta_backbone
 from iwlora.training.model.frozen_dtype import check_trained_in_float32
 from iwlora.training.model.sharding import shard
 from iwlora.training.recipe import Recipe
+from iwlora.training.row_store.kept_images import with_kept_images
 from iwlora.training.state.bad_rows import listing_bad_rows, save_left_out
 from iwlora.training.state.fingerprint import bind, check_artifact
 from iwlora.training.state.run_folder import RunDir
@@ -117,6 +118,7 @@ def prepare(
         loaded = load(recipe)
     fingerprint = distributed.run_on_main_process(lambda: bind(run, recipe, loaded.task))
     save_left_out(run.path / layout.BAD_ROWS, loaded.task.bad_rows)
+    loaded = with_kept_images(loaded, run.path)
     model, sites, rows = loaded.model, loaded.sites, loaded.encoded["train"]
     pretrained = set(map(id, model.parameters()))
     method = _sized_method(loaded)

@@ -31,11 +31,12 @@ from iwlora.results.run import (
 from iwlora.results.writing import follow_umask, reserve, write_errors
 from iwlora.sites import Site, abbreviate_names
 from iwlora.tasks import Task
-from iwlora.tasks.kinds.images.rows import DIGEST
+from iwlora.tasks.kinds.images.collator import DIGEST
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.floors.scores import TaskFloors
-from iwlora.training.frozen_layers.stored_rows import describe_kept
+from iwlora.training.row_store.kept_images import remove_own_images
+from iwlora.training.row_store.stored_rows import describe_kept
 from iwlora.training.loop.interrupts import SaveOnInterrupt
 from iwlora.training.loop.progress import print_above_bar
 from iwlora.training.loop.row_order import EpochSampler
@@ -182,6 +183,7 @@ def _train_and_score(
                     if (run.path / name).is_dir():
                         follow_umask(run.path / name)
     metrics, label_scores = score_splits(trainer, run, loaded)
+    distributed.run_on_main_process(lambda: remove_own_images(run.path))
     if kept := describe_kept(run.path)[0]:
         logger.info(kept)
     known = prepared.floors

@@ -75,6 +75,9 @@ class TrainSettings(BaseModel):
     """Compute the blocks below the lowest that trains once for each row, without dropout, and keep
     the result on the disk for all epochs and all runs of a comparison. A number: that many blocks.
     auto: in comparisons, where nothing in these blocks has dropout."""
+    cache_images: Annotated[bool, Field(strict=True)] = True
+    """Decode each image once, and keep the result on the disk for all epochs and all runs of a
+    comparison; a run alone removes it when it has ended."""
     shard: Annotated[bool, Field(strict=True)] = False
     """With several processes, each holds a shard of the model (FSDP2) instead of a copy; the result
     is the same."""

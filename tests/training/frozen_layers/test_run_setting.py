@@ -17,7 +17,7 @@ from torch import Tensor
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.training.frozen_layers.skipping import FrozenLayers
-from iwlora.training.frozen_layers.stored_rows import StoredRows
+from iwlora.training.row_store.stored_rows import StoredRows
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train

@@ -28,7 +28,7 @@ from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import output_folder
 from iwlora.tasks.loading import reading_once
 from iwlora.training.external_settings import check_external_settings
-from iwlora.training.frozen_layers.stored_rows import describe_kept
+from iwlora.training.row_store.stored_rows import describe_kept
 from iwlora.training.state.bad_rows import listing_bad_rows, save_bad_rows
 
 

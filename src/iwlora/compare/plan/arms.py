@@ -38,6 +38,7 @@ SHARED_TRAIN_SETTINGS = {
     "gradient_checkpointing": _COMPUTING,
     "fast_kernels": _COMPUTING,
     "cache_frozen": "the arms would have dropout in other blocks",
+    "cache_images": "times would differ for another reason than the method",
     "shard": _COMPUTING,
     "deterministic": _COMPUTING,
     "group_by_length": "it changes the order of the data",

@@ -30,7 +30,7 @@ from iwlora.training.frozen_layers.leading_blocks import (
     reading_module,
 )
 from iwlora.training.frozen_layers.skipping import FrozenLayers
-from iwlora.training.frozen_layers.stored_rows import StoredRows
+from iwlora.training.row_store.stored_rows import StoredRows
 from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe
 from iwlora.training.recipe import Recipe

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError
 from iwlora.training.frozen_layers.leading_blocks import FrozenBlock, LeadingBlocks
-from iwlora.training.frozen_layers.stored_rows import KEY_BYTES, StoredRows
+from iwlora.training.row_store.stored_rows import KEY_BYTES, StoredRows
 
 
 class _Reached(Exception):

@@ -219,7 +219,8 @@ def _recipe_part(recipe: Recipe) -> str:
     """Of what differs from the defaults, so that fields of later versions change nothing."""
     settings = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"label"})
     settings["method"] = {"name": recipe.method.name, **settings.get("method", {})}
-    settings.get("train", {}).pop("seed", None)
+    for name in ("seed", "cache_images"):  # a part of its own; and where an equal image comes from
+        settings.get("train", {}).pop(name, None)
     return recipe_part(settings, VERSIONS["recipe"])
 
 

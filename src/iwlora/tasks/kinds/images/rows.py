@@ -1,10 +1,8 @@
-"""Rows with an image in place of a text: how they are read, encoded and batched."""
+"""Rows with an image in place of a text: how they are read and encoded."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +12,11 @@ from iwlora.inputs.images import ImageFacts, image_bytes, open_image
 from iwlora.inputs.places import user_path
 from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.kinds.cells import parse_text
-from iwlora.tasks.kinds.contract import DRAW, IMAGE, Dataset, EncodingInput, Tensor
+from iwlora.tasks.kinds.contract import IMAGE, Dataset, EncodingInput
 from iwlora.tasks.kinds.heads import SequenceHead
-from iwlora.tasks.kinds.images.augmentation import Augmentation, augment
+from iwlora.tasks.kinds.images.augmentation import Augmentation
+from iwlora.tasks.kinds.images.collator import DIGEST, ImageCollator
 from iwlora.tasks.schema import TaskSchema
-
-DIGEST = "digest"
-"""The column of encoded rows with the SHA-256 of each image file."""
 
 
 class ImageHead(SequenceHead):
@@ -80,36 +76,6 @@ class ImageHead(SequenceHead):
         return [self.constant_floor(schema, train["label"][:], len(scored))]
 
 
-@dataclass(frozen=True)
-class ImageCollator:
-    """Batches of pixels, (rows, channels, height, width), and ``labels``.
-
-    Args:
-        processor: The image processor of the model: it resizes, crops and normalises.
-        augmentation: Of the rows that have a draw.
-    """
-
-    processor: Any
-    augmentation: Augmentation = "none"
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """The batch of these encoded rows.
-
-        Raises:
-            IwloraError: An image is gone, or is another one than when the task was loaded.
-        """
-        import torch
-
-        images = [
-            augment(_open(row), self.augmentation, row[DRAW]) if DRAW in row else _open(row)
-            for row in rows
-        ]
-        batch = {"pixel_values": self.processor(images, return_tensors="pt")["pixel_values"]}
-        if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        return batch
-
-
 def _parse_image(folder: str, value: Any) -> tuple[str, dict[str, Any]]:
     """(digest, what is in the column ``IMAGE``) of the image in a cell.
 
@@ -145,16 +111,3 @@ def _facts_of_file(folder: str, name: str) -> ImageFacts:
         return open_image(content)[1]
     except ValueError as error:
         raise ValueError(f"names {name}, which {error}") from None
-
-
-def _open(row: Mapping[str, Any]) -> Any:
-    stored = row[IMAGE]
-    content = stored["bytes"]
-    if content is None:
-        content = image_bytes(stored["folder"], stored["name"])
-        if hashlib.sha256(content).hexdigest() != row[DIGEST]:
-            raise IwloraError(
-                f"{Path(stored['folder'], stored['name'])} has changed since the task was loaded; "
-                "restore it, or begin again"
-            )
-    return open_image(content)[0]

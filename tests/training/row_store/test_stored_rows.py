@@ -13,7 +13,7 @@ from torch import Tensor
 from iwlora.results import layout
 from iwlora.results.locks import exclusive
 from iwlora.training import device
-from iwlora.training.frozen_layers.stored_rows import StoredRows, describe_kept
+from iwlora.training.row_store.stored_rows import StoredRows, describe_kept
 
 pytestmark = pytest.mark.quick
 

@@ -1,6 +1,6 @@
-"""What frozen blocks compute for rows, kept in a file that all runs share and that only grows.
+"""What is computed for rows, kept in a file that all runs share and that only grows.
 
-``rows.bin`` has the activations, one behind the other, and ``index.bin`` a record of fixed size for
+``rows.bin`` has the values, one behind the other, and ``index.bin`` a record of fixed size for
 each row: its key, where it is, and checksums. A process adds rows while it holds the lock. Whoever
 finds a row that does not fit its checksum computes it again.
 """
@@ -39,7 +39,7 @@ _CHECKED = _RECORD.itemsize - 4  # all but the record's own checksum
 
 
 class StoredRows:
-    """Activations of rows in a folder, each of shape (tokens, width).
+    """Activations of rows in a folder, each of shape (tokens, width), or other values of theirs.
 
     Args:
         folder: Where they are kept; created with the first row.
@@ -47,11 +47,18 @@ class StoredRows:
         dtype: Its type.
         most_bytes: The most that the folders beside it and this one keep together; never more than
             half of what the disk had free without this one.
+        content: What is kept, for messages.
     """
 
     def __init__(
-        self, folder: Path, width: int, dtype: torch.dtype, most_bytes: int = MOST_BYTES
+        self,
+        folder: Path,
+        width: int,
+        dtype: torch.dtype,
+        most_bytes: int = MOST_BYTES,
+        content: str = "frozen layers",
     ) -> None:
+        self._content = content
         self.folder, self._width, self._dtype = folder, width, dtype
         self._token_bytes = width * dtype.itemsize
         self._rows, self._index = folder / "rows.bin", folder / "index.bin"
@@ -118,7 +125,7 @@ class StoredRows:
                     self._append(rows)
         except (CannotWrite, OSError) as error:
             reason = os_error_text(error) if isinstance(error, OSError) else str(error)
-            self._stop_writing(f"frozen layers are computed each time from now on: {reason}")
+            self._stop_writing(f"{self._content} are computed each time from now on: {reason}")
 
     def _append(self, rows: Mapping[bytes, Tensor]) -> None:
         """Write the activations, then the records that make them valid."""
@@ -132,8 +139,8 @@ class StoredRows:
             if end + len(content) > self._most:
                 self._stop_writing(
                     f"{self.folder} has reached its limit of {self._most / 1e9:.1f} GB, which "
-                    f"other files in {self.folder.parent} and the free disk leave: frozen layers "
-                    "are computed each time for further rows"
+                    f"other files in {self.folder.parent} and the free disk leave: "
+                    f"{self._content} are computed each time for further rows"
                 )
                 break
             record = records[len(contents) : len(contents) + 1]
@@ -185,7 +192,11 @@ def describe_kept(folder: Path) -> tuple[str, int]:
     Args:
         folder: of the run or the comparison.
     """
-    kept = folder / layout.FROZEN_LAYERS
-    size = sum(file.stat().st_size for file in files_below(kept))
-    text = f"{kept} has {size / 1e6:,.1f} MB for further runs; remove it if there are none"
-    return text if size else "", size
+    places = [folder / name for name in (layout.FROZEN_LAYERS, layout.DECODED_IMAGES)]
+    sizes = {place: sum(f.stat().st_size for f in files_below(place)) for place in places}
+    text = "; ".join(
+        f"{place} has {size / 1e6:,.1f} MB for further runs; remove it if there are none"
+        for place, size in sizes.items()
+        if size
+    )
+    return text, sum(sizes.values())
