@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from iwlora.methods.contract import seeded
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.tiny_models import IMAGE_ARCHITECTURES, tiny_batch, tiny_model
 from iwlora.sites import blocks, coverage, sites
+from iwlora.testing import Case, Check, frozen_blocks_once_equal_plain, packed_equals_alone
+from iwlora.training.frozen_layers.leading_blocks import leading_blocks
 
 
 @pytest.mark.parametrize("architecture", IMAGE_ARCHITECTURES)
@@ -60,6 +63,31 @@ def test_lora_trains_as_peft_trains_it(architecture: str) -> None:
     with seeded(3):
         peft_model = get_peft_model(theirs, config)
     assert _losses(attached.model, architecture) == _losses(peft_model, architecture)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "check"),
+    [
+        ("vit", frozen_blocks_once_equal_plain),
+        ("swin", frozen_blocks_once_equal_plain),
+        ("convnext", frozen_blocks_once_equal_plain),
+        pytest.param("dinov2", packed_equals_alone, marks=pytest.mark.slow),
+        pytest.param("convnext", packed_equals_alone, marks=pytest.mark.slow),
+    ],
+)
+def test_runs_share_frozen_blocks_and_passes(
+    architecture: str, check: Check, tmp_path: Path
+) -> None:
+    check(Case(Lora(), architecture, tmp_path))
+
+
+def test_of_swin_the_blocks_of_the_first_stage_are_computed_once() -> None:
+    model = tiny_model("swin", blocks=4)  # of which the first stage has one
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    leading = leading_blocks(model, lambda: model(**tiny_batch("swin")))
+    assert leading is not None
+    assert len(leading.frozen) == 1
 
 
 def _losses(model: Any, architecture: str) -> list[float]:

@@ -196,10 +196,12 @@ def test_embedded_images_of_a_saved_data_set(shapes: Path, tmp_path: Path) -> No
 def test_models_and_data_must_fit(
     shapes: Path, tiny_vit: Path, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    for model, options, problem in (
-        (tiny_bert, {}, "no AutoModelForImageClassification of this type"),
-        (tiny_vit, {"cache_frozen": True}, "computed once for texts only"),
+    augmented = {"name": "image-classification", "augmentation": "flip-and-crop"}
+    for model, kind, options, problem in (
+        (tiny_bert, {}, {}, "no AutoModelForImageClassification of this type"),
+        (tiny_vit, {"kind": augmented}, {"cache_frozen": True}, "other training images in each"),
+        (tiny_vit, {}, {"cache_frozen": 1}, "lora trains in or below block 0"),
     ):
-        asked = recipe(model, task_of(shapes), "lora", epochs=1, **options)
+        asked = recipe(model, task_of(shapes) | kind, "lora", epochs=1, **options)
         with pytest.raises(IwloraError, match=problem):
             iwlora.train(asked, tmp_path / problem[:9])

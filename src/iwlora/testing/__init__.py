@@ -46,8 +46,7 @@ def cases(
         method: the method to test.
         everywhere: whether the costly checks, which start processes or train more often, run on
             every architecture; otherwise they run on the first one only.
-        of_images: whether to take the architectures that read images, whose frozen blocks are not
-            computed once and whose runs are not packed.
+        of_images: whether to take the architectures that read images.
 
     Returns:
         [(architecture, check)].
@@ -56,7 +55,7 @@ def cases(
     supported = [name for name, refusal in asked.items() if refusal is None]
     pairs = [(architecture, check) for architecture in supported for check in CHECKS]
     costly = supported if everywhere else supported[:1]
-    costly_checks = COSTLY if of_images else (*COSTLY, frozen_blocks_once_equal_plain)
-    if not (method.not_packable or of_images):
+    costly_checks = (*COSTLY, frozen_blocks_once_equal_plain)
+    if not method.not_packable:
         costly_checks = (*costly_checks, packed_equals_alone)
     return pairs + [(architecture, check) for architecture in costly for check in costly_checks]

@@ -20,8 +20,9 @@ from iwlora.training.packed.pack import Pack
 STEPS = 20
 TOLERANCE, LOSS_TOLERANCE = 1e-9, 1e-3
 """Of all that a run ends with in float64, and of its losses in float32."""
-NOT_PACKABLE = ("deberta-v2",)
-"""Architectures that drop out what all rows share, here the embeddings of distances."""
+NOT_PACKABLE = ("deberta-v2", "swin")
+"""DeBERTa drops out what all rows share, the embeddings of distances; Swin computes windows, which
+are more than the rows of a batch."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class PackedRun:
                 module.p = 0.1
         attached = self.case.attach(model)
         settings = {"max_steps": STEPS, "logging_steps": 2, "seed": self.seed, **self.options}
-        trainer = self.case.trainer(attached, folder, self.rows, **settings)
+        rows = self.rows
+        if self.case.reads_images:  # not all models convert them
+            rows = [{**row, "pixel_values": row["pixel_values"].to(self.dtype)} for row in rows]
+        trainer = self.case.trainer(attached, folder, rows, **settings)
         with joined(trainer):
             trainer.train()
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -81,7 +85,12 @@ def difference_of_losses(one: Mapping[str, Tensor], other: Mapping[str, Tensor])
 
 
 def longer_rows(case: Case) -> list[dict[str, Any]]:
-    """The rows of a case with two more tokens, so that the batch of another run is padded."""
+    """The rows of a case with two more tokens, so that the batch of another run is padded.
+
+    Images, which are never padded, are those of the case in another order.
+    """
+    if case.reads_images:
+        return case.rows[1:]
     return [
         {**row, "input_ids": ids[:3] + ids[1:], "attention_mask": [1] * (len(ids) + 2)}
         for row in case.rows

@@ -35,8 +35,6 @@ from iwlora.tasks.kinds.images.collator import DIGEST
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.floors.scores import TaskFloors
-from iwlora.training.row_store.kept_images import remove_own_images
-from iwlora.training.row_store.stored_rows import describe_kept
 from iwlora.training.loop.interrupts import SaveOnInterrupt
 from iwlora.training.loop.progress import print_above_bar
 from iwlora.training.loop.row_order import EpochSampler
@@ -46,6 +44,8 @@ from iwlora.training.model.target_units import head_in_target_units
 from iwlora.training.prediction.scored_splits import score_splits
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe
+from iwlora.training.row_store.kept_images import remove_own_images
+from iwlora.training.row_store.stored_rows import describe_kept
 from iwlora.training.state.checkpoints import fingerprint_in, last_sealed
 from iwlora.training.state.fingerprint import UNVERIFIED, check_artifact, check_finished
 from iwlora.training.state.run_folder import RunDir

@@ -17,9 +17,9 @@ from torch import Tensor
 from iwlora.errors import IwloraError
 from iwlora.results import layout
 from iwlora.training.frozen_layers.skipping import FrozenLayers
-from iwlora.training.row_store.stored_rows import StoredRows
 from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe, build
+from iwlora.training.row_store.stored_rows import StoredRows
 from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
 from runs import recipe, weights

@@ -16,8 +16,8 @@ from iwlora.methods.tiny_models import tiny_model
 from iwlora.sites import sites
 from iwlora.training.frozen_layers.leading_blocks import leading_blocks
 from iwlora.training.frozen_layers.skipping import FrozenLayers
-from iwlora.training.row_store.stored_rows import StoredRows
 from iwlora.training.kernels import training_numerics
+from iwlora.training.row_store.stored_rows import StoredRows
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "bf16": 2e-2}
 CASES = [

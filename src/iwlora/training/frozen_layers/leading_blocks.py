@@ -36,7 +36,7 @@ class FrozenBlock:
 
 @dataclass(frozen=True)
 class LeadingBlocks:
-    """The frozen blocks at the beginning of the module that reads the token ids.
+    """The frozen blocks at the beginning of the module that reads the token ids or the pixels.
 
     Args:
         encoder: that module.
@@ -52,7 +52,7 @@ class LeadingBlocks:
 
 
 def reading_module(model: nn.Module) -> nn.Module:
-    """The part of a model that reads the token ids: its encoder, or its backbone."""
+    """The part of a model that reads token ids or pixels: its encoder, or its backbone."""
     plain: Any = unwrap(model)
     encoder: nn.Module
     encoder = plain.get_encoder() if plain.config.is_encoder_decoder else plain.base_model
@@ -63,7 +63,8 @@ def leading_blocks(model: nn.Module, forward: Callable[[], Any]) -> LeadingBlock
     """Find the frozen blocks from what a forward pass records for the backward pass.
 
     A block counts if none of its outputs needs a gradient, whatever the reason: trained embeddings,
-    prefixes and biases all make the first block's outputs need one.
+    prefixes and biases all make the first block's outputs need one. Of a vision model with stages
+    only the blocks of the first stage count, and none that computes maps in place of tokens.
 
     Args:
         model: the model with its method attached.
@@ -97,6 +98,8 @@ def leading_blocks(model: nn.Module, forward: Callable[[], Any]) -> LeadingBlock
         if block is not expected or called.count(block) > 1 or not plain:
             break
         if any(x.requires_grad for x in tensors):
+            break
+        if activations is not None and first.shape != activations.shape:  # the next stage of Swin
             break
         sources = [_source(x, args, kwargs) for x in rest]
         makes_extras = any(s is None and x is not None for s, x in zip(sources, rest, strict=True))

@@ -30,10 +30,10 @@ from iwlora.training.frozen_layers.leading_blocks import (
     reading_module,
 )
 from iwlora.training.frozen_layers.skipping import FrozenLayers
-from iwlora.training.row_store.stored_rows import StoredRows
 from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe
 from iwlora.training.recipe import Recipe
+from iwlora.training.row_store.stored_rows import StoredRows
 
 logger = logging.getLogger("iwlora")
 
@@ -58,14 +58,15 @@ def frozen_layers_of_run(
     recipe, model = loaded.recipe, attached.model
     setting, is_auto = recipe.train.cache_frozen, recipe.train.cache_frozen == "auto"
     comparison = layout.comparison_of(folder)
-    reads_images = loaded.task.kind.reads_images
-    supported = _is_supported(recipe) and not reads_images
+    augments = loaded.task.kind.augments
+    supported = _is_supported(recipe) and not augments
     if setting is False or (is_auto and (comparison is None or not supported)):
         return None
-    if reads_images:
+    if augments:
         raise IwloraError(
-            f"train.cache_frozen={setting} was given, and frozen blocks are computed once for "
-            "texts only; take train.cache_frozen=false"
+            f"train.cache_frozen={setting} was given, and task.kind.augmentation makes other "
+            "training images in each epoch, so that nothing can be computed once; take "
+            "train.cache_frozen=false, or task.kind.augmentation=none"
         )
     if not _is_supported(recipe):  # the recipe's check has the other reasons
         raise IwloraError(
@@ -76,10 +77,13 @@ def frozen_layers_of_run(
     leading = leading_blocks(model, forward)
     found = len(leading.frozen) if leading else 0
     if type(setting) is int and found < setting:
+        reason = f"{recipe.method.name} trains in or below block {found} (from 0)"
+        if loaded.task.kind.reads_images:
+            reason += ", or that block begins another stage, or computes maps in place of tokens,"
         raise IwloraError(
-            f"train.cache_frozen={setting} was given, and {recipe.method.name} trains in or below "
-            f"block {found} (from 0) of {type(unwrap(model)).__name__}; take "
-            f"train.cache_frozen={found or 'false'}, or other targets"
+            f"train.cache_frozen={setting} was given, and {reason} of "
+            f"{type(unwrap(model)).__name__}; take train.cache_frozen={found or 'false'}, or other "
+            "targets"
         )
     if leading is None or (is_auto and has_dropout(unwrap(model), found)):
         return None

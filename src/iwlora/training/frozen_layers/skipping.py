@@ -91,7 +91,7 @@ class FrozenLayers:
         if self._computing:
             return
         inputs = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
-        if inputs.get("past_key_values") is None and inputs.get("input_ids") is not None:
+        if inputs.get("past_key_values") is None and _read(inputs) is not None:
             self._injected = self._activations(inputs)
 
     def _after(self, *_: Any) -> None:
@@ -117,7 +117,7 @@ class FrozenLayers:
     def _activations(self, inputs: Mapping[str, Any]) -> Tensor:
         """What the last frozen block computes for a batch: (rows, tokens, width).
 
-        They are 0 for padding.
+        They are 0 for padding. Of images the tokens are the patches.
         """
         tokens = _tokens_of_rows(inputs)
         if tokens is None:  # masks that are no padding: what a row reads is not known
@@ -127,12 +127,14 @@ class FrozenLayers:
         if any(values is None for values in stored):
             with self.rows.in_turn(self._draw):
                 stored = self._completed(inputs, tokens, keys)
-        ids = inputs["input_ids"]
-        batch = torch.zeros((*ids.shape, self.leading.width), dtype=self.leading.dtype)
-        for row, values in enumerate(stored):
-            assert values is not None
+        rows = [values for values in stored if values is not None]
+        read = _read(inputs)
+        if inputs.get("input_ids") is None:
+            return torch.stack(rows).to(read.device)
+        batch = torch.zeros((*read.shape, self.leading.width), dtype=self.leading.dtype)
+        for row, values in enumerate(rows):
             batch[row, tokens[row]] = values
-        return batch.to(ids.device)
+        return batch.to(read.device)
 
     def _completed(
         self, inputs: Mapping[str, Any], tokens: Sequence[slice], keys: Sequence[bytes]
@@ -156,11 +158,11 @@ class FrozenLayers:
         Gives the activations of some rows on the CPU, or of all on their device.
         """
         started = time.perf_counter()
-        encoder, ids = self.leading.encoder, inputs["input_ids"]
-        if rows is not None and len(rows) < len(ids):
-            chosen = torch.tensor(rows, device=ids.device)
+        encoder, read = self.leading.encoder, _read(inputs)
+        if rows is not None and len(rows) < len(read):
+            chosen = torch.tensor(rows, device=read.device)
             tensors = _tensors(inputs).items()
-            inputs = {**inputs, **{n: x[chosen] for n, x in tensors if len(x) == len(ids)}}
+            inputs = {**inputs, **{n: x[chosen] for n, x in tensors if len(x) == len(read)}}
         training = [module for module in encoder.modules() if module.training]
         self._computing = True
         try:
@@ -168,8 +170,8 @@ class FrozenLayers:
             with torch.no_grad():
                 encoder(**inputs)
         except _Reached as reached:
-            activations = reached.activations.to("cpu" if rows is not None else ids.device)
-            self.computed_tokens += inputs["input_ids"].numel()
+            activations = reached.activations.to("cpu" if rows is not None else read.device)
+            self.computed_tokens += activations.shape[0] * activations.shape[1]
             self.computed_seconds += time.perf_counter() - started
             return activations
         finally:
@@ -182,8 +184,17 @@ class FrozenLayers:
         )
 
 
+def _read(inputs: Mapping[str, Any]) -> Any:
+    """The token ids or the pixels of the rows; None where the model reads neither."""
+    ids = inputs.get("input_ids")
+    return inputs.get("pixel_values") if ids is None else ids
+
+
 def _tokens_of_rows(inputs: Mapping[str, Any]) -> list[slice] | None:
     """Where each row has its tokens between the padding; None where that is not known."""
+    if inputs.get("input_ids") is None:  # images have no padding
+        alone = _tensors(inputs).keys() == {"pixel_values"}
+        return [slice(None)] * len(inputs["pixel_values"]) if alone else None
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
     if not isinstance(mask, Tensor) or ids.dim() != 2:
         return None
@@ -197,7 +208,7 @@ def _tokens_of_rows(inputs: Mapping[str, Any]) -> list[slice] | None:
 
 
 def _keys(inputs: Mapping[str, Any], tokens: Sequence[slice]) -> list[bytes]:
-    """What identifies each row: its place in the batch, its token ids, and their types."""
+    """What identifies each row: its place in the batch, token ids and their types; or pixels."""
     read = {name: x.cpu().numpy() for name, x in sorted(_tensors(inputs).items())}
     keys = []
     for row, part in enumerate(tokens):

@@ -13,13 +13,17 @@ from iwlora.training.packed.layers import Pass, frozen_tensors, joint_layer
 from iwlora.training.packed.randomness import OwnRandomness, ProcessState
 from iwlora.training.packed.shares import NotPackable
 
-_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+_TEXTS = {"input_ids", "attention_mask", "token_type_ids"}
+_IMAGES = {"pixel_values"}
 _OF_TOKENS = ("start_logits", "end_logits")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a run gives its model: its tensors of shape (rows, tokens), and plain options."""
+    """What a run gives its model: its tensors of shape (rows, tokens), and plain options.
+
+    Of images it is one tensor of shape (rows, channels, height, width), which is never padded.
+    """
 
     tensors: Mapping[str, Tensor]
     options: Mapping[str, Any]
@@ -31,26 +35,36 @@ class Batch:
         given.pop("num_items_in_batch", None)  # for a loss that models compute from labels
         if given.get("return_dict") is True:  # the default; PEFT gives it
             del given["return_dict"]
-        tensors = {name: given.pop(name) for name in _INPUTS & given.keys()}
+        tensors = {name: given.pop(name) for name in (_TEXTS | _IMAGES) & given.keys()}
         plain = all(isinstance(value, (bool, int, float, str)) for value in given.values())
         shapes = {tuple(tensor.shape) for tensor in tensors.values()}
-        if "input_ids" not in tensors or not plain or len(shapes) != 1 or len(*shapes) != 2:
+        is_image = tensors.keys() == _IMAGES
+        if not (is_image or "input_ids" in tensors) or not plain or len(shapes) != 1:
             return None
-        return cls(tensors, given)
+        return cls(tensors, given) if len(*shapes) == (4 if is_image else 2) else None
 
     @property
     def rows(self) -> int:
-        return self.tensors["input_ids"].shape[0]
+        return self._any.shape[0]
 
     @property
     def tokens(self) -> int:
-        return self.tensors["input_ids"].shape[1]
+        """Places along the second axis: of images the channels, which are equal in all batches."""
+        return self._any.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self._any.device
+
+    @property
+    def _any(self) -> Tensor:
+        return next(iter(self.tensors.values()))
 
     def key(self, pads_right: bool) -> tuple[Any, ...]:
         """Batches of equal keys are computed in one pass."""
         any_length = pads_right and "attention_mask" in self.tensors
-        length = None if any_length else self.tokens
-        return (tuple(sorted(self.tensors)), tuple(sorted(self.options.items())), length)
+        shape = None if any_length else tuple(self._any.shape[1:])
+        return (tuple(sorted(self.tensors)), tuple(sorted(self.options.items())), shape)
 
 
 class JointPass:
@@ -81,10 +95,10 @@ class JointPass:
         }
         joint.model.train()
         joint.now.randomness = OwnRandomness(shares, states)
-        before = ProcessState(inputs["input_ids"].device)
+        before = ProcessState(batches[0].device)
         with joint.now.randomness:
             output = joint.model(**inputs, **batches[0].options)
-        if not ProcessState(inputs["input_ids"].device).equals(before):
+        if not ProcessState(batches[0].device).equals(before):
             raise NotPackable("it draws random numbers in other ways than dropout")
         self._outputs = logits(output)
         self._shares = list(shares.each)

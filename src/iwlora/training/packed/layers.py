@@ -78,7 +78,7 @@ def joint_layer(modules: Sequence[nn.Module], joint: Pass) -> nn.Module:
     if all(type(module) is nn.LayerNorm for module in modules):
         return JointLayerNorm(modules, joint)
     children = [list(module._modules) for module in modules]
-    alike = all(type(m) is type(first) and not m._parameters for m in modules)
+    alike = all(type(m) is type(first) for m in modules) and _same_own_parameters(modules)
     if alike and children[0] and all(names == children[0] for names in children):
         return _with_joint_children(modules, joint)
     return EachAlone(modules, joint)
@@ -98,6 +98,15 @@ def _is_own(module: nn.Module) -> bool:
     """Whether a run has something of its own in a module: an adapter, or what trains."""
     return any(isinstance(m, (BaseTunerLayer, ModulesToSaveWrapper)) for m in module.modules()) or (
         any(parameter.requires_grad for parameter in module.parameters())
+    )
+
+
+def _same_own_parameters(modules: Sequence[nn.Module]) -> bool:
+    """Whether all share their own parameters, as the scales of ConvNeXt's and BEiT's blocks."""
+    return all(
+        all(parameter is None for parameter in of_name) or _shared(of_name)
+        for name in modules[0]._parameters
+        for of_name in [[module._parameters.get(name) for module in modules]]
     )
 
 

@@ -46,11 +46,16 @@ def runs_that_fit(recipe: Recipe, free: int) -> int:
     Source:
         Korthikanti et al. 2022, arXiv:2205.05198, equation 2.
     """
-    config: Any = meta_model(recipe).config
-    names = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+    model = meta_model(recipe)
+    config: Any = model.config
+    of_images = model.main_input_name == "pixel_values"
+    names = ["hidden_size", "num_hidden_layers", "num_attention_heads"]
+    names += ["image_size", "patch_size"] if of_images else []
     if not all(isinstance(getattr(config, name, None), int) for name in names):
         return MOST_RUNS
-    width, blocks, heads = (getattr(config, name) for name in names)
-    tokens, rows = recipe.train.max_length, recipe.train.batch_size // recipe.train.accumulate
+    width, blocks, heads = (getattr(config, name) for name in names[:3])
+    rows = recipe.train.batch_size // recipe.train.accumulate
+    patches = (config.image_size // config.patch_size) ** 2 if of_images else 0
+    tokens = patches + 1 if of_images else recipe.train.max_length
     of_run = 2 * blocks * tokens * rows * width * (34 + 5 * heads * tokens / width)  # 4 bytes each
     return max(1, int(_PART_OF_MEMORY * free / of_run))
