@@ -28,6 +28,7 @@ COMMANDS = (
     "compose",
     "methods",
     "tasks",
+    "codes",
 )
 HELP = [*((command,) for command in COMMANDS), ("tasks", "show"), ("tasks", "average")]
 

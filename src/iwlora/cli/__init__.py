@@ -15,6 +15,7 @@ from typing import Any
 from iwlora import __version__
 from iwlora.cli import (
     advise,
+    codes,
     compare,
     design,
     init,
@@ -36,7 +37,7 @@ from iwlora.inputs.control_characters import visible, visible_output
 
 _COMMANDS = (
     *(measure, advise, init, train, compare, design, report, verify, export, predict, compose),
-    *(methods, tasks),
+    *(methods, tasks, codes),
 )
 
 

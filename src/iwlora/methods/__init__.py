@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from iwlora.methods.additive.bottleneck_adapters import Houlsby, Parallel, Pfeiffer
 from iwlora.methods.additive.prefix_tuning import Prefix
+from iwlora.methods.additive.prompt_generator import PromptGenerator
 from iwlora.methods.contract import Attached, Method, ParameterGroup, split_head, train_only
 from iwlora.methods.grouped.grouped import Grouped
 from iwlora.methods.low_rank.adalora import AdaLora
@@ -42,6 +43,7 @@ METHODS = Registry(
         "pfeiffer": Pfeiffer,
         "parallel": Parallel,
         "prefix": Prefix,
+        "prompt-generator": PromptGenerator,
         "grouped": Grouped,
         "lora": Lora,
         "dora": Dora,

@@ -27,6 +27,8 @@ _TASK_TYPES = {
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
     "ForCausalLM": "CAUSAL_LM",
     "LMHeadModel": "CAUSAL_LM",
+    # Any model whose input PEFT passes on as it is: a prefix is put before it.
+    "ForImageTokens": "FEATURE_EXTRACTION",
 }
 
 

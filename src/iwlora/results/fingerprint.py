@@ -25,7 +25,7 @@ COUNTED_ROWS = 500_000
 
 PROCESSES = "number of processes"
 MODEL_PARTS = ("model weights", "model configuration")
-PROCESSORS = ("tokenizer", "image processor")
+PROCESSORS = ("tokenizer", "image processor", "codes")
 """What makes the inputs of a model: a run has one of them."""
 _TEXTS, _LABELS = "texts of ", "labels of "
 

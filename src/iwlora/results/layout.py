@@ -16,7 +16,8 @@ The folder of a run::
                               penalty.jsonl, the effect of the penalty on each site at each
                               logging step
     predictions/<split>.csv   the prediction of the trained model for each row
-    adapter/ or model/        the trained parameters; tokenizer/ is next to it, or image-processor/
+    adapter/ or model/        the trained parameters; tokenizer/ is next to it, or image-processor/,
+                              or codes/
     frozen-layers/<key>/      of a run outside a comparison: what frozen blocks compute; may be
                               deleted
     decoded-images/<key>/     of a run on images outside a comparison, until it ends: its images,
@@ -49,8 +50,8 @@ The folder of a pool, which ``iwlora compose`` writes::
     pool.json                                         how its sources are averaged, and a digest
                                                       of each file of each source
     sources/<name>/                                   recipe.yaml, result.json, adapter/ or model/,
-                                                      tokenizer/ or image-processor/, and
-                                                      predictions/ of a run;
+                                                      tokenizer/, image-processor/ or codes/,
+                                                      and predictions/ of a run;
                                                       prototypes.safetensors, where they weigh it
 
 The folder of a search of designs::
@@ -104,7 +105,9 @@ MODEL = "model"
 TOKENIZER = "tokenizer"
 IMAGE_PROCESSOR = "image-processor"
 """In place of a tokenizer, in a run on images."""
-PROCESSORS = (TOKENIZER, IMAGE_PROCESSOR)
+CODES = "codes"
+"""In place of both, in a run that generates images."""
+PROCESSORS = (TOKENIZER, IMAGE_PROCESSOR, CODES)
 FROZEN_LAYERS = "frozen-layers"
 """Also in the folder of a comparison."""
 DECODED_IMAGES = "decoded-images"
@@ -346,10 +349,12 @@ def _has_runs(arm: Path) -> bool:
     return any(path.name.startswith("seed-") for path in entries(arm))
 
 
-def processor(of_images: bool) -> str:
+def processor(name: str) -> str:
     """The folder of a run with what makes the model's inputs.
 
-    >>> processor(of_images=True)
+    >>> processor("image processor")
     'image-processor'
     """
-    return IMAGE_PROCESSOR if of_images else TOKENIZER
+    folder = name.replace(" ", "-")
+    assert folder in PROCESSORS, name
+    return folder

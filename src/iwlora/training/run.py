@@ -147,8 +147,9 @@ def _train_and_score(
     steps_per_epoch = trainer.micro_batch_sampler.steps_per_epoch
     planned_epochs = settings.count_steps(steps_per_epoch) / steps_per_epoch
     order = trainer.epoch_sampler
-    column = DIGEST if task.kind.reads_images else "input_ids"
-    data = data_digest(loaded.encoded["train"], order, math.ceil(planned_epochs), column)
+    encoded = loaded.encoded["train"]
+    column = DIGEST if DIGEST in encoded.column_names else "input_ids"
+    data = data_digest(encoded, order, math.ceil(planned_epochs), column)
     digest = head_digest(attached)
     checkpoint = last_sealed(run.checkpoints)
     if checkpoint is not None:
@@ -177,7 +178,7 @@ def _train_and_score(
                         shutil.rmtree(run.path / name)
                 attached.save(run.path)
                 run.tie_measurement(prepared.fingerprint)
-                name = layout.processor(task.kind.reads_images)
+                name = layout.processor(task.kind.processor)
                 loaded.processor.save_pretrained(run.path / name)
                 for name in (layout.ADAPTER, layout.MODEL):
                     if (run.path / name).is_dir():

@@ -24,7 +24,8 @@ class Prefix(Method):
     """Each attention layer gets ``num_virtual_tokens`` trained keys and values before its own.
 
     softmax(q [P_k; K]ᵀ / √d) [P_v; V], with P_k and P_v learned directly for every layer and
-    head. In a model with learned positions it uses ``num_virtual_tokens`` of these positions.
+    head. In a model with learned positions it uses ``num_virtual_tokens`` of these positions,
+    unless the model gives its tokens positions itself.
     """
 
     name: ClassVar[str] = "prefix"
@@ -104,7 +105,8 @@ class Prefix(Method):
             task_type=task_type(model),
             modules_to_save=head_modules(model) or None,
         )
-        _check_lengths(model, self.num_virtual_tokens)
+        if not getattr(model, "gives_positions", False):
+            _check_lengths(model, self.num_virtual_tokens)
         return attach_peft(model, config, seed)
 
 

@@ -10,6 +10,7 @@ from iwlora.tasks.kinds.generation.instruction import Instruction
 from iwlora.tasks.kinds.generation.kind import Seq2Seq
 from iwlora.tasks.kinds.generation.language_modeling import LanguageModeling
 from iwlora.tasks.kinds.images.kinds import ImageClassification, ImageMultiLabel, ImageRegression
+from iwlora.tasks.kinds.images.tokens import ImageTokens
 from iwlora.tasks.kinds.multi_label import MultiLabel
 from iwlora.tasks.kinds.question_answering import QuestionAnswering
 from iwlora.tasks.kinds.regression import Regression
@@ -31,5 +32,6 @@ KINDS: Mapping[str, type[Kind]] = {
         ImageClassification,
         ImageMultiLabel,
         ImageRegression,
+        ImageTokens,
     )
 }

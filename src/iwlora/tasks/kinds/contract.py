@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
@@ -25,12 +25,15 @@ Tensor: TypeAlias = "torch.Tensor"
 Batch = Mapping[str, Tensor]
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 Prediction = dict[str, Any]
+Processor = Literal["tokenizer", "image processor", "codes"]
 
 OTHER_REFERENCES = "other_references"
 IMAGE = "image of the row"
 """The column of kinds that read images with each image; their text column has its digest."""
 DRAW = "draw"
-"""The field of training rows with (seed, epoch, row), from which their augmentation is drawn."""
+"""The field of training rows with (seed, epoch, row), from which their changes are drawn."""
+STEP = "step"
+"""The same with (seed, epoch, step), from which is drawn what all rows of a step share."""
 EVALUATION_ROWS = 64
 """Rows that are scored at a time."""
 
@@ -112,6 +115,8 @@ class Kind(BaseModel):
     """The types of a text, of a parsed label and of an encoded label, for ``arrow_type``."""
     image_type: ClassVar[Any] = None
     """The type of the column ``IMAGE``, for kinds that read images; None for texts."""
+    processor: ClassVar[Processor] = "tokenizer"
+    """What makes the inputs of a model of rows; ``codes`` is a codebook of image patches."""
     several_label_columns: ClassVar[bool] = False
     """Whether a task may have several label columns, one per class."""
     one_class: ClassVar[bool] = False
@@ -137,6 +142,9 @@ class Kind(BaseModel):
     """Whether :meth:`constant_floor` knows the best prediction that is the same for all rows."""
     has_linear_model: ClassVar[bool] = False
     """Whether :meth:`linear_predictions` can predict from one vector of features for a row."""
+
+    not_exported: ClassVar[str] = ""
+    """Why other tools cannot load an adapter of the kind; empty where they can."""
 
     not_averaged: ClassVar[str] = "it writes texts, and texts have no mean"
     """Why the outputs of several models cannot be averaged; empty where they can."""
@@ -166,7 +174,7 @@ class Kind(BaseModel):
 
     @property
     def augments(self) -> bool:
-        """Whether the collator changes training rows at random, by their ``DRAW``."""
+        """Whether the collator changes training rows at random, by their ``DRAW`` and ``STEP``."""
         return False
 
     @property

@@ -64,9 +64,9 @@ def frozen_layers_of_run(
         return None
     if augments:
         raise IwloraError(
-            f"train.cache_frozen={setting} was given, and task.kind.augmentation makes other "
-            "training images in each epoch, so that nothing can be computed once; take "
-            "train.cache_frozen=false, or task.kind.augmentation=none"
+            f"train.cache_frozen={setting} was given, and the task makes other training images in "
+            "each epoch (task.kind.augmentation, or the masks of image codes), so that nothing can "
+            "be computed once; take train.cache_frozen=false"
         )
     if not _is_supported(recipe):  # the recipe's check has the other reasons
         raise IwloraError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from iwlora.tasks.kinds.contract import DRAW
+from iwlora.tasks.kinds.contract import DRAW, STEP
 
 _BATCHES_SORTED_TOGETHER = 50
 
@@ -88,7 +88,10 @@ def _equally_often(classes: np.ndarray, random: np.random.Generator) -> np.ndarr
 
 
 class DrawnRows(Dataset[dict[str, Any]]):
-    """Rows with (seed, epoch, row) in the field ``DRAW``, which decides their augmentation.
+    """Rows with (seed, epoch, row) in the field ``DRAW``, which decides how they are changed.
+
+    The field ``STEP`` has (seed, epoch, step of the epoch), the last step of a row that is drawn
+    several times.
 
     Args:
         rows: encoded rows.
@@ -97,17 +100,29 @@ class DrawnRows(Dataset[dict[str, Any]]):
     Example:
         >>> order = EpochSampler(1, batch_size=1, seed=3)
         >>> DrawnRows([{"labels": 0}], order)[0]
-        {'labels': 0, 'draw': (3, 0, 0)}
+        {'labels': 0, 'draw': (3, 0, 0), 'step': (3, 0, 0)}
     """
 
     def __init__(self, rows: Any, order: EpochSampler) -> None:
         self._rows, self._order = rows, order
+        self._steps_of: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return {**self._rows[row], DRAW: (self._order.seed, self._order.epoch, row)}
+        seed, epoch = self._order.seed, self._order.epoch
+        step = int(self._steps(epoch)[row])
+        return {**self._rows[row], DRAW: (seed, epoch, row), STEP: (seed, epoch, step)}
+
+    def _steps(self, epoch: int) -> np.ndarray:
+        """The step of each row in an epoch; 0 for rows that it does not draw."""
+        if self._steps_of is None or self._steps_of[0] != epoch:
+            drawn = self._order.epoch_rows(epoch)
+            steps = np.zeros(len(self._rows), np.int64)
+            steps[drawn] = np.arange(len(drawn)) // self._order.batch_size
+            self._steps_of = epoch, steps
+        return self._steps_of[1]
 
 
 class MicroBatchSampler(Sampler[list[int]]):

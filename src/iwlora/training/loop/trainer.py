@@ -160,7 +160,7 @@ class FineTuningTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """As transformers counts them, but the parameters are gone through once, not each step."""
-        given = inputs["pixel_values" if self._kind.reads_images else "input_ids"]
+        given = inputs["pixel_values" if "pixel_values" in inputs else "input_ids"]
         tokens = int(given.numel())
         if self._operations_of_token is None:
             self._operations_of_token = super().floating_point_ops(inputs) // tokens

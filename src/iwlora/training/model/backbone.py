@@ -17,12 +17,14 @@ from transformers import (
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
+from iwlora.image_tokens.codebook import Codebook
 from iwlora.inputs import models
 from iwlora.inputs.models import loading_errors
 from iwlora.inputs.places import check_folder
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.loading import find_kind
+from iwlora.tasks.loading import load as load_task
 from iwlora.training.model.file_names import check_names
 from iwlora.training.model.frozen_dtype import keep_head_in_float32
 from iwlora.training.model.new_weights import check_weights, new_weights_notes
@@ -103,7 +105,7 @@ def load_backbone(
     for note in new_weights_notes(model, loaded):
         logger.warning(note)
     processor = load_processor(resolve_model_path(model), kind, trust_remote_code)
-    if kind.reads_images:
+    if kind.processor != "tokenizer":
         return loaded, processor
     return loaded, fit_tokenizer(model, loaded, processor)
 
@@ -127,13 +129,15 @@ def _check_model_type(model: str, config: Any, kind: Kind) -> None:
 
 def load_processor(path: str | Path, kind: Kind, trust_remote_code: bool = False) -> Any:
     """What makes a model's inputs of the rows of a kind of task: a tokenizer, or for images an
-    image processor.
+    image processor, or a codebook.
 
     Raises:
         IwloraError: it cannot be loaded.
     """
-    if not kind.reads_images:
+    if kind.processor == "tokenizer":
         return load_tokenizer(path, trust_remote_code)
+    if kind.processor == "codes":
+        return Codebook.load(path)
     with loading_errors(lambda reason, _: f"cannot load the image processor in {path}: {reason}"):
         check_names(Path(path))
         return models.load_image_processor(path, trust_remote_code)
@@ -159,7 +163,10 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> PreTrai
 
 
 def meta_backbone(
-    model: str, kind: Kind | None = None, trust_remote_code: bool = False
+    model: str,
+    kind: Kind | None = None,
+    trust_remote_code: bool = False,
+    labels: Sequence[str] = (),
 ) -> PreTrainedModel:
     """The model's layers on the meta device, without weights: enough to count parameters.
 
@@ -170,7 +177,7 @@ def meta_backbone(
         IwloraError: as :func:`load_backbone`.
     """
     return _load_model(
-        model, (), kind or Classification(), trust_remote_code, {"device_map": "meta"}
+        model, labels, kind or Classification(), trust_remote_code, {"device_map": "meta"}
     )
 
 
@@ -180,7 +187,10 @@ def meta_model(recipe: Recipe) -> PreTrainedModel:
     Raises:
         IwloraError: as :func:`meta_backbone`, and where the kind of task cannot be inferred.
     """
-    return meta_backbone(recipe.model, find_kind(recipe.task), recipe.trust_remote_code)
+    kind, labels = find_kind(recipe.task), tuple[str, ...]()
+    if kind.processor == "codes":  # the size of adapters depends on the number of classes
+        labels = load_task(recipe.task, recipe.train.seed).labels
+    return meta_backbone(recipe.model, kind, recipe.trust_remote_code, labels)
 
 
 def _load_model(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from iwlora.image_tokens import codebook
 from iwlora.inputs.models import cached_folder
 from iwlora.inputs.places import entries
 from iwlora.training.model.backbone import resolve_model_path
@@ -19,6 +20,7 @@ _TOKENIZER = (
     *("*.bpe", "bpe.codes", "dict.txt", "additional_chat_templates/*"),
 )
 _IMAGE_PROCESSOR = ("preprocessor_config.json",)
+_CODES = (codebook.FILE,)
 
 
 def model_folder(model: str) -> Path | None:
@@ -42,7 +44,7 @@ def revision(folder: Path) -> str | None:
 
 
 def model_files(folder: Path) -> dict[str, list[Path]]:
-    """{weights, configuration, tokenizer, image processor: the files a model may be loaded from}.
+    """{weights, configuration, tokenizer, image processor, codes: the files of a model}.
 
     Of the model's weights in several formats, safetensors is the one that is loaded.
 
@@ -55,17 +57,23 @@ def model_files(folder: Path) -> dict[str, list[Path]]:
     """
     is_safetensors = any((folder / name).is_file() for name in _SAFETENSORS)
     return {
-        "weights": _matching(folder, _WEIGHTS[:1] if is_safetensors else _WEIGHTS),
+        "weights": [
+            path
+            for path in _matching(folder, _WEIGHTS[:1] if is_safetensors else _WEIGHTS)
+            if path.name not in _CODES
+        ],
         "configuration": _matching(folder, _CONFIGURATION),
         "tokenizer": _matching(folder, _TOKENIZER),
         "image processor": _matching(folder, _IMAGE_PROCESSOR),
+        "codes": _matching(folder, _CODES),
     }
 
 
 def processor_files(folder: Path, with_code: bool) -> list[Path]:
-    """The files of a tokenizer or an image processor in a folder; with code only if trusted."""
+    """The files of a tokenizer, an image processor or a codebook in a folder; with code only if
+    trusted."""
     code = _matching(folder, ["*.py"])
-    known = (*_TOKENIZER, *_IMAGE_PROCESSOR)
+    known = (*_TOKENIZER, *_IMAGE_PROCESSOR, *_CODES)
     files = [path for path in _matching(folder, known) if path not in code]
     return [*files, *code] if with_code else files
 

@@ -25,6 +25,8 @@ def snippet(
         max_length: The longest row in tokens.
         new_tokens: Whether the tokenizer has tokens that the base model lacks.
     """
+    if task.kind.processor == "codes":
+        return _of_codes(task)
     auto_processor = "AutoImageProcessor" if task.kind.reads_images else "AutoTokenizer"
     imports = ["import torch", f"from transformers import {auto_class}, {auto_processor}"]
     if task.kind.reads_images:
@@ -54,6 +56,28 @@ def snippet(
         load = "PeftModel.from_pretrained" if form == "peft" else "iwlora.load_adapter"
         lines.append(f"model = {load}(base, folder).eval()")
     return "\n".join([*lines, "", *_predict(task, max_length)]) + "\n"
+
+
+def _of_codes(task: Task) -> str:
+    """The code for a model of image codes, which this library alone loads."""
+    return f"""import torch
+from PIL import Image
+from transformers import AutoConfig
+
+from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.models import MODELS
+
+folder = "."  # this folder
+labels = {list(task.labels)!r}
+processor = Codebook.load(folder)
+model = MODELS[AutoConfig.from_pretrained(folder).model_type].from_pretrained(folder).eval()
+
+codes = processor.encode(Image.open("an image.jpg").convert("RGB"))
+inputs = torch.tensor([[0, *codes]])  # the number of the class, then the codes
+with torch.inference_mode():
+    logits = model(input_ids=inputs).logits  # (1, codes of an image, codes)
+print(labels[0], logits.log_softmax(-1)[0, range(len(codes)), codes].mean())
+"""
 
 
 def _kind(task: Task) -> str:

@@ -93,7 +93,7 @@ def load_saved(
     trust = {"trust_remote_code": trust_remote_code}
     folder = _processor_folder(run)
     processor = load_processor(folder, task.kind, **trust)
-    if not task.kind.reads_images and processor.pad_token_id is None:
+    if task.kind.processor == "tokenizer" and processor.pad_token_id is None:
         raise IwloraError(f"{folder} is damaged: it names no token to pad with")
     model: Any
     with loading_errors(lambda reason, _: f"what {path} saved cannot be loaded: {reason}"):
@@ -148,6 +148,11 @@ def export(
             "task.kind.standardize=false and without task.kind.transform can be exported"
         )
 
+    if saved.name == layout.ADAPTER and (reason := stored_task(run).kind.not_exported):
+        raise IwloraError(
+            f"{path} cannot be exported: {reason}; iwlora.load_trained loads it, and a run of the "
+            "method full can be exported, as a model for further runs"
+        )
     reserve(target, _export_bytes(run, saved, merge, trust_remote_code), "the export")
     with whole_folder(target) as folder:
         if saved.name == layout.ADAPTER and not merge:
@@ -206,8 +211,8 @@ def _export_bytes(run: RunDir, saved: Path, merge: bool, trust_remote_code: bool
 
 
 def _processor_folder(run: RunDir) -> Path:
-    """The folder of the tokenizer, or of the image processor."""
-    return run.path / layout.processor(stored_task(run).kind.reads_images)
+    """The folder of the tokenizer, of the image processor, or of the codes."""
+    return run.path / layout.processor(stored_task(run).kind.processor)
 
 
 def _copy_processor(source: Path, folder: Path, trust_remote_code: bool) -> None:

@@ -22,7 +22,6 @@ from iwlora.results.fingerprint import (
     MODEL_PARTS,
     NUMERICS_VERSION,
     PROCESSES,
-    PROCESSORS,
     Fingerprint,
     RowDigests,
     differences,
@@ -34,7 +33,7 @@ from iwlora.results.fingerprint import (
 )
 from iwlora.results.formats import VERSIONS, content_digest
 from iwlora.results.run import RunResult
-from iwlora.tasks.kinds.contract import IMAGE
+from iwlora.tasks.kinds.contract import IMAGE, Processor
 from iwlora.tasks.splits import FILE, LINE
 from iwlora.training.model.model_files import model_files, model_folder, revision
 from iwlora.training.recipe import Recipe
@@ -64,7 +63,7 @@ def fingerprint_of(
     parts = {
         **rows.parts,
         "class names": content_digest([*task.labels]),
-        **model_parts(recipe.model, use_cache, task.kind.reads_images),
+        **model_parts(recipe.model, use_cache, task.kind.processor),
         "recipe": _recipe_part(recipe),
         "seed": str(recipe.train.seed),
         "numerics": str(NUMERICS_VERSION),
@@ -103,14 +102,15 @@ def _rows(dataset: datasets.Dataset, columns: Collection[str]) -> Iterator[bytes
             yield json.dumps(row, sort_keys=True, default=_as_text).encode()
 
 
-def model_parts(model: str, use_cache: bool = True, reads_images: bool = False) -> dict[str, str]:
+def model_parts(
+    model: str, use_cache: bool = True, processor: Processor = "tokenizer"
+) -> dict[str, str]:
     """The parts of a fingerprint that are files of the model; none if it is not on this machine."""
     folder = model_folder(model)
     if folder is None:
         return {}
     files = model_files(folder)
     groups = dict(zip(MODEL_PARTS, files, strict=False))
-    processor = PROCESSORS[reads_images]
     groups[processor] = processor
     return {
         part: content_digest(

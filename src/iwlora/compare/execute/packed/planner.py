@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from iwlora.tasks.kinds import KINDS
 from iwlora.training.model.backbone import meta_model
 from iwlora.training.recipe import Recipe
 
@@ -12,12 +13,17 @@ MOST_RUNS = 64
 _PART_OF_MEMORY = 0.7  # the rest: weights, gradients, the optimizers' states, what is freed late
 
 
+_ALONE = {name for name, kind in KINDS.items() if kind.processor == "codes"}
+"""Kinds whose models read class prompts, which no joint pass knows."""
+
+
 def not_packable(recipe: Recipe) -> str | None:
     """Why a run is not trained together with others; None if it can be."""
     settings = recipe.train
     reasons = {
         f"{recipe.method.name}: {recipe.method.not_packable}": recipe.method.not_packable,
         f"quantize={recipe.quantize}": recipe.quantize,
+        f"task.kind={recipe.task.kind_name}": recipe.task.kind_name in _ALONE,
         "train.deterministic=true": settings.deterministic,
         "train.gradient_checkpointing=true": settings.gradient_checkpointing,
         f"train.cache_frozen={settings.cache_frozen}": settings.cache_frozen not in (False, "auto"),

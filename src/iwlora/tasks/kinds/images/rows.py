@@ -12,15 +12,15 @@ from iwlora.inputs.images import ImageFacts, image_bytes, open_image
 from iwlora.inputs.places import user_path
 from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.kinds.cells import parse_text
-from iwlora.tasks.kinds.contract import IMAGE, Dataset, EncodingInput
+from iwlora.tasks.kinds.contract import IMAGE, Dataset, EncodingInput, Kind, Processor
 from iwlora.tasks.kinds.heads import SequenceHead
 from iwlora.tasks.kinds.images.augmentation import Augmentation
 from iwlora.tasks.kinds.images.collator import DIGEST, ImageCollator
 from iwlora.tasks.schema import TaskSchema
 
 
-class ImageHead(SequenceHead):
-    """What all kinds share that learn from one image for each row.
+class ImageRows(Kind):
+    """Rows with an image in place of a text.
 
     The text column of a row is the digest of its image file: so rows with equal images stay
     together where rows are held out, copies are counted, and a changed image changes the
@@ -37,16 +37,7 @@ class ImageHead(SequenceHead):
         "mode": str,
         "frames": int,
     }
-    auto_class_name: ClassVar[str] = "AutoModelForImageClassification"
-
-    augmentation: Augmentation = "none"
-    """What changes training images at random, anew in each epoch: none; flip-and-crop: a part of
-    the image, and its mirror image half of the time; randaugment: the same, and two operations."""
-
-    @property
-    def augments(self) -> bool:
-        """Whether training images are changed at random."""
-        return self.augmentation != "none"
+    processor: ClassVar[Processor] = "image processor"
 
     def text_parsers(self, path: str) -> Sequence[Callable[[Any], Any]]:
         """One that opens images; those that cells name lie in the folder of the file."""
@@ -57,6 +48,21 @@ class ImageHead(SequenceHead):
         """The name of each image, or its digest where only its bytes are in the table."""
         digests = rows[column][:]
         return [row["name"] or digest for row, digest in zip(rows[IMAGE], digests, strict=True)]
+
+
+class ImageHead(ImageRows, SequenceHead):
+    """What all kinds share that learn a label from one image for each row."""
+
+    auto_class_name: ClassVar[str] = "AutoModelForImageClassification"
+
+    augmentation: Augmentation = "none"
+    """What changes training images at random, anew in each epoch: none; flip-and-crop: a part of
+    the image, and its mirror image half of the time; randaugment: the same, and two operations."""
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are changed at random."""
+        return self.augmentation != "none"
 
     def encode(self, data: EncodingInput) -> Dataset:
         """Where each image is, its digest, and the labels; the collator opens the images."""

@@ -1,0 +1,1 @@
+"""Images as grids of codes, and the transformers that generate such codes."""

@@ -1,0 +1,104 @@
+"""The module of a prompt generator: from a class to several vectors that a transformer reads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+_SPREAD = 0.02
+"""Standard deviation of new vectors, as in BERT."""
+
+
+class Prompts(nn.Module):
+    """P[c, s], S prompts of width d for each class c.
+
+    Without ``factors``, P[c, s] = LayerNorm(E[c] + T[s]). With ``hidden`` the vectors E and T are
+    of that width, and a linear layer follows: W LayerNorm(E[c] + T[s]) + b.
+
+    With F ``factors``, P[c, s] = LayerNorm(W₃ (f(c) ⊙ g(s)) + b₃), where f(c) = W₁ gelu(E[c]) + b₁
+    and g(s) = W₂ gelu(T[s]) + b₂ have F values, and E and T are of width ``hidden`` or F.
+
+    Args:
+        classes: C.
+        tokens: S.
+        width: d.
+        eps: Of the normalisation.
+        factors: F; None for the sum.
+        hidden: The width of E and T; None: d, or F.
+
+    Source:
+        Sohn et al. 2023, arXiv:2210.00990, and the released code for the sum. That of the factors
+        is not released, and its formula here is ours.
+
+    Example:
+        >>> prompts = Prompts(classes=10, tokens=8, width=96, eps=1e-12)
+        >>> sum(p.numel() for p in prompts.parameters()), prompts(torch.tensor([3, 3])).shape
+        (1920, torch.Size([2, 8, 96]))
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        tokens: int,
+        width: int,
+        eps: float,
+        factors: int | None = None,
+        hidden: int | None = None,
+    ) -> None:
+        super().__init__()
+        inner = hidden or factors or width
+        spread = 1.0 if factors else _SPREAD  # products of small numbers would vanish
+        self.classes = nn.Parameter(spread * torch.randn(classes, inner))
+        self.places = nn.Parameter(spread * torch.randn(tokens, inner))
+        self.norm = nn.LayerNorm(width if factors else inner, eps=eps)
+        if factors:
+            self.class_factors = nn.Linear(inner, factors)
+            self.place_factors = nn.Linear(inner, factors)
+            self.output = nn.Linear(factors, width)
+        elif hidden:
+            self.output = nn.Linear(hidden, width)
+        self._is_factorised = bool(factors)
+        self._has_layer = bool(hidden)
+
+    def forward(self, classes: Tensor) -> Tensor:
+        """(rows,) class ids -> (rows, S, d)."""
+        return self.of_vectors(self.classes[classes])
+
+    def of_vectors(self, vectors: Tensor) -> Tensor:
+        """(rows, S, d) from the vector of each row in place of its class, (rows, inner)."""
+        of_class, of_place = vectors[:, None], self.places[None]  # (rows, 1, ·), (1, S, ·)
+        prompts: Tensor
+        if self._is_factorised:
+            factors = self.class_factors(gelu(of_class)) * self.place_factors(gelu(of_place))
+            prompts = self.norm(self.output(factors))
+            return prompts
+        prompts = self.norm(of_class + of_place)
+        return self.output(prompts) if self._has_layer else prompts
+
+
+def generator_parameters(
+    classes: int, tokens: int, width: int, factors: int | None = None, hidden: int | None = None
+) -> int:
+    """The number of parameters of :class:`Prompts`.
+
+    Args:
+        classes: C.
+        tokens: S.
+        width: d.
+        factors: F.
+        hidden: h.
+
+    Returns:
+        C d + S d + 2 d; with h: (C + S + 2) h + (h + 1) d; with F, and h or F for i:
+        (C + S) i + 2 (i + 1) F + (F + 1) d + 2 d.
+
+    Example:
+        >>> generator_parameters(classes=10, tokens=1, width=96)
+        1248
+    """
+    inner = hidden or factors or width
+    tables = (classes + tokens) * inner
+    if factors:
+        return tables + 2 * (inner + 1) * factors + (factors + 1) * width + 2 * width
+    return tables + 2 * inner + ((hidden + 1) * width if hidden else 0)
