@@ -47,6 +47,7 @@ def test_a_search_ends_in_a_recipe_that_trains(
     assert call(capsys, *command).code == 0
     assert (out / "summary.json").read_bytes() == before
     assert len(started) == summary.runs + 2, "nothing is repeated"
+    assert call(capsys, "verify", out).code == 0
     trained = call(capsys, "train", found, "--out", tmp_path / "run")
     assert trained.code == 0, trained.err
     again = call(capsys, "report", out)

@@ -1,4 +1,4 @@
-"""Say whether the files of a run, comparison, export or pool, and its inputs, are what they were.
+"""Say whether the files of a run and its inputs are what they were; so for comparisons and others.
 
 Example:
     iwlora verify runs/a --inputs
@@ -17,7 +17,9 @@ def add_parser(commands: Commands) -> None:
     """Add ``iwlora verify``."""
     parser = add_command(commands, "verify", run, __doc__, prints_result=True)
     parser.add_argument(
-        "run", help="the folder of a run, a comparison or a pool, or one that was exported"
+        "run",
+        help="the folder of a run, a comparison, a search of designs or a pool, or one that was "
+        "exported",
     )
     parser.add_argument(
         "--inputs", action="store_true", help="read the data and the model again too"

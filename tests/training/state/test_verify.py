@@ -14,7 +14,13 @@ from commands import call
 from failing_opens import ends_with_each_open_refused
 from interruptions import Killed, kill_at
 from iwlora import IwloraError
-from iwlora.results.comparison.record import ComparisonRecord
+from iwlora.results.comparison.designs import (
+    DesignRecord,
+    DesignSummary,
+    DrawnRun,
+    StageSummary,
+)
+from iwlora.results.comparison.record import ComparisonRecord, StoppingRule
 from iwlora.results.run import RunResult
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.run import train
@@ -75,6 +81,62 @@ def test_all_runs_of_a_comparison_are_checked(runs: Path, tmp_path: Path) -> Non
     }
     (tmp_path / "comparison.yaml").write_text("methods: []")
     assert not_intact(tmp_path)["comparison.yaml"] == "changed"
+
+
+def test_where_a_rule_ends_the_draws_an_arm_needs_those_before_its_last_one(
+    runs: Path, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        shutil.copytree(runs / "finished", tmp_path / "iw-lora" / f"seed-{seed}")
+    ComparisonRecord(
+        model="m",
+        task="t",
+        methods=["iw-lora", "lora"],
+        seeds=[0, 1, 2],
+        stop=StoppingRule(difference=1.0),
+    ).save(tmp_path / "comparison.yaml")
+    assert not_intact(tmp_path) == {}
+    shutil.rmtree(tmp_path / "iw-lora" / "seed-0")
+    assert not_intact(tmp_path) == {"iw-lora/seed-0": "missing"}
+
+
+def test_the_stages_of_a_search_of_designs_are_checked(runs: Path, tmp_path: Path) -> None:
+    stage = tmp_path / "stages" / "grouping-01234567"
+    shutil.copytree(runs / "finished", stage / "spindle" / "seed-0")
+    ComparisonRecord(model="m", task="t", methods=["spindle"], seeds=[0]).save(
+        stage / "comparison.yaml"
+    )
+    DesignRecord(space={}).save(tmp_path / "design.yaml")
+    assert not_intact(tmp_path) == {}, "no stage has ended"
+    run = DrawnRun(
+        choice="spindle", draw=0, seed=0, point={}, folder=f"{inside(stage)}/spindle/seed-0"
+    )
+    ended = StageSummary(
+        name="grouping",
+        component="grouping",
+        search="race",
+        verdict="open",
+        found="spindle",
+        value="spindle",
+        folder=inside(stage),
+        choices=[],
+        runs=[run],
+    )
+    DesignSummary(model="m", task="t", paper_runs=1, stages=[ended]).save(tmp_path / "summary.json")
+    assert not_intact(tmp_path) == {}
+    name = f"{inside(stage)}: spindle/seed-0: adapter/adapter_config.json"
+    (tmp_path / run.folder / "adapter" / "adapter_config.json").unlink()
+    assert not_intact(tmp_path) == {name: "missing"}
+    shutil.rmtree(tmp_path / run.folder)
+    missing = {f"{inside(stage)}: spindle/seed-0": "missing", run.folder: "missing"}
+    assert not_intact(tmp_path) == missing
+    (tmp_path / "design.yaml").write_text("space: []")
+    assert not_intact(tmp_path)["design.yaml"] == "changed"
+
+
+def inside(stage: Path) -> str:
+    """A stage's folder below that of its search."""
+    return f"stages/{stage.name}"
 
 
 @pytest.mark.parametrize("run", ["finished", "interrupted"])
@@ -201,7 +263,7 @@ def test_runs_of_older_versions_are_unknown(runs: Path, tmp_path: Path) -> None:
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        IwloraError, match=r"neither a run nor a comparison nor an exported folder: it has no re"
+        IwloraError, match=r"neither a run nor a comparison nor a search of designs nor an exp"
     ):
         verify(tmp_path)
 

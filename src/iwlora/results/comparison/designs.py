@@ -161,6 +161,7 @@ class DesignSummary(Document):
     """
 
     format_name: ClassVar[str] = "decisions"
+    is_sealed: ClassVar[bool] = True
 
     model: Name
     task: Name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from iwlora.errors import IwloraError, is_of_system
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.places import check_folder, entries, files_below
 from iwlora.results import layout
+from iwlora.results.comparison.designs import DesignRecord, DesignSummary
 from iwlora.results.comparison.floors import ComparisonFloors
 from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.file_digests import file_digest
@@ -37,10 +38,10 @@ _RELATIVE_ERROR = 1e-6  # of a metric that is computed again
 
 @name_missing_extra()
 def verify(path: str | Path, inputs: bool = False) -> list[Check]:
-    """Compute every digest of a run, of a comparison's runs, or of an exported folder, again.
+    """Compute every digest of a run, or of the runs of a comparison or search of designs, again.
 
     Args:
-        path: The folder of the run or of the comparison, finished or not; or what
+        path: The folder of the run, comparison or search, finished or not; or what
             ``iwlora export`` wrote.
         inputs: Whether to read the data and the model again too, without the cache of digests.
 
@@ -50,7 +51,7 @@ def verify(path: str | Path, inputs: bool = False) -> list[Check]:
         determines; only the former ``matters``.
 
     Raises:
-        IwloraError: The folder holds no run and no comparison.
+        IwloraError: The folder holds none of these.
 
     Example:
         >>> {check.state for check in verify("runs/a")}
@@ -58,6 +59,8 @@ def verify(path: str | Path, inputs: bool = False) -> list[Check]:
     """
     if (Path(path) / layout.COMPARISON).is_file():
         return _compared(Path(path), inputs)
+    if (Path(path) / layout.DESIGN).is_file():
+        return _searched(Path(path), inputs)
     run = RunDir(Path(path))
     if (run.path / layout.EXPORT).is_file():
         if inputs:
@@ -66,8 +69,9 @@ def verify(path: str | Path, inputs: bool = False) -> list[Check]:
         return list(_exported(run.path))
     if not (run.path / layout.RECIPE).is_file():
         raise IwloraError(
-            f"{path} is neither a run nor a comparison nor an exported folder: it has no "
-            f"{layout.RECIPE}, no {layout.COMPARISON} and no {layout.EXPORT}"
+            f"{path} is neither a run nor a comparison nor a search of designs nor an exported "
+            f"folder: it has no {layout.RECIPE}, no {layout.COMPARISON}, no {layout.DESIGN} and no "
+            f"{layout.EXPORT}"
         )
     check_folder(run.path)
     try:
@@ -84,11 +88,7 @@ def _compared(folder: Path, inputs: bool) -> list[Check]:
     """The runs of a comparison, with those of its search, and what belongs to none of them."""
     check_folder(folder)
     runs = sorted(file.parent for file in files_below(folder) if file.name == layout.RECIPE)
-    checks = [
-        replace(check, name=f"{run.relative_to(folder).as_posix()}: {check.name}")
-        for run in runs
-        for check in verify(run, inputs)
-    ]
+    checks = [check for run in runs for check in _below(folder, run, inputs)]
     try:
         record = ComparisonRecord.load(folder / layout.COMPARISON)
     except IwloraError as error:
@@ -96,11 +96,48 @@ def _compared(folder: Path, inputs: bool) -> list[Check]:
     if (folder / layout.FLOORS).is_file():
         floors = check_document(folder / layout.FLOORS, layout.FLOORS, ComparisonFloors.load)
         checks.append(floors)
-    planned = (
-        layout.run_folder(folder, label, seed) for label in record.methods for seed in record.seeds
-    )
-    missing = [run.relative_to(folder).as_posix() for run in planned if run not in runs]
+    missing = [run.relative_to(folder).as_posix() for run in _missing(folder, record, runs)]
     return [*checks, *(Check(name, "missing", "the comparison plans it") for name in missing)]
+
+
+def _missing(folder: Path, record: ComparisonRecord, runs: Sequence[Path]) -> Iterator[Path]:
+    """The runs that should be there and are not.
+
+    Where a rule ends the draws, an arm needs those before its last one and no others.
+    """
+    for label in record.methods:
+        arm = [layout.run_folder(folder, label, seed) for seed in record.seeds]
+        if record.stop or record.race:
+            last = max((number for number, run in enumerate(arm) if run in runs), default=-1)
+            arm = arm[: last + 1]
+        yield from (run for run in arm if run not in runs)
+
+
+def _searched(folder: Path, inputs: bool) -> list[Check]:
+    """The comparisons of a search of designs, and what it decided.
+
+    ``found.yaml`` is a recipe for its user to edit: nothing is stored about its bytes.
+    """
+    check_folder(folder)
+    checks = [_checked(layout.DESIGN, lambda: DesignRecord.load(folder / layout.DESIGN))]
+    stages = [stage for stage in entries(folder / layout.STAGES) if stage.is_dir()]
+    checks += [check for stage in stages for check in _below(folder, stage, inputs)]
+    path = folder / layout.SUMMARY_JSON
+    if not path.is_file():
+        return checks  # no stage has ended
+    checks.append(check_document(path, layout.SUMMARY_JSON, DesignSummary.load))
+    if checks[-1].state == "intact":
+        summary = DesignSummary.load(path)
+        used = dict.fromkeys(run.folder for stage in summary.stages for run in stage.runs)
+        missing = [name for name in used if not (folder / name).is_dir()]
+        checks += [Check(name, "missing", "its score decided a stage") for name in missing]
+    return checks
+
+
+def _below(folder: Path, part: Path, inputs: bool) -> Iterator[Check]:
+    """The checks of a run or comparison below a folder, with its place in the names."""
+    for check in verify(part, inputs):
+        yield replace(check, name=f"{part.relative_to(folder).as_posix()}: {check.name}")
 
 
 def _finished(run: RunDir, result: RunResult) -> Iterator[Check]:
