@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,14 +20,23 @@ from iwlora.compare.execute.fork_server import ForkedProcess, ForkServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux only")
 
 
-# What the server imports: a command that only waits is added to those of iwlora.
+# What the server imports: commands that only wait, or only compute, are added to those of iwlora.
 MODULES = ("iwlora.cli", "waiting")
 WAITING = """
 import time
 import iwlora.cli
 
 main = iwlora.cli.main
-iwlora.cli.main = lambda arguments: time.sleep(600) if arguments == ["wait"] else main(arguments)
+
+def called(arguments):
+    if arguments == ["compute"]:
+        end = time.process_time() + 1.0
+        while time.process_time() < end:
+            pass
+        return 0
+    return time.sleep(600) if arguments == ["wait"] else main(arguments)
+
+iwlora.cli.main = called
 """
 
 
@@ -198,3 +209,19 @@ def test_a_process_without_threads_forks_the_server_and_neither_returns_into_it(
     assert mark.read_text() == f"left by {number}\nexit of {number}\n"
     assert "iwlora 0" in log.read_text()
     assert "error: " in log.read_text()
+
+
+def test_the_processor_time_of_a_run_counts_as_the_comparisons(tmp_path: Path) -> None:
+    def children() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = children()
+    server = ForkServer(modules=MODULES)
+    fork(server, tmp_path / "log", "compute").wait()
+    process = psutil.Process(server._process.pid)
+    while process.children():
+        time.sleep(0.01)
+    own = process.cpu_times()
+    server.close()
+    assert children() - before - own.user - own.system > 0.9, "the run used a second"

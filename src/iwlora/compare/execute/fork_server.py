@@ -195,7 +195,7 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
     Returns:
         The request in the process of its run, None in the server.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
+    signal.signal(signal.SIGCHLD, _note_ended_watchers)
     gc.freeze()  # the pages of what is imported stay shared
     while True:
         data, fds, _, _ = socket.recv_fds(requests, 2**20, 3)
@@ -226,6 +226,13 @@ def _read_rows(arguments: Sequence[str]) -> None:
         with suppress(IwloraError):  # the run reports it
             recipe = importlib.import_module("iwlora.training.recipe").load(arguments[1])
             read_in_advance(recipe.task)
+
+
+def _note_ended_watchers(_signal: int, _frame: object) -> None:
+    """Wait for the watchers that have ended: only then does their processor time count as ours."""
+    with suppress(ChildProcessError):  # there is none left
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _watch(pid: int, status: int) -> None:

@@ -34,7 +34,9 @@ class IWLora(MeasureOptions, Lora):
     """
 
     name: ClassVar[str] = "iw-lora"
-    summary: ClassVar[str] = "LoRA whose unimportant updates are penalised"
+    summary: ClassVar[str] = (
+        "LoRA whose unimportant updates are penalised; no benefit over LoRA was measured"
+    )
     paper: ClassVar[str] = "this project"
     former_defaults: ClassVar[Mapping[int, Mapping[str, Any]]] = {
         1: {"route": "loss"},
