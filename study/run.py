@@ -7,10 +7,10 @@
     python study/run.py report                                 # docs/results.md, from study/scores
     python study/run.py evidence                               # the table of iwlora advise
 
-Cells are in the order in which they tell most, so that a stop anywhere leaves a whole answer. The
-finished runs of each cell are kept in study/scores, from which the tables are made; a cell whose
-scores are complete is not run again. A cell that was stopped goes on in the same runs folder;
-elsewhere it begins anew, which is at most half an hour.
+Cells run in the order of their numbers; ``--only 32`` runs those whose names begin so. The finished
+runs of each cell are kept in study/scores, from which the tables are made; a cell whose scores are
+complete is not run again. A cell that was stopped goes on in the same runs folder; elsewhere it
+begins anew, which is at most 70 minutes of one core.
 """
 
 from __future__ import annotations

@@ -116,4 +116,4 @@ def test_cells_fit_between_two_stops() -> None:
     """A cell that is stopped begins anew on another machine: none may be a big loss."""
     for stage in STAGES:
         for cell in load_cells(STUDY / stage):
-            assert predicted_core_minutes(cell) <= 30, cell.name
+            assert predicted_core_minutes(cell) <= 70, cell.name

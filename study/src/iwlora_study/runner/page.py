@@ -189,21 +189,24 @@ def _arms_table(scores: CellScores) -> str:
 
 
 def price_table(stored: Sequence[CellScores]) -> str:
-    """What each cell took, in processor hours of one core."""
+    """What each cell took: hours of one processor core, and hours from its start to its end."""
     rows = []
     for scores in stored:
         trials = sum(len(search.trials) for search in scores.searches.values())
+        hours = scores.processor_seconds and f"{scores.processor_seconds / 3600:.2f}"
         rows.append(
             [
                 scores.cell,
                 f"{trials} + {len(scores.runs)}",
-                f"{scores.processor_seconds / 3600:.2f}",
+                hours or "not counted",
+                f"{scores.wall_seconds / 3600:.2f}",
                 scores.machine,
             ]
         )
-    total = sum(scores.processor_seconds for scores in stored) / 3600
-    rows.append(["all", "", f"{total:.2f}", ""])
-    return _table(["cell", "trials + runs", "core-hours", "machine"], rows)
+    processor = sum(scores.processor_seconds or 0.0 for scores in stored) / 3600
+    wall = sum(scores.wall_seconds for scores in stored) / 3600
+    rows.append(["all", "", f"{processor:.2f}", f"{wall:.2f}", ""])
+    return _table(["cell", "trials + runs", "core-hours", "wall hours", "machine"], rows)
 
 
 def _lost(stored: Sequence[CellScores]) -> str:

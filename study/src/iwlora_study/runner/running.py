@@ -101,7 +101,7 @@ def _spent_before(cell: Cell, stored: Path, out: Path) -> Spent:
         return Spent()
     known = scores.load(path)
     same = known.digest == cell.digest
-    return Spent(known.processor_seconds, known.wall_seconds) if same else Spent()
+    return Spent(known.processor_seconds or 0.0, known.wall_seconds) if same else Spent()
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:

@@ -64,7 +64,7 @@ class CellScores(BaseModel):
         searches: {arm: all trials of its learning rate, and what they chose}.
         machine: What computed it, without names and paths.
         versions: {library: version}.
-        processor_seconds: Of all its processes.
+        processor_seconds: Of all its processes; None: they were not counted.
         wall_seconds: From start to end, without interruptions.
     """
 
@@ -82,7 +82,7 @@ class CellScores(BaseModel):
     searches: dict[str, LearningRateChoice]
     machine: str
     versions: dict[str, str]
-    processor_seconds: float
+    processor_seconds: float | None = None
     wall_seconds: float
 
     def values(self, arm: str, metric: str) -> dict[int, float]:
