@@ -100,8 +100,8 @@ COSTS = {
     "glue/rte": Cost(step=1.4, scored_row=0.023),
     "builtin/entailment": Cost(step=0.51, scored_row=0.007),
 }
-"""MiniLM in float32 on an AMD EPYC with AVX2 alone. The costs on SST-2 were measured, in cells 11 and
-32; the others are scaled from them by the lengths of the texts."""
+"""MiniLM in float32 on an AMD EPYC with AVX2 alone. The costs on SST-2 were measured; the
+others are scaled from them by the lengths of the texts."""
 SETUP = 2.0
 """Of a run: reading the model and the rows, and writing the result."""
 
