@@ -52,6 +52,15 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "show table": ("tasks", "show", "--model", MODEL, f"task.train={TABLE}", *_TASK[:2]),
     "compare scores": ("compare", f"{IT}/scores.csv", "--out", OUT),
     "measurements": ("measure", "--compare", f"{IT}/a.json", f"{IT}/b.json"),
+    "show images": (
+        "tasks",
+        "show",
+        f"task.train={IT}",
+        "task.on_bad=skip",
+        "--sheet",
+        f"{OUT}.png",
+    ),
+    "check images": ("tasks", "show", f"task.train={IT}"),
     "train snapshot": (*_NEW, f"model={SNAPSHOT}", "--out", OUT),
     "show snapshot": ("tasks", "show", "--model", SNAPSHOT, f"task.train={_ROWS}", *_TASK[:2]),
 }
@@ -91,6 +100,7 @@ KINDS: Mapping[str, Kind] = {
     "saved dataset": Kind("dataset", ("train table", "predict table", "show table"), 5),
     "comparison": Kind("keep/comparison", ("report", "compare", "average", "continue"), 7),
     "measurement": Kind("measurements", ("measurements",), 3),
+    "images": Kind("images", ("show images", "check images"), 8),
     "hub cache": Kind("hub", ("train snapshot", "show snapshot"), 3),
 }
 
@@ -115,6 +125,7 @@ def make(root: Path) -> None:
     _tables(originals)
     _measurements(originals)
     _hub(originals)
+    _images(originals)
     secret = root / "secret"
     secret.mkdir()
     (secret / "secret.txt").write_text(SECRET + "\n", encoding="utf-8")
@@ -196,6 +207,20 @@ def _measurements(originals: Path) -> None:
     folder.mkdir()
     for name in ("a.json", "b.json"):
         shutil.copyfile(originals / "keep" / "run" / "sensitivity.json", folder / name)
+
+
+def _images(originals: Path) -> None:
+    """Class folders with a small image of each format."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for label in ("round", "square"):
+        folder = originals / "images" / label
+        folder.mkdir(parents=True)
+        for ending in ("png", "jpg", "gif", "bmp", "tif", "webp", "ppm"):
+            pixels = random.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{ending}.{ending}")
 
 
 def _hub(originals: Path) -> None:

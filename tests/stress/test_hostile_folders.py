@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
+from PIL import Image
 from pyarrow import parquet
 from safetensors.numpy import save_file
 
@@ -39,7 +40,7 @@ from planted_harm import PLANTED
 FILES = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "recipe.yaml", "train.csv"),
     *("metrics.jsonl", "train.parquet", "data.arrow", "model.safetensors", "row-digests.npz"),
-    *("rows.csv.gz", "train.xlsx", "train.ods"),
+    *("rows.csv.gz", "train.xlsx", "train.ods", "picture.png", "photo.jpg"),
     *("checkpoints/optimizer.pt", "checkpoints/state.json"),
 )
 
@@ -69,6 +70,8 @@ def folder(tmp_path: Path) -> Path:
     parquet.write_table(table, sound / "train.parquet")
     with pyarrow.ipc.new_stream(str(sound / "data.arrow"), table.schema) as writer:
         writer.write_table(table)
+    for name in ("picture.png", "photo.jpg"):
+        Image.new("RGB", (3, 2), "red").save(sound / name)
     save_file({"weight": np.zeros((2, 3), np.float32)}, sound / "model.safetensors")
     np.savez(sound / "row-digests.npz", a=np.zeros(2, np.uint64))
     torch.save({"state": torch.zeros(2)}, sound / "checkpoints" / "optimizer.pt")

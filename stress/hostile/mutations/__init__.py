@@ -9,12 +9,23 @@ from fnmatch import fnmatch
 from pathlib import Path
 from random import Random
 
-from hostile.mutations import archives, bombs, code, documents, file_types, raw, tables, weights
+from hostile.mutations import (
+    archives,
+    bombs,
+    code,
+    documents,
+    file_types,
+    images,
+    raw,
+    tables,
+    weights,
+)
 
 Operator = Callable[[Path, Random, Path], None]
 """Changes ``(file, random, outside)``; ``outside`` is a folder that no command may look into."""
 
 _JSON, _YAML, _CSV = "*.json", "*.y*ml", "*.[ct]sv"
+_IMAGES = ("*.png", "*.jpg", "*.gif", "*.bmp", "*.tif", "*.webp", "*.ppm")
 _CONFIG, _SAFETENSORS = "*config.json", "*.safetensors"
 
 OPERATORS: Mapping[str, tuple[Operator, tuple[str, ...], int]] = {
@@ -47,6 +58,7 @@ OPERATORS: Mapping[str, tuple[Operator, tuple[str, ...], int]] = {
     "tokenizers": (bombs.tokenizer, ("tokenizer.json", "*/tokenizer.json"), 3),
     "repetition": (bombs.repeated, (_JSON,), 1),
     "YAML aliases": (bombs.yaml_aliases, (_YAML,), 2),
+    "images": (images.image, _IMAGES, 12),
 }
 """name: (operator, the files that it changes, how often it is drawn relative to others)."""
 
