@@ -9,13 +9,13 @@ from iwlora.tasks.corpora import (
     entailment,
     glue,
     sentiment,
-    shapes,
     squad,
     summarization,
     superglue,
     translation,
 )
 from iwlora.tasks.corpora.corpus import Corpus
+from iwlora.tasks.corpora.images import cifar, core50, shapes
 from iwlora.tasks.kinds import KINDS
 
 CORPORA: Mapping[str, Corpus] = {
@@ -29,6 +29,8 @@ CORPORA: Mapping[str, Corpus] = {
         squad,
         summarization,
         translation,
+        cifar,
+        core50,
     )
     for name, corpus in sorted(module.TASKS.items())
 }
@@ -48,7 +50,7 @@ def names() -> tuple[str, ...]:
     """The names that ``task.name`` accepts.
 
     >>> names()[:3], len(names())
-    (('builtin/entailment', 'builtin/sentiment', 'builtin/shapes'), 22)
+    (('builtin/entailment', 'builtin/sentiment', 'builtin/shapes'), 26)
     """
     return tuple(CORPORA)
 

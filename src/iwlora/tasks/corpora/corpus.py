@@ -34,7 +34,7 @@ class Corpus:
     kind: Kind = field(default_factory=Classification)
     splits: tuple[str, ...] = ("train", "validation")
     hub_id: str | None = None
-    """None: the corpus is generated, and reads neither files nor the hub."""
+    """None: the corpus is generated, and reads neither files nor the hub; "": it has files only."""
     grammar_seed: int | None = None
     """The seed of the rows of a corpus that is generated; None: it is not."""
     grammar_depth: int | None = None

@@ -74,6 +74,17 @@ class FileFolder(Table):
         return [f"{self.root}: {without}"] if left else []
 
 
+def other_files(folder: FileFolder) -> list[Path]:
+    """The files in a folder, or in its folders of classes, that are no rows by their endings."""
+    places = [folder.root, *_folders_in(folder.root)]
+    found = (path for place in places for path in entries(place) if path.is_file())
+    return [
+        path
+        for path in found
+        if not path.name.startswith(".") and not path.name.lower().endswith(folder.endings)
+    ]
+
+
 def files_in_folders(path: str, endings: tuple[str, ...]) -> int:
     """How many files of some endings a folder holds, in it or in the folders of classes or splits.
 

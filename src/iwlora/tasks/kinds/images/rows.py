@@ -42,7 +42,7 @@ class ImageRows(Kind):
     def text_parsers(self, path: str) -> Sequence[Callable[[Any], Any]]:
         """One that opens images; those that cells name lie in the folder of the file."""
         place = user_path(path)
-        return (partial(_parse_image, str(place if place.is_dir() else place.parent)),)
+        return (partial(stored_image, str(place if place.is_dir() else place.parent)),)
 
     def shown_texts(self, rows: Dataset, column: str) -> list[str]:
         """The name of each image, or its digest where only its bytes are in the table."""
@@ -82,7 +82,7 @@ class ImageHead(ImageRows, SequenceHead):
         return [self.constant_floor(schema, train["label"][:], len(scored))]
 
 
-def _parse_image(folder: str, value: Any) -> tuple[str, dict[str, Any]]:
+def stored_image(folder: str, value: Any) -> tuple[str, dict[str, Any]]:
     """(digest, what is in the column ``IMAGE``) of the image in a cell.
 
     A cell is the path of a file, the bytes of one, or both, as ``datasets`` stores an image.

@@ -9,16 +9,15 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iwlora.errors import raise_all
 from iwlora.inputs.images import open_image
 from iwlora.tasks.corpora.corpus import Corpus
-from iwlora.tasks.kinds.contract import IMAGE
+from iwlora.tasks.corpora.images.rows import ImageRow, image_rows, portable_pixmap
 from iwlora.tasks.kinds.images.kinds import ImageClassification
-from iwlora.tasks.splits import arrow_type, in_memory
 from iwlora.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class ShapesCorpus(Corpus):
     def load(self, name: str, data_dir: str | None) -> Task:
         """The task with the seed of this corpus and the default sizes of :func:`generate`."""
         splits = {
-            split: in_memory(_table([self.text[0], "label", IMAGE], rows))
+            split: image_rows(self.text[0], map(_row, rows, range(len(rows))))
             for split, rows in generate(self.grammar_seed).items()
         }
         return Task(name, self.text, self.labels, self.metrics, kind=self.kind, splits=splits)
@@ -97,7 +96,7 @@ def generate(
     for number, (split, size) in enumerate(sizes.items()):
         random = np.random.default_rng([seed, number])
         labels = random.permutation(np.arange(size) % len(LABELS)).tolist()
-        rows[split] = [(_file(draw(LABELS[label], random)), label) for label in labels]
+        rows[split] = [(portable_pixmap(draw(LABELS[label], random)), label) for label in labels]
     return rows
 
 
@@ -138,22 +137,7 @@ def _inside(shape: str, u: Floats, v: Floats) -> npt.NDArray[np.bool_]:
     return shapes[shape]
 
 
-def _file(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """An image as a file without compression, which has the same bytes everywhere."""
-    return b"P6\n%d %d\n255\n" % pixels.shape[1::-1] + pixels.tobytes()
-
-
-def _table(names: list[str], rows: list[tuple[bytes, int]]) -> Any:
-    import pyarrow
-
-    kind = ImageClassification()
-    text_type, _, label_type = map(arrow_type, kind.column_types)
-    types = [text_type, label_type, arrow_type(kind.image_type)]
-    digests, labels, images = [], [], []
-    for number, (content, label) in enumerate(rows):
-        facts = open_image(content)[1]
-        digests.append(facts.digest)
-        labels.append(label)
-        images.append(facts.stored(name=f"{LABELS[label]}-{number}", content=content))
-    schema = pyarrow.schema(list(zip(names, types, strict=True)))
-    return pyarrow.table([digests, labels, images], schema)
+def _row(file: tuple[bytes, int], number: int) -> ImageRow:
+    content, label = file
+    facts = open_image(content)[1]
+    return facts.digest, facts.stored(f"{LABELS[label]}-{number}", content), label

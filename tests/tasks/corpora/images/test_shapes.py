@@ -11,7 +11,7 @@ import pytest
 from iwlora.errors import IwloraError
 from iwlora.inputs.images import open_image
 from iwlora.tasks import TaskSpec, load
-from iwlora.tasks.corpora.shapes import LABELS, _inside, generate
+from iwlora.tasks.corpora.images.shapes import LABELS, _inside, generate
 from iwlora.tasks.kinds.contract import IMAGE
 
 pytestmark = pytest.mark.quick

@@ -1,0 +1,1 @@
+"""The named tasks on images: drawn ones, and official files."""
