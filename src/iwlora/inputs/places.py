@@ -19,6 +19,7 @@ MOST_BYTES: Mapping[str, int] = {
     "text": 2**28,  # logs, and texts of data sets that are read at once
     "line": 2**26,  # of a table or a log that is read line by line
     "image": 2**26,  # a photograph has some MB
+    "thumbnail": 2**16,
     "standard input": 2**30,  # which is kept on the disk while it is read
 }
 """The most bytes of a file of each kind. Tables and weights have no limit: they are streamed."""

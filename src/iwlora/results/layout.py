@@ -16,6 +16,7 @@ The folder of a run::
                               penalty.jsonl, the effect of the penalty on each site at each
                               logging step
     predictions/<split>.csv   the prediction of the trained model for each row
+    predictions/error-<row>.jpg  small images of its most confident errors, where it reads images
     adapter/ or model/        the trained parameters; tokenizer/ is next to it, or image-processor/,
                               or codes/
     frozen-layers/<key>/      of a run outside a comparison: what frozen blocks compute; may be
@@ -188,6 +189,11 @@ _DEEPEST_RUN = 6  # folders from a run at former options and learning rate to it
 def predictions_file(run: Path, split: str) -> Path:
     """``<run>/predictions/<split>.csv``."""
     return run / PREDICTIONS / f"{split}.csv"
+
+
+def thumbnail_file(run: Path, row: int) -> Path:
+    """``<run>/predictions/error-<row>.jpg``: the image of a scored row, counted from 0."""
+    return run / PREDICTIONS / f"error-{row}.jpg"
 
 
 def checkpoint_folder(checkpoints: Path, step: int) -> Path:

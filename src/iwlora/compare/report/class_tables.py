@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -22,8 +23,22 @@ MOST_CLASSES = 20
 """Of a confusion matrix; of more classes the most frequent confusions are listed."""
 MOST_ERRORS = 5
 """Of each arm in the table of confident errors."""
+_KINDS = ("classification", "image-classification")
 _TEXT = 200
 _LOGIT = "logit_"
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """The image of a confident error, a JPEG file, and a sentence on it."""
+
+    text: str
+    content: bytes
+
+    @property
+    def in_base64(self) -> str:
+        """The file as a page embeds it."""
+        return base64.b64encode(self.content).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,14 @@ class ClassPredictions:
         ]
         return chosen
 
+    @property
+    def confident_errors(self) -> list[int]:
+        """The rows of the wrong predictions with the largest confidence."""
+        confidences, right = _confidence(self)
+        wrong = np.flatnonzero(~right)
+        order = wrong[np.argsort(-confidences[wrong], kind="stable")]
+        return [int(row) for row in order[:MOST_ERRORS]]
+
 
 def class_predictions(run: Run) -> ClassPredictions | None:
     """What a run of a classification task predicted; None for other tasks, or if it is not known.
@@ -65,7 +88,7 @@ def class_predictions(run: Run) -> ClassPredictions | None:
         IwloraError: A stored logit is not a number.
     """
     kind = (run.result.kind or {}).get("name", "classification")
-    columns = run.prediction_columns() if kind == "classification" else None
+    columns = run.prediction_columns() if kind in _KINDS else None
     if not columns:
         return None
     with_logits = [name for name in columns if name.startswith(_LOGIT)]
@@ -120,6 +143,27 @@ def class_tables(comparison: Comparison) -> dict[str, Table]:
         tables["reliability"] = _reliability_table(calibrated)
         tables["confident-errors"] = _error_table(calibrated)
     return tables
+
+
+def error_thumbnails(comparison: Comparison) -> list[Thumbnail]:
+    """The images of the rows in the table of confident errors, where the runs kept them."""
+    first: dict[str, Run] = {}
+    for run in comparison.runs:
+        first.setdefault(run.result.label, run)
+    thumbnails = []
+    for arm, run in first.items():
+        found = class_predictions(run) if run.result.kind else None
+        if found is None or found.probabilities is None:
+            continue
+        for row in found.confident_errors:
+            content = run.thumbnail(row)
+            if content is not None:
+                label, prediction = (
+                    found.classes[i[row]] for i in (found.labels, found.predictions)
+                )
+                text = f"{arm}, row {row}: {label}, predicted {prediction}"
+                thumbnails.append(Thumbnail(text, content))
+    return thumbnails
 
 
 _Arms = Mapping[str, Sequence[tuple[int, ClassPredictions]]]
@@ -217,9 +261,8 @@ def _error_table(arms: _Arms) -> Table:
     columns = [*dict.fromkeys(columns)]
     rows = []
     for arm, (seed, run) in first.items():
-        confidences, right = _confidence(run)
-        wrong = np.flatnonzero(~right)
-        for row in wrong[np.argsort(-confidences[wrong], kind="stable")][:MOST_ERRORS]:
+        confidences, _ = _confidence(run)
+        for row in run.confident_errors:
             label, prediction = (run.classes[i[row]] for i in (run.labels, run.predictions))
             texts = [
                 _shortened(run.texts[name][row]) if name in run.texts else "" for name in columns

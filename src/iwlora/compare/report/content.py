@@ -12,7 +12,7 @@ from iwlora.compare.report.answers.learning import unlearned
 from iwlora.compare.report.answers.what_it_costs import what_it_costs
 from iwlora.compare.report.answers.what_to_train import what_to_train
 from iwlora.compare.report.caveats import caveats, describe_missing
-from iwlora.compare.report.class_tables import class_tables
+from iwlora.compare.report.class_tables import Thumbnail, class_tables, error_thumbnails
 from iwlora.compare.report.figures.report_figures import ReportFigure, report_figures
 from iwlora.compare.report.tables import Table
 from iwlora.compare.report.update_norms import Update, arm_updates
@@ -39,6 +39,8 @@ class TaskSection:
     details: dict[str, Table] = field(default_factory=dict)
     """{stem of its file: table}: the sizes of mixtures, and of a classification task those of
     :func:`class_tables`."""
+    thumbnails: list[Thumbnail] = field(default_factory=list)
+    """The images of confident errors, of a task on images."""
     figures: list[ReportFigure] = field(default_factory=list)
     updates: dict[str, dict[str, Update]] = field(default_factory=dict)
     """{label: {site name: update}}."""
@@ -150,6 +152,7 @@ def _section(task: TaskAnalysis) -> TaskSection:
         learning_rates=learning_rates,
         runs=tables.run_table(comparison),
         details=({"sizes": sizes} if sizes else {}) | class_tables(comparison),
+        thumbnails=error_thumbnails(comparison),
         figures=report_figures(task, updates),
         updates=updates,
         environment=_environment(comparison),

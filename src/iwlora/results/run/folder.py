@@ -12,6 +12,7 @@ from typing import Any
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.formulas import restore_formula
+from iwlora.inputs.places import read_bytes
 from iwlora.inputs.tables.delimited import read_fields
 from iwlora.inputs.yaml_json import read_mapping, read_utf8
 from iwlora.results import layout
@@ -114,6 +115,11 @@ class Run:
         if not rows or not {"label", "prediction"} <= rows[0].keys():
             return None
         return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def thumbnail(self, row: int) -> bytes | None:
+        """The small image of a scored row, a JPEG file; None if it was not kept."""
+        path = self._file(layout.thumbnail_file(Path(), row))
+        return read_bytes(path, "thumbnail") if path else None
 
     def prediction_rows(self) -> list[dict[str, str]]:
         """The stored predictions of the scored rows, {column: cell} of each; [] without them."""

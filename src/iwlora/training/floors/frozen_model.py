@@ -16,6 +16,7 @@ from iwlora.tasks import Task
 from iwlora.tasks.floors.bag_of_words import bounded_rows
 from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.floors.margin import GROUPS
+from iwlora.tasks.floors.nearest_mean import nearest_class_mean
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, model_inputs
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.device import run_device
@@ -43,7 +44,8 @@ Kept = Callable[[Any, Callable[[], Any]], FrozenLayers | None]
 def frozen_model_floors(
     recipe: Recipe, known: TaskFloors, kept: Kept = lambda *_: None
 ) -> list[Floor]:
-    """The linear probe of a row's features; where targets are scored, the untuned model.
+    """The linear probe of a row's features, and of images also the class whose mean is nearest;
+    where targets are scored, the untuned model.
 
     Other kinds of tasks have no such floor.
 
@@ -73,7 +75,12 @@ def frozen_model_floors(
     predicted = task.kind.linear_predictions(
         task, (features - mean) / spread, train["label"][:], (scored_features - mean) / spread
     )
-    return [Floor("linear probe", [{"prediction": value} for value in predicted])]
+    floors = [Floor("linear probe", [{"prediction": value} for value in predicted])]
+    if task.kind.reads_images and task.kind.one_class:
+        nearest = nearest_class_mean(features, train["label"][:], scored_features)
+        names = [{"prediction": task.labels[k]} for k in nearest]
+        floors.append(Floor("nearest class mean", names))
+    return floors
 
 
 def untuned_floors(loaded: LoadedRecipe) -> tuple[TaskFloors | None, list[str]]:

@@ -14,6 +14,7 @@ from iwlora.training.load import LoadedRecipe
 from iwlora.training.loop.divergence import check_outputs
 from iwlora.training.loop.trainer import FineTuningTrainer
 from iwlora.training.prediction.tables import write_table
+from iwlora.training.prediction.thumbnails import write_thumbnails
 from iwlora.training.state.run_folder import RunDir
 
 LabelScores = Mapping[str, Mapping[str, float]]
@@ -45,6 +46,8 @@ def score_splits(
         if distributed.rank() == 0:
             records = _records(task, evaluation, predictions)
             write_table(layout.predictions_file(run.path, split), records)
+            if split == first and task.kind.reads_images and task.kind.one_class:
+                write_thumbnails(run.path, task, evaluation)
     return metrics, label_scores[0]
 
 
