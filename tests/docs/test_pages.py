@@ -39,6 +39,8 @@ PARSED = {
     "train source.yaml": "trains the model above",
     "export runs/source": "exports the run above",
     "compare source.yaml": "compares methods on the model above",
+    "train pictures/": "needs images and a model of the reader's own",
+    "init pictures/": "needs images and a model of the reader's own",
     "train images.yaml": "needs images and a model of the reader's own",
     "predict runs/images": "predicts with the run above",
     "export runs/images": "exports the run above",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 import iwlora
 from interruptions import Killed, kill_at
+from iwlora.compare.report.write import write_report
 from iwlora.errors import BadRowsError, IwloraError
 from iwlora.inputs.images import open_image
 from iwlora.methods.tiny_models import IMAGE_SIZE, tiny_model
@@ -21,6 +24,7 @@ from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.kinds.contract import IMAGE
 from iwlora.training.floors.frozen_model import mean_features
 from iwlora.training.suggestion.look import look_at_data
+from iwlora.training.suggestion.recipe import suggest, suggest_for_task
 from runs import predictions, recipe, weights
 
 
@@ -110,6 +114,28 @@ def test_predictions_and_the_exports_agree(run: Path, shapes: Path, tmp_path: Pa
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_report_shows_small_images_of_the_errors(
+    run: Path, shapes: Path, tmp_path: Path
+) -> None:
+    rows = predictions(run)
+    wrong = {number for number, row in enumerate(rows) if row["label"] != row["prediction"]}
+    kept = {int(file.stem.removeprefix("error-")): file for file in run.glob("predictions/*.jpg")}
+    assert kept.keys() <= wrong
+    assert len(kept) == min(len(wrong), 5)
+    assert kept, "the task is too easy for this test"
+    shutil.copytree(run, tmp_path / "run")
+    page = write_report(tmp_path / "run").read_text()
+    for number, file in kept.items():
+        image, whole = Image.open(file), Image.open(shapes / rows[number]["image"]).convert("RGB")
+        assert image.size == whole.size  # which is small already
+        assert abs(np.asarray(image).astype(int) - np.asarray(whole)).mean() < 12
+        assert not image.getexif()
+        assert base64.b64encode(file.read_bytes()).decode() in page
+        classes = f"{rows[number]['label']}, predicted {rows[number]['prediction']}"
+        assert f"lora, row {number}: {classes}" in page
+    assert "Most confident errors" in page
+
+
 def test_augmented_training_resumes_to_the_bit(
     shapes: Path, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +194,46 @@ def test_a_table_names_images_and_a_copy_is_found(shapes: Path, tiny_vit: Path) 
     described = look_at_data(recipe(tiny_vit, spec, "lora"))
     assert "test: 1 of 1 rows have the image of a training row" in described
     assert "modes    RGB 15; all are read as RGB" in described
+
+
+def test_a_contact_sheet_has_the_images_of_each_class(
+    shapes: Path, tiny_vit: Path, tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    look_at_data(recipe(tiny_vit, task_of(shapes), "lora"), sheet)
+    picture = Image.open(sheet)
+    pixels = np.asarray(picture.convert("RGB")).astype(int)
+    cells = [
+        pixels[8 + r * 122 + 18 :][:96, 8 + c * 104 :][:, :96] for r in (0, 1) for c in range(10)
+    ]
+    assert picture.size == (1048, 252)
+    for cell in cells:  # a dark image in the middle of white, its shape bright
+        assert (cell[0, 0] == 255).all()
+        assert cell[36:60, 36:60].mean(axis=-1).min() < 60
+    assert picture.info == {}
+    with pytest.raises(IwloraError, match="has no images for a contact sheet"):
+        look_at_data(recipe(tiny_bert, reviews, "lora"), tmp_path / "none.png")
+
+
+def test_a_recipe_is_suggested_for_a_folder(shapes: Path, tiny_vit: Path) -> None:
+    with pytest.raises(IwloraError, match=r"comes with no pretrained model of images. Give model="):
+        suggest(str(shapes))
+    suggested = suggest(str(shapes), [f"model={tiny_vit}", "task.on_bad=skip"])
+    assert suggested.settings == {
+        "model": str(tiny_vit),
+        "task": {
+            "train": str(shapes),
+            "text": "image",
+            "label": "label",
+            "kind": "image-classification",
+            "on_bad": "skip",
+        },
+        "method": {"name": "lora", "rank": 8, "lora_alpha": 16},
+        "train": {"epochs": 10, "lr": 1e-3, "batch_size": 16},
+    }
+    assert suggested.reasons["task.train"] == "32 rows to train on, 12 to score (validation)"
+    named = suggest_for_task("builtin/shapes", [f"model={tiny_vit}", "task.max_train=50"])
+    assert named.settings["train"] == suggested.settings["train"]
 
 
 def test_embedded_images_of_a_saved_data_set(shapes: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from iwlora.cli.terminal.arguments import Commands, add_command, add_overrides, build_task_recipe
+from iwlora.results.writing import check_output, check_writable
 
 
 def add_parser(commands: Commands) -> None:
@@ -23,6 +24,7 @@ def add_parser(commands: Commands) -> None:
     show.add_argument(
         "--model", default="builtin/minilm", help="the model whose tokenizer counts tokens"
     )
+    show.add_argument("--sheet", metavar="FILE", help="write images of each class into a PNG file")
     add_overrides(
         show, "task.train=FILE task.max_train=1000 train.max_length=256; FILE alone is task.train"
     )
@@ -57,7 +59,10 @@ def _show(arguments: argparse.Namespace) -> None:
         text if "=" in text and not Path(text).exists() else f"task.train={json.dumps(text)}"
         for text in arguments.overrides
     ]
-    print(look_at_data(build_task_recipe(arguments, "full")))
+    if arguments.sheet is not None:
+        check_output(arguments.sheet, "--sheet")
+        check_writable(arguments.sheet, "--sheet")
+    print(look_at_data(build_task_recipe(arguments, "full"), arguments.sheet))
 
 
 def _average(arguments: argparse.Namespace) -> None:

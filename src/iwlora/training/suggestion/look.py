@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import TextWrapper, fill
 from typing import Any
 
 from iwlora import tasks
 from iwlora.errors import count_rows, list_problems, truncate
 from iwlora.inputs.models import loading_errors
+from iwlora.results.writing import replacing
 from iwlora.tasks.description import LINE_WIDTH, count_copies, describe_task, token_lengths
+from iwlora.tasks.images.contact_sheet import contact_sheet
 from iwlora.tasks.images.description import describe_images
 from iwlora.tasks.vocabulary_fit import vocabulary_fit
 from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
@@ -20,16 +23,25 @@ from iwlora.training.suggestion.settings import most_tokens, spread_rows
 _SHOWN = 3
 
 
-def look_at_data(recipe: Recipe) -> str:
+def look_at_data(recipe: Recipe, sheet: str | Path | None = None) -> str:
     """The task of a recipe in words, and what to change in the recipe.
 
     Rows that cannot be used are left out and listed, whatever ``task.on_bad`` says.
 
+    Args:
+        recipe: The recipe.
+        sheet: The PNG file of a contact sheet to write, for tasks on images.
+
     Raises:
-        IwloraError: The data, the tokenizer or the configuration of the model cannot be read.
+        IwloraError: The data, the tokenizer or the configuration of the model cannot be read, or
+            the file cannot be written.
     """
     spec = recipe.task.model_copy(update={"on_bad": "skip"})
     task = tasks.load(spec, recipe.train.seed)
+    if sheet is not None:
+        picture = contact_sheet(task)
+        with replacing(sheet) as file:
+            file.write_bytes(picture)
     if task.kind.reads_images:
         return describe_images(task)
     tokenizer = load_tokenizer(resolve_model_path(recipe.model), recipe.trust_remote_code)

@@ -17,7 +17,7 @@ from iwlora.inputs.yaml_json import assignment, to_yaml
 from iwlora.tasks.columns.infer import Columns, infer_columns
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.loading import find_kind
-from iwlora.training.model.backbone import load_config, load_tokenizer, resolve_model_path
+from iwlora.training.model.backbone import load_config, load_processor, resolve_model_path
 from iwlora.training.recipe import Recipe, apply_overrides, build
 from iwlora.training.suggestion.settings import FirstTraining, first_training
 
@@ -27,6 +27,9 @@ _EXAMPLES = {
     "seq2seq": "google/flan-t5-small",
     "instruction": "Qwen/Qwen2.5-0.5B-Instruct",
     "language-modeling": "Qwen/Qwen2.5-0.5B",
+    "image-classification": "facebook/dinov2-small",
+    "image-multi-label": "facebook/dinov2-small",
+    "image-regression": "facebook/dinov2-small",
 }
 _BERT = "bert-base-uncased"
 _GIVEN = "as given"
@@ -94,11 +97,10 @@ def suggest(path: str, overrides: Sequence[str] = ()) -> Suggestion:
     bare = {"model": MODEL, "task": {"train": path}, "method": {"name": "lora"}}
     asked = build(apply_overrides(bare, overrides))  # raises what is wrong with the overrides
     spec, columns = asked.task, infer_columns(asked.task)
-    _check_texts(path, columns.kind)
-    tokenizer, config = _load_reader(asked, columns)
+    processor, config = _load_reader(asked, columns)
     # Rows that cannot be used are refused, or listed, by what follows the recipe.
     task = tasks.load(spec.model_copy(update={"on_bad": "skip"}), seed=0)
-    first = first_training(task, tokenizer, config)
+    first = first_training(task, processor, config)
     text, label = (
         names[0] if len(names) == 1 else [*names] for names in (columns.text, columns.label)
     )
@@ -121,20 +123,26 @@ def suggest_for_task(name: str, overrides: Sequence[str] = ()) -> Suggestion:
     """
     bare = {"model": MODEL, "task": {"name": name}, "method": {"name": "lora"}}
     asked = build(apply_overrides(bare, overrides))
-    _check_texts(name, find_kind(asked.task))
+    kind = find_kind(asked.task)
+    _check_model_is_given(asked, kind)
     config = load_config(asked.model, asked.trust_remote_code)
-    tokenizer = load_tokenizer(resolve_model_path(asked.model), asked.trust_remote_code)
+    processor = load_processor(resolve_model_path(asked.model), kind, asked.trust_remote_code)
     task = tasks.load(asked.task.model_copy(update={"on_bad": "skip"}), asked.train.seed)
     task.kind.auto_class(config)
-    first = first_training(task, tokenizer, config)
+    first = first_training(task, processor, config)
     return _suggestion(name, asked, task, {"name": name}, first, {}, (), overrides)
 
 
-def _check_texts(data: str, kind: Kind) -> None:
-    if kind.reads_images:
+def _check_model_is_given(asked: Recipe, kind: Kind) -> None:
+    if kind.processor == "codes":
         raise IwloraError(
-            f"{data} holds images, and recipes are suggested for texts only; give a recipe, with "
-            "model=FOLDER or a name on the hub and method.name=lora (docs/image-tasks.md)"
+            f"{asked.task.title} has images to generate ({kind.name}), and for these no recipe is "
+            "suggested; give a recipe (docs/generative-transfer.md)"
+        )
+    if kind.reads_images and asked.model == MODEL:
+        raise IwloraError(
+            f"{asked.task.title} has images, and iwlora comes with no pretrained model of images. "
+            f"Give model=FOLDER or a name on the hub, such as model={_EXAMPLES[kind.name]}"
         )
 
 
@@ -194,13 +202,15 @@ def _reasons_of_columns(columns: Columns) -> dict[str, str]:
 
 
 def _load_reader(asked: Recipe, columns: Columns) -> tuple[Any, Any]:
-    """The tokenizer and the configuration of a model that can do the task.
+    """The tokenizer or image processor, and the configuration, of a model that can do the task.
 
     Raises ``IwloraError``, which names how to give a model.
     """
+    _check_model_is_given(asked, columns.kind)
+    trust = asked.trust_remote_code
     try:
-        config = load_config(asked.model, asked.trust_remote_code)
-        tokenizer = load_tokenizer(resolve_model_path(asked.model), asked.trust_remote_code)
+        config = load_config(asked.model, trust)
+        processor = load_processor(resolve_model_path(asked.model), columns.kind, trust)
         columns.kind.auto_class(config)
     except IwloraError as error:
         if asked.model != MODEL:
@@ -211,7 +221,7 @@ def _load_reader(asked: Recipe, columns: Columns) -> tuple[Any, Any]:
             f"{error}. Give model=FOLDER or a name on the hub, such as model={example} (the kind "
             f"of task is {columns.kind.name}, its columns {names})"
         ) from None
-    return tokenizer, config
+    return processor, config
 
 
 def _one_line(text: str) -> str:

@@ -31,13 +31,13 @@ class FirstTraining(NamedTuple):
     """The settings of a first training, and what they rest on.
 
     ``rows`` are trained on, ``steps`` are those of all epochs, and ``held_whole`` is the share of
-    the rows that are not longer than ``max_length``.
+    the rows that are not longer than ``max_length``, which images do not have.
     """
 
     epochs: int
     lr: float
     batch_size: int
-    max_length: int
+    max_length: int | None
     rows: int
     steps: int
     held_whole: float
@@ -45,25 +45,31 @@ class FirstTraining(NamedTuple):
     @property
     def train(self) -> dict[str, Any]:
         """The ``train:`` part of a recipe."""
-        return {name: getattr(self, name) for name in ("epochs", "lr", "batch_size", "max_length")}
+        settings = {"epochs": self.epochs, "lr": self.lr, "batch_size": self.batch_size}
+        return settings | ({"max_length": self.max_length} if self.max_length else {})
 
 
-def first_training(task: Task, tokenizer: Any, config: Any) -> FirstTraining:
+def first_training(task: Task, processor: Any, config: Any) -> FirstTraining:
     """A first training on a task's rows, by the rules of this file.
 
     Args:
         task: The loaded task.
-        tokenizer: That of the model.
+        processor: The tokenizer of the model, or its image processor.
         config: The configuration of the model.
     """
     rows = task.splits["train"]
-    lengths = token_lengths(task, spread_rows(rows), tokenizer, config)
-    length, share = fit_length(lengths, most_tokens(tokenizer, config))
+    length: int | None = None
+    share = 1.0
     trained = read = min(len(rows), MOST_ROWS)
-    if task.kind.learns_texts:  # in windows, of which each token is learned
-        read = round(trained * float(np.ceil(lengths / length).mean()))
-    batch_size, epochs = training_length(read, length if task.kind.learns_texts else 1)
+    if not task.kind.reads_images:
+        lengths = token_lengths(task, spread_rows(rows), processor, config)
+        length, share = fit_length(lengths, most_tokens(processor, config))
+        if task.kind.learns_texts:  # in windows, of which each token is learned
+            read = round(trained * float(np.ceil(lengths / length).mean()))
+    batch_size, epochs = training_length(read, length if length and task.kind.learns_texts else 1)
     width = getattr(config.get_text_config(), "hidden_size", None)
+    if width is None and (widths := getattr(config, "hidden_sizes", None)):  # of ConvNeXt's stages
+        width = max(widths)
     steps = -(-read // batch_size) * epochs
     return FirstTraining(epochs, learning_rate(width), batch_size, length, trained, steps, share)
 
