@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import datasets
 import numpy as np
 
 from iwlora.compose.backbone import SharedBackbone
+from iwlora.compose.one_pass import SharedModel, passes
 from iwlora.compose.pool import Pool, shared_task
 from iwlora.compose.prototypes import embeddings, load_prototypes, weights_by_distance
 from iwlora.errors import IwloraError, raise_all
@@ -20,7 +22,7 @@ from iwlora.results import layout
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.external_settings import check_external_settings
 from iwlora.training.prediction.input_rows import InputRows
-from iwlora.training.prediction.new_rows import evaluate_rows, load_for_rows, predict_file
+from iwlora.training.prediction.new_rows import evaluate_versions, load_for_rows, predict_file
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
 
@@ -95,7 +97,7 @@ def predict(
 
 
 class Members:
-    """Computes what sources of a pool predict, one source after the other."""
+    """Computes what sources of a pool predict: those of one pass together, the others in turn."""
 
     def __init__(self, pool: Pool, trust_remote_code: bool = False) -> None:
         self._pool, self._trust = pool, trust_remote_code
@@ -129,16 +131,36 @@ class Members:
     ) -> dict[Subset, dict[str, Evaluation]]:
         """What each source of each subset computes for the subset's rows, on the shared scale."""
         computed: dict[Subset, dict[str, Evaluation]] = {subset: {} for subset in parts}
-        for name in sorted({name for subset in parts for name in subset}):
-            run = self._pool.source(name)
-            model, processor = load_for_rows(run, self._trust, self._backbone.load)
-            kind = stored_task(run).kind
+        used = sorted({name for subset in parts for name in subset})
+        for runs in passes({name: self._pool.source(name) for name in used}):
+            model, processor, versions = self._load(runs)
+            host = next(iter(runs.values()))
             for subset, rows in parts.items():
-                if name in subset:
-                    evaluation = evaluate_rows(run, model, processor, rows)
-                    on_scale = kind.on_shared_scale(evaluation.outputs)
-                    computed[subset][name] = replace(evaluation, outputs=on_scale)
+                chosen = [name for name in runs if name in subset]
+                if not chosen:
+                    continue
+                evaluations = evaluate_versions(
+                    host, model, processor, rows, partial(versions, chosen)
+                )
+                for name, evaluation in evaluations.items():
+                    task = stored_task(runs[name])
+                    outputs = task.kind.on_shared_scale(evaluation.outputs)
+                    computed[subset][name] = replace(evaluation, schema=task, outputs=outputs)
         return computed
+
+    def _load(
+        self, runs: Mapping[str, RunDir]
+    ) -> tuple[Any, Any, Callable[[Iterable[str]], Iterable[str]]]:
+        """(the model, the processor, what gives its versions) of sources of one pass."""
+        first, *others = runs
+        model, processor = load_for_rows(runs[first], self._trust, self._backbone.load)
+        if not others:
+            return model, processor, list
+        shared = SharedModel(runs[first].recipe().method, model)
+        shared.add(first, model)
+        for name in others:
+            shared.add(name, load_for_rows(runs[name], self._trust, self._backbone.load)[0])
+        return model, processor, shared.versions
 
     def features(self, rows: datasets.Dataset) -> Any:
         """What the weights of rows depend on: embeddings, or nothing but their number."""

@@ -6,6 +6,7 @@ Other packages add methods through the entry point group ``iwlora.methods``.
 
 from __future__ import annotations
 
+from iwlora.methods.additive.apt import Apt
 from iwlora.methods.additive.bottleneck_adapters import Houlsby, Parallel, Pfeiffer
 from iwlora.methods.additive.prefix_tuning import Prefix
 from iwlora.methods.additive.prompt_generator import PromptGenerator
@@ -44,6 +45,7 @@ METHODS = Registry(
         "parallel": Parallel,
         "prefix": Prefix,
         "prompt-generator": PromptGenerator,
+        "apt": Apt,
         "grouped": Grouped,
         "lora": Lora,
         "dora": Dora,

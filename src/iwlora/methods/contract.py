@@ -6,7 +6,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -191,6 +191,9 @@ class Method(BaseModel):
     not_packable: ClassVar[str | None] = "it changes more than linear layers and biases"
     """Why runs of the method are not trained together with others over one frozen model; None if
     they are."""
+    shares_pass: ClassVar[bool] = False
+    """Whether many trained runs of the method need one pass of the frozen model together, because
+    its blocks compute the same for all of them; see :meth:`one_pass`."""
     not_for_parameters: ClassVar[str | None] = "it adapts linear layers only"
     """Why the method leaves out the weights of experts and routers, which are adapted as parameters
     of their modules; None if it adapts them."""
@@ -336,6 +339,17 @@ class Method(BaseModel):
             sites: the matrices to adapt.
             seed: the seed of all initial values.
             sensitivity: the measurement that :meth:`calibration` asked for.
+        """
+        raise NotImplementedError
+
+    def one_pass(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Inside the block, the frozen part of the model computes a batch at the first call alone.
+
+        Later calls, with what other runs have trained, begin from what the first call computed.
+        A method that ``shares_pass`` has it.
+
+        Args:
+            model: the model with the method attached.
         """
         raise NotImplementedError
 

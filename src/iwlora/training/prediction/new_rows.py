@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -163,11 +163,34 @@ def load_for_rows(
 
 def evaluate_rows(run: RunDir, model: Any, processor: Any, rows: datasets.Dataset) -> Evaluation:
     """What the model of :func:`load_for_rows` computes for rows, as the run was scored."""
+    return evaluate_versions(run, model, processor, rows, lambda: [""])[""]
+
+
+def evaluate_versions(
+    run: RunDir,
+    model: Any,
+    processor: Any,
+    rows: datasets.Dataset,
+    versions: Callable[[], Iterable[str]],
+) -> dict[str, Evaluation]:
+    """{name: what the model computes for rows} of several versions of a model.
+
+    Args:
+        run: A finished run.
+        model: As of :func:`load_for_rows`.
+        processor: The same.
+        rows: The text columns.
+        versions: Gives the names of the versions, for each batch anew; the model is the version
+            from when its name is given until the next one is asked for.
+    """
     task, length = stored_task(run), run.recipe().train.max_length
     encoded = task.kind.encode(EncodingInput(task, rows, processor, length, model.config))
     check_token_ids(model, processor, [encoded])
-    outputs = _outputs(run, task, model, processor, encoded)
-    return Evaluation(task, rows, encoded, outputs, processor)
+    computed = _outputs(run, task, model, processor, encoded, versions)
+    return {
+        name: Evaluation(task, rows, encoded, outputs, processor)
+        for name, outputs in computed.items()
+    }
 
 
 @contextmanager
@@ -200,21 +223,32 @@ def _file(source: str, input_format: str | None) -> AbstractContextManager[str]:
     return nullcontext(source)
 
 
-def _outputs(
-    run: RunDir, task: Task, model: Any, processor: Any, encoded: datasets.Dataset
-) -> Mapping[str, Any]:
-    """The model's outputs for the encoded rows as arrays, computed as the run was scored."""
-    settings, device = run.recipe().train, run_device()
+def scored_precision(run: RunDir) -> str:
+    """The precision that a run was scored with."""
     result = run.result()
-    precision = (result.precision if result else None) or settings.requested_precision
+    return (result.precision if result else None) or run.recipe().train.requested_precision
+
+
+def _outputs(
+    run: RunDir,
+    task: Task,
+    model: Any,
+    processor: Any,
+    encoded: datasets.Dataset,
+    versions: Callable[[], Iterable[str]],
+) -> dict[str, Mapping[str, Any]]:
+    """The outputs of each version for the encoded rows as arrays, as the run was scored."""
+    settings, device, precision = run.recipe().train, run_device(), scored_precision(run)
     if not run.recipe().quantize:
         model.to(device)
     order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(processor, model)
-    collected: Any = None
+    collected: dict[str, Any] = {}
     with torch.inference_mode(), training_numerics(model, settings.fast_kernels, precision, device):
         at_a_time = task.kind.evaluation_rows(settings.max_length)
         for batch in DataLoader(encoded, at_a_time, sampler=order, collate_fn=collate):
             on_device = {key: value.to(device) for key, value in batch.items()}
-            outputs = nested_numpify(task.kind.outputs(model, processor, on_device, True))
-            collected = outputs if collected is None else nested_concat(collected, outputs)
-    return order.restore(dict(collected))
+            for name in versions():
+                outputs = nested_numpify(task.kind.outputs(model, processor, on_device, True))
+                known = collected.get(name)
+                collected[name] = outputs if known is None else nested_concat(known, outputs)
+    return {name: order.restore(dict(outputs)) for name, outputs in collected.items()}

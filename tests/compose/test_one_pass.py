@@ -1,0 +1,92 @@
+"""Pools of prompts: one pass of the backbone answers for all sources, as each would alone."""
+
+from __future__ import annotations
+
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers.models.bert.modeling_bert import BertSelfAttention
+
+from commands import snapshot
+from compose.conftest import write_rows
+from compose.test_predict import probabilities, table
+from iwlora.compose.compose import compose
+from iwlora.compose.predict import predict
+from iwlora.training.prediction.new_rows import predict as predict_run
+from iwlora.training.run import train
+from runs import recipe, with_options
+
+pytestmark = pytest.mark.quick
+
+MEMORY = {"a": 4, "b": 2, "c": 5}
+BLOCKS = 2
+
+
+@pytest.fixture(scope="module")
+def prompts(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of three runs of apt with memories of other sizes, and ``scored.csv``."""
+    folder = tmp_path_factory.mktemp("prompts")
+    scored = write_rows(folder / "scored.csv", ("awful", "great"), "the")
+    for seed, (name, memory) in enumerate(MEMORY.items()):
+        rows = write_rows(folder / f"{name}.csv", ("bad", "good"), ("that", "some", "seen")[seed])
+        task = {"train": str(rows), "validation": str(scored), "text": "text", "label": "mood"}
+        base = recipe(tiny_bert, task, "apt", lr=5e-2, batch_size=4, seed=seed)
+        train(with_options(base, memory=memory, prompts=1 + seed), folder / name)
+    return folder
+
+
+def test_one_pass_gives_the_mean_of_single_runs(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, calls = str(prompts / "scored.csv"), list[int]()
+    forward = BertSelfAttention.forward
+
+    @wraps(forward)
+    def count(self: Any, hidden_states: Any, *args: Any, **options: Any) -> Any:
+        if hidden_states.shape[1] > max(MEMORY.values()):  # tokens, and neither prompts nor memory
+            calls.append(len(hidden_states))
+        return forward(self, hidden_states, *args, **options)
+
+    monkeypatch.setattr(BertSelfAttention, "forward", count)
+    single = []
+    for name in MEMORY:
+        alone = predict_run(prompts / name, rows, tmp_path / f"{name}.csv")
+        single.append(probabilities(table(alone)))
+    assert np.ptp(single, axis=0).max() > 1e-4, "else the runs do not differ"
+    alone_calls = calls.copy()
+    calls.clear()
+    pool = compose([prompts / name for name in MEMORY], tmp_path / "pool")
+    answers = probabilities(table(predict(pool, rows, tmp_path / "all.csv")))
+    assert np.abs(answers - np.mean(single, axis=0)).max() < 1e-6
+    assert calls == [16] * BLOCKS, "one pass of one batch"
+    assert alone_calls == len(MEMORY) * calls
+    some = probabilities(table(predict(pool, rows, tmp_path / "some.csv", use=["b", "c"])))
+    assert np.abs(some - np.mean(single[1:], axis=0)).max() < 1e-6
+
+
+def test_a_removed_source_was_never_there(prompts: Path, tmp_path: Path) -> None:
+    whole = compose([prompts / name for name in MEMORY], tmp_path / "whole")
+    without = compose([whole], tmp_path / "without", remove=["b"])
+    never = compose([prompts / "c", prompts / "a"], tmp_path / "never")
+    assert snapshot(without) == snapshot(never)
+    outputs = [
+        predict(pool, str(prompts / "scored.csv"), tmp_path / f"{pool.name}.csv")
+        for pool in (without, never)
+    ]
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_prompts_and_other_methods_in_one_pool(prompts: Path, runs: Path, tmp_path: Path) -> None:
+    """Two sources that share a pass, and one that has its own."""
+    sources = [f"lora={runs / 'a'}", f"x={prompts / 'a'}", f"y={prompts / 'b'}"]
+    pool = compose(sources, tmp_path / "pool")
+    rows = str(runs / "scored.csv")
+    single = [
+        probabilities(table(predict_run(run, rows, tmp_path / f"{number}.csv")))
+        for number, run in enumerate([runs / "a", prompts / "a", prompts / "b"])
+    ]
+    answers = probabilities(table(predict(pool, rows, tmp_path / "all.csv")))
+    assert np.abs(answers - np.mean(single, axis=0)).max() < 1e-6
