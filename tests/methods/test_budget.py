@@ -78,7 +78,7 @@ def test_the_size_nearest_to_the_budget_is_taken(name: str, tiny: Any, budget: i
 def counts_by_size(name: str, tiny: Any) -> tuple[int, dict[int, int]]:
     """The largest size that the method accepts, and the parameters up to the size after it."""
     sites, method = find_sites(tiny), METHODS[name]()
-    accepted = [size for size in range(1, 200) if accepts(method, sites, size)]
+    accepted = [size for size in range(1, 400) if accepts(method, sites, size)]
     assert accepted == list(range(1, len(accepted) + 1))
     sizes = range(1, len(accepted) + 2)
     return len(accepted), {n: method.sized(n).parameters(tiny, sites) for n in sizes}

@@ -25,6 +25,8 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "scaling": st.floats(-10, 10),
     "layer_norms": st.booleans(),
     "num_virtual_tokens": st.integers(1, 256),
+    "memory": st.integers(1, 1024),
+    "prompts": st.integers(1, 1024),
     "lora_alpha": positive,
     "dropout": fraction,
     "alpha": st.floats(0, 1e6),
