@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -266,3 +267,7 @@ def test_what_it_does_not_know_is_refused() -> None:
     model = tiny_model("bert")
     add_to_head(model, ["bert.pooler"], pretrained=True)
     Apt().check_model(model, [])
+    with pytest.raises(IwloraError, match="memory=1025 was given; accepted are 1 to 1,024"):
+        Apt().sized(1025).attach(model, [], seed=0)
+    with pytest.raises(ValidationError, match="less than or equal to 1024"):
+        Apt(prompts=10**9)

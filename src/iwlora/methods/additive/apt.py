@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+
+from pydantic import Field
 
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules
-from iwlora.inputs.limits import Count
 from iwlora.methods.contract import Attached, Method, check_unattached
 from iwlora.methods.named_parameters import attach_inserted
 from iwlora.results.sensitivity import Sensitivity
@@ -21,6 +22,9 @@ from iwlora.sites import sites as find_sites
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_MOST = 1024
+"""More than a text of these models has tokens."""
+Tokens: TypeAlias = Annotated[int, Field(ge=1, le=_MOST, strict=True)]
 _TYPES = ("bert", "roberta", "electra", "vit", "dinov2")
 """Types of models whose head reads the first token, and no query of whose attention differs from
 another in what it may read."""
@@ -49,9 +53,9 @@ class Apt(Method):
         "a block that is computed again does not know what the prompts read"
     )
 
-    memory: Count = 8
+    memory: Tokens = 8
     """Keys and values that each block adds to those of the tokens."""
-    prompts: Count = 1
+    prompts: Tokens = 1
     """Prompts that read the tokens; the head gets their mean."""
 
     def parameters(self, model: Any, sites: Sequence[Site]) -> int:
@@ -61,6 +65,13 @@ class Apt(Method):
 
     def trained_modules(self, model: Any, sites: Sequence[Site]) -> None:
         """None: no block can be left out, since the prompts read the keys and values of each."""
+
+    def check(self, sites: Sequence[Site]) -> None:
+        """The memory has at most 1,024 keys and values for each block."""
+        if not 1 <= self.memory <= _MOST:
+            raise IwloraError(
+                f"method.memory={self.memory} was given; accepted are 1 to {_MOST:,}, in each block"
+            )
 
     def check_model(self, model: Any, sites: Sequence[Site]) -> None:
         """BERT, RoBERTa, ELECTRA, ViT or DINOv2 with a head that reads the first token."""
@@ -99,6 +110,7 @@ class Apt(Method):
 
         check_unattached(model)
         self.check_model(model, sites)
+        self.check(sites)
         insert = partial(insert_prompts, model, _layers(model), self.prompts, self.memory)
         attached = attach_inserted(self, model, sites, seed, insert)
         return replace(attached, initialize=partial(_initialize, model))
