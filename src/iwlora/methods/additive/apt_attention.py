@@ -222,7 +222,7 @@ def start_at_first_token(model: Any, batch: Any) -> None:
     try:
         with torch.no_grad():
             model.eval()(**batch)
-            prompts.prompts += inputs[0][:, 0].mean(dim=0).to(prompts.prompts.dtype)
+            prompts.prompts.add_(inputs[0][:, 0].mean(dim=0))
     finally:
         hook.remove()
         model.train(was_training)
