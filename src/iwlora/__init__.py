@@ -1,4 +1,4 @@
-"""Importance-weighted LoRA: measure which matrices matter, penalise the others more, and compare.
+"""Importance-weighted LoRA: measure which matrices matter, penalize the others more, and compare.
 
 The public names below are imported on first use, so ``import iwlora`` stays cheap.
 """

@@ -1,4 +1,4 @@
-"""What several processes need: ``torch.distributed`` where it is initialised, else one process."""
+"""What several processes need: ``torch.distributed`` where it is initialized, else one process."""
 
 from __future__ import annotations
 

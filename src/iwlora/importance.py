@@ -65,7 +65,7 @@ class Importance:
         normalize: ``sum``, ``max``, ``mean`` or ``rank``.
 
     Raises:
-        IwloraError: the normalisation is unknown, ``sensitivity`` is not a ``Sensitivity``, all
+        IwloraError: the normalization is unknown, ``sensitivity`` is not a ``Sensitivity``, all
             sensitivities are 0, or one is 0 with ``mean``.
 
     Example:
@@ -84,7 +84,7 @@ class Importance:
 
     def __post_init__(self) -> None:
         if self.normalize not in NORMALIZATIONS:
-            raise unknown("normalisation", self.normalize, NORMALIZATIONS)
+            raise unknown("normalization", self.normalize, NORMALIZATIONS)
         if not isinstance(self.sensitivity, Sensitivity):
             raise IwloraError(
                 "expected the result of iwlora.measure or iwlora.Sensitivity.load(FILE) as "

@@ -107,7 +107,7 @@ def outputs(
 @pytest.mark.slow
 def test_the_method_is_listed(outputs: tuple[Path, list[str]]) -> None:
     listed = outputs[1][0]
-    assert "the normalisation layers are trained (Qi et al. 2022" in listed
+    assert "the normalization layers are trained (Qi et al. 2022" in listed
     assert "biases=True" in listed
 
 

@@ -274,7 +274,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
         iwlora.IWLoraCallback(schedule="cosine", warmup=3)
     with pytest.raises(IwloraError, match="unknown estimator 'lora'"):
         iwlora.IWLoraCallback(estimator="lora", measure="before")
-    with pytest.raises(IwloraError, match="unknown normalisation"):
+    with pytest.raises(IwloraError, match="unknown normalization"):
         iwlora.IWLoraCallback(normalize="total")
     with pytest.raises(IwloraError, match="alpha=-1"):
         iwlora.IWLoraCallback(alpha=-1)

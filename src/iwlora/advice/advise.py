@@ -51,7 +51,7 @@ def advise(
     """Advise which matrices to adapt, at which rank, by which method and learning rate.
 
     The importance of each matrix is measured once, a few steps of the recipe and of its cheaper
-    neighbours are timed, and rules ask the table ``iwlora/advice/evidence.csv`` what was measured
+    neighbors are timed, and rules ask the table ``iwlora/advice/evidence.csv`` what was measured
     of each choice. Nothing is trained or written.
 
     Args:

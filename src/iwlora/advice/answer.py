@@ -91,7 +91,7 @@ class Advice:
 
 
 def _text(advice: Advice) -> str:
-    """The advice, its reasons, cheaper neighbours, the recipe and the PEFT configuration."""
+    """The advice, its reasons, cheaper neighbors, the recipe and the PEFT configuration."""
     recipe, measured = advice.recipe, advice.measured
     blocks = [
         _filled(
@@ -106,7 +106,7 @@ def _text(advice: Advice) -> str:
     if advice.remarks:
         blocks.append("\n".join(["limits:", *(_filled(r, 2) for r in advice.remarks)]))
     blocks += [
-        "\n".join(["cheaper neighbours:", *_neighbours(advice)]),
+        "\n".join(["cheaper neighbors:", *_neighbours(advice)]),
         "\n".join(["safe to leave out?", *_leaving_out(advice)]),
         "recipe:\n\n" + advice.recipe_yaml.rstrip("\n"),
         "PEFT, Python:\n\n" + advice.peft_python,

@@ -1,4 +1,4 @@
-"""Advise what to adapt, at which rank and learning rate, at what cost, and on what it rests.
+"""Recommend matrices, rank, method and learning rate, with their cost and the evidence.
 
 Example:
     iwlora advise --model builtin/minilm --task builtin/sentiment --params 0.5% --out advice.yaml
@@ -23,17 +23,19 @@ def add_parser(commands: Commands) -> None:
         "--task", help="a name from 'iwlora tasks', or a file or folder of data; or task.train=FILE"
     )
     parser.add_argument(
-        "--params", help="the most adapter parameters: 0.5%% of the model's, 300K, or a number"
+        "--params", help="at most this many adapter parameters: 0.5%% of the model's, or 300K"
     )
-    parser.add_argument("--memory", help="the most memory of a run, such as 16GB")
-    parser.add_argument("--time", help="the most time of a run, such as 30min")
+    parser.add_argument("--memory", help="the run needs at most this much memory, such as 16GB")
+    parser.add_argument("--time", help="the run takes at most this long, such as 30min")
     parser.add_argument(
         "--samples",
         type=int,
         default=256,
-        help="training rows to measure the importance on, at most; default 256",
+        help="measure the importance on at most this many training rows; default 256",
     )
-    parser.add_argument("--importance", help="a file of 'iwlora measure', in place of measuring")
+    parser.add_argument(
+        "--importance", help="a file that 'iwlora measure' wrote, instead of measuring"
+    )
     parser.add_argument(
         "--out", help="the recipe to write, which 'iwlora train' reads; a .yaml file"
     )

@@ -1,4 +1,4 @@
-"""Search for a design: which groups of layers train which parts, on paired evidence.
+"""Search which groups of layers should train which parts: LoRA, adapters, biases, prefixes.
 
 Example:
     iwlora design recipes/design/sst2.yaml --out runs/design --jobs 2
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora design``."""
     parser = add_command(commands, "design", run, __doc__)
-    parser.add_argument("recipe", help="the recipe of a search, see docs/design.md")
+    parser.add_argument("recipe", help="the recipe of a search; docs/design.md explains it")
     parser.add_argument(
         "--out",
         type=normalize_path,
         required=True,
-        help="the folder of the search; the same command goes on where it was stopped, and one "
-        "with more draws adds them",
+        help="the folder of the search; the same command continues a search that was stopped; "
+        "with more draws in the recipe it adds them",
     )
     add_executor_options(parser)
     parser.add_argument(

@@ -32,20 +32,27 @@ def add_parser(commands: Commands) -> None:
         help="do not measure; compare two files that this command wrote",
     )
     parser.add_argument(
-        "--estimator", default="exact", help="exact (default), ghost, sketch or auto"
+        "--estimator",
+        default="exact",
+        help="how gradients are read: exact (default), ghost, sketch or auto",
     )
     parser.add_argument(
-        "--statistic", default="norm", help="norm (default), rms, relative, saliency, mean, example"
+        "--statistic",
+        default="norm",
+        help="how a gradient is scored: norm (default), rms, relative, saliency, mean, example",
     )
     parser.add_argument(
-        "--max-batches", type=int, default=200, help="the most batches to measure; default 200"
+        "--max-batches",
+        type=int,
+        default=200,
+        help="measure at most this many batches; default 200",
     )
     parser.add_argument(
         "--tolerance",
         type=float,
         default=0.02,
-        help="stop once the error of the measured shares is this small; default 0.02; "
-        "0: measure all batches",
+        help="stop once the expected error of the shares of importance is this small; "
+        "default 0.02; 0: measure all batches",
     )
     add_overrides(parser, "task.train=FILE train.batch_size=8")
 

@@ -1,4 +1,4 @@
-"""Write the report of a run, comparison or search of designs again, or print that of a pool.
+"""Write the report of a run, comparison or design search again, or print that of a pool.
 
 Example:
     iwlora report runs/quickstart --open
@@ -33,7 +33,7 @@ def add_parser(commands: Commands) -> None:
     """Add ``iwlora report``."""
     parser = add_command(commands, "report", run, __doc__, loads_models=False)
     parser.add_argument(
-        "folder", help="the folder of a run, a comparison, a search of designs or a pool"
+        "folder", help="the folder of a run, a comparison, a design search or a pool"
     )
     parser.add_argument("--baseline", metavar="LABEL", help=BASELINE)
     parser.add_argument(
@@ -47,18 +47,18 @@ def add_parser(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="NAME[,NAME]",
-        help="score this subset of the sources too; may be repeated",
+        help="also score this subset of the sources; may be repeated",
     )
     pool.add_argument(
         "--rows",
         metavar="FILE",
-        help="labelled rows to score subsets on; default: those that the runs were scored on, if "
+        help="labeled rows to score subsets on; default: those that the runs were scored on, if "
         "they are the same",
     )
     pool.add_argument(
         "--weight-averages",
         action="store_true",
-        help="score averages of the weights of LoRA adapters too: linear, SVD, TIES and DARE",
+        help="also score averages of the weights of LoRA adapters: linear, SVD, TIES and DARE",
     )
     add_trust_remote_code(pool)
 

@@ -38,9 +38,11 @@ def run(_arguments: argparse.Namespace) -> None:
     """List the tasks."""
     from iwlora.tasks import list_tasks
 
-    for row in list_tasks():
+    rows = list_tasks()
+    name, kind = (max(len(getattr(row, field)) for row in rows) for field in ("name", "kind"))
+    for row in rows:
         details = f"{', '.join(row.metrics)}; {', '.join(row.splits)}"
-        print(f"{row.name:<18} {row.kind:<18} {row.summary} ({details})")
+        print(f"{row.name:<{name}} {row.kind:<{kind}} {row.summary} ({details})")
     print(
         "your own files: task.train=FILE; set task.text, task.label and task.kind "
         "where they cannot be guessed"
@@ -48,7 +50,7 @@ def run(_arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    """Print a task's splits and what is odd in them, and what to change in a recipe.
+    """Describe the data of a task: its splits, likely problems, and what to change in a recipe.
 
     Example:
         iwlora tasks show reviews.csv train.max_length=256

@@ -56,7 +56,8 @@ def add_parser(commands: Commands) -> None:
         "--floors",
         choices=("all", "constant"),
         default="all",
-        help="compare the score with simple rules, or only with the best constant prediction",
+        help="all: compare the score with simple rules; constant: only with the best constant "
+        "prediction",
     )
     add_log_options(parser)
 

@@ -1,4 +1,4 @@
-"""Say whether the files of a run and its inputs are what they were; so for comparisons and others.
+"""Check whether files of a run, comparison, search, export or pool have changed, or its inputs.
 
 Example:
     iwlora verify runs/a --inputs
@@ -17,12 +17,10 @@ def add_parser(commands: Commands) -> None:
     """Add ``iwlora verify``."""
     parser = add_command(commands, "verify", run, __doc__, prints_result=True)
     parser.add_argument(
-        "run",
-        help="the folder of a run, a comparison, a search of designs or a pool, or one that was "
-        "exported",
+        "run", help="the folder of a run, a comparison, a design search, an export or a pool"
     )
     parser.add_argument(
-        "--inputs", action="store_true", help="read the data and the model again too"
+        "--inputs", action="store_true", help="also read the data and the model again"
     )
 
 

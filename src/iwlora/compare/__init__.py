@@ -1,1 +1,1 @@
-"""Comparisons of methods: plan the runs, execute them, analyse the results, write the report."""
+"""Comparisons of methods: plan the runs, execute them, analyze the results, write the report."""

@@ -68,7 +68,7 @@ class Prototypes:
         return cls(found.centres, float(found.distances(rows).std()))
 
     def distances(self, embeddings: npt.ArrayLike) -> Floats:
-        """(rows,) Euclidean distances to the nearest centre."""
+        """(rows,) Euclidean distances to the nearest center."""
         from scipy.spatial.distance import cdist
 
         rows = np.asarray(embeddings, dtype=np.float64)

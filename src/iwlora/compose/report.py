@@ -47,12 +47,12 @@ def report(
     """The scores of each source, of subsets, and what each source adds.
 
     The predictions that the runs stored are averaged where all sources were scored on the same
-    rows. Labelled rows of a file are predicted.
+    rows. Labeled rows of a file are predicted.
 
     Args:
         path: The folder of the pool.
         use: Further subsets to score, where a pool has more than four sources.
-        rows: A file with labelled rows to score subsets on; None: those of the runs.
+        rows: A file with labeled rows to score subsets on; None: those of the runs.
         trust_remote_code: As for :func:`iwlora.load_trained`.
         weight_averages: Score averages of the sources' weights too, in place of predictions.
 
@@ -104,7 +104,7 @@ def report(
 
 @dataclass(frozen=True)
 class _ScoredRows:
-    """Labelled rows.
+    """Labeled rows.
 
     Args:
         task: Its metrics are computed.
@@ -174,7 +174,7 @@ def _without(names: Subset, name: str) -> Subset:
 
 def _stored(runs: Mapping[str, Run], task: Task) -> _ScoredRows | str:
     """The rows that all runs were scored on, and what they stored; or why that is not possible."""
-    instead = "give labelled rows with --rows FILE to score subsets"
+    instead = "give labeled rows with --rows FILE to score subsets"
     scored_on = {name: _scored_rows(run.result) for name, run in runs.items()}
     first = next(iter(runs))
     others = [name for name in runs if scored_on[name] != scored_on[first]]
@@ -209,7 +209,7 @@ def _text_column(name: str, row: Mapping[str, str]) -> str:
 
 
 def _of_file(pool: Pool, members: Members, task: Task, file: str) -> _ScoredRows:
-    """The labelled rows of a file, predicted by each source."""
+    """The labeled rows of a file, predicted by each source."""
     given = read_input(file, task, None, None, Reading())
     if not given.labels:
         raise IwloraError(

@@ -68,7 +68,7 @@ def confirmation(confirm: Mapping[str, Any] | None, found: Recipe) -> Plan | Non
 
 
 def _with_label(arm: Any) -> Any:
-    """An arm; a preset of ``grouped`` is labelled by its name."""
+    """An arm; a preset of ``grouped`` is labeled by its name."""
     if isinstance(arm, Mapping) and arm.get("preset") and "label" not in arm:
         return {**arm, "label": arm["preset"]}
     return arm

@@ -1,6 +1,6 @@
 """Control characters of foreign texts, made visible where they are printed or reported.
 
-A terminal would obey them: move the cursor, change colours, overwrite what stands there. Characters
+A terminal would obey them: move the cursor, change colors, overwrite what stands there. Characters
 that change the direction of writing show a text in another order than it is read.
 """
 

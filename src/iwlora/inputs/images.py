@@ -40,7 +40,7 @@ class ImageFacts:
         digest: SHA-256 of the bytes of its file, in hexadecimal.
         width: In pixels, upright.
         height: In pixels, upright.
-        mode: Pillow's name of how a pixel is stored, such as ``L`` for grey.
+        mode: Pillow's name of how a pixel is stored, such as ``L`` for gray.
         frames: 1, but for animations and files of several pages.
     """
 

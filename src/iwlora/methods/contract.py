@@ -42,7 +42,7 @@ class ParameterGroup:
         names: names of parameters of ``Attached.trainable``.
         lr_factor: factor of the recipe's learning rate, all along its schedule.
         weight_decay: in place of the recipe's; None: the recipe's, of which biases and
-            normalisations have none.
+            normalizations have none.
     """
 
     names: tuple[str, ...]

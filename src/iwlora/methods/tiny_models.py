@@ -72,7 +72,7 @@ def tiny_model(
 
 
 def tiny_batch(architecture: str) -> dict[str, Tensor]:
-    """Two labelled rows that the tiny model reads: texts or images."""
+    """Two labeled rows that the tiny model reads: texts or images."""
     import torch
 
     labels = torch.tensor([0, 1])

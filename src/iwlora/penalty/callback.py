@@ -35,7 +35,7 @@ Weigh = Callable[[Sensitivity], Mapping[str, float]]
 
 
 class IWLoraCallback(TrainerCallback):
-    """Measures which matrices matter, and penalises the updates of the others more, in any Trainer.
+    """Measures which matrices matter, and penalizes the updates of the others more, in any Trainer.
 
     It adds α Σ_k c_k ‖Δ_k‖_F² to the training of a PEFT model with LoRA. The model is saved as a
     plain LoRA adapter. A checkpoint has the measurement in ``sensitivity.json``, or in
@@ -106,7 +106,7 @@ class IWLoraCallback(TrainerCallback):
         self.estimator, exact = estimator, DEFAULTS.estimator
         self.options = MeasureOptions.checked(estimator or exact, max_batches, tolerance, accepted)
         if normalize not in NORMALIZATIONS:
-            raise unknown("normalisation", normalize, NORMALIZATIONS)
+            raise unknown("normalization", normalize, NORMALIZATIONS)
         check_alpha(alpha)
         check_beta(beta)
         named_schedule(schedule, total=1, warmup_part=warmup)

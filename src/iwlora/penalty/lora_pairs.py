@@ -47,7 +47,7 @@ def lora_pairs(model: nn.Module) -> list[LowRankPair]:
 def projects_at_random(model: nn.Module) -> bool:
     """Whether ∂L/∂B is at first a random projection of ∂L/∂W, which shows its own error.
 
-    So it must be at all pairs: the entries of A are drawn alike and B is 0, as PEFT initialises
+    So it must be at all pairs: the entries of A are drawn alike and B is 0, as PEFT initializes
     them by default; there is no dropout before A; the rank is at least 2; and no factor is sharded.
     """
     configs = getattr(model, "peft_config", {})

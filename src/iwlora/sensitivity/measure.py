@@ -52,7 +52,7 @@ def measure(
     ``tolerance``; ``share_error`` is the part of the total importance that is expected to be on the
     wrong matrices: half the sum of the absolute errors of the shares. Dropout is off. The modes,
     ``requires_grad`` flags and gradients of the model and the global random state are restored when
-    the function returns. If ``torch.distributed`` is initialised, every process measures its own
+    the function returns. If ``torch.distributed`` is initialized, every process measures its own
     batches, and all get the result of all batches.
 
     The sensitivity of a matrix that no batch used is 0, and ``iwlora.Importance`` leaves it out; a

@@ -11,7 +11,7 @@ from iwlora.sites.site import Site
 if TYPE_CHECKING:
     from torch import nn
 
-# The normalisation before the feed-forward network in T5, GPT-2, Llama, ViT types and DINOv2.
+# The normalization before the feed-forward network in T5, GPT-2, Llama, ViT types and DINOv2.
 _PRE_NORMS = ("layer_norm", "ln_2", "post_attention_layernorm", "layernorm_after", "norm2")
 
 
@@ -65,7 +65,7 @@ def block_depth(model: nn.Module, path: Sequence[str]) -> int:
 def _of_stage(module: nn.Module) -> list[nn.Module]:
     """The blocks of a stage; none of any other module.
 
-    ConvNeXt's layers between stages, a normalisation and a convolution, are no blocks.
+    ConvNeXt's layers between stages, a normalization and a convolution, are no blocks.
     """
     from torch import nn
 
@@ -83,7 +83,7 @@ def end_of_block(model: nn.Module, down: Site) -> tuple[nn.Module, bool]:
         down: the last matrix of the network.
 
     Returns:
-        (module, True) if the module normalises the sum x + FFN(x) (BERT types, BART);
+        (module, True) if the module normalizes the sum x + FFN(x) (BERT types, BART);
         (module, False) if its output is that sum (T5, GPT-2, Llama and ViT types).
 
     Raises:

@@ -18,7 +18,7 @@ def coverage(model: nn.Module, sites: Sequence[Site]) -> float:
     """The share of the matrix parameters of a model's blocks that the sites have, from 0 to 1.
 
     Matrix parameters are the parameters with at least two dimensions inside the repeated blocks,
-    such as linear layers, convolutions and the tensors of experts; not biases and normalisations.
+    such as linear layers, convolutions and the tensors of experts; not biases and normalizations.
 
     >>> from transformers import BertConfig, BertModel
     >>> from iwlora.sites import sites

@@ -86,9 +86,9 @@ class TaskSpec(BaseModel):
     many rows, at most ``max_train``, are drawn once, by ``train.seed``: of a file whose share is
     smaller than the file, a part; of one whose share is larger, all rows in turn."""
     validation: NonEmpty | None = None
-    """A labelled file that is scored; None: a tenth of ``train`` is held out, as ``split`` says."""
+    """A labeled file that is scored; None: a tenth of ``train`` is held out, as ``split`` says."""
     test: NonEmpty | None = None
-    """A labelled file that is scored instead of ``validation``; None: there is none."""
+    """A labeled file that is scored instead of ``validation``; None: there is none."""
     text: list[NonEmpty] | None = None
     """One column, or two for pairs; a plain string means one; None: inferred where obvious."""
     label: NonEmpty | list[NonEmpty] | None = None

@@ -25,7 +25,7 @@ class Task(TaskSchema):
 
     Args:
         kind: How rows are encoded, learned and scored.
-        splits: ``train`` and ``validation``, and where the task has them ``test`` (labelled),
+        splits: ``train`` and ``validation``, and where the task has them ``test`` (labeled),
             ``validation_mismatched`` (MNLI), ``selection`` (a part of train that chooses the
             checkpoint) and ``study`` (a part of train that is scored). Every split has the text
             columns and ``label``, with the types that
@@ -52,7 +52,7 @@ class Task(TaskSchema):
 
     @property
     def reported(self) -> tuple[str, ...]:
-        """The splits that are scored: the labelled test split if there is one, else validation.
+        """The splits that are scored: the labeled test split if there is one, else validation.
 
         MNLI has two of these, ``validation`` (matched) and ``validation_mismatched``. Study rows
         come first where there are any: the verdict of a comparison rests on the first split.
@@ -81,7 +81,7 @@ class Task(TaskSchema):
         config: Any = None,
         notes: list[str] | None = None,
     ) -> dict[str, Dataset]:
-        """Tokenise every split for a model.
+        """Tokenize every split for a model.
 
         Args:
             tokenizer: The tokenizer of the model.

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-# Rows tokenised at a time: a tokenizer's own records of them are large.
+# Rows tokenized at a time: a tokenizer's own records of them are large.
 CHUNK_ROWS = 4096
 
 
 def tokenize(
     texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> datasets.Dataset:
-    """Tokenise one column of texts, or two columns as pairs, in memory.
+    """Tokenize one column of texts, or two columns as pairs, in memory.
 
     Args:
         texts: One or two columns of equal length.

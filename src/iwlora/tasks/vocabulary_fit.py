@@ -56,7 +56,7 @@ class VocabularyFit:
 
 
 def vocabulary_fit(task: Task, split: Dataset, tokenizer: Any) -> VocabularyFit:
-    """Tokenise the first million characters of a split, without special tokens, and count.
+    """Tokenize the first million characters of a split, without special tokens, and count.
 
     Args:
         task: The task.

@@ -105,7 +105,7 @@ class Case:
         return [self.folder / f"two-processes-{rank}.safetensors" for rank in (0, 1)]
 
     def attach(self, model: Any = None, sites: Sequence[Site] | None = None) -> Attached:
-        """The method on a fresh model, measured and initialised as in a run."""
+        """The method on a fresh model, measured and initialized as in a run."""
         model = tiny_model(self.architecture) if model is None else model
         sites, arguments = sites or find_sites(model), self.method.calibration()
         batches = [collate(self.rows[k : k + BATCH]) for k in range(0, len(self.rows), BATCH)]

@@ -28,7 +28,7 @@ def frozen_blocks_once_equal_plain(case: Case) -> None:
     """In the last blocks, the method trains with frozen blocks computed once as on all blocks.
 
     The blocks are those that a comparison expects from what the method declares. One that trains
-    in the first block too, such as all normalisations, has nothing to skip. A mixture whose groups
+    in the first block too, such as all normalizations, has nothing to skip. A mixture whose groups
     need several blocks gets all, and has something to skip if its first group is not tuned.
     """
     expected, _ = _trained(case, case.folder / "all-blocks", None)

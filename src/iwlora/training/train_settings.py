@@ -51,7 +51,7 @@ class TrainSettings(BaseModel):
     warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.06
     """Fraction of all steps in which the learning rate rises from 0."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.0
-    """Decoupled weight decay of the optimizer; biases and normalisations have none."""
+    """Decoupled weight decay of the optimizer; biases and normalizations have none."""
     max_grad_norm: Annotated[Number, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
     seed: Seed = 0

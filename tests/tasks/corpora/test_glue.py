@@ -224,7 +224,7 @@ def test_every_bad_row_is_reported_with_its_line(rte):
     ("content", "message"),
     [
         (b"", "train.tsv is empty"),
-        (b"index\tsentence1\tsentence2\tlabel\n", "train.tsv holds no labelled rows"),
+        (b"index\tsentence1\tsentence2\tlabel\n", "train.tsv holds no labeled rows"),
         (
             b"index\tsentence1\tsentence2\tlabel\n0\tcaf\xe9\tB\tentailment\n",
             "line 2: not UTF-8 (byte",

@@ -74,7 +74,7 @@ class RayExecutor:
     def stop(self) -> None:
         """Cancel all runs, and leave the cluster."""
         tasks, self._running = [*self._running], {}
-        if tasks:  # Ray ends this process if a task is cancelled that has already failed
+        if tasks:  # Ray ends this process if a task is canceled that has already failed
             _, running = self._ray.wait(tasks, num_returns=len(tasks), timeout=0)
             for task in running:
                 self._ray.cancel(task, force=True)

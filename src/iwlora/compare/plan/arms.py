@@ -25,7 +25,7 @@ SHARED_TRAIN_SETTINGS = {
     "scheduler": _OPTIMIZER,
     "early_stopping": "the arms would be trained for other lengths of time",
     "average_last": "a mean over steps varies less between seeds than the last weights do",
-    "class_weights": "the arms would minimise other losses",
+    "class_weights": "the arms would minimize other losses",
     "sampler": _DATA,
     "batch_size": "it changes the number of optimizer steps and the order of the data",
     "accumulate": _COMPUTING,

@@ -23,7 +23,7 @@ from iwlora.results.run import Run
 Alpha = Annotated[float, Field(allow_inf_nan=False)]
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _CHANGES_WEIGHTS = ("pissa", "olora", "corda", "loftq")
-"""Initialisations that change the frozen weight too, so that scaling · B A is not the update."""
+"""Initializations that change the frozen weight too, so that scaling · B A is not the update."""
 
 
 @dataclass(frozen=True)

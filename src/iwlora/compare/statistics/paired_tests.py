@@ -51,7 +51,7 @@ def summarise(values: Sequence[float]) -> Summary:
     """
     n = len(values)
     if n == 0:
-        raise ValueError("nothing to summarise: no values")
+        raise ValueError("nothing to summarize: no values")
     mean = fmean(values)
     if n == 1:
         return Summary(1, mean, None, None, None)

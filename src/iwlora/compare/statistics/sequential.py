@@ -81,7 +81,7 @@ def log_evidence(differences: Array, mean: float = 0.0) -> Array:
 def _moments(differences: Array) -> tuple[Array, Array, Array]:
     """The number of draws, their mean, and the sum of squares around it, after each draw."""
     n = np.arange(1, differences.shape[-1] + 1, dtype=float)
-    # Centred on the first draw: the sum of squares of large equal numbers is 0, not rounding.
+    # Centered on the first draw: the sum of squares of large equal numbers is 0, not rounding.
     shifted = differences - differences[..., :1]
     total = np.cumsum(shifted, -1)
     squares = np.maximum(np.cumsum(shifted**2, -1) - total**2 / n, 0.0)

@@ -23,7 +23,7 @@ Insertion: TypeAlias = "tuple[Callable[[Bottleneck], None], int]"
 
 
 class _Adapters(NamedParameters):
-    """Base of the presets. With ``layer_norms`` the backbone's normalisations are trained too."""
+    """Base of the presets. With ``layer_norms`` the backbone's normalizations are trained too."""
 
     size_knob: ClassVar[str | None] = "bottleneck"
     positions: ClassVar[tuple[str, ...]] = ("ffn_down",)
@@ -41,14 +41,14 @@ class _Adapters(NamedParameters):
     scaling: Number = 1.0
     """Factor of what an adapter adds."""
     layer_norms: bool = False
-    """Whether the backbone's normalisations are trained too."""
+    """Whether the backbone's normalizations are trained too."""
 
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
         """The adapters to insert. Raises ``IwloraError`` for blocks of an unknown architecture."""
         raise NotImplementedError
 
     def parameters(self, model: Any, sites: Sequence[Site]) -> int:
-        """Σ (2 width · size + size + width) over the adapters, plus the normalisations."""
+        """Σ (2 width · size + size + width) over the adapters, plus the normalizations."""
         m = self.bottleneck
         adapters = sum(2 * width * m + m + width for _, width in self.insertions(model, sites))
         norms: int = sum(model.get_parameter(name).numel() for name in self._norms(model))
@@ -91,7 +91,7 @@ class _Adapters(NamedParameters):
         """Insert the adapters with forward hooks, each as the child ``adapter`` of a module.
 
         Returns:
-            The adapters' parameters in the order of the model, and those of the normalisations if
+            The adapters' parameters in the order of the model, and those of the normalizations if
             they are trained.
         """
         import torch
@@ -109,11 +109,11 @@ class _Adapters(NamedParameters):
         return adapters + super().insert(model, sites)
 
     def trained_names(self, model: nn.Module) -> tuple[str, ...]:
-        """The parameters of the normalisations, if they are trained."""
+        """The parameters of the normalizations, if they are trained."""
         return self._norms(model)
 
     def _norms(self, model: nn.Module) -> tuple[str, ...]:
-        """Names of the parameters of the backbone's normalisations, if they are trained."""
+        """Names of the parameters of the backbone's normalizations, if they are trained."""
         if not self.layer_norms:
             return ()
         backbone = set(split_head(model)[0])
@@ -125,7 +125,7 @@ class Houlsby(_Adapters):
     """An adapter after attention and one after the feed-forward network: h ↦ h + A(h).
 
     h is the output of the sublayer, before it is added to the sublayer's input. The backbone's
-    normalisations are trained too, as in the paper (section 2.1).
+    normalizations are trained too, as in the paper (section 2.1).
     """
 
     name: ClassVar[str] = "houlsby"
@@ -145,15 +145,15 @@ class Houlsby(_Adapters):
 
 
 class Pfeiffer(_Adapters):
-    """One adapter per block, after the feed-forward network and its normalisation.
+    """One adapter per block, after the feed-forward network and its normalization.
 
     Let u = f + x be the sum of the network's output and input, and LN the pretrained
-    normalisation. The block's output is LN(u + A(LN(u))) (Pfeiffer et al. 2020, arXiv:2005.00052,
-    equation 1). In blocks that normalise before the network, it is u + A(u).
+    normalization. The block's output is LN(u + A(LN(u))) (Pfeiffer et al. 2020, arXiv:2005.00052,
+    equation 1). In blocks that normalize before the network, it is u + A(u).
     """
 
     name: ClassVar[str] = "pfeiffer"
-    summary: ClassVar[str] = "one adapter per block, after the feed-forward network's normalisation"
+    summary: ClassVar[str] = "one adapter per block, after the feed-forward network's normalization"
     paper: ClassVar[str] = "Pfeiffer et al. 2021, arXiv:2005.00247"
 
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:

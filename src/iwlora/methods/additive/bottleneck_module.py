@@ -14,8 +14,8 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gel
 class Bottleneck(nn.Module):
     """A(x) = scaling · (f(x Dᵀ + b) Uᵀ + c), with D of shape (size, width) and U (width, size).
 
-    U, c and b are initialised to 0, so A(x) = 0 before training. D is initialised as
-    ``torch.nn.Linear`` initialises its weight (He et al. 2022, arXiv:2110.04366).
+    U, c and b are initialized to 0, so A(x) = 0 before training. D is initialized as
+    ``torch.nn.Linear`` initializes its weight (He et al. 2022, arXiv:2110.04366).
 
     >>> adapter = Bottleneck(width=8, size=2, activation="relu", scaling=1.0)
     >>> adapter(torch.ones(3, 8)).abs().max().item()

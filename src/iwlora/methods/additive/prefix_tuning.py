@@ -96,7 +96,7 @@ class Prefix(Method):
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
-        """Wrap the model with PEFT's prefix tuning, without reparametrisation."""
+        """Wrap the model with PEFT's prefix tuning, without reparametrization."""
         from peft import PrefixTuningConfig
 
         self.check_model(model, sites)

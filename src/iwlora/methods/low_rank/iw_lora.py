@@ -1,4 +1,4 @@
-"""IW-LoRA: LoRA whose unimportant updates are penalised."""
+"""IW-LoRA: LoRA whose unimportant updates are penalized."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class IWLora(MeasureOptions, Lora):
 
     name: ClassVar[str] = "iw-lora"
     summary: ClassVar[str] = (
-        "LoRA whose unimportant updates are penalised; no benefit over LoRA was measured"
+        "LoRA with a penalty, smaller for important matrices; no benefit over LoRA was measured"
     )
     paper: ClassVar[str] = "this project"
     former_defaults: ClassVar[Mapping[int, Mapping[str, Any]]] = {
@@ -90,7 +90,7 @@ class IWLora(MeasureOptions, Lora):
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
     ) -> Attached:
-        """Attach LoRA, and a callback that penalises each site by its coefficient."""
+        """Attach LoRA, and a callback that penalizes each site by its coefficient."""
         from iwlora.penalty.callback import IWLoraCallback
 
         if sensitivity is None and self.measure == "before":

@@ -70,7 +70,7 @@ class InvertedImportance(IWLora):
     """
 
     name: ClassVar[str] = "iw-lora-inverted"
-    summary: ClassVar[str] = "control: IW-LoRA that penalises the important matrices"
+    summary: ClassVar[str] = "control: IW-LoRA that penalizes the important matrices"
     control_of: ClassVar[str | None] = IWLora.name
 
     def coefficients(self, sensitivity: Sensitivity) -> dict[str, float]:

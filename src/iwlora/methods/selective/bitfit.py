@@ -12,7 +12,7 @@ from iwlora.sites import Site
 
 
 class BitFit(NamedParameters):
-    """Every bias term of the backbone is trained: in linear layers and in normalisations."""
+    """Every bias term of the backbone is trained: in linear layers and in normalizations."""
 
     name: ClassVar[str] = "bitfit"
     summary: ClassVar[str] = "the bias terms of the backbone are trained"

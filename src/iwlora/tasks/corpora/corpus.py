@@ -187,6 +187,6 @@ def parse_records(
     if not rows and found:
         raise BadRowsError(found)
     if not rows:
-        raise IwloraError(f"{path} holds no labelled rows")
+        raise IwloraError(f"{path} holds no labeled rows")
     bad += found
     return rows

@@ -1,4 +1,4 @@
-"""``builtin/entailment``: sentence pairs from a grammar, labelled by inference over meanings.
+"""``builtin/entailment``: sentence pairs from a grammar, labeled by inference over meanings.
 
 Every sentence is generated together with its meaning, and a label is what
 :func:`iwlora.tasks.corpora.entailment_inference.entails` says of two meanings. Pairs come in

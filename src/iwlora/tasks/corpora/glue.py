@@ -128,7 +128,7 @@ TASKS: Mapping[str, GlueCorpus] = {
         header=("source", "label", "mark", "sentence"),
     ),
     "glue/stsb": GlueCorpus(
-        summary="how alike are the two sentences, from 0 to 5? 5,749 pairs",
+        summary="how similar are the two sentences, from 0 to 5? 5,749 pairs",
         folder="STS-B",
         label_column="score",
         kind=Regression(),

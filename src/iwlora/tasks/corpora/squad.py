@@ -70,7 +70,7 @@ TASKS: Mapping[str, SquadCorpus] = {
         kind=QuestionAnswering(),
     ),
     "squad/v2.0": SquadCorpus(
-        summary="as v1.1, but a third of the questions has no answer; 130,319 questions",
+        summary="as v1.1, but a third of the questions have no answer; 130,319 questions",
         version="2.0",
         hub_id="rajpurkar/squad_v2",
         kind=QuestionAnswering(no_answer=True),

@@ -107,7 +107,7 @@ TASKS: Mapping[str, SuperGlueCorpus] = {
         codes=(0, 1),
     ),
     "superglue/wic": SuperGlueCorpus(
-        summary="has the word the same meaning in both sentences? 5,428 pairs",
+        summary="does the word have the same meaning in both sentences? 5,428 pairs",
         folder="WiC",
         text=("sentence1", "sentence2"),
         fields=("word", "sentence1", "sentence2"),

@@ -46,7 +46,7 @@ def linear_class_sets(
 
 
 def linear_numbers(features: Any, labels: Sequence[float], scored: Any) -> list[float]:
-    """The number of each scored row by ridge regression; the targets are standardised for it."""
+    """The number of each scored row by ridge regression; the targets are standardized for it."""
     from sklearn.linear_model import Ridge
 
     targets = np.asarray(labels, dtype=np.float64)

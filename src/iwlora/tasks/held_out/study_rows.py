@@ -1,6 +1,6 @@
-"""Study rows: labelled training rows that no run trains on, and that every run is scored on.
+"""Study rows: labeled training rows that no run trains on, and that every run is scored on.
 
-The official validation split is often small. A study that trains on few of many labelled rows can
+The official validation split is often small. A study that trains on few of many labeled rows can
 be scored on thousands of the others, for the price of a forward pass.
 """
 

@@ -40,7 +40,7 @@ class QuestionAnswering(Kind):
     overflow: ClassVar[str] = "are read in additional windows"
 
     doc_stride: Count = 128
-    """Passage tokens that two neighbouring windows share; at most half of those in a window."""
+    """Passage tokens that two neighboring windows share; at most half of those in a window."""
     max_answer: Count = 30
     """Tokens of the longest answer."""
     max_question: Count = 64
@@ -180,7 +180,7 @@ class QuestionAnswering(Kind):
         return from_json(row["label"]), row["prediction"]
 
     def signatures(self, rows: Dataset) -> dict[str, str]:
-        """How answers are normalised before they are compared."""
+        """How answers are normalized before they are compared."""
         references = [label["text"] for label in rows["label"][:]]
         return {"f1": f"normalization:{normalization_for(references)}"}
 

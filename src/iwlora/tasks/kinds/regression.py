@@ -160,7 +160,7 @@ class Regression(SequenceHead):
     def score(self, evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
         """The metrics in the units of the targets, correlations 0 where either side is constant.
 
-        ``loss`` is the mean squared error, whatever was minimised.
+        ``loss`` is the mean squared error, whatever was minimized.
         """
         predicted = finite_logits(self._predicted(evaluation))
         return _scores(evaluation.schema, np.array(evaluation.labels), predicted)

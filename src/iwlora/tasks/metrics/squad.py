@@ -33,7 +33,7 @@ def normalize_answer(answer: str) -> str:
 
 
 def normalization_for(references: Sequence[Sequence[str]]) -> Normalization:
-    """The normalisation for the script of most letters in the accepted answers.
+    """The normalization for the script of most letters in the accepted answers.
 
     ``squad`` for Latin letters; MLQA's for other scripts: it removes all punctuation of Unicode and
     no English articles, in Arabic the article, and counts each character of scripts that write no
@@ -112,7 +112,7 @@ def squad_scores(
     normalize = _NORMALIZERS[normalization or normalization_for(references)]
     exact, f1 = [], []
     for prediction, answers in zip(predictions, references, strict=True):
-        # As in the official script, references that normalise to nothing do not count.
+        # As in the official script, references that normalize to nothing do not count.
         accepted = [text for answer in answers if (text := normalize(answer))] or [""]
         normalized = normalize(prediction)
         exact.append(float(normalized in accepted))
@@ -128,7 +128,7 @@ def squad_scores(
 
 
 def _word_f1(prediction: str, reference: str) -> float:
-    """Of two normalised answers."""
+    """Of two normalized answers."""
     predicted, expected = prediction.split(), reference.split()
     if not predicted or not expected:
         return float(predicted == expected)

@@ -22,7 +22,7 @@ _MOST_SCORES = 512 * 512
 
 
 def kernel(model: nn.Module) -> AbstractContextManager[object]:
-    """Faster dropout, attention and normalisation for every model on a CPU."""
+    """Faster dropout, attention and normalization for every model on a CPU."""
     return FastCpuFunctions()
 
 
@@ -32,7 +32,7 @@ class FastCpuFunctions(TorchFunctionMode):
     PyTorch draws a Bernoulli number for each element, from one serial generator, and has no
     fused attention with dropout on a CPU: together that is more than a third of a training step
     of BERT. Here one random number gives the bits of four masks, and attention is two batched
-    matrix products around a softmax. Under autocast, frozen layer normalisation rounds its output
+    matrix products around a softmax. Under autocast, frozen layer normalization rounds its output
     to the type that the next product takes, so that activations and residuals stay in it. Results
     differ from torch's own by rounding and by which elements are dropped. Calls with other devices,
     types or arguments are left to torch.

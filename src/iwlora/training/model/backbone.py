@@ -81,7 +81,7 @@ def load_backbone(
 ) -> tuple[PreTrainedModel, Any]:
     """Load a model with the head for a kind of task, and its tokenizer or image processor.
 
-    A new head is initialised from torch's global random state.
+    A new head is initialized from torch's global random state.
 
     Args:
         model: a built-in model, a folder or a hub id.

@@ -142,7 +142,7 @@ class JointModel:
         self.now = Pass()
         self.model = joint_layer(models, self.now)
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules()):
-            raise NotPackable("it normalises over the rows of a batch")
+            raise NotPackable("it normalizes over the rows of a batch")
 
 
 def share_frozen(model: nn.Module, first: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 ``joint_layer`` makes one from the same layer of several runs. What is frozen and equal in all of
 them is computed once; linear layers with LoRA, with trained weights or with trained biases, and
-normalisations with trained biases, are stacked; whatever else a run trains is computed by its own
+normalizations with trained biases, are stacked; whatever else a run trains is computed by its own
 layer on its own rows.
 """
 
@@ -256,7 +256,7 @@ class JointLinear(nn.Module):
 
 
 class JointLayerNorm(nn.Module):
-    """Layer normalisation with the weight and the bias of each run."""
+    """Layer normalization with the weight and the bias of each run."""
 
     def __init__(self, modules: Sequence[Any], joint: Pass) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class JointLayerNorm(nn.Module):
         self._each = (EachAlone(modules, joint),)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised rows."""
+        """The normalized rows."""
         if not self._joint.shares.equal or x.shape[0] != self._joint.shares.rows:
             y: Tensor = self._each[0](x)
             return y

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SCALE_STEPS = 32
-"""Of the bar of colours: with more than 50, matplotlib draws it as an image within the SVG."""
+"""Of the bar of colors: with more than 50, matplotlib draws it as an image within the SVG."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def plot_heatmaps(heatmaps: Sequence[Heatmap], shared_scale: bool = False) -> Fi
 
     Args:
         heatmaps: What to draw.
-        shared_scale: Whether all heatmaps have the same scale of colours.
+        shared_scale: Whether all heatmaps have the same scale of colors.
     """
     columns = len({name for heatmap in heatmaps for _, name in heatmap.cells})
     heights = [1.2 + 0.34 * len(_axes_of(heatmap.cells)[0]) for heatmap in heatmaps]
@@ -164,7 +164,7 @@ def _plot_heatmap(axes: Axes, heatmap: Heatmap, largest: float) -> QuadMesh:
 
 
 def _plot_scale(cells: QuadMesh, beside: Sequence[Axes]) -> None:
-    """The bar that says which colour stands for which number."""
+    """The bar that says which color stands for which number."""
     from matplotlib.ticker import MaxNLocator
 
     bar = beside[0].figure.colorbar(

@@ -157,7 +157,7 @@ def _update_norms(updates: Updates) -> Iterator[ReportFigure]:
         yield ReportFigure(
             "updates",
             "Update of each matrix: ‖Δ‖ (Frobenius norm) after training, mean over seeds. All arms "
-            "share one scale of colours.",
+            "share one scale of colors.",
             f"Largest updates: {'; '.join(largest_by_arm)}",
             partial(heatmaps.plot_heatmaps, panels, shared_scale=True),
         )

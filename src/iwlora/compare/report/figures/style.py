@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without black and yellow: colour-blind readers can distinguish them, and
-# they are readable on white and on near-black. Markers differ too, so colour is never alone.
+# Okabe and Ito's palette without black and yellow: color-blind readers can distinguish them, and
+# they are readable on white and on near-black. Markers differ too, so color is never alone.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LETTERS_PER_INCH, _LEGEND_MARK = 11, 9
@@ -69,7 +69,7 @@ def add_legend(figure: Figure) -> None:
 def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write ``stem``.png and ``stem``.svg; equal figures give equal bytes.
 
-    The PNG is on white. The SVG is transparent, and its ink is light in a dark colour scheme.
+    The PNG is on white. The SVG is transparent, and its ink is light in a dark color scheme.
     """
     from matplotlib import rc_context
 

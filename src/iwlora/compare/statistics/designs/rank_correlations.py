@@ -66,7 +66,7 @@ def rank_correlation(
     Runs of one draw share a seed and parts of their design, so they are not independent: the
     interval is the jackknife's over whole draws. With z = artanh ρ of all n draws, and z_(i)
     without draw i, the pseudo-values are n z - (n - 1) z_(i), and the interval is tanh of their
-    mean ± t(n - 1) · sd / √n. A perfect order counts as half an exchange of two neighbours, so that
+    mean ± t(n - 1) · sd / √n. A perfect order counts as half an exchange of two neighbors, so that
     z is finite.
 
     Args:
@@ -140,7 +140,7 @@ def proxy_table(
 
 
 def _z(x: Any, y: Any) -> float:
-    """artanh ρ, where a perfect order counts as half an exchange of two neighbours."""
+    """artanh ρ, where a perfect order counts as half an exchange of two neighbors."""
     most = 1 - 6 / (len(x) * (len(x) ** 2 - 1))
     return math.atanh(min(max(spearman(x, y), -most), most))
 

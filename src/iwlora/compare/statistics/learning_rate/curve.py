@@ -1,6 +1,6 @@
 """The held-out loss as a smooth curve over the learning rate, from trials on common draws.
 
-A draw is one seed with everything that it decides: rows, order, initialisation. All learning rates
+A draw is one seed with everything that it decides: rows, order, initialization. All learning rates
 of a draw share these, so the draw moves all of their losses together; the functions below remove
 that shift and compare within draws. A learning rate without a loss in any draw cannot win: it
 diverged, say.

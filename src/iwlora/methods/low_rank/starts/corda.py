@@ -1,4 +1,4 @@
-"""CorDA, as PEFT initialises it: components of W in the directions of the task's inputs."""
+"""CorDA, as PEFT initializes it: components of W in the directions of the task's inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA-GA, as PEFT initialises it: A and B start as singular vectors of the gradient."""
+"""LoRA-GA, as PEFT initializes it: A and B start as singular vectors of the gradient."""
 
 from __future__ import annotations
 

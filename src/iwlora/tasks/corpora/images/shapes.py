@@ -1,7 +1,7 @@
 """``builtin/shapes``: drawn shapes, generated from a seed, so that tasks on images need no files.
 
-The class of an image is its shape. Its place, size, angle, colours and noise are drawn
-independently of the class, so that the mean colour of an image says nothing about it.
+The class of an image is its shape. Its place, size, angle, colors and noise are drawn
+independently of the class, so that the mean color of an image says nothing about it.
 """
 
 from __future__ import annotations
