@@ -65,7 +65,8 @@ def main() -> None:
     plan = load_plan(arguments.recipe, arguments.overrides)
     recipe = next(run.recipe for run in plan.runs if run.recipe.method.name == arguments.arm)
     print(f"{machine()}, {arguments.recipe}, {arguments.arm}\n")
-    print(table(["run", *(part for _, _, part in PARTS), "together", "of the run"], []))
+    head = ["run", *(part for _, _, part in PARTS), "together", "share of the run's time"]
+    print(table(head, []))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         for name in ("first", "second"):
