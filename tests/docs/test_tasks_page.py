@@ -1,4 +1,4 @@
-"""docs/tasks.md: recipes parse, commands exist, every task, kind and option is there."""
+"""The pages on tasks and data files: recipes parse, commands exist, names and options are there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from iwlora.tasks.registry import CORPORA
 from iwlora.training.recipe import build
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+PAGE = "\n".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("tasks.md", "data-files.md")
+)
 
 
 def blocks(language: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Files as people have them: each layout is read as it should be, and each damaged one refused.
 
-``python tests/tasks/test_layouts.py`` prints the table of docs/tasks.md.
+``python tests/tasks/test_layouts.py`` prints the table of docs/data-files.md.
 """
 
 from __future__ import annotations
@@ -695,7 +695,7 @@ def test_a_wrong_reader_is_noticed(
 
 
 def documented() -> str:
-    """The table of the layouts, as docs/tasks.md has it."""
+    """The table of the layouts, as docs/data-files.md has it."""
     head = ["| file | what it is | setting, where the guess needs one |", "|---|---|---|"]
     rows = [
         f"| `{layout.file}` | {layout.what} | {f'`{layout.setting}`' if layout.setting else ''} |"
@@ -705,7 +705,7 @@ def documented() -> str:
 
 
 def test_the_documentation_lists_the_layouts() -> None:
-    assert documented() in (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    assert documented() in (ROOT / "docs" / "data-files.md").read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

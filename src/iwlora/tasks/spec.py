@@ -80,7 +80,7 @@ class TaskSpec(BaseModel):
     """Fraction of the training rows to hold out and score instead of the reported splits, the same
     rows for every seed; None: train on all and score the reported splits."""
     train: NonEmpty | None = None
-    """The user's file or folder, in one of the layouts of ``docs/tasks.md``."""
+    """The user's file or folder, in one of the layouts of ``docs/data-files.md``."""
     mix: list[MixedFile] = []
     """Further training files. Without weights the rows of all files are trained on. With weights as
     many rows, at most ``max_train``, are drawn once, by ``train.seed``: of a file whose share is

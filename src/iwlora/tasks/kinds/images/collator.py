@@ -45,7 +45,7 @@ class ImageCollator:
     """Batches of pixels, (rows, channels, height, width), and ``labels``.
 
     Args:
-        processor: The image processor of the model: it resizes, crops and normalises.
+        processor: The image processor of the model: it resizes, crops and normalizes.
         augmentation: Of the rows that have a draw.
         decoded: Where the images of these rows are kept, as (height, width, 3).
         resized: Where images of other rows are kept, as the processor makes them before it
