@@ -35,7 +35,7 @@ class Codebook:
     codes of an image are in the order of reading: from left to right, then down.
 
     Args:
-        patches: v, (codes, height, width, channels) in 0...255, all different; one channel is grey.
+        patches: v, (codes, height, width, channels) in 0...255, all different; one channel is gray.
         side: The number of patches along each side of an image.
 
     Raises:
@@ -96,7 +96,7 @@ class Codebook:
 
         Args:
             image: In RGB, or pixels of shape (height, width, 3). Another size is scaled to that of
-                the codebook, and for a grey codebook colours become grey.
+                the codebook, and for a gray codebook colors become gray.
 
         Raises:
             IwloraError: It is not square.

@@ -23,7 +23,7 @@ class ClassToken(nn.Module):
     Args:
         classes: Their number.
         width: Of the vectors.
-        eps: Of the normalisation.
+        eps: Of the normalization.
 
     Example:
         >>> ClassToken(classes=3, width=8, eps=1e-12)(torch.tensor([2, 0])).shape
@@ -44,7 +44,7 @@ class ClassToken(nn.Module):
 class BertForImageTokens(BertForMaskedLM):
     """BERT that predicts masked codes of an image from all others and from its class.
 
-    The class prompt has no position and is put behind the normalisation of the embeddings, as
+    The class prompt has no position and is put behind the normalization of the embeddings, as
     MaskGIT's prompts are; the codes have the positions 1 to N.
 
     Source:

@@ -37,7 +37,7 @@ def fit_codebook(
     codebook on every machine.
 
     Args:
-        images: Square images in RGB, of any sizes. If all are grey, so is the codebook.
+        images: Square images in RGB, of any sizes. If all are gray, so is the codebook.
         codes: K, the number of codes.
         patch: The width and height of a patch, in pixels.
         size: The width and height to which images are scaled, in pixels: a multiple of ``patch``.

@@ -23,7 +23,7 @@ class Prompts(nn.Module):
         classes: C.
         tokens: S.
         width: d.
-        eps: Of the normalisation.
+        eps: Of the normalization.
         factors: F; None for the sum.
         hidden: The width of E and T; None: d, or F.
 

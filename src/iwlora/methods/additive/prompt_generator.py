@@ -32,7 +32,7 @@ class PromptGenerator(Method):
     """``tokens`` prompts for each class of images are in place of its one class token.
 
     P[c, s] = LayerNorm(E[c] + T[s]), for the class c and the place s of a prompt; everything else
-    is frozen. With ``factors`` the generator is factorised; the formula is then ours,
+    is frozen. With ``factors`` the generator is factorized; the formula is then ours,
     P[c, s] = LayerNorm(W₃ (f(c) ⊙ g(s)) + b₃), where f and g are two-layer networks of the class
     and of the place whose outputs are the factors.
 
