@@ -244,5 +244,5 @@ def _hidden_states(output: Any) -> Any:
 
 
 def _norm_weight(block: nn.Module) -> Tensor:
-    """The weight of a normalisation, which is as wide as the hidden states."""
+    """The weight of a normalization, which is as wide as the hidden states."""
     return next(m.weight for m in block.modules() if isinstance(m, nn.LayerNorm))

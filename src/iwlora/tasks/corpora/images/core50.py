@@ -32,7 +32,7 @@ CATEGORIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Core50Corpus(Corpus):
-    """The task to recognise the objects, or their categories."""
+    """The task to recognize the objects, or their categories."""
 
     objects_of_class: int
 
