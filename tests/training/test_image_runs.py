@@ -236,6 +236,19 @@ def test_a_recipe_is_suggested_for_a_folder(shapes: Path, tiny_vit: Path) -> Non
     assert named.settings["train"] == suggested.settings["train"]
 
 
+def test_a_list_with_a_path_and_a_number_on_each_line(shapes: Path) -> None:
+    """As the lists of VTAB: no header, and a space between the two."""
+    names = [f"train/disc/{n}.png" for n in range(1001, 1032, 2)]
+    names += [f"train/square/{n}.png" for n in range(1000, 1032, 2)]
+    lines = [f"{name} {number % 8}" for number, name in enumerate(names)]
+    (shapes / "train800val200.txt").write_text("\n".join(lines) + "\n")
+    spec = {"train": str(shapes / "train800val200.txt"), "delimiter": " ", "header": False}
+    task = load(TaskSpec(**spec), seed=0)
+    assert (task.kind.name, task.text) == ("image-classification", ("column1",))
+    assert task.labels == tuple("01234567")
+    assert sum(map(len, task.splits.values())) == len(names)
+
+
 def test_embedded_images_of_a_saved_data_set(shapes: Path, tmp_path: Path) -> None:
     import datasets
 
