@@ -29,6 +29,7 @@ COMMANDS = (
     "methods",
     "tasks",
     "codes",
+    "generate",
 )
 HELP = [*((command,) for command in COMMANDS), ("tasks", "show"), ("tasks", "average")]
 

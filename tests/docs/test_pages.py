@@ -41,6 +41,7 @@ PARSED = {
     "compare source.yaml": "compares methods on the model above",
     "train pictures/": "needs images and a model of the reader's own",
     "init pictures/": "needs images and a model of the reader's own",
+    "generate runs/digits": "generates with the run above",
     "train images.yaml": "needs images and a model of the reader's own",
     "predict runs/images": "predicts with the run above",
     "export runs/images": "exports the run above",

@@ -30,14 +30,14 @@ from iwlora.cli.terminal.arguments import prints_its_result
 from iwlora.cli.terminal.library_logging import show_errors_only
 from iwlora.cli.terminal.streams import LastingOutput, lasting_streams
 from iwlora.cli.terminal.termination import ending_by_sigterm
-from iwlora.cli.using import compose, export, predict
+from iwlora.cli.using import compose, export, generate, predict
 from iwlora.errors import IwloraError, is_out_of_memory, os_error_text, truncate
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import visible, visible_output
 
 _COMMANDS = (
     *(measure, advise, init, train, compare, design, report, verify, export, predict, compose),
-    *(methods, tasks, codes),
+    *(methods, tasks, codes, generate),
 )
 
 

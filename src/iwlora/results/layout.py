@@ -65,6 +65,12 @@ The folder of a search of designs::
     summary.json, report.html, figures/               what was decided, and what stayed open
     .lock                                             held by the search
 
+The folder that ``iwlora generate`` writes::
+
+    00000.png, 00001.png, ...                         the images
+    contact-sheet.png                                 all of them side by side
+    images.csv                                        the class of each, its seed, and the options
+
 An exported folder has ``iwlora_export.json``, with the fingerprint of its run and digests of its
 files, next to the files of transformers and PEFT.
 
@@ -145,6 +151,10 @@ PROTOTYPES = "prototypes.safetensors"
 DESIGN = "design.yaml"
 STAGES = "stages"
 FOUND = "found.yaml"
+
+# A folder of generated images
+GENERATED = "images.csv"
+CONTACT_SHEET = "contact-sheet.png"
 
 # A report
 SUMMARY_JSON = "summary.json"

@@ -1,0 +1,73 @@
+"""Generate images with a finished run of the kind image-tokens.
+
+Example:
+    iwlora generate runs/digits --count 64 --class 3 --steps 12 --temperature 4.5 --out images/
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from iwlora.cli.terminal.arguments import Commands, add_command, add_trust_remote_code
+
+
+def add_parser(commands: Commands) -> None:
+    """Add ``iwlora generate``."""
+    parser = add_command(commands, "generate", run, __doc__)
+    parser.add_argument("run", help="the folder of a finished run")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="the new folder to write")
+    parser.add_argument(
+        "--count", type=int, default=64, metavar="N", help="the number of images; default: 64"
+    )
+    parser.add_argument(
+        "--class", dest="label", metavar="CLASS", help="their class; default: all classes in turn"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="of masked decoding, at most the codes of an image; default: 12, or as many as there "
+        "are codes",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="larger: more varied images; default: 4.5, or 1 for a model that writes code by code",
+    )
+    parser.add_argument(
+        "--interpolate",
+        nargs=2,
+        metavar=("A", "B"),
+        help="begin with the prompts of class A, and move to those of class B over the steps",
+    )
+    parser.add_argument(
+        "--interpolation",
+        choices=("linear", "spherical"),
+        default="linear",
+        help="the way of --interpolate: straight, or along the arc; default: linear",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of all that is random; default: 0"
+    )
+    add_trust_remote_code(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the images, and print the folder."""
+    from iwlora.training.image_generation.generate import generate
+
+    between = arguments.interpolate
+    folder = generate(
+        arguments.run,
+        arguments.out,
+        count=arguments.count,
+        label=arguments.label,
+        steps=arguments.steps,
+        temperature=arguments.temperature,
+        between=None if between is None else (between[0], between[1]),
+        interpolation=arguments.interpolation,
+        seed=arguments.seed,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    print(folder)

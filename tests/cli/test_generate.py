@@ -1,0 +1,153 @@
+"""``iwlora generate``: images of a class from a finished run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from commands import call, check_plain
+from image_drawings import save_images, save_model
+from image_tokens.test_models import random_model
+from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.new_model import Order
+from iwlora.training.image_generation.generate import _prompts_on_the_way
+from iwlora.training.run import train
+from runs import recipe
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of prompts for a masked model, and one of LoRA for GPT-2."""
+    folder = tmp_path_factory.mktemp("generate")
+    task = {"train": str(save_images(folder / "images")), "kind": {"name": "image-tokens"}}
+    orders: tuple[tuple[Order, str], ...] = (("masked", "prompt-generator"), ("next-code", "lora"))
+    for order, method in orders:
+        model = save_model(folder / "models" / order, order)
+        asked = recipe(model, task, method, epochs=3, lr=2e-2, batch_size=8)
+        train(asked, folder / order)
+    return {order: folder / order for order, _ in orders}
+
+
+def images(folder: Path) -> list[Any]:
+    return [np.asarray(Image.open(path)) for path in sorted(folder.glob("0*.png"))]
+
+
+@pytest.mark.quick
+def test_images_are_those_of_codes_and_follow_from_the_seed(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for order, run in runs.items():
+        out = tmp_path / order
+        few = ["--count", 3, "--class", "disc"]
+        assert call(capsys, "generate", run, *few, "--out", out).out == f"{out}\n"
+        codebook = Codebook.load(run / "codes")
+        for image in images(out):
+            assert image.shape == (12, 12, 3)
+            assert (codebook.decode(codebook.encode(image)) == image).all()
+        sheet = np.asarray(Image.open(out / "contact-sheet.png"))
+        assert (sheet[2:14, 16:28] == images(out)[1]).all()
+        with (out / "images.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["file"], row["class"], row["seed"], row["number"]) for row in rows] == [
+            (f"{number:05}.png", "disc", "0", str(number)) for number in range(3)
+        ]
+        expected = ("9", "4.5") if order == "masked" else ("", "1.0")
+        assert (rows[0]["steps"], rows[0]["temperature"]) == expected
+        call(
+            capsys,
+            "generate",
+            run,
+            "--count",
+            5,
+            "--class",
+            "disc",
+            "--out",
+            tmp_path / f"{order}5",
+        )
+        more = images(tmp_path / f"{order}5")
+        assert all((a == b).all() for a, b in zip(images(out), more, strict=False))
+        call(capsys, "generate", run, *few, "--seed", 1, "--out", tmp_path / f"{order}-seed")
+        others = images(tmp_path / f"{order}-seed")
+        assert any((a != b).any() for a, b in zip(images(out), others, strict=True))
+
+
+def test_prompts_move_from_one_class_to_another(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(name: str, *options: object) -> list[Any]:
+        common = ("--count", 8, "--steps", 4, "--temperature", 0)
+        done = call(capsys, "generate", runs["masked"], *common, *options, "--out", tmp_path / name)
+        assert done.code == 0, done.err
+        return [image.tolist() for image in images(tmp_path / name)]
+
+    alone = made("disc", "--class", "disc")
+    assert made("stays", "--interpolate", "disc", "disc") == alone
+    assert len(made("linear", "--interpolate", "disc", "square")) == 8
+    arc = made("arc", "--interpolate", "disc", "square", "--interpolation", "spherical")
+    assert len(arc) == 8
+    table = (tmp_path / "arc" / "images.csv").read_text(encoding="utf-8").splitlines()
+    assert table[1] == "00000.png,disc,square,0,0,4,0.0,spherical"
+    assert made("all")[0] == alone[0]
+    table = (tmp_path / "all" / "images.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[1] for row in table[1:]] == ["disc", "square"] * 4
+
+
+def test_the_model_reads_the_prompts_on_the_way(tmp_path: Path) -> None:
+    model = random_model(tmp_path, "masked")
+    start, end = torch.tensor([0, 2]), torch.tensor([1, 1])
+    codes = torch.arange(18).reshape(2, 9) % 12
+
+    def logits(classes: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = model(torch.cat([classes[:, None], codes], dim=1)).logits
+        return found
+
+    with torch.inference_mode():
+        for weight, classes in ((0.0, start), (1.0, end)):
+            with _prompts_on_the_way(model, start, end, weight, "spherical"):
+                moved = logits(start)
+            torch.testing.assert_close(moved, logits(classes))
+        with _prompts_on_the_way(model, start, end, 0.5, "linear"):
+            between = logits(start)
+        assert (between - logits(start)).abs().max() > 0.1
+        assert (between - logits(end)).abs().max() > 0.1
+        of_class = logits(start)
+        with _prompts_on_the_way(model, start, None, 0.5, "linear"):
+            assert torch.equal(logits(start), of_class)
+
+
+def test_what_cannot_be_generated_is_refused(
+    runs: dict[str, Path], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, options, problem in (
+        (
+            finished,
+            (),
+            "generates no images: its task is of the kind classification; 'iwlora predict'",
+        ),
+        (runs["masked"], ("--class", "ring"), "unknown class 'ring'"),
+        (runs["masked"], ("--interpolate", "disc", "ring"), "unknown class 'ring'"),
+        (
+            runs["masked"],
+            ("--class", "disc", "--interpolate", "disc", "square"),
+            "give one of them",
+        ),
+        (runs["masked"], ("--steps", 10), "steps=10: accepted are 1 to 9"),
+        (runs["masked"], ("--steps", 0), "steps=0: accepted are 1 to 9"),
+        (runs["masked"], ("--count", 0), "count=0: accepted are 1 to"),
+        (runs["masked"], ("--seed", -1), "seed=-1: accepted"),
+        (runs["masked"], ("--temperature", "nan"), "temperature=nan: accepted"),
+        (runs["next-code"], ("--steps", 3), "writes an image code by code"),
+        (runs["next-code"], ("--interpolate", "disc", "square"), "writes an image code by code"),
+        (tmp_path / "none", (), "none"),
+    ):
+        refused = call(capsys, "generate", run, *options, "--out", tmp_path / "out")
+        assert refused.code == 2
+        check_plain(refused)
+        assert problem in refused.err
+        assert not (tmp_path / "out").exists()
