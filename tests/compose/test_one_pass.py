@@ -90,3 +90,23 @@ def test_prompts_and_other_methods_in_one_pool(prompts: Path, runs: Path, tmp_pa
     ]
     answers = probabilities(table(predict(pool, rows, tmp_path / "all.csv")))
     assert np.abs(answers - np.mean(single, axis=0)).max() < 1e-6
+
+
+def test_numbers_of_one_pass_are_averaged_in_their_units(tiny_bert: Path, tmp_path: Path) -> None:
+    """Each run has a scale of its own, and its head is on it."""
+    for name, (low, high) in {"a": (0, 1), "b": (100, 300)}.items():
+        lines = [f"a {('bad', 'good')[k % 2]} film,{(low, high)[k % 2]}" for k in range(12)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,stars", *lines]) + "\n")
+        task = {split: str(tmp_path / f"{name}.csv") for split in ("train", "validation")}
+        task |= {"text": "text", "label": "stars"}
+        asked = {**task, "kind": {"name": "regression"}}
+        train(recipe(tiny_bert, asked, "apt", epochs=1), tmp_path / "runs" / name)
+    sources, rows = [tmp_path / "runs" / name for name in "ab"], str(tmp_path / "a.csv")
+    single = [
+        [float(row["prediction"]) for row in table(predict_run(run, rows, tmp_path / "x.csv"))]
+        for run in sources
+    ]
+    assert np.mean(single[1]) - np.mean(single[0]) > 50
+    both = table(predict(compose(sources, tmp_path / "pool"), rows, tmp_path / "both.csv"))
+    answers = [float(row["prediction"]) for row in both]
+    assert np.allclose(answers, np.mean(single, axis=0), rtol=1e-6)
