@@ -189,7 +189,7 @@ def test_a_rank_that_the_matrices_do_not_have(rank: int) -> None:
 
 def test_bad_arguments() -> None:
     with pytest.raises(
-        IwloraError, match=re.escape("unknown normalisation 'summ'; did you mean 'sum'")
+        IwloraError, match=re.escape("unknown normalization 'summ'; did you mean 'sum'")
     ):
         iwlora.Importance(sensitivity([1.0]), "summ")
     with pytest.raises(IwloraError, match=r"is 0 for 1 of 2 sites, the first is block\.1"):
