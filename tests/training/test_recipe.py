@@ -93,6 +93,7 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "sampler": st.sampled_from(["shuffle", "balanced"]),
     "gradient_checkpointing": st.booleans(),
     "cache_frozen": st.sampled_from(["auto", False]),  # true excludes three others
+    "cache_images": st.booleans(),
     "fast_kernels": st.booleans(),
     "shard": st.booleans(),
     "group_by_length": st.booleans(),
