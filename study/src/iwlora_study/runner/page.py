@@ -203,9 +203,10 @@ def price_table(stored: Sequence[CellScores]) -> str:
                 scores.machine,
             ]
         )
-    processor = sum(scores.processor_seconds or 0.0 for scores in stored) / 3600
+    counted = [scores.processor_seconds for scores in stored if scores.processor_seconds]
+    processor = f"{sum(counted) / 3600:.2f}" + " counted" * (len(counted) < len(stored))
     wall = sum(scores.wall_seconds for scores in stored) / 3600
-    rows.append(["all", "", f"{processor:.2f}", f"{wall:.2f}", ""])
+    rows.append(["all", "", processor, f"{wall:.2f}", ""])
     return _table(["cell", "trials + runs", "core-hours", "wall hours", "machine"], rows)
 
 
