@@ -13,6 +13,7 @@ from iwlora.compare.statistics.sequential import verdicts
 from iwlora.results.comparison.record import StoppingRule
 
 
+@pytest.mark.slow
 def test_killed_and_continued_and_with_more_seeds_each_draw_runs_once(
     tiny_bert: Path,
     tmp_path: Path,

@@ -157,7 +157,7 @@ def test_the_page_says_what_is_known_in_its_first_lines() -> None:
     assert whole.splitlines()[2].startswith("**Importance pays in these regimes.** Top sites")
     assert "| glue/sst2, 2,000 rows, 50 steps of 32 | top sites | score, points | +" in whole
     assert "**better**" in whole
-    assert "| all |  | 2.00 |  |" in whole
+    assert "| all |  | 2.00 | 2.00 |  |" in whole
     refuted = page([scores_of({"top": 0.0, "permuted": 0.0}, "confirm")], [FORM])
     assert "No form of importance that we confirmed beats both" in refuted.splitlines()[2]
 

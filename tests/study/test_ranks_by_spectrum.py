@@ -253,6 +253,7 @@ def test_conformance(tmp_path: Path) -> None:
         check(case)
 
 
+@pytest.mark.slow
 def test_conformance_with_matrices_that_are_not_adapted(tmp_path: Path) -> None:
     case = Case(RankOne(), "bert", tmp_path)
     for check in (*CHECKS, two_processes_equal_one):

@@ -7,6 +7,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import json
 
 from iwlora.cli.terminal.arguments import Commands, add_command
 
@@ -35,7 +36,9 @@ def run(arguments: argparse.Namespace) -> None:
     for name, method in METHODS.items():
         size = f"size: {method.size_knob}" if method.size_knob else "no size to set"
         size = "divides a budget" if method.divides_budgets else size
-        options = ", ".join(f"{key}={field.default}" for key, field in method.model_fields.items())
+        options = ", ".join(
+            f"{key}={_in_yaml(field.default)}" for key, field in method.model_fields.items()
+        )
         print(f"{name:<{width}} {method.summary} ({method.paper}; {size})")
         if options:
             print(f"{'':<{width}} {options}")
@@ -48,3 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     if others:
         print(f"\nmethods of other packages, tried now:\n{support_table(try_methods(others))}")
     print("'iwlora methods --try' tries all with the installed versions of transformers and PEFT")
+
+
+def _in_yaml(value: object) -> str:
+    """A default as a recipe has it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -30,8 +30,10 @@ def interpolate(start: Tensor, end: Tensor, weight: float, kind: Interpolation) 
 
     Example:
         >>> a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0])
-        >>> interpolate(a, b, 0.5, "linear"), interpolate(a, b, 0.5, "spherical").norm()
-        (tensor([0.5000, 1.5000]), tensor(2.))
+        >>> interpolate(a, b, 0.5, "linear").tolist()
+        [0.5, 1.5]
+        >>> round(interpolate(a, b, 0.5, "spherical").norm().item(), 4)
+        2.0
     """
     straight = (1 - weight) * start + weight * end
     if kind == "linear":

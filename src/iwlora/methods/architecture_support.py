@@ -54,10 +54,9 @@ def support_table(support: Support) -> str:
 
     Each is followed by each error message once.
     """
-    texts = _table(
-        support, ARCHITECTURES, "MiniLM has the type bert, DeBERTa-v3 the type deberta-v2"
-    )
-    return f"{texts}\n\n{_table(support, IMAGE_ARCHITECTURES, 'of images')}"
+    remark = "as classifiers; MiniLM has the type bert, DeBERTa-v3 the type deberta-v2"
+    texts = _table(support, ARCHITECTURES, remark)
+    return f"{texts}\n\n{_table(support, IMAGE_ARCHITECTURES, 'as image classifiers')}"
 
 
 def _table(support: Support, architectures: Sequence[str], remark: str) -> str:
@@ -71,7 +70,7 @@ def _table(support: Support, architectures: Sequence[str], remark: str) -> str:
             if message := row[architecture]:
                 at = messages.setdefault(message, [])
                 at += [] if architecture in at else [architecture]
-    lines.append(f"(as classifiers; {remark})")
+    lines.append(f"({remark})")
     return "\n".join([*lines, *(f"{', '.join(at)}: {text}" for text, at in messages.items())])
 
 

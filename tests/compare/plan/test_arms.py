@@ -20,6 +20,7 @@ MakePlan = Callable[..., Plan]
 VALID_VALUES = {
     "precision": "bf16",
     "fast_kernels": False,
+    "cache_images": False,
     "shard": True,
     "optimizer": "adafactor",
     "scheduler": "cosine",
