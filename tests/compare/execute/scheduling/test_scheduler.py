@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,22 @@ def test_a_learning_rate_that_diverges_is_out_of_the_search(
         states = {trial.lr: trial.state for trial in search[label].trials}
         assert states == {1e-5: "done", 1e-4: "done", 1e-3: "diverged"}
         assert search[label].lr == 1e-4
+
+
+def test_killed_after_a_trial_that_was_not_planned_the_reported_runs_still_start(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    plan, out = make_plan(search={"lr": [1e-6, 1e-5, 1e-4], "widen": 1}), tmp_path / "out"
+    failed, announced = simulate(plan, out, SimulatedExecutor())
+    assert failed == []
+    assert any("at the edge of its grid" in line for line in announced)
+    reported = sorted(run.folder(out) for run in plan.runs)
+    for folder in reported:
+        shutil.rmtree(folder)
+    executor = SimulatedExecutor()
+    failed, _ = simulate(plan, out, executor)
+    assert failed == []
+    assert sorted(executor.started) == reported
 
 
 def test_a_comparison_grows_by_seeds_and_arms(make_plan: MakePlan, tmp_path: Path) -> None:

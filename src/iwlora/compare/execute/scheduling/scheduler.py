@@ -101,7 +101,19 @@ class Scheduler:
         return [run for run in self._plan.runs if self.states[run] in LOST]
 
     def _start_next(self) -> bool:
-        """Start the first waiting run that can start now; False if there is none."""
+        """Start the first waiting run that can start now; False if there is none.
+
+        A run that turns out to be done already may be what others wait for, so that all are looked
+        at again.
+        """
+        while True:
+            before = dict(self.states)
+            if self._start_one():
+                return True
+            if self.states == before:
+                return False
+
+    def _start_one(self) -> bool:
         for planned, state in [*self.states.items()]:
             if state != "waiting":
                 continue
