@@ -8,6 +8,8 @@ from commands import call
 from iwlora.methods import METHODS
 from iwlora.methods.architecture_support import shipped_table
 
+IN_YAML = [(None, "null"), (True, "true"), (False, "false")]
+
 
 @pytest.mark.quick
 def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,7 +19,8 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
         line = next(line for line in listed.out.splitlines() if line.startswith(f"{name} "))
         assert method.summary in line
         for option, field in method.model_fields.items():
-            assert f"{option}={field.default}" in listed.out
+            constants = [text for value, text in IN_YAML if field.default is value]
+            assert f"{option}={[*constants, field.default][0]}" in listed.out
     *table, remark = listed.out.partition("\n\n")[2].splitlines()
     assert table == shipped_table().splitlines()
     assert "methods --try" in remark

@@ -136,7 +136,9 @@ def embedded(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 def block_output(model: Any, block: Any, layer: int, x: Tensor, visible: Tensor) -> Tensor:
     linear = {s.kind: s.layer for s in find_sites(model) if s.depth == layer}
     gelu = nn.functional.gelu
-    if hasattr(block, "intermediate"):  # BERT: the sum is normalised
+    if hasattr(
+        getattr(block.attention, "output", None), "LayerNorm"
+    ):  # BERT: the sum is normalised
         attended = linear["attention_output"](attention(model, linear, x, visible))
         x = block.attention.output.LayerNorm(x + attended)
         inner = linear["ffn_down"](gelu(linear["ffn_up"](x)))
