@@ -11,11 +11,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 MEBI = 2**20
@@ -36,8 +34,7 @@ class Cost:
 def run_command(command: Sequence[str], threads: int, limit: float | None = None) -> Cost:
     """Run ``python COMMAND`` in a process of its own.
 
-    The processor time of the forked runs of a comparison, for which no process waits, is read
-    twice a second.
+    Its processor time has that of all processes that it waited for, such as a comparison's runs.
 
     Args:
         command: What follows ``python``.
@@ -64,10 +61,7 @@ def run_command(command: Sequence[str], threads: int, limit: float | None = None
         ended = threading.Timer(limit or threading.TIMEOUT_MAX, process.kill)
         ended.daemon = True
         ended.start()
-        forked = _ForkedTime(process.pid)
-        forked.start()
         _, status, usage = os.wait4(process.pid, 0)
-        forked.stop()
         ended.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started
@@ -77,35 +71,7 @@ def run_command(command: Sequence[str], threads: int, limit: float | None = None
             output.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed:\n{output.read()[-3000:]}")
     unit = 1 if sys.platform == "darwin" else 1024
-    own = usage.ru_utime + usage.ru_stime
-    return Cost(seconds, own + forked.seconds, usage.ru_maxrss * unit)
-
-
-class _ForkedTime(threading.Thread):
-    """Watches the processor time of the runs that a comparison's server has forked."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._root, self._ended = psutil.Process(pid), threading.Event()
-        self._times: dict[psutil.Process, float] = {}
-
-    @property
-    def seconds(self) -> float:
-        return sum(self._times.values())
-
-    def run(self) -> None:
-        """Note the time of each process below the server's."""
-        while not self._ended.wait(0.5):
-            with suppress(psutil.Error):  # some process has just ended
-                for server in self._root.children():
-                    for process in server.children(recursive=True):
-                        times = process.cpu_times()
-                        self._times[process] = times.user + times.system
-
-    def stop(self) -> None:
-        """End the watch."""
-        self._ended.set()
-        self.join()
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
 
 
 def count_processor_time() -> None:
