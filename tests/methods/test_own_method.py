@@ -108,7 +108,7 @@ def outputs(
 def test_the_method_is_listed(outputs: tuple[Path, list[str]]) -> None:
     listed = outputs[1][0]
     assert "the normalization layers are trained (Qi et al. 2022" in listed
-    assert "biases=True" in listed
+    assert "biases=true" in listed
 
 
 @pytest.mark.slow
