@@ -46,7 +46,9 @@ class Designs:
         self._recipe, self._shared = recipe, recipe.method
         model = meta_model(recipe)
         declare_modules(model, recipe)
-        self._layers = layers_of(sites(model), sites(model, recipe.targets, recipe.exclude))
+        targets = sites(model, recipe.targets, recipe.exclude)
+        recipe.method.check_convolutions(targets)
+        self._layers = layers_of(sites(model), targets)
         self._budget = parse_budget(recipe.budget, backbone_parameters(model))
         self._cost = self._shared.costs(model)
         self._refusals: dict[str, str | None] = {}

@@ -18,8 +18,13 @@ from iwlora.results.sensitivity import Sensitivity
 from iwlora.sites import sites as find_sites
 
 _SIZE = 2
+# Kind of a convolution -> an architecture that has it.
+_CONVOLUTIONS = {"patch_embedding": "vit", "downsampling": "convnext", "depthwise": "convnext"}
 Support = dict[str, dict[str, str | None]]
-"""{method: {architecture: None if it is supported, otherwise the error message}}"""
+"""{method: {architecture, or kind of convolution: None if it is supported, else the message}}
+
+Methods that adapt no sites of their targets have no kinds of convolutions.
+"""
 
 
 def shipped_table() -> str:
@@ -31,32 +36,44 @@ def shipped_table() -> str:
 
 
 def try_methods(methods: Mapping[str, Method]) -> Support:
-    """Attach each method to a random model with one block, of each architecture.
+    """Attach each method to a random model of each architecture, and to each kind of convolution.
 
     The message of an unexpected error starts with the error's type.
     """
     support: Support = {name: {} for name in methods}
-    for architecture in (*ARCHITECTURES, *IMAGE_ARCHITECTURES):
+    columns = {name: (name, "all") for name in (*ARCHITECTURES, *IMAGE_ARCHITECTURES)}
+    columns |= {kind: (architecture, kind) for kind, architecture in _CONVOLUTIONS.items()}
+    for column, (architecture, targets) in columns.items():
         measured: dict[str, Sensitivity] = {}
         for name, method in methods.items():
+            if targets != "all" and not method.adapts_sites:
+                continue
             try:
-                _attach(method, architecture, measured)
-                support[name][architecture] = None
+                _attach(method, architecture, targets, measured)
+                support[name][column] = None
             except IwloraError as refusal:
-                support[name][architecture] = str(refusal)
+                support[name][column] = str(refusal)
             except Exception as failure:  # a method of another package may raise anything
-                support[name][architecture] = f"{type(failure).__name__}: {failure}"
+                support[name][column] = f"{type(failure).__name__}: {failure}"
     return support
 
 
 def support_table(support: Support) -> str:
-    """Text tables with a row for each method: models of texts, models of images.
+    """Text tables with a row for each method: models of texts, of images, kinds of convolutions.
 
     Each is followed by each error message once.
     """
     remark = "as classifiers; MiniLM has the type bert, DeBERTa-v3 the type deberta-v2"
-    texts = _table(support, ARCHITECTURES, remark)
-    return f"{texts}\n\n{_table(support, IMAGE_ARCHITECTURES, 'as image classifiers')}"
+    tables = [
+        _table(support, ARCHITECTURES, remark),
+        _table(support, IMAGE_ARCHITECTURES, "as image classifiers"),
+    ]
+    of_sites = {name: row for name, row in support.items() if row.keys() & _CONVOLUTIONS}
+    if of_sites:
+        tables.append(
+            _table(of_sites, list(_CONVOLUTIONS), "convolutions, which are targets only by name")
+        )
+    return "\n\n".join(tables)
 
 
 def _table(support: Support, architectures: Sequence[str], remark: str) -> str:
@@ -74,12 +91,14 @@ def _table(support: Support, architectures: Sequence[str], remark: str) -> str:
     return "\n".join([*lines, *(f"{', '.join(at)}: {text}" for text, at in messages.items())])
 
 
-def _attach(method: Method, architecture: str, measured: dict[str, Sensitivity]) -> None:
+def _attach(
+    method: Method, architecture: str, targets: str, measured: dict[str, Sensitivity]
+) -> None:
     """Attach to a fresh model; methods that measure with the same arguments share the result."""
     from iwlora.sensitivity.measure import measure
 
-    model = tiny_model(architecture, blocks=1)
-    sites = find_sites(model)
+    model = tiny_model(architecture, blocks=2 if targets in _CONVOLUTIONS else 1)
+    sites = method.adaptable(find_sites(model, targets), targets)
     method = method.sized(_SIZE) if method.size_knob else method
     method.check_model(model, sites)
     method.check(sites)

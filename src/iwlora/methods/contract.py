@@ -197,6 +197,8 @@ class Method(BaseModel):
     not_for_parameters: ClassVar[str | None] = "it adapts linear layers only"
     """Why the method leaves out the weights of experts and routers, which are adapted as parameters
     of their modules; None if it adapts them."""
+    not_for_convolutions: ClassVar[str | None] = "the method adapts linear layers only"
+    """Why the method does not adapt convolutions; None if it does."""
     no_token_training: ClassVar[str | None] = (
         "it cannot save single rows of the table of token embeddings"
     )
@@ -249,6 +251,7 @@ class Method(BaseModel):
         Raises:
             IwloraError: none remain, or the targets name one that the method does not adapt.
         """
+        self.check_convolutions(sites)
         parameters = [site.name for site in sites if site.parameter is not None]
         if not self.adapts_sites or self.not_for_parameters is None or not parameters:
             return list(sites)
@@ -259,6 +262,15 @@ class Method(BaseModel):
                 "iw-lora, or other targets"
             )
         return [site for site in sites if site.parameter is None]
+
+    def check_convolutions(self, sites: Sequence[Site]) -> None:
+        """Raise ``IwloraError`` for convolutions if the method does not adapt them."""
+        found = any(site.is_convolution for site in sites)
+        if self.adapts_sites and self.not_for_convolutions and found:
+            raise IwloraError(
+                f"the targets have convolutions, and {self.not_for_convolutions}; take lora or "
+                "iw-lora, or other targets"
+            )
 
     def calibration(self) -> dict[str, Any] | None:
         """The arguments of ``iwlora.measure`` if :meth:`attach` needs a sensitivity, else None."""

@@ -23,8 +23,8 @@ from iwlora.results.sensitivity import Sensitivity
 from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sensitivity.measure import Loss, measure
-from iwlora.sites import Site, abbreviate_names
-from iwlora.sites import sites as find_sites
+from iwlora.sites import Site, abbreviate_names, not_an_update
+from iwlora.sites.find import all_sites
 
 logger = logging.getLogger("iwlora")
 
@@ -124,14 +124,15 @@ def measure_in_flight(
 
 def adapted_sites(model: nn.Module) -> list[Site]:
     """The sites under an active adapter; raises ``IwloraError`` when one cannot be measured."""
-    sites = {site.name: site for site in find_sites(model)}
+    sites = {site.name: site for site in all_sites(model) if not_an_update(site) is None}
     adapted = [pair.name for pair in lora_pairs(model)]
     missing = [name for name in adapted if name not in sites]
     if missing:
         raise IwloraError(
             f"{len(missing)} of {len(adapted)} adapted layers cannot be measured, the first is "
-            f"{missing[0]}: only linear layers in the model's blocks can; remove it from "
-            "target_modules, or use iwlora.Penalty with your own coefficients"
+            f"{missing[0]}: only linear layers in the model's blocks can, and 2-D convolutions "
+            "without groups; remove it from target_modules, or use iwlora.Penalty with your own "
+            "coefficients"
         )
     return [sites[name] for name in adapted]
 

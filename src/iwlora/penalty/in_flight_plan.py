@@ -84,6 +84,7 @@ def plan_in_flight(
 
 def _reading_products(site: Site, estimator: str) -> int:
     """For one token in each of the site's matrices."""
-    if estimator == "exact" or site.parameter is not None or site.d_in <= COLUMNS:
-        return site.size  # autograd forms the gradient of a parameter, and the sketch a small one
+    of_autograd = site.parameter is not None or site.is_convolution  # it forms the gradient
+    if estimator == "exact" or of_autograd or site.d_in <= COLUMNS:
+        return site.size  # the sketch forms a small gradient too
     return COLUMNS * site.parameters_per_rank

@@ -3,7 +3,8 @@
 A layer that is called gives its inputs and output gradients. Autograd gives the gradient of a
 weight that the model uses directly, without calling its layer, as ``nn.MultiheadAttention`` uses
 that of ``out_proj``: the weight requires a gradient, except while its own layer computes. The
-gradients of experts and routers are read by ``iwlora.sensitivity.parameter_gradients``.
+gradients of experts, routers and convolutions are read by
+``iwlora.sensitivity.parameter_gradients``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Captured:
     @property
     def called(self) -> set[str]:
         """Names of the sites whose layer was called so far."""
-        return {site.name for key in self._called for site in self._sites[key]}
+        layers = {site.name for key in self._called for site in self._sites[key]}
+        return layers | self._parameters.called
 
     @property
     def used_directly(self) -> set[str]:
@@ -174,9 +176,9 @@ def capture(
         sites: the sites to read.
         read: ``read(site, x, delta)`` is called once per backward pass for each weight, with the
             inputs x and output gradients delta of all its uses. The gradient is deltaᵀ x.
-        read_gradient: ``read_gradient(site, G)`` is called instead for the sites with a
-            ``parameter``; G is the gradient, (d_out, d_in) or (experts, d_out, d_in). By default
-            it is ‖G‖_F, of each expert.
+        read_gradient: ``read_gradient(site, G)`` is called instead for convolutions and for the
+            sites with a ``parameter``; G is the gradient, (d_out, d_in) or (experts, d_out, d_in).
+            By default it is ‖G‖_F, of each expert.
 
     Example:
         >>> from iwlora.sensitivity.estimators import exact
@@ -187,8 +189,8 @@ def capture(
         ...     captured.take()
         {'w': tensor(5.)}
     """
-    layers = [site for site in sites if site.parameter is None]
-    parameters = ParameterGradients([site for site in sites if site.parameter], read_gradient)
+    layers = [site for site in sites if not _by_autograd(site)]
+    parameters = ParameterGradients([site for site in sites if _by_autograd(site)], read_gradient)
     captured = Captured(layers, read, parameters)
     with ExitStack() as hooks:
         hooks.enter_context(parameters)
@@ -199,6 +201,10 @@ def capture(
             if weight is not None and not weight.requires_grad:
                 hooks.enter_context(captured.watching_direct_uses(site, weight))
         yield captured
+
+
+def _by_autograd(site: Site) -> bool:
+    return site.parameter is not None or site.is_convolution
 
 
 def _hook(captured: Captured, key: int) -> Callable[[nn.Module, Any, Tensor], Tensor]:

@@ -1,7 +1,8 @@
-"""Reading the gradients of experts and routers, which are parameters that no linear layer calls.
+"""Reading the gradients of the weights that are no linear layer's: experts, routers, convolutions.
 
 The gradient is autograd's own, so it does not depend on how the model computes its experts
-(``experts_implementation``: in a loop, batched or grouped).
+(``experts_implementation``: in a loop, batched or grouped), nor on a convolution's kernel, stride,
+padding, dilation and groups.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class ParameterGradients(ExitStack):
     def __init__(self, sites: Sequence[Site], read: ReadGradient) -> None:
         super().__init__()
         self.used: set[str] = set()
+        self.called: set[str] = set()
         self.routed_tokens: dict[str, Tensor] = {}
         self._read = read
         self._readings: dict[str, Tensor] = {}
@@ -81,6 +83,7 @@ class ParameterGradients(ExitStack):
         if in_backward():
             return
         self._calls[weight] += 1
+        self.called.add(site.name)
         if site.experts > 1:
             tokens = count_routed_tokens(module, site.experts, args, kwargs)
             before = self._tokens.get(site.name)

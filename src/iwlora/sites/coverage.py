@@ -19,6 +19,7 @@ def coverage(model: nn.Module, sites: Sequence[Site]) -> float:
 
     Matrix parameters are the parameters with at least two dimensions inside the repeated blocks,
     such as linear layers, convolutions and the tensors of experts; not biases and normalizations.
+    Convolutions between blocks count if they are among the sites.
 
     >>> from transformers import BertConfig, BertModel
     >>> from iwlora.sites import sites
@@ -29,7 +30,7 @@ def coverage(model: nn.Module, sites: Sequence[Site]) -> float:
     (1.0, 0.5)
     """
     covered = {id(stored_weight(site)): site.size for site in sites}
-    of_sites = {id(stored_weight(site)): site.size for site in all_sites(model)}
+    of_sites = {id(stored_weight(site)): site.size for site in all_sites(model) if site.block}
     sizes = of_sites | covered  # quantized weights have other shapes
     for block in blocks(unwrap(model)):
         for name, parameter in _pretrained_parameters(block):

@@ -2,7 +2,8 @@
 
 ``iwlora.sites`` and ``iwlora.mixture_of_experts`` alone know model families. A *site* is one weight
 matrix inside one of the model's repeated blocks, or the stacked matrices of all experts of a block;
-embeddings, poolers and task heads are not sites.
+embeddings of tokens, poolers and task heads are not sites. 2-D convolutions are sites inside and
+outside of blocks, for those who name them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from iwlora.head import head_modules, in_modules
 from iwlora.inputs.limits import full_matches
 from iwlora.mixture_of_experts import expert_weights, is_transposed, routers
 from iwlora.sites.blocks import block_depth, is_stage, unwrap
-from iwlora.sites.site import Site, is_linear
+from iwlora.sites.site import Site, is_convolution, is_linear
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,6 +53,12 @@ _KINDS = {
     "expert_down": r"experts\.down_proj",
 }
 _KIND_PATTERNS = {kind: re.compile(rf"(.*\.)?({path})") for kind, path in _KINDS.items()}
+# The same for 2-D convolutions: before the blocks, between the stages of ConvNeXt, in its blocks.
+_CONVOLUTION_PATTERNS = {
+    "patch_embedding": re.compile(r"(.*\.)?patch_embeddings(\.projection)?"),
+    "downsampling": re.compile(r"(.*\.)?downsampling_layer\.\d+"),
+    "depthwise": re.compile(r"(.*\.)?dwconv"),
+}
 _MAMBA_TYPES = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 
 
@@ -63,11 +70,12 @@ def sites(
     Args:
         model: a transformers model, or any model with ``torch.nn.ModuleList`` blocks; adapters
             may already be attached.
-        targets: ``"all"``; ``"all-linear"``: all linear layers, without the parameters of experts
-            and of routers that are none; or a list of kinds of matrices (``["query", "value"]``),
-            of names, and of the last parts of names (``["q_proj", "mlp.up_proj"]``); or one of
-            these; or a regular expression that matches the whole name, as in
-            ``peft.LoraConfig``.
+        targets: ``"all"``: all but convolutions; ``"all-linear"``: all linear layers, without the
+            parameters of experts and of routers that are none; or a list of kinds of matrices
+            (``["query", "value"]``), of names, and of the last parts of names (``["q_proj",
+            "mlp.up_proj"]``); or one of these; or a regular expression that matches the whole
+            name, as in ``peft.LoraConfig``. A list may have ``"all"`` and ``"all-linear"`` beside
+            others, such as ``["all", "patch_embedding"]``.
         exclude: the sites to leave out, in the same forms.
 
     Raises:
@@ -85,17 +93,13 @@ def sites(
         3
     """
     every_site = list(all_sites(model))
-    if not every_site:
+    only_convolutions = all(site.is_convolution for site in every_site)
+    if not every_site or (only_convolutions and targets in ("all", "all-linear")):
         raise IwloraError(
             f"{type(unwrap(model)).__name__} has no linear layer inside a repeated block "
             "(a torch.nn.ModuleList), so there is nothing to measure or adapt"
         )
-    if targets == "all":
-        chosen = every_site
-    elif targets == "all-linear":
-        chosen = [site for site in every_site if is_linear(site.layer)]
-    else:
-        chosen = _matching(every_site, targets, "target")
+    chosen = _matching(every_site, targets, "target")
     excluded = {site.name for site in _matching(every_site, exclude, "exclude")}
     remaining = [site for site in chosen if site.name not in excluded]
     if not remaining:
@@ -105,9 +109,14 @@ def sites(
 
 def _matching(every_site: Sequence[Site], patterns: str | Sequence[str], option: str) -> list[Site]:
     """The sites that a list of kinds, names and ends of names chooses, or a regular expression."""
+    all_of = {
+        "all": {site.name for site in every_site if not site.is_convolution},
+        "all-linear": {site.name for site in every_site if is_linear(site.layer)},
+    }
     chosen: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        names = {site.name for site in every_site if pattern in (site.kind, site.name)}
+        names = all_of.get(pattern, set()) if option == "target" else set()
+        names = names or {s.name for s in every_site if pattern in (s.kind, s.name)}
         names = names or {s.name for s in every_site if s.name.endswith(f".{pattern}")}
         if not names and isinstance(patterns, str):
             names = full_matches(pattern, [site.name for site in every_site])
@@ -147,17 +156,21 @@ def used_by_kernels(model: nn.Module, site: Site) -> bool:
 
 
 def all_sites(model: nn.Module) -> Iterator[Site]:
-    """Every site of a model, in the order of its modules."""
+    """Every site of a model, convolutions too, in the order of its modules."""
     plain = unwrap(model)
     encoder_decoder = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
     choosing = routers(plain)
     renamed = _renamed_by_peft(plain) if choosing else frozenset()
     seen: set[nn.Module] = set()  # a reused module is one site, under its first name
     head = head_modules(plain)
+    following = 0  # the depth of the block after the modules so far
     for path, start, layer in _modules_with_weights(plain, choosing):
         if layer in seen or in_modules(".".join(path), head):
             continue
         seen.add(layer)
+        if is_convolution(layer):
+            yield _convolution(plain, path, start, layer, following)
+            continue
         as_parameter = layer in choosing or ".".join(path) in renamed
         for parameter in _weights(layer, as_parameter):
             whole = path if is_linear(layer) else (*path, str(parameter))
@@ -168,8 +181,22 @@ def all_sites(model: nn.Module) -> Iterator[Site]:
                 kind = f"decoder_{kind}"
             experts, d_in, d_out = _shape(layer, parameter)
             depth, block = block_depth(plain, path[:start]), ".".join(path[:start])
-            name = ".".join(whole)
+            name, following = ".".join(whole), depth + 1
             yield Site(name, layer, kind, d_in, d_out, depth, block, parameter, experts)
+
+
+def _convolution(
+    plain: nn.Module, path: tuple[str, ...], start: int | None, layer: Any, following: int
+) -> Site:
+    """The site of a convolution; ``following`` is the depth of the next block."""
+    name, rows = ".".join(path), len(layer.weight)
+    matching = (kind for kind, end in _CONVOLUTION_PATTERNS.items() if end.fullmatch(name))
+    size = layer.weight[0].numel()
+    if start is None or start == len(path):
+        return Site(name, layer, next(matching, name), size, rows, following)
+    depth, block = block_depth(plain, path[:start]), ".".join(path[:start])
+    kind = next(matching, ".".join(path[start:]))
+    return Site(name, layer, kind, size, rows, depth, block)
 
 
 def _modules_with_weights(
@@ -177,8 +204,11 @@ def _modules_with_weights(
     choosing: Set[nn.Module],
     path: tuple[str, ...] = (),
     block: int | None = None,
-) -> Iterator[tuple[tuple[str, ...], int, nn.Module]]:
-    """Yield (path, length of the block's path, module); of an adapted module, its base."""
+) -> Iterator[tuple[tuple[str, ...], int | None, nn.Module]]:
+    """Yield (path, length of the block's path, module); of an adapted module, its base.
+
+    Convolutions outside of blocks have the length None, or that of their own path.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from torch import nn
 
@@ -188,7 +218,8 @@ def _modules_with_weights(
         starts_block = block is None and in_list
         start = len(child_path) if starts_block else block
         base: Any = child.get_base_layer() if isinstance(child, BaseTunerLayer) else child
-        if start is not None and (is_linear(base) or base in choosing or expert_weights(base)):
+        in_block = is_linear(base) or base in choosing or bool(expert_weights(base))
+        if is_convolution(base) or (start is not None and in_block):
             yield child_path, start, base
         elif not isinstance(child, BaseTunerLayer):
             yield from _modules_with_weights(child, choosing, child_path, start)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 class Site:
     """One weight matrix W of shape (d_out, d_in) that can be adapted; it computes x Wᵀ.
 
-    Or the matrices of all experts of a block, which are one parameter of the model.
+    Or the matrices of all experts of a block, which are one parameter of the model. Or the weight
+    of a 2-D convolution as a matrix: a row for each output channel, and x is what a row reads at
+    one position, channels / groups × height × width of the kernel.
 
     Args:
         name: the path of the layer in the model as it was loaded, before an adapter wrapped it; of
@@ -22,8 +24,8 @@ class Site:
         kind: the role of the matrix in its block, such as ``query``, ``ffn_up`` or ``router``.
         d_in: the size of the input.
         d_out: the size of the output.
-        depth: the index of the block, from 0.
-        block: the path of the block.
+        depth: the index of the block, from 0; of a convolution between blocks, that of the next.
+        block: the path of the block; empty for a convolution between blocks.
         parameter: the name of the weight in its module, if it is measured and adapted as a
             parameter: of experts, of routers, and of layers whose names PEFT takes for experts of
             transformers 4. None for all other layers.
@@ -44,6 +46,11 @@ class Site:
     def is_router(self) -> bool:
         """Whether the matrix chooses experts, or weighs a shared expert."""
         return self.kind.removeprefix("decoder_") == "router"
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether the matrix is the weight of a 2-D convolution."""
+        return is_convolution(self.layer)
 
     @property
     def size(self) -> int:
@@ -72,6 +79,13 @@ def is_linear(layer: nn.Module) -> bool:
     if type(layer).__name__.endswith("GroupedLinear"):
         return False
     return isinstance(layer, nn.Linear) or is_conv1d(layer)
+
+
+def is_convolution(layer: nn.Module) -> bool:
+    """Whether the module is a 2-D convolution, such as those of models of images."""
+    from torch import nn
+
+    return isinstance(layer, nn.Conv2d)
 
 
 def is_conv1d(layer: nn.Module) -> bool:

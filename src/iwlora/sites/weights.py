@@ -29,7 +29,15 @@ def stored_weight(site: Site) -> Any:
 
 
 def outputs_first(site: Site, weight: Tensor) -> Tensor:
-    """A tensor in the shape of the site's parameter as (..., d_out, d_in)."""
+    """A tensor in the shape of the site's parameter as (..., d_out, d_in).
+
+    >>> from torch import nn
+    >>> layer = nn.Conv2d(3, 8, kernel_size=2)
+    >>> outputs_first(Site("w", layer, "w", 3 * 2 * 2, 8, 0), layer.weight).shape
+    torch.Size([8, 12])
+    """
+    if site.is_convolution:
+        return weight.flatten(1)
     stacked = weight.dim() == 3
     inputs_first = is_transposed(site.layer) if stacked else is_conv1d(site.layer)
     return weight.mT if inputs_first else weight

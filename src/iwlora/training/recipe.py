@@ -61,7 +61,7 @@ class Recipe(BaseModel):
     targets: str | list[str] = "all"
     """The matrices to adapt: all; all-linear, without experts; or a list of kinds (query, ffn_up,
     ...), of names, and of ends of names (q_proj, mlp.up_proj); or a regular expression for whole
-    names, as in PEFT."""
+    names, as in PEFT. A list may have all beside kinds of convolutions, which all leaves out."""
     exclude: str | list[str] = []
     """The matrices to leave out, in the same forms."""
     modules_to_save: list[Annotated[str, Field(min_length=1)]] = []

@@ -61,6 +61,7 @@ class FewSites(MeasureOptions, Lora):
     paper: ClassVar[str] = Lora.paper
     size_knob: ClassVar[str | None] = None  # the share sets the number of parameters
     not_for_parameters: ClassVar[str | None] = "it chooses among layers"
+    not_for_convolutions: ClassVar[str | None] = "the method chooses among linear layers only"
 
     rank: Count = 1
     lora_alpha: Annotated[Number, Field(gt=0)] = 2.0

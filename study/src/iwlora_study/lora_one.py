@@ -50,6 +50,7 @@ class LoraOne(Lora):
     summary: ClassVar[str] = "LoRA that starts with the best low-rank step against the gradient"
     paper: ClassVar[str] = "Zhang et al. 2025, arXiv:2502.01235"
     not_for_parameters: ClassVar[str | None] = "its start comes from the gradients of layers"
+    not_for_convolutions: ClassVar[str | None] = "the method starts from linear layers only"
     identity_at_init: ClassVar[bool] = False  # it starts after a first step
     not_quantizable: ClassVar[str | None] = (
         "it needs the gradients of the weights, which 4-bit weights do not have"

@@ -55,6 +55,7 @@ class RanksBySpectrum(Lora):
     summary: ClassVar[str] = "LoRA with ranks by the effective rank of the whitened gradient"
     paper: ClassVar[str] = "Lin 2026, github.com/GoGoKo699/early-gradient-spectra-lora"
     not_for_parameters: ClassVar[str | None] = "its ranks come from the gradients of layers"
+    not_for_convolutions: ClassVar[str | None] = "the ranks come from linear layers only"
     not_quantizable: ClassVar[str | None] = (
         "it needs the gradients of the weights, which 4-bit weights do not have"
     )

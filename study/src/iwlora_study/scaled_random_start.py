@@ -44,6 +44,7 @@ class ScaledRandomStart(Lora):
     summary: ClassVar[str] = "control: a random start of the size of EVA's, LoRA-GA's or LoRA-One's"
     paper: ClassVar[str] = "this project"
     not_for_parameters: ClassVar[str | None] = "it reads the inputs of layers only"
+    not_for_convolutions: ClassVar[str | None] = "the method reads the inputs of linear layers only"
     control_of: ClassVar[str | None] = Eva.name
     not_quantizable: ClassVar[str | None] = "the rival's start is computed on a copy of the model"
 

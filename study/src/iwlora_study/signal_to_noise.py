@@ -50,6 +50,7 @@ class SignalToNoise(Lora):
     summary: ClassVar[str] = "LoRA with learning rates or ranks by the gradient's signal to noise"
     paper: ClassVar[str] = "this project"
     not_for_parameters: ClassVar[str | None] = "it reads the gradients of layers"
+    not_for_convolutions: ClassVar[str | None] = "the method reads gradients of linear layers only"
     not_quantizable: ClassVar[str | None] = (
         "it needs the gradients of the weights, which 4-bit weights do not have"
     )

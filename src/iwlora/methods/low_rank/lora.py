@@ -20,7 +20,7 @@ from iwlora.methods.peft_models import (
 )
 from iwlora.methods.saving import save_as_lora
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
-from iwlora.sites import Site, abbreviate_names
+from iwlora.sites import Site, abbreviate_names, not_an_update
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +33,7 @@ class Lora(Method):
     summary: ClassVar[str] = "low-rank adaptation with one rank for every matrix"
     paper: ClassVar[str] = "Hu et al. 2021, arXiv:2106.09685"
     not_for_parameters: ClassVar[str | None] = None
+    not_for_convolutions: ClassVar[str | None] = None
     size_knob: ClassVar[str | None] = "rank"
     not_quantizable: ClassVar[str | None] = None
     no_token_training: ClassVar[str | None] = None
@@ -63,8 +64,10 @@ class Lora(Method):
     def check(self, sites: Sequence[Site]) -> None:
         """The rank must not be above the smaller side of any matrix except a router.
 
-        Dropout must be 0 where the weights of experts are adapted.
+        Dropout must be 0 where the weights of experts are adapted. Of convolutions those without
+        groups are adapted, which ``check_convolutions`` says.
         """
+        self.check_convolutions(sites)
         check_rank(self.rank, sites, "method.rank")
         parameters = [site.name for site in sites if site.parameter is not None]
         if self.dropout and parameters:
@@ -73,6 +76,18 @@ class Lora(Method):
                 f"{len(parameters)} of the {len(sites)} sites, which it adapts as parameters: "
                 f"{abbreviate_names(parameters)}; set method.dropout=0, or leave these out of "
                 "targets"
+            )
+
+    def check_convolutions(self, sites: Sequence[Site]) -> None:
+        """PEFT's update must be one of the convolution's weight."""
+        super().check_convolutions(sites)
+        reasons = {site.name: reason for site in sites if (reason := not_an_update(site))}
+        for reason in reasons.values():
+            names = [name for name, other in reasons.items() if other == reason]
+            raise IwloraError(
+                f"LoRA cannot adapt the convolutions {abbreviate_names(names)}: {reason}; take "
+                "other targets, or train them as a whole with "
+                f"modules_to_save=[{names[0].rpartition('.')[2]}]"
             )
 
     def attach(

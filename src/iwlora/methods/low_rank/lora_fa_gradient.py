@@ -28,7 +28,7 @@ class CorrectGradients(TrainerCallback):
         """Invert each s² A Aᵀ, in float64."""
         self._inverses = []
         for pair in self._pairs:
-            A = pair.A.detach().double()
+            A = pair.matrices()[0].detach().double()
             damping = _DAMPING * torch.eye(len(A), dtype=A.dtype, device=A.device)
             inverse = torch.linalg.inv(A @ A.mT + damping) / pair.scaling**2
             self._inverses.append(inverse.to(pair.B.dtype))
@@ -37,4 +37,4 @@ class CorrectGradients(TrainerCallback):
         """Correct the gradients, in place."""
         for pair, inverse in zip(self._pairs, self._inverses, strict=True):
             if pair.B.grad is not None:
-                pair.B.grad = pair.B.grad @ inverse
+                pair.B.grad = (pair.matrix_B(pair.B.grad) @ inverse).view_as(pair.B)

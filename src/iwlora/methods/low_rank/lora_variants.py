@@ -97,6 +97,7 @@ class Eva(Lora):
     summary: ClassVar[str] = "LoRA that starts from the principal directions of the inputs"
     paper: ClassVar[str] = "Paischer et al. 2024, arXiv:2410.07170"
     not_for_parameters: ClassVar[str | None] = "PEFT reads the inputs of layers only"
+    not_for_convolutions: ClassVar[str | None] = "the method reads the inputs of linear layers only"
 
     max_batches: Count = 16
     """Batches of training rows that the start is computed from."""

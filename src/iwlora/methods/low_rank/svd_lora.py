@@ -36,6 +36,7 @@ class SvdLora(Lora):
     summary: ClassVar[str] = "LoRA in SVD form, with almost orthogonal factors"
     paper: ClassVar[str] = "Zhang et al. 2023, arXiv:2303.10512"
     not_for_parameters: ClassVar[str | None] = "PEFT's AdaLoRA has layers only"
+    not_for_convolutions: ClassVar[str | None] = "PEFT's AdaLoRA has linear layers only"
     not_packable: ClassVar[str | None] = "its updates have three factors"
     saved_as_other_ranks: ClassVar[bool] = True  # and another alpha: PEFT divides by r + 1e-5
 
@@ -49,6 +50,7 @@ class SvdLora(Lora):
 
     def check(self, sites: Sequence[Site]) -> None:
         """The initial rank must not be above the smaller side of any matrix."""
+        self.check_convolutions(sites)
         check_rank(
             self.initial_rank, sites, f"{self.name} with method.rank={self.rank}: initial rank"
         )

@@ -39,6 +39,7 @@ class Gora(Lora):
     summary: ClassVar[str] = "LoRA with ranks and first values from the gradient"
     paper: ClassVar[str] = "He et al. 2025, arXiv:2502.12171"
     not_for_parameters: ClassVar[str | None] = "its ranks come from the gradients of layers"
+    not_for_convolutions: ClassVar[str | None] = "the ranks come from linear layers only"
     identity_at_init: ClassVar[bool] = False  # it starts after a first step
     not_quantizable: ClassVar[str | None] = (
         "it needs the gradients of the weights, which 4-bit weights do not have"

@@ -26,6 +26,7 @@ class RemovedPart(Lora):
     """
 
     not_for_parameters: ClassVar[str | None] = "PEFT changes the weights of layers only"
+    not_for_convolutions: ClassVar[str | None] = "the method starts from linear layers only"
     not_packable: ClassVar[str | None] = "it removes a part of the frozen weights of each run"
     identity_at_init: ClassVar[bool] = False  # equal up to the rounding of W − BA + BA
     saved_as_other_ranks: ClassVar[bool] = True
