@@ -52,10 +52,11 @@ class ImageCodes:
                 f"config.json has {_FIELD}={short_repr(stored)} and vocab_size={config.vocab_size}"
                 f"; at least {needed:,} are needed, with the mask if the model is masked"
             )
-        if config.max_position_embeddings < tokens + 1:
+        read = tokens + (config.model_type in MASKED_TYPES)  # the last code predicts no other
+        if config.max_position_embeddings < read:
             raise IwloraError(
                 f"the model has {config.max_position_embeddings} positions, and a class and "
-                f"{tokens} codes need {tokens + 1}"
+                f"{tokens} codes need {read}"
             )
         return cls(count, tokens, digest)
 

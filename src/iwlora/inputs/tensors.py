@@ -1,4 +1,4 @@
-"""Tensors in safetensors files.
+"""Tensors in safetensors files, and arrays in those of NumPy.
 
 safetensors checks the header before it reads a tensor: its length (at most 100 MB), its JSON, the
 types, and that the tensors lie in the file, one behind the other.
@@ -9,15 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from iwlora.errors import IwloraError, is_of_system, is_out_of_memory
-from iwlora.inputs.places import open_file
+from iwlora.inputs.limits import check_growth
+from iwlora.inputs.places import open_file, reading_errors
 
 _MISSING = "No such file or directory: "
 _OF_TORCH = re.compile(r"unable to .*<(?P<path>.+)>.*: (?P<reason>.+) \((?P<number>\d+)\)")
@@ -37,6 +40,18 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]
 
     with _open_checked(path):
         return load_file(path)
+
+
+def load_numpy_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """{name: array} of a ``.npz`` file; ``IwloraError`` for any other, and for pickled objects."""
+    with open_file(path) as stream, reading_errors(path):
+        try:
+            with np.load(stream, allow_pickle=False) as archive:
+                unfolded = sum(entry.file_size for entry in archive.zip.infolist())
+                check_growth(str(path), unfolded, os.fstat(stream.fileno()).st_size)
+                return {name: archive[name] for name in archive.files}
+        except (ValueError, EOFError, AttributeError, zlib.error, BadZipFile) as error:
+            raise IwloraError(f"{path} is damaged, or no .npz file: {error}") from error
 
 
 def tensor_names(path: str | os.PathLike[str]) -> list[str]:
