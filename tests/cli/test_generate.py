@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from image_tokens.test_models import random_model
 from iwlora.image_tokens.codebook import Codebook
 from iwlora.image_tokens.new_model import Order
 from iwlora.training.image_generation.generate import _prompts_on_the_way
+from iwlora.training.image_generation.scores import features_of
 from iwlora.training.run import train
 from runs import recipe
 
@@ -151,3 +153,41 @@ def test_what_cannot_be_generated_is_refused(
         check_plain(refused)
         assert problem in refused.err
         assert not (tmp_path / "out").exists()
+
+
+def test_scores_compare_images_with_held_out_ones(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for order, run in runs.items():
+        out = tmp_path / order
+        done = call(capsys, "generate", run, "--count", 20, "--scores", "--out", out)
+        assert done.code == 0, done.err
+        scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+        assert scores["images"] == {"training": 24, "held-out": 8, "generated": 20}
+        assert scores["extractor"].startswith("mean last hidden state of ")
+        assert scores["frechet_distance"] == {}
+        assert "needs 17 in each set" in scores["left_out"][0], "8 held-out images are too few"
+        assert set(scores["diversity"]["generated"]) == {"disc", "square"}
+        assert all(0 <= share <= 1 for share in scores["accuracy"].values())
+        assert "recognized as their class" in done.out
+        assert "FID" not in done.out + (out / "scores.json").read_text(encoding="utf-8")
+    both = call(
+        *(capsys, "generate", runs["masked"], "--scores", "--interpolate", "disc", "square"),
+        *("--out", tmp_path / "both"),
+    )
+    assert (both.code, "whose images are of no class" in both.err) == (2, True)
+
+
+def test_features_are_those_of_the_codes_alone(tmp_path: Path) -> None:
+    orders: tuple[Order, ...] = ("masked", "next-code")
+    for order in orders:
+        model = random_model(tmp_path / order, order)
+        codes = np.random.default_rng(0).integers(0, 12, (3, 9))
+        features = features_of(model, codes)
+        assert features.shape == (3, 8)
+        with torch.no_grad():
+            for parameter in model.class_prompts.parameters():
+                parameter.add_(1.0)
+        np.testing.assert_array_equal(features_of(model, codes), features)
+        np.testing.assert_allclose(features_of(model, codes[2:]), features[2:], rtol=1e-9)
+        assert np.abs(features[0] - features[1]).max() > 0.1

@@ -62,7 +62,6 @@ The folder of a search of designs::
                                                       the digest is of what earlier ones found
     stages/confirm-<digest>/                          a comparison of the found design with others
     found.yaml                                        the recipe of the found design
-    proxies.json                                      what was measured in each layer before
     summary.json, report.html, figures/               what was decided, and what stayed open
     .lock                                             held by the search
 
@@ -152,11 +151,11 @@ PROTOTYPES = "prototypes.safetensors"
 DESIGN = "design.yaml"
 STAGES = "stages"
 FOUND = "found.yaml"
-PROXIES = "proxies.json"
 
 # A folder of generated images
 GENERATED = "images.csv"
 CONTACT_SHEET = "contact-sheet.png"
+IMAGE_SCORES = "scores.json"
 
 # A report
 SUMMARY_JSON = "summary.json"
@@ -176,8 +175,8 @@ OWN_NAMES = frozenset(
         *(FROZEN_LAYERS, DECODED_IMAGES),
         *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
         *(POOL, POOL_SOURCES),
-        *(DESIGN, STAGES, FOUND, PROXIES),
-        *(GENERATED, CONTACT_SHEET),
+        *(DESIGN, STAGES, FOUND),
+        *(GENERATED, CONTACT_SHEET, IMAGE_SCORES),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }
 )
@@ -207,6 +206,11 @@ def predictions_file(run: Path, split: str) -> Path:
 def thumbnail_file(run: Path, row: int) -> Path:
     """``<run>/predictions/error-<row>.jpg``: the image of a scored row, counted from 0."""
     return run / PREDICTIONS / f"error-{row}.jpg"
+
+
+def samples_file(run: Path) -> Path:
+    """``<run>/predictions/samples.jpg``: some images that a run has learned to generate."""
+    return run / PREDICTIONS / "samples.jpg"
 
 
 def checkpoint_folder(checkpoints: Path, step: int) -> Path:

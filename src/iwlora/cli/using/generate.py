@@ -50,12 +50,22 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of all that is random; default: 0"
     )
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="compare the images with held-out ones by features of the source model: Fréchet "
+        "distance, variety within a class, and whether a classifier recognizes their class; into "
+        "scores.json",
+    )
     add_trust_remote_code(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the images, and print the folder."""
+    from iwlora.inputs.yaml_json import read_json
+    from iwlora.results import layout
     from iwlora.training.image_generation.generate import generate
+    from iwlora.training.image_generation.scores import summary_lines
 
     between = arguments.interpolate
     folder = generate(
@@ -68,6 +78,10 @@ def run(arguments: argparse.Namespace) -> None:
         between=None if between is None else (between[0], between[1]),
         interpolation=arguments.interpolation,
         seed=arguments.seed,
+        scores=arguments.scores,
         trust_remote_code=arguments.trust_remote_code,
     )
     print(folder)
+    if arguments.scores:
+        for line in summary_lines(read_json(folder / layout.IMAGE_SCORES)):
+            print(line)

@@ -30,7 +30,7 @@ _LOGIT = "logit_"
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """The image of a confident error, a JPEG file, and a sentence on it."""
+    """A small image, a JPEG file, and a sentence on it."""
 
     text: str
     content: bytes

@@ -41,6 +41,8 @@ class TaskSection:
     :func:`class_tables`."""
     thumbnails: list[Thumbnail] = field(default_factory=list)
     """The images of confident errors, of a task on images."""
+    samples: list[Thumbnail] = field(default_factory=list)
+    """Generated images of the first run of each arm, of a task on codes of images."""
     figures: list[ReportFigure] = field(default_factory=list)
     updates: dict[str, dict[str, Update]] = field(default_factory=dict)
     """{label: {site name: update}}."""
@@ -153,11 +155,22 @@ def _section(task: TaskAnalysis) -> TaskSection:
         runs=tables.run_table(comparison),
         details=({"sizes": sizes} if sizes else {}) | class_tables(comparison),
         thumbnails=error_thumbnails(comparison),
+        samples=_samples(comparison),
         figures=report_figures(task, updates),
         updates=updates,
         environment=_environment(comparison),
         recipes=_recipes(comparison),
     )
+
+
+def _samples(comparison: Comparison) -> list[Thumbnail]:
+    """The sheet of generated images of the first run of each arm that has one."""
+    sheets = {}
+    for run in comparison.runs:
+        if run.result.label not in sheets and (content := run.samples()) is not None:
+            text = f"{run.result.label}, seed {run.result.seed}"
+            sheets[run.result.label] = Thumbnail(text, content)
+    return list(sheets.values())
 
 
 def _environment(comparison: Comparison) -> dict[str, list[str]]:

@@ -121,6 +121,11 @@ class Run:
         path = self._file(layout.thumbnail_file(Path(), row))
         return read_bytes(path, "thumbnail") if path else None
 
+    def samples(self) -> bytes | None:
+        """A sheet of generated images, a JPEG file; None if there is none."""
+        path = self._file(layout.samples_file(Path()))
+        return read_bytes(path, "thumbnail") if path else None
+
     def prediction_rows(self) -> list[dict[str, str]]:
         """The stored predictions of the scored rows, {column: cell} of each; [] without them."""
         split = self.result.evaluated_on

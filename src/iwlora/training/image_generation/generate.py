@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from iwlora.image_tokens.decoding import Codes, check_temperature, decode_in_ord
 from iwlora.image_tokens.image_codes import ImageCodes, mask_id
 from iwlora.image_tokens.interpolation import Interpolation, interpolate
 from iwlora.results import layout
-from iwlora.results.writing import follow_umask, new_folder_path, whole_folder
+from iwlora.results.writing import follow_umask, new_folder_path, whole_folder, write_text
 from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
+from iwlora.training.image_generation.scores import score_images
 from iwlora.training.kernels import training_numerics
 from iwlora.training.prediction.tables import write_table
 from iwlora.training.state.artifacts import load_saved
@@ -71,6 +73,7 @@ def generate(
     between: tuple[str, str] | None = None,
     interpolation: Interpolation = "linear",
     seed: int = 0,
+    scores: bool = False,
     trust_remote_code: bool = False,
 ) -> Path:
     """Generate images with a finished run of the kind ``image-tokens``.
@@ -89,6 +92,8 @@ def generate(
         between: Two classes: the prompts move from the first to the second over the steps.
         interpolation: linear, or spherical: along the arc between two prompts.
         seed: Of all that is random.
+        scores: Whether ``scores.json`` is written too, as
+            :func:`iwlora.training.image_generation.scores.score_images` computes it.
         trust_remote_code: As for :func:`iwlora.load_trained`.
 
     Returns:
@@ -119,9 +124,13 @@ def generate(
     problems = _problems(given, task.labels)
     if between and label is not None:
         problems.append(f"--class {label} and --interpolate {' '.join(between)}: give one of them")
+    if between and scores:
+        problems.append(
+            "--scores was given with --interpolate, whose images are of no class; leave out one"
+        )
     raise_all(problems)
     model, codebook = load_saved(path, trust_remote_code=trust_remote_code)
-    wish = _completed(given, model.config, codebook)
+    wish = completed(given, model.config, codebook)
     result, settings = run.result(), run.recipe().train
     precision = (result.precision if result else None) or settings.requested_precision
     if not run.recipe().quantize:
@@ -130,10 +139,16 @@ def generate(
         torch.inference_mode(),
         training_numerics(model, settings.fast_kernels, precision, run_device()),
     ):
-        codes = _codes(model, codebook, wish, task.labels)
+        codes = generate_codes(model, codebook, wish, task.labels)
     images = [codebook.decode(row.tolist()) for row in codes]
+    found = None
+    if scores:
+        named = [wish.classes[number % len(wish.classes)] for number in range(wish.count)]
+        found = score_images(run.recipe(), codebook, codes, named, trust_remote_code)
     with whole_folder(target) as folder:
         _write(folder, images, wish)
+        if found is not None:
+            write_text(folder / layout.IMAGE_SCORES, json.dumps(found, indent=1) + "\n")
         follow_umask(folder)
     return target
 
@@ -149,7 +164,7 @@ def _problems(wish: Wish, labels: Sequence[str]) -> list[str]:
     return problems
 
 
-def _completed(wish: Wish, config: Any, codebook: Codebook) -> Wish:
+def completed(wish: Wish, config: Any, codebook: Codebook) -> Wish:
     """The wish with the steps and the temperature that it leaves open, after a check."""
     ImageCodes.of(config).check(codebook)
     is_masked, steps, tokens = mask_id(config) is not None, wish.steps, codebook.tokens
@@ -173,7 +188,7 @@ def _completed(wish: Wish, config: Any, codebook: Codebook) -> Wish:
     return replace(wish, steps=steps, temperature=temperature)
 
 
-def _codes(model: Any, codebook: Codebook, wish: Wish, labels: Sequence[str]) -> Codes:
+def generate_codes(model: Any, codebook: Codebook, wish: Wish, labels: Sequence[str]) -> Codes:
     """(images, N) codes, some images at a time."""
     parts = [
         _some(model, codebook, wish, labels, range(start, start + _AT_A_TIME))
