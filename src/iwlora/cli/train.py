@@ -24,7 +24,6 @@ from iwlora.cli.terminal.event_log import (
     few_lines,
     print_json,
 )
-from iwlora.errors import IwloraError
 from iwlora.results.events import Event, Report, ignore
 from iwlora.results.writing import normalize_path
 
@@ -44,7 +43,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--out",
         type=normalize_path,
-        help="the folder of the run; may be left out for a file of data: runs/NAME",
+        help="the folder of the run; default: runs/ and the name of the recipe or file",
     )
     parser.add_argument(
         "--dry-run",
@@ -71,9 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = arguments.recipe if is_data(arguments.recipe) else None
     trains = not arguments.dry_run and "task.on_bad=report" not in arguments.overrides
     if arguments.out is None and trains:
-        if data is None:
-            raise IwloraError("--out: missing; give the folder of the run, or --dry-run")
-        arguments.out = default_folder(data)
+        arguments.out = default_folder(arguments.recipe)
     recipe = _load(arguments) if data is None else _suggest(arguments, report)
     if recipe.task.on_bad == "report":
         return print_bad_rows([recipe.task], arguments.out)

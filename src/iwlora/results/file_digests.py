@@ -80,9 +80,14 @@ def _own_entry(file: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """``iwlora/file-digests`` in the user's cache folder (``XDG_CACHE_HOME``, or ``~/.cache``)."""
+    """``file-digests`` in :func:`user_cache`."""
+    return user_cache() / "file-digests"
+
+
+def user_cache() -> Path:
+    """``iwlora`` in the user's cache folder (``XDG_CACHE_HOME``, or ``~/.cache``)."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "iwlora" / "file-digests"
+    return Path(root) / "iwlora"
 
 
 def _identity(path: Path) -> dict[str, int]:

@@ -23,7 +23,9 @@ from iwlora.tasks.registry import CORPORA
 from iwlora.tasks.spec import TaskSpec
 from iwlora.tasks.splits import (
     SOURCE,
+    first_of_each_class,
     first_shuffled,
+    has_class_ids,
     mixture,
     stratified_split,
     with_flipped_labels,
@@ -68,7 +70,7 @@ def load(spec: TaskSpec, seed: int) -> Task:
         splits["train"] = mixture(train, train[SOURCE][:], spec.weights, spec.max_train, seed)
     for name, split in splits.items():
         if name == "train":
-            splits[name] = first_shuffled(split, spec.max_train, seed)
+            splits[name] = _first_rows(split, spec, seed)
         elif name == "test":
             splits[name] = first_shuffled(split, spec.max_test, VALIDATION_SEED)
         elif name.startswith("validation") or name == "selection":
@@ -89,6 +91,18 @@ def load(spec: TaskSpec, seed: int) -> Task:
     notes = (*notes, *absent_classes(limited), *equal_numbers(limited))
     kind = task.kind.fitted(splits["train"].select_columns("label")["label"][:])
     return replace(limited, kind=kind, notes=notes)
+
+
+def _first_rows(split: Dataset, spec: TaskSpec, seed: int) -> Dataset:
+    """At most ``max_train`` training rows."""
+    if spec.draw == "shuffle":
+        return first_shuffled(split, spec.max_train, seed)
+    if not has_class_ids(split):
+        raise IwloraError(
+            f"task.draw=balanced was given, and the rows of {spec.title} do not have one class "
+            "each; take task.draw=shuffle"
+        )
+    return first_of_each_class(split, int(spec.max_train or 0), seed)
 
 
 @contextmanager

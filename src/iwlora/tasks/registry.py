@@ -15,7 +15,7 @@ from iwlora.tasks.corpora import (
     translation,
 )
 from iwlora.tasks.corpora.corpus import Corpus
-from iwlora.tasks.corpora.images import cifar, core50, shapes
+from iwlora.tasks.corpora.images import cifar, core50, digits, shapes, strokes
 from iwlora.tasks.kinds import KINDS
 
 CORPORA: Mapping[str, Corpus] = {
@@ -24,6 +24,8 @@ CORPORA: Mapping[str, Corpus] = {
         entailment,
         sentiment,
         shapes,
+        strokes,
+        digits,
         glue,
         superglue,
         squad,
@@ -50,7 +52,7 @@ def names() -> tuple[str, ...]:
     """The names that ``task.name`` accepts.
 
     >>> names()[:3], len(names())
-    (('builtin/entailment', 'builtin/sentiment', 'builtin/shapes'), 26)
+    (('builtin/entailment', 'builtin/sentiment', 'builtin/shapes'), 28)
     """
     return tuple(CORPORA)
 

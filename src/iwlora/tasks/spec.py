@@ -62,6 +62,9 @@ class TaskSpec(BaseModel):
     about them; None: 1."""
     max_train: Positive | None = None
     """Training rows: the first ones of a shuffle seeded by ``train.seed``; None: all."""
+    draw: Literal["shuffle", "balanced"] = "shuffle"
+    """Which rows ``max_train`` leaves: shuffle: the first ones of the shuffle; balanced: of these,
+    the first ones of each class, as many of each class to within one, where it has so many."""
     max_validation: Positive | None = None
     """Rows of each validation split, the same for every seed; None: all."""
     max_test: Positive | None = None
@@ -145,7 +148,7 @@ class TaskSpec(BaseModel):
         return {key: value for key, value in (self.kind or {}).items() if key != "name"}
 
     def build_kind(self, default: Kind) -> Kind:
-        """``default`` with the options of this recipe.
+        """``default``, or another kind that learns the same rows, with the options of this recipe.
 
         Raises:
             IwloraError: The recipe names another kind, or an option is not accepted.
@@ -153,10 +156,14 @@ class TaskSpec(BaseModel):
         problems = self._problems_of_kind(type(default))
         if problems:
             raise IwloraError("\n".join(problems))
+        if self.kind_name in type(default).same_rows:
+            default = KINDS[self.kind_name]()
         former = type(default).former_defaults if self.former_kind_defaults else {}
         return type(default)(**{**default.model_dump(), **former, **self._kind_options})
 
     def _problems_of_kind(self, kind: type[Kind]) -> list[str]:
+        if self.kind_name in kind.same_rows:
+            kind = KINDS[self.kind_name]
         if self.kind_name not in (None, kind.name):
             return [f"task.kind.name={self.kind_name}: {self.title} is of kind {kind.name}"]
         fitted = [name for name in kind.fitted_options if name in self._kind_options]
@@ -236,6 +243,21 @@ class TaskSpec(BaseModel):
         problems = self._problems_of_name() if self.name is not None else self._problems_of_files()
         if problems:
             raise ValueError("\n".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _check_draw(self) -> TaskSpec:
+        if self.draw == "balanced" and self.max_train is None:
+            raise ValueError(
+                "task.draw=balanced says which rows task.max_train leaves, and task.max_train is "
+                "not given; give it, or take train.sampler=balanced, which draws all classes "
+                "equally often"
+            )
+        if self.draw == "balanced" and self.weights:
+            raise ValueError(
+                "task.draw=balanced was given, and task.mix has weights: both say which rows are "
+                "trained on; remove one of the two"
+            )
         return self
 
     def _problems_of_name(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -163,6 +164,35 @@ def first_shuffled(split: Dataset, limit: int | None, seed: int) -> Dataset:
     return split.select(order[:limit])
 
 
+def first_of_each_class(split: Dataset, limit: int, seed: int) -> Dataset:
+    """``limit`` rows, of each class the first ones after the shuffle of :func:`first_shuffled`.
+
+    The classes take turns, so that they have equally many rows, to within one where each has
+    enough. A larger limit with the same seed only adds rows.
+
+    Example:
+        >>> split = dataset_from_rows(["sentence"], [(str(i), int(i > 6)) for i in range(9)])
+        >>> sorted(first_of_each_class(split, 4, seed=1)["label"])
+        [0, 0, 1, 1]
+    """
+    if limit >= len(split):
+        return split
+    order = list(range(len(split)))
+    random.Random(seed).shuffle(order)
+    labels, turns, seen = split["label"][:], dict[int, int](), Counter[int]()
+    for row in order:
+        turns[row] = seen[labels[row]]
+        seen[labels[row]] += 1
+    return split.select(sorted(order, key=turns.__getitem__)[:limit])
+
+
+def has_class_ids(split: Dataset) -> bool:
+    """Whether each row has one class, whose number is its label."""
+    import datasets
+
+    return bool(split.features["label"] == datasets.Value("int64"))
+
+
 def with_flipped_labels(split: Dataset, share: float, classes: int, seed: int) -> Dataset:
     """The split with another class at a share of its rows.
 
@@ -203,13 +233,12 @@ def stratified_split(split: Dataset, fraction: float, seed: int = 0) -> tuple[Da
         >>> len(rest), sorted(held_out["label"])
         (18, [0, 1])
     """
-    import datasets
     import numpy as np
 
     order = list(range(len(split)))
     random.Random(seed).shuffle(order)
     classes = np.zeros(len(split), dtype=np.int64)
-    if split.features["label"] == datasets.Value("int64"):
+    if has_class_ids(split):
         classes = np.asarray(split["label"][:])
     quota = {k: int(fraction * n + 1e-9) for k, n in enumerate(np.bincount(classes).tolist())}
     held_out = np.zeros(len(split), dtype=bool)

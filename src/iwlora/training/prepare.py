@@ -225,6 +225,8 @@ def make_trainer(
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps or -1,
             learning_rate=settings.lr,
+            adam_beta1=settings.betas[0],
+            adam_beta2=settings.betas[1],
             optim=_OPTIMIZERS[settings.optimizer],
             lr_scheduler_type=_SCHEDULERS[settings.scheduler],
             warmup_steps=settings.warmup,

@@ -51,7 +51,8 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[str, Field(min_length=1)]
-    """The pretrained model: builtin/minilm, an id on the hub, or a folder."""
+    """The pretrained model: builtin/minilm, builtin/stroke-codes (image codes), an id on the hub,
+    or a folder."""
     task: TaskSpec
     method: SerializeAsAny[Method]
     budget: str | Number | None = None

@@ -35,6 +35,8 @@ from iwlora.tasks.kinds.images.collator import DIGEST
 from iwlora.training.device import peak_memory, reset_peak_memory, resolve_precision, run_device
 from iwlora.training.external_settings import check_external_settings, restoring_determinism
 from iwlora.training.floors.scores import TaskFloors
+from iwlora.training.image_generation.samples import write_samples
+from iwlora.training.image_generation.source_model import make_missing_model
 from iwlora.training.loop.interrupts import SaveOnInterrupt
 from iwlora.training.loop.progress import print_above_bar
 from iwlora.training.loop.row_order import EpochSampler
@@ -103,6 +105,7 @@ def train(
     """
     check_external_settings(recipe.train.report_to)
     run_device()  # joins the processes that a launcher started
+    make_missing_model(recipe.model, train)
     reset_peak_memory()
     run = distributed.run_on_main_process(lambda: RunDir.open(out, recipe))
     # If an older version began the run, the stored recipe has the defaults of that version.
@@ -184,6 +187,7 @@ def _train_and_score(
                     if (run.path / name).is_dir():
                         follow_umask(run.path / name)
     metrics, label_scores = score_splits(trainer, run, loaded)
+    write_samples(run.path, attached.model, loaded)
     distributed.run_on_main_process(lambda: remove_own_images(run.path))
     if kept := describe_kept(run.path)[0]:
         logger.info(kept)

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from iwlora.inputs.limits import LARGEST_COUNT, Count, Number, Seed
 
+Beta = Annotated[Number, Field(ge=0, lt=1)]
+DEFAULT_BETAS = (0.9, 0.999)
+
 
 class TrainSettings(BaseModel):
     """Length, learning rate, batch size and numerics of the training."""
@@ -25,6 +28,9 @@ class TrainSettings(BaseModel):
     """adamw: PyTorch's fused AdamW. adamw_8bit: AdamW of bitsandbytes, whose moments take 2 bytes a
     parameter instead of 8. adafactor: that of transformers with this ``lr`` and without momentum,
     whose moments take one number a row and one a column."""
+    betas: tuple[Beta, Beta] = DEFAULT_BETAS
+    """How much of its two moments AdamW keeps from step to step, with either ``adamw`` or
+    ``adamw_8bit``."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate changes after the warm-up: it falls to 0 at the last step, along a line
     or half a cosine, or it stays."""
@@ -109,6 +115,15 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 f"train.batch_size={self.batch_size} does not divide into "
                 f"train.accumulate={self.accumulate} equal micro-batches"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_betas(self) -> TrainSettings:
+        if self.optimizer == "adafactor" and self.betas != DEFAULT_BETAS:
+            raise ValueError(
+                f"train.betas={list(self.betas)} was given with train.optimizer=adafactor, which "
+                "has no such moments; remove train.betas, or take train.optimizer=adamw"
             )
         return self
 

@@ -23,6 +23,7 @@ VALID_VALUES = {
     "cache_images": False,
     "shard": True,
     "optimizer": "adafactor",
+    "betas": [0.9, 0.96],
     "scheduler": "cosine",
     "gradient_checkpointing": True,
     "frozen_dtype": "bfloat16",

@@ -28,7 +28,9 @@ from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import output_folder
 from iwlora.tasks.loading import reading_once
 from iwlora.training.external_settings import check_external_settings
+from iwlora.training.image_generation.source_model import make_missing_model
 from iwlora.training.row_store.stored_rows import describe_kept
+from iwlora.training.run import train
 from iwlora.training.state.bad_rows import listing_bad_rows, save_bad_rows
 
 
@@ -61,6 +63,7 @@ def run_comparison(
             the disk has too little space.
     """
     check_external_settings([name for run in plan.runs for name in run.recipe.train.report_to])
+    make_missing_model(plan.runs[0].recipe.model, train)
     budgets = check_budgets(plan)
     folder = output_folder(out, "comparison")
     plan = with_equal_frozen_layers(check_folder(plan, folder))

@@ -22,6 +22,7 @@ SHARED_TRAIN_SETTINGS = {
     "epochs": "an arm that sees the data more often is trained more",
     "max_steps": "an arm that takes more steps is trained more",
     "optimizer": _OPTIMIZER,
+    "betas": _OPTIMIZER,
     "scheduler": _OPTIMIZER,
     "early_stopping": "the arms would be trained for other lengths of time",
     "average_last": "a mean over steps varies less between seeds than the last weights do",

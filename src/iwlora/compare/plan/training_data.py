@@ -34,6 +34,7 @@ SHARED_TASK_SETTINGS = {
     "selection": "the scored parameters would be chosen in another way",
     **dict.fromkeys(("encoding", "delimiter", "header"), "the same files would be read otherwise"),
     "group": _HELD_OUT,
+    "draw": "the arms would draw their training rows in another way",
     "split": _HELD_OUT,
     "on_bad": _SCORED,
 }

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import model_validator
+
 from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count
 from iwlora.methods.contract import (
@@ -56,6 +58,17 @@ class PromptGenerator(Method):
     hidden: Count | None = None
     """The width of the vectors of classes and places, from which a linear layer leads to the width
     of the model; null: that of the model, without a layer, or with ``factors`` their number."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_instances(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "instances" in values:
+            raise ValueError(
+                "method.instances: prompts of single images are not built; an image that is scored "
+                "or generated later would have none, so nothing held out could be scored; remove "
+                "it: prompts are those of classes"
+            )
+        return values
 
     def parameters(self, model: Any, sites: Sequence[Site]) -> int:
         """Those of the generator, without the class token that it replaces."""

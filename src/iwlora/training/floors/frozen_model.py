@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from iwlora.methods.contract import seeded
 from iwlora.tasks import Task
 from iwlora.tasks.floors.bag_of_words import bounded_rows
 from iwlora.tasks.floors.floor import Floor
@@ -32,10 +33,14 @@ from iwlora.training.recipe import Recipe
 
 _BATCH_ROWS, _FEW_ROWS = 32, 2
 _UNTUNED = "untuned model"
+_SEED = 0
 # What a processor computes within five seconds, in multiplications and additions.
 _MOST_OPERATIONS = {"cuda": 1e14}
 _MOST_OPERATIONS_ELSEWHERE = 5e11
 
+
+_OF_TARGETS = ("perplexity", "nll")
+"""Metrics that are computed from the loss of given targets alone."""
 
 Kept = Callable[[Any, Callable[[], Any]], FrozenLayers | None]
 """Gives what runs keep of the first blocks of a model, which the function computes a batch with."""
@@ -59,7 +64,8 @@ def frozen_model_floors(
         return []
     trust = recipe.trust_remote_code
     loading = frozen_loading(recipe) | quantized_loading(recipe, task.kind, trust)
-    model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
+    with seeded(_SEED):  # the class prompts of a model of image codes are new
+        model, tokenizer = load_backbone(recipe.model, task.labels, task.kind, trust, loading)
     if not recipe.quantize:
         model.to(run_device())  # type: ignore[arg-type]
     if task.kind.scores_targets:
@@ -84,13 +90,14 @@ def frozen_model_floors(
 
 
 def untuned_floors(loaded: LoadedRecipe) -> tuple[TaskFloors | None, list[str]]:
-    """The floors of a task that is ranked by perplexity, and notes: what its model has untuned.
+    """The floors of a task that is ranked by the loss of its targets, and notes: what its model has
+    untuned.
 
     The model must be as it was loaded. It computes as many rows as take about five seconds; where
     these are too few for an interval, a note says that the floor is left out.
     """
     task, model = loaded.task, loaded.model
-    if task.metrics[0] != "perplexity":
+    if task.metrics[0] not in _OF_TARGETS:
         return None, []
     split, rows = task.reported[0], len(task.splits[task.reported[0]])
     tokens = sum(loaded.encoded[split]["length"][:]) / rows
@@ -99,7 +106,7 @@ def untuned_floors(loaded: LoadedRecipe) -> tuple[TaskFloors | None, list[str]]:
     fitting = int(most / (2 * tokens * sum(p.numel() for p in model.parameters())))
     if fitting < min(rows, GROUPS):
         return None, [
-            "the untuned model's perplexity is left out as a floor: the model computes "
+            f"the untuned model's {task.metrics[0]} is left out as a floor: the model computes "
             f"{fitting:,} rows of {tokens:.0f} tokens in about 5 seconds, and {GROUPS} are needed; "
             "iwlora compare computes it"
         ]

@@ -176,7 +176,7 @@ class FineTuningTrainer(Trainer):
         optimizer: torch.optim.Optimizer = super().create_optimizer(*model)
         optimizer.param_groups[:] = split_groups(optimizer.param_groups, self.attached)
         if self.attached.optimizer is not None:
-            keys = ("params", "lr", "weight_decay")
+            keys = ("params", "lr", "weight_decay", "betas")
             groups = [{key: group[key] for key in keys} for group in optimizer.param_groups]
             self.optimizer = optimizer = self.attached.optimizer(groups)
         optimizer.register_load_state_dict_pre_hook(sharding.shard_optimizer_state)

@@ -25,6 +25,7 @@ from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.loading import find_kind
 from iwlora.tasks.loading import load as load_task
+from iwlora.training.kept_models import KEPT, kept_model
 from iwlora.training.model.file_names import check_names
 from iwlora.training.model.frozen_dtype import keep_head_in_float32
 from iwlora.training.model.new_weights import check_weights, new_weights_notes
@@ -44,12 +45,15 @@ def resolve_model_path(model: str) -> str:
     """The folder of a built-in model; other names are returned unchanged.
 
     Raises:
-        IwloraError: an unknown built-in model, a package that is not installed, or a folder
-            without a model, or with a link that leads out of it.
+        IwloraError: an unknown built-in model, a package that is not installed, a model that is
+            trained when a run first names it, or a folder without a model, or with a link that
+            leads out of it.
     """
+    if model in KEPT:
+        return str(kept_model(model))
     if model.startswith("builtin/"):
         if model not in BUILTIN:
-            raise unknown("model", model, BUILTIN)
+            raise unknown("model", model, (*BUILTIN, *KEPT))
         package, folder, _ = BUILTIN[model]
         return str(locate_package(package, model) / folder)
     if Path(model).is_dir():
@@ -69,7 +73,8 @@ def published_name(model: str) -> str:
     """
     if model in BUILTIN:
         return BUILTIN[model][2]
-    return model if _HUB_ID.fullmatch(model) and not Path(model).exists() else ""
+    is_id = _HUB_ID.fullmatch(model) and model not in KEPT and not Path(model).exists()
+    return model if is_id else ""
 
 
 def load_backbone(
@@ -261,7 +266,7 @@ def _loading_error(model: str, reason: str, error: Exception) -> str:
             "(for a finished run: --trust-remote-code); read the code first: it runs with all your "
             "permissions"
         )
-    if Path(model).is_dir() or model in BUILTIN:
+    if Path(model).is_dir() or model in (*BUILTIN, *KEPT):
         return f"cannot load the model in {model}: {reason}"
     if not isinstance(error, OSError):  # the files were there
         return f"cannot load model={model}: {reason}"

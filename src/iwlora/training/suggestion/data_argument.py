@@ -39,6 +39,8 @@ def default_folder(path: str, suffix: str = "") -> str:
 
     >>> default_folder("data/reviews.jsonl.gz"), default_folder("data/reviews", "-compared")
     ('runs/reviews', 'runs/reviews-compared')
+    >>> default_folder("recipes/images/transfer.yaml")
+    'runs/transfer'
     """
     name = Path(path).absolute().name
     return str(Path("runs") / f"{name.removesuffix('.gz').partition('.')[0] or name}{suffix}")

@@ -11,7 +11,7 @@ import pytest
 from iwlora.errors import IwloraError
 from iwlora.inputs.images import open_image
 from iwlora.tasks import TaskSpec, load
-from iwlora.tasks.corpora.images.shapes import LABELS, _inside, generate
+from iwlora.tasks.corpora.images.shapes import LABELS, generate, inside
 from iwlora.tasks.kinds.contract import IMAGE
 
 pytestmark = pytest.mark.quick
@@ -34,7 +34,7 @@ def test_rows_follow_from_seed_and_sizes() -> None:
 def test_shapes_have_the_area_of_their_formula(shape: str, area: float) -> None:
     side = np.linspace(-1.2, 1.2, 1201)
     u, v = np.meshgrid(side, side)
-    assert _inside(shape, u, v).mean() * 2.4**2 == pytest.approx(area, rel=0.01)
+    assert inside(shape, u, v).mean() * 2.4**2 == pytest.approx(area, rel=0.01)
 
 
 def test_the_task_is_one_of_images() -> None:

@@ -109,21 +109,21 @@ def draw(shape: str, random: np.random.Generator) -> npt.NDArray[np.uint8]:
     across, down = steps[None] - x, steps[:, None] - y
     u = (np.cos(angle) * across + np.sin(angle) * down) / radius
     v = (np.cos(angle) * down - np.sin(angle) * across) / radius
-    inside = _inside(shape, u, v).reshape(SIZE, _SAMPLES, SIZE, _SAMPLES).mean(axis=(1, 3))
+    covered = inside(shape, u, v).reshape(SIZE, _SAMPLES, SIZE, _SAMPLES).mean(axis=(1, 3))
     hue, other = random.uniform(0, 1), random.uniform(0.25, 0.75)
     dark, light = random.permutation([random.uniform(0.1, 0.45), random.uniform(0.6, 1.0)])
     colors = [
         np.multiply(255, colorsys.hsv_to_rgb(h % 1, random.uniform(0.2, 0.9), value))
         for h, value in ((hue, dark), (hue + other, light))
     ]
-    mixed = colors[0] + inside[..., None] * (colors[1] - colors[0])
+    mixed = colors[0] + covered[..., None] * (colors[1] - colors[0])
     noisy = mixed + _NOISE * random.standard_normal(mixed.shape)
     pixels: npt.NDArray[np.uint8] = np.clip(noisy.round(), 0, 255).astype(np.uint8)
     return pixels
 
 
-def _inside(shape: str, u: Floats, v: Floats) -> npt.NDArray[np.bool_]:
-    """Which points lie in a shape in the unit circle."""
+def inside(shape: str, u: Floats, v: Floats) -> npt.NDArray[np.bool_]:
+    """Which points lie in a shape that fills the unit circle."""
     distance = np.hypot(u, v)
     corners = np.pi * np.array([0, 2, 4]) / 3  # of the triangle; each side is at half the radius
     sides = [np.cos(corner) * u + np.sin(corner) * v for corner in corners]

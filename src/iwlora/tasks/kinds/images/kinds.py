@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.images.rows import ImageHead
+from iwlora.tasks.kinds.images.tokens import ImageTokens
 from iwlora.tasks.kinds.multi_label import MultiLabel
 from iwlora.tasks.kinds.regression import Regression
 
@@ -15,6 +16,7 @@ class ImageClassification(ImageHead, Classification):
 
     name: ClassVar[str] = "image-classification"
     summary: ClassVar[str] = "one class for an image"
+    same_rows: ClassVar[tuple[str, ...]] = (ImageTokens.name,)
 
 
 class ImageMultiLabel(ImageHead, MultiLabel):
