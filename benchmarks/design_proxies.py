@@ -3,8 +3,9 @@
     iwlora measure --model builtin/minilm --task builtin/entailment --out importance.json
     python benchmarks/design_proxies.py FOLDER... --importance importance.json
 
-Each folder is a comparison whose arms are mixtures, such as a stage of a search of designs. Runs of
-one seed are one draw. Prints a Markdown table.
+Each folder is a comparison whose arms are mixtures. Runs of one seed are one draw. Prints a
+Markdown table. The report of ``iwlora design`` has such a table of all designs of its search, with
+the gradient at the start too.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from iwlora.compare.statistics.designs.proxies import layer_parameters, proxy_rows
+from iwlora.compare.statistics.designs.proxies import (
+    SENSITIVITY,
+    layer_parameters,
+    proxy_rows,
+    sensitivity_proxy,
+)
 from iwlora.compare.statistics.designs.rank_correlations import ProxyRow
 from iwlora.results.comparison import load
 from iwlora.results.metric_direction import oriented
-from iwlora.results.run import RunResult
 from iwlora.results.sensitivity import Sensitivity
 
 
@@ -27,18 +32,21 @@ def proxies_of(folders: Sequence[Path], sensitivity: Sensitivity) -> list[ProxyR
     Raises:
         ValueError: there are fewer than three.
     """
-    results: list[RunResult] = []
+    counts: list[dict[str, int]] = []
     scores: list[float] = []
     draws: list[int] = []
     numbers: dict[tuple[Path, int], int] = {}
     for folder in folders:
         for result in (run.result for run in load(folder).runs):
-            if result.score is not None and layer_parameters(result):
-                results.append(result)
+            count = layer_parameters(result)
+            if result.score is not None and count:
+                counts.append(count)
                 scores.append(oriented(result.primary_metric, result.score))
                 draws.append(numbers.setdefault((folder, result.seed), len(numbers)))
-    layers = list(dict.fromkeys(layer for result in results for layer in layer_parameters(result)))
-    return proxy_rows(results, scores, sensitivity, layers, draws)
+    layers = dict.fromkeys(layer for count in counts for layer in count)
+    of_layers = {layer: sensitivity.of_block(layer) for layer in layers}
+    proxies = {SENSITIVITY: sensitivity_proxy(counts, of_layers)}
+    return proxy_rows(counts, scores, proxies, draws)
 
 
 def table(rows: Sequence[ProxyRow]) -> str:

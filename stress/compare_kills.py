@@ -1,7 +1,11 @@
-"""Kill a comparison at random moments: does its summary equal that of one left alone?
+"""Kill a comparison, or a search of designs, at random: is its summary that of one left alone?
 
     python stress/compare_kills.py recipes/compare/rte.yaml --kills 20 \\
         task.data_dir=FOLDER task.max_train=64 train.epochs=1 train.max_length=16
+    python stress/compare_kills.py recipes/design/entailment.yaml --command design --kills 4 \\
+        task.max_train=64 train.epochs=1 'design.order=[grouping]' 'design.draws=[3]' \\
+        design.error=0.4 design.lr=0.001 'method.strategies=[[lora],[bitfit],[lora],[pfeiffer]]' \\
+        'confirm={methods: [lora], seeds: [0]}'
 
 Every other kill hits the comparison alone and leaves its runs working; the others hit both. With
 ``--executor packed`` a run may go on beside other runs than before, so that its sums are rounded
@@ -26,13 +30,13 @@ from pathlib import Path
 from typing import Any
 
 TIMES = ("train_seconds", "measure_seconds", "examples_per_second", "peak_memory_bytes", "seconds")
-ROUNDING = {"packed": 1e-3, "local": 0.0}
+ROUNDING = {"packed": 1e-3, "local": 0.0, "ray": 0.0}
 
 
 def start(command: list[str], out: Path) -> subprocess.Popen[bytes]:
     """Start the command of a user in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "iwlora", "compare", *command, "--out", str(out)],
+        [sys.executable, "-m", "iwlora", *command, "--out", str(out)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -51,6 +55,7 @@ def read_summary(comparison: Path) -> Any:
     """What a comparison ended with, without times, and without sentences that name them."""
     summary = json.loads((comparison / "summary.json").read_text(encoding="utf-8"))
     summary.pop("answers", None)  # they say folders and costs
+    summary.pop("digest", None)  # of a search of designs: that of its times too
     return without_times(summary)
 
 
@@ -103,9 +108,12 @@ def main() -> int:
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--command", choices=["compare", "design"], default="compare")
     parser.add_argument("--executor", choices=ROUNDING, default="local")
+    parser.add_argument("--jobs", default="1")
     arguments = parser.parse_intermixed_args()
-    command = [arguments.recipe, *arguments.overrides, "--executor", arguments.executor]
+    command = [arguments.command, arguments.recipe, *arguments.overrides]
+    command += ["--executor", arguments.executor, "--jobs", arguments.jobs]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         started = time.monotonic()

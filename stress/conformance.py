@@ -2,7 +2,7 @@
 
     python stress/conformance.py [--images] [METHOD ...]
 
-Besides the methods there are some mixtures of ``grouped``, by the names in ``MIXTURES``.
+Besides the methods there are mixtures of ``grouped``, by the names in ``mixtures.py``.
 
 ``tests/methods/test_conformance.py`` runs a part of them, see there. This takes some minutes; each
 method and architecture trains once, and two processes train all of them in one go.
@@ -18,23 +18,8 @@ from pathlib import Path
 
 from iwlora.methods import METHODS
 from iwlora.methods.contract import Method
-from iwlora.methods.grouped.grouped import Grouped
-from iwlora.testing import Case, cases, train_in_two_processes
-
-MIXTURES = {
-    "mixture-of-all-kinds": Grouped(
-        strategies=(("prefix", "lora"), ("dora", "parallel")), part_size=4
-    ),
-    "mixture-with-biases": Grouped(
-        strategies=(("prefix", "bitfit", "pfeiffer"), ("houlsby", "bitfit", "rslora")), part_size=4
-    ),
-    "linear-mixture": Grouped(strategies=(("lora", "bitfit"), ("dora",)), part_size=4),
-    "low-rank-groups": Grouped(strategies=(("lora",),), allocation="increasing").with_budget(2000),
-    "upper-group": Grouped(
-        groups=(1, 1), strategies=(("lora",), ("prefix", "bitfit", "dora")), tuned=(2,), part_size=4
-    ),
-    "prefixes": Grouped(strategies=(("prefix",),), part_size=4),
-}
+from iwlora.testing import Case, Check, cases, train_in_two_processes
+from mixtures import MIXTURES, blocks_of
 
 
 def method(name: str) -> Method:
@@ -42,17 +27,23 @@ def method(name: str) -> Method:
     return MIXTURES[name] if name in MIXTURES else METHODS[name]()
 
 
+def checks_of(name: str, of_images: bool = False) -> list[tuple[str, Check]]:
+    """[(architecture, check)] of a method or mixture."""
+    return cases(method(name), True, of_images, blocks_of(name))
+
+
 def failures(names: Sequence[str], folder: Path, of_images: bool = False) -> list[str]:
-    """A line for each failed check of these methods."""
-    checks = {name: cases(method(name), True, of_images) for name in names}
+    """A line for each failed check of these methods, and for each that nothing supports."""
+    checks = {name: checks_of(name, of_images) for name in names}
     pairs = [(name, where) for name in names for where in dict.fromkeys(a for a, _ in checks[name])]
     prepared = {}
     for name, architecture in pairs:
         empty = folder / f"{name}-{architecture}"
         empty.mkdir()
-        prepared[name, architecture] = Case(method(name), architecture, empty)
+        case = Case(method(name), architecture, empty, blocks_of(name))
+        prepared[name, architecture] = case
     train_in_two_processes(list(prepared.values()))
-    lines = []
+    lines = [f"{name}: no architecture supports it" for name in names if not checks[name]]
     for name, architecture in pairs:
         for check in (check for where, check in checks[name] if where == architecture):
             try:

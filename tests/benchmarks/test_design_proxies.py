@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from comparison_folders import write_comparison
+from iwlora.compare.statistics.designs.proxies import LAYERS, PARAMETERS, SENSITIVITY
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 
 
@@ -32,7 +33,7 @@ def test_the_table_reads_what_runs_recorded(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "16 runs, 8 draws"
     cells = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("|")}
-    assert cells["layers"].startswith("| layers | +0.00 ")
-    assert cells["parameters"].split(" | ")[1] == cells["importance"].split(" | ")[1], "one order"
-    assert cells["parameters"].endswith("| – |")
-    assert cells["importance"].endswith(", 1.000 |"), "its only other order is the reverse"
+    assert cells[LAYERS].startswith(f"| {LAYERS} | +0.00 ")
+    assert cells[PARAMETERS].split(" | ")[1] == cells[SENSITIVITY].split(" | ")[1], "one order"
+    assert cells[PARAMETERS].endswith("| – |")
+    assert cells[SENSITIVITY].endswith(", 1.000 |"), "its only other order is the reverse"

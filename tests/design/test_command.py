@@ -103,6 +103,36 @@ def test_the_dry_run_prices_each_stage_and_keeps_nothing(
                 "[5] was given; accepted are 'all', and numbers from 1 to 4",
             ),
         ),
+        (
+            {
+                "order": ["assignment"],
+                "strategies": ["loraa", "lora", "lora"],
+                "choices": {"grouping": ["spindle", "spindel"], "tuned": ["all", 5]},
+            },
+            {"method": None},
+            (
+                "'loraa' is no part, and lora is given twice",
+                "'spindel' is no choice; accepted are increasing,",
+                "5 is no choice; accepted are all, or the numbers of groups",
+            ),
+        ),
+        (
+            {
+                "order": ["assignment"],
+                "choices": {"assignment": [["lora", "dora"], ["xx"], ["lora", "lora"], ["lora"]]},
+            },
+            {"method": None},
+            (
+                "lora+dora: lora and dora are both low-rank updates",
+                "xx: 'xx' is no part of a layer",
+                "lora+lora: lora is given twice",
+            ),
+        ),
+        (
+            {"order": ["assignment"], "strategies": ["lora"]},
+            {"method": None},
+            ("design.strategies=['lora'] allows lora; give others",),
+        ),
         ({"groups": 8, "order": ["tuned"]}, {}, ("one set for each of the 8 groups",)),
         ({"draws": [3]}, {}, ("no choice can be dropped before",)),
         ({}, {"confirm": {"metods": []}}, ("confirm.metods: unknown field",)),
@@ -137,3 +167,7 @@ def test_a_model_without_prefixes_is_named(
     assert refused.code == 2
     check_plain(refused)
     assert "design.strategies: prefix" in refused.err
+    sets = {"assignment": [["prefix"], ["lora"]]}
+    given = {**given, "model": str(tiny_deberta), "design": {**given["design"], "choices": sets}}
+    refused = call(capsys, "design", write_recipe(recipe, given), "--out", tmp_path / "out")
+    assert "design.choices.assignment: prefix" in refused.err

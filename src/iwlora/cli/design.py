@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Search, write the report, and print what was decided; 1 if runs are missing."""
     from iwlora.compare.execute.comparison import run_comparison
     from iwlora.compare.report.write import write_report as write_comparison_report
+    from iwlora.design.proxies.measuring import measure_layers
     from iwlora.design.recipe import load_design
     from iwlora.design.report.page import write_page
     from iwlora.design.search import run_design
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             write_comparison_report(folder)
         return bool(failed)
 
-    summary = run_design(design, arguments.out, compare, announce)
+    summary = run_design(design, arguments.out, compare, announce, measure_layers)
     if arguments.log_format == "json":
         page = write_page(summary, arguments.out)
         text = f"the search has ended; report: {page}"

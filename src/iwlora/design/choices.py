@@ -10,7 +10,7 @@ from iwlora.design.settings import DesignSettings
 from iwlora.design.stages import label_of
 from iwlora.errors import IwloraError
 from iwlora.methods.grouped.grouping import group_sizes
-from iwlora.methods.grouped.parts import combination_problems
+from iwlora.methods.grouped.parts import STRATEGIES, combination_problems
 from iwlora.methods.grouped.space import FIELDS, Space, default_space
 
 
@@ -51,13 +51,8 @@ def choice_problems(space: Space, settings: DesignSettings, designs: Designs) ->
     """What is wrong with the choices of the components that are searched, all of it."""
     depths = designs.depths
     for component in settings.order:
-        count = len(getattr(space, component))
-        if count < 2:
-            yield (
-                f"design.choices.{component}: a stage needs at least two choices, and a model with "
-                f"{' and '.join(map(str, depths))} layers has {count}; give them, or take it out "
-                "of design.order"
-            )
+        if len(getattr(space, component)) < 2:
+            yield _too_few(component, space, settings, depths)
     if "grouping" in settings.order:
         yield from _grouping_problems(space, depths)
     for value in space.allocation:
@@ -75,9 +70,28 @@ def choice_problems(space: Space, settings: DesignSettings, designs: Designs) ->
     for names in space.assignment:
         for problem in combination_problems(names):
             yield f"design.choices.assignment: {'+'.join(names) or '[]'}: {problem}"
+    if "assignment" not in settings.order:
+        field = "method.strategies"
+    else:
+        given = settings.choices.assignment
+        field = "design.choices.assignment" if given else "design.strategies"
     for name in dict.fromkeys(name for names in space.assignment for name in names):
-        if why := designs.unsupported(name):
-            yield f"design.strategies: {why}"
+        if name in STRATEGIES and (why := designs.unsupported(name)):
+            yield f"{field}: {why}"
+
+
+def _too_few(component: str, space: Space, settings: DesignSettings, depths: Sequence[int]) -> str:
+    """Why a stage has fewer than two choices, and what to do."""
+    choices = ", ".join(label_of(value) for value in getattr(space, component)) or "none"
+    reason = "the model allows"
+    if component == "grouping":
+        reason = f"{' and '.join(map(str, depths))} layers in {space.groups} groups allow"
+    elif component == "assignment":
+        reason = f"design.strategies={settings.strategies} allows"
+    return (
+        f"design.choices.{component}: a stage needs at least two choices, and {reason} {choices}; "
+        f"give others, or take {component} out of design.order and set method.{FIELDS[component]}"
+    )
 
 
 def _grouping_problems(space: Space, depths: Sequence[int]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from iwlora.methods.grouped.grouped import Grouped
 from iwlora.methods.grouped.parts import layers_of
 from iwlora.methods.grouped.random_design import random_design
 from iwlora.methods.grouped.space import FIELDS, Space
+from iwlora.results.run import SiteRank
 from iwlora.sites import sites
 from iwlora.training.model.backbone import meta_model
 from iwlora.training.model.recipe_head import declare_modules
@@ -38,6 +39,8 @@ class Designs:
     Args:
         recipe: The shared settings, with a budget; its method has the options that all designs
             share.
+
+    ``layers`` are those that designs can tune.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -48,7 +51,7 @@ class Designs:
         declare_modules(model, recipe)
         targets = sites(model, recipe.targets, recipe.exclude)
         recipe.method.check_convolutions(targets)
-        self._layers = layers_of(sites(model), targets)
+        self.layers = layers_of(sites(model), targets)
         self._budget = parse_budget(recipe.budget, backbone_parameters(model))
         self._cost = self._shared.costs(model)
         self._refusals: dict[str, str | None] = {}
@@ -56,7 +59,7 @@ class Designs:
     @property
     def depths(self) -> list[int]:
         """The number of layers of each stack."""
-        return [*Counter(layer.stack for layer in self._layers).values()]
+        return [*Counter(layer.stack for layer in self.layers).values()]
 
     def method(self, point: Point) -> Grouped:
         """The method of a design, with those shared options that its parts have."""
@@ -71,16 +74,25 @@ class Designs:
         if key not in self._refusals:
             self._refusals[key] = None
             try:
-                method = self.method(point).with_budget(self._budget)
-                method.part_sizes(method.design_of(self._layers, self._cost))
+                self.part_sizes(point)
             except IwloraError as error:
                 self._refusals[key] = str(error)
         return self._refusals[key]
 
+    def part_sizes(self, point: Point) -> tuple[SiteRank, ...]:
+        """The parts of a design and their sizes; with importance as if all layers were alike.
+
+        Raises:
+            IwloraError: The model cannot have it within the budget.
+        """
+        method = self.method(point).with_budget(self._budget)
+        design = method.design_of(self.layers, self._cost)
+        return design.part_sizes(method.part_sizes(design))
+
     def unsupported(self, strategy: str) -> str | None:
         """Why the model cannot have a strategy in its layers; None if it can."""
         try:
-            for layer in self._layers:
+            for layer in self.layers:
                 self._cost(strategy, layer)
         except IwloraError as error:
             return str(error)

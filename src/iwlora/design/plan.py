@@ -59,11 +59,9 @@ def plan_stage(
     known = plain({"fixed": fixed, "lr": lr})
     folder = layout.stage_folder(Path(), stage.name, content_digest(known))
     where = (design.space, fixed, settings.seed, design.designs)
-    impossible = impossible_choices(stage, *where)
-    possible = {label: v for label, v in stage.choices.items() if label not in impossible}
-    most = design.runs_of(stage)[1] // len(stage.choices)
-    stage = replace(stage, choices=possible)
-    if len(possible) == 1 and stage.search != "screen":
+    stage, impossible = possible_choices(design, stage, fixed)
+    most = design.draws_of(stage)[1]
+    if len(stage.choices) == 1 and stage.search != "screen":
         return StagePlan(stage, None, {}, impossible, 0, folder)
     runs, points, redrawn = list[PlannedRun](), dict[tuple[str, int], Mapping[str, Any]](), 0
     task = design.run.task.model_copy(update={"holdout": settings.holdout})
@@ -72,17 +70,27 @@ def plan_stage(
         drawn = draw_designs(stage, number, *where)
         redrawn += drawn.redrawn
         for label, point in drawn.points.items():
-            own_lr = possible[label] if stage.component == LR else lr
+            own_lr = stage.choices[label] if stage.component == LR else lr
             recipe = design.designs.recipe(point, seed=seed, lr=own_lr)
             recipe = recipe.model_copy(update={"task": task, "label": label})
             runs.append(PlannedRun(label, seed, recipe))
             points[label, seed] = plain(point)
-    recorded = {"stage": stage.name, **known, "choices": plain(possible)}
+    recorded = {"stage": stage.name, **known, "choices": plain(stage.choices)}
     # Each design is within 5% of the budget, so two of them may differ by more.
     plan = Plan({**recorded, "unequal_budgets": True}, tuple(runs))
     if stage.search == "race":
         plan = replace(plan, race=settings.race)
     return StagePlan(stage, plan, points, impossible, redrawn, folder)
+
+
+def possible_choices(
+    design: DesignRecipe, stage: Stage, fixed: Mapping[str, Any]
+) -> tuple[Stage, dict[str, str]]:
+    """The stage with the choices that some design can have, and {label: why} of the others."""
+    settings = design.settings
+    impossible = impossible_choices(stage, design.space, fixed, settings.seed, design.designs)
+    possible = {label: v for label, v in stage.choices.items() if label not in impossible}
+    return replace(stage, choices=possible), impossible
 
 
 def plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from iwlora.design.stages import LR, Stage, stages_of
 from iwlora.errors import IwloraError, raise_all
 from iwlora.methods.grouped.components import PRESETS
 from iwlora.methods.grouped.grouped import Grouped
+from iwlora.methods.grouped.parts import STRATEGIES
 from iwlora.methods.grouped.space import FIELDS, Space
 from iwlora.results.comparison.designs import DesignRecord
 from iwlora.results.comparison.record import MAX_SEEDS, StoppingRule
@@ -51,12 +52,25 @@ class DesignRecipe:
         return tuple(stages_of(self.settings, self.space))
 
     def runs_of(self, stage: Stage) -> tuple[int, int]:
-        """(the fewest, the most) runs of a stage."""
-        count, settings = len(stage.choices), self.settings
+        """(the fewest, the most) runs of a stage; none where it has a single choice."""
+        count = len(stage.choices)
+        if count == 1 and stage.search != "screen":
+            return 0, 0
+        fewest, most = self.draws_of(stage)
+        return count * fewest, count * most
+
+    def draws_of(self, stage: Stage) -> tuple[int, int]:
+        """(the fewest, the most) runs of each choice of a stage."""
+        settings = self.settings
         if stage.search == "race":
-            return count * settings.draws[0], count * settings.draws[-1]
+            return settings.draws[0], settings.draws[-1]
         draws = {"grid": settings.draws[0], "paper": settings.models, "screen": settings.designs}
-        return count * draws[stage.search], count * draws[stage.search]
+        return draws[stage.search], draws[stage.search]
+
+    @property
+    def parts(self) -> list[str]:
+        """All parts that some design may have."""
+        return [*dict.fromkeys(part for parts in self.space.assignment for part in parts)]
 
     @property
     def paper_runs(self) -> int:
@@ -161,8 +175,9 @@ def _checked(
     try:
         method_settings = {"name": "grouped", **method}
         if checked is not None and "assignment" in checked.order:
-            # Options of all parts that designs may have are accepted.
-            method_settings["strategies"] = [[name] for name in parts_of(checked)]
+            # Options of all parts that designs may have are accepted; unknown ones are told later.
+            names = [name for name in parts_of(checked) if name in STRATEGIES]
+            method_settings["strategies"] = [[name] for name in names or STRATEGIES]
         run = build({"budget": "0.5%", **given, "method": method_settings})
     except IwloraError as error:
         problems += str(error).splitlines()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +14,18 @@ from iwlora.design.decisions import decide, only_choice
 from iwlora.design.draws import strategies_key, with_fixed
 from iwlora.design.effects import strategy_effects
 from iwlora.design.plan import StagePlan, plain, plan_stage
+from iwlora.design.proxies.table import proxy_summaries
 from iwlora.design.recipe import DesignRecipe
 from iwlora.design.stages import LR, Stage
 from iwlora.errors import IwloraError
 from iwlora.results import layout
-from iwlora.results.comparison.designs import DesignRecord, DesignSummary, DrawnRun, StageSummary
+from iwlora.results.comparison.designs import (
+    DesignRecord,
+    DesignSummary,
+    DrawnRun,
+    LayerMeasurements,
+    StageSummary,
+)
 from iwlora.results.comparison.record import RaceRule
 from iwlora.results.events import Event, Report
 from iwlora.results.run import load_run
@@ -37,6 +44,7 @@ def run_design(
     out: str | os.PathLike[str],
     compare: Compare,
     announce: Report = print,
+    measure: Callable[[DesignRecipe], LayerMeasurements] | None = None,
 ) -> DesignSummary:
     """Execute what is not done yet of a search.
 
@@ -45,6 +53,7 @@ def run_design(
         out: Its folder. A search that ended goes on there with more draws.
         compare: Executes the comparison of a stage's choices, and the one that confirms.
         announce: Gets one line for each event.
+        measure: Measures the layers of the frozen model, once; None: the summary has no proxies.
 
     Returns:
         What the stages decided, which is in ``summary.json`` too.
@@ -63,9 +72,11 @@ def run_design(
             paper_runs=design.paper_runs,
             lr=None if first.component == LR else float(design.settings.lr),  # type: ignore[arg-type]
         )
+        measured = _measured(design, folder, measure, announce) if measure else None
         fixed = dict(design.fixed)
         for stage in design.stages:
             summary = _with_stage(design, stage, summary, fixed, folder, compare, announce)
+            summary = _with_totals(design, summary, measured)
             summary.save(folder / layout.SUMMARY_JSON)
         found = found_recipe(design, summary, fixed)
         summary = summary.model_copy(update={"found": plain(_point(design, fixed))})
@@ -188,10 +199,37 @@ def _with_stage(
         runs=runs,
         effects=decided.effects,
     )
-    stages = [*summary.stages, ended]
-    every = [(each.name, run) for each in stages if each.component != LR for run in each.runs]
-    effects = strategy_effects(every, metric, settings.error) if metric else []
-    return summary.model_copy(update={"stages": stages, "metric": metric, "effects": effects})
+    return summary.model_copy(update={"stages": [*summary.stages, ended], "metric": metric})
+
+
+def _measured(
+    design: DesignRecipe,
+    folder: Path,
+    measure: Callable[[DesignRecipe], LayerMeasurements],
+    announce: Report,
+) -> LayerMeasurements:
+    """What the folder has of it, or else what is measured now."""
+    file = folder / layout.PROXIES
+    if file.is_file():
+        return LayerMeasurements.load(file)
+    announce(Event("measuring", "the layers of the frozen model are measured, for the proxies"))
+    measured = measure(design)
+    measured.save(file)
+    return measured
+
+
+def _with_totals(
+    design: DesignRecipe, summary: DesignSummary, measured: LayerMeasurements | None
+) -> DesignSummary:
+    """The summary with what all its designs together say."""
+    metric, stages = summary.metric, [each for each in summary.stages if each.component != LR]
+    if metric is None:
+        return summary
+    runs = [(stage.name, run) for stage in stages for run in stage.runs]
+    known: dict[str, Any] = {"effects": strategy_effects(runs, metric, design.settings.error)}
+    if measured:
+        known["proxies"] = proxy_summaries(runs, metric, design.designs, measured)
+    return summary.model_copy(update=known)
 
 
 def _finished(planned: StagePlan, folder: Path) -> tuple[list[DrawnRun], str | None]:

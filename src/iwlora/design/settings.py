@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from iwlora.compare.plan.search.learning_rate import LearningRate
+from iwlora.errors import short_repr
 from iwlora.inputs.limits import Count
+from iwlora.methods.grouped.components import ACCEPTED
 from iwlora.methods.grouped.division import Allocation
 from iwlora.methods.grouped.grouping import MOST_GROUPS
 from iwlora.methods.grouped.parts import STRATEGIES
-from iwlora.methods.grouped.space import Grouping, Strategy, Tuned
+from iwlora.methods.grouped.space import FIELDS, Grouping, Strategy, Tuned
 from iwlora.results.comparison.record import MAX_SEEDS, Looks, RaceRule, distinct
 
 Component = Literal["grouping", "allocation", "tuned", "assignment"]
 LARGEST_DESIGN_SEED = 1000
 GRID = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
 """The learning rates that ``lr: search`` tries."""
+
+
+_ACCEPTED = {
+    "grouping": ACCEPTED["groups"],
+    "allocation": ACCEPTED["allocation"],
+    "tuned": ACCEPTED["tuned"],
+    "assignment": "lists of parts, such as [lora, pfeiffer]",
+}
 
 
 def _two_or_more(choices: list[Any] | None) -> list[Any] | None:
@@ -44,6 +62,22 @@ class Choices(BaseModel):
     """Which groups are tuned: all, or their numbers from 1."""
     assignment: Annotated[list[Strategy] | None, AfterValidator(_two_or_more)] = None
     """The sets of strategies that a group can have."""
+
+    @field_validator(*FIELDS, mode="wrap")
+    @classmethod
+    def _say_what_is_accepted(cls, value: Any, parse: Any, info: ValidationInfo) -> Any:
+        try:
+            return parse(value)
+        except ValidationError as error:
+            places = [int(fault["loc"][0]) for fault in error.errors() if fault["loc"]]
+            if isinstance(value, list) and not places:
+                raise  # each choice is of a kind that is accepted
+            wrong = (
+                [value[k] for k in dict.fromkeys(places)] if isinstance(value, list) else [value]
+            )
+            accepted = _ACCEPTED[str(info.field_name)]
+            text = " and ".join(map(short_repr, wrong))
+            raise ValueError(f"{text} is no choice; accepted are {accepted}") from error
 
 
 class DesignSettings(BaseModel):
@@ -76,7 +110,7 @@ class DesignSettings(BaseModel):
     """Decides all draws."""
     groups: Annotated[Count, Field(ge=2, le=MOST_GROUPS)] = 4
     """How many groups the layers are divided into."""
-    strategies: Annotated[list[str], AfterValidator(distinct), Field(min_length=1)] = [
+    strategies: Annotated[list[str], Field(min_length=1)] = [
         *("pfeiffer", "prefix", "bitfit", "lora")
     ]
     """The parts that a group's layers can have."""
@@ -84,9 +118,13 @@ class DesignSettings(BaseModel):
 
     @field_validator("strategies")
     @classmethod
-    def _known(cls, value: list[str]) -> list[str]:
-        if unknown := [name for name in value if name not in STRATEGIES]:
-            raise ValueError(f"{unknown[0]!r} is no part; accepted are {', '.join(STRATEGIES)}")
+    def _known_and_different(cls, value: list[str]) -> list[str]:
+        unknown = [name for name in dict.fromkeys(value) if name not in STRATEGIES]
+        problems = [f"{' and '.join(map(repr, unknown))} is no part"] if unknown else []
+        twice = [name for name in dict.fromkeys(value) if value.count(name) > 1]
+        problems += [f"{' and '.join(twice)} is given twice"] if twice else []
+        if problems:
+            raise ValueError(f"{', and '.join(problems)}; accepted are {', '.join(STRATEGIES)}")
         return value
 
     @field_validator("lr")

@@ -87,16 +87,19 @@ def tiny_batch(architecture: str) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
-def refusals(method: Method, architectures: Sequence[str] = ()) -> dict[str, str | None]:
+def refusals(
+    method: Method, architectures: Sequence[str] = (), blocks: int = 1
+) -> dict[str, str | None]:
     """{architecture: why the method does not support it, or None}, by ``check_model``.
 
     Args:
         method: the method.
         architectures: those to ask; none: all that read texts.
+        blocks: the number of blocks of their models; a mixture needs one for each group.
     """
     messages: dict[str, str | None] = {}
     for architecture in architectures or ARCHITECTURES:
-        model = _unchanged_model(architecture)
+        model = _unchanged_model(architecture, blocks)
         try:
             method.check_model(model, sites(model))
         except IwloraError as refusal:
@@ -107,8 +110,8 @@ def refusals(method: Method, architectures: Sequence[str] = ()) -> dict[str, str
 
 
 @cache
-def _unchanged_model(architecture: str) -> PreTrainedModel:
-    return tiny_model(architecture, blocks=1)  # check_model does not change it
+def _unchanged_model(architecture: str, blocks: int) -> PreTrainedModel:
+    return tiny_model(architecture, blocks=blocks)  # check_model does not change it
 
 
 _SIZES = {"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": INNER}

@@ -62,6 +62,7 @@ The folder of a search of designs::
                                                       the digest is of what earlier ones found
     stages/confirm-<digest>/                          a comparison of the found design with others
     found.yaml                                        the recipe of the found design
+    proxies.json                                      what was measured in each layer before
     summary.json, report.html, figures/               what was decided, and what stayed open
     .lock                                             held by the search
 
@@ -151,6 +152,7 @@ PROTOTYPES = "prototypes.safetensors"
 DESIGN = "design.yaml"
 STAGES = "stages"
 FOUND = "found.yaml"
+PROXIES = "proxies.json"
 
 # A folder of generated images
 GENERATED = "images.csv"
@@ -175,7 +177,7 @@ OWN_NAMES = frozenset(
         *(FROZEN_LAYERS, DECODED_IMAGES),
         *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
         *(POOL, POOL_SOURCES),
-        *(DESIGN, STAGES, FOUND),
+        *(DESIGN, STAGES, FOUND, PROXIES),
         *(GENERATED, CONTACT_SHEET, IMAGE_SCORES),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from iwlora.methods.contract import Method
 from iwlora.methods.tiny_models import ARCHITECTURES, IMAGE_ARCHITECTURES, refusals
-from iwlora.testing.case import Case, train_in_two_processes
+from iwlora.testing.case import BLOCKS, Case, train_in_two_processes
 from iwlora.testing.checks import CHECKS, COSTLY, Check
 from iwlora.testing.frozen_layers import frozen_blocks_once_equal_plain
 from iwlora.testing.packed import packed_equals_alone
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def cases(
-    method: Method, everywhere: bool = False, of_images: bool = False
+    method: Method, everywhere: bool = False, of_images: bool = False, blocks: int = BLOCKS
 ) -> list[tuple[str, Check]]:
     """The checks of a method on every architecture that it supports.
 
@@ -47,11 +47,12 @@ def cases(
         everywhere: whether the costly checks, which start processes or train more often, run on
             every architecture; otherwise they run on the first one only.
         of_images: whether to take the architectures that read images.
+        blocks: the number of blocks of the tiny models, as the :class:`Case` has it.
 
     Returns:
         [(architecture, check)].
     """
-    asked = refusals(method, IMAGE_ARCHITECTURES if of_images else ARCHITECTURES)
+    asked = refusals(method, IMAGE_ARCHITECTURES if of_images else ARCHITECTURES, blocks)
     supported = [name for name, refusal in asked.items() if refusal is None]
     pairs = [(architecture, check) for architecture in supported for check in CHECKS]
     costly = supported if everywhere else supported[:1]

@@ -13,7 +13,7 @@ import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from transformers import PrinterCallback, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 from transformers import default_data_collator as collate
 
 from iwlora import distributed
@@ -33,6 +33,8 @@ from iwlora.training.loop.row_order import EpochSampler
 from iwlora.training.loop.trainer import FineTuningTrainer
 
 SIZE = 4
+BLOCKS = 2
+"""Of a tiny model, unless the case says otherwise."""
 STEPS = 6
 BATCH = 4
 SEED = 5
@@ -67,11 +69,13 @@ class Case:
         method: the method to test; a method with a size knob gets the size 4.
         architecture: one of ``iwlora.testing.ARCHITECTURES`` or ``IMAGE_ARCHITECTURES``.
         folder: an empty folder, for checkpoints and saved adapters.
+        blocks: the number of blocks of its models.
     """
 
     method: Method
     architecture: str
     folder: Path
+    blocks: int = BLOCKS
 
     def __post_init__(self) -> None:
         method = current_method(self.method)
@@ -94,6 +98,10 @@ class Case:
             for k in range(24)
         ]
 
+    def model(self, head_seed: int = 0) -> PreTrainedModel:
+        """A fresh backbone with its head."""
+        return tiny_model(self.architecture, head_seed=head_seed, blocks=self.blocks)
+
     @property
     def reads_images(self) -> bool:
         """Whether the architecture reads images."""
@@ -106,7 +114,7 @@ class Case:
 
     def attach(self, model: Any = None, sites: Sequence[Site] | None = None) -> Attached:
         """The method on a fresh model, measured and initialized as in a run."""
-        model = tiny_model(self.architecture) if model is None else model
+        model = self.model() if model is None else model
         sites, arguments = sites or find_sites(model), self.method.calibration()
         batches = [collate(self.rows[k : k + BATCH]) for k in range(0, len(self.rows), BATCH)]
         sensitivity = None
@@ -170,7 +178,7 @@ class Case:
     def reload(self, saved: Path) -> nn.Module:
         """The saved result, loaded onto a fresh backbone with another head."""
         if (saved / layout.ADAPTER).is_dir():
-            return load_adapter(tiny_model(self.architecture, head_seed=99), saved / layout.ADAPTER)
+            return load_adapter(self.model(head_seed=99), saved / layout.ADAPTER)
         head = "ImageClassification" if self.reads_images else "SequenceClassification"
         auto_class = getattr(transformers, f"AutoModelFor{head}")
         model: nn.Module = load_model(auto_class, saved / layout.MODEL)
@@ -179,7 +187,7 @@ class Case:
     @cached_property
     def trained(self) -> Trained:
         """The method after training, with a checkpoint at half the steps."""
-        model = tiny_model(self.architecture)
+        model = self.model()
         frozen_logits = self.logits(model)
         attached = self.attach(model)
         initial_logits, initial = self.logits(attached.model), snapshot(attached.model)

@@ -15,7 +15,6 @@ from iwlora.inputs.tensors import load_tensors
 from iwlora.methods.budget import count_parameters, fit_to_budget
 from iwlora.methods.contract import Attached
 from iwlora.methods.loading import merge_adapter
-from iwlora.methods.tiny_models import tiny_model
 from iwlora.results import layout
 from iwlora.sites import sites as find_sites
 from iwlora.testing.case import SIZE, STEPS, Case, snapshot, train_in_two_processes
@@ -103,7 +102,7 @@ def merging_gives_a_plain_model(case: Case) -> None:
     if case.method.unmergeable:
         return
     model = merge_adapter(case.reload(case.trained.saved))
-    plain = tiny_model(case.architecture).state_dict().keys()
+    plain = case.model().state_dict().keys()
     _expect(model.state_dict().keys() == plain, "the merged model is not a plain model")
     _same(case.logits(model), case.trained.logits, "after merging", 1e-4)
 
@@ -113,14 +112,14 @@ def the_count_is_what_was_saved(case: Case) -> None:
     attached = case.trained.attached
     counted, saved = attached.count(), _saved_parameters(case) - attached.derived
     _expect(counted == saved, f"count() is {counted}, but {saved} were saved")
-    model = tiny_model(case.architecture)
+    model = case.model()
     predicted = case.method.parameters(model, find_sites(model))
     _expect(abs(predicted - counted) <= 0.1 * counted, f"{predicted} predicted, {counted} counted")
 
 
 def predicted_parameters_are_exact(case: Case) -> None:
     """``parameters()`` equals ``count()``; with ranks that differ, on sites of one shape."""
-    model = tiny_model(case.architecture)
+    model = case.model()
     attached, sites = case.trained.attached, find_sites(model)
     if attached.ranks is not None:
         shapes = [(site.d_in, site.d_out) for site in sites]
@@ -137,7 +136,7 @@ def sizes_fit_budgets(case: Case) -> None:
     method = case.method
     if method.size_knob is None:
         return
-    model = tiny_model(case.architecture)
+    model = case.model()
     sites = find_sites(model)
     counts = [method.sized(size).parameters(model, sites) for size in range(1, 2 * SIZE)]
     _expect(all(a < b for a, b in pairwise(counts)), f"sizes 1, 2, ... have {counts} parameters")
@@ -151,7 +150,7 @@ def attaching_depends_on_the_seed_only(case: Case) -> None:
     """``attach`` does not use or change the global random state."""
     states = []
     for global_seed in (10, 11):
-        model = tiny_model(case.architecture)
+        model = case.model()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(global_seed)
             expected = torch.random.get_rng_state()
@@ -199,7 +198,7 @@ def two_processes_equal_one(case: Case) -> None:
 
 def _saved_parameters(case: Case) -> int:
     """The number of saved parameters without the task head."""
-    heads = head_modules(tiny_model(case.architecture))
+    heads = head_modules(case.model())
     tensors = [
         (name.removeprefix("base_model.").removeprefix("model."), tensor)
         for file in sorted(case.trained.saved.rglob("*.safetensors"))

@@ -10,7 +10,6 @@ from transformers import default_data_collator as collate
 
 from iwlora.errors import IwloraError
 from iwlora.methods.contract import Method
-from iwlora.methods.tiny_models import tiny_model
 from iwlora.sites import Site
 from iwlora.sites import sites as find_sites
 from iwlora.testing.case import BATCH, Case
@@ -34,7 +33,7 @@ def frozen_blocks_once_equal_plain(case: Case) -> None:
     expected, _ = _trained(case, case.folder / "all-blocks", None)
     for turn in ("first", "again"):
         logits, layers = _trained(case, case.folder / f"{turn}-skipping", case.folder / "frozen")
-        model, count = tiny_model(case.architecture), len(layers.leading.frozen) if layers else 0
+        model, count = case.model(), len(layers.leading.frozen) if layers else 0
         declared = free_blocks(model, case.method, _chosen_sites(model, case.method))
         if case.architecture in COMPUTED_EACH_TIME:
             declared = 0
@@ -51,7 +50,7 @@ def frozen_blocks_once_equal_plain(case: Case) -> None:
 
 def _trained(case: Case, folder: Path, kept: Path | None) -> tuple[Tensor, FrozenLayers | None]:
     """The logits after a training of the last blocks; and what it skipped, kept in ``kept``."""
-    model = tiny_model(case.architecture)
+    model = case.model()
     attached = case.attach(model, _chosen_sites(model, case.method))
     batch, layers = collate(case.rows[:BATCH]), None
     leading = leading_blocks(attached.model, lambda: attached.model(**batch)) if kept else None

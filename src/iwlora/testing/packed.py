@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.methods.tiny_models import tiny_model
 from iwlora.testing.case import Case
 from iwlora.training.packed.pack import Pack
 
@@ -45,7 +44,7 @@ class PackedRun:
 
     def train(self, folder: Path, joined: Callable[[Any], Any] = nullcontext) -> dict[str, Tensor]:
         """Train with dropout; returns what was trained, and the losses."""
-        model: Any = tiny_model(self.case.architecture)
+        model: Any = self.case.model()
         model.to(self.dtype)
         for module in model.modules():
             if isinstance(module, nn.Dropout):

@@ -15,6 +15,7 @@ from iwlora.design.report.tables import (
     choice_table,
     cost_sentence,
     effect_table,
+    proxy_table,
     stage_table,
     value_text,
 )
@@ -56,6 +57,7 @@ def write_page(summary: DesignSummary, out: str | os.PathLike[str]) -> Path:
         sections=sections,
         effects=effect_table(summary) if known else None,
         map=_image(plot_effects(summary.effects), figures / "effects") if known else None,
+        proxies=proxy_table(summary) if summary.proxies else None,
         found={key: value_text(value) for key, value in (summary.found or {}).items()},
         cost=cost_sentence(summary),
         confirm=f"{summary.confirmation}/{layout.REPORT}",

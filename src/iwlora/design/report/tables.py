@@ -78,6 +78,21 @@ def effect_table(summary: DesignSummary) -> Table:
     return Table(["strategy", "effect on the score", "p"], rows)
 
 
+def proxy_table(summary: DesignSummary) -> Table:
+    """A row for each number that is known before training: its rank correlation with the scores."""
+    rows = []
+    for proxy in summary.proxies:
+        text, permuted = f"{proxy.rho:+.2f}", EMPTY
+        if proxy.low is not None and proxy.high is not None:
+            text += f" [{proxy.low:+.2f}, {proxy.high:+.2f}]"
+        if proxy.permuted_rho is not None and proxy.p_value is not None:
+            p = format_p_value(proxy.p_value)
+            permuted = f"{proxy.permuted_rho:+.2f}, p {_equal(p)}"
+        rows.append([proxy.name, text, f"{proxy.runs:,}", f"{proxy.draws:,}", permuted])
+    head = ["proxy", "rank correlation", "runs", "draws", "layers permuted"]
+    return Table(head, rows)
+
+
 def cost_sentence(summary: DesignSummary) -> str:
     """What the search cost, and what independent designs for each choice would have cost."""
     text = f"The search took {counted(summary.runs, 'run')}, {format_duration(summary.seconds)}"

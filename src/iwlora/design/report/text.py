@@ -7,6 +7,7 @@ from iwlora.design.report.tables import (
     choice_table,
     columns,
     cost_sentence,
+    proxy_table,
     stage_table,
     value_text,
 )
@@ -20,6 +21,9 @@ def summary_text(summary: DesignSummary) -> str:
         lines += ["", f"{stage.name}: {stage.found}"]
         lines += align(columns(choice_table(stage, summary.metric or "")))
         lines += [f"{label} was left out: {why}" for label, why in stage.impossible.items()]
+    if summary.proxies:
+        lines += ["", "what is known before training, and how it orders the scores of all designs:"]
+        lines += align(columns(proxy_table(summary)))
     if summary.found is not None:
         found = ", ".join(f"{key} {value_text(value)}" for key, value in summary.found.items())
         lines += ["", f"found: {found}, learning rate {summary.lr:g}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -10,12 +9,14 @@ import torch
 from iwlora.methods.contract import Attached, Batch, Loss
 
 
-def start_gradient_norm(attached: Attached, batches: Iterable[Batch], loss: Loss) -> float:
-    """‖∂L/∂θ‖ over the adapter's parameters θ at their start, for the mean loss of the batches.
+def start_gradient_squares(
+    attached: Attached, batches: Iterable[Batch], loss: Loss
+) -> dict[str, float]:
+    """‖∂L/∂θ‖² of each parameter θ of the adapter at its start, for the mean loss of the batches.
 
     Low-rank updates and bottleneck adapters start at B = 0 and U = 0, so the gradient of A and of
-    the downward projection is 0: the norm is that of ∂L/∂B, ∂L/∂U, the biases and the prefixes
-    taken together. Dropout is off, and nothing of the model changes.
+    the downward projection is 0: what is left are ∂L/∂B, ∂L/∂U, the biases and the prefixes.
+    Dropout is off, and nothing of the model changes.
 
     Args:
         attached: a method on a model.
@@ -23,7 +24,7 @@ def start_gradient_norm(attached: Attached, batches: Iterable[Batch], loss: Loss
         loss: the mean loss of a batch.
 
     Returns:
-        The norm, without a unit other than the loss's by the parameters'.
+        {parameter: squared norm}, with a unit of (loss / parameter)².
 
     Raises:
         ValueError: there are no batches.
@@ -46,4 +47,7 @@ def start_gradient_norm(attached: Attached, batches: Iterable[Batch], loss: Loss
             module.training = True
     if not count:
         raise ValueError("no batches were given")
-    return math.hypot(*(float(total.double().norm()) for total in sums.values())) / count
+    return {
+        name: float((sums[name].double() / count).square().sum()) if name in sums else 0.0
+        for name in parameters
+    }

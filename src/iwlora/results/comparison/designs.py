@@ -104,6 +104,48 @@ class EffectSummary(StoredModel):
     p_value: float | None = None
 
 
+class LayerMeasurements(Document):
+    """``proxies.json`` of a search: what is measured in each layer of the frozen model.
+
+    Args:
+        batches: Of the gradients at the start.
+        sensitivity: {layer: √Σ s_k² over its matrices}.
+        start: {layer: {part: ‖∂L/∂θ‖² / size before the first step}}; of biases ‖∂L/∂θ‖².
+    """
+
+    format_name: ClassVar[str] = "proxies"
+    is_sealed: ClassVar[bool] = True
+
+    batches: Count
+    sensitivity: dict[str, Amount]
+    start: dict[str, dict[Name, Amount]]
+
+
+class ProxySummary(StoredModel):
+    """How well a number that is known before training orders the scores of designs.
+
+    Args:
+        name: Of the proxy.
+        rho: Spearman's correlation with the scores of the runs.
+        low: The lower end of its interval over draws; None: there are too few.
+        high: The upper end.
+        runs: That have a score.
+        draws: That they are of.
+        permuted_rho: The mean correlation if the layers have each other's values; None for a proxy
+            that is not made of what was measured in layers.
+        p_value: The chance that permuted values have at least as large an absolute correlation.
+    """
+
+    name: str
+    rho: float
+    low: float | None = None
+    high: float | None = None
+    runs: Count
+    draws: Count
+    permuted_rho: float | None = None
+    p_value: float | None = None
+
+
 class StageSummary(StoredModel):
     """A stage: its choices, its runs, and what it decided.
 
@@ -155,6 +197,7 @@ class DesignSummary(Document):
         stages: In their order, as far as they have ended.
         found: The design, as options of ``grouped``; None before the last stage.
         effects: Of each strategy in each group, from all draws in which they vary.
+        proxies: How well numbers that are known before training order the scores of all designs.
         paper_runs: How many runs independent designs for each choice would have taken.
         confirmation: The folder of the comparison with other methods, below that of the search;
             None before it has ended.
@@ -170,6 +213,7 @@ class DesignSummary(Document):
     stages: list[StageSummary] = Field(default_factory=list)
     found: dict[str, Any] | None = None
     effects: list[EffectSummary] = Field(default_factory=list)
+    proxies: list[ProxySummary] = Field(default_factory=list)
     paper_runs: Count = 0
     confirmation: str | None = None
 

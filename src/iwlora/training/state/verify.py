@@ -12,7 +12,7 @@ from iwlora.errors import IwloraError, is_of_system
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.places import check_folder, entries, files_below
 from iwlora.results import layout
-from iwlora.results.comparison.designs import DesignRecord, DesignSummary
+from iwlora.results.comparison.designs import DesignRecord, DesignSummary, LayerMeasurements
 from iwlora.results.comparison.floors import ComparisonFloors
 from iwlora.results.comparison.record import ComparisonRecord
 from iwlora.results.file_digests import file_digest
@@ -120,6 +120,9 @@ def _searched(folder: Path, inputs: bool) -> list[Check]:
     """
     check_folder(folder)
     checks = [_checked(layout.DESIGN, lambda: DesignRecord.load(folder / layout.DESIGN))]
+    if (folder / layout.PROXIES).is_file():
+        proxies = check_document(folder / layout.PROXIES, layout.PROXIES, LayerMeasurements.load)
+        checks.append(proxies)
     stages = [stage for stage in entries(folder / layout.STAGES) if stage.is_dir()]
     checks += [check for stage in stages for check in _below(folder, stage, inputs)]
     path = folder / layout.SUMMARY_JSON

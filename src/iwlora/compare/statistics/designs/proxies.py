@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+
+from iwlora.compare.statistics.designs.factorial import Array
 from iwlora.compare.statistics.designs.rank_correlations import ProxyRow, proxy_table
 from iwlora.results.run import RunResult
-from iwlora.results.sensitivity import Sensitivity
 
-PARAMETERS, IMPORTANCE, SPREAD = "parameters", "importance", "layers"
+PARAMETERS = "number of parameters"
+LAYERS = "number of layers with parameters"
+SENSITIVITY = "sensitivity of the frozen weights"
+START_GRADIENT = "gradient at the start"
 PERMUTATIONS = 999
+
+Amounts = Mapping[str, Mapping[str, float]]
+"""{layer: {part: how much of it a design has there}}."""
 
 
 def layer_parameters(result: RunResult) -> dict[str, int]:
@@ -22,58 +30,86 @@ def layer_parameters(result: RunResult) -> dict[str, int]:
     return counts
 
 
-def mean_importance(parameters: Mapping[str, int], importance: Mapping[str, float]) -> float:
-    """Σ_l p_l i_l / Σ_l p_l: the importance i_l of the layer that a parameter is in, on average.
+@dataclass(frozen=True)
+class LayerProxy:
+    """A number for each design, Σ_l Σ_p a_lp v_lp, from what is measured once in each layer.
 
-    >>> mean_importance({"a": 30, "b": 10}, {"a": 1.0, "b": 5.0})
-    2.0
+    Args:
+        amounts: {layer: {part: a_lp}} of each design.
+        values: {layer: {part: v_lp}}, measured; the layers are all that a design can tune.
     """
-    total = sum(parameters.values())
-    return sum(count * importance[layer] for layer, count in parameters.items()) / total
+
+    amounts: Sequence[Amounts]
+    values: Amounts
+
+    def numbers(self, orders: Array) -> Array:
+        """Of each design, with the values of the layers in other orders: shape (orders, designs).
+
+        Args:
+            orders: shape (orders, layers): the index of the layer whose values a layer gets.
+
+        Example:
+            >>> proxy = LayerProxy([{"a": {"lora": 2.0}}], {"a": {"lora": 3.0}, "b": {"lora": 5.0}})
+            >>> proxy.numbers(np.array([[0, 1], [1, 0]])).tolist()
+            [[6.0], [10.0]]
+        """
+        parts = list(dict.fromkeys(part for of_layer in self.values.values() for part in of_layer))
+
+        def table(given: Amounts) -> list[list[float]]:
+            rows = (given.get(layer, {}) for layer in self.values)
+            return [[of_layer.get(part, 0.0) for part in parts] for of_layer in rows]
+
+        amounts: Array = np.array([table(each) for each in self.amounts])
+        values: Array = np.array(table(self.values))
+        found: Array = np.einsum("dlp,olp->od", amounts, values[orders], optimize=True)
+        return found
 
 
-def permutations(importance: Mapping[str, float], times: int, seed: int) -> list[dict[str, float]]:
-    """The importance, permuted at random among the layers."""
-    stream, values = random.Random(seed), list(importance.values())
-    return [
-        dict(zip(importance, stream.sample(values, len(values)), strict=True)) for _ in range(times)
-    ]
+def sensitivity_proxy(
+    counts: Sequence[Mapping[str, int]], sensitivity: Mapping[str, float]
+) -> LayerProxy:
+    """The sensitivity of the layer that a parameter is in, on average: Σ_l p_l s_l / Σ_l p_l.
+
+    Args:
+        counts: {layer: p_l, the number of its parameters} of each design.
+        sensitivity: {layer: s_l} of the frozen model, of all layers that a design can tune.
+    """
+    shares = [{layer: {"all": n / sum(c.values())} for layer, n in c.items()} for c in counts]
+    return LayerProxy(shares, {layer: {"all": value} for layer, value in sensitivity.items()})
 
 
 def proxy_rows(
-    results: Sequence[RunResult],
+    counts: Sequence[Mapping[str, int]],
     scores: Sequence[float],
-    sensitivity: Sensitivity,
-    layers: Sequence[str],
+    of_layers: Mapping[str, LayerProxy],
     draws: Sequence[int] | None = None,
-    others: Mapping[str, Sequence[float]] | None = None,
     seed: int = 0,
 ) -> list[ProxyRow]:
     """How well what is known before training orders the scores of mixtures.
 
-    The proxies are the number of parameters, the number of layers that have some, and the mean
-    importance of the layer of a parameter: √Σ s_k² over the matrices of the layer. That is compared
-    with 999 permutations of the importance among all layers.
+    The proxies are the number of parameters, the number of layers that have some, and those that
+    are made of what was measured in each layer. The latter are compared with 999 permutations of
+    these values among all layers.
 
     Args:
-        results: those of the runs.
-        scores: theirs, larger is better.
-        sensitivity: measured on the frozen model.
-        layers: all layers that a design can tune.
+        counts: {layer: number of parameters} of the design of each run.
+        scores: those of the runs, larger is better.
+        of_layers: {name: the proxy}.
         draws: the draw of each run; None: each is one of its own.
-        others: further proxies: {name: a number for each run}.
         seed: of the permutations.
+
+    Raises:
+        ValueError: there are fewer than three runs, or a number is not finite.
     """
-    counts = [layer_parameters(result) for result in results]
-    importance = {layer: sensitivity.of_block(layer) for layer in layers}
-    of_permutations = [
-        [mean_importance(count, permuted) for count in counts]
-        for permuted in permutations(importance, PERMUTATIONS, seed)
-    ]
+    generator = np.random.default_rng(seed)
     proxies: dict[str, Sequence[float]] = {
         PARAMETERS: [sum(count.values()) for count in counts],
-        SPREAD: [len(count) for count in counts],
-        IMPORTANCE: [mean_importance(count, importance) for count in counts],
-        **(others or {}),
+        LAYERS: [len(count) for count in counts],
     }
-    return proxy_table(proxies, scores, draws, {IMPORTANCE: of_permutations})
+    permuted: dict[str, Sequence[Sequence[float]]] = {}
+    for name, proxy in of_layers.items():
+        layers = len(proxy.values)
+        orders = [np.arange(layers), *(generator.permutation(layers) for _ in range(PERMUTATIONS))]
+        found, *others = proxy.numbers(np.array(orders)).tolist()
+        proxies[name], permuted[name] = found, others
+    return proxy_table(proxies, scores, draws, permuted)
