@@ -29,7 +29,6 @@ def every_pair() -> dict[str, Grouped]:
 
 MIXTURES: Mapping[str, Grouped] = {
     "s4": Grouped(preset="s4", part_size=4),
-    "random-design": Grouped(preset="random", design_seed=1, part_size=4),
     "all-parts": Grouped(
         strategies=(("prefix", "bitfit", "pfeiffer", "lora"), ("houlsby", "bitfit", "rslora")),
         part_size=4,
