@@ -60,7 +60,7 @@ def test_planted_layers_order_the_scores_and_are_measured_once(
         start={block: dict.fromkeys(parts, 20.0 - depth) for depth, block in enumerate(blocks)},
     )
     runs = PlantedRuns(planted({"increasing": 0.2, "decreasing": -0.2}))
-    summary = run_design(design, tmp_path, runs, lambda _: None, lambda _: found)
+    summary = run_design(design, tmp_path, runs, lambda _: None, lambda *_: found)
     rows = {proxy.name: proxy for proxy in summary.proxies}
     assert rows[SENSITIVITY].rho > 0.8
     assert (rows[SENSITIVITY].low or 0) > 0.5
@@ -70,7 +70,7 @@ def test_planted_layers_order_the_scores_and_are_measured_once(
     assert rows[PARAMETERS].permuted_rho is None
     assert SENSITIVITY in summary_text(summary)
 
-    def measured_again(_: object) -> LayerMeasurements:
+    def measured_again(*_: object) -> LayerMeasurements:
         raise AssertionError("it is in the folder")
 
     again = run_design(design, tmp_path, runs, lambda _: None, measured_again)

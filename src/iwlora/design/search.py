@@ -32,6 +32,9 @@ from iwlora.results.run import load_run
 from iwlora.results.writing import output_folder, write_text
 from iwlora.training.recipe import Recipe, build
 
+Measure = Callable[[DesignRecipe, Path], LayerMeasurements]
+"""Measures the layers of the frozen model; the file is for rows that cannot be used."""
+
 
 class Compare(Protocol):
     """Executes what is not done yet of a comparison; returns whether some runs have no result."""
@@ -44,7 +47,7 @@ def run_design(
     out: str | os.PathLike[str],
     compare: Compare,
     announce: Report = print,
-    measure: Callable[[DesignRecipe], LayerMeasurements] | None = None,
+    measure: Measure | None = None,
 ) -> DesignSummary:
     """Execute what is not done yet of a search.
 
@@ -205,7 +208,7 @@ def _with_stage(
 def _measured(
     design: DesignRecipe,
     folder: Path,
-    measure: Callable[[DesignRecipe], LayerMeasurements],
+    measure: Measure,
     announce: Report,
 ) -> LayerMeasurements:
     """What the folder has of it, or else what is measured now."""
@@ -213,7 +216,7 @@ def _measured(
     if file.is_file():
         return LayerMeasurements.load(file)
     announce(Event("measuring", "the layers of the frozen model are measured, for the proxies"))
-    measured = measure(design)
+    measured = measure(design, folder / layout.BAD_ROWS)
     measured.save(file)
     return measured
 

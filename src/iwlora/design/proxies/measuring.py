@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 from accelerate.utils import send_to_device
 
@@ -16,6 +17,7 @@ from iwlora.training.kernels import training_numerics
 from iwlora.training.load import load
 from iwlora.training.measure_recipe import measure_loaded
 from iwlora.training.recipe import Recipe
+from iwlora.training.state.bad_rows import listing_bad_rows
 
 BATCHES = 8
 """Of training rows; those of the sensitivity are as many as its own rule asks for."""
@@ -24,7 +26,7 @@ PART_SIZE = 8
 
 
 @reading_once()
-def measure_layers(design: DesignRecipe) -> LayerMeasurements:
+def measure_layers(design: DesignRecipe, bad_rows: Path | None = None) -> LayerMeasurements:
     """Measure every layer of the model, and every part that designs may have there.
 
     The squared norm of the gradient of a part grows in proportion to its size: that of ∂L/∂B of a
@@ -34,6 +36,7 @@ def measure_layers(design: DesignRecipe) -> LayerMeasurements:
 
     Args:
         design: The search.
+        bad_rows: The file that gets the list of rows that cannot be used, if these are refused.
 
     Returns:
         The sensitivity of each layer's frozen weights, √Σ s_k², and for each of its parts
@@ -46,7 +49,8 @@ def measure_layers(design: DesignRecipe) -> LayerMeasurements:
     start: dict[str, dict[str, float]] = {layer.block: {} for layer in design.designs.layers}
     for part in design.parts:
         recipe = _alone(design, part)
-        loaded = load(recipe)
+        with listing_bad_rows(bad_rows):
+            loaded = load(recipe)
         if not sensitivity:
             measured = measure_loaded(loaded, **DEFAULTS.measure_arguments())
             sensitivity = {block: measured.of_block(block) for block in start}
