@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -24,14 +25,14 @@ POWER = 0.8
 LEADS = np.round(np.arange(0.1, 3.01, 0.1), 1)
 
 
-def is_found_by_race(choices: int, lead: float, rule: RaceRule, seed: int) -> bool:
+def is_found_by_race(choices: int, lead: float, seed: int, rule: RaceRule) -> bool:
     """Whether a race drops all choices but the one that leads."""
     noise = np.random.default_rng(seed).normal(0, 0.5**0.5, (choices, rule.draws[-1]))
     noise[0] += lead
     return race({str(k): row for k, row in enumerate(noise.tolist())}, rule).left == ("0",)
 
 
-def is_found_by_screen(designs: int, lead: float, error: float, seed: int) -> bool:
+def is_found_by_screen(designs: int, lead: float, seed: int, error: float) -> bool:
     """Whether a factorial experiment decides that the strategy adds something in its group."""
     space, generator = default_space(GROUPS, PARTS, [12]), np.random.default_rng(seed)
     sets = [space.sample(generator)["strategies"] for _ in range(designs)]
@@ -64,14 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| stage | smallest lead that is found in 80% of cases, in standard deviations |")
     print("|---|---|")
     for choices in given.choices:
-        lead = smallest_lead(
-            lambda lead, seed, choices=choices: is_found_by_race(choices, lead, rule, seed),
-            given.times,
-        )
+        lead = smallest_lead(partial(is_found_by_race, choices, rule=rule), given.times)
         print(f"| race of {choices} choices, {given.draws[-1]} draws | {_text(lead)} |")
-    lead = smallest_lead(
-        lambda lead, seed: is_found_by_screen(given.designs, lead, given.error, seed), given.times
-    )
+    screen = partial(is_found_by_screen, given.designs, error=given.error)
+    lead = smallest_lead(screen, given.times)
     print(f"| screen of {given.designs} designs | {_text(lead)} |")
 
 
