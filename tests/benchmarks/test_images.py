@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from iwlora.methods import METHODS
 from iwlora.sites import sites
+from iwlora.tasks.corpora.images.shapes import LABELS, SIZE
 from iwlora.tasks.kinds.images.kinds import ImageClassification
 from iwlora.training.model.backbone import load_backbone
 
@@ -40,6 +42,29 @@ def test_both_sides_train_the_same_parameters(script: Any, tmp_path: Path) -> No
         "normalising",
         "the model, forward and backward",
     ]
+
+
+def test_the_small_vit_is_trained_and_written_whole(script: Any, tmp_path: Path) -> None:
+    small = script("small_vit")
+    side = torch.linspace(-1, 1, 201, dtype=torch.float64).numpy()
+    u, v = side[None].repeat(201, 0), side[:, None].repeat(201, 1)
+    for inside in small.SHAPES.values():
+        points = inside(u, v)
+        assert points.any()
+        assert not (points & (u**2 + v**2 > 1 + 1e-9)).any()  # in the unit circle
+    assert not {*small.SHAPES} & {*LABELS}
+    small.main(
+        [
+            f"--out={tmp_path / 'model'}",
+            f"--work={tmp_path / 'work'}",
+            *("--rows=12", "--epochs=3", "--width=32", "--blocks=1"),
+        ]
+    )
+    model, processor = load_backbone(str(tmp_path / "model"), LABELS, ImageClassification())
+    assert (len(model.config.id2label), processor.size["height"]) == (len(LABELS), SIZE)
+    random, _ = load_backbone(str(tmp_path / "work" / "random"), LABELS, ImageClassification())
+    pairs = zip(sites(model), sites(random), strict=True)
+    assert not any(torch.equal(a.layer.weight, b.layer.weight) for a, b in pairs)  # type: ignore[arg-type]
 
 
 def test_ratios_are_paired_by_seed(script: Any) -> None:

@@ -146,6 +146,7 @@ def test_training_steps_measure_the_frozen_experts(estimator: str) -> None:
     measured = flight.result()
     tolerance = 1e-4 if estimator == "exact" else 0.6
     assert measured.values == pytest.approx(expected.values, rel=tolerance)
+    assert not measured.excluded
     for site, other in zip(measured.sites, expected.sites, strict=True):
         if other.expert_values:
             assert site.expert_values is not None

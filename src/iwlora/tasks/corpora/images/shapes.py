@@ -7,9 +7,10 @@ independently of the class, so that the mean color of an image says nothing abou
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
+
+Inside: TypeAlias = "Callable[[Floats, Floats], npt.NDArray[np.bool_]]"
+"""Which of the points (u, v) lie in a shape that fills the unit circle."""
 
 LABELS = ("cross", "disc", "ring", "square", "triangle")
 SIZE = 32
@@ -101,7 +105,12 @@ def generate(
 
 
 def draw(shape: str, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """An image of a shape, (height, width, 3)."""
+    """An image of one of the five shapes, (height, width, 3)."""
+    return draw_shape(partial(inside, shape), random)
+
+
+def draw_shape(shape: Inside, random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """An image of any shape, (height, width, 3)."""
     radius = random.uniform(0.2, 0.38) * SIZE
     x, y = random.uniform(radius, SIZE - radius, 2)
     angle = random.uniform(0, 2 * np.pi)
@@ -109,7 +118,7 @@ def draw(shape: str, random: np.random.Generator) -> npt.NDArray[np.uint8]:
     across, down = steps[None] - x, steps[:, None] - y
     u = (np.cos(angle) * across + np.sin(angle) * down) / radius
     v = (np.cos(angle) * down - np.sin(angle) * across) / radius
-    covered = inside(shape, u, v).reshape(SIZE, _SAMPLES, SIZE, _SAMPLES).mean(axis=(1, 3))
+    covered = shape(u, v).reshape(SIZE, _SAMPLES, SIZE, _SAMPLES).mean(axis=(1, 3))
     hue, other = random.uniform(0, 1), random.uniform(0.25, 0.75)
     dark, light = random.permutation([random.uniform(0.1, 0.45), random.uniform(0.6, 1.0)])
     colors = [
