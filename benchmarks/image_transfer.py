@@ -140,16 +140,15 @@ def _table(study: Study, labels: Sequence[str]) -> str:
     ]
     real = _scores_of(study.images_of(labels[0]))
     distance = real["frechet_distance"].get("training")
-    return "\n".join(
-        [
-            table(header, lines),
-            "",
-            f"Features: {real['extractor']}. Real images: recognized "
-            f"{100 * real['accuracy']['held-out']:.0f}%, distance within a class "
-            f"{np.mean(list(real['diversity']['held-out'].values())):.3g}, Fréchet distance of "
-            f"training images {'' if distance is None else f'{distance:.3g}'}.",
-        ]
+    of_training = (
+        "" if distance is None else f", Fréchet distance of training images {distance:.3g}"
     )
+    notes = (
+        f"Features: {real['extractor']}. Real images: recognized "
+        f"{100 * real['accuracy']['held-out']:.0f}%, distance within a class "
+        f"{np.mean(list(real['diversity']['held-out'].values())):.3g}{of_training}."
+    )
+    return "\n".join([table(header, lines), "", notes])
 
 
 def _scores_of(folder: Path) -> dict[str, Any]:
