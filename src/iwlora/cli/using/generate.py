@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from iwlora.cli.terminal.arguments import Commands, add_command, add_trust_remote_code
+from iwlora.results import layout
 
 
 def add_parser(commands: Commands) -> None:
@@ -55,7 +56,7 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="compare the images with held-out ones by features of the source model: Fréchet "
         "distance, variety within a class, and whether a classifier recognizes their class; into "
-        "scores.json",
+        f"{layout.IMAGE_SCORES}",
     )
     add_trust_remote_code(parser)
 
@@ -63,7 +64,6 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the images, and print the folder."""
     from iwlora.inputs.yaml_json import read_json
-    from iwlora.results import layout
     from iwlora.training.image_generation.generate import generate
     from iwlora.training.image_generation.scores import summary_lines
 

@@ -13,6 +13,7 @@ from iwlora import distributed, tasks
 from iwlora.errors import IwloraError
 from iwlora.image_tokens.new_model import save_new_model
 from iwlora.image_tokens.patch_kmeans import fit_codebook
+from iwlora.results import layout
 from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import reserve, write_errors
 from iwlora.tasks.kinds.contract import IMAGE
@@ -64,7 +65,7 @@ def make_missing_model(model: str, train: Train) -> None:
             f"model={model} is trained first, by one process, and is not there yet; start the run "
             "once in one process"
         )
-    folder, lock = kept_folder(model), kept_folder(model).with_suffix(".lock")
+    folder, lock = kept_folder(model), kept_folder(model).with_suffix(layout.LOCK)
     with write_errors(f"the model {model}", folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
