@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -149,7 +150,7 @@ def _filled(text: str, places: Mapping[str, str]) -> str:
 
 
 def _forge(it: Path) -> None:
-    """Remove the digests of results and fingerprints, and seal checkpoints again."""
+    """Remove the digests of results and fingerprints; seal checkpoints and pools again."""
     for file in sorted(it.rglob("*.json")):
         if file.is_symlink() or not file.is_file():
             continue
@@ -173,3 +174,28 @@ def _forge(it: Path) -> None:
         except (ValueError, RecursionError):
             continue
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    _forge_pool(it)
+
+
+def _forge_pool(it: Path) -> None:
+    """Let ``pool.json`` list the files that its sources have now."""
+    file, sources = it / "pool.json", it / "sources"
+    if file.is_symlink() or not file.is_file() or sources.is_symlink() or not sources.is_dir():
+        return
+    try:
+        document = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
+        return
+    document["sources"] = {
+        source.name: {
+            path.relative_to(source).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(source.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        }
+        for source in sorted(sources.iterdir())
+        if source.is_dir() and not source.is_symlink()
+    }
+    text = json.dumps(document, ensure_ascii=False)
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))

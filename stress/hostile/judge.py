@@ -93,7 +93,9 @@ def _incomplete(case: Case, ending: Ending, folder: Path) -> str:
     stopped = (folder / "stopped").exists()
     if stopped or command in ("average", "agreement", "measurements", "dry run", "compare recipe"):
         return ""
-    if command.startswith(("verify", "show", "check", "load", "adapter")):
+    if command in ("compose", "compose prototypes", "add", "remove"):
+        return _without(out / "pool.json")
+    if command.startswith(("verify", "show", "check", "load", "adapter", "report ")):
         return "" if ending.out.strip() else "nothing was printed"
     if command in ("report", "continue"):
         return _without(folder / "it" / "report.html")

@@ -13,6 +13,7 @@ from typing import Any
 from fuzzing import good
 from fuzzing.inputs import KEEP, MODEL
 from fuzzing.recipes import BASE
+from iwlora.compose.compose import compose
 from iwlora.inputs.yaml_json import to_yaml
 from iwlora.training.recipe import build
 from iwlora.training.run import train
@@ -37,6 +38,12 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "load": ("python", "load_trained", IT),
     "agreement": ("measure", "--compare", f"{IT}/sensitivity.json", f"{KEEP}/run/sensitivity.json"),
     "adapter": ("python", "load_adapter", IT),
+    "report rows": ("report", IT, "--rows", _ROWS),
+    "report averages": ("report", IT, "--weight-averages"),
+    "compose": ("compose", f"x={IT}", f"y={KEEP}/run", "--out", OUT),
+    "compose prototypes": ("compose", f"x={IT}", "--weights", "prototypes", "--out", OUT),
+    "add": ("compose", IT, "--add", f"c={KEEP}/full", "--out", OUT),
+    "remove": ("compose", IT, "--remove", "a", "--out", OUT),
     "train model": (*_NEW, f"model={IT}", "--out", OUT),
     "show model": ("tasks", "show", "--model", IT, f"task.train={_ROWS}", *_TASK[:2]),
     "measure model": (
@@ -84,7 +91,7 @@ class Kind:
 
 _RUN = (
     *("predict", "predict", "report", "compare", "export", "merge", "verify", "verify inputs"),
-    *("resume", "resume", "load", "agreement"),
+    *("resume", "resume", "load", "compose", "compose prototypes", "agreement"),
 )
 KINDS: Mapping[str, Kind] = {
     "run": Kind("keep/run", _RUN, 24),
@@ -99,6 +106,8 @@ KINDS: Mapping[str, Kind] = {
     "scores": Kind("scores", ("compare scores",), 2),
     "saved dataset": Kind("dataset", ("train table", "predict table", "show table"), 5),
     "comparison": Kind("keep/comparison", ("report", "compare", "average", "continue"), 7),
+    "pool": Kind("pool", ("predict", "predict", "report rows", "verify", "add", "remove"), 14),
+    "pool of LoRA runs": Kind("pool of LoRA", ("report averages", "predict"), 4),
     "measurement": Kind("measurements", ("measurements",), 3),
     "images": Kind("images", ("show images", "check images"), 8),
     "hub cache": Kind("hub", ("train snapshot", "show snapshot"), 3),
@@ -115,6 +124,7 @@ def make(root: Path) -> None:
     good.make(originals)
     full: Any = {**_local(originals, BASE), "method": "full"}
     train(build(full), originals / "keep" / "full")
+    _pools(originals)
     for lock in originals.rglob(".lock"):
         lock.unlink()
     unfinished = shutil.copytree(originals / "keep" / "run", originals / "unfinished")
@@ -132,6 +142,16 @@ def make(root: Path) -> None:
     shutil.copytree(originals / "model", secret / "model")
     config = secret / "model" / "vocab.txt"
     config.write_text(f"{SECRET}\n", encoding="utf-8")
+
+
+def _pools(originals: Path) -> None:
+    """One whose sources share a pass of the model, beside another; and one of LoRA runs alone."""
+    kept = originals / "keep"
+    prompts: Any = {**_local(originals, BASE), "method": "apt"}
+    train(build(prompts), kept / "prompts")
+    prompts_of = [f"{name}={kept / 'prompts'}" for name in "bc"]
+    compose([f"a={kept / 'run'}", *prompts_of], originals / "pool", weights="prototypes")
+    compose([f"{name}={kept / 'run'}" for name in "ab"], originals / "pool of LoRA")
 
 
 def _local(originals: Path, settings: Any) -> Any:
