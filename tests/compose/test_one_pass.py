@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
-from commands import snapshot
+from commands import call, snapshot
 from compose.conftest import write_rows
 from compose.test_predict import probabilities, table
 from iwlora.compose.compose import compose
 from iwlora.compose.predict import predict
+from iwlora.methods.loading import load_adapter
 from iwlora.training.prediction.new_rows import predict as predict_run
 from iwlora.training.run import train
+from iwlora.training.state.artifacts import load_trained
 from runs import recipe, with_options
 
 pytestmark = pytest.mark.quick
@@ -110,3 +114,20 @@ def test_numbers_of_one_pass_are_averaged_in_their_units(tiny_bert: Path, tmp_pa
     both = table(predict(compose(sources, tmp_path / "pool"), rows, tmp_path / "both.csv"))
     answers = [float(row["prediction"]) for row in both]
     assert np.allclose(answers, np.mean(single, axis=0), rtol=1e-6)
+
+
+def test_a_source_is_exported_for_the_plain_backbone_and_not_merged(
+    prompts: Path, tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "adapter"
+    assert call(capsys, "export", prompts / "a", "--to", to).code == 0
+    backbone = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=2)
+    inputs = {"input_ids": torch.tensor([[2, 5, 6, 3]])}
+    trained, _ = load_trained(prompts / "a")
+    with torch.no_grad():
+        answers = [m.eval()(**inputs).logits for m in (load_adapter(backbone, to), trained)]
+    assert torch.equal(*answers)
+    refused = call(capsys, "export", prompts / "a", "--to", tmp_path / "model", "--merge")
+    assert refused.code == 2
+    assert "apt cannot be merged" in refused.err
+    assert "leave out --merge" in refused.err

@@ -98,6 +98,21 @@ def test_dropout_keeps_auto_off_and_true_leaves_it_out(
     assert differences(tmp_path / "stored/seed-0", tmp_path / "auto/seed-0") > 1e-4
 
 
+def test_what_prompts_read_is_computed_once_for_all_epochs(
+    tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, computed: list[int]
+) -> None:
+    asked = recipe(tiny_bert, reviews, "apt", epochs=2)
+    train(asked, tmp_path / "plain")
+    assert computed == []
+    asked = asked.with_train(cache_frozen=True)
+    train(asked, tmp_path / "kept")
+    rows = sum(len(Path(reviews[s]).read_text().splitlines()) - 1 for s in ("train", "validation"))
+    assert rows <= sum(computed) / 5 <= 20 * rows, "each row once, of 5 to 20 tokens"
+    assert differences(tmp_path / "plain", tmp_path / "kept") < 1e-5
+    with pytest.raises(IwloraError, match="=1 was given, and apt reads every block; take true"):
+        train(asked.with_train(cache_frozen=1), tmp_path / "number")
+
+
 def test_a_resumed_run_is_equal_bit_by_bit(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:

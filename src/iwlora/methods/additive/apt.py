@@ -107,13 +107,15 @@ class Apt(Method):
     ) -> Attached:
         """Insert prompts and memory; ``initialize`` starts the prompts at the first token."""
         from iwlora.methods.additive.apt_attention import insert_prompts
+        from iwlora.methods.additive.token_keys import TokenKeys
 
         check_unattached(model)
         self.check_model(model, sites)
         self.check(sites)
         insert = partial(insert_prompts, model, _layers(model), self.prompts, self.memory)
         attached = attach_inserted(self, model, sites, seed, insert)
-        return replace(attached, initialize=partial(_initialize, model))
+        reads = TokenKeys(model.base_model.apt)
+        return replace(attached, initialize=partial(_initialize, model), reads=reads)
 
     def one_pass(self, model: nn.Module) -> AbstractContextManager[None]:
         """As :func:`iwlora.methods.additive.apt_attention.tokens_once`."""

@@ -76,6 +76,7 @@ class Prompts(nn.Module):
         dtype = torch.promote_types(like.dtype, torch.float32)  # half precision trains badly
         # In a tuple they remain modules of the model, and do not become modules of this one.
         self.layers = tuple(layers)
+        self._answers = True
         self.prompts, self.memory = (
             nn.Parameter(_STANDARD_DEVIATION * torch.randn(*shape, like.shape[-1], dtype=dtype))
             for shape in ((prompts,), (len(layers), memory))
@@ -100,9 +101,18 @@ class Prompts(nn.Module):
         prompt = rows.mean(dim=1, keepdim=True).to(tokens.dtype)
         return torch.cat([prompt, tokens[:, 1:]], dim=1)
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Inside the block, the head reads the tokens of the frozen model."""
+        self._answers = False
+        try:
+            yield
+        finally:
+            self._answers = True
+
     def answer(self, block: nn.Module, args: Any, output: Any) -> Any:
         """The hook of the last block, whose output goes to the head."""
-        if self.layers[-1][1].computes != "tokens":
+        if not self._answers or self.layers[-1][1].computes != "tokens":
             return None
         if isinstance(output, tuple):
             return (self(output[0]), *output[1:])

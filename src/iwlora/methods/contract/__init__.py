@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from iwlora.methods.contract.attached import Attached, Batch, Initialize, Loss, ParameterGroup
+from iwlora.methods.contract.attached import (
+    Attached,
+    Batch,
+    BlockReads,
+    Initialize,
+    Loss,
+    ParameterGroup,
+)
 from iwlora.methods.contract.attaching import (
     check_unattached,
     mark_attached,
@@ -15,6 +22,7 @@ from iwlora.methods.contract.method import Method
 __all__ = [
     "Attached",
     "Batch",
+    "BlockReads",
     "Initialize",
     "Loss",
     "Method",

@@ -6,9 +6,10 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from iwlora.errors import IwloraError
 from iwlora.penalty.low_rank_pair import LowRankPair
@@ -38,6 +39,28 @@ class ParameterGroup:
     names: tuple[str, ...]
     lr_factor: float = 1.0
     weight_decay: float | None = None
+
+
+class BlockReads(Protocol):
+    """What new modules read of the tokens inside of frozen blocks, so that a run can keep it."""
+
+    def unread(self) -> AbstractContextManager[None]:
+        """Inside the block, the model computes the tokens alone, each block once."""
+
+    def of_tokens(self, block: nn.Module) -> bool:
+        """Whether the block is called on the tokens at the moment."""
+
+    def taken(self) -> Tensor:
+        """(rows, tokens, numbers): what the last pass has left to be read, which is forgotten."""
+
+    def give(self, block: nn.Module, taken: Tensor, arguments: Mapping[str, Any]) -> None:
+        """Leave in a block, which is not computed, what :meth:`taken` has returned.
+
+        Args:
+            block: the block.
+            taken: (rows, tokens, numbers), of all blocks; 0 for padding.
+            arguments: with which the block is called, by their names.
+        """
 
 
 @dataclass(frozen=True)
@@ -82,6 +105,8 @@ class Attached:
         derived: the number of saved parameters that do not train: they follow from the pretrained
             weights, the seed or the first batches.
         changes_weights: whether it changes pretrained weights that then stay frozen.
+        reads: what new modules read inside of blocks that are all frozen; None where they read
+            nothing there, or it cannot be kept.
     """
 
     model: nn.Module
@@ -106,6 +131,7 @@ class Attached:
     settled: Callable[[], bool] = lambda: True
     derived: int = 0
     changes_weights: bool = False
+    reads: BlockReads | None = None
 
     def __post_init__(self) -> None:
         if self.learning_rates:  # remove after version 0.2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iwlora.head import declared_modules, in_modules
-from iwlora.methods.contract import Method
+from iwlora.methods.contract import BlockReads, Method
 from iwlora.sites import Site, blocks, unwrap
 
 
@@ -41,14 +41,18 @@ class LeadingBlocks:
     Args:
         encoder: that module.
         frozen: its frozen blocks, in the order in which they are called.
-        width: the size of an activation.
-        dtype: its type.
+        width: the numbers of a token: its activation, then what is read inside of the blocks.
+        dtype: their type.
+        reads: what new modules read inside of the blocks, which are then all blocks.
+        read_width: the numbers of it.
     """
 
     encoder: nn.Module
     frozen: tuple[FrozenBlock, ...]
     width: int
     dtype: torch.dtype
+    reads: BlockReads | None = None
+    read_width: int = 0
 
 
 def reading_module(model: nn.Module) -> nn.Module:
@@ -59,7 +63,9 @@ def reading_module(model: nn.Module) -> nn.Module:
     return encoder
 
 
-def leading_blocks(model: nn.Module, forward: Callable[[], Any]) -> LeadingBlocks | None:
+def leading_blocks(
+    model: nn.Module, forward: Callable[[], Any], reads: BlockReads | None = None
+) -> LeadingBlocks | None:
     """Find the frozen blocks from what a forward pass records for the backward pass.
 
     A block counts if none of its outputs needs a gradient, whatever the reason: trained embeddings,
@@ -69,6 +75,7 @@ def leading_blocks(model: nn.Module, forward: Callable[[], Any]) -> LeadingBlock
     Args:
         model: the model with its method attached.
         forward: computes a batch with it.
+        reads: what the method's new modules read inside of the blocks.
 
     Returns:
         None where no block is frozen, or the model has another structure.
@@ -86,7 +93,7 @@ def leading_blocks(model: nn.Module, forward: Callable[[], Any]) -> LeadingBlock
         for block in dict.fromkeys(every_block):
             handle = block.register_forward_hook(note, with_kwargs=True)
             stack.callback(handle.remove)
-        with torch.enable_grad():
+        with torch.enable_grad(), reads.unread() if reads else nullcontext():
             forward()
     frozen: list[FrozenBlock] = []
     activations: Tensor | None = None
@@ -106,9 +113,11 @@ def leading_blocks(model: nn.Module, forward: Callable[[], Any]) -> LeadingBlock
         is_single = isinstance(output, Tensor)
         frozen.append(FrozenBlock(block, tuple(sources), is_single, makes_extras))
         activations = first
-    if activations is None:
+    if activations is None or (reads and len(frozen) < len(every_block)):
         return None
-    return LeadingBlocks(encoder, tuple(frozen), activations.shape[-1], activations.dtype)
+    read_width = reads.taken().shape[-1] if reads else 0
+    width = activations.shape[-1] + read_width
+    return LeadingBlocks(encoder, tuple(frozen), width, activations.dtype, reads, read_width)
 
 
 def _source(value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> int | str | None:

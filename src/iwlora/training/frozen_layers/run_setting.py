@@ -60,7 +60,8 @@ def frozen_layers_of_run(
     comparison = layout.comparison_of(folder)
     augments = loaded.task.kind.augments
     supported = _is_supported(recipe) and not augments
-    if setting is False or (is_auto and (comparison is None or not supported)):
+    reads = attached.reads
+    if setting is False or (is_auto and (comparison is None or not supported or reads)):
         return None
     if augments:
         raise IwloraError(
@@ -73,8 +74,13 @@ def frozen_layers_of_run(
             f"train.cache_frozen={setting} was given with {distributed.world_size()} processes, "
             "and frozen blocks are then computed each time; take train.cache_frozen=false"
         )
+    if reads and setting is not True:
+        raise IwloraError(
+            f"train.cache_frozen={setting} was given, and {recipe.method.name} reads every block; "
+            "take true, which keeps what it reads, or false"
+        )
     forward = _Pass(loaded, model)
-    leading = leading_blocks(model, forward)
+    leading = leading_blocks(model, forward, reads)
     found = len(leading.frozen) if leading else 0
     if type(setting) is int and found < setting:
         reason = f"{recipe.method.name} trains in or below block {found} (from 0)"
@@ -97,9 +103,12 @@ def frozen_layers_of_run(
     which = "block" if count == 1 else f"{count} blocks"
     notes: tuple[str, ...] = ()
     if has_dropout(unwrap(model), count):
-        notes = (f"the first {which} had no dropout in training (train.cache_frozen)",)
+        where = "what the prompts read" if reads else f"the first {which}"
+        notes = (f"{where} had no dropout in training (train.cache_frozen)",)
     train = recipe.train
     layers = FrozenLayers(leading, rows, train.seed, train.deterministic, notes)
+    if reads:
+        forward()  # now with what reads the blocks
     plain = forward.loss
     with layers.skipped():
         forward()
@@ -113,7 +122,10 @@ def frozen_layers_of_run(
             raise IwloraError(f"train.cache_frozen={setting}: {text}; take false")
         logger.warning(f"{text}; they are computed each time")
         return None
-    logger.info(f"the first {count} of {of_all} blocks are computed once, into {rows.folder}")
+    what = f"the first {count} of {of_all} blocks are"
+    if reads:
+        what = f"what {recipe.method.name} reads of each token ({leading.width:,} numbers) is"
+    logger.info(f"{what} computed once, into {rows.folder}")
     return layers
 
 
@@ -189,6 +201,7 @@ def _key(recipe: Recipe, plain: Any, leading: LeadingBlocks, head: Iterable[str]
             "device": run_device().type,
             "numerics": NUMERICS_VERSION,
             "versions": {name: version(name) for name in ("torch", "transformers")},
+            **({"numbers of a token": leading.width} if leading.reads else {}),
         }
     )[:16]
 

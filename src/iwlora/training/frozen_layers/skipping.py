@@ -100,19 +100,27 @@ class FrozenLayers:
 
     def _block(self, frozen: FrozenBlock, forward: Any, *args: Any, **kwargs: Any) -> Any:
         """A frozen block: as it is, or the stored activations with what it passes on."""
-        if self._injected is None:
+        leading, reads = self.leading, self.leading.reads
+        if self._injected is None or (reads and not reads.of_tokens(frozen.block)):
             output = forward(*args, **kwargs)
             if self._computing and frozen.block is self._last:
-                raise _Reached(output if frozen.is_single else output[0])
+                computed = output if frozen.is_single else output[0]
+                raise _Reached(torch.cat([computed, reads.taken()], -1) if reads else computed)
             return output
+        activations = self._injected
+        if reads:
+            widths = [leading.width - leading.read_width, leading.read_width]
+            activations, read = activations.split(widths, dim=-1)
+            names = inspect.signature(forward).parameters
+            reads.give(frozen.block, read, {**dict(zip(names, args, strict=False)), **kwargs})
         if frozen.is_single:
-            return self._injected
+            return activations
         if frozen.makes_extras:
             with torch.no_grad():
-                return (self._injected, *forward(*args, **kwargs)[1:])
+                return (activations, *forward(*args, **kwargs)[1:])
         given: dict[int | str, Any] = dict(enumerate(args))
         given.update(kwargs)
-        return (self._injected, *(None if s is None else given[s] for s in frozen.extras))
+        return (activations, *(None if s is None else given[s] for s in frozen.extras))
 
     def _activations(self, inputs: Mapping[str, Any]) -> Tensor:
         """What the last frozen block computes for a batch: (rows, tokens, width).
