@@ -2,36 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 
+@pytest.fixture
+def record(
+    script: Any, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Runs the command on 16 rows, with one trial for each method."""
+    benchmark, folder = script("pools"), tmp_path / "glue" / "SST-2"
+    from pool_price import arms, training
+
+    for method, rate in {"apt": 0.02, "head": 0.01, "lora": 0.01}.items():
+        monkeypatch.setitem(training.LEARNING_RATES, method, (rate,))
+    monkeypatch.setattr(arms, "EWC_STRENGTHS", (1.0,))
+    folder.mkdir(parents=True)
+    for split, count in (("train", 24), ("dev", 16)):
+        rows = [f"it is {k % 5} a {('bad', 'good')[k % 2]} film\t{k % 2}" for k in range(count)]
+        (folder / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    kept = ["--recorded", str(tmp_path / "pools.json.gz")]
+    asked = ["--glue", str(tmp_path / "glue"), "--out", str(tmp_path / "out"), *kept]
+    asked += ["--model", str(tiny_bert), "--rows", "16", "--seeds", "1", "--epochs", "1"]
+
+    def run(command: str, *cells: str, minutes: str = "60") -> None:
+        benchmark.main([command, *asked, "--minutes", minutes, "--cells", *cells])
+
+    return run
+
+
+CELLS = ("sst2 random 1 epochs", "sst2 random 2 epochs")
+
+
 @pytest.mark.slow
 def test_every_arm_is_scored_beside_the_union(
-    script: Any, tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    record: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    benchmark, folder = script("pools"), tmp_path / "glue" / "SST-2"
-    folder.mkdir(parents=True)
-    rows = [f"it is a {('bad', 'good')[k % 2]} film\t{k % 2}" for k in range(16)]
-    for split in ("train", "dev"):
-        (folder / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
-    asked = ["--glue", str(tmp_path / "glue"), "--out", str(tmp_path / "out")]
-    asked += ["--model", str(tiny_bert), "--methods", "apt", "--sources", "1", "2"]
-    benchmark.main([*asked, "--seeds", "1", "--epochs", "1", "--lr", "apt=0.02"])
+    record("record", *CELLS, minutes="0")
+    record("tables", *CELLS)
+    assert capsys.readouterr().out == "Nothing is recorded yet.\n"
+    record("record", *CELLS)
+    record("tables", *CELLS)
     lines = capsys.readouterr().out.splitlines()
-    for schedule in ("epochs", "steps"):
-        start = lines.index(f"Each source has as many {schedule} as the union.")
-        assert lines[start + 2] == "| arm | 1 sources | 2 sources |"
-        arms = [line.split(" | ")[0].removeprefix("| ") for line in lines[start + 4 : start + 8]]
-        assert arms == [
-            "apt: pool",
-            "apt: best single source",
-            "apt: prompts mean",
-            "apt: prompts side by side",
-        ]
-        assert all("(" in line for line in lines[start + 4 : start + 8])
-    runs = sorted(path.parent.name for path in (tmp_path / "out").rglob("result.json"))
-    runs = [name for name in runs if name.startswith("apt")]
-    assert runs == ["apt-0", "apt-0-epochs", "apt-0-steps", "apt-1-epochs", "apt-1-steps"]
+    start = lines.index("glue/sst2, sources by random, as many epochs as the union")
+    assert lines[start + 2] == "| arm | 1 | 2 sources |"
+    rows = [line.strip("| ").split(" | ") for line in lines[start + 4 :]]
+    arms = [row[0] for row in rows[: rows.index([""])]]
+    assert arms == [
+        "apt: one run on all rows",
+        "apt: pool",
+        "apt: best single source",
+        "apt: prompts mean",
+        "apt: prompts side by side",
+        "head: one run on all rows",
+        "head: pool",
+        "head: best single source",
+        "lora: one run on all rows",
+        "lora: pool",
+        "lora: best single source",
+        *(f"lora: weights averaged, {way}" for way in ("linear", "svd", "ties", "dare")),
+        "lora: one after another",
+        "lora: one after another, EWC",
+    ]
+    results = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("result.json")}
+    kept = (tmp_path / "pools.json.gz").read_bytes()
+    record("record", *CELLS)
+    assert (tmp_path / "pools.json.gz").read_bytes() == kept
+    again = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("result.json")}
+    assert again == results
+
+
+def test_the_plan_adds_up(record: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    record("plan", "sst2")
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    hours = [float(row[1]) for row in rows]
+    assert len(rows) > 10
+    assert min(hours) >= 0
+    assert float(rows[-1][2]) == pytest.approx(sum(hours), abs=0.1)

@@ -1,0 +1,109 @@
+"""The cells of the study, in the order in which they tell most, and what each will cost.
+
+A cell is a data set, a division of its rows, a number of sources, a schedule and some methods. All
+arms of a cell and a seed have the same training rows and are scored on the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SCHEDULES = ("epochs", "steps")
+"""What a source has as many of as the union."""
+PROMPTS, LORA = ("apt", "head"), ("lora",)
+LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
+    "apt": (3e-3, 1e-2, 3e-2, 1e-1),
+    "head": (1e-3, 3e-3, 1e-2, 3e-2),
+    "lora": (3e-4, 1e-3, 3e-3, 1e-2),
+}
+"""Each method has as many; the best one is searched for each cell."""
+EWC_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
+
+_SECONDS: Mapping[tuple[str, bool], tuple[float, float, float]] = {
+    ("apt", True): (5.0, 0.0012, 12.0),
+    ("head", True): (5.0, 0.0003, 2.0),
+    ("lora", True): (20.0, 0.013, 0.0),
+    ("apt", False): (5.0, 0.0012, 10.0),
+    ("head", False): (5.0, 0.0003, 2.0),
+    ("lora", False): (8.0, 0.008, 0.0),
+}
+"""{(method, texts?): seconds of a core for a run with its scores, for a training row in an epoch,
+and for what is computed once for a draw}; guesses, before anything has run."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained and compared.
+
+    Args:
+        data: The name of a data set.
+        division: One of ``divisions.DIVISIONS``.
+        sources: Their number; 1 is the union, all rows in one run.
+        schedule: Whether a source trains for as many epochs or as many steps as the union.
+        methods: Their names.
+    """
+
+    data: str
+    division: str
+    sources: int
+    schedule: str
+    methods: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As in the record and on the command line."""
+        parts = [self.data, self.division, str(self.sources), self.schedule, "+".join(self.methods)]
+        return " ".join(parts)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its rows are texts."""
+        return self.data.startswith("glue/")
+
+    @property
+    def union(self) -> tuple[str, str]:
+        """What the cell has in common with the union that it is compared with."""
+        return self.data, "+".join(self.methods)
+
+    def has_sequence(self) -> bool:
+        """Whether one adapter is trained on the sources one after another too."""
+        return "lora" in self.methods and self.sources > 1 and self.schedule == "epochs"
+
+    def hours(self, seeds: int, rows: int, epochs: int) -> float:
+        """The core-hours of all seeds and the search, as they were guessed."""
+        longer = self.sources if self.schedule == "steps" else 1
+        seconds = 0.0
+        for method in self.methods:
+            run, row, draw = _SECONDS[method, self.is_text]
+            of_rows = row * rows * epochs * longer
+            seconds += seeds * (self.sources * run + of_rows + draw)
+            seconds += len(LEARNING_RATES[method]) * (run + of_rows / self.sources) + draw
+            if self.has_sequence():
+                seconds += (2 * seeds + len(EWC_STRENGTHS)) * (run + of_rows)
+        return seconds / 3600
+
+
+def cells(image_data: str) -> list[Cell]:
+    """All cells, the most telling first.
+
+    Args:
+        image_data: The data set on images.
+    """
+    text = "glue/sst2"
+    return [
+        *(Cell(text, "random", n, "epochs", PROMPTS) for n in (1, 5, 10, 2)),
+        Cell(text, "random", 1, "epochs", LORA),
+        Cell(text, "random", 5, "epochs", LORA),
+        Cell(text, "clusters", 5, "epochs", PROMPTS),
+        *(Cell(image_data, "random", 1, "epochs", methods) for methods in (PROMPTS, LORA)),
+        *(Cell(image_data, "classes", 5, "epochs", methods) for methods in (PROMPTS, LORA)),
+        *(Cell(text, "random", n, "steps", PROMPTS) for n in (5, 10, 2)),
+        *(Cell(image_data, "random", n, "epochs", PROMPTS) for n in (5, 10, 2)),
+        *(Cell(image_data, "random", n, "steps", PROMPTS) for n in (5, 10, 2)),
+        Cell(text, "clusters", 5, "epochs", LORA),
+        *(Cell(text, "random", n, "epochs", LORA) for n in (2, 10)),
+        *(Cell(image_data, "random", n, "epochs", LORA) for n in (5, 10, 2)),
+        *(Cell(text, "random", n, "steps", LORA) for n in (2, 5, 10)),
+        *(Cell(image_data, "random", n, "steps", LORA) for n in (2, 5, 10)),
+    ]
