@@ -42,7 +42,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "report averages": ("report", IT, "--weight-averages"),
     "compose": ("compose", f"x={IT}", f"y={KEEP}/run", "--out", OUT),
     "compose prototypes": ("compose", f"x={IT}", "--weights", "prototypes", "--out", OUT),
-    "add": ("compose", IT, "--add", f"c={KEEP}/full", "--out", OUT),
+    "add": ("compose", IT, "--add", f"d={KEEP}/full", "--out", OUT),
     "remove": ("compose", IT, "--remove", "a", "--out", OUT),
     "train model": (*_NEW, f"model={IT}", "--out", OUT),
     "show model": ("tasks", "show", "--model", IT, f"task.train={_ROWS}", *_TASK[:2]),
