@@ -41,7 +41,7 @@ def accuracies(trained: Trained, cell: Cell, seed: int) -> Iterator[tuple[str, f
             recipe = pool.source(names[0]).recipe()
             for way in WAYS:
                 yield f"apt: prompts {way}", 100 * accuracy_of_merged(pool, recipe, way)
-        if method == "lora" and cell.has_sequence():
+        if method == "lora" and cell.has_sequence:
             recipes = trained.recipes(cell, method, seed, trained.rate(cell, method))
             yield "lora: one after another", 100 * accuracy_in_sequence(recipes)
             strength = ewc_strength(trained, cell)

@@ -62,13 +62,9 @@ class Cell:
         return self.data.startswith("glue/")
 
     @property
-    def union(self) -> tuple[str, str]:
-        """What the cell has in common with the union that it is compared with."""
-        return self.data, "+".join(self.methods)
-
     def has_sequence(self) -> bool:
-        """Whether one adapter is trained on the sources one after another too."""
-        return "lora" in self.methods and self.sources > 1 and self.schedule == "epochs"
+        """Whether one adapter is trained on the sources one after another too, as they differ."""
+        return "lora" in self.methods and self.division != "random" and self.schedule == "epochs"
 
     def hours(self, seeds: int, rows: int, epochs: int) -> float:
         """The core-hours of all seeds and the search, as they were guessed."""
@@ -79,7 +75,7 @@ class Cell:
             of_rows = row * rows * epochs * longer
             seconds += seeds * (self.sources * run + of_rows + draw)
             seconds += len(LEARNING_RATES[method]) * (run + of_rows / self.sources) + draw
-            if self.has_sequence():
+            if self.has_sequence:
                 seconds += (2 * seeds + len(EWC_STRENGTHS)) * (run + of_rows)
         return seconds / 3600
 

@@ -101,10 +101,10 @@ def read(name: str, folder: Path, sources: Mapping[str, str | None], draws: int)
     if name == _DIGITS:
         every, scored = _digits(folder)
     else:
-        if sources.get(name) is None:
+        if sources.get(name) is None and not name.startswith("builtin/"):
             raise SystemExit(f"give the folder of the official files: --data {name}=FOLDER")
         settings: Any = {"model": "none", "method": "head"}
-        settings["task"] = {"name": name, "data_dir": sources[name]}
+        settings["task"] = {"name": name, "data_dir": sources.get(name)}
         task = tasks.load(build(settings).task, seed=0)
         every, scored = (
             [_row(folder, task, row, is_text) for row in task.splits[split]]

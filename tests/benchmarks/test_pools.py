@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import ViTImageProcessorPil
+
+from iwlora.methods.tiny_models import IMAGE_SIZE, tiny_model
 
 
 @pytest.fixture
@@ -64,8 +68,6 @@ def test_every_arm_is_scored_beside_the_union(
         "lora: pool",
         "lora: best single source",
         *(f"lora: weights averaged, {way}" for way in ("linear", "svd", "ties", "dare")),
-        "lora: one after another",
-        "lora: one after another, EWC",
     ]
     results = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("result.json")}
     kept = (tmp_path / "pools.json.gz").read_bytes()
@@ -73,6 +75,44 @@ def test_every_arm_is_scored_beside_the_union(
     assert (tmp_path / "pools.json.gz").read_bytes() == kept
     again = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("result.json")}
     assert again == results
+
+
+@pytest.mark.slow
+def test_images_of_other_classes_arrive_one_source_after_another(
+    record: Callable[..., None], tmp_path: Path
+) -> None:
+    from pool_price.arms import accuracies
+    from pool_price.cells import Cell
+    from pool_price.rows import read
+    from pool_price.training import Trained
+
+    tiny_model("vit").save_pretrained(tmp_path / "vit")
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    ViTImageProcessorPil(size=size).save_pretrained(tmp_path / "vit")
+    rows = read("builtin/shapes", tmp_path / "shapes", {}, draws=990)
+    assert (len(rows.search), len(rows.train)) == (10, 990)
+    trained = Trained(rows, str(tmp_path / "vit"), count=20, epochs=1, max_length=16)
+    cell = Cell("builtin/shapes", "classes", 2, "epochs", ("lora",))
+    classes = [{row.label for row in part} for _, part in trained.sources(cell, 0)]
+    assert classes[0] | classes[1] == set(rows.labels)
+    assert not classes[0] & classes[1]
+    found = dict(accuracies(trained, cell, 0))
+    assert [arm.removeprefix("lora: ") for arm in found] == [
+        "pool, by prototypes",
+        "pool",
+        "best single source",
+        *(f"weights averaged, {way}" for way in ("linear", "svd", "ties", "dare")),
+        "one after another",
+        "one after another, EWC",
+    ]
+    assert all(0 <= accuracy <= 100 for accuracy in found.values())
+
+
+def test_the_penalty_of_ewc(record: Callable[..., None]) -> None:
+    from pool_price.sequence import Anchor
+
+    anchor = Anchor([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
+    assert anchor.penalty([torch.tensor([2.0, 0.0])]) == (3 * 1 + 4 * 4) / 2
 
 
 def test_the_plan_adds_up(record: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
