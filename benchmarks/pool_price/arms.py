@@ -25,7 +25,10 @@ def accuracies(trained: Trained, cell: Cell, seed: int) -> Iterator[tuple[str, f
     for method in cell.methods:
         pool = trained.pool(cell, method, seed)
         names, averages = pool.names, method == "lora" and cell.sources > 1
-        found = report(pool.folder, [[name] for name in names], weight_averages=averages)
+        # Weights by prototypes are computed from the images, which runs do not store.
+        rows = None if trained.rows.is_text else trained.scored
+        alone = [[name] for name in names]
+        found = report(pool.folder, alone, rows, weight_averages=averages)
         scores = {subset: metrics["accuracy"] for subset, metrics in found.metrics.items()}
         weighted = pool.record.weights == "prototypes"
         yield f"{method}: pool{', by prototypes' if weighted else ''}", 100 * scores[names]

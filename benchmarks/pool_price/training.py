@@ -80,8 +80,13 @@ class Trained:
         if seed == SEARCH:
             scored = self.rows.table("scored-trials", self.rows.search)
         else:
-            scored = self.rows.table("scored", self.rows.scored)
+            scored = self.scored
         return [self._recipe(cell, method, name, part, lr, seed, scored) for name, part in sources]
+
+    @property
+    def scored(self) -> Path:
+        """The table of the rows that score all arms."""
+        return self.rows.table("scored", self.rows.scored)
 
     def by_mean(self, pool: Pool) -> Path:
         """The same pool without weights by prototypes."""
@@ -129,7 +134,7 @@ class Trained:
             known = {row.label for row in part}
             of_classes = [row for row in self.rows.search if row.label in known]
             scored = self.rows.table(f"{name}-trials", of_classes)
-        scored = scored or self.rows.table("scored", self.rows.scored)
+        scored = scored or self.scored
         settings: dict[str, Any] = {
             "epochs": self.epochs,
             "lr": lr,

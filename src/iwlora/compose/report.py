@@ -73,6 +73,11 @@ def report(
         about = f"On the {counted(len(scored.labels), 'row')} of {rows}."
     else:
         stored = _stored(runs, task)
+        if pool.record.weights == "prototypes" and task.kind.reads_images:
+            stored = (
+                "The weights by prototypes need the images, which runs do not store: give labeled "
+                "rows with --rows FILE to score subsets."
+            )
         if isinstance(stored, str):
             return PoolReport(pool, sources, stored, {}, (), task.metrics[0])
         scored = stored
