@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
-import torch
 from pydantic import Field
 
 from iwlora.methods.contract import Attached, seeded, split_head
@@ -46,6 +45,8 @@ class Full(NamedParameters):
 
 def _draw_again(model: Any, seed: int) -> None:
     """Give the backbone of a model of transformers the weights of a new one."""
+    import torch
+
     backbone, _ = split_head(model)
     with seeded(seed):
         new = type(model)._from_config(model.config)
