@@ -283,7 +283,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("sentences.csv", "rows.csv"):
         (folder / name).write_text("text\nThe meal was not dreadful.\n", encoding="utf-8")
     reviews = "".join(f"it is {'good' if n % 2 else 'bad'} {n},{n % 2}\n" for n in range(40))
-    (folder / "reviews.csv").write_text(f"text,label\n{reviews}", encoding="utf-8")
+    for name in ("reviews.csv", "a.csv", "b.csv"):
+        (folder / name).write_text(f"text,label\n{reviews}", encoding="utf-8")
     labelled = "The meal was dreadful.,negative\nThe meal was good.,positive\n"
     (folder / "labeled.csv").write_text(f"text,label\n{labelled}", encoding="utf-8")
     (folder / "new.csv").write_text("text\nit is good\n", encoding="utf-8")
