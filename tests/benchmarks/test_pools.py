@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import ViTImageProcessorPil
 
 from iwlora.methods.tiny_models import IMAGE_SIZE, tiny_model
 
@@ -81,6 +80,8 @@ def test_every_arm_is_scored_beside_the_union(
 def test_images_of_other_classes_arrive_one_source_after_another(
     record: Callable[..., None], tmp_path: Path
 ) -> None:
+    from transformers import ViTImageProcessorPil
+
     from pool_price.arms import accuracies
     from pool_price.cells import Cell
     from pool_price.rows import read
