@@ -15,6 +15,7 @@ from hostile.fork import BYTES, SECONDS, Ending
 from hostile.mutations.values import CANARY
 from hostile.originals import SECRET
 from hostile.output import active_content, control_characters, without_bars
+from iwlora.inputs.tables.delimited import LONGEST_FIELD
 
 PROPERTIES = (
     *("opens", "imports", "prompts", "processes", "network", "code", "leaks", "tracebacks"),
@@ -126,11 +127,14 @@ def _without_result(place: Path) -> str:
 
 
 def _without_rows(file: Path) -> str:
+    limit = csv.field_size_limit(LONGEST_FIELD)  # a cell is written as long as it was read
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.reader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return f"{file.name}: {error}"
+    finally:
+        csv.field_size_limit(limit)
     return "" if len(rows) > 1 and len(set(map(len, rows))) == 1 else f"{file.name} has no rows"
 
 
