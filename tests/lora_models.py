@@ -1,4 +1,4 @@
-"""Small LoRA models and the penalty's definition, for the tests of the penalty."""
+"""Small LoRA models, a few steps of them, and the penalty's definition."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 
 import iwlora
 from conftest import tiny_config
+from iwlora.methods.tiny_models import tiny_batch
 from iwlora.penalty.gram import (
     LowRankPair,
 )
@@ -79,3 +80,17 @@ def one_layer(layer: nn.Module, **options: Any) -> tuple[Any, Any]:
 
 def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def five_losses(model: Any, architecture: str) -> list[float]:
+    """The losses of five steps on one batch, which end lower than they began."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(5):
+        loss = model(**tiny_batch(architecture)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    return losses

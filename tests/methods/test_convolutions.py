@@ -24,6 +24,7 @@ from iwlora.penalty.lora_pairs import lora_pairs
 from iwlora.sensitivity.in_flight import InFlight
 from iwlora.sensitivity.statistics import STATISTICS
 from iwlora.sites import Site, coverage, sites
+from lora_models import five_losses
 
 CONVNEXT = ["all", "patch_embedding", "downsampling"]
 
@@ -131,7 +132,7 @@ def test_lora_trains_convolutions_as_peft_trains_them(
     assert counted == method.parameters(tiny_model(architecture), chosen)
     of_peft = sum(p.numel() for n, p in peft_model.named_parameters() if "lora_" in n)
     assert counted == of_peft
-    assert _losses(attached.model, architecture) == _losses(peft_model, architecture)
+    assert five_losses(attached.model, architecture) == five_losses(peft_model, architecture)
     attached.save(tmp_path)
     loaded = load_adapter(tiny_model(architecture), tmp_path / "adapter").eval()
     batch = tiny_batch(architecture)
@@ -162,7 +163,7 @@ def test_variants_train_convolutions(name: str) -> None:
 def test_the_penalty_is_that_of_the_whole_update() -> None:
     model = tiny_model("convnext")
     attached = Lora(rank=2).attach(model, sites(model, CONVNEXT), seed=0)
-    _losses(attached.model, "convnext")
+    five_losses(attached.model, "convnext")
     pairs = lora_pairs(attached.model)
     deltas = {
         pair.name: model.get_submodule(pair.name).get_delta_weight("default")  # type: ignore[operator]
@@ -240,16 +241,3 @@ def _of_convnext_in_float64() -> dict[str, float]:
 
 def _double(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**batch, "pixel_values": batch["pixel_values"].double()}
-
-
-def _losses(model: Any, architecture: str) -> list[float]:
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    losses = []
-    for _ in range(5):
-        loss = model(**tiny_batch(architecture)).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
-    return losses

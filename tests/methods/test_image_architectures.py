@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from iwlora.methods.tiny_models import IMAGE_ARCHITECTURES, tiny_batch, tiny_mod
 from iwlora.sites import blocks, coverage, sites
 from iwlora.testing import Case, Check, frozen_blocks_once_equal_plain, packed_equals_alone
 from iwlora.training.frozen_layers.leading_blocks import leading_blocks
+from lora_models import five_losses
 
 
 @pytest.mark.parametrize("architecture", IMAGE_ARCHITECTURES)
@@ -62,7 +62,7 @@ def test_lora_trains_as_peft_trains_it(architecture: str) -> None:
     )
     with seeded(3):
         peft_model = get_peft_model(theirs, config)
-    assert _losses(attached.model, architecture) == _losses(peft_model, architecture)
+    assert five_losses(attached.model, architecture) == five_losses(peft_model, architecture)
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,3 @@ def test_of_swin_the_blocks_of_the_first_stage_are_computed_once() -> None:
     leading = leading_blocks(model, lambda: model(**tiny_batch("swin")))
     assert leading is not None
     assert len(leading.frozen) == 1
-
-
-def _losses(model: Any, architecture: str) -> list[float]:
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    losses = []
-    for _ in range(5):
-        loss = model(**tiny_batch(architecture)).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
-    return losses
