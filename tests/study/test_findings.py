@@ -170,6 +170,18 @@ def test_secondary_outcomes_are_corrected() -> None:
     assert p_loss == pytest.approx(2 * 2 / 2**DRAWS, abs=1e-3)  # all 12 signs are equal
 
 
+def test_a_confirmed_form_beats_its_rivals_too() -> None:
+    form = FORM.model_copy(update={"rivals": ["decay"]})
+    for stage, rival, verdict in [
+        ("confirm", {"decay": 0.03}, "open"),
+        ("confirm", {}, "open"),
+        ("confirm", {"decay": 0.0}, "better"),
+        ("screen", {}, "better"),
+    ]:
+        (found,) = findings(scores_of({"top": 0.03, "permuted": 0.0, **rival}, stage), [form])
+        assert found.verdict == verdict, (stage, rival)
+
+
 def test_evidence_is_what_the_table_accepts(tmp_path: Any) -> None:
     scores = scores_of({"top": 0.03, "permuted": 0.0})
     rows = evidence.rows([scores], [FORM])

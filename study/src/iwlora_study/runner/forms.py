@@ -24,6 +24,7 @@ class Form(BaseModel):
         name: In words.
         arm: Its label in the cells.
         controls: The labels of the arms that have everything of it but the importance.
+        rivals: The labels of arms that it has to beat in the confirmation too.
         against: What it has to beat besides: LoRA with its own search, of the same budget.
         outcome: The primary outcome, chosen before any cell was done.
     """
@@ -33,8 +34,13 @@ class Form(BaseModel):
     name: str
     arm: str
     controls: list[str] = Field(default_factory=list)
+    rivals: list[str] = Field(default_factory=list)
     against: str = "lora"
     outcome: Outcome = "score"
+
+    def controls_of(self, stage: str) -> list[str]:
+        """The arms that it has to beat in a stage, besides ``against``."""
+        return [*self.controls, *(self.rivals if stage == "confirm" else ())]
 
 
 def load_forms(path: Path) -> list[Form]:

@@ -117,20 +117,22 @@ def findings(scores: CellScores, forms: Sequence[Form]) -> list[Finding]:
         against = contrast(scores, form.arm, form.against, form.outcome)
         if against is None:
             continue
-        compared = (contrast(scores, form.arm, other, form.outcome) for other in form.controls)
+        others = form.controls_of(scores.stage)
+        compared = (contrast(scores, form.arm, other, form.outcome) for other in others)
         controls = tuple(control for control in compared if control is not None)
         verdict = against.verdict
         if on_floor(scores):
             verdict = "floor"
-        elif verdict == "better" and not _beats_all(form, controls):
+        elif verdict == "better" and not _beats_all(form, scores.stage, controls):
             verdict = "open"
         found.append(Finding(form, scores, against, controls, verdict))
     return found
 
 
-def _beats_all(form: Form, controls: Sequence[Contrast]) -> bool:
+def _beats_all(form: Form, stage: str, controls: Sequence[Contrast]) -> bool:
     """Whether every control is there and beaten."""
-    return len(controls) == len(form.controls) and all(c.verdict == "better" for c in controls)
+    complete = len(controls) == len(form.controls_of(stage))
+    return complete and all(control.verdict == "better" for control in controls)
 
 
 def on_floor(scores: CellScores) -> bool:
