@@ -72,7 +72,7 @@ def record(options: argparse.Namespace, chosen: Sequence[Cell]) -> None:
             scores = dict(accuracies(sources, cell, seed))
             kept.scores.setdefault(cell.name, {})[str(seed)] = scores
             kept.seconds.setdefault(cell.name, {})[str(seed)] = time.process_time() - before
-            kept.chosen[cell.name] = {m: sources.rate(cell, m) for m in cell.methods}
+            kept.chosen[cell.name] = {m: sources.learning_rate(cell, m) for m in cell.methods}
             if cell.name in sources.strengths:
                 kept.chosen[cell.name]["EWC"] = sources.strengths[cell.name]
             kept.save()

@@ -15,7 +15,7 @@ from pool_price.training import Trained
 def accuracies(trained: Trained, cell: Cell, seed: int) -> Iterator[tuple[str, float]]:
     """(arm, accuracy in percent) of one draw of the rows.
 
-    The best single source is chosen on the scored rows, which favours it.
+    The best single source is chosen on the scored rows, which favors it.
 
     Args:
         trained: The sources.
@@ -45,7 +45,7 @@ def accuracies(trained: Trained, cell: Cell, seed: int) -> Iterator[tuple[str, f
             for way in WAYS:
                 yield f"apt: prompts {way}", 100 * accuracy_of_merged(pool, recipe, way)
         if method == "lora" and cell.has_sequence:
-            recipes = trained.recipes(cell, method, seed, trained.rate(cell, method))
+            recipes = trained.recipes(cell, method, seed, trained.learning_rate(cell, method))
             yield "lora: one after another", 100 * accuracy_in_sequence(recipes)
             strength = ewc_strength(trained, cell)
             yield "lora: one after another, EWC", 100 * accuracy_in_sequence(recipes, strength)
@@ -54,7 +54,7 @@ def accuracies(trained: Trained, cell: Cell, seed: int) -> Iterator[tuple[str, f
 def ewc_strength(trained: Trained, cell: Cell) -> float:
     """The best λ on the draw that only trials train on, all of whose sources it needs."""
     if (known := trained.strengths.get(cell.name)) is None:
-        recipes = trained.recipes(cell, "lora", SEARCH, trained.rate(cell, "lora"))
+        recipes = trained.recipes(cell, "lora", SEARCH, trained.learning_rate(cell, "lora"))
         scores = {value: accuracy_in_sequence(recipes, value) for value in EWC_STRENGTHS}
         known = trained.strengths[cell.name] = max(scores, key=lambda value: scores[value])
     return known

@@ -21,6 +21,27 @@ from pool_price.rows import SEARCH, Row, Rows, divided
 _BATCH, _SEARCH_SEED = 32, 10**6
 
 
+@dataclass(frozen=True)
+class Source:
+    """A source, and what is trained on it.
+
+    Args:
+        cell: Of which it is a source.
+        method: Of the run.
+        name: Of its training rows.
+        rows: Those that it is trained on.
+        lr: The learning rate.
+        seed: Of the draw of the rows; ``SEARCH`` for a trial of a learning rate.
+    """
+
+    cell: Cell
+    method: str
+    name: str
+    rows: Sequence[Row]
+    lr: float
+    seed: int | str
+
+
 @dataclass
 class Trained:
     """Sources of cells that are trained when they are asked for, and kept in a folder.
@@ -39,7 +60,7 @@ class Trained:
     epochs: int
     max_length: int
     strengths: dict[str, float] = field(default_factory=dict)
-    _rates: dict[tuple[str, str], float] = field(default_factory=dict)
+    _learning_rates: dict[tuple[str, str], float] = field(default_factory=dict)
     _divided: dict[str, list[tuple[str, list[Row]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,7 +75,8 @@ class Trained:
         drawn = self.rows.drawn(seed, self.count)
 
         def features() -> Any:
-            return frozen_embeddings(self._recipe(cell, "head", f"{seed}-all", drawn, 1e-3, seed))
+            union = Source(cell, "head", f"{seed}-all", drawn, 1e-3, seed)
+            return frozen_embeddings(self._recipe(union))
 
         numbers = groups(cell.division, drawn, cell.sources, seed, features)
         parts = divided(drawn, numbers, cell.sources)
@@ -64,8 +86,9 @@ class Trained:
     def pool(self, cell: Cell, method: str, seed: int) -> Pool:
         """The sources of a method as a pool, with prototypes where domains differ."""
         weights: Any = "mean" if cell.division == "random" else "prototypes"
+        lr = self.learning_rate(cell, method)
         runs = [
-            self._run(cell, method, name, part, self.rate(cell, method), seed)
+            self._run(Source(cell, method, name, part, lr, seed))
             for name, part in self.sources(cell, seed)
         ]
         folder = runs[0].with_name(f"{runs[0].name}-pool")
@@ -81,7 +104,10 @@ class Trained:
             scored = self.rows.table("scored-trials", self.rows.search)
         else:
             scored = self.scored
-        return [self._recipe(cell, method, name, part, lr, seed, scored) for name, part in sources]
+        return [
+            self._recipe(Source(cell, method, name, part, lr, seed), scored)
+            for name, part in sources
+        ]
 
     @property
     def scored(self) -> Path:
@@ -93,63 +119,48 @@ class Trained:
         folder = pool.folder.with_name(f"{pool.folder.name}-mean")
         return folder if folder.is_dir() else compose([pool.folder], folder, weights="mean")
 
-    def rate(self, cell: Cell, method: str) -> float:
+    def learning_rate(self, cell: Cell, method: str) -> float:
         """The best learning rate of a source of the draw that only trials train on."""
         key = cell.name, method
-        if key not in self._rates:
+        if key not in self._learning_rates:
             name, part = self.sources(cell, SEARCH)[0]
             losses = {}
             for lr in LEARNING_RATES[method]:
-                folder = self._run(cell, method, name, part, lr, SEARCH)
+                folder = self._run(Source(cell, method, name, part, lr, SEARCH))
                 losses[lr] = RunResult.load(folder / layout.RESULT).metrics["loss"]
-            self._rates[key] = min(losses, key=lambda lr: _finite(losses[lr]))
-        return self._rates[key]
+            self._learning_rates[key] = min(losses, key=lambda lr: _finite(losses[lr]))
+        return self._learning_rates[key]
 
-    def _run(
-        self,
-        cell: Cell,
-        method: str,
-        name: str,
-        part: Sequence[Row],
-        lr: float,
-        seed: int | str,
-    ) -> Path:
-        schedule = cell.schedule if cell.sources > 1 else "union"
-        folder = self.rows.folder / "runs" / f"{method}-{schedule}-{lr:g}-{name}"
+    def _run(self, source: Source) -> Path:
+        schedule = source.cell.schedule if source.cell.sources > 1 else "union"
+        name = f"{source.method}-{schedule}-{source.lr:g}-{source.name}"
+        folder = self.rows.folder / "runs" / name
         if not (folder / layout.RESULT).is_file():
-            train(self._recipe(cell, method, name, part, lr, seed), folder)
+            train(self._recipe(source), folder)
         return folder
 
-    def _recipe(
-        self,
-        cell: Cell,
-        method: str,
-        name: str,
-        part: Sequence[Row],
-        lr: float,
-        seed: int | str,
-        scored: Path | None = None,
-    ) -> Recipe:
-        if scored is None and seed == SEARCH:  # a source alone cannot know other classes
-            known = {row.label for row in part}
+    def _recipe(self, source: Source, scored: Path | None = None) -> Recipe:
+        """The recipe of a source; ``scored`` are its rows, or None: those of all runs or trials."""
+        if scored is None and source.seed == SEARCH:  # a source alone cannot know other classes
+            known = {row.label for row in source.rows}
             of_classes = [row for row in self.rows.search if row.label in known]
-            scored = self.rows.table(f"{name}-trials", of_classes)
+            scored = self.rows.table(f"{source.name}-trials", of_classes)
         scored = scored or self.scored
         settings: dict[str, Any] = {
             "epochs": self.epochs,
-            "lr": lr,
+            "lr": source.lr,
             "batch_size": _BATCH,
             "max_length": self.max_length,
-            "seed": _SEARCH_SEED if seed == SEARCH else seed,
-            "cache_frozen": method != "lora",
+            "seed": _SEARCH_SEED if source.seed == SEARCH else source.seed,
+            "cache_frozen": source.method != "lora",
         }
-        if cell.schedule == "steps":
+        if source.cell.schedule == "steps":
             settings["max_steps"] = self.epochs * math.ceil(self.count / _BATCH)
         return build(
             {
                 "model": self.model,
-                "task": self.rows.task(self.rows.table(name, part), scored),
-                "method": {"name": method},
+                "task": self.rows.task(self.rows.table(source.name, source.rows), scored),
+                "method": {"name": source.method},
                 "train": settings,
             }
         )
