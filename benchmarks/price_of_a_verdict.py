@@ -1,6 +1,6 @@
 """What a verdict costs: core-minutes until a true difference of 1 point is decided.
 
-    python benchmarks/price_of_a_verdict.py                                  # prints the tables
+    python benchmarks/price_of_a_verdict.py --csv docs      # prints tables, writes the long ones
     python benchmarks/price_of_a_verdict.py record --glue FOLDER --minutes 60
 
 The first command replays the runs in benchmarks/recorded: the earlier way to a verdict, each lever
@@ -13,8 +13,9 @@ them; it goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from iwlora.results.comparison.record import StoppingRule
@@ -26,18 +27,22 @@ from verdict_price.recording import GRID, HELD_OUT, LR, TASKS, record
 RECORDED = Path(__file__).with_name("recorded")
 
 
-def report(folder: Path) -> str:
-    """All tables."""
+def report(folder: Path, csv_folder: Path | None = None) -> str:
+    """All tables; those with a row for each way are written as CSV files."""
     rule = StoppingRule(difference=1.0)
     banks = [Bank.load(folder, task) for task in TASKS]
+    prices, studies = tables.prices_of(banks, LR, rule), lever_tables.study_prices(banks, LR, rule)
+    if csv_folder is not None:
+        _write(csv_folder / "price-of-a-verdict.csv", tables.price_records(prices))
+        _write(csv_folder / "price-of-a-study.csv", lever_tables.study_records(studies))
     machines = sorted({bank.about["machine"] for bank in banks if bank.about})
     parts = {
         f"Recorded on {'; '.join(machines)}": tables.recorded_table(banks, LR),
-        "Price of a verdict": tables.price_table(banks, LR, rule),
+        "Price of a verdict": tables.price_table(prices),
         f"Promises, in 10,000 comparisons of at most {rule.max_seeds} draws": tables.promise_table(
             banks, LR, rule
         ),
-        "A study of six arms": lever_tables.study_table(banks, LR, rule),
+        "A study of six arms": lever_tables.study_table(studies),
         "With the search of each arm": lever_tables.searched_table(banks, LR, rule, HELD_OUT, GRID),
         "Sd of a difference in units of a planted point": lever_tables.precision_table(banks, LR),
         "With more study rows, extrapolated": lever_tables.more_rows_table(banks, LR, rule),
@@ -49,9 +54,17 @@ def report(folder: Path) -> str:
     return "\n\n".join(f"{title}\n\n{text}" for title, text in parts.items())
 
 
+def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recorded", type=Path, default=RECORDED, help="the folder of the runs")
+    parser.add_argument("--csv", type=Path, help="a folder for the tables with a row for each way")
     commands = parser.add_subparsers(dest="command")
     recorder = commands.add_parser("record", help="record further runs")
     recorder.add_argument("--glue", default=os.environ.get("IWLORA_GLUE"))
@@ -62,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         about = {"model": options.model, "machine": machine()}
         record(options.recorded, options.glue, options.model, options.minutes, about)
     else:
-        print(report(options.recorded))
+        print(report(options.recorded, options.csv))
 
 
 if __name__ == "__main__":

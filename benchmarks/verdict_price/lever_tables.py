@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -13,11 +13,19 @@ from timed_commands import table
 from verdict_price.bank import OFFICIAL, STUDY, Bank
 from verdict_price.planted import NULLS, planted_differences
 from verdict_price.precision import sd_of_loss, sd_with_rows
-from verdict_price.replay import EARLIER, TOGETHER, WAYS, minutes_per_run, planned_draws, sd_of_null
+from verdict_price.replay import (
+    EARLIER,
+    TOGETHER,
+    WAYS,
+    Way,
+    minutes_per_run,
+    planned_draws,
+    sd_of_null,
+)
 from verdict_price.search_regret import Search, Trials
 from verdict_price.searched import searched_verdicts
-from verdict_price.study import TRUTHS, study_price
-from verdict_price.tables import DRAWS_FOR_TRUTH, absent, has_pairs
+from verdict_price.study import TRUTHS, StudyPrice, study_price
+from verdict_price.tables import DRAWS_FOR_TRUTH, NOT_RECORDED, absent, has_pairs
 
 STUDY_WAYS = [way for way in WAYS if way.split in (OFFICIAL, STUDY)]
 SEARCHED_WAYS = (
@@ -30,29 +38,64 @@ MORE_ROWS = {"glue/sst2": (872, 2200, 5000, 10_000)}
 """How many study rows to extrapolate to, for tasks that have them."""
 
 
-def study_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
-    """What a study of six arms costs by each way, and its wrong verdicts."""
+def study_prices(
+    banks: Sequence[Bank], lr: float, rule: StoppingRule
+) -> dict[tuple[str, str], dict[Way, StudyPrice]]:
+    """{(task, arms): {way: the price of a study}}; without prices where too few pairs are known."""
+    return {
+        (bank.task, kind): {way: study_price(bank, way, kind, lr, rule) for way in STUDY_WAYS}
+        if has_pairs(bank, kind, lr)
+        else {}
+        for bank, kind in product(banks, NULLS)
+    }
+
+
+def study_table(prices: Mapping[tuple[str, str], Mapping[Way, StudyPrice]]) -> str:
+    """What a study of six arms costs by the earlier way and with all levers, and how it ends."""
     rows = []
-    for bank, kind in product(banks, NULLS):
-        if not has_pairs(bank, kind, lr):
-            rows.append(absent(bank, 10, kind))
+    for (task, kind), costs in prices.items():
+        if not costs:
+            rows.append([task, kind, NOT_RECORDED, *[""] * 5])
             continue
-        before = None
-        for way in STUDY_WAYS:
-            found = study_price(bank, way, kind, lr, rule)
-            before = before or found.minutes
-            rows.append(
-                [
-                    *(bank.task, kind, way.name),
-                    " / ".join(f"{draws:.0f}" for draws in found.draws),
-                    *(f"{found.runs:.0f}", f"{found.minutes:.0f}", f"{found.minutes / before:.2f}"),
-                    f"{found.power:.0%}",
-                    *(f"{found.false_difference:.1%}", f"{found.false_within:.1%}"),
-                ]
-            )
+        earlier, together = costs[EARLIER], costs[TOGETHER]
+        rows.append(
+            [
+                *(task, kind, f"{earlier.draws[0]:.0f}", _draws(together)),
+                f"{together.minutes / earlier.minutes:.2f}",
+                f"{together.power:.0%}",
+                *(f"{together.false_difference:.1%}", f"{together.false_within:.1%}"),
+            ]
+        )
     arms = " / ".join(f"{truth:+g}" if truth else "0" for truth in TRUTHS)
-    head = ["task", "arms", "way", f"draws of the arms at {arms}", "runs", "core-minutes"]
+    head = ["task", "arms", "draws of each arm, earlier way", f"draws of the arms at {arms}"]
     return table([*head, "of the earlier price", "power", "false difference", "false within"], rows)
+
+
+def study_records(
+    prices: Mapping[tuple[str, str], Mapping[Way, StudyPrice]],
+) -> list[dict[str, str]]:
+    """A row for each way, with all its draws and its wrong verdicts."""
+    return [
+        {
+            "task": task,
+            "arms": kind,
+            "way": way.name,
+            "draws_of_arms": _draws(found),
+            "runs": f"{found.runs:.0f}",
+            "core_minutes": f"{found.minutes:.0f}",
+            "of_earlier_price": f"{found.minutes / costs[EARLIER].minutes:.2f}",
+            "power": f"{found.power:.2f}",
+            "false_difference": f"{found.false_difference:.3f}",
+            "false_within": f"{found.false_within:.3f}",
+        }
+        for (task, kind), costs in prices.items()
+        for way, found in costs.items()
+    ]
+
+
+def _draws(found: StudyPrice) -> str:
+    """The mean draws of each arm."""
+    return " / ".join(f"{draws:.0f}" for draws in found.draws)
 
 
 def searched_table(

@@ -13,7 +13,7 @@ from timed_commands import table
 from verdict_price.bank import FEWER_ROWS, LORA, OFFICIAL, STUDY, Array, Bank
 from verdict_price.planted import NULLS, recorded_pairs
 from verdict_price.precision import sd_of_rows
-from verdict_price.replay import EARLIER, OTHER_TRUTHS, TOGETHER, WAYS, Price, Way, price
+from verdict_price.replay import EARLIER, TOGETHER, WAYS, Price, Way, price
 from verdict_price.search_regret import Regret, Search, Trials, simulate_searches
 from verdict_price.simulation import Promises, simulate
 
@@ -55,35 +55,56 @@ def _accuracy(scores: Array) -> str:
     return f"{points.mean():.1f} ± {points.std(ddof=1):.1f} ({scores.shape[1]:,} rows)"
 
 
-def price_table(banks: Sequence[Bank], lr: float, rule: StoppingRule) -> str:
-    """Draws and core-minutes of a verdict by each way, and whether the goal is met."""
+def prices_of(
+    banks: Sequence[Bank], lr: float, rule: StoppingRule
+) -> dict[tuple[str, str], dict[Way, Price]]:
+    """{(task, arms): {way: its price}}; without prices where too few pairs are recorded."""
+    return {
+        (bank.task, kind): {
+            way: price(bank, way, pairs_of(bank, way.split, lr), lr, rule) for way in WAYS
+        }
+        if has_pairs(bank, kind, lr)
+        else {}
+        for bank, (kind, pairs_of) in product(banks, NULLS.items())
+    }
+
+
+def price_table(prices: Mapping[tuple[str, str], Mapping[Way, Price]]) -> str:
+    """The price of each way as a part of the earlier one, and whether the goal is met."""
+    levers = [way for way in WAYS if way != EARLIER]
     rows, goals = [], []
-    for bank in banks:
-        for kind, pairs_of in NULLS.items():
-            if not has_pairs(bank, kind, lr):
-                rows.append(absent(bank, 10, kind))
-                goals.append(f"- {bank.task}, {kind}: open, {NOT_RECORDED}")
-                continue
-            prices: dict[Way, Price] = {}
-            for way in WAYS:
-                prices[way] = cost = price(bank, way, pairs_of(bank, way.split, lr), lr, rule)
-                of_earlier = cost.minutes / prices[EARLIER].minutes
-                rows.append([bank.task, kind, way.name, *_price_cells(cost), f"{of_earlier:.2f}"])
-            goals.append(f"- {bank.task}, {kind}: {goal_sentence(prices)}")
-    head = ["task", "arms", "way", "sd of a difference, points", "draws", "power"]
-    others = [f"draws at {truth:g} points" for truth in OTHER_TRUTHS]
-    priced = table([*head, *others, "core-minutes", "of the earlier price"], rows)
+    for (task, kind), costs in prices.items():
+        if not costs:
+            rows.append([task, kind, NOT_RECORDED, *[""] * len(levers)])
+            goals.append(f"- {task}, {kind}: open, {NOT_RECORDED}")
+            continue
+        earlier = costs[EARLIER].minutes
+        cells = [f"{costs[way].minutes / earlier:.2f}" for way in levers]
+        rows.append([task, kind, f"{earlier:.1f}", *cells])
+        goals.append(f"- {task}, {kind}: {goal_sentence(costs)}")
+    head = ["task", "arms", "core-minutes of the earlier way", *(way.name for way in levers)]
     goal = f"The goal is that all together cost at most {GOAL:g} of the earlier price:"
-    return "\n".join([priced, "", goal, "", *goals])
+    return "\n".join([table(head, rows), "", goal, "", *goals])
 
 
-def _price_cells(cost: Price) -> list[str]:
+def price_records(prices: Mapping[tuple[str, str], Mapping[Way, Price]]) -> list[dict[str, str]]:
+    """A row for each way, with its draws and the standard deviations that it rests on."""
     return [
-        f"{cost.sd:.2f} ({cost.sd_low:.2f} to {cost.sd_high:.2f})",
-        f"{cost.draws:.1f}",
-        f"{cost.power:.0%}",
-        *(f"{draws:.1f}" for draws in cost.other_draws.values()),
-        f"{cost.minutes:.1f}",
+        {
+            "task": task,
+            "arms": kind,
+            "way": way.name,
+            "sd": f"{cost.sd:.2f}",
+            "sd_low": f"{cost.sd_low:.2f}",
+            "sd_high": f"{cost.sd_high:.2f}",
+            "draws": f"{cost.draws:.1f}",
+            "power": f"{cost.power:.2f}",
+            **{f"draws_at_{truth:g}": f"{draws:.1f}" for truth, draws in cost.other_draws.items()},
+            "core_minutes": f"{cost.minutes:.1f}",
+            "of_earlier_price": f"{cost.minutes / costs[EARLIER].minutes:.2f}",
+        }
+        for (task, kind), costs in prices.items()
+        for way, cost in costs.items()
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -267,10 +269,21 @@ def test_every_table_is_printed(
     monkeypatch.setattr(parts.tables, "simulate", few)
     monkeypatch.setattr(parts.command, "GRID", GRID)
     synthetic_bank(parts).save(tmp_path)
-    parts.command.main(["--recorded", str(tmp_path)])
+    parts.command.main(["--recorded", str(tmp_path), "--csv", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "Recorded on a CPU" in printed
-    assert "| glue/sst2 | independent | all together | " in printed
+    for name, title, ways in (
+        ("price-of-a-verdict.csv", "Price of a verdict", 6),
+        ("price-of-a-study.csv", "A study of six arms", 4),
+    ):
+        with (tmp_path / name).open(encoding="utf-8") as stream:
+            written = [row for row in csv.DictReader(stream) if row["arms"] == "independent"]
+        assert [row["task"] for row in written] == ["glue/sst2"] * ways
+        parts_of_price = {row["way"]: row["of_earlier_price"] for row in written}
+        assert parts_of_price["earlier way: official split, seeds fixed"] == "1.00"
+        section = printed.partition(f"{title}\n\n")[2]
+        (line,) = re.findall(r"\| glue/sst2 \| independent \| \d.*", section.partition("\n\n")[0])
+        assert f" | {parts_of_price['all together']} | " in line
     assert "- glue/mrpc, independent: open, not recorded yet" in printed
     assert "| glue/sst2 | loss-curve | 1 × 3 | 4.0 | 1.00 | 2.00 | 3.00 |" in printed
     goal = "missed with 1 trial a learning rate, 1.00 to 1.00 (mean 2.00 to 2.00)"
