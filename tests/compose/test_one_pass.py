@@ -96,6 +96,25 @@ def test_prompts_and_other_methods_in_one_pool(prompts: Path, runs: Path, tmp_pa
     assert np.abs(answers - np.mean(single, axis=0)).max() < 1e-6
 
 
+@pytest.mark.parametrize("names", ["pa", "ap"])
+def test_a_source_that_trains_more_of_the_model_has_its_own_pass(
+    prompts: Path, tiny_bert: Path, tmp_path: Path, names: str
+) -> None:
+    rows = str(prompts / "scored.csv")
+    task = {"train": str(prompts / "a.csv"), "validation": rows, "text": "text", "label": "mood"}
+    base = recipe(tiny_bert, task, "apt", lr=5e-2, batch_size=4)
+    train(base.model_copy(update={"modules_to_save": ["pooler"]}), tmp_path / "p")
+    runs = [prompts / "a", tmp_path / "p"]
+    single = [
+        probabilities(table(predict_run(run, rows, tmp_path / f"{run.name}.csv"))) for run in runs
+    ]
+    # The source that comes first among the names gives the model.
+    sources = [f"{name}={run}" for name, run in zip(names, runs, strict=True)]
+    pool = compose(sources, tmp_path / "pool")
+    both = probabilities(table(predict(pool, rows, tmp_path / "both.csv")))
+    assert np.abs(both - np.mean(single, axis=0)).max() < 1e-6
+
+
 def test_numbers_of_one_pass_are_averaged_in_their_units(tiny_bert: Path, tmp_path: Path) -> None:
     """Each run has a scale of its own, and its head is on it."""
     for name, (low, high) in {"a": (0, 1), "b": (100, 300)}.items():

@@ -74,6 +74,8 @@ def test_a_pool_weighs_by_distance(runs: Path, pool: Path, tmp_path: Path) -> No
     with output.open(encoding="utf-8") as stream:
         answers = [float(row["probability_pos"]) for row in csv.DictReader(stream)]
     assert np.abs(answers - expected[:, 1]).max() < 1e-6
+    (weighed / "sources" / "a" / "recipe.yaml").write_text("of a source that no row uses")
+    predict(weighed, str(runs / "scored.csv"), tmp_path / "of-b.csv", use=["b"])
 
 
 def test_other_training_rows_are_refused(runs: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def _only_pool(
     sources: Sequence[str | Path], add: Sequence[str | Path], remove: Sequence[str]
 ) -> Pool | None:
     """The pool that is changed; None where runs are composed."""
-    pools = [str(source) for source in sources if layout.is_pool(split_name(source)[1])]
+    pools = [path for _, path in map(split_name, sources) if layout.is_pool(path)]
     if not pools:
         if add or remove:
             option = "--add" if add else "--remove"

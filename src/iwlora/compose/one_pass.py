@@ -43,7 +43,8 @@ class SharedModel:
 def passes(sources: Mapping[str, RunDir]) -> list[dict[str, RunDir]]:
     """Sources in groups, each of which needs one pass of the backbone.
 
-    Sources that share a pass have a method that allows it, and were scored with the same numerics.
+    Sources that share a pass have a method that allows it, train the same modules beside it, and
+    were scored with the same numerics.
 
     Args:
         sources: {name: the run that it was}.
@@ -59,8 +60,9 @@ def _pass(name: str, run: RunDir) -> Hashable:
     recipe = run.recipe()
     if not recipe.method.shares_pass:
         return name
-    settings = recipe.train
-    return recipe.method.name, scored_precision(run), settings.fast_kernels, settings.frozen_dtype
+    settings, modules = recipe.train, tuple(sorted(recipe.modules_to_save))
+    numerics = scored_precision(run), settings.fast_kernels, settings.frozen_dtype
+    return recipe.method.name, modules, *numerics
 
 
 def _trained(model: Any) -> dict[str, Tensor]:

@@ -120,7 +120,7 @@ class Members:
         return [
             (
                 subset,
-                self.combine(subset, of_sources[subset], self.features(part)),
+                self.combine(subset, of_sources[subset], self.features(part, subset)),
                 numbers[subset],
             )
             for subset, part in parts.items()
@@ -162,11 +162,16 @@ class Members:
             shared.add(name, load_for_rows(runs[name], self._trust, self._backbone.load)[0])
         return model, processor, shared.versions
 
-    def features(self, rows: datasets.Dataset) -> Any:
-        """What the weights of rows depend on: embeddings, or nothing but their number."""
+    def features(self, rows: datasets.Dataset, subset: Subset) -> Any:
+        """What the weights of rows depend on: embeddings, or nothing but their number.
+
+        Args:
+            rows: The text columns.
+            subset: Names of sources, of which one says how rows are embedded; all say the same.
+        """
         if self._pool.record.weights == "mean":
             return np.empty((len(rows), 0))
-        run = RunDir.finished(self._pool.folder_of(self._pool.names[0]))
+        run = RunDir.finished(self._pool.folder_of(subset[0]))
         return embeddings(run, rows, self._trust, self._backbone.load)
 
     def combine(

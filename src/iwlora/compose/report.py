@@ -86,7 +86,7 @@ def report(
             f"On the {counted(len(scored.labels), 'row')} ({split}) that all sources were scored "
             "on. What chose options or epochs by these rows has seen them."
         )
-    features = members.features(scored.rows)
+    features = members.features(scored.rows, pool.names)
     combined = {
         subset: task.kind.predictions(members.combine(subset, scored.evaluations, features))
         for subset in wanted
