@@ -72,6 +72,21 @@ def test_all_choices_of_a_draw_share_everything_else(settings: Settings, tmp_pat
     assert len(tuned) > 1, "what is not yet decided is drawn at random"
 
 
+def test_a_choice_that_no_design_can_have_is_left_out_of_the_first_stage(
+    settings: Settings, tmp_path: Path
+) -> None:
+    given = settings(order=["tuned"], draws=[8], choices={"tuned": ["all", [1], [2, 3]]})
+    given |= {"budget": 20_000, "method": {"strategies": [["lora"]] * 4}}
+    summary, runs = search(given, tmp_path, {})
+    (tuned,) = summary.stages
+    assert "1" in tuned.impossible
+    assert tuned.impossible["1"].count("nearest division of it has 9,984") == 1
+    assert [choice.label for choice in tuned.choices] == ["all", "2-3"]
+    assert len(runs.started) == 2 * 8
+    with pytest.raises(IwloraError, match=r"^tuned: none of 200 random designs fits"):
+        design_from({**given, "budget": 60_000})
+
+
 def test_killed_and_continued_it_gives_the_same_summary(settings: Settings, tmp_path: Path) -> None:
     bonus = {"spindle": 0.02, "increasing": 0.01}
     whole, _ = search(settings(), tmp_path / "whole", bonus)

@@ -12,9 +12,9 @@ from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.plan.preflight import check_search
 from iwlora.compare.report.text_columns import align
 from iwlora.design.confirmation import confirmation
-from iwlora.design.draws import draw_designs
-from iwlora.design.plan import possible_choices
+from iwlora.design.draws import draw_designs, possible_choices
 from iwlora.design.recipe import DesignRecipe
+from iwlora.design.stages import Stage
 from iwlora.results.durations import format_duration
 from iwlora.tasks.loading import read_in_advance, reading_once
 from iwlora.training.dry_run.run_cost import RunCost, estimate_run_cost
@@ -65,25 +65,28 @@ def estimate_cost(design: DesignRecipe, jobs: int, announce: Callable[[str], Non
     Raises:
         IwloraError: The search could not start.
     """
-    settings, stage = design.settings, design.stages[-1]
+    settings = design.settings
+    where = (design.space, design.fixed, settings.seed, design.designs)
+    stages, left_out = list[Stage](), list[str]()
+    for stage in design.stages:
+        possible, impossible = possible_choices(stage, *where)
+        stages.append(possible)
+        left_out += [
+            f"{stage.name}: {label} is left out: {why}" for label, why in impossible.items()
+        ]
     task = design.run.task.model_copy(update={"holdout": settings.holdout})
     timed = []
     for number in range(TIMED):
         announce(f"timing steps of random design {number + 1} of {TIMED}")
-        where = (design.space, design.fixed, settings.seed, design.designs)
-        drawn = draw_designs(stage, number, *where)
+        drawn = draw_designs(stages[-1], number, *where)
         recipe = design.designs.recipe(next(iter(drawn.points.values())))
         timed.append(_time(recipe.model_copy(update={"task": task})))
     seconds = [each.seconds for each in timed]
     of_run, of_cores = fmean(seconds), fmean(each.processor_seconds for each in timed)
-    rows, left_out = list[_Row](), list[str]()
-    for each in design.stages:
-        possible, impossible = possible_choices(design, each, design.fixed)
-        left_out += [
-            f"{each.name}: {label} is left out: {why}" for label, why in impossible.items()
-        ]
-        count = len(possible.choices)
-        rows.append(_Row(each.name, count, design.runs_of(possible), of_run / jobs, of_cores))
+    rows = [
+        _Row(stage.name, len(stage.choices), design.runs_of(stage), of_run / jobs, of_cores)
+        for stage in stages
+    ]
     if (plan := confirmation(design.confirm, recipe)) is not None:
         rows += _confirming(plan, jobs, announce)
     memory = format_gibibytes(max(each.cost.memory.peak for each in timed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from iwlora.design.stages import Stage
@@ -125,22 +125,36 @@ def draw_designs(
         IwloraError: No design that all choices complete was found.
     """
     own = stage.seed(seed, number)
-    if stage.search != "paper":
-        return _complete(stage, stage.choices, own, space, fixed, designs)
+    together: list[tuple[int, Mapping[str, Any]]] = [(own, stage.choices)]
+    if stage.search == "paper":
+        # Seeds of draws are below this factor, so that no two choices share designs.
+        together = [
+            (index * 2**32 + own, {label: value})
+            for index, (label, value) in enumerate(stage.choices.items(), start=1)
+        ]
     points: dict[str, Point] = {}
     redrawn = 0
-    for index, (label, value) in enumerate(stage.choices.items(), start=1):
-        # Seeds of draws are below this factor, so that no two choices share designs.
-        drawn = _complete(stage, {label: value}, index * 2**32 + own, space, fixed, designs)
+    for own_seed, choices in together:
+        try:
+            drawn = _complete(stage, choices, own_seed, space, fixed, designs)
+        except IwloraError as error:
+            raise IwloraError(f"{stage.name}: {error}") from None
         points |= drawn.points
         redrawn += drawn.redrawn
     return Draw(points, redrawn)
 
 
-def impossible_choices(
+def possible_choices(
     stage: Stage, space: Space, fixed: Mapping[str, Any], seed: int, designs: Designs
-) -> dict[str, str]:
-    """{label: why} of the choices of a stage that complete none of many random designs.
+) -> tuple[Stage, dict[str, str]]:
+    """The stage with the choices that complete some random design, and {label: why} of the others.
+
+    Args:
+        stage: With all its choices.
+        space: As for :func:`draw_designs`, as all the following.
+        fixed: What is known of the design.
+        seed: Of the search.
+        designs: Says which ones are refused.
 
     Raises:
         IwloraError: Not one of them completes any.
@@ -152,8 +166,10 @@ def impossible_choices(
         except IwloraError as error:
             refused[label] = str(error)
     if len(refused) == len(stage.choices):
-        raise IwloraError("\n".join(dict.fromkeys(refused.values())))
-    return refused
+        different = dict.fromkeys(refused.values())
+        raise IwloraError("\n".join(f"{stage.name}: {why}" for why in different))
+    possible = {label: value for label, value in stage.choices.items() if label not in refused}
+    return replace(stage, choices=possible), refused
 
 
 def _complete(
@@ -174,10 +190,7 @@ def _complete(
                 raise IwloraError(f"{label}: {why}")
         return points
 
-    try:
-        drawn = random_design(seed, space, {}, completed)
-    except IwloraError as error:
-        raise IwloraError(f"{stage.name}: {error}") from None
+    drawn = random_design(seed, space, {}, completed)
     return Draw(drawn.design, drawn.redrawn)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
-from iwlora.design.draws import draw_designs, impossible_choices
+from iwlora.design.draws import draw_designs, possible_choices
 from iwlora.design.recipe import DesignRecipe
 from iwlora.design.stages import LR, Stage
 from iwlora.results import layout
@@ -59,7 +59,7 @@ def plan_stage(
     known = plain({"fixed": fixed, "lr": lr})
     folder = layout.stage_folder(Path(), stage.name, content_digest(known))
     where = (design.space, fixed, settings.seed, design.designs)
-    stage, impossible = possible_choices(design, stage, fixed)
+    stage, impossible = possible_choices(stage, *where)
     most = design.draws_of(stage)[1]
     if len(stage.choices) == 1 and stage.search != "screen":
         return StagePlan(stage, None, {}, impossible, 0, folder)
@@ -81,16 +81,6 @@ def plan_stage(
     if stage.search == "race":
         plan = replace(plan, race=settings.race)
     return StagePlan(stage, plan, points, impossible, redrawn, folder)
-
-
-def possible_choices(
-    design: DesignRecipe, stage: Stage, fixed: Mapping[str, Any]
-) -> tuple[Stage, dict[str, str]]:
-    """The stage with the choices that some design can have, and {label: why} of the others."""
-    settings = design.settings
-    impossible = impossible_choices(stage, design.space, fixed, settings.seed, design.designs)
-    possible = {label: v for label, v in stage.choices.items() if label not in impossible}
-    return replace(stage, choices=possible), impossible
 
 
 def plain(value: Any) -> Any:

@@ -10,11 +10,10 @@ from typing import Any
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.design.choices import choice_problems, parts_of, space_of
 from iwlora.design.confirmation import confirm_settings, confirmation
-from iwlora.design.draws import Designs, draw_designs
+from iwlora.design.draws import Designs, draw_designs, possible_choices
 from iwlora.design.settings import DesignSettings
 from iwlora.design.stages import LR, Stage, stages_of
 from iwlora.errors import IwloraError, raise_all
-from iwlora.methods.grouped.components import PRESETS
 from iwlora.methods.grouped.grouped import Grouped
 from iwlora.methods.grouped.parts import STRATEGIES
 from iwlora.methods.grouped.space import FIELDS, Space
@@ -115,8 +114,11 @@ def design_from(settings: Mapping[str, Any]) -> DesignRecipe:
         raise IwloraError("\n".join(problems))
     designs, method = Designs(run), run.method
     assert isinstance(method, Grouped)
-    given = _components_of(method)
-    fixed = {k: v for k, v in zip(FIELDS, given, strict=True) if k not in checked.order}
+    fixed = {
+        component: getattr(method.components, field)
+        for component, field in FIELDS.items()
+        if component not in checked.order
+    }
     try:
         space = space_of(checked, fixed, designs.depths)
         problems += choice_problems(space, checked, designs)
@@ -131,14 +133,6 @@ def design_from(settings: Mapping[str, Any]) -> DesignRecipe:
         problems += str(error).splitlines()
     raise_all(problems)
     return design
-
-
-def _components_of(method: Grouped) -> tuple[Any, ...]:
-    """The components that are given, or their defaults, in the order of ``FIELDS``."""
-    preset = PRESETS.get(method.preset or "")
-    groups = method.groups or (preset.groups if preset else "uniform")
-    strategies = method.strategies or (preset.strategies if preset else ())
-    return groups, method.allocation or "uniform", method.tuned or "all", strategies
 
 
 def _checked(
@@ -228,5 +222,7 @@ def _undecidable_stages(design: DesignRecipe) -> Iterator[str]:
 def _some_design(design: DesignRecipe) -> Recipe:
     """Any design with the settings of the search, to check its confirmation by."""
     stage = next(stage for stage in design.stages if stage.component != LR)
-    drawn = draw_designs(stage, 0, design.space, design.fixed, design.settings.seed, design.designs)
+    where = (design.space, design.fixed, design.settings.seed, design.designs)
+    possible, _ = possible_choices(stage, *where)
+    drawn = draw_designs(possible, 0, *where)
     return design.designs.recipe(next(iter(drawn.points.values())))

@@ -68,7 +68,7 @@ def run_design(
     check_folder(design, folder)
     with lock_folder(folder, announce):
         design.record().save(folder / layout.DESIGN)
-        first = next(stage for stage in design.stages)
+        first = design.stages[0]
         summary = DesignSummary(
             model=design.run.model,
             task=design.run.task.title,

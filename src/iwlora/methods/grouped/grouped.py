@@ -113,7 +113,7 @@ class Grouped(Method):
     @model_validator(mode="after")
     def _parts_can_be_combined(self) -> Self:
         problems = [
-            *self._components.problems(),
+            *self.components.problems(),
             *(
                 f"layer {block}: {problem}"
                 for block, sizes in (self.sizes or {}).items()
@@ -121,7 +121,7 @@ class Grouped(Method):
             ),
             *option_problems(self.options),
         ]
-        used = {name for names in self._components.strategies for name in names}
+        used = {name for names in self.components.strategies for name in names}
         if self.strategies is None and self.preset == "random":
             used = {*PARTS}
         for field, names in (("options", self.options), ("lr_factors", self.lr_factors)):
@@ -132,7 +132,7 @@ class Grouped(Method):
         return self
 
     @property
-    def _components(self) -> Components:
+    def components(self) -> Components:
         """What is given, what the preset sets, and the defaults; some sets where they are drawn."""
         preset = PRESETS.get(self.preset or "")
         groups, strategies = self.groups, self.strategies
@@ -197,7 +197,7 @@ class Grouped(Method):
         elif self.preset == "random":
             return ()
         else:
-            sets = self._components.tuned_strategies
+            sets = self.components.tuned_strategies
         names = {name for group in sets for name in group}
         return tuple(name for name in STRATEGIES if name in names)
 
@@ -222,7 +222,7 @@ class Grouped(Method):
 
     def check(self, sites: Sequence[Site]) -> None:
         """An allocation divides a budget, so there must be one."""
-        allocation = self._components.allocation
+        allocation = self.components.allocation
         if allocation != "uniform" and self.adapter_parameters is None and self.sizes is None:
             raise IwloraError(
                 f"method.allocation={allocation} divides a budget among the layers; give "
@@ -267,7 +267,7 @@ class Grouped(Method):
         if self.sizes is not None:
             assigned, problems = self._assigned_by_sizes(layers)
         else:
-            assigned, problems = self._components.assigned(layers)
+            assigned, problems = self.components.assigned(layers)
         if self.allocation == "importance" and sensitivity is not None:
             assigned = [replace(a, weight=sensitivity.of_block(a.layer.block)) for a in assigned]
         # What a published design has beside other parts is left out where it is impossible.
@@ -364,4 +364,4 @@ class Grouped(Method):
         )
         if self.sizes is not None:
             return tuple(left_out)
-        return (*left_out, *self._components.notes(layers_of(find_sites(model), sites)))
+        return (*left_out, *self.components.notes(layers_of(find_sites(model), sites)))
