@@ -133,7 +133,7 @@ def test_a_file_that_is_no_recipe(
 def test_a_recipe_that_cannot_be_read(tmp_path: Path, refused: Command, command: str) -> None:
     out = tmp_path / "run"
     assert "no such file" in refused(command, tmp_path / "no.yaml", "--out", out).err
-    folder = {"train": "unknown file type", "compare": "neither a run (no result.json) nor a "}
+    folder = {"train": "no files that are read", "compare": "neither a run (no result.json) nor a "}
     assert folder[command] in refused(command, tmp_path, "--out", out).err
     (tmp_path / "latin.yaml").write_bytes(b"model: caf\xe9\n")
     assert "cannot read" in refused(command, tmp_path / "latin.yaml", "--out", out).err

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from iwlora.compare.execute.fork_server import _read_rows
 from iwlora.errors import IwloraError
@@ -75,6 +76,28 @@ def test_a_change_of_the_content_is_seen(tmp_path: Path, reads: list[TaskSpec]) 
             load(spec, 0)
 
 
+def write_images(folder: Path) -> TaskSpec:
+    for number in range(20):
+        file = folder / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), number).save(file)
+    (folder / "a" / "notes.md").touch()
+    return TaskSpec(train=str(folder))
+
+
+def test_a_folder_of_images_is_read_once(tmp_path: Path, reads: list[TaskSpec]) -> None:
+    spec = write_images(tmp_path / "images")
+    plain = content(load(spec, 0))
+    with reading_once():
+        read_in_advance(spec)
+        assert content(load(spec, 0)) == plain
+        assert len(reads) == 2
+        Image.new("L", (4, 4), 99).save(tmp_path / "images" / "a" / "0.png")
+        assert content(load(spec, 0)) != plain
+        (tmp_path / "images" / "b" / "1.png").unlink()
+        assert sum(map(len, load(spec, 0).splits.values())) == 19
+
+
 def test_few_tasks_are_kept(tmp_path: Path, reads: list[TaskSpec]) -> None:
     specs = [write(tmp_path / f"{k}.csv", rows=30 + k) for k in range(MOST_TASKS + 1)]
     with reading_once():
@@ -119,6 +142,7 @@ def test_the_server_reads_for_the_runs_that_it_forks(
 def test_reading_in_advance_starts_no_thread(read: Callable[..., Any], tmp_path: Path) -> None:
     """As reading Parquet does: a process with threads cannot be forked."""
     specs = [write(tmp_path / name) for name in ("rows.csv", "rows.jsonl", "rows.parquet")]
+    specs.append(write_images(tmp_path / "images"))
     process = start(_exit_with_threads, read, [TaskSpec(name="builtin/entailment"), *specs])
     process.join()
     assert (process.exitcode == 1) == (read is read_in_advance)

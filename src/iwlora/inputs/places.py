@@ -175,7 +175,7 @@ def entries(folder: str | os.PathLike[str]) -> list[Path]:
     Raises ``OSError`` for one that cannot be read, which ``Path.glob`` takes for an empty one.
     """
     try:
-        return sorted(Path(folder, name) for name in os.listdir(folder))
+        return [Path(folder, name) for name in sorted(os.listdir(folder))]
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from iwlora.errors import BadRowsError, IwloraError
-from iwlora.inputs.places import open_file, user_path
+from iwlora.inputs.images import ENDINGS
+from iwlora.inputs.places import open_file
+from iwlora.inputs.tables.records import files_of_rows
 from iwlora.tasks.columns.infer import infer_columns
 from iwlora.tasks.held_out.remarks import absent_classes, equal_numbers, shared_rows
 from iwlora.tasks.held_out.stratified_groups import grouped_split
@@ -37,7 +39,7 @@ from iwlora.tasks.user_files import load_user_files
 VALIDATION_SEED = 0
 MOST_TASKS, MOST_BYTES = 4, 2**30
 """The most tasks that are kept at a time, and the most bytes of the rows of each."""
-_TEXT_FILES = (".csv", ".tsv", ".txt", ".json", ".jsonl")
+_WITHOUT_THREADS = (".csv", ".tsv", ".txt", ".json", ".jsonl", *ENDINGS)
 # A process that forks runs reads them. Arrow reads other tables in threads, which no fork survives.
 
 Content = tuple[str, ...]
@@ -107,7 +109,7 @@ def _first_rows(split: Dataset, spec: TaskSpec, seed: int) -> Dataset:
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Inside the block, the rows of text files are read again only if their content changes.
+    """Inside the block, text files and images are read again only if their content changes.
 
     A block in another one, or in a fork of its process, finds what that has read.
     """
@@ -147,15 +149,16 @@ def _read_once(spec: TaskSpec) -> Task:
 
 
 def _files(spec: TaskSpec) -> list[Path] | None:
-    """All files that a task is read from; None where they are not known, or no text files."""
+    """All files that a task is read from, but for images that a table names, which are compared
+    when they are opened; None where they are not known, or Arrow reads them."""
     if spec.train is None:
         files = CORPORA[str(spec.name)].text_files(spec.data_dir)
     else:
         given = (*spec.sources, spec.validation, spec.test)
-        files = [user_path(path) for path in given if path is not None]
-    if files is None or not all(f.is_file() and f.suffix in _TEXT_FILES for f in files):
+        files = [file for path in given if path is not None for file in files_of_rows(path)]
+    if files is None or not all(file.is_file() for file in files):
         return None
-    return files
+    return files if {file.suffix.lower() for file in files} <= {*_WITHOUT_THREADS} else None
 
 
 def _digest(file: Path) -> str:

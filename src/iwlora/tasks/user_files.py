@@ -125,17 +125,22 @@ def _nothing_held_out(spec: TaskSpec, columns: Columns, rows: int, classes: int)
             "task.validation=FILE"
         )
     give = "give task.validation=FILE"
-    together = "texts" if columns.group is None else f"texts or {columns.group}"
+    content = "images" if columns.kind.reads_images else "texts"
+    together = content if columns.group is None else f"{content} or {columns.group}"
     if not classes:
         return (
             f"{spec.title} has {rows} rows, and no two of them differ in {together}; to hold out a "
             f"part for validation, two are needed: {give}"
         )
+    if not columns.kind.reads_images:
+        give = (
+            "if the column holds numbers, give task.kind=regression; if it holds texts to "
+            f"generate, task.kind=seq2seq; else {give}"
+        )
     return (
         f"{spec.title} has {rows} rows of {classes} classes in column {columns.label[0]!r}, and no "
         f"class has two rows that differ in {together}, so none can be held out for validation: "
-        f"if the column holds numbers, give task.kind=regression; if it holds texts to generate, "
-        f"task.kind=seq2seq; else {give}"
+        f"{give}"
     )
 
 

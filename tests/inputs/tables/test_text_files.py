@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.places import MOST_BYTES
-from iwlora.inputs.tables.folders.layout import files_in_folders, folder_splits
+from iwlora.inputs.tables.folders.layout import count_files, folder_splits
 from iwlora.inputs.tables.folders.texts import TEXT_ENDINGS
 from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import (
@@ -124,10 +125,26 @@ def test_a_linked_folder_elsewhere_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.txt").write_text("secret", encoding="utf-8")
     (tmp_path / "rows").mkdir()
-    assert files_in_folders(str(tmp_path / "elsewhere"), TEXT_ENDINGS) == 1
+    assert count_files(str(tmp_path / "elsewhere"), TEXT_ENDINGS) == [1]
     (tmp_path / "rows" / "train").symlink_to(tmp_path / "elsewhere")
-    assert files_in_folders(str(tmp_path / "rows"), TEXT_ENDINGS) == 0
+    assert count_files(str(tmp_path / "rows"), TEXT_ENDINGS) == [0]
     assert folder_splits(str(tmp_path / "rows")) == []
+
+
+def test_a_folder_is_not_listed_again_for_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[object] = []
+    listing = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: (listed.append(folder), listing(folder))[1])
+    counts = []
+    for rows in (4, 40):
+        folder = tmp_path / str(rows)
+        texts(folder, **{f"{'ab'[k % 2]}__{k}": f"text {k}" for k in range(rows)})
+        listed.clear()
+        assert sum(map(len, load(TaskSpec(train=str(folder)), seed=0).splits.values())) == rows
+        counts.append(len(listed))
+    assert counts[0] == counts[1] > 0
 
 
 NOVEL = "The lamp went out, slowly.\r\nNobody spoke; so it is said.\r\n\r\n\r\nMorning.\r\n"
@@ -200,8 +217,10 @@ def test_a_text_that_does_not_end_is_refused(
 
 def test_a_folder_without_texts_is_no_data(tmp_path: Path) -> None:
     (tmp_path / "empty" / "inner").mkdir(parents=True)
-    with pytest.raises(IwloraError, match=r"unknown file type ''.*a folder of \.txt files"):
+    with pytest.raises(IwloraError, match=r"no files that are read .*a folder of \.txt files"):
         columns_of(str(tmp_path / "empty"))
+    with pytest.raises(IwloraError, match=r"nowhere: no such file or folder \(accepted"):
+        columns_of(str(tmp_path / "nowhere"))
 
 
 # --- a word and its tags on each line ---

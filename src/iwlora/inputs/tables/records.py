@@ -14,13 +14,13 @@ from pathlib import Path
 from iwlora.errors import IwloraError, unknown
 from iwlora.inputs.encoding import encoding_of
 from iwlora.inputs.lines import BYTE_ORDER_MARK, read_lines
-from iwlora.inputs.places import standard_input_file
+from iwlora.inputs.places import standard_input_file, user_path
 from iwlora.inputs.tables.arrow import ArrowFile, ParquetFile
 from iwlora.inputs.tables.column_files import ColumnFile, looks_like_columns
 from iwlora.inputs.tables.delimited import Delimited
 from iwlora.inputs.tables.dialect import SAMPLE_LINES
 from iwlora.inputs.tables.folders.images import ImageFolder
-from iwlora.inputs.tables.folders.layout import FileFolder, files_in_folders, folder_splits
+from iwlora.inputs.tables.folders.layout import FileFolder, count_files, folder_splits
 from iwlora.inputs.tables.folders.texts import TEXT_ENDINGS, TextFolder
 from iwlora.inputs.tables.json_rows import open_json
 from iwlora.inputs.tables.reading import Problems, Reading, Records, Table, ending
@@ -76,6 +76,15 @@ def record_files(path: str, split: str = "train") -> Callable[[int], str] | None
     return lambda number: str(Path(path) / place(number))
 
 
+def files_of_rows(path: str) -> list[Path]:
+    """The files that a path stands for: of a folder of files those of its rows, else itself."""
+    folder = None if is_saved(path) or ending(path) in _READERS else _folder_of_files(path)
+    if folder is None:
+        return [user_path(path)]
+    splits = folder_splits(path) or ["train"]
+    return [file for split in splits for file, _ in folder(path, split=split).files]
+
+
 def record_location(path: str, number: int, split: str = "train") -> str:
     """The file and the line (or row) of a record, for an error message."""
     return f"{path}, {record_places(path, split)(number)}"
@@ -126,8 +135,7 @@ def is_image_folder(path: str) -> bool:
 
 def _folder_of_files(path: str) -> type[FileFolder] | None:
     """The kind of a folder of files; where it has texts and images, of which there are more."""
-    texts = files_in_folders(path, TEXT_ENDINGS)
-    images = files_in_folders(path, ImageFolder.endings)
+    texts, images = count_files(path, TEXT_ENDINGS, ImageFolder.endings)
     if not texts and not images:
         return None
     return ImageFolder if images > texts else TextFolder
@@ -142,11 +150,18 @@ def _open(path: str, split: str, reading: Reading) -> Table:
         return folder(path, reading, split)
     if suffix not in _READERS:
         raise IwloraError(
-            f"{path}: unknown file type {suffix!r} (accepted: {', '.join(_READERS)}, of text also "
+            f"{path}: {_unreadable(path, suffix)} (accepted: {', '.join(_READERS)}, of text also "
             "with .gz; a folder of .txt files or of images, with a folder for each class if there "
             "are classes; a folder that datasets' save_to_disk wrote)"
         )
     return _READERS[suffix](path, reading)
+
+
+def _unreadable(path: str, suffix: str) -> str:
+    place = user_path(path)
+    if place.is_dir():
+        return "the folder has no files that are read"
+    return f"unknown file type {suffix!r}" if suffix or place.exists() else "no such file or folder"
 
 
 def _open_text(path: str, reading: Reading) -> Table:

@@ -27,12 +27,14 @@ def image_column(names: Sequence[str], cells: Cells) -> str | None:
 
 
 def holds_images(cells: Sequence[Any]) -> bool:
-    """Whether all cells are paths of image files, or their bytes as ``datasets`` stores them.
+    """Whether most cells are paths of image files, or their bytes as ``datasets`` stores them.
 
-    >>> holds_images(["cats/1.JPG", "2.png"]), holds_images(["see 1.jpg", "text"])
+    The others are rows that cannot be used, which ``task.on_bad`` is for.
+
+    >>> holds_images(["cats/1.JPG", "2.png", ""]), holds_images(["see 1.jpg", "text"])
     (True, False)
     """
-    return bool(cells) and all(map(_is_image, cells))
+    return 2 * sum(map(_is_image, cells)) > len(cells)
 
 
 def _is_image(cell: Any) -> bool:

@@ -75,9 +75,16 @@ def infer_columns(spec: TaskSpec) -> Columns:
     )
     candidates = [name for name in names if not _holds_fields(name, names)]
     given = _with_image(given, path, names, candidates, cells)
+    inside = tuple(f"{name}." for name in given.text)
+    candidates = [name for name in candidates if not name.startswith(inside)]
     guess = guess_columns([name for name in candidates if name != spec.group], cells, given)
     if guess.unclear:  # a group may be one of the texts
         guess = guess_columns(candidates, cells, given)
+    if guess.unclear == "label" and is_image_folder(path):
+        raise IwloraError(
+            f"{path} has no folders of classes; move the images of each class into a folder with "
+            "its name, or give a table with their paths and labels as task.train"
+        )
     if guess.unclear:
         raise IwloraError(f"{path}: {_unclear(guess, names)}")
     text, label, kind_name = guess.text, guess.label, spec.kind_name or guess.kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,12 +35,15 @@ class FileFolder(Table):
     def cell(self, file: Path, problems: Problems, number: int) -> Any:
         """What stands for a file in the column of its content; None if it cannot be read."""
 
-    @property
-    def _files(self) -> list[tuple[Path, str]]:
-        """(file, class or "") of each row."""
+    @cached_property
+    def files(self) -> list[tuple[Path, str]]:
+        """(file, class or "") of each row; listed once, so that a number keeps its meaning."""
         root = self.root
-        folders = (root, *_folders_in(root))
-        return _listed(root, self.endings, tuple(folder.stat().st_mtime_ns for folder in folders))
+        check_folder(root)
+        if direct := _files_in(root, self.endings):
+            return [(file, "") for file in direct]
+        classes = [folder for folder in _folders_in(root) if folder.name not in _UNLABELLED]
+        return [(file, part.name) for part in classes for file in _files_in(part, self.endings)]
 
     @property
     def root(self) -> Path:
@@ -52,12 +55,12 @@ class FileFolder(Table):
 
     def columns(self) -> list[str]:
         """file, the content, and label where there are classes."""
-        return ["file", self.content, *(["label"] if any(name for _, name in self._files) else [])]
+        return ["file", self.content, *(["label"] if any(name for _, name in self.files) else [])]
 
     def rows(self, columns: Sequence[str], problems: Problems) -> Records:
         """The name, the content and the class of each file."""
         places = positions(self.path, self.columns(), columns)
-        for number, (file, label) in enumerate(self._files, start=1):
+        for number, (file, label) in enumerate(self.files, start=1):
             cell = self.cell(file, problems, number)
             if cell is not None:
                 row = (file.name, cell, label)
@@ -65,7 +68,7 @@ class FileFolder(Table):
 
     def place(self, number: int) -> str:
         """The file in the folder."""
-        return str(self._files[number - 1][0].relative_to(user_path(self.path)))
+        return str(self.files[number - 1][0].relative_to(user_path(self.path)))
 
     def notes(self) -> list[str]:
         """Folders that hold no class."""
@@ -85,14 +88,16 @@ def other_files(folder: FileFolder) -> list[Path]:
     ]
 
 
-def files_in_folders(path: str, endings: tuple[str, ...]) -> int:
-    """How many files of some endings a folder holds, in it or in the folders of classes or splits.
+def count_files(path: str, *kinds: tuple[str, ...]) -> list[int]:
+    """How many files a folder holds with the endings of each kind, in it or in the folders of
+    classes or splits.
 
     0 for a path that is no folder.
     """
     folder = user_path(path)
-    inner = [*_folders_in(folder), *(f for part in _folders_in(folder) for f in _folders_in(part))]
-    return sum(len(_files_in(part, endings)) for part in [folder, *inner]) if folder.is_dir() else 0
+    parts = _folders_in(folder)
+    inner = [folder, *parts, *(f for part in parts for f in _folders_in(part))]
+    return [sum(len(_files_in(place, endings)) for place in inner) for endings in kinds]
 
 
 def folder_splits(path: str) -> list[str]:
@@ -105,21 +110,12 @@ def folder_splits(path: str) -> list[str]:
     return splits if "train" in splits and (len(splits) > 1 or len(names) == 1) else []
 
 
-@lru_cache(maxsize=4)
-def _listed(
-    root: Path, endings: tuple[str, ...], _changed: tuple[int, ...]
-) -> list[tuple[Path, str]]:
-    check_folder(root)
-    if direct := _files_in(root, endings):
-        return [(file, "") for file in direct]
-    classes = [folder for folder in _folders_in(root) if folder.name not in _UNLABELLED]
-    return [(file, folder.name) for folder in classes for file in _files_in(folder, endings)]
-
-
 def _folders_in(folder: Path) -> list[Path]:
     inner = [path for path in entries(folder) if path.is_dir() and not path.name.startswith(".")]
     return [path for path in inner if stays_inside(path, folder.resolve())]
 
 
 def _files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    return [path for path in entries(folder) if path.name.lower().endswith(endings)]
+    """The files with these endings; hidden ones, such as those that macOS writes, are no rows."""
+    named = [path for path in entries(folder) if path.name.lower().endswith(endings)]
+    return [path for path in named if not path.name.startswith(".")]

@@ -1,0 +1,67 @@
+"""Which rows and columns hold images, in folders and tables that are not quite in order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from iwlora.errors import IwloraError
+from iwlora.tasks import TaskSpec, load
+from iwlora.tasks.columns.infer import infer_columns
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for number in range(12):
+        file = tmp_path / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4), number).save(file)
+    return tmp_path
+
+
+def test_hidden_files_and_their_folders_are_no_rows(pictures: Path) -> None:
+    (pictures / "a" / "._0.png").write_bytes(b"\0\5\x16\7")
+    (pictures / "__MACOSX").mkdir()
+    (pictures / "__MACOSX" / "._1.png").write_bytes(b"\0\5\x16\7")
+    task = load(TaskSpec(train=str(pictures)), seed=0)
+    assert (task.labels, sum(map(len, task.splits.values()))) == (("a", "b"), 12)
+
+
+def test_a_folder_without_classes_says_what_is_missing(pictures: Path) -> None:
+    with pytest.raises(IwloraError, match=r"a has no folders of classes; move the images"):
+        load(TaskSpec(train=str(pictures / "a")), seed=0)
+    with pytest.raises(IwloraError, match="unknown column 'label'"):
+        load(TaskSpec(train=str(pictures / "a"), label="label"), seed=0)
+
+
+def test_each_class_has_one_image(pictures: Path) -> None:
+    for number in range(2, 12):
+        (pictures / "ab"[number % 2] / f"{number}.png").unlink()
+    problem = r"no class has two rows that differ in images, .* validation: give task\.validation"
+    with pytest.raises(IwloraError, match=problem):
+        load(TaskSpec(train=str(pictures)), seed=0)
+
+
+def test_a_table_with_some_cells_that_are_no_images(pictures: Path) -> None:
+    rows = [f"{'ab'[k % 2]}/{k}.png,{'ab'[k % 2]}" for k in range(12)]
+    rows += [",a", "b/1,b", "https://example.org/1.png,a", "/etc/passwd,b"]
+    (pictures / "rows.csv").write_text("\n".join(["photo,class", *rows]) + "\n")
+    task = load(TaskSpec(train=str(pictures / "rows.csv"), on_bad="skip"), seed=0)
+    assert (task.kind.name, task.text) == ("image-classification", ("photo",))
+    assert [row.place for row in task.bad_rows] == [f"line {k}" for k in range(14, 18)]
+
+
+def test_the_fields_of_an_image_are_no_labels(pictures: Path) -> None:
+    rows = [
+        {"image": {"bytes": None, "path": f"{'ab'[k % 2]}/{k}.png"}, "label": "ab"[k % 2]}
+        for k in range(12)
+    ]
+    (pictures / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = infer_columns(TaskSpec(train=str(pictures / "rows.jsonl")))
+    assert (columns.text, columns.label) == (("image",), ("label",))
+    assert columns.alternatives["label"] == ()
