@@ -12,7 +12,6 @@ stopped goes on where it was, and further ``--seeds`` are added to those that ar
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +32,7 @@ from iwlora.image_tokens.codebook import Codebook
 from iwlora.results import layout
 from iwlora.results.comparison import load
 from iwlora.results.comparison.load import Comparison
+from iwlora.results.run.image_scores import GENERATED, HELD_OUT, TRAINING, ImageScores
 from iwlora.tasks import load as load_task
 from iwlora.training.image_generation.generate import generate
 from iwlora.training.image_generation.scores import RealImages
@@ -78,9 +78,9 @@ class Study:
 
     def images_of(self, label: str) -> Path:
         """The folder with images of an arm's first run, generated if it is missing."""
-        folder = Path(self.options.out) / f"{self.rows}-generated" / label
+        run = layout.run_folder(self.folder, label, 0)
+        folder = layout.generated_folder(run)
         if not folder.is_dir():
-            run = layout.run_folder(self.folder, label, 0)
             generate(run, folder, count=self.options.images, scores=True)
         return folder
 
@@ -101,8 +101,8 @@ def main() -> None:
         failed = run_comparison(plan, study.folder, partial(LocalExecutor, options.jobs))
         if failed:
             raise SystemExit(f"{len(failed)} runs failed: {', '.join(map(str, failed))}")
-        write_report(study.folder)
         text = f"{rows:,} training images, {machine()}\n\n{_table(study, plan.labels)}\n"
+        write_report(study.folder)  # with the scores of the images
         (Path(options.out) / f"{rows}-table.md").write_text(text, encoding="utf-8")
         _sheet(study, plan.labels).save(Path(options.out) / f"{rows}-images.png")
         print(text)
@@ -121,7 +121,7 @@ def _table(study: Study, labels: Sequence[str]) -> str:
         apart = summarise([scores[seed] - baseline[seed] for seed in scores])
         interval = format_interval("nll", apart.mean, apart.low, apart.high)
         found = _scores_of(study.images_of(label))
-        distance = found["frechet_distance"].get("generated")
+        distance = found.frechet_distance.get(GENERATED)
         lines.append(
             [
                 label,
@@ -130,8 +130,8 @@ def _table(study: Study, labels: Sequence[str]) -> str:
                 format_score("nll", mean.mean, mean.sd),
                 "" if label == "lora" else interval,
                 "" if distance is None else f"{distance:.3g}",
-                f"{100 * found['accuracy']['generated']:.0f}%",
-                f"{np.mean(list(found['diversity']['generated'].values())):.3g}",
+                f"{100 * found.accuracy[GENERATED]:.0f}%",
+                f"{found.mean_diversity(GENERATED):.3g}",
             ]
         )
     header = [
@@ -139,21 +139,20 @@ def _table(study: Study, labels: Sequence[str]) -> str:
         *("Fréchet distance", "recognized", "distance within a class"),
     ]
     real = _scores_of(study.images_of(labels[0]))
-    distance = real["frechet_distance"].get("training")
+    distance = real.frechet_distance.get(TRAINING)
     of_training = (
         "" if distance is None else f", Fréchet distance of training images {distance:.3g}"
     )
     notes = (
-        f"Features: {real['extractor']}. Real images: recognized "
-        f"{100 * real['accuracy']['held-out']:.0f}%, distance within a class "
-        f"{np.mean(list(real['diversity']['held-out'].values())):.3g}{of_training}."
+        f"Features: {real.extractor}. Real images: recognized "
+        f"{100 * real.accuracy[HELD_OUT]:.0f}%, distance within a class "
+        f"{real.mean_diversity(HELD_OUT):.3g}{of_training}."
     )
     return "\n".join([table(header, lines), "", notes])
 
 
-def _scores_of(folder: Path) -> dict[str, Any]:
-    scores: dict[str, Any] = json.loads((folder / layout.IMAGE_SCORES).read_text(encoding="utf-8"))
-    return scores
+def _scores_of(folder: Path) -> ImageScores:
+    return ImageScores.load(folder / layout.IMAGE_SCORES)
 
 
 def _parameters(comparison: Comparison, label: str) -> int:

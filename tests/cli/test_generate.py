@@ -171,6 +171,16 @@ def test_scores_compare_images_with_held_out_ones(
         assert all(0 <= share <= 1 for share in scores["accuracy"].values())
         assert "recognized as their class" in done.out
         assert "FID" not in done.out + (out / "scores.json").read_text(encoding="utf-8")
+    folder = runs["masked"]
+    assert "no scores yet" in call(capsys, "report", folder).out
+    scored = call(
+        *(capsys, "generate", folder, "--count", 20, "--scores", "--out", folder / "generated")
+    )
+    assert scored.code == 0, scored.err
+    done = call(capsys, "report", folder)
+    assert (done.code, "no scores yet" in done.out) == (0, False)
+    assert "Scores of generated images" in (folder / "report.html").read_text(encoding="utf-8")
+    assert call(capsys, "verify", folder).code == 0
     both = call(
         *(capsys, "generate", runs["masked"], "--scores", "--interpolate", "disc", "square"),
         *("--out", tmp_path / "both"),

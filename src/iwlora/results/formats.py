@@ -43,6 +43,7 @@ VERSIONS: Mapping[str, int] = {
     "design": 1,
     "decisions": 1,
     "proxies": 1,
+    "images": 1,
 }
 """What this version of iwlora writes. Version 0.1.0 wrote version 1 of all but the summary, the
 export, the pool and the digests, and named it only in sensitivities and summaries: a file without a

@@ -24,6 +24,7 @@ The folder of a run::
     decoded-images/<key>/     of a run on images outside a comparison, until it ends: its images,
                               decoded; may be deleted
     result.json               written last: a run with this file is finished
+    generated/                images whose scores the report shows, made later by iwlora generate
     .lock                     held by the process that works in the folder
 
 The folder of a comparison::
@@ -71,6 +72,8 @@ The folder that ``iwlora generate`` writes::
     00000.png, 00001.png, ...                         the images
     contact-sheet.png                                 all of them side by side
     images.csv                                        the class of each, its seed, and the options
+    scores.json                                       how good they are; the report of a run has
+                                                      these numbers from its folder generated/
 
 An exported folder has ``iwlora_export.json``, with the fingerprint of its run and digests of its
 files, next to the files of transformers and PEFT.
@@ -158,6 +161,8 @@ PROXIES = "proxies.json"
 GENERATED = "images.csv"
 CONTACT_SHEET = "contact-sheet.png"
 IMAGE_SCORES = "scores.json"
+GENERATED_FOLDER = "generated"
+"""In the folder of a run, where reports look for the scores of its images."""
 
 # A report
 SUMMARY_JSON = "summary.json"
@@ -178,7 +183,7 @@ OWN_NAMES = frozenset(
         *(COMPARISON, SEARCH, FLOORS, FAILURES, SOURCES, LOGS),
         *(POOL, POOL_SOURCES),
         *(DESIGN, STAGES, FOUND, PROXIES),
-        *(GENERATED, CONTACT_SHEET, IMAGE_SCORES),
+        *(GENERATED, CONTACT_SHEET, IMAGE_SCORES, GENERATED_FOLDER),
         *(SUMMARY_JSON, SUMMARY_MARKDOWN, SUMMARY_CSV, SUMMARY_LATEX, REPORT, FIGURES, TABLES),
     }
 )
@@ -213,6 +218,11 @@ def thumbnail_file(run: Path, row: int) -> Path:
 def samples_file(run: Path) -> Path:
     """``<run>/predictions/samples.jpg``: some images that a run has learned to generate."""
     return run / PREDICTIONS / "samples.jpg"
+
+
+def generated_folder(run: Path) -> Path:
+    """``<run>/generated``: images that ``iwlora generate`` made for the report of the run."""
+    return run / GENERATED_FOLDER
 
 
 def checkpoint_folder(checkpoints: Path, step: int) -> Path:

@@ -63,7 +63,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the images, and print the folder."""
-    from iwlora.inputs.yaml_json import read_json
+    from iwlora.results.run.image_scores import ImageScores
     from iwlora.training.image_generation.generate import generate
     from iwlora.training.image_generation.scores import summary_lines
 
@@ -83,5 +83,5 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(folder)
     if arguments.scores:
-        for line in summary_lines(read_json(folder / layout.IMAGE_SCORES)):
+        for line in summary_lines(ImageScores.load(folder / layout.IMAGE_SCORES)):
             print(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -26,19 +25,6 @@ MOST_ERRORS = 5
 _KINDS = ("classification", "image-classification")
 _TEXT = 200
 _LOGIT = "logit_"
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A small image, a JPEG file, and a sentence on it."""
-
-    text: str
-    content: bytes
-
-    @property
-    def in_base64(self) -> str:
-        """The file as a page embeds it."""
-        return base64.b64encode(self.content).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -143,27 +129,6 @@ def class_tables(comparison: Comparison) -> dict[str, Table]:
         tables["reliability"] = _reliability_table(calibrated)
         tables["confident-errors"] = _error_table(calibrated)
     return tables
-
-
-def error_thumbnails(comparison: Comparison) -> list[Thumbnail]:
-    """The images of the rows in the table of confident errors, where the runs kept them."""
-    first: dict[str, Run] = {}
-    for run in comparison.runs:
-        first.setdefault(run.result.label, run)
-    thumbnails = []
-    for arm, run in first.items():
-        found = class_predictions(run) if run.result.kind else None
-        if found is None or found.probabilities is None:
-            continue
-        for row in found.confident_errors:
-            content = run.thumbnail(row)
-            if content is not None:
-                label, prediction = (
-                    found.classes[i[row]] for i in (found.labels, found.predictions)
-                )
-                text = f"{arm}, row {row}: {label}, predicted {prediction}"
-                thumbnails.append(Thumbnail(text, content))
-    return thumbnails
 
 
 _Arms = Mapping[str, Sequence[tuple[int, ClassPredictions]]]

@@ -12,8 +12,14 @@ from iwlora.compare.report.answers.learning import unlearned
 from iwlora.compare.report.answers.what_it_costs import what_it_costs
 from iwlora.compare.report.answers.what_to_train import what_to_train
 from iwlora.compare.report.caveats import caveats, describe_missing
-from iwlora.compare.report.class_tables import Thumbnail, class_tables, error_thumbnails
+from iwlora.compare.report.class_tables import class_tables
 from iwlora.compare.report.figures.report_figures import ReportFigure, report_figures
+from iwlora.compare.report.images.generated import (
+    image_score_table,
+    sample_sheets,
+    unscored_images,
+)
+from iwlora.compare.report.images.thumbnails import Thumbnail, error_thumbnails
 from iwlora.compare.report.tables import Table
 from iwlora.compare.report.update_norms import Update, arm_updates
 from iwlora.compare.report.verdict import verdict
@@ -43,6 +49,8 @@ class TaskSection:
     """The images of confident errors, of a task on images."""
     samples: list[Thumbnail] = field(default_factory=list)
     """Generated images of the first run of each arm, of a task on codes of images."""
+    image_scores: Table | None = None
+    """How good generated images are."""
     figures: list[ReportFigure] = field(default_factory=list)
     updates: dict[str, dict[str, Update]] = field(default_factory=dict)
     """{label: {site name: update}}."""
@@ -58,8 +66,10 @@ class TaskSection:
 
     @property
     def tables(self) -> list[Table]:
-        """The scores, the differences and the learning rates, as far as there are any."""
-        return [*filter(None, [self.scores]), *self.statistics]
+        """The scores, the differences, the learning rates and the scores of generated images, as
+        far as there are any."""
+        tables = (self.scores, *self.statistics, self.image_scores)
+        return [table for table in tables if table]
 
     @property
     def files(self) -> dict[str, Table]:
@@ -69,6 +79,7 @@ class TaskSection:
             "differences": self.differences,
             "learning-rates": self.learning_rates,
             "runs": self.runs,
+            "generated-images": self.image_scores,
             **self.details,
         }
         return {stem: table for stem, table in named.items() if table}
@@ -149,28 +160,19 @@ def _section(task: TaskAnalysis) -> TaskSection:
         analysis=task,
         missing=missing,
         scores=tables.score_table(comparison),
-        caveats=caveats(comparison),
+        caveats=[*caveats(comparison), *unscored_images(comparison)],
         differences=tables.difference_table(task) if task.differences else None,
         learning_rates=learning_rates,
         runs=tables.run_table(comparison),
         details=({"sizes": sizes} if sizes else {}) | class_tables(comparison),
         thumbnails=error_thumbnails(comparison),
-        samples=_samples(comparison),
+        samples=sample_sheets(comparison),
+        image_scores=image_score_table(comparison),
         figures=report_figures(task, updates),
         updates=updates,
         environment=_environment(comparison),
         recipes=_recipes(comparison),
     )
-
-
-def _samples(comparison: Comparison) -> list[Thumbnail]:
-    """The sheet of generated images of the first run of each arm that has one."""
-    sheets = {}
-    for run in comparison.runs:
-        if run.result.label not in sheets and (content := run.samples()) is not None:
-            text = f"{run.result.label}, seed {run.result.seed}"
-            sheets[run.result.label] = Thumbnail(text, content)
-    return list(sheets.values())
 
 
 def _environment(comparison: Comparison) -> dict[str, list[str]]:

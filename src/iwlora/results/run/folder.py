@@ -19,6 +19,7 @@ from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.fingerprint import RowDigests
 from iwlora.results.formats import DIGEST, check_digest, read_log, unstamped
+from iwlora.results.run.image_scores import ImageScores
 from iwlora.results.run.result import RunResult
 from iwlora.results.run.status import describe_status
 from iwlora.results.sensitivity import Sensitivity
@@ -125,6 +126,11 @@ class Run:
         """A sheet of generated images, a JPEG file; None if there is none."""
         path = self._file(layout.samples_file(Path()))
         return read_bytes(path, "thumbnail") if path else None
+
+    def image_scores(self) -> ImageScores | None:
+        """How good its generated images are; None where that was not computed."""
+        path = self._file(Path(layout.GENERATED_FOLDER, layout.IMAGE_SCORES))
+        return ImageScores.load(path) if path else None
 
     def prediction_rows(self) -> list[dict[str, str]]:
         """The stored predictions of the scored rows, {column: cell} of each; [] without them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from iwlora.image_tokens.decoding import Codes, check_temperature, decode_in_ord
 from iwlora.image_tokens.image_codes import ImageCodes, mask_id
 from iwlora.image_tokens.interpolation import Interpolation, interpolate
 from iwlora.results import layout
-from iwlora.results.writing import follow_umask, new_folder_path, whole_folder, write_text
+from iwlora.results.writing import follow_umask, new_folder_path, whole_folder
 from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
 from iwlora.training.image_generation.scores import score_images
@@ -148,7 +147,7 @@ def generate(
     with whole_folder(target) as folder:
         _write(folder, images, wish)
         if found is not None:
-            write_text(folder / layout.IMAGE_SCORES, json.dumps(found, indent=1) + "\n")
+            found.save(folder / layout.IMAGE_SCORES)
         follow_umask(folder)
     return target
 

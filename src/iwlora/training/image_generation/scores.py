@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from iwlora.image_tokens.codebook import Codebook
 from iwlora.image_tokens.decoding import Codes
 from iwlora.image_tokens.feature_scores import diversity, frechet_distance
 from iwlora.methods.contract import seeded
+from iwlora.results.run.image_scores import GENERATED, HELD_OUT, TRAINING, ImageScores
 from iwlora.tasks.floors.linear import linear_classes
 from iwlora.tasks.kinds.contract import IMAGE
 from iwlora.tasks.kinds.images.collator import DIGEST, open_row
@@ -53,7 +54,7 @@ class RealImages:
 
 def score_images(
     recipe: Recipe, codebook: Codebook, codes: Codes, classes: Sequence[str], trust: bool
-) -> dict[str, Any]:
+) -> ImageScores:
     """The scores of generated images beside those of real ones, which show what can be reached.
 
     The features of an image are the mean over its places of the last hidden state of the source
@@ -68,11 +69,6 @@ def score_images(
         classes: The name of the class of each.
         trust: Whether code that comes with the model may run.
 
-    Returns:
-        ``extractor`` and ``classifier``, what they are; ``images``, how many there are of each
-        kind; ``frechet_distance`` to the held-out images of the generated classes;
-        ``diversity`` of each class; ``accuracy`` of the classifier; and ``left_out``, reasons.
-
     Raises:
         IwloraError: The task or the source model is not there any more.
     """
@@ -86,39 +82,39 @@ def score_images(
     model.to(run_device()).eval()  # type: ignore[arg-type]
     compared = held_out.of_classes(ids)
     features = {
-        "training": features_of(model, training.codes),
-        "held-out": features_of(model, held_out.codes),
-        "generated": features_of(model, codes),
+        TRAINING: features_of(model, training.codes),
+        HELD_OUT: features_of(model, held_out.codes),
+        GENERATED: features_of(model, codes),
     }
-    compared_features = features["held-out"][np.isin(held_out.classes, ids)]
-    same_classes = features["training"][np.isin(training.classes, ids)]
+    compared_features = features[HELD_OUT][np.isin(held_out.classes, ids)]
+    same_classes = features[TRAINING][np.isin(training.classes, ids)]
     distances, left_out = {}, []
-    for name, of_set in (("generated", features["generated"]), ("training", same_classes)):
+    for name, of_set in ((GENERATED, features[GENERATED]), (TRAINING, same_classes)):
         try:
             distances[name] = frechet_distance(of_set, compared_features)
         except IwloraError as error:
             left_out.append(f"the Fréchet distance of {name} images: {error}")
-    mean, spread = features["training"].mean(0), features["training"].std(0)
+    mean, spread = features[TRAINING].mean(0), features[TRAINING].std(0)
     spread[spread == 0] = 1.0
     scaled = {name: (values - mean) / spread for name, values in features.items()}
     accuracy = {
-        name: _accuracy(scaled["training"], training.classes.tolist(), scaled[name], truth)
-        for name, truth in (("generated", ids), ("held-out", held_out.classes.tolist()))
+        name: _accuracy(scaled[TRAINING], training.classes.tolist(), scaled[name], truth)
+        for name, truth in ((GENERATED, ids), (HELD_OUT, held_out.classes.tolist()))
     }
     names = [task.labels[k] for k in compared.classes]
-    return {
-        "extractor": f"mean last hidden state of {recipe.model} before training, without a class",
-        "classifier": f"logistic regression on these features, of {len(training.codes):,} images",
-        "images": {name: len(values) for name, values in features.items()},
-        "classes": dict(Counter(classes)),
-        "frechet_distance": distances,
-        "diversity": {
-            "generated": diversity(features["generated"], classes),
-            "held-out": diversity(compared_features, names),
+    return ImageScores(
+        extractor=f"mean last hidden state of {recipe.model} before training, without a class",
+        classifier=f"logistic regression on these features, of {len(training.codes):,} images",
+        images={name: len(values) for name, values in features.items()},
+        classes=dict(Counter(classes)),
+        frechet_distance=distances,
+        diversity={
+            GENERATED: diversity(features[GENERATED], classes),
+            HELD_OUT: diversity(compared_features, names),
         },
-        "accuracy": accuracy,
-        "left_out": left_out,
-    }
+        accuracy=accuracy,
+        left_out=left_out,
+    )
 
 
 def features_of(model: Any, codes: Codes) -> Features:
@@ -145,26 +141,22 @@ def _accuracy(
     return float(np.mean(np.array(predicted) == np.array(truth)))
 
 
-def summary_lines(scores: Mapping[str, Any]) -> list[str]:
+def summary_lines(scores: ImageScores) -> list[str]:
     """The scores in words, one line each."""
-    distance, accuracy = scores["frechet_distance"], scores["accuracy"]
-    within = {
-        name: float(np.mean(list(of_class.values()))) if of_class else None
-        for name, of_class in scores["diversity"].items()
-    }
-    lines = [f"features: {scores['extractor']}"]
-    if "generated" in distance:
+    distance, accuracy = scores.frechet_distance, scores.accuracy
+    generated, held_out = (scores.mean_diversity(name) for name in (GENERATED, HELD_OUT))
+    lines = [f"features: {scores.extractor}"]
+    if GENERATED in distance:
         lines.append(
-            f"Fréchet distance to held-out images: {distance['generated']:.4g}"
-            + (f" (training images: {distance['training']:.4g})" if "training" in distance else "")
+            f"Fréchet distance to held-out images: {distance[GENERATED]:.4g}"
+            + (f" (training images: {distance[TRAINING]:.4g})" if TRAINING in distance else "")
         )
-    if within["generated"] is not None and within["held-out"] is not None:
+    if generated is not None and held_out is not None:
         lines.append(
-            f"mean distance within a class: {within['generated']:.4g} "
-            f"(held-out images: {within['held-out']:.4g})"
+            f"mean distance within a class: {generated:.4g} (held-out images: {held_out:.4g})"
         )
     lines.append(
-        f"recognized as their class: {accuracy['generated']:.1%} (held-out images: "
-        f"{accuracy['held-out']:.1%}), by {scores['classifier']}"
+        f"recognized as their class: {accuracy[GENERATED]:.1%} (held-out images: "
+        f"{accuracy[HELD_OUT]:.1%}), by {scores.classifier}"
     )
-    return [*lines, *(f"left out: {reason}" for reason in scores["left_out"])]
+    return [*lines, *(f"left out: {reason}" for reason in scores.left_out)]

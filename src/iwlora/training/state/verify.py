@@ -25,6 +25,7 @@ from iwlora.results.fingerprint import (
     unverified,
 )
 from iwlora.results.run import RunResult, Status, read_environment, read_predictions
+from iwlora.results.run.image_scores import ImageScores
 from iwlora.results.sensitivity import Sensitivity
 from iwlora.training.state import best_epoch
 from iwlora.training.state.checkpoints import Seal, damage, fingerprint_in
@@ -150,6 +151,10 @@ def _finished(run: RunDir, result: RunResult) -> Iterator[Check]:
     if result.files:
         for name in sorted(run.file_digests().keys() - result.files.keys()):
             yield Check(name, "changed", "it was not there when the run ended")
+    scores = layout.generated_folder(run.path) / layout.IMAGE_SCORES
+    if scores.is_file():
+        name = scores.relative_to(run.path).as_posix()
+        yield check_document(scores, name, ImageScores.load)
     try:
         task = stored_task(run)
     except IwloraError as error:

@@ -1,0 +1,1 @@
+"""The images in a report: those of confident errors, and those that runs generate."""
