@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from iwlora.errors import IwloraError, raise_all
-from iwlora.inputs.formulas import restore_formula
+from iwlora.errors import IwloraError
 from iwlora.inputs.lines import read_lines
 from iwlora.inputs.places import check_folder, inside
-from iwlora.inputs.yaml_json import read_utf8, validation_errors
 from iwlora.results import layout
-from iwlora.results.comparison.equal_inputs import (
-    mixed_arms,
-    unequal_scoring,
-    unequal_starts,
-    unequal_training_rows,
-)
 from iwlora.results.comparison.load import Comparison, load
-from iwlora.results.comparison.record import Vary, strictest
-from iwlora.results.file_digests import is_own, note_own
-from iwlora.results.fingerprint import MODEL_PARTS, of_scoring
-from iwlora.results.formats import Document, content_digest
-from iwlora.results.run import Run, RunResult, load_run
-from iwlora.results.writing import output_folder
-
-COLUMNS = ("method", "task", "seed", "score")
-OPTIONAL = (
-    *("metric", "model", "trainable_parameters", "adapter_parameters", "peak_memory_bytes"),
-    *("train_seconds", "measure_seconds", "train_examples"),
+from iwlora.results.comparison.one_task import (
+    by_task,
+    checked,
+    comparisons_of,
+    keys_of_comparison,
 )
+from iwlora.results.comparison.record import Vary, strictest
+from iwlora.results.comparison.score_tables import COLUMNS, read_scores
+from iwlora.results.file_digests import is_own, note_own
+from iwlora.results.formats import Document
+from iwlora.results.run import load_run
+from iwlora.results.writing import output_folder
 
 
 class Sources(Document):
@@ -96,7 +86,7 @@ def load_parts(
             parts += read_scores(path)
         else:
             parts += _read_folder(path, vary)
-    return tuple(_merged(group, vary) for group in _by_task(parts, _keys_of_part))
+    return tuple(_merged(group, vary) for group in by_task(parts, keys_of_comparison))
 
 
 def holds_results(path: Path) -> bool:
@@ -142,53 +132,6 @@ def save_sources(
     note_own(folder / layout.SOURCES)
 
 
-def read_scores(path: Path) -> list[Comparison]:
-    """The comparisons in a CSV file, one for each task and model.
-
-    Columns: method, task, seed and score, and those of ``OPTIONAL`` that are known. Raises
-    ``IwloraError`` with the first lines that cannot be read.
-    """
-    try:
-        reader = csv.DictReader(io.StringIO(read_utf8(path).removeprefix("\ufeff"), newline=""))
-        rows = list(reader)
-    except csv.Error as error:
-        raise IwloraError(f"cannot read {path} ({error})") from None
-    absent = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-    if absent:
-        raise IwloraError(
-            f"{path}: no column {', '.join(absent)}; required are {', '.join(COLUMNS)}, optional "
-            f"{', '.join(OPTIONAL)}"
-        )
-    scores: dict[tuple[str, str, str, int], RunResult] = {}
-    problems: list[str] = []
-    for number, row in enumerate(rows, start=2):
-        origin = f"{path}, line {number}"
-        try:
-            with validation_errors(origin):
-                score = _score(row)
-        except IwloraError as error:
-            problems.append(str(error))
-            continue
-        key = score.task, score.model, score.label, score.seed
-        if key in scores:
-            problems.append(f"{origin}: {score.label}, seed {score.seed} comes twice")
-        scores[key] = score
-    if not rows:
-        problems.append(f"{path} has no rows")
-    raise_all(problems)
-    return _of_runs(path, [Run(None, score) for score in scores.values()])
-
-
-def _score(row: dict[str, Any]) -> RunResult:
-    """A row as a result; raises ``ValidationError`` for a wrong number or name."""
-    known: dict[str, Any] = {"metric": "score", "model": "any model"}
-    cells: dict[str, Any] = row | {
-        name: restore_formula(cell) for name, cell in row.items() if isinstance(cell, str)
-    }
-    known |= {name: cells[name] for name in OPTIONAL if cells.get(name)}
-    return RunResult.from_score(**{name: cells[name] for name in COLUMNS}, **known)
-
-
 def _stored_sources(folder: Path) -> Sources | None:
     """The sources of a folder that combines results; None for any other."""
     file = folder / layout.SOURCES
@@ -216,78 +159,7 @@ def _read_folder(path: Path, vary: Sequence[str]) -> list[Comparison]:
     folders = layout.finished_runs(path)
     if path in folders or (path / layout.COMPARISON).exists() or not folders:
         return [load(path)]  # raises, with the reason, if there is nothing to load
-    return _of_runs(path, [load_run(folder) for folder in folders], vary)
-
-
-def _of_runs(folder: Path, runs: Sequence[Run], vary: Sequence[str] = ()) -> list[Comparison]:
-    """The runs as comparisons, one for each task and model."""
-    return [_of_one_task(folder, group, vary) for group in _by_task(runs, _keys_of_run)]
-
-
-Item = TypeVar("Item", Run, Comparison)
-
-
-def _by_task(items: Sequence[Item], keys_of: Callable[[Item], list[object]]) -> list[list[Item]]:
-    """The items in groups: two that share a key are on one task."""
-    groups: dict[object, list[Item]] = {}
-    for item in items:
-        keys = keys_of(item)
-        group: list[Item] = next((groups[key] for key in keys if key in groups), [])
-        group.append(item)
-        for key in keys:
-            groups.setdefault(key, group)
-    return list({id(group): group for group in groups.values()}.values())
-
-
-def _keys_of_run(run: Run) -> list[object]:
-    """The names of task and model, and the digest of what is scored if it is known."""
-    result = run.result
-    keys: list[object] = [(result.task, result.model)]
-    if result.fingerprint and result.evaluated_on:
-        scored = of_scoring(result.fingerprint, result.evaluated_on).parts
-        if scored.keys() >= set(MODEL_PARTS):  # else the model is known by its name only
-            keys.append((result.primary_metric, result.evaluated_on, content_digest(scored)))
-    return keys
-
-
-def _keys_of_part(part: Comparison) -> list[object]:
-    of_runs = (key for run in part.runs[:1] for key in _keys_of_run(run)[1:])
-    return [(part.task, part.model), *of_runs]
-
-
-def _of_one_task(folder: Path, on_task: Sequence[Run], vary: Sequence[str]) -> Comparison:
-    first = on_task[0].result
-    runs = {(run.result.label, run.result.seed): run for run in on_task}
-    if len(runs) < len(on_task):
-        raise IwloraError(
-            f"{folder} holds several runs of one label and seed; give each folder by itself, or "
-            "set label in their recipes"
-        )
-    arms = tuple(dict.fromkeys(label for label, _ in runs))
-    seeds = tuple(sorted({seed for _, seed in runs}))
-    scored = {key: run for key, run in runs.items() if run.result.score is not None}
-    missing = tuple(
-        (*key, "no finite score" if key in runs else "not there")
-        for key in product(arms, seeds)
-        if key not in scored
-    )
-    kept = tuple(scored.values())
-    raise_all(mixed_arms(kept))
-    return _checked(Comparison(folder, first.model, first.task, arms, seeds, kept, missing), vary)
-
-
-def _checked(part: Comparison, vary: Sequence[str]) -> Comparison:
-    """The comparison with remarks on its runs, and with those of ``vary`` in which its arms differ.
-
-    Raises ``IwloraError`` if the runs cannot be compared.
-    """
-    raise_all([*unequal_scoring(part.runs), *unequal_training_rows(part.runs, vary)])
-    remarks = (*part.remarks, *unequal_starts(part.runs, vary))
-    values = [run.settings(vary) for run in part.runs]
-    differing = [
-        f for f in dict.fromkeys(vary) if any(v.get(f) != values[0].get(f) for v in values)
-    ]
-    return replace(part, remarks=remarks, vary=tuple(differing))
+    return comparisons_of(path, [load_run(folder) for folder in folders], vary)
 
 
 def _merged(parts: Sequence[Comparison], vary: Sequence[str]) -> Comparison:
@@ -313,7 +185,7 @@ def _merged(parts: Sequence[Comparison], vary: Sequence[str]) -> Comparison:
         baseline=baselines.pop() if len(baselines) == 1 else None,
         stop=strictest(part.stop for part in parts),  # draws that ended by a rule need its test
     )
-    return _checked(merged, [*vary, *(field for part in parts for field in part.vary)])
+    return checked(merged, [*vary, *(field for part in parts for field in part.vary)])
 
 
 def _other_names(parts: Sequence[Comparison]) -> list[str]:
