@@ -153,7 +153,7 @@ def shares(options: argparse.Namespace) -> str:
         "flip-and-crop": lambda: _augmented(images, "flip-and-crop"),
         "randaugment": lambda: _augmented(images, "randaugment"),
         "resizing and cropping": lambda: [resize(processor, image) for image in images],
-        "normalising": lambda: normalize(processor, resized),
+        "normalizing": lambda: normalize(processor, resized),
         "the model, forward and backward": step,
     }
     seconds = {name: _seconds(part) / len(images) for name, part in parts.items()}

@@ -1,4 +1,4 @@
-"""What each optimisation gives alone: an epoch of RTE with all of them, and without each.
+"""What each optimization gives alone: an epoch of RTE with all of them, and without each.
 
     python benchmarks/speed_ablation.py --glue FOLDER
 
@@ -63,7 +63,7 @@ class _RowOrderSampler(LongestFirstSampler):
         super().__init__([0] * len(lengths))
 
 
-_WITHOUT_NORMALISATION = {
+_WITHOUT_NORMALIZATION = {
     old: new for old, new in cpu._REPLACEMENTS.items() if old is not nn.functional.layer_norm
 }
 # name -> (settings of training, (object, attribute, value) to replace while it trains)
@@ -73,11 +73,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = {
     "padded to eights": ({}, [(collators, "pad_multiple", lambda: 8)]),
     "float32": ({"precision": "fp32"}, []),
     "PEFT's LoRA layers": ({}, [(trainer_module, "fast_kernels", _only_cpu)]),
-    "torch's dropout, attention and normalisation": (
+    "torch's dropout, attention and normalization": (
         {},
         [(trainer_module, "fast_kernels", _only_lora)],
     ),
-    "normalisation in float32": ({}, [(cpu, "_REPLACEMENTS", _WITHOUT_NORMALISATION)]),
+    "normalization in float32": ({}, [(cpu, "_REPLACEMENTS", _WITHOUT_NORMALIZATION)]),
     "a batch in 2 micro-batches": ({"accumulate": 2}, []),
     "a batch in 4 micro-batches": ({"accumulate": 4}, []),
     "all off": (

@@ -17,8 +17,8 @@ from iwlora.cli import main as iwlora
 from iwlora.compare.report.figures.verdict_paths import plot_verdict_paths
 from iwlora.compare.report.sequential import sequential_verdict
 from iwlora.compare.statistics.analysis import analyse
-from iwlora.results.comparison.score_tables import read_scores
 from iwlora.results.comparison.record import StoppingRule
+from iwlora.results.comparison.score_tables import read_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

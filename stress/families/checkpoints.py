@@ -17,7 +17,7 @@ EMBEDDINGS = len(VOCABULARY) + 10
 def save_checkpoint(folder: Path, family: str, kind: str, **changes: Any) -> Path:
     """Save a tiny model of a family, as its checkpoints usually are, and a tokenizer.
 
-    The weights are larger than transformers initialises them, so that a wrong weight changes the
+    The weights are larger than transformers initializes them, so that a wrong weight changes the
     outputs by much more than rounding does.
 
     Args:

@@ -1,6 +1,6 @@
 """The configuration of a tiny model of any family, made from the fields of its default one.
 
-Sizes are recognised by the names that transformers gives its fields, so a new family needs nothing
+Sizes are recognized by the names that transformers gives its fields, so a new family needs nothing
 here as long as it uses the usual names.
 """
 

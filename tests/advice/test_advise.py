@@ -91,7 +91,7 @@ def test_the_configuration_attaches_to_exactly_the_matrices(
     assert "leaving out only these: not measured" in shown
     answer = shown.partition("\nrecipe:")[0].splitlines()
     assert all(len(line) <= 100 for line in answer if reviews["train"] not in line)
-    assert advice.neighbours[0].label == "rank-1-everywhere"
+    assert advice.neighbors[0].label == "rank-1-everywhere"
 
 
 @pytest.mark.quick

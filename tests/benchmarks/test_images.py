@@ -39,7 +39,7 @@ def test_both_sides_train_the_same_parameters(script: Any, tmp_path: Path) -> No
         "flip-and-crop",
         "randaugment",
         "resizing and cropping",
-        "normalising",
+        "normalizing",
         "the model, forward and backward",
     ]
 

@@ -285,8 +285,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reviews = "".join(f"it is {'good' if n % 2 else 'bad'} {n},{n % 2}\n" for n in range(40))
     for name in ("reviews.csv", "a.csv", "b.csv"):
         (folder / name).write_text(f"text,label\n{reviews}", encoding="utf-8")
-    labelled = "The meal was dreadful.,negative\nThe meal was good.,positive\n"
-    (folder / "labeled.csv").write_text(f"text,label\n{labelled}", encoding="utf-8")
+    labeled = "The meal was dreadful.,negative\nThe meal was good.,positive\n"
+    (folder / "labeled.csv").write_text(f"text,label\n{labeled}", encoding="utf-8")
     (folder / "new.csv").write_text("text\nit is good\n", encoding="utf-8")
     scores = "".join(f"{m},t,{s},{0.5 + 0.01 * s}\n" for m in ("lora", "other") for s in range(3))
     (folder / "scores.csv").write_text(f"method,task,seed,score\n{scores}", encoding="utf-8")

@@ -257,8 +257,8 @@ def test_a_stream_of_data_is_measured_in_flight() -> None:
     assert "stream" in str(obstacle_before(make_model(), loader, None))
     rows = DataLoader(make_rows(), collate_fn=default_data_collator)  # type: ignore[arg-type]
     assert obstacle_before(make_model(), rows, None) is None
-    unlabelled = [{"input_ids": row["input_ids"]} for row in make_rows()]
-    loader = DataLoader(unlabelled, collate_fn=default_data_collator)  # type: ignore[arg-type]
+    unlabeled = [{"input_ids": row["input_ids"]} for row in make_rows()]
+    loader = DataLoader(unlabeled, collate_fn=default_data_collator)  # type: ignore[arg-type]
     assert "(input_ids) have no labels" in str(obstacle_before(make_model(), loader, None))
     assert obstacle_before(make_model(), loader, lambda model, batch: batch["input_ids"]) is None
 

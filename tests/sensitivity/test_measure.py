@@ -234,9 +234,9 @@ def test_bad_data() -> None:
         iwlora.measure(model, batches(1)[0])
     with pytest.raises(IwloraError, match="a batch is a tuple; accepted are mappings"):
         iwlora.measure(model, [tuple(batches(1)[0].values())])
-    unlabelled = {k: v for k, v in batches(1)[0].items() if k != "labels"}
+    unlabeled = {k: v for k, v in batches(1)[0].items() if k != "labels"}
     with pytest.raises(IwloraError, match="returned no loss for a batch with the keys input_ids"):
-        iwlora.measure(model, [unlabelled])
+        iwlora.measure(model, [unlabeled])
     with pytest.raises(IwloraError, match="every gradient is zero"):
         iwlora.measure(model, batches(1), loss=lambda model, batch: model(**batch).loss * 0)
     with pytest.raises(IwloraError, match="not finite in calibration batch 0"):
@@ -300,7 +300,7 @@ def test_save_and_load(tmp_path: Path) -> None:
         json.dumps({**stored, "sites": [{**site, "value": 0.0} for site in stored["sites"]]}),
         json.dumps({**stored, "statistic": "norms"}),
         json.dumps({**stored, "batches": "3"}),
-        json.dumps({**stored, "colour": 3}),
+        json.dumps({**stored, "color": 3}),
         *(
             json.dumps({**stored, "sites": [{**stored["sites"][0], field: value}]})
             for field, value in [("value", -1.0), ("value", math.nan), ("d_in", 0), ("name", 3)]

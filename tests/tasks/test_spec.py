@@ -38,8 +38,8 @@ def test_an_unknown_name_comes_with_near_ones():
 
 
 def test_every_wrong_type_is_reported_at_once():
-    message = messages(name=3, max_train="many", max_validation=True, text=[1], colour="red")
-    for field in ("name", "max_train", "max_validation", "text.0", "colour"):
+    message = messages(name=3, max_train="many", max_validation=True, text=[1], color="red")
+    for field in ("name", "max_train", "max_validation", "text.0", "color"):
         assert re.search(rf"^{re.escape(field)}$", message, re.MULTILINE), field
 
 

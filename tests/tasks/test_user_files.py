@@ -24,7 +24,7 @@ def parse(path, columns):
     """Texts and a label, as classification reads them."""
     *text, label = columns if len(columns) > 1 else [*columns, None]
     columns = Columns(
-        Classification(), tuple(text), (label,) if label else (), unlabelled=label is None
+        Classification(), tuple(text), (label,) if label else (), unlabeled=label is None
     )
     return parse_file(path, columns, "train")
 
@@ -108,7 +108,7 @@ def test_a_task_from_each_format(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_any_text_survives(tmp_path_factory, suffix, rows):
     path = write(tmp_path_factory.mktemp("rows") / f"rows{suffix}", rows)
-    columns = Columns(Classification(), ("b", "a"), (), unlabelled=True)
+    columns = Columns(Classification(), ("b", "a"), (), unlabeled=True)
     found = parse_file(path, columns, "train").rows.to_pylist()
     assert found == [{"b": row["b"], "a": row["a"]} for row in rows]
 

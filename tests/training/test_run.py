@@ -240,7 +240,7 @@ def test_each_validation_split_has_its_scores_and_predictions(
         assert result["metrics"][f"accuracy{end}"] == right / count
 
 
-def test_a_labelled_test_split_is_scored_instead_of_validation(
+def test_a_labeled_test_split_is_scored_instead_of_validation(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:
     lines = Path(reviews["validation"]).read_text(encoding="utf-8").splitlines()

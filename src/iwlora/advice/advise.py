@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from iwlora.advice.answer import Advice, Neighbour
+from iwlora.advice.answer import Advice, Neighbor
 from iwlora.advice.decision import Decision, decide
 from iwlora.advice.evidence import read_evidence
 from iwlora.advice.fitting import Candidate, Estimate, candidate, within_memory, within_time
@@ -68,7 +68,7 @@ def advise(
 
     Returns:
         The advice: ``recipe``, ``recipe_yaml``, ``peft_python``, ``peft_json``, ``reasons``,
-        ``neighbours`` and the ``sensitivity``.
+        ``neighbors`` and the ``sensitivity``.
 
     Raises:
         IwloraError: a limit or a setting is not accepted, or the model, the data or the
@@ -111,7 +111,7 @@ def advise(
         chosen=chosen,
         reasons=decision.reasons,
         remarks=tuple(remarks),
-        neighbours=tuple(_neighbours(chosen, whole, rules, estimate)),
+        neighbors=tuple(_neighbors(chosen, whole, rules, estimate)),
         least=tuple(site.name for site in least_important(measured.sensitivity.included)),
         leaving_out=rules.leaving_out(),
         peft=peft_arguments(chosen.recipe, chosen.layout, measured.sensitivity),
@@ -188,9 +188,9 @@ def _explained(suggestion: Suggestion, chosen: Candidate, decision: Decision) ->
     return replace(suggestion, settings={**settings, **chosen.settings}, reasons=reasons)
 
 
-def _neighbours(
+def _neighbors(
     chosen: Candidate, whole: Layout, rules: Rules, estimate: Estimate
-) -> Iterator[Neighbour]:
+) -> Iterator[Neighbor]:
     """Cheaper choices, with their costs and what is known of their scores."""
     smaller = [Sized(chosen.layout, 1)] if chosen.rank > 1 else []
     if chosen.layout.name == whole.name:
@@ -205,4 +205,4 @@ def _neighbours(
         settings = override(chosen.settings, [f"method.rank={sized.rank}"])
         cheaper = candidate(sized.layout, settings, estimate)
         points = rules.quote(sized.label, whole.label(WHOLE_RANK), rules.share(sized.parameters))
-        yield Neighbour(sized.label, cheaper, points)
+        yield Neighbor(sized.label, cheaper, points)

@@ -25,7 +25,7 @@ _ALLOCATOR = 1.4
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A cheaper choice: its label, its cost, and what it cost in points as far as that is known."""
 
     label: str
@@ -43,7 +43,7 @@ class Advice:
         chosen: the recipe, the matrices that it adapts, and its predicted cost.
         reasons: the rule for each part of the advice, with the rows that it rests on.
         remarks: what was done for the limits, in words.
-        neighbours: cheaper choices.
+        neighbors: cheaper choices.
         least: the names of the least important matrices.
         leaving_out: what is known about leaving them out.
         peft: the arguments of a ``peft.LoraConfig`` for the same matrices, ranks and scaling.
@@ -55,7 +55,7 @@ class Advice:
     chosen: Candidate
     reasons: tuple[Reason, ...]
     remarks: tuple[str, ...]
-    neighbours: tuple[Neighbour, ...]
+    neighbors: tuple[Neighbor, ...]
     least: tuple[str, ...]
     leaving_out: Reason
     peft: Mapping[str, Any]
@@ -106,7 +106,7 @@ def _text(advice: Advice) -> str:
     if advice.remarks:
         blocks.append("\n".join(["limits:", *(_filled(r, 2) for r in advice.remarks)]))
     blocks += [
-        "\n".join(["cheaper neighbors:", *_neighbours(advice)]),
+        "\n".join(["cheaper neighbors:", *_neighbors(advice)]),
         "\n".join(["safe to leave out?", *_leaving_out(advice)]),
         "recipe:\n\n" + advice.recipe_yaml.rstrip("\n"),
         "PEFT, Python:\n\n" + advice.peft_python,
@@ -154,18 +154,18 @@ def _quoted(reason: Reason, margin: int) -> Iterator[str]:
         yield _filled(f"- {missing}", margin)
 
 
-def _neighbours(advice: Advice) -> Iterator[str]:
+def _neighbors(advice: Advice) -> Iterator[str]:
     whole = advice.chosen.cost
     columns = [["  choice"], ["parameters"], ["time"], ["faster"], ["memory"], ["points"]]
     notes: list[str] = []
-    for neighbour in advice.neighbours:
-        cost, rows = neighbour.candidate.cost, neighbour.points.rows
+    for neighbor in advice.neighbors:
+        cost, rows = neighbor.candidate.cost, neighbor.points.rows
         points = "not measured"
         if rows:
             notes.append(_filled(f"- {rows[0].sentence()}", 2))
             points = f"{rows[0].difference:+.1f} ({rows[0].verdict})"
         cells = (
-            f"  rank {neighbour.candidate.rank}, {neighbour.candidate.layout.title}",
+            f"  rank {neighbor.candidate.rank}, {neighbor.candidate.layout.title}",
             f"{cost.adapter_parameters:,}",
             format_duration(cost.seconds),
             f"{whole.seconds / cost.seconds:.1f} ×",

@@ -2,7 +2,7 @@
 
 Example:
     iwlora report runs/quickstart --open
-    iwlora report pool/ --rows labelled.csv
+    iwlora report pool/ --rows labeled.csv
 """
 
 from __future__ import annotations

@@ -31,21 +31,21 @@ PROTOTYPES = 20
 """The most prototypes of a source."""
 
 _SMALLEST_TEMPERATURE = 1e-6
-_CENTRES, _SPREAD = "centres", "spread"
+_CENTERS, _SPREAD = "centers", "spread"
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Centres of the training rows of a source.
+    """Centers of the training rows of a source.
 
     Args:
-        centres: (prototypes, features), by K-means of the frozen backbone's embeddings.
+        centers: (prototypes, features), by K-means of the frozen backbone's embeddings.
         spread: The standard deviation, over the training rows, of the distance to the nearest one.
     """
 
-    centres: Floats
+    centers: Floats
     spread: float
 
     @classmethod
@@ -53,7 +53,7 @@ class Prototypes:
         """The prototypes of rows, (rows, features); the same for the same rows in the same order.
 
         >>> found = Prototypes.of([[0.0, 0.0], [0.0, 0.0], [4.0, 3.0]])
-        >>> sorted(found.centres.tolist()), found.spread
+        >>> sorted(found.centers.tolist()), found.spread
         ([[0.0, 0.0], [4.0, 3.0]], 0.0)
         """
         from scipy.cluster.vq import kmeans2
@@ -63,16 +63,16 @@ class Prototypes:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "One of the clusters is empty")
             random = np.random.default_rng(0)
-            centres, nearest = kmeans2(rows, count, minit="++", rng=random)
-        found = cls(centres[np.unique(nearest)], 0.0)
-        return cls(found.centres, float(found.distances(rows).std()))
+            centers, nearest = kmeans2(rows, count, minit="++", rng=random)
+        found = cls(centers[np.unique(nearest)], 0.0)
+        return cls(found.centers, float(found.distances(rows).std()))
 
     def distances(self, embeddings: npt.ArrayLike) -> Floats:
         """(rows,) Euclidean distances to the nearest center."""
         from scipy.spatial.distance import cdist
 
         rows = np.asarray(embeddings, dtype=np.float64)
-        return np.asarray(cdist(rows, self.centres).min(axis=1))
+        return np.asarray(cdist(rows, self.centers).min(axis=1))
 
 
 def weights_by_distance(sources: Sequence[Prototypes], embeddings: npt.ArrayLike) -> Floats:
@@ -154,7 +154,7 @@ def embeddings(
 def save_prototypes(prototypes: Prototypes, path: Path) -> None:
     """Write them as a safetensors file."""
     arrays = {
-        _CENTRES: np.ascontiguousarray(prototypes.centres),
+        _CENTERS: np.ascontiguousarray(prototypes.centers),
         _SPREAD: np.array([prototypes.spread]),
     }
     with replacing(path) as temporary:
@@ -165,7 +165,7 @@ def load_prototypes(path: Path) -> Prototypes:
     """Read what :func:`save_prototypes` wrote; ``IwloraError`` for anything else."""
     arrays = load_arrays(path)
     try:
-        centres, (spread,) = arrays[_CENTRES], arrays[_SPREAD]
+        centers, (spread,) = arrays[_CENTERS], arrays[_SPREAD]
     except (KeyError, ValueError) as error:
         raise IwloraError(f"{path} is damaged: it holds no prototypes ({error})") from None
-    return Prototypes(np.asarray(centres, dtype=np.float64), float(spread))
+    return Prototypes(np.asarray(centers, dtype=np.float64), float(spread))

@@ -61,10 +61,10 @@ def duplicates(task: Task) -> list[str]:
     repeated = len(task.splits["train"]) - len({texts for texts, _ in _hashes(task, "train")})
     what = task.kind.content
     lines = [f"train: {repeated} rows repeat the {what} of an earlier row"]
-    for name, (copies, relabelled) in count_copies(task).items():
+    for name, (copies, relabeled) in count_copies(task).items():
         lines.append(
             f"{name}: {copies} of {len(task.splits[name]):,} rows have the {what} of a training "
-            f"row, {relabelled} of them with another label"
+            f"row, {relabeled} of them with another label"
         )
     return lines
 

@@ -32,7 +32,7 @@ class LoraOne(Lora):
     ‖s B₀ A₀‖₂ = s / γ in every matrix, however large its gradient is. Nothing is removed from W, so
     the result is a plain LoRA adapter. Where G = 0, A and B start as in LoRA.
 
-    Here γ, the sign and the normalisation by S₁ are those of the authors' code (``run_exp.py``,
+    Here γ, the sign and the normalization by S₁ are those of the authors' code (``run_exp.py``,
     ``direction: LoRA-One``, ``scale: stable``). Other than there, the SVD is exact instead of
     randomised; s is lora_alpha / rank as in all methods here, where the authors take lora_alpha /
     √rank (the same first step needs γ divided by √rank); and G is of ``max_batches`` batches of the

@@ -78,8 +78,8 @@ def test_controls_get_the_options_of_their_method(monkeypatch: pytest.MonkeyPatc
         for name, row in {**METHODS, "a-control": Control}.items()
         if row.control_of == "iw-lora"
     }
-    labelled = {**arm, "label": "strong"}
-    assert "strong.a-control" in [entry["label"] for entry in add_controls([labelled])[1:]]
+    labeled = {**arm, "label": "strong"}
+    assert "strong.a-control" in [entry["label"] for entry in add_controls([labeled])[1:]]
     explicit = {"name": "a-control", "rank": 7}
     controls = [e for e in add_controls([arm, explicit]) if e.get("name") == "a-control"]
     assert controls == [explicit]

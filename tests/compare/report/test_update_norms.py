@@ -142,7 +142,7 @@ def test_updates_and_chosen_ranks_are_figures_and_numbers(folder: Path) -> None:
     figures = content.sections[0].figures
     assert [figure.stem for figure in figures][-2:] == ["updates", "ranks-adalora"]
     *heatmap, scale = figures[-2].draw().axes
-    assert scale.get_ylim()[1] == pytest.approx(2.0), "one scale of colours for all arms"
+    assert scale.get_ylim()[1] == pytest.approx(2.0), "one scale of colors for all arms"
     assert [axes.get_title(loc="left") for axes in heatmap] == ["lora", "adalora", "iw-lora"]
     assert {text.get_text() for text in heatmap[0].texts} == {"2.00"}
     arms = {arm["label"]: arm for arm in json.loads(summary_json(content))["arms"]}

@@ -138,7 +138,7 @@ def block_output(model: Any, block: Any, layer: int, x: Tensor, visible: Tensor)
     gelu = nn.functional.gelu
     if hasattr(
         getattr(block.attention, "output", None), "LayerNorm"
-    ):  # BERT: the sum is normalised
+    ):  # BERT: the sum is normalized
         attended = linear["attention_output"](attention(model, linear, x, visible))
         x = block.attention.output.LayerNorm(x + attended)
         inner = linear["ffn_down"](gelu(linear["ffn_up"](x)))

@@ -66,8 +66,8 @@ def affine(p: Parameters, place: str, x: Tensor) -> Tensor:
 
 
 def norm(p: Parameters, place: str, x: Tensor) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    scaled = centred / (centred.square().mean(-1, keepdim=True) + 1e-12).sqrt()
+    centered = x - x.mean(-1, keepdim=True)
+    scaled = centered / (centered.square().mean(-1, keepdim=True) + 1e-12).sqrt()
     return scaled * p[f"{place}.weight"] + p[f"{place}.bias"]
 
 
@@ -182,7 +182,7 @@ def change(module: Any, how: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @pytest.mark.parametrize("architecture", FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_blocks_that_normalise_first(kind: str, architecture: str) -> None:
+def test_in_blocks_that_normalize_first(kind: str, architecture: str) -> None:
     frozen, outcome = attached(kind, architecture, layer_norms=False)
     ids, f = words(frozen), gelu if kind == "houlsby" else relu
     p = {name: tensor.detach() for name, tensor in outcome.model.named_parameters()}

@@ -103,7 +103,7 @@ def test_the_probe_needs_a_head() -> None:
 @pytest.mark.parametrize(
     ("method", "exact", "published", "within"),
     [
-        # Zhang et al. 2023, table 1. Its Houlsby adapters leave the normalisations frozen.
+        # Zhang et al. 2023, table 1. Its Houlsby adapters leave the normalizations frozen.
         (Houlsby(bottleneck=32), 24 * (2 * 768 * 32 + 32 + 768) + 26 * 2 * 768, 1.22e6, 0.02),
         (Houlsby(bottleneck=32, layer_norms=False), 24 * (2 * 768 * 32 + 32 + 768), 1.22e6, 0.02),
         (Houlsby(bottleneck=16, layer_norms=False), 24 * (2 * 768 * 16 + 16 + 768), 0.61e6, 0.005),

@@ -255,19 +255,19 @@ def test_an_answer_repeats_its_prompt_but_not_itself(
     task = task_of(tmp_path, PROMPTS[:1], no_repeat_ngram=1, max_target=8)
     model, tokenizer = loaded(folders, name, task)
     (row,) = task.encode(tokenizer, 64, model.config)["validation"]
-    favourite = row["input_ids"][-1]
+    favorite = row["input_ids"][-1]
     words = model.get_output_embeddings()
 
-    class Favouring(torch.nn.Module):
+    class Favoring(torch.nn.Module):
         """Logits that put one token of the prompt first."""
 
         def forward(self, states: torch.Tensor) -> torch.Tensor:
             logits = torch.nn.functional.linear(states, words.weight)
-            return logits + 50.0 * (torch.arange(logits.shape[-1]) == favourite)
+            return logits + 50.0 * (torch.arange(logits.shape[-1]) == favorite)
 
-    model.set_output_embeddings(Favouring())
+    model.set_output_embeddings(Favoring())
     batch = task.kind.collator(tokenizer, model)([row])
     ids = task.kind.outputs(model, tokenizer, batch, final=True)["generated"][0].tolist()
     ids = ids[1:] if name == "t5" else ids
-    assert ids[0] == favourite
+    assert ids[0] == favorite
     assert len(set(ids)) == len(ids)

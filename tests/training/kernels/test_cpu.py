@@ -30,10 +30,10 @@ def test_as_many_are_dropped_as_asked_and_each_on_its_own(p: float) -> None:
     assert set(mask.tolist()) == {-1, 0}
     deviation = math.sqrt(p * (1 - p) / count)
     assert abs(float(ones.mean()) - kept) < 5 * deviation
-    # Neighbours share a random number of 64 bits: they must not share its luck.
-    centred = ones - ones.mean()
+    # Neighbors share a random number of 64 bits: they must not share its luck.
+    centered = ones - ones.mean()
     for distance in (1, 2, 3, 4, 64):
-        together = float((centred[:-distance] * centred[distance:]).mean()) / (p * (1 - p))
+        together = float((centered[:-distance] * centered[distance:]).mean()) / (p * (1 - p))
         assert abs(together) < 5 / math.sqrt(count)
 
 
@@ -56,8 +56,8 @@ def test_a_mask_of_too_few_random_bits_would_be_seen() -> None:
     torch.manual_seed(0)
     mask, _ = keep_mask((100_000,), 0.1)
     ones = (mask.repeat_interleave(4) == -1).double()
-    centred = ones - ones.mean()
-    assert float((centred[:-1] * centred[1:]).mean()) / 0.09 > 5 / math.sqrt(400_000)
+    centered = ones - ones.mean()
+    assert float((centered[:-1] * centered[1:]).mean()) / 0.09 > 5 / math.sqrt(400_000)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -141,8 +141,8 @@ def test_attention_in_half_precision_is_near_torchs_own() -> None:
     assert torch.allclose(actual.float(), expected, atol=0.03)
 
 
-def normalised(dtype: torch.dtype, autocast: bool, trains: bool, fast: bool) -> dict[str, Tensor]:
-    """Output and gradients of a normalisation."""
+def normalized(dtype: torch.dtype, autocast: bool, trains: bool, fast: bool) -> dict[str, Tensor]:
+    """Output and gradients of a normalization."""
     torch.manual_seed(0)
     layer = nn.LayerNorm(64)
     randomise(layer)
@@ -153,9 +153,9 @@ def normalised(dtype: torch.dtype, autocast: bool, trains: bool, fast: bool) -> 
         return outcome(layer, x)
 
 
-def test_frozen_normalisation_under_autocast_rounds_only_what_goes_in_and_out() -> None:
-    rounded = normalised(torch.float32, autocast=True, trains=False, fast=True)
-    exact = normalised(torch.float64, autocast=False, trains=False, fast=False)
+def test_frozen_normalization_under_autocast_rounds_only_what_goes_in_and_out() -> None:
+    rounded = normalized(torch.float32, autocast=True, trains=False, fast=True)
+    exact = normalized(torch.float64, autocast=False, trains=False, fast=False)
     assert [rounded[name].dtype for name in ("y", "x")] == [torch.bfloat16, torch.float32]
     assert rounded.keys() == exact.keys()
     for name, value in exact.items():
@@ -170,10 +170,10 @@ def test_frozen_normalisation_under_autocast_rounds_only_what_goes_in_and_out() 
         (torch.float32, True, True),  # its gradient must not be summed in bfloat16
     ],
 )
-def test_normalisation_elsewhere_is_torchs_own(
+def test_normalization_elsewhere_is_torchs_own(
     dtype: torch.dtype, autocast: bool, trains: bool
 ) -> None:
-    expected, actual = (normalised(dtype, autocast, trains, fast) for fast in (False, True))
+    expected, actual = (normalized(dtype, autocast, trains, fast) for fast in (False, True))
     assert actual["y"].dtype == dtype
     assert near(actual, expected, 0)
 

@@ -97,7 +97,7 @@ def test_other_seeds_and_epochs_give_other_orders(seed: int, epoch: int, grouped
 
 @settings(deadline=None)
 @given(cases())
-def test_only_the_last_batch_is_of_mixed_neighbourhood(
+def test_only_the_last_batch_is_of_mixed_neighborhood(
     case: tuple[int, int, int, int, list[int] | None],
 ) -> None:
     size, batch_size, *_, lengths = case

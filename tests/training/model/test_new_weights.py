@@ -222,7 +222,7 @@ def without(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_a_bias_or_a_normalisation_joins_the_head(tmp_path: Path) -> None:
+def test_a_bias_or_a_normalization_joins_the_head(tmp_path: Path) -> None:
     missing = ("encoder.layer.1.output.LayerNorm.bias", "pooler.dense.bias")
     model = load(without(tmp_path / "model", *missing))
     names = ["bert.encoder.layer.1.output.LayerNorm", POOLER, "classifier"]

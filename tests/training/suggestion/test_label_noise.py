@@ -10,7 +10,7 @@ import pytest
 
 from iwlora.tasks import TaskSpec, load
 from iwlora.training.suggestion import label_noise
-from iwlora.training.suggestion.label_noise import LabelledRow, LabelNoise, find_label_noise
+from iwlora.training.suggestion.label_noise import LabeledRow, LabelNoise, find_label_noise
 
 pytestmark = pytest.mark.quick
 
@@ -37,10 +37,10 @@ def test_equal_texts_with_other_labels(table: str) -> None:
     noise = noise_of(train=table)
     assert (noise.texts, noise.rows, noise.compared) == (2, 5, 35)
     assert noise.first == (
-        (LabelledRow(f"{table}, line 5", "film 3", "good"),
-         LabelledRow(f"{table}, line 32", "Film  3!", "bad")),
-        (LabelledRow(f"{table}, line 7", "film 5", "good"),
-         LabelledRow(f"{table}, line 34", "FILM 5", "bad")),
+        (LabeledRow(f"{table}, line 5", "film 3", "good"),
+         LabeledRow(f"{table}, line 32", "Film  3!", "bad")),
+        (LabeledRow(f"{table}, line 7", "film 5", "good"),
+         LabeledRow(f"{table}, line 34", "FILM 5", "bad")),
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_rows_of_other_files_are_compared_too(table: str, tmp_path: Path) -> Non
     dev.write_text("text,label\n,bad\nfilm 8.,good\n")
     noise = noise_of("skip", train=table, validation=str(dev))
     assert noise.texts == 3
-    assert noise.first[2][1] == LabelledRow(f"{dev}, line 3", "film 8.", "good")
+    assert noise.first[2][1] == LabeledRow(f"{dev}, line 3", "film 8.", "good")
 
 
 def test_of_large_files_the_first_rows(table: str, monkeypatch: pytest.MonkeyPatch) -> None:

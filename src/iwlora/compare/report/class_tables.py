@@ -159,11 +159,11 @@ def _by_class(confusion: npt.NDArray[np.int64]) -> Iterator[tuple[float, float, 
     """(F1, precision, recall) of each class; 0 where one is not defined."""
     for number in range(len(confusion)):
         hits = int(confusion[number, number])
-        labelled, predicted = int(confusion[number].sum()), int(confusion[:, number].sum())
+        labeled, predicted = int(confusion[number].sum()), int(confusion[:, number].sum())
         yield (
-            2 * hits / max(labelled + predicted, 1),
+            2 * hits / max(labeled + predicted, 1),
             hits / max(predicted, 1),
-            hits / max(labelled, 1),
+            hits / max(labeled, 1),
         )
 
 

@@ -147,8 +147,8 @@ def _site_name(name: str) -> str:
 
 def _is_product(config: Mapping[str, Any]) -> bool:
     """Whether a PEFT configuration describes W + scaling · B A on the frozen W."""
-    initialisation = str(config.get("init_lora_weights", "")).lower()
-    plain = not config.get("use_dora") and not initialisation.startswith(_CHANGES_WEIGHTS)
+    initialization = str(config.get("init_lora_weights", "")).lower()
+    plain = not config.get("use_dora") and not initialization.startswith(_CHANGES_WEIGHTS)
     return plain and config.get("peft_type") == "LORA"
 
 

@@ -27,12 +27,12 @@ def plot_distributions(stage: StageSummary, metric: str) -> Figure:
         )
         if not scores:
             continue
-        dashes = ("-", "--", ":", "-.")[index // len(style.COLOURS) % 4]
+        dashes = ("-", "--", ":", "-.")[index // len(style.COLORS) % 4]
         axes.step(
             [scores[0], *scores],
             np.arange(len(scores) + 1) / len(scores),
             where="post",
-            color=style.COLOURS[index % len(style.COLOURS)],
+            color=style.COLORS[index % len(style.COLORS)],
             linestyle=dashes,
             linewidth=1.6,
             label=style.escape_dollars(f"{choice.label} ({choice.state})"),

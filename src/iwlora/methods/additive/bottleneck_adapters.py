@@ -159,9 +159,9 @@ class Pfeiffer(_Adapters):
     def insertions(self, model: nn.Module, sites: Sequence[Site]) -> Iterator[Insertion]:
         """The end of each block."""
         for site in _of_kind(sites, "ffn_down"):
-            end, normalises = end_of_block(model, site)
+            end, normalizes = end_of_block(model, site)
             yield (
-                partial(_insert, end, _add_before_norm if normalises else _add_to_output),
+                partial(_insert, end, _add_before_norm if normalizes else _add_to_output),
                 site.d_out,
             )
 

@@ -205,7 +205,7 @@ def _renamed(part: Comparison, arms: Collection[str]) -> Comparison:
     return replace(
         part,
         arms=tuple(names.values()),
-        runs=tuple(run.relabelled(names[run.result.label]) for run in part.runs),
+        runs=tuple(run.relabeled(names[run.result.label]) for run in part.runs),
         missing=tuple((names[label], seed, status) for label, seed, status in part.missing),
         baseline=names.get(part.baseline or ""),
     )

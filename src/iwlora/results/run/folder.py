@@ -35,7 +35,7 @@ class Run:
     def __str__(self) -> str:
         return str(self.folder or f"{self.result.label}, seed {self.result.seed}")
 
-    def relabelled(self, label: str) -> Run:
+    def relabeled(self, label: str) -> Run:
         """The run under another name."""
         return replace(self, result=self.result.model_copy(update={"label": label}))
 

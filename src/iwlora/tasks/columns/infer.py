@@ -39,7 +39,7 @@ class Columns:
 
     ``alternatives`` has, for a field of the task that was inferred, assignments that may be right.
 
-    Without label columns the label is in the text (the last turn of a chat), unless ``unlabelled``.
+    Without label columns the label is in the text (the last turn of a chat), unless ``unlabeled``.
     Rows with an equal value of ``group`` stay together where training rows are held out.
     ``reading`` is how the files are read.
     """
@@ -48,7 +48,7 @@ class Columns:
     text: tuple[str, ...]
     label: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    unlabelled: bool = False
+    unlabeled: bool = False
     group: str | None = None
     reading: Reading = field(default_factory=Reading)
     alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -65,7 +65,7 @@ def parse_file(
 
     text_type, label_type, _ = map(arrow_type, columns.kind.column_types)
     fields = [(name, text_type) for name in columns.text]
-    fields += [] if columns.unlabelled else [("label", label_type)]
+    fields += [] if columns.unlabeled else [("label", label_type)]
     group = [columns.group] if columns.group and columns.group not in columns.text else []
     if split != "train":  # only training rows are held out
         group = []
@@ -130,7 +130,7 @@ def _parse_row(
         _parse_cell(name, value, parse)
         for name, value, parse in zip(columns.text, values[:count], parsers, strict=False)
     ]
-    if columns.unlabelled:
+    if columns.unlabeled:
         return texts
     if not columns.label:
         label = _parse_cell(columns.text[0], texts[0], kind.label_from_text)

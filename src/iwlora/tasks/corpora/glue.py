@@ -36,7 +36,7 @@ class GlueCorpus(BenchmarkCorpus):
     """How the files write the classes, in the order of their ids."""
     header: tuple[str, ...] | None = None
     """The columns of files without a header line; None: the first line names them."""
-    unlabelled: str | None = None
+    unlabeled: str | None = None
     """The code of rows without a class, which are left out."""
     short_rows: bool = False
     """Whether the official files have rows without their last columns, which are left out."""
@@ -68,7 +68,7 @@ class GlueCorpus(BenchmarkCorpus):
                 return None
             if line and len(fields) != len(header):
                 raise ValueError(f"{len(fields)} tab-separated columns instead of {len(header)}")
-            if not line or fields[label_index] == self.unlabelled:
+            if not line or fields[label_index] == self.unlabeled:
                 return None
             texts = [fields[index] for index in text_indices]
             return (*texts, self._parse_label(fields[label_index]))
@@ -170,7 +170,7 @@ TASKS: Mapping[str, GlueCorpus] = {
             "validation": "dev_matched.tsv",
             "validation_mismatched": "dev_mismatched.tsv",
         },
-        unlabelled="-",
+        unlabeled="-",
         hub_splits={"validation": "validation_matched"},
     ),
 }

@@ -88,8 +88,8 @@ def _copies(task: Task) -> list[str]:
     return [
         f"{name}: {copies} of {len(task.splits[name]):,} rows have the {task.kind.content} of a "
         "training row, "
-        f"{relabelled} of them with another label"
-        for name, (copies, relabelled) in count_copies(task).items()
+        f"{relabeled} of them with another label"
+        for name, (copies, relabeled) in count_copies(task).items()
         if copies
     ]
 

@@ -134,8 +134,8 @@ def mean_features(
     row, (rows, features), float32."""
     settings, device = recipe.train, run_device()
     if task.kind.reads_images:
-        unlabelled = rows.select_columns([name for name in rows.column_names if name != "label"])
-        data = EncodingInput(task, unlabelled, tokenizer, settings.max_length, model.config)
+        unlabeled = rows.select_columns([name for name in rows.column_names if name != "label"])
+        data = EncodingInput(task, unlabeled, tokenizer, settings.max_length, model.config)
         encoded = task.kind.encode(data)
     else:
         texts = [rows[name][:] for name in task.text]

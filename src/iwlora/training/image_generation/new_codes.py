@@ -80,7 +80,7 @@ def _rows(pictures: str, column: str | None) -> Any:
     if column is not None and column not in names:
         raise IwloraError(f"{pictures}: {unknown('column', column, names)}")
     column = column or _image_column(pictures, names)
-    parsed = parse_file(pictures, Columns(ImageTokens(), (column,), (), unlabelled=True), "train")
+    parsed = parse_file(pictures, Columns(ImageTokens(), (column,), (), unlabeled=True), "train")
     return in_memory(parsed.rows).select_columns([column, IMAGE]).rename_column(column, DIGEST)
 
 

@@ -84,7 +84,7 @@ def read_input(
     """
     if max_rows is not None and max_rows < 1:
         raise IwloraError(f"--max-rows {max_rows}: at least 1 is needed")
-    columns = Columns(task.kind, task.text, (), unlabelled=True, reading=reading)
+    columns = Columns(task.kind, task.text, (), unlabeled=True, reading=reading)
     parsed = parse_file(path, columns, "train", most=max_rows)
     lines, names = parsed.line_numbers, columns_of(path, reading=reading)
     if id_column is not None and id_column not in names:

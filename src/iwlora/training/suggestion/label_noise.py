@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class LabelledRow:
+class LabeledRow:
     """A text with its label in words, and where it is."""
 
     place: str
@@ -42,7 +42,7 @@ class LabelNoise:
 
     texts: int
     rows: int
-    first: tuple[tuple[LabelledRow, LabelledRow], ...]
+    first: tuple[tuple[LabeledRow, LabeledRow], ...]
     compared: int
 
 
@@ -53,9 +53,9 @@ def find_label_noise(task: Task, spec: TaskSpec) -> LabelNoise | None:
     """
     if not task.kind.has_classes or task.kind.reads_images:
         return None
-    first: dict[int, LabelledRow] = {}
+    first: dict[int, LabeledRow] = {}
     counts: dict[int, int] = {}
-    pairs: dict[int, tuple[LabelledRow, LabelledRow]] = {}
+    pairs: dict[int, tuple[LabeledRow, LabeledRow]] = {}
     compared = 0
     for texts, row in _rows_of_files(spec) if spec.train else _rows_of_splits(task):
         # Hashes take less memory. A text without words, such as of emoji, is compared as it is.
@@ -69,7 +69,7 @@ def find_label_noise(task: Task, spec: TaskSpec) -> LabelNoise | None:
     return LabelNoise(len(pairs), rows, tuple(pairs.values())[:_SHOWN], compared)
 
 
-_Located = tuple[list[str], LabelledRow]
+_Located = tuple[list[str], LabeledRow]
 
 
 def _rows_of_files(spec: TaskSpec) -> Iterator[_Located]:
@@ -100,4 +100,4 @@ def _located(place: str, texts: list[Any], label: Any) -> _Located:
     words = [" ".join(text) if isinstance(text, list) else str(text) for text in texts]
     if isinstance(label, list):  # the order of the labels of words means something
         label = " ".join(label if isinstance(texts[0], list) else sorted(label))
-    return words, LabelledRow(place, " | ".join(words), str(label))
+    return words, LabeledRow(place, " | ".join(words), str(label))

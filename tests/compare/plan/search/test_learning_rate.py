@@ -54,7 +54,7 @@ def test_every_arm_gets_the_same_trials_and_then_its_best_learning_rate(
         assert run.recipe.task.holdout is None
 
     def outcome(recipe: Any, _: int) -> float:
-        """Reported scores favour another learning rate than the trials: they must not matter."""
+        """Reported scores favor another learning rate than the trials: they must not matter."""
         if recipe.task.holdout is None:
             return 0.9 if recipe.train.lr == 1e-4 else 0.1
         factor = 2.0 if recipe.method.name == "lora" else 1.0

@@ -27,8 +27,8 @@ def contrast(one: float, other: float) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def luminance(colour: tuple[float, float, float]) -> float:
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+def luminance(color: tuple[float, float, float]) -> float:
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
@@ -59,7 +59,7 @@ def test_the_heatmap_annotates_each_cell_legibly(sensitivity: Sensitivity) -> No
         assert contrast(luminance((red, green, blue)), ink) >= 4.5
 
 
-def test_a_bar_says_which_colour_is_which_share(sensitivity: Sensitivity) -> None:
+def test_a_bar_says_which_color_is_which_share(sensitivity: Sensitivity) -> None:
     axes, bar = plot_importance(sensitivity).axes
     largest = 100 * max(importance_shares(sensitivity).values())
     assert bar.get_ylim() == pytest.approx((0.0, largest))

@@ -114,7 +114,7 @@ def test_a_single_point_is_no_curve(folder: Path) -> None:
 def test_the_legend_is_above_the_data_and_inside_the_figure(folder: Path, length: int) -> None:
     comparison = load(folder)
     names = {label: label.ljust(length, "x") for label in comparison.arms}
-    runs = tuple(run.relabelled(names[run.result.label]) for run in comparison.runs)
+    runs = tuple(run.relabeled(names[run.result.label]) for run in comparison.runs)
     long = replace(comparison, arms=tuple(names.values()), runs=runs)
     figure = plot_learning_curves(long, read_curves(long))
     figure.draw_without_rendering()

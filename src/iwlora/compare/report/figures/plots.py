@@ -37,11 +37,11 @@ def plot_scores(comparison: Comparison) -> Figure:
     scores = {label: _scaled_scores(comparison, label) for label in arms}
     figure, axes = _figure_of_rows(arms, _metric_label(metric))
     for row, (label, values) in enumerate(scores.items()):
-        colour, marker = _colour_and_marker(comparison, label)
-        axes.scatter(values, [row + 0.16] * len(values), s=16, color=colour, alpha=0.55, lw=0)
+        color, marker = _color_and_marker(comparison, label)
+        axes.scatter(values, [row + 0.16] * len(values), s=16, color=color, alpha=0.55, lw=0)
         summary = summarise(values)
-        _plot_interval(axes, summary, row - 0.12, color=colour, linewidth=2)
-        axes.plot(summary.mean, row - 0.12, marker=marker, color=colour, markersize=8)
+        _plot_interval(axes, summary, row - 0.12, color=color, linewidth=2)
+        axes.plot(summary.mean, row - 0.12, marker=marker, color=color, markersize=8)
     points = [score for values in scores.values() for score in values]
     margin = 0.5 * (max(points) - min(points)) or 0.01 * display_scale(metric)
     axes.set_xlim(min(points) - margin, max(points) + margin)
@@ -67,8 +67,8 @@ def plot_forest(differences: Sequence[TaskDifference]) -> Figure:
     axes.axvline(0.0, color=style.INK, linewidth=1.0)
     for row, arm in enumerate(differences):
         for interval, width in ((arm.interval, 1.2), (arm.summary, 4.0)):
-            _plot_interval(axes, interval, row, scale, color=style.COLOURS[0], linewidth=width)
-        axes.plot(scale * arm.summary.mean, row, marker="o", color=style.COLOURS[1], markersize=8)
+            _plot_interval(axes, interval, row, scale, color=style.COLORS[0], linewidth=width)
+        axes.plot(scale * arm.summary.mean, row, marker="o", color=style.COLORS[1], markersize=8)
     return figure
 
 
@@ -130,12 +130,12 @@ def plot_scores_by_cost(
     for index, (title, points) in enumerate(panels.items(), start=1):
         axes = style.new_axes(figure, len(panels), 1, index)
         for label, (cost, score) in points.items():
-            colour, marker = _colour_and_marker(comparison, label)
+            color, marker = _color_and_marker(comparison, label)
             summary = summarise(_scaled_scores(comparison, label))
             if summary.low is not None and summary.high is not None:
-                axes.plot([cost] * 2, [summary.low, summary.high], color=colour, alpha=0.5)
+                axes.plot([cost] * 2, [summary.low, summary.high], color=color, alpha=0.5)
             axes.plot(
-                cost, score, color=colour, marker=marker, markersize=7, linestyle="",
+                cost, score, color=color, marker=marker, markersize=7, linestyle="",
                 label=style.escape_dollars(label),
             )  # fmt: skip
         gains = {k: (cost, oriented(metric, score)) for k, (cost, score) in points.items()}
@@ -173,9 +173,9 @@ def _metric_label(metric: str, suffix: str = "") -> str:
     return style.escape_dollars(f"{with_direction(metric)}{times}{suffix}")
 
 
-def _colour_and_marker(comparison: Comparison, label: str) -> tuple[str, str]:
+def _color_and_marker(comparison: Comparison, label: str) -> tuple[str, str]:
     index = comparison.arms.index(label)
-    return style.COLOURS[index % len(style.COLOURS)], style.MARKERS[index % len(style.MARKERS)]
+    return style.COLORS[index % len(style.COLORS)], style.MARKERS[index % len(style.MARKERS)]
 
 
 def _scaled_scores(comparison: Comparison, label: str) -> list[float]:
@@ -219,13 +219,13 @@ def _curve(run: Run, metric: str | None) -> dict[int, float]:
 
 def _plot_curves(axes: Axes, comparison: Comparison, curves: Curves) -> None:
     for label, by_seed in curves.items():
-        colour, marker = _colour_and_marker(comparison, label)
+        color, marker = _color_and_marker(comparison, label)
         for curve in by_seed if len(by_seed) > 1 else ():
-            axes.plot(*_thin(curve), color=colour, alpha=0.35, linewidth=0.8)
+            axes.plot(*_thin(curve), color=color, alpha=0.35, linewidth=0.8)
         shared = sorted(set.intersection(*map(set, by_seed)))
         steps, values = _thin({step: fmean(curve[step] for curve in by_seed) for step in shared})
         axes.plot(
-            steps, values, color=colour, linewidth=1.8, label=style.escape_dollars(label),
+            steps, values, color=color, linewidth=1.8, label=style.escape_dollars(label),
             marker=marker, markersize=5, markevery=max(1, len(steps) // 10),
         )  # fmt: skip
 

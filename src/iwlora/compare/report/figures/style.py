@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette without black and yellow: color-blind readers can distinguish them, and
 # they are readable on white and on near-black. Markers differ too, so color is never alone.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LETTERS_PER_INCH, _LEGEND_MARK = 11, 9
 """Letters of a legend that fit, and how many of them the mark before a name takes."""

@@ -41,21 +41,21 @@ def plot_verdict_paths(differences: Sequence[TaskDifference], rule: StoppingRule
         means = values.cumsum() / draws
         half = half_width(values, rule.error / len(differences))
         known = np.isfinite(half)
-        axes.axhspan(-rule.difference, rule.difference, color=style.COLOURS[2], alpha=0.15, lw=0)
+        axes.axhspan(-rule.difference, rule.difference, color=style.COLORS[2], alpha=0.15, lw=0)
         axes.axhline(0.0, color=style.INK, linewidth=1.0)
         axes.plot(draws, values, ".", color=style.INK, alpha=0.4, markersize=5)
-        axes.plot(draws, means, color=style.COLOURS[1], linewidth=1.5)
+        axes.plot(draws, means, color=style.COLORS[1], linewidth=1.5)
         axes.fill_between(
             draws[known],
             (means - half)[known],
             (means + half)[known],
-            color=style.COLOURS[0],
+            color=style.COLORS[0],
             alpha=0.3,
             linewidth=0,
         )
         last = slice(-1, None) if known[-1] else slice(0)
         ends = (means - half)[last], (means + half)[last]
-        axes.vlines(draws[last], *ends, color=style.COLOURS[0], linewidth=2.0)
+        axes.vlines(draws[last], *ends, color=style.COLORS[0], linewidth=2.0)
         # The first intervals are too wide for the rest to be read.
         reach = 1.3 * max(np.abs(values).max(), 2 * rule.difference)
         axes.set_ylim(-reach, reach)

@@ -68,19 +68,19 @@ def factor_effects(
     """
     x = np.asarray(factors, dtype=float)
     y = np.asarray(scores, dtype=float)
-    centred = x - x.mean(0)
-    centred[np.abs(centred) < _ROUNDING] = 0.0
-    estimable = _estimable(centred)
-    rank = int(np.linalg.matrix_rank(centred)) if centred.size else 0
+    centered = x - x.mean(0)
+    centered[np.abs(centered) < _ROUNDING] = 0.0
+    estimable = _estimable(centered)
+    rank = int(np.linalg.matrix_rank(centered)) if centered.size else 0
     degrees = len(y) - rank - constants
     if degrees < 1:
         raise ValueError(
             f"{len(y)} designs were given; the effects of {x.shape[1]} factors need "
             f"{rank + constants + 1}"
         )
-    inverse = np.linalg.pinv(centred.T @ centred)
-    coefficients = inverse @ (centred.T @ (y - y.mean()))
-    residual = y - y.mean() - centred @ coefficients
+    inverse = np.linalg.pinv(centered.T @ centered)
+    coefficients = inverse @ (centered.T @ (y - y.mean()))
+    residual = y - y.mean() - centered @ coefficients
     deviation = np.sqrt(float(residual @ residual) / degrees * np.diagonal(inverse).clip(0))
     known = [index for index, is_known in enumerate(estimable) if is_known]
     p_values = dict(
@@ -94,12 +94,12 @@ def factor_effects(
     return effects
 
 
-def _estimable(centred: Array) -> list[bool]:
+def _estimable(centered: Array) -> list[bool]:
     """Whether each column is no combination of the others."""
-    whole = np.linalg.matrix_rank(centred) if centred.size else 0
+    whole = np.linalg.matrix_rank(centered) if centered.size else 0
     return [
-        bool(np.linalg.matrix_rank(np.delete(centred, k, axis=1)) < whole)
-        for k in range(centred.shape[1])
+        bool(np.linalg.matrix_rank(np.delete(centered, k, axis=1)) < whole)
+        for k in range(centered.shape[1])
     ]
 
 

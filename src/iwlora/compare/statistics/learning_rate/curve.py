@@ -76,7 +76,7 @@ def curve_minimum(learning_rates: Sequence[float], losses: Array) -> Optimum:
         raise ValueError("no learning rate has a loss")
     means = np.where(known, learning_rate_effects(losses), math.inf).round(12)
     best = int(means.argmin())
-    first, last = _neighbours_with_losses(known, best)
+    first, last = _neighbors_with_losses(known, best)
     around = np.arange(first, last + 1)
     distance = np.abs(x[around] - x[best])
     width = max(BANDWIDTH, 1.1 * float(np.sort(distance)[:3][-1]))
@@ -170,7 +170,7 @@ def _noise(losses: Array) -> tuple[float, int] | None:
     return (float(((values - design @ coefficients) ** 2).sum() / df), df) if df else None
 
 
-def _neighbours_with_losses(known: Sequence[bool], best: int) -> tuple[int, int]:
+def _neighbors_with_losses(known: Sequence[bool], best: int) -> tuple[int, int]:
     """The first and the last of the learning rates around the best one that all have losses."""
     first, last = best, best
     while first > 0 and known[first - 1]:

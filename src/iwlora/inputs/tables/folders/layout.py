@@ -17,7 +17,7 @@ _SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
-_UNLABELLED = ("unsup", "unlabeled", "unlabelled")
+_UNLABELED = ("unsup", "unlabeled", "unlabelled")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class FileFolder(Table):
         check_folder(root)
         if direct := _files_in(root, self.endings):
             return [(file, "") for file in direct]
-        classes = [folder for folder in _folders_in(root) if folder.name not in _UNLABELLED]
+        classes = [folder for folder in _folders_in(root) if folder.name not in _UNLABELED]
         return [(file, part.name) for part in classes for file in _files_in(part, self.endings)]
 
     @property
@@ -72,7 +72,7 @@ class FileFolder(Table):
 
     def notes(self) -> list[str]:
         """Folders that hold no class."""
-        left = [folder.name for folder in _folders_in(self.root) if folder.name in _UNLABELLED]
+        left = [folder.name for folder in _folders_in(self.root) if folder.name in _UNLABELED]
         without = f"{self.content}s without a class are not read ({', '.join(left)})"
         return [f"{self.root}: {without}"] if left else []
 
@@ -105,7 +105,7 @@ def folder_splits(path: str) -> list[str]:
 
     Without another split beside it, a folder "training" among others is a class.
     """
-    names = {folder.name for folder in _folders_in(user_path(path))}.difference(_UNLABELLED)
+    names = {folder.name for folder in _folders_in(user_path(path))}.difference(_UNLABELED)
     splits = [split for split, known in _SPLITS.items() if names & {*known}]
     return splits if "train" in splits and (len(splits) > 1 or len(names) == 1) else []
 

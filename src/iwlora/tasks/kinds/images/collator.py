@@ -49,7 +49,7 @@ class ImageCollator:
         augmentation: Of the rows that have a draw.
         decoded: Where the images of these rows are kept, as (height, width, 3).
         resized: Where images of other rows are kept, as the processor makes them before it
-            normalises: (channels, height, width).
+            normalizes: (channels, height, width).
     """
 
     processor: Any
