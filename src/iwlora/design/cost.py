@@ -65,11 +65,10 @@ def estimate_cost(design: DesignRecipe, jobs: int, announce: Callable[[str], Non
     Raises:
         IwloraError: The search could not start.
     """
-    settings = design.settings
-    where = (design.space, design.fixed, settings.seed, design.designs)
+    settings, draws = design.settings, design.draw_settings(design.fixed)
     stages, left_out = list[Stage](), list[str]()
     for stage in design.stages:
-        possible, impossible = possible_choices(stage, *where)
+        possible, impossible = possible_choices(stage, draws)
         stages.append(possible)
         left_out += [
             f"{stage.name}: {label} is left out: {why}" for label, why in impossible.items()
@@ -78,7 +77,7 @@ def estimate_cost(design: DesignRecipe, jobs: int, announce: Callable[[str], Non
     timed = []
     for number in range(TIMED):
         announce(f"timing steps of random design {number + 1} of {TIMED}")
-        drawn = draw_designs(stages[-1], number, *where)
+        drawn = draw_designs(stages[-1], number, draws)
         recipe = design.designs.recipe(next(iter(drawn.points.values())))
         timed.append(_time(recipe.model_copy(update={"task": task})))
     seconds = [each.seconds for each in timed]

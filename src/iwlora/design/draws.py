@@ -74,12 +74,12 @@ class Designs:
         if key not in self._refusals:
             self._refusals[key] = None
             try:
-                self.part_sizes(point)
+                self.part_records(point)
             except IwloraError as error:
                 self._refusals[key] = str(error)
         return self._refusals[key]
 
-    def part_sizes(self, point: Point) -> tuple[SiteRank, ...]:
+    def part_records(self, point: Point) -> tuple[SiteRank, ...]:
         """The parts of a design and their sizes; with importance as if all layers were alike.
 
         Raises:
@@ -87,7 +87,7 @@ class Designs:
         """
         method = self.method(point).with_budget(self._budget)
         design = method.design_of(self.layers, self._cost)
-        return design.part_sizes(method.part_sizes(design))
+        return design.part_records(method.part_sizes(design))
 
     def unsupported(self, strategy: str) -> str | None:
         """Why the model cannot have a strategy in its layers; None if it can."""
@@ -104,9 +104,24 @@ class Designs:
         return changed.model_copy(update={"method": self.method(point)})
 
 
-def draw_designs(
-    stage: Stage, number: int, space: Space, fixed: Mapping[str, Any], seed: int, designs: Designs
-) -> Draw:
+@dataclass(frozen=True)
+class DrawSettings:
+    """What the draws of a stage depend on, beside the stage itself.
+
+    Args:
+        space: What designs are drawn from.
+        fixed: {component, or :func:`strategies_key` of a group: what it is}.
+        seed: Of the search.
+        designs: Says which ones are refused.
+    """
+
+    space: Space
+    fixed: Mapping[str, Any]
+    seed: int
+    designs: Designs
+
+
+def draw_designs(stage: Stage, number: int, settings: DrawSettings) -> Draw:
     """The designs of a draw, which depends on the arguments alone.
 
     All components that are not fixed are drawn at random. In a race all choices complete the same
@@ -116,15 +131,12 @@ def draw_designs(
     Args:
         stage: Its choices replace its component.
         number: Of the draw, from 0.
-        space: What designs are drawn from.
-        fixed: {component, or :func:`strategies_key` of a group: what it is}.
-        seed: Of the search.
-        designs: Says which ones are refused.
+        settings: What else it depends on.
 
     Raises:
         IwloraError: No design that all choices complete was found.
     """
-    own = stage.seed(seed, number)
+    own = stage.seed(settings.seed, number)
     together: list[tuple[int, Mapping[str, Any]]] = [(own, stage.choices)]
     if stage.search == "paper":
         # Seeds of draws are below this factor, so that no two choices share designs.
@@ -136,7 +148,7 @@ def draw_designs(
     redrawn = 0
     for own_seed, choices in together:
         try:
-            drawn = _complete(stage, choices, own_seed, space, fixed, designs)
+            drawn = _complete(stage, choices, own_seed, settings)
         except IwloraError as error:
             raise IwloraError(f"{stage.name}: {error}") from None
         points |= drawn.points
@@ -144,17 +156,12 @@ def draw_designs(
     return Draw(points, redrawn)
 
 
-def possible_choices(
-    stage: Stage, space: Space, fixed: Mapping[str, Any], seed: int, designs: Designs
-) -> tuple[Stage, dict[str, str]]:
+def possible_choices(stage: Stage, settings: DrawSettings) -> tuple[Stage, dict[str, str]]:
     """The stage with the choices that complete some random design, and {label: why} of the others.
 
     Args:
         stage: With all its choices.
-        space: As for :func:`draw_designs`, as all the following.
-        fixed: What is known of the design.
-        seed: Of the search.
-        designs: Says which ones are refused.
+        settings: As for :func:`draw_designs`.
 
     Raises:
         IwloraError: Not one of them completes any.
@@ -162,7 +169,7 @@ def possible_choices(
     refused: dict[str, str] = {}
     for label, value in stage.choices.items():
         try:
-            _complete(stage, {label: value}, stage.seed(seed, 0), space, fixed, designs)
+            _complete(stage, {label: value}, stage.seed(settings.seed, 0), settings)
         except IwloraError as error:
             refused[label] = str(error)
     if len(refused) == len(stage.choices):
@@ -172,25 +179,18 @@ def possible_choices(
     return replace(stage, choices=possible), refused
 
 
-def _complete(
-    stage: Stage,
-    choices: Mapping[str, Any],
-    seed: int,
-    space: Space,
-    fixed: Mapping[str, Any],
-    designs: Designs,
-) -> Draw:
+def _complete(stage: Stage, choices: Mapping[str, Any], seed: int, settings: DrawSettings) -> Draw:
     """The first random design that all of these choices complete."""
 
     def completed(components: Point) -> Mapping[str, Point]:
-        point = with_fixed(components, fixed)
+        point = with_fixed(components, settings.fixed)
         points = {label: stage.with_choice(point, value) for label, value in choices.items()}
         for label, each in points.items():
-            if why := designs.refusal(each):
+            if why := settings.designs.refusal(each):
                 raise IwloraError(f"{label}: {why}")
         return points
 
-    drawn = random_design(seed, space, {}, completed)
+    drawn = random_design(seed, settings.space, {}, completed)
     return Draw(drawn.design, drawn.redrawn)
 
 

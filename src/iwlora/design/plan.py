@@ -49,7 +49,7 @@ def plan_stage(
     Args:
         design: The search.
         stage: One of its stages.
-        fixed: What is known of the design, as :func:`draw_designs` takes it.
+        fixed: What is known of the design, as :class:`iwlora.design.draws.DrawSettings` has it.
         lr: The learning rate; None: the stage chooses it.
 
     Raises:
@@ -58,8 +58,8 @@ def plan_stage(
     settings = design.settings
     known = plain({"fixed": fixed, "lr": lr})
     folder = layout.stage_folder(Path(), stage.name, content_digest(known))
-    where = (design.space, fixed, settings.seed, design.designs)
-    stage, impossible = possible_choices(stage, *where)
+    draws = design.draw_settings(fixed)
+    stage, impossible = possible_choices(stage, draws)
     most = design.draws_of(stage)[1]
     if len(stage.choices) == 1 and stage.search != "screen":
         return StagePlan(stage, None, {}, impossible, 0, folder)
@@ -67,7 +67,7 @@ def plan_stage(
     task = design.run.task.model_copy(update={"holdout": settings.holdout})
     for number in range(most):
         seed = stage.seed(settings.seed, number)
-        drawn = draw_designs(stage, number, *where)
+        drawn = draw_designs(stage, number, draws)
         redrawn += drawn.redrawn
         for label, point in drawn.points.items():
             own_lr = stage.choices[label] if stage.component == LR else lr

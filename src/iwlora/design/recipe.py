@@ -10,7 +10,7 @@ from typing import Any
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.design.choices import choice_problems, parts_of, space_of
 from iwlora.design.confirmation import confirm_settings, confirmation
-from iwlora.design.draws import Designs, draw_designs, possible_choices
+from iwlora.design.draws import Designs, DrawSettings, draw_designs, possible_choices
 from iwlora.design.settings import DesignSettings
 from iwlora.design.stages import LR, Stage, stages_of
 from iwlora.errors import IwloraError, raise_all
@@ -65,6 +65,10 @@ class DesignRecipe:
             return settings.draws[0], settings.draws[-1]
         draws = {"grid": settings.draws[0], "paper": settings.models, "screen": settings.designs}
         return draws[stage.search], draws[stage.search]
+
+    def draw_settings(self, fixed: Mapping[str, Any]) -> DrawSettings:
+        """What draws depend on where so much of the design is known."""
+        return DrawSettings(self.space, fixed, self.settings.seed, self.designs)
 
     @property
     def parts(self) -> list[str]:
@@ -222,7 +226,7 @@ def _undecidable_stages(design: DesignRecipe) -> Iterator[str]:
 def _some_design(design: DesignRecipe) -> Recipe:
     """Any design with the settings of the search, to check its confirmation by."""
     stage = next(stage for stage in design.stages if stage.component != LR)
-    where = (design.space, design.fixed, design.settings.seed, design.designs)
-    possible, _ = possible_choices(stage, *where)
-    drawn = draw_designs(possible, 0, *where)
+    settings = design.draw_settings(design.fixed)
+    possible, _ = possible_choices(stage, settings)
+    drawn = draw_designs(possible, 0, settings)
     return design.designs.recipe(next(iter(drawn.points.values())))

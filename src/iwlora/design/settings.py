@@ -17,11 +17,11 @@ from pydantic import (
 from iwlora.compare.plan.search.learning_rate import LearningRate
 from iwlora.errors import short_repr
 from iwlora.inputs.limits import Count
-from iwlora.methods.grouped.components import ACCEPTED
+from iwlora.methods.grouped.components import ACCEPTED, Groups, Tuned
 from iwlora.methods.grouped.division import Allocation
 from iwlora.methods.grouped.grouping import MOST_GROUPS
 from iwlora.methods.grouped.parts import STRATEGIES
-from iwlora.methods.grouped.space import FIELDS, Grouping, Strategy, Tuned
+from iwlora.methods.grouped.space import FIELDS, Strategy
 from iwlora.results.comparison.record import MAX_SEEDS, Looks, RaceRule, distinct
 
 Component = Literal["grouping", "allocation", "tuned", "assignment"]
@@ -52,7 +52,7 @@ class Choices(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    grouping: Annotated[list[Grouping] | None, AfterValidator(_two_or_more)] = None
+    grouping: Annotated[list[Groups] | None, AfterValidator(_two_or_more)] = None
     """Patterns of the groups' sizes, or counts such as [2, 4, 4, 2]."""
     allocation: Annotated[
         list[Allocation | tuple[float, ...]] | None, AfterValidator(_two_or_more)

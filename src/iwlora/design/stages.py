@@ -64,15 +64,15 @@ def stages_of(settings: DesignSettings, space: Space) -> Iterator[Stage]:
     kind: SearchKind = "paper" if settings.search == "paper" else "race"
     for component in settings.order:
         number = numbers[component]
-        labeled = {label_of(value): value for value in getattr(space, component)}
+        by_label = {label_of(value): value for value in getattr(space, component)}
         if component != "assignment":
-            yield Stage(component, component, number, kind, labeled)
+            yield Stage(component, component, number, kind, by_label)
         elif settings.search == "screen":
             yield Stage(component, component, number, "screen", {"designs": space.assignment})
         else:
             for group in range(space.groups):
                 name = f"{component}-{group + 1}"
-                yield Stage(name, component, number + group, kind, labeled, group)
+                yield Stage(name, component, number + group, kind, by_label, group)
 
 
 def label_of(value: Any) -> str:

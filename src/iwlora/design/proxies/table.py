@@ -38,7 +38,7 @@ def proxy_summaries(
     counts, amounts = list[dict[str, int]](), list[dict[str, dict[str, float]]]()
     for _, run in scored:
         count, amount = dict[str, int](), dict[str, dict[str, float]]()
-        for part in designs.part_sizes(run.point):
+        for part in designs.part_records(run.point):
             count[part.name] = count.get(part.name, 0) + (part.parameters or 0)
             name = part.kind.removeprefix("decoder_")
             amount.setdefault(part.name, {})[name] = part.rank or 1

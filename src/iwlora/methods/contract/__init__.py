@@ -13,6 +13,7 @@ from iwlora.methods.contract.attached import (
 from iwlora.methods.contract.attaching import (
     check_unattached,
     mark_attached,
+    not_measured,
     seeded,
     split_head,
     train_only,
@@ -29,6 +30,7 @@ __all__ = [
     "ParameterGroup",
     "check_unattached",
     "mark_attached",
+    "not_measured",
     "seeded",
     "split_head",
     "train_only",

@@ -38,6 +38,14 @@ def check_unattached(model: nn.Module) -> None:
         )
 
 
+def not_measured(name: str) -> IwloraError:
+    """The error of a method that is attached without the sensitivity that it needs."""
+    return IwloraError(
+        f"{name} needs the measured sensitivity of its sites; give attach what "
+        "iwlora.measure(model, batches) returned before anything was attached to the model"
+    )
+
+
 def mark_attached(model: nn.Module, name: str) -> None:
     """Note in the model, for :func:`check_unattached`, which method is attached to it."""
     vars(unwrap(model))[_ATTACHED] = name

@@ -89,7 +89,7 @@ class Design:
             ]
         )
 
-    def part_sizes(self, sizes: Sequence[Mapping[str, int]]) -> tuple[SiteRank, ...]:
+    def part_records(self, sizes: Sequence[Mapping[str, int]]) -> tuple[SiteRank, ...]:
         """The record of each part of each layer, for the result of a run."""
         return tuple(
             SiteRank(

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from iwlora.errors import IwloraError
 from iwlora.inputs.limits import Count, CountOrZero, Number, Seed
-from iwlora.methods.contract import Attached, Method, ParameterGroup, check_unattached
+from iwlora.methods.contract import Attached, Method, ParameterGroup, check_unattached, not_measured
 from iwlora.methods.grouped.components import (
     ACCEPTED,
     COMPONENTS,
@@ -315,13 +315,13 @@ class Grouped(Method):
         check_unattached(model)
         self.check(sites)
         if self.allocation == "importance" and sensitivity is None and self.sizes is None:
-            raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
+            raise not_measured(self.name)
         method, notes = self.drawn(model, sites)
         design = method.design(model, sites, sensitivity)
         notes += method._notes(model, design, sites)
         sizes = method.part_sizes(design)
         names = {name for chosen in sizes for name in chosen}
-        parts = design.part_sizes(sizes)
+        parts = design.part_records(sizes)
         if len(names) == 1 and names <= LOW_RANK.keys():
             name = names.pop()
             updates = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from iwlora.errors import IwloraError
+from iwlora.methods.grouped.components import Groups, Tuned
 from iwlora.methods.grouped.division import Allocation
 from iwlora.methods.grouped.grouping import Pattern, group_sizes, satisfies
 from iwlora.methods.grouped.parts import combination_problems
@@ -15,8 +16,6 @@ from iwlora.methods.grouped.parts import combination_problems
 if TYPE_CHECKING:
     import numpy as np
 
-Grouping = Pattern | tuple[int, ...]
-Tuned = Literal["all"] | tuple[int, ...]
 Strategy = tuple[str, ...]
 
 FIELDS: Mapping[str, str] = {
@@ -43,7 +42,7 @@ class Space:
     """
 
     groups: int
-    grouping: tuple[Grouping, ...]
+    grouping: tuple[Groups, ...]
     allocation: tuple[Allocation | tuple[float, ...], ...]
     tuned: tuple[Tuned, ...]
     assignment: tuple[Strategy, ...]

@@ -9,9 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from iwlora.errors import IwloraError
 from iwlora.importance import Importance
-from iwlora.methods.contract import Attached
+from iwlora.methods.contract import Attached, not_measured
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.penalty.routes import DEFAULT_ROUTE
 from iwlora.results import layout
@@ -94,7 +93,7 @@ class IWLora(MeasureOptions, Lora):
         from iwlora.penalty.callback import IWLoraCallback
 
         if sensitivity is None and self.measure == "before":
-            raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
+            raise not_measured(self.name)
         attached = super().attach(model, sites, seed)
         callback = IWLoraCallback(
             alpha=self.alpha,

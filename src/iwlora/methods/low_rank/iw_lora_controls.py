@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from iwlora.errors import IwloraError
 from iwlora.importance import Importance
 from iwlora.inputs.limits import Seed
-from iwlora.methods.contract import Attached
+from iwlora.methods.contract import Attached, not_measured
 from iwlora.methods.low_rank.iw_lora import IWLora
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.peft_models import target_name
@@ -108,7 +107,7 @@ class ImportanceRanks(MeasureOptions, Lora):
     ) -> Attached:
         """Attach LoRA with a rank for each site."""
         if sensitivity is None:
-            raise IwloraError(f"{self.name} needs the measured sensitivity of its sites")
+            raise not_measured(self.name)
         self.check(sites)
         importance = Importance(self.rank_weights(sensitivity, seed))
         ranks, alphas = importance.rank_pattern(self.rank, self.lora_alpha)
