@@ -15,6 +15,7 @@ from iwlora.compose import backbone
 from iwlora.compose.compose import compose
 from iwlora.compose.predict import predict
 from iwlora.errors import IwloraError
+from iwlora.training.prediction.new_rows import load_for_rows
 from iwlora.training.prediction.new_rows import predict as predict_run
 from iwlora.training.run import train
 from runs import logits, recipe
@@ -60,8 +61,17 @@ def test_the_mean_of_logits(runs: Path, pool: Path, tmp_path: Path) -> None:
     assert np.abs(probabilities(answers) - expected).max() < 1e-6
 
 
-def test_each_row_names_its_sources(runs: Path, pool: Path, tmp_path: Path) -> None:
+def test_each_row_names_its_sources(
+    runs: Path, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sources that no row names are not even loaded."""
+    loaded: list[str] = []
+
+    def load(run: Any, *arguments: Any) -> Any:
+        loaded.append(run.path.name)
+        return load_for_rows(run, *arguments)
+
+    monkeypatch.setattr("iwlora.compose.predict.load_for_rows", load)
     rows, sources = table(runs / "scored.csv"), ["a", "c, a", "c"] * 4
     file = tmp_path / "rows.csv"
     with file.open("w", newline="", encoding="utf-8") as stream:
@@ -70,6 +80,7 @@ def test_each_row_names_its_sources(runs: Path, pool: Path, tmp_path: Path) -> N
         writer.writerows([row["text"], used] for row, used in zip(rows, sources, strict=False))
     answers = table(predict(pool, file, tmp_path / "answers.csv"))
     assert [row["sources"] for row in answers] == ["a", "a,c", "c"] * 4
+    assert loaded == ["a", "c"]
     for used in ("a", "a,c", "c"):
         whole = predict(pool, str(runs / "scored.csv"), tmp_path / "x.csv", use=used.split(","))
         chosen = [number for number, row in enumerate(answers) if row["sources"] == used]
