@@ -5,14 +5,14 @@
     python benchmarks/pools.py record --glue FOLDER --out runs/pools --minutes 60
 
 Training rows are divided among 1, 2, 5 and 10 sources, anew for each seed: at random, or so that
-each source has texts about other things (clusters of the frozen embeddings), or other classes. All
-arms are scored on the same rows: the union (one run on all rows) and pools by each method, the
-best single source, averages of the weights of LoRA sources, two ways to make one source of the
-prompts of many (their mean, and all of them side by side), and, where sources differ, one LoRA
-adapter that is trained on them one after another, also with EWC. Sources train for as many epochs
-as the union (and so for fewer steps each), or for as many steps. The learning rate of each method
-is searched in each cell, on rows that no arm trains on or is scored on, with as many trials for
-each method.
+each source has texts about other things (clusters of the frozen embeddings), images of other
+classes, or, of CORe50, of other sessions. All arms are scored on the same rows: the union (one run
+on all rows) and pools by each method, the best single source, averages of the weights of LoRA
+sources, two ways to make one source of the prompts of many (their mean, and all of them side by
+side), and, where sources differ, one LoRA adapter that is trained on them one after another, also
+with EWC. Sources train for as many epochs as the union (and so for fewer steps each), or for as
+many steps. The learning rate of each method is searched in each cell, on rows that no arm trains on
+or is scored on, with as many trials for each method.
 
 ``record`` works through the cells in their order and continues where it was stopped: finished runs
 are kept in ``--out``, finished cells in ``--recorded``. Images are 5,000 digits of MNIST, from the

@@ -87,13 +87,18 @@ def cells(image_data: str) -> list[Cell]:
         image_data: The data set on images.
     """
     text = "glue/sst2"
+    differing = ["classes", *(["origins"] if image_data.startswith("core50/") else [])]
     return [
         *(Cell(text, "random", n, "epochs", PROMPTS) for n in (1, 5, 10, 2)),
         Cell(text, "random", 1, "epochs", LORA),
         Cell(text, "random", 5, "epochs", LORA),
         Cell(text, "clusters", 5, "epochs", PROMPTS),
         *(Cell(image_data, "random", 1, "epochs", methods) for methods in (PROMPTS, LORA)),
-        *(Cell(image_data, "classes", 5, "epochs", methods) for methods in (PROMPTS, LORA)),
+        *(
+            Cell(image_data, division, 5, "epochs", methods)
+            for division in differing
+            for methods in (PROMPTS, LORA)
+        ),
         *(Cell(text, "random", n, "steps", PROMPTS) for n in (5, 10, 2)),
         *(Cell(image_data, "random", n, "epochs", PROMPTS) for n in (5, 10, 2)),
         *(Cell(image_data, "random", n, "steps", PROMPTS) for n in (5, 10, 2)),

@@ -116,6 +116,16 @@ def test_the_penalty_of_ewc(record: Callable[..., None]) -> None:
     assert anchor.penalty([torch.tensor([2.0, 0.0])]) == (3 * 1 + 4 * 4) / 2
 
 
+def test_sessions_of_core50_are_sources_too(record: Callable[..., None]) -> None:
+    from pool_price.cells import cells
+    from pool_price.divisions import DIVISIONS
+
+    of_core50 = cells("core50/objects")
+    assert {cell.division for cell in of_core50} == {*DIVISIONS}
+    assert len({cell.name for cell in of_core50}) == len(of_core50)
+    assert "origins" not in {cell.division for cell in cells("digits")}
+
+
 def test_the_plan_adds_up(record: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     record("plan", "sst2")
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
