@@ -128,6 +128,16 @@ def raise_all(problems: Sequence[str]) -> None:
         raise IwloraError(list_problems(problems))
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence; at least one.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def truncate(text: str) -> str:
     """The text, or its beginning where it is longer than a message should be."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from iwlora.compose.agreement import average_of, check_agreement
-from iwlora.compose.pool import Pool, listed
+from iwlora.compose.pool import Pool
 from iwlora.compose.prototypes import check_prototypes, save_prototypes, source_prototypes
-from iwlora.errors import IwloraError, raise_all, unknown
+from iwlora.errors import IwloraError, listed, raise_all, unknown
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.places import files_below, inside
 from iwlora.results import layout

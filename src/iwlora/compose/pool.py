@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from iwlora.errors import IwloraError, unknown
+from iwlora.errors import IwloraError, listed, unknown
 from iwlora.inputs.places import check_folder, files_below
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
@@ -124,13 +124,3 @@ def shared_task(source: RunDir) -> Task:
         kind=task.kind.shared_scale(),
         label_columns=task.label_columns,
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last

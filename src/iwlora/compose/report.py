@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 
 from iwlora.compare.number_format import counted
-from iwlora.compose.pool import Pool, listed, shared_task
+from iwlora.compose.pool import Pool, shared_task
 from iwlora.compose.predict import Members, Subset
 from iwlora.compose.report_text import Addition, PoolReport, Source
 from iwlora.compose.weight_averages import (
@@ -20,7 +20,7 @@ from iwlora.compose.weight_averages import (
     averaged_weights,
     check_weight_averages,
 )
-from iwlora.errors import IwloraError, raise_all
+from iwlora.errors import IwloraError, listed, raise_all
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.tables.reading import Reading
 from iwlora.results.fingerprint import Fingerprint, of_scoring

@@ -9,7 +9,7 @@ from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.learning_rate.rules import FORMER_RULE
 from iwlora.compare.statistics.learning_rate.ties import tied_learning_rates
-from iwlora.errors import short_repr
+from iwlora.errors import listed, short_repr
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.equal_inputs import unverified_runs
 from iwlora.results.comparison.record import LOST, LearningRateChoice
@@ -275,13 +275,3 @@ def marked_trials(comparison: Comparison) -> list[str]:
 
 def _value_text(value: Any) -> str:
     return "null" if value is None else short_repr(value)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a sentence.
-
-    >>> listed(["lora", "vera", "dora"])
-    'lora, vera and dora'
-    """
-    *before, last = names
-    return f"{', '.join(before)} and {last}" if before else last

@@ -12,12 +12,13 @@ from iwlora.compare.number_format import (
     format_p_value,
     format_size,
 )
-from iwlora.compare.report.caveats import describe_pairs, listed
+from iwlora.compare.report.caveats import describe_pairs
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.differences import OverallDifference, TaskDifference
 from iwlora.compare.statistics.paired_tests import Summary
 from iwlora.compare.statistics.price import price_of
+from iwlora.errors import listed
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.durations import format_duration

@@ -8,10 +8,10 @@ from iwlora.compare.number_format import counted, format_score, format_size
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.answers.findings import Finding
 from iwlora.compare.report.answers.learning import floor_sentences
-from iwlora.compare.report.caveats import listed
 from iwlora.compare.report.verdict import join
 from iwlora.compare.statistics import paired_tests
 from iwlora.compare.statistics.analysis import Analysis
+from iwlora.errors import listed
 from iwlora.results.comparison import Comparison
 from iwlora.results.metric_direction import with_direction
 

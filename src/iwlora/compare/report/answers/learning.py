@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from iwlora.compare.report.caveats import constant_runs, listed
+from iwlora.compare.report.caveats import constant_runs
 from iwlora.compare.report.floor_verdict import floor_verdict, is_beaten
 from iwlora.compare.statistics.floors import mean_floors
+from iwlora.errors import listed
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import FloorScore
 

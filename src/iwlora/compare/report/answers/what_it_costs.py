@@ -8,11 +8,11 @@ from statistics import fmean
 
 from iwlora.compare.number_format import format_gibibytes
 from iwlora.compare.report.answers.answer import Answer
-from iwlora.compare.report.caveats import listed
 from iwlora.compare.report.sequential import price_sentence
 from iwlora.compare.report.tables import EMPTY, memory_of_packs
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.budget_parity import is_unequal
+from iwlora.errors import listed
 from iwlora.results.comparison import Comparison
 from iwlora.results.durations import format_duration
 from iwlora.results.run import RunResult
