@@ -21,6 +21,7 @@ STAGES = ("screen", "confirm")
 SCORES = STUDY / "scores"
 RUNS = STUDY.parent / "runs" / "study"
 FORMS = STUDY / "forms.yaml"
+OTHERS = STUDY / "others"
 PAGE = STUDY.parent / "docs" / "results.md"
 
 
@@ -70,7 +71,8 @@ def _plan() -> None:
 
 
 def _report() -> None:
-    text = page.page(scores.load_all(SCORES), load_forms(FORMS))
+    others = [path.read_text(encoding="utf-8") for path in sorted(OTHERS.glob("*.md"))]
+    text = page.page(scores.load_all(SCORES), load_forms(FORMS), others)
     write_text(PAGE, text)
     print(f"{PAGE} is written:\n\n{text.splitlines()[2]}")
 

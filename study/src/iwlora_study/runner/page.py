@@ -1,4 +1,4 @@
-"""The page of results: the answer in words, the map of regime and form, the price."""
+"""The page of results: the answer in words, the map, the price, and other studies."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ _UNIT = {"score": "points", "loss": "nats", "calibration_error": "ECE"}
 _OUTCOME = {"score": "score", "loss": "held-out loss", "calibration_error": "calibration error"}
 
 
-def page(stored: Sequence[CellScores], forms: Sequence[Form]) -> str:
-    """The whole page as Markdown."""
+def page(stored: Sequence[CellScores], forms: Sequence[Form], others: Sequence[str] = ()) -> str:
+    """The whole page as Markdown.
+
+    Args:
+        stored: The scores of all cells.
+        forms: What the study asks about.
+        others: The sections of the studies that have other subjects.
+    """
     confirmed = _findings(stored, forms, "confirm")
     screened = _findings(stored, forms, "screen")
     parts = [
@@ -38,6 +44,7 @@ def page(stored: Sequence[CellScores], forms: Sequence[Form]) -> str:
         "## The price",
         price_table(stored),
         _lost(stored),
+        *(text.strip() for text in others),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
