@@ -30,8 +30,8 @@ def first_pixel(content: bytes) -> Any:
 
 
 def test_every_mode_becomes_rgb() -> None:
-    grey = Image.new("L", (3, 2), 200)
-    assert first_pixel(encoded(grey)) == (200, 200, 200)
+    gray = Image.new("L", (3, 2), 200)
+    assert first_pixel(encoded(gray)) == (200, 200, 200)
     assert first_pixel(encoded(Image.new("1", (3, 2), 1))) == (255, 255, 255)
     assert first_pixel(encoded(Image.new("CMYK", (3, 2), (0, 255, 255, 0)), "TIFF")) == (255, 0, 0)
     red = Image.new("RGB", (3, 2), (250, 10, 20))

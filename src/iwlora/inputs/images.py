@@ -28,8 +28,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Pillow's names of the formats that are opened, whatever the ending of the file."""
 MOST_PIXELS = 2**26
 """Of an image: as RGB they take 192 MiB. A file of a few bytes may unfold into far more."""
-MOST_SIDES = 200
-"""A longer image, so many times as long as wide, would be scaled to a line."""
+MOST_ASPECT_RATIO = 200
+"""Of an image: a longer one would be scaled to a line."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def image_bytes(folder: str | Path, name: str) -> bytes:
 def open_image(content: bytes) -> tuple[Image, ImageFacts]:
     """The first frame of an image as RGB, upright, and what it was before.
 
-    The orientation that a camera noted (EXIF) is applied. Grey becomes three equal channels; of 16
+    The orientation that a camera noted (EXIF) is applied. Gray becomes three equal channels; of 16
     bits the upper 8 are kept; what is transparent becomes white; palettes and CMYK are converted
     as Pillow does it.
 
@@ -124,10 +124,10 @@ def _check_size(width: int, height: int) -> None:
             f"holds an image of {width:,} × {height:,} pixels; at most {MOST_PIXELS:,} are read "
             "(a small file may unfold into more than the memory holds); scale it down"
         )
-    if max(width, height) > MOST_SIDES * min(width, height):
+    if max(width, height) > MOST_ASPECT_RATIO * min(width, height):
         raise _Unusable(
-            f"holds an image of {width:,} × {height:,} pixels, more than {MOST_SIDES} times as "
-            "long as wide; cut it"
+            f"holds an image of {width:,} × {height:,} pixels, more than {MOST_ASPECT_RATIO} times "
+            "as long as wide; cut it"
         )
 
 

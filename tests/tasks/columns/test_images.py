@@ -32,9 +32,14 @@ def test_hidden_files_and_their_folders_are_no_rows(pictures: Path) -> None:
     assert (task.labels, sum(map(len, task.splits.values()))) == (("a", "b"), 12)
 
 
-def test_a_folder_without_classes_says_what_is_missing(pictures: Path) -> None:
+def test_what_is_missing_is_said(pictures: Path) -> None:
     with pytest.raises(IwloraError, match=r"a has no folders of classes; move the images"):
         load(TaskSpec(train=str(pictures / "a")), seed=0)
+    with pytest.raises(IwloraError, match=r"0.png: one image is no table; give the folder"):
+        load(TaskSpec(train=str(pictures / "a" / "0.png")), seed=0)
+    problem = "column 'image' holds images, and a task of kind regression reads texts; .* the kinds"
+    with pytest.raises(IwloraError, match=f"{problem} image-classification, "):
+        load(TaskSpec(train=str(pictures), kind="regression"), seed=0)
     with pytest.raises(IwloraError, match="unknown column 'label'"):
         load(TaskSpec(train=str(pictures / "a"), label="label"), seed=0)
 

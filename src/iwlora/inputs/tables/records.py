@@ -161,6 +161,8 @@ def _unreadable(path: str, suffix: str) -> str:
     place = user_path(path)
     if place.is_dir():
         return "the folder has no files that are read"
+    if suffix in ImageFolder.endings:
+        return "one image is no table; give the folder that it is in"
     return f"unknown file type {suffix!r}" if suffix or place.exists() else "no such file or folder"
 
 

@@ -85,6 +85,13 @@ def infer_columns(spec: TaskSpec) -> Columns:
             f"{path} has no folders of classes; move the images of each class into a folder with "
             "its name, or give a table with their paths and labels as task.train"
         )
+    image = image_column(names, cells)
+    if guess.unclear == "text" and spec.kind_name and image:
+        accepted = ", ".join(name for name, kind in KINDS.items() if kind().reads_images)
+        raise IwloraError(
+            f"{path}: column {image!r} holds images, and a task of kind {spec.kind_name} reads "
+            f"texts; give the text as task.text, or take one of the kinds {accepted}"
+        )
     if guess.unclear:
         raise IwloraError(f"{path}: {_unclear(guess, names)}")
     text, label, kind_name = guess.text, guess.label, spec.kind_name or guess.kind

@@ -57,9 +57,9 @@ def save_left_out(file: Path, rows: Sequence[BadRow]) -> None:
     """Write the list of the rows that are left out, and warn of them."""
     distributed.run_on_main_process(lambda: save_bad_rows(file, rows))
     if rows:
-        logger.warning(
-            f"{count_rows(rows):,} rows cannot be used and are left out ({file.name} lists them)"
-        )
+        count = count_rows(rows)
+        what = "row cannot be used and is" if count == 1 else "rows cannot be used and are"
+        logger.warning(f"{count:,} {what} left out ({file.name} lists all)")
 
 
 def report_bad_rows(specs: Sequence[TaskSpec], folder: Path | None) -> tuple[str, int]:

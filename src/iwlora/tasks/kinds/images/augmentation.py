@@ -16,7 +16,7 @@ Augmentation = Literal["none", "flip-and-crop", "randaugment"]
 _LEAST_AREA, _RATIOS, _TRIES = 0.08, (3 / 4, 4 / 3), 10
 _OPERATIONS, _STRENGTH = 2, 9 / 30
 """RandAugment's N = 2 operations, at its magnitude M = 9 of 30."""
-_GREY = (128, 128, 128)
+_GRAY = (128, 128, 128)
 
 Random = np.random.Generator
 Operation = Callable[[Any, Random], Any]
@@ -87,7 +87,7 @@ def _moved(image: Image, matrix: tuple[float, ...]) -> Image:
     from PIL import Image as images
 
     how, pixels = images.Transform.AFFINE, images.Resampling.BILINEAR
-    return image.transform(image.size, how, matrix, resample=pixels, fillcolor=_GREY)
+    return image.transform(image.size, how, matrix, resample=pixels, fillcolor=_GRAY)
 
 
 def _shear_x(image: Image, random: Random) -> Image:
@@ -112,7 +112,7 @@ def _rotate(image: Image, random: Random) -> Image:
     from PIL import Image as images
 
     degrees = _either(30 * _STRENGTH, random)
-    return image.rotate(degrees, images.Resampling.BILINEAR, fillcolor=_GREY)
+    return image.rotate(degrees, images.Resampling.BILINEAR, fillcolor=_GRAY)
 
 
 def _enhanced(name: str) -> Operation:
