@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 
 import iwlora
 from iwlora.head import head_modules
+from iwlora.methods import METHODS
 from iwlora.methods.contract import seeded
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.tiny_models import IMAGE_ARCHITECTURES, tiny_batch, tiny_model
@@ -63,6 +64,23 @@ def test_lora_trains_as_peft_trains_it(architecture: str) -> None:
     with seeded(3):
         peft_model = get_peft_model(theirs, config)
     assert five_losses(attached.model, architecture) == five_losses(peft_model, architecture)
+
+
+@pytest.mark.parametrize("name", ["eva", "corda", "lora-ga"])
+@pytest.mark.parametrize("architecture", ["vit", "swin", "convnext"])
+def test_starts_are_computed_from_images(name: str, architecture: str, tmp_path: Path) -> None:
+    """Layers read tokens, windows of patches, or places in two dimensions."""
+    case, plain = (Case(METHODS[n](), architecture, tmp_path) for n in (name, "lora"))
+    attached, random = case.attach(), dict(plain.attach().model.named_parameters())
+    factors = {n: p for n, p in attached.model.named_parameters() if "lora_A" in n}
+    assert len(factors) == len(sites(case.model()))
+    for factor_name, factor in factors.items():
+        same_shape = factor.shape == random[factor_name].shape
+        assert not (same_shape and torch.equal(factor, random[factor_name]))
+        if name == "eva":  # principal directions
+            gram = factor @ factor.T
+            torch.testing.assert_close(gram, torch.eye(len(factor)), rtol=0, atol=1e-4)
+    torch.testing.assert_close(case.logits(attached.model), case.logits(case.model()))
 
 
 @pytest.mark.parametrize(

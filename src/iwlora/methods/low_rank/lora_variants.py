@@ -124,7 +124,7 @@ class Eva(Lora):
             eva_config=EvaConfig(rho=1.0, use_label_mask=False),
         )
         first = islice(batches, self.max_batches)
-        usable = [batch for batch in first if _token_count(batch) >= self.rank]
+        usable = [batch for batch in first if _may_have_vectors(batch, self.rank)]
         if not usable:
             raise IwloraError(
                 f"no batch has as many tokens as method.rank={self.rank}; raise train.batch_size"
@@ -166,6 +166,9 @@ class _Repeated:
         )
 
 
-def _token_count(batch: Mapping[str, Tensor]) -> int:
+def _may_have_vectors(batch: Mapping[str, Tensor], count: int) -> bool:
+    """Whether a layer reads so many vectors of a batch; of images only the layers know it."""
+    if "pixel_values" in batch:
+        return True
     mask = batch.get("attention_mask")
-    return batch["input_ids"].numel() if mask is None else int(mask.sum())
+    return (batch["input_ids"].numel() if mask is None else int(mask.sum())) >= count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -60,7 +61,7 @@ class Corda(StartFromData):
             for row in on_device(peft_model, rows):
                 loss(peft_model, row)
 
-        with torch.no_grad():
+        with torch.no_grad(), _inputs_in_two_dimensions(layers.values()):
             try:
                 preprocess_corda(peft_model.get_base_model(), config, run)
             except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
@@ -72,11 +73,34 @@ class Corda(StartFromData):
                 layer.corda_init("default", "corda")
 
 
+@contextmanager
+def _inputs_in_two_dimensions(layers: Iterable[Any]) -> Iterator[None]:
+    """Inside the block, linear layers read all vectors of a row as tokens, as PEFT expects.
+
+    Models of images give some of their layers windows of patches, or places in two dimensions.
+    """
+    shapes: dict[nn.Module, Any] = {}
+
+    def flatten(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        shapes[layer] = inputs[0].shape[:-1]
+        return (inputs[0].flatten(0, -2).unsqueeze(0), *inputs[1:])
+
+    def restore(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output.reshape(*shapes[layer], output.shape[-1])
+
+    with ExitStack() as stack:
+        for layer in layers:
+            base = layer.get_base_layer()
+            stack.callback(base.register_forward_pre_hook(flatten).remove)
+            stack.callback(base.register_forward_hook(restore).remove)
+        yield
+
+
 def _single_rows(batches: Iterable[Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
     """Each row of the batches as a batch of its own without padding, as PEFT reads inputs."""
     for batch in batches:
         mask = batch.get("attention_mask")
-        for index in range(len(batch["input_ids"])):
+        for index in range(len(next(iter(batch.values())))):
             row = {name: tensor[index : index + 1] for name, tensor in batch.items()}
             if mask is not None:
                 kept = mask[index].bool()
