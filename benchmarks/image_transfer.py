@@ -28,7 +28,7 @@ from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.plan.recipe import plan_settings
 from iwlora.compare.report.write import write_report
 from iwlora.compare.statistics.paired_tests import summarise
-from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.codebooks.load import load_codebook
 from iwlora.results import layout
 from iwlora.results.comparison import load
 from iwlora.results.comparison.load import Comparison
@@ -167,7 +167,7 @@ def _learning_rate(comparison: Comparison, label: str) -> str:
 def _sheet(study: Study, labels: Sequence[str]) -> Image.Image:
     """A line of images for each arm, in the order of the classes; above them held-out ones."""
     recipe = study.plan().runs[0].recipe
-    codebook = Codebook.load(layout.run_folder(study.folder, labels[0], 0) / "codes")
+    codebook = load_codebook(layout.run_folder(study.folder, labels[0], 0) / "codes")
     real = RealImages.of(load_task(recipe.task, 0), "test", codebook)
     of_classes = [np.flatnonzero(real.classes == k) for k in range(10)]
     chosen = [of_classes[n % 10][n // 10] for n in range(SHOWN)]

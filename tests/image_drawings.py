@@ -1,4 +1,4 @@
-"""Small grey images of two classes, and tiny models of their codes."""
+"""Small gray images of two classes, and tiny models of their codes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.codebooks.patch_kmeans import fit_codebook
+from iwlora.image_tokens.codebooks.patches import PatchCodebook
 from iwlora.image_tokens.new_model import Order, save_new_model
-from iwlora.image_tokens.patch_kmeans import fit_codebook
 
 SIZE, PATCH, CODES = 12, 4, 12
 """Of the images, in pixels, and of their codebook: nine codes for an image."""
@@ -36,7 +36,7 @@ def save_images(folder: Path, train: int = 12, validation: int = 4) -> Path:
     return folder
 
 
-def small_codebook() -> Codebook:
+def small_codebook() -> PatchCodebook:
     images = [drawn(number, bool(number % 2)) for number in range(1000, 1024)]
     return fit_codebook(images, codes=CODES, patch=PATCH, size=SIZE)
 

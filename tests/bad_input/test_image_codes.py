@@ -9,8 +9,8 @@ from PIL import Image
 
 from commands import call, check_plain
 from image_drawings import save_images, save_model
-from iwlora.image_tokens.codebook import Codebook
-from iwlora.image_tokens.patch_kmeans import fit_codebook
+from iwlora.image_tokens.codebooks.load import load_codebook
+from iwlora.image_tokens.codebooks.patch_kmeans import fit_codebook
 
 RECIPE = """
 model: {model}
@@ -74,7 +74,7 @@ def test_another_codebook(recipe: Path, capsys: pytest.CaptureFixture[str]) -> N
     model = recipe.parent / "model"
     image = Image.linear_gradient("L").convert("RGB")
     fit_codebook([image], codes=3, patch=4, size=12).save_pretrained(model)
-    assert Codebook.load(model).count == 3
+    assert load_codebook(model).count == 3
     refused(capsys, recipe, ["the codes are of another codebook"])
     (model / "codes.safetensors").unlink()
     refused(capsys, recipe, ["has no codes.safetensors"])

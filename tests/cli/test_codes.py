@@ -8,7 +8,7 @@ import pytest
 
 from commands import call, check_plain
 from image_drawings import save_images
-from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.codebooks.load import load_codebook
 
 SMALL = ("--codes=12", "--patch=4", "--size=12", "--width=8", "--heads=1", "--blocks=1")
 
@@ -25,14 +25,14 @@ def test_codes_and_a_model_are_made_of_a_folder_or_a_table(
     for source in (images, table):
         folder = tmp_path / f"of-{source.name}"
         assert call(capsys, "codes", source, "--out", folder, *SMALL).out == f"{folder}\n"
-        made.append(Codebook.load(folder))
+        made.append(load_codebook(folder))
         assert {file.name for file in folder.iterdir()} == {
             *("codes.safetensors", "config.json", "model.safetensors")
         }
     assert made[0].digest == made[1].digest
     other = call(capsys, "codes", images, "--out", tmp_path / "other", *SMALL, "--seed=1")
     assert other.code == 0
-    assert Codebook.load(tmp_path / "other").digest != made[0].digest
+    assert load_codebook(tmp_path / "other").digest != made[0].digest
 
 
 def test_what_makes_no_codebook_is_refused(

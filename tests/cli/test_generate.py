@@ -15,7 +15,7 @@ from PIL import Image
 from commands import call, check_plain
 from image_drawings import save_images, save_model
 from image_tokens.test_models import random_model
-from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.codebooks.load import load_codebook
 from iwlora.image_tokens.new_model import Order
 from iwlora.training.image_generation.generate import _prompts_on_the_way
 from iwlora.training.image_generation.scores import features_of
@@ -48,7 +48,7 @@ def test_images_are_those_of_codes_and_follow_from_the_seed(
         out = tmp_path / order
         few = ["--count", 3, "--class", "disc"]
         assert call(capsys, "generate", run, *few, "--out", out).out == f"{out}\n"
-        codebook = Codebook.load(run / "codes")
+        codebook = load_codebook(run / "codes")
         for image in images(out):
             assert image.shape == (12, 12, 3)
             assert (codebook.decode(codebook.encode(image)) == image).all()

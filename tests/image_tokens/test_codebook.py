@@ -9,12 +9,14 @@ from safetensors.numpy import save_file
 
 from image_drawings import drawn, small_codebook
 from iwlora.errors import IwloraError
-from iwlora.image_tokens.codebook import FILE, Codebook
+from iwlora.image_tokens.codebook import FILE
+from iwlora.image_tokens.codebooks.load import load_codebook
+from iwlora.image_tokens.codebooks.patches import PatchCodebook
 
 
-def random_codebook(channels: int, seed: int = 0) -> Codebook:
+def random_codebook(channels: int, seed: int = 0) -> PatchCodebook:
     random = np.random.default_rng(seed)
-    return Codebook(random.integers(0, 256, (20, 3, 3, channels), dtype=np.uint8), side=5)
+    return PatchCodebook(random.integers(0, 256, (20, 3, 3, channels), dtype=np.uint8), side=5)
 
 
 @pytest.mark.quick
@@ -38,19 +40,19 @@ def test_a_patch_becomes_the_nearest_code_the_first_of_equals() -> None:
             distances = [int(((patch - code) ** 2).sum()) for code in codebook.patches.astype(int)]
             slow.append(distances.index(min(distances)))
     assert codebook.encode(pixels) == slow
-    between = Codebook(np.array([[[[2]]], [[[0]]]], np.uint8), side=1)
+    between = PatchCodebook(np.array([[[[2]]], [[[0]]]], np.uint8), side=1)
     assert between.encode(np.ones((1, 1, 3), np.uint8)) == [0]
 
 
 def test_a_file_keeps_the_codebook_and_other_codebooks_have_another_digest(tmp_path: Path) -> None:
     codebook = small_codebook()
     codebook.save_pretrained(tmp_path / "new")
-    loaded = Codebook.load(tmp_path / "new")
+    loaded = load_codebook(tmp_path / "new")
     assert loaded.digest == codebook.digest
     assert loaded.encode(drawn(5, True)) == codebook.encode(drawn(5, True))
     others = [
-        Codebook(codebook.patches[::-1].copy(), codebook.side),
-        Codebook(codebook.patches, codebook.side + 1),
+        PatchCodebook(codebook.patches[::-1].copy(), codebook.side),
+        PatchCodebook(codebook.patches, codebook.side + 1),
     ]
     assert len({codebook.digest, *(other.digest for other in others)}) == 3
 
@@ -63,7 +65,7 @@ def test_bad_codes_images_and_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(IwloraError, match="8 × 9 pixels, which is not square"):
         codebook.encode(Image.new("RGB", (8, 9)))
     with pytest.raises(IwloraError, match=f"has no {FILE}"):
-        Codebook.load(tmp_path)
+        load_codebook(tmp_path)
     patches = codebook.patches
     for tensors, side, problem in (
         ({"codes": patches.astype(np.float32)}, "3", "type float32"),
@@ -76,7 +78,7 @@ def test_bad_codes_images_and_files_are_refused(tmp_path: Path) -> None:
     ):
         save_file(tensors, tmp_path / FILE, metadata={"side": side})
         with pytest.raises(IwloraError, match=problem):
-            Codebook.load(tmp_path)
+            load_codebook(tmp_path)
     (tmp_path / FILE).write_bytes(b"\x00" * 20)
     with pytest.raises(IwloraError, match="is damaged"):
-        Codebook.load(tmp_path)
+        load_codebook(tmp_path)

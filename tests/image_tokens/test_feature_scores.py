@@ -35,6 +35,7 @@ def test_too_few_images_and_other_features_are_refused() -> None:
         (features[:5], features, "5 images were given, .* 5 features needs 6 in each set"),
         (features, features[:5], "5 images were given"),
         (features, features[:, :3], "5 and 3 features"),
+        (features[:, 0], features, r"shape \(6,\) were given"),
         (features, np.where(features == features[0, 0], np.nan, features), "not finite"),
     ):
         with pytest.raises(IwloraError, match=problem):

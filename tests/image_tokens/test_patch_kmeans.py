@@ -6,8 +6,9 @@ from PIL import Image
 
 from image_drawings import drawn
 from iwlora.errors import IwloraError
-from iwlora.image_tokens.codebook import nearest, patches_of, pixels_of
-from iwlora.image_tokens.patch_kmeans import fit_codebook
+from iwlora.image_tokens.codebook import pixels_of
+from iwlora.image_tokens.codebooks.patch_kmeans import fit_codebook
+from iwlora.image_tokens.codebooks.patches import nearest, patches_of
 
 
 def noisy(seed: int) -> Image.Image:
@@ -18,7 +19,7 @@ def noisy(seed: int) -> Image.Image:
 def test_each_code_is_the_rounded_mean_of_its_patches() -> None:
     images = [drawn(number, bool(number % 2)) for number in range(40)]
     codebook = fit_codebook(images, codes=6, patch=4, size=12, seed=3)
-    assert codebook.patches.shape == (6, 4, 4, 1)  # all images are grey
+    assert codebook.patches.shape == (6, 4, 4, 1)  # all images are gray
     rows = np.concatenate(
         [patches_of(pixels_of(image, 12, 1), 4).reshape(9, -1) for image in images]
     )

@@ -12,7 +12,10 @@ import torch
 from safetensors.numpy import save_file
 from scipy.special import erf
 
+from image_drawings import small_codebook
 from iwlora.errors import IwloraError
+from iwlora.image_tokens.codebooks.load import load_codebook
+from iwlora.image_tokens.image_codes import ImageCodes
 from iwlora.image_tokens.models import MODELS
 from iwlora.image_tokens.released_weights import convert
 from numpy_transformers import attention, gelu, layer_norm
@@ -142,6 +145,12 @@ def test_taming(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "released.safetensors")
     convert(tmp_path / "released.safetensors", tmp_path / "model", "taming", CODES, HEADS)
     model: Any = MODELS["gpt2"].from_pretrained(tmp_path / "model", num_labels=2).double().eval()
+    of_model = small_codebook()
+    convert(tmp_path / "released.safetensors", tmp_path / "b", "taming", CODES, HEADS, of_model)
+    assert load_codebook(tmp_path / "b").digest == of_model.digest
+    ImageCodes.of(MODELS["gpt2"].from_pretrained(tmp_path / "b").config).check(of_model)
+    with pytest.raises(IwloraError, match="9 codes out of 11, and the codebook has 9 out of 12"):
+        convert(tmp_path / "released.safetensors", tmp_path / "c", "taming", 11, HEADS, of_model)
     codes = [1, 7, 5, 11, 8, 0, 2, 3, 4]
     wide = {name: array.astype(np.float64) for name, array in weights.items()}
     with torch.no_grad():

@@ -1,7 +1,8 @@
-"""Make a codebook that fits a folder of images, and a new model that reads its codes.
+"""Make a codebook that fits images, or of a trained VQ model, and a new model that reads its codes.
 
 Example:
     iwlora codes pictures/ --codes 128 --patch 4 --size 28 --out new-model/
+    iwlora codes --vq vqgan/ --size 256 --out new-model/
 """
 
 from __future__ import annotations
@@ -14,24 +15,35 @@ from iwlora.cli.terminal.arguments import Commands, add_command
 def add_parser(commands: Commands) -> None:
     """Add ``iwlora codes``."""
     parser = add_command(commands, "codes", run, __doc__)
-    parser.add_argument("pictures", help="a folder of square images, or a table with their paths")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="the new folder to write")
     parser.add_argument(
-        "--codes", type=int, default=128, metavar="N", help="the number of codes; default: 128"
+        "pictures", nargs="?", help="a folder of square images, or a table with their paths"
     )
+    parser.add_argument(
+        "--vq",
+        metavar="FOLDER",
+        help="a trained VQ model in place of images: JanusVQVAE of transformers, or VQModel of "
+        "diffusers",
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="the new folder to write")
+    parser.add_argument("--codes", type=int, metavar="N", help="the number of codes; default: 128")
     parser.add_argument(
         "--patch",
         type=int,
-        default=4,
         metavar="PIXELS",
         help="the width and height of the patch of a code; default: 4",
     )
     parser.add_argument(
         "--size",
         type=int,
-        default=28,
         metavar="PIXELS",
-        help="the width and height to which images are scaled, a multiple of --patch; default: 28",
+        help="the width and height to which images are scaled, a multiple of --patch; default: 28, "
+        "none with --vq",
+    )
+    parser.add_argument(
+        "--darkest",
+        type=int,
+        metavar="N",
+        help="what black is for the VQ model, white being 1: -1 or 0; default: -1",
     )
     parser.add_argument(
         "--order",
@@ -62,9 +74,11 @@ def run(arguments: argparse.Namespace) -> None:
     folder = make_codes(
         arguments.pictures,
         arguments.out,
+        vq=arguments.vq,
         codes=arguments.codes,
         patch=arguments.patch,
         size=arguments.size,
+        darkest=arguments.darkest,
         order=arguments.order,
         width=arguments.width,
         blocks=arguments.blocks,

@@ -41,6 +41,11 @@ def frechet_distance(first: Features, second: Features) -> float:
         9.0
     """
     sets = [np.asarray(features, np.float64) for features in (first, second)]
+    for features in sets:
+        if features.ndim != 2:
+            raise IwloraError(
+                f"features of shape {features.shape} were given; accepted: (images, features)"
+            )
     width = sets[0].shape[1]
     if sets[1].shape[1] != width:
         raise IwloraError(f"the sets have {width} and {sets[1].shape[1]} features for an image")

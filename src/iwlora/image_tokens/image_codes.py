@@ -75,7 +75,7 @@ class ImageCodes:
             raise IwloraError(
                 f"the codes are of another codebook: the model was made for {self.count} codes "
                 f"with the digest {self.digest}, and the codebook beside it has {codebook.count} "
-                f"with {codebook.digest}; restore the codes.safetensors of the model"
+                f"with {codebook.digest}; restore the codebook of the model"
             )
 
 

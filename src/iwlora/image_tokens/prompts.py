@@ -58,18 +58,15 @@ class Prompts(nn.Module):
             self.output = nn.Linear(factors, width)
         elif hidden:
             self.output = nn.Linear(hidden, width)
-        self._is_factorised = bool(factors)
+        self._is_factorized = bool(factors)
         self._has_layer = bool(hidden)
 
     def forward(self, classes: Tensor) -> Tensor:
         """(rows,) class ids -> (rows, S, d)."""
-        return self.of_vectors(self.classes[classes])
-
-    def of_vectors(self, vectors: Tensor) -> Tensor:
-        """(rows, S, d) from the vector of each row in place of its class, (rows, inner)."""
-        of_class, of_place = vectors[:, None], self.places[None]  # (rows, 1, ·), (1, S, ·)
+        of_class = self.classes[classes][:, None]  # (rows, 1, inner)
+        of_place = self.places[None]  # (1, S, inner)
         prompts: Tensor
-        if self._is_factorised:
+        if self._is_factorized:
             factors = self.class_factors(gelu(of_class)) * self.place_factors(gelu(of_place))
             prompts = self.norm(self.output(factors))
             return prompts

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iwlora.errors import IwloraError, raise_all
+from iwlora.image_tokens.codebook import Codebook
 from iwlora.image_tokens.image_codes import ImageCodes
 from iwlora.inputs.tensors import load_arrays, load_numpy_arrays
 
@@ -30,12 +31,16 @@ _OF_TAMING = "transformer."
 
 
 def convert(
-    file: str | Path, folder: str | Path, source: Source, codes: int, heads: int | None = None
+    file: str | Path,
+    folder: str | Path,
+    source: Source,
+    codes: int,
+    heads: int | None = None,
+    codebook: Codebook | None = None,
 ) -> Path:
     """Write the released transformer in a file as a model folder of transformers.
 
-    The folder has no codebook: the released ones are networks (VQGAN), which are not read. So the
-    model computes the logits of codes, and a run on images is refused.
+    Without a codebook the model computes the logits of codes, and a run on images is refused.
 
     Args:
         file: safetensors, or NumPy's ``.npz``, with the released names, joined by ``/`` for MaskGIT
@@ -44,9 +49,11 @@ def convert(
         source: maskgit: ``Transformer`` of Flax; taming: ``GPT`` of PyTorch.
         codes: K, the codes of the codebook; further ids are classes and the mask.
         heads: Of attention, which the weights of Taming Transformers do not say.
+        codebook: What the codes of the transformer are, if it can be read: its VQ model, such as a
+            VqCodebook.
 
     Raises:
-        IwloraError: The file cannot be read, or lacks weights.
+        IwloraError: The file cannot be read, lacks weights, or has codes of another codebook.
 
     Source:
         github.com/google-research/maskgit, ``maskgit/nets/maskgit_transformer.py``;
@@ -61,10 +68,22 @@ def convert(
         raise IwloraError("heads: missing; the weights of Taming Transformers do not say it")
     else:
         config, weights = of_taming(arrays, codes, heads)
+    if codebook is not None:
+        _check_codebook(ImageCodes.of(config), codebook)
+        ImageCodes.of_codebook(codebook).put_into(config)
+        codebook.save_pretrained(folder)
     config.save_pretrained(folder)
     stored = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     save_file(stored, Path(folder) / "model.safetensors", metadata={"format": "pt"})
     return Path(folder)
+
+
+def _check_codebook(read: ImageCodes, codebook: Codebook) -> None:
+    if (read.count, read.tokens) != (codebook.count, codebook.tokens):
+        raise IwloraError(
+            f"the transformer reads images of {read.tokens} codes out of {read.count:,}, and the "
+            f"codebook has {codebook.tokens} out of {codebook.count:,}"
+        )
 
 
 def of_maskgit(arrays: Arrays, codes: int) -> Converted:

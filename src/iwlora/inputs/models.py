@@ -207,16 +207,31 @@ def _has_address(host: str | None) -> bool:
 def _check_size(auto_class: Any, source: str | Path, config: PretrainedConfig) -> None:
     """Refuse a configuration that asks for far more memory than the files with weights explain.
 
-    transformers fills with random values what the files lack, and so would allocate all of it. The
-    layers are made on the meta device, which has no memory, until they are too large.
+    transformers fills with random values what the files lack, and so would allocate all of it.
     """
-    import torch
-    from torch.nn.modules import module
-
     stored = _stored_bytes(source, config)
     if stored is None:
         return
     is_packed = getattr(config, "quantization_config", None) is not None
+    with built_on_meta(source, stored, is_packed):
+        auto_class.from_config(deepcopy(config))
+
+
+@contextmanager
+def built_on_meta(source: str | Path, stored: int, is_packed: bool = False) -> Iterator[None]:
+    """A block that makes layers on the meta device, which has no memory, until they are too large.
+
+    Args:
+        source: The model.
+        stored: The bytes of its files with weights.
+        is_packed: Whether these are of a quantized model.
+
+    Raises:
+        IwloraError: its configuration describes a far larger model than its files hold.
+    """
+    import torch
+    from torch.nn.modules import module
+
     limit = _MORE_BYTES + stored * (_BYTES_A_PACKED_BYTE if is_packed else _BYTES_A_STORED_BYTE)
     described = 0
 
@@ -236,7 +251,7 @@ def _check_size(auto_class: Any, source: str | Path, config: PretrainedConfig) -
     )
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            auto_class.from_config(deepcopy(config))
+            yield
     finally:
         for hook in hooks:
             hook.remove()

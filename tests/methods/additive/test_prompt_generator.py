@@ -32,7 +32,7 @@ def exact_gelu(x: Any) -> Any:
     return x / 2 * (1 + erf(x / np.sqrt(2)))
 
 
-def prompts_of(weights: dict[str, Any], label: int, eps: float, is_factorised: bool) -> Any:
+def prompts_of(weights: dict[str, Any], label: int, eps: float, is_factorized: bool) -> Any:
     """(S, d) prompts of a class by the formulas of the page on generating images."""
 
     def w(name: str) -> Any:
@@ -43,7 +43,7 @@ def prompts_of(weights: dict[str, Any], label: int, eps: float, is_factorised: b
 
     rows = []
     for place in w("places"):
-        if is_factorised:
+        if is_factorized:
             of_class = w("class_factors.weight") @ exact_gelu(w("classes")[label])
             of_place = w("place_factors.weight") @ exact_gelu(place)
             product = (of_class + w("class_factors.bias")) * (of_place + w("place_factors.bias"))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from iwlora.errors import IwloraError, unknown
 from iwlora.extras import name_missing_extra
+from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.codebooks.patch_kmeans import fit_codebook
+from iwlora.image_tokens.codebooks.vq_model import DARKEST, VqCodebook
 from iwlora.image_tokens.new_model import Order, save_new_model
-from iwlora.image_tokens.patch_kmeans import fit_codebook
+from iwlora.inputs.places import user_path
 from iwlora.inputs.tables.records import columns_of, read_records
 from iwlora.results.writing import follow_umask, new_folder_path, whole_folder
 from iwlora.tasks.columns.images import image_column
@@ -23,12 +27,14 @@ from iwlora.tasks.splits import in_memory
 
 @name_missing_extra()
 def make_codes(
-    pictures: str | Path,
+    pictures: str | Path | None,
     to: str | Path,
     *,
-    codes: int = 128,
-    patch: int = 4,
-    size: int = 28,
+    vq: str | Path | None = None,
+    codes: int | None = None,
+    patch: int | None = None,
+    size: int | None = None,
+    darkest: int | None = None,
     order: Order = "masked",
     width: int = 96,
     blocks: int = 3,
@@ -36,18 +42,23 @@ def make_codes(
     seed: int = 0,
     column: str | None = None,
 ) -> Path:
-    """Write a codebook that fits some images, and a new model of its codes.
+    """Write a codebook, and a new model of its codes.
+
+    The codebook fits some images, or is a trained VQ model.
 
     The model has random weights: a run of the method ``full`` trains it, and ``iwlora export`` of
     this run is a model that other runs start from.
 
     Args:
         pictures: A folder of images, or a table with a column of images; of a folder with splits
-            the training images.
+            the training images. None with ``vq``.
         to: The folder to write.
-        codes: The number of codes.
-        patch: The width and height of the patch of a code, in pixels.
-        size: The width and height to which images are scaled, in pixels.
+        vq: The folder of a trained VQ model, in place of images.
+        codes: The number of codes; None: 128. A VQ model has its own.
+        patch: The width and height of the patch of a code, in pixels; None: 4.
+        size: The width and height to which images are scaled, in pixels; None: 28. A VQ model needs
+            it.
+        darkest: What black is for a VQ model, white being 1: -1 or 0; None: -1.
         order: masked: a model of BERT's type, which predicts masked codes; next-code: of GPT-2's.
         width: Of a hidden state.
         blocks: Their number.
@@ -63,15 +74,36 @@ def make_codes(
             is in the folder already.
     """
     target = new_folder_path(to)
-    rows = _rows(str(pictures), column)
-    images = (open_row(row) for row in rows)
-    codebook = fit_codebook(images, codes=codes, patch=patch, size=size, seed=seed)
+    fitted = {"images": pictures, "--codes": codes, "--patch": patch, "--image": column}
+    _check_source(fitted, {"--vq": vq, "--darkest": darkest}, size)
+    codebook: Codebook
+    if vq is not None and size is not None:
+        codebook = VqCodebook(user_path(str(vq)), size, DARKEST[0] if darkest is None else darkest)
+    else:
+        images = (open_row(row) for row in _rows(str(pictures), column))
+        numbers = {"codes": codes or 128, "patch": patch or 4, "size": size or 28}
+        codebook = fit_codebook(images, **numbers, seed=seed)
     with whole_folder(target) as folder:
         save_new_model(
             codebook, folder, order=order, width=width, blocks=blocks, heads=heads, seed=seed
         )
         follow_umask(folder)
     return target
+
+
+def _check_source(fitted: Mapping[str, Any], trained: Mapping[str, Any], size: int | None) -> None:
+    """Refuse options that do not go together."""
+    of_images = [name for name, value in fitted.items() if value is not None]
+    of_network = [name for name, value in trained.items() if value is not None]
+    if "--vq" not in of_network and "images" not in of_images:
+        raise IwloraError("neither images nor --vq was given; a codebook is made of one of them")
+    if of_images and of_network:
+        raise IwloraError(
+            f"{', '.join(of_images)} and {', '.join(of_network)} were given together: a codebook "
+            "fits images, or is a trained VQ model; leave one out"
+        )
+    if of_network and size is None:
+        raise IwloraError("--vq needs --size, the width and height of images in pixels")
 
 
 def _rows(pictures: str, column: str | None) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 
 from iwlora import distributed, tasks
 from iwlora.errors import IwloraError
+from iwlora.image_tokens.codebooks.patch_kmeans import fit_codebook
 from iwlora.image_tokens.new_model import save_new_model
-from iwlora.image_tokens.patch_kmeans import fit_codebook
 from iwlora.results import layout
 from iwlora.results.locks import exclusive_with_children
 from iwlora.results.writing import reserve, write_errors

@@ -17,7 +17,7 @@ from transformers import (
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
-from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.codebooks.load import load_codebook
 from iwlora.inputs import models
 from iwlora.inputs.models import loading_errors
 from iwlora.inputs.places import check_folder
@@ -142,7 +142,7 @@ def load_processor(path: str | Path, kind: Kind, trust_remote_code: bool = False
     if kind.processor == "tokenizer":
         return load_tokenizer(path, trust_remote_code)
     if kind.processor == "codes":
-        return Codebook.load(path)
+        return load_codebook(path)
     with loading_errors(lambda reason, _: f"cannot load the image processor in {path}: {reason}"):
         check_names(Path(path))
         return models.load_image_processor(path, trust_remote_code)

@@ -20,7 +20,7 @@ _TOKENIZER = (
     *("*.bpe", "bpe.codes", "dict.txt", "additional_chat_templates/*"),
 )
 _IMAGE_PROCESSOR = ("preprocessor_config.json",)
-_CODES = (codebook.FILE,)
+_CODES = (codebook.FILE, f"{codebook.NETWORK}/*")
 
 
 def model_folder(model: str) -> Path | None:

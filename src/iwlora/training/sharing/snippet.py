@@ -64,12 +64,12 @@ def _of_codes(task: Task) -> str:
 from PIL import Image
 from transformers import AutoConfig
 
-from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.codebooks.load import load_codebook
 from iwlora.image_tokens.models import MODELS
 
 folder = "."  # this folder
 labels = {list(task.labels)!r}
-processor = Codebook.load(folder)
+processor = load_codebook(folder)
 model = MODELS[AutoConfig.from_pretrained(folder).model_type].from_pretrained(folder).eval()
 
 codes = processor.encode(Image.open("an image.jpg").convert("RGB"))

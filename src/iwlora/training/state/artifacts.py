@@ -202,7 +202,7 @@ def _generating_class(config: Mapping[str, Any]) -> str:
 
 def _export_bytes(run: RunDir, saved: Path, merge: bool, trust_remote_code: bool) -> int:
     """The bytes of the files that are copied, and of a merged model in float32."""
-    copied = [*saved.iterdir(), *_processor_folder(run).iterdir()]
+    copied = [*files_below(saved), *files_below(_processor_folder(run))]
     needed = sum(file.stat().st_size for file in copied)
     if merge and saved.name == layout.ADAPTER:
         model = meta_backbone(run.recipe().model, stored_task(run).kind, trust_remote_code)

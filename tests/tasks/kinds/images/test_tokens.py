@@ -11,7 +11,8 @@ from PIL import Image
 
 from image_drawings import CODES, save_images, save_model
 from iwlora.errors import BadRowsError, IwloraError
-from iwlora.image_tokens.codebook import Codebook
+from iwlora.image_tokens.codebooks.load import load_codebook
+from iwlora.image_tokens.codebooks.patches import PatchCodebook
 from iwlora.image_tokens.masking import masked_count, step_ratio
 from iwlora.image_tokens.models import MODELS
 from iwlora.tasks import Task, TaskSpec, load
@@ -33,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoded(images: Path, model: Path) -> tuple[Task, dict[str, Any], Any]:
     task = load(TaskSpec(train=str(images), kind={"name": "image-tokens"}), seed=0)
     loaded = MODELS["bert"].from_pretrained(model)
-    rows = task.encode(Codebook.load(model), 128, loaded.config)  # type: ignore[arg-type]
+    rows = task.encode(load_codebook(model), 128, loaded.config)  # type: ignore[arg-type]
     return task, rows, task.kind.collator(None, loaded)
 
 
@@ -72,7 +73,7 @@ def test_scored_masks_depend_on_the_image_alone(images: Path, model: Path) -> No
     ]
     config = MODELS["bert"].from_pretrained(model).config
     last = task.splits["validation"].select([7])
-    data = EncodingInput(task, last, Codebook.load(model), 128, config)
+    data = EncodingInput(task, last, load_codebook(model), 128, config)
     assert task.kind.encode(data)["input_ids"][:] == scored["input_ids"][28:]
 
 
@@ -103,7 +104,7 @@ def test_what_is_no_square_image_or_another_codebook_is_refused(
         load(TaskSpec(train=str(bad), kind={"name": "image-tokens"}), seed=0)
     assert "holds an image of 12 × 13 pixels, which is not square" in str(refused.value)
     assert "3.png: column 'image' names" in str(refused.value)
-    other = Codebook(np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1), side=3)
+    other = PatchCodebook(np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1), side=3)
     task = load(TaskSpec(train=str(images), kind={"name": "image-tokens"}), seed=0)
     config = MODELS["bert"].from_pretrained(model).config
     with pytest.raises(IwloraError, match="the codes are of another codebook"):

@@ -9,15 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iwlora.errors import IwloraError, raise_all
-from iwlora.image_tokens.codebook import (
-    MOST_CODES,
-    MOST_TOKENS,
-    Codebook,
-    Pixels,
-    nearest,
-    patches_of,
-    pixels_of,
-)
+from iwlora.image_tokens.codebook import MOST_CODES, MOST_TOKENS, Pixels, pixels_of
+from iwlora.image_tokens.codebooks.patches import PatchCodebook, nearest, patches_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +22,7 @@ _MOST_ROUNDS = 50
 
 def fit_codebook(
     images: Iterable[Image], *, codes: int, patch: int, size: int, seed: int = 0
-) -> Codebook:
+) -> PatchCodebook:
     """The codebook whose patches are the k-means of the patches of some images.
 
     min Σ_x min_k |x - v_k|² by Lloyd's rounds from the start of k-means++. Each v_k is rounded to
@@ -74,7 +67,7 @@ def fit_codebook(
             f"{patch} pixels; give fewer codes, or more images"
         )
     found = _lloyd(rows, _start(rows, codes, random))
-    return Codebook(found.reshape(codes, *whole.shape[1:]), size // patch)
+    return PatchCodebook(found.reshape(codes, *whole.shape[1:]), size // patch)
 
 
 def _check(codes: int, patch: int, size: int) -> None:

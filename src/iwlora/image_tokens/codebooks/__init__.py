@@ -1,0 +1,1 @@
+"""The two kinds of codebooks: patches that fit some images, and trained VQ models."""
