@@ -36,6 +36,7 @@ PARSED = {
     "measure --model FOLDER": "needs a model of the reader's own",
     "tasks show pictures/": "needs images of the reader's own",
     "codes pictures/": "needs images of the reader's own",
+    "codes --vq vqgan/": "tests/image_tokens/test_vq_model.py has a model",
     "train source.yaml": "trains the model above",
     "export runs/source": "exports the run above",
     "compare source.yaml": "compares methods on the model above",
