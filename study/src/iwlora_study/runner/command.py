@@ -70,9 +70,14 @@ def _plan() -> None:
         print(f"{stage}\n\n{plan_table(load_cells(STUDY / stage))}\n")
 
 
-def _report() -> None:
+def results_page() -> str:
+    """The page of results: of the stored scores, and what studies on other subjects found."""
     others = [path.read_text(encoding="utf-8") for path in sorted(OTHERS.glob("*.md"))]
-    text = page.page(scores.load_all(SCORES), load_forms(FORMS), others)
+    return page.page(scores.load_all(SCORES), load_forms(FORMS), others)
+
+
+def _report() -> None:
+    text = results_page()
     write_text(PAGE, text)
     print(f"{PAGE} is written:\n\n{text.splitlines()[2]}")
 
