@@ -144,3 +144,24 @@ def test_a_command_is_timed_in_a_process_of_its_own(script: Any) -> None:
     assert cost.peak_memory > 50_000_000
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         timed_commands.run_command(["-c", "1 / 0"], threads=1)
+
+
+def test_a_slower_arm_is_seen_where_two_runs_take_turns(script: Any) -> None:
+    measuring = script("measuring_in_runs")
+    seconds = [{"lora": 10.0, "iw-lora": 10.0 * more} for more in (1.03, 1.04, 1.05)]
+    found = [{arm: {"steps": s, "run": 2 * s} for arm, s in seed.items()} for seed in seconds]
+    steps, whole = measuring.ratios(found)
+    assert steps == ["training steps", "10.0", "10.4", "1.040 (1.015 to 1.065)"]
+    assert whole[1:3] == ["20.0", "20.8"]
+
+
+@pytest.mark.slow
+def test_two_runs_take_turns_and_count_their_own_time(
+    script: Any, glue: Path, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"--glue={glue}", f"--model={tiny_bert}", "--task=glue/rte", "--rows=4"]
+    script("measuring_in_runs").main([*arguments, "--seeds=2", "--max-length=64"])
+    printed = capsys.readouterr().out
+    assert "seed 0: lora " in printed
+    assert "seed 1: iw-lora " in printed
+    assert "4 rows, epochs: 1, 2 seeds" in printed
