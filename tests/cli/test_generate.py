@@ -13,14 +13,19 @@ import torch
 from PIL import Image
 
 from commands import call, check_plain
-from image_drawings import save_images, save_model
+from image_drawings import save_images, save_model, small_codebook
 from image_tokens.test_models import random_model
 from iwlora.image_tokens.codebooks.load import load_codebook
+from iwlora.image_tokens.image_codes import put_training_images
 from iwlora.image_tokens.new_model import Order
-from iwlora.training.image_generation.generate import _prompts_on_the_way
+from iwlora.methods.additive.prompt_generator import PromptGenerator
+from iwlora.training.image_generation.generate import _prompts_on_the_way, generate_codes
 from iwlora.training.image_generation.scores import features_of
+from iwlora.training.image_generation.wish import Wish, completed
 from iwlora.training.run import train
-from runs import recipe
+from runs import recipe, with_options
+
+ORDERS: tuple[Order, ...] = ("masked", "next-code")
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +33,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of prompts for a masked model, and one of LoRA for GPT-2."""
     folder = tmp_path_factory.mktemp("generate")
     task = {"train": str(save_images(folder / "images")), "kind": {"name": "image-tokens"}}
-    orders: tuple[tuple[Order, str], ...] = (("masked", "prompt-generator"), ("next-code", "lora"))
-    for order, method in orders:
+    for order, method in zip(ORDERS, ("prompt-generator", "lora"), strict=True):
         model = save_model(folder / "models" / order, order)
         asked = recipe(model, task, method, epochs=3, lr=2e-2, batch_size=8)
         train(asked, folder / order)
-    return {order: folder / order for order, _ in orders}
+    return {order: folder / order for order in ORDERS}
+
+
+@pytest.fixture(scope="module")
+def of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which each training image has prompts: three discs and two squares."""
+    folder = tmp_path_factory.mktemp("instances")
+    pictures = save_images(folder / "images", train=3, validation=1)
+    (pictures / "train" / "square" / "0.png").unlink()
+    task = {"train": str(pictures), "kind": {"name": "image-tokens"}}
+    asked = recipe(save_model(folder / "model"), task, "prompt-generator", epochs=20, lr=0.1)
+    train(with_options(asked, instances=True), folder / "run")
+    return folder / "run"
 
 
 def images(folder: Path) -> list[Any]:
@@ -94,10 +110,80 @@ def test_prompts_move_from_one_class_to_another(
     arc = made("arc", "--interpolate", "disc", "square", "--interpolation", "spherical")
     assert len(arc) == 8
     table = (tmp_path / "arc" / "images.csv").read_text(encoding="utf-8").splitlines()
-    assert table[1] == "00000.png,disc,square,0,0,4,0.0,spherical"
+    assert table[1] == "00000.png,disc,,square,,0,0,4,0.0,spherical"
     assert made("all")[0] == alone[0]
     table = (tmp_path / "all" / "images.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[1] for row in table[1:]] == ["disc", "square"] * 4
+
+
+def test_images_are_generated_by_the_prompts_of_training_images(
+    of_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prompts(name: str, *options: object) -> list[list[str]]:
+        done = call(capsys, "generate", of_images, *options, "--out", tmp_path / name)
+        assert done.code == 0, done.err
+        with (tmp_path / name / "images.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        names = ("class", "instance", "towards", "towards_instance")
+        return [[row[column] for column in names] for row in rows]
+
+    turns = [("disc", 0), ("square", 0), ("disc", 1), ("square", 1), ("disc", 2), ("square", 0)]
+    assert prompts("all", "--count", 6) == [[name, f"{n}", "", ""] for name, n in turns]
+    asked = ("--class", "square", "--interpolate", 0, 1, "--count", 2, "--scores")
+    assert prompts("images", *asked) == [["square", "0", "square", "1"]] * 2
+    assert (tmp_path / "images" / "scores.json").is_file(), "they are of a class"
+    classes = prompts("classes", "--interpolate", "disc", "square", "--count", 3)
+    assert classes == [["disc", f"{n}", "square", f"{n % 2}"] for n in range(3)]
+
+
+def test_an_image_follows_from_its_prompts_and_its_number(tmp_path: Path) -> None:
+    for order in ORDERS:
+        model, codebook = random_model(tmp_path / order, order), small_codebook()
+        put_training_images(model.config, (2, 3, 0))
+        PromptGenerator(tokens=8, instances=True).attach(model, [], seed=0)
+        torch.nn.init.normal_(model.class_prompts.instances, generator=torch.Generator())
+
+        def made(model: Any = model, codebook: Any = codebook, **asked: Any) -> list[list[int]]:
+            wish = completed(Wish(count=4, temperature=1.0, **asked), model.config, codebook)
+            with torch.inference_mode():
+                return generate_codes(model, codebook, wish, ("a", "b", "c")).tolist()
+
+        turns = made(classes=("b",))
+        alone = [made(classes=("b",), instance=number) for number in range(3)]
+        assert alone[1] != alone[0] != alone[2], "images have prompts of their own"
+        assert turns == [alone[number % 3][number] for number in range(4)]
+        assert made(classes=("c",)) != made(classes=("a",)), "c has no training image"
+        if order == "next-code":
+            continue
+        ends = {"classes": ("b",), "instance": 1, "towards": "b"}
+        assert made(**ends, towards_instance=1) == alone[1]
+        assert made(**ends, towards_instance=2) not in alone
+
+
+def test_training_images_that_cannot_be_named_are_refused(
+    of_images: Path, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, options, problems in (
+        (runs["masked"], ("--class", "disc", "--instance", 1), ["no prompts of single images"]),
+        (
+            of_images,
+            ("--class", "square", "--instance", 2, "--count", 0),
+            ["class square has 2 training images, with the numbers from 0 to 1; given: 2", "count"],
+        ),
+        (of_images, ("--class", "disc", "--instance", -1), ["given: -1"]),
+        (of_images, ("--instance", 1), ["--instance needs --class"]),
+        (of_images, ("--class", "disc", "--interpolate", 0, "x"), ["given: 0 and x"]),
+        (
+            of_images,
+            ("--instance", 1, "--interpolate", "disc", "ring"),
+            ["give one of them", "unknown class 'ring'"],
+        ),
+    ):
+        refused = call(capsys, "generate", run, *options, "--out", tmp_path / "out")
+        assert refused.code == 2
+        check_plain(refused)
+        assert all(problem in refused.err for problem in problems), refused.err
+        assert not (tmp_path / "out").exists()
 
 
 def test_the_model_reads_the_prompts_on_the_way(tmp_path: Path) -> None:
@@ -111,15 +197,15 @@ def test_the_model_reads_the_prompts_on_the_way(tmp_path: Path) -> None:
 
     with torch.inference_mode():
         for weight, classes in ((0.0, start), (1.0, end)):
-            with _prompts_on_the_way(model, start, end, weight, "spherical"):
+            with _prompts_on_the_way(model, (start, None), (end, None), weight, "spherical"):
                 moved = logits(start)
             torch.testing.assert_close(moved, logits(classes))
-        with _prompts_on_the_way(model, start, end, 0.5, "linear"):
+        with _prompts_on_the_way(model, (start, None), (end, None), 0.5, "linear"):
             between = logits(start)
         assert (between - logits(start)).abs().max() > 0.1
         assert (between - logits(end)).abs().max() > 0.1
         of_class = logits(start)
-        with _prompts_on_the_way(model, start, None, 0.5, "linear"):
+        with _prompts_on_the_way(model, (start, None), None, 0.5, "linear"):
             assert torch.equal(logits(start), of_class)
 
 
@@ -137,7 +223,7 @@ def test_what_cannot_be_generated_is_refused(
         (
             runs["masked"],
             ("--class", "disc", "--interpolate", "disc", "square"),
-            "give one of them",
+            "no prompts of single images",
         ),
         (runs["masked"], ("--steps", 10), "steps=10: accepted are 1 to 9"),
         (runs["masked"], ("--steps", 0), "steps=0: accepted are 1 to 9"),
@@ -189,8 +275,7 @@ def test_scores_compare_images_with_held_out_ones(
 
 
 def test_features_are_those_of_the_codes_alone(tmp_path: Path) -> None:
-    orders: tuple[Order, ...] = ("masked", "next-code")
-    for order in orders:
+    for order in ORDERS:
         model = random_model(tmp_path / order, order)
         codes = np.random.default_rng(0).integers(0, 12, (3, 9))
         features = features_of(model, codes)

@@ -13,7 +13,7 @@ from image_drawings import save_images, save_model
 from interruptions import Killed, kill_at
 from iwlora.errors import IwloraError
 from iwlora.results.run import RunResult
-from runs import predictions, recipe, weights
+from runs import predictions, recipe, weights, with_options
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,10 @@ def test_a_resumed_run_has_the_same_weights(
     images: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"epochs": 2, "lr": 1e-2, "batch_size": 8, "save_steps": 2}
-    asked = recipe(models["masked"], task_of(images), "lora", **options)
-    iwlora.train(asked, tmp_path / "whole")
+    asked = recipe(models["masked"], task_of(images), "prompt-generator", **options)
+    asked = with_options(asked, instances=True)
+    result = iwlora.train(asked, tmp_path / "whole")
+    assert result["adapter_parameters"] == (2 + 4 + 24 + 2) * 16
     with monkeypatch.context() as patched:
         kill_at(5, patched)
         with pytest.raises(Killed):
@@ -89,6 +91,9 @@ def test_a_resumed_run_has_the_same_weights(
     assert iwlora.train(asked, tmp_path / "resumed")["resumed_at_step"] == 4
     whole, resumed = (weights(tmp_path / name) for name in ("whole", "resumed"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert len({*map(tuple, whole["class_prompts.instances"].tolist())}) == 24, "each has learned"
+    model, _ = iwlora.load_trained(tmp_path / "whole")
+    assert model.class_prompts.images == (12, 12)
     with pytest.raises(IwloraError, match="'iwlora generate' makes images of a class"):
         iwlora.predict(tmp_path / "whole", images / "validation", tmp_path / "p.csv")
     with pytest.raises(IwloraError, match="no other tool has its class prompts"):

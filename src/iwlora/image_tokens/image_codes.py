@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from iwlora.errors import IwloraError, short_repr
 from iwlora.image_tokens.codebook import MOST_CODES, MOST_TOKENS, Codebook
 
 _FIELD = "image_codes"
+_TRAINING_IMAGES = "training_images"
 MASKED_TYPES = ("bert",)
 """Types of transformers whose models predict masked codes; others predict the next code."""
 
@@ -77,6 +79,17 @@ class ImageCodes:
                 f"with the digest {self.digest}, and the codebook beside it has {codebook.count} "
                 f"with {codebook.digest}; restore the codebook of the model"
             )
+
+
+def put_training_images(config: Any, counts: Sequence[int]) -> None:
+    """Say in a configuration how many images of each of its classes are trained on."""
+    absent = [0] * (config.num_labels - len(counts))
+    setattr(config, _TRAINING_IMAGES, [*counts, *absent])
+
+
+def training_images(config: Any) -> tuple[int, ...]:
+    """How many images of each class are trained on; 0 where that is not known."""
+    return tuple(getattr(config, _TRAINING_IMAGES, (0,) * config.num_labels))
 
 
 def mask_id(config: Any) -> int | None:

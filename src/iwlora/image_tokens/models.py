@@ -7,7 +7,8 @@ They are the models of transformers with two additions. What says which class an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +36,10 @@ class ClassToken(nn.Module):
         self.classes = nn.Embedding(classes, width)
         self.norm = nn.LayerNorm(width, eps=eps)
 
-    def forward(self, classes: Tensor) -> Tensor:
+    images: ClassVar[tuple[int, ...]] = ()
+    """Of :class:`iwlora.image_tokens.prompts.Prompts`; no image has a vector of its own here."""
+
+    def forward(self, classes: Tensor, instances: Tensor | None = None) -> Tensor:
         """(rows,) class ids -> (rows, 1, width)."""
         prompt: Tensor = self.norm(self.classes(classes)).unsqueeze(1)
         return prompt
@@ -57,7 +61,6 @@ class BertForImageTokens(BertForMaskedLM):
         super().__init__(config)
         eps = config.layer_norm_eps
         self.class_prompts: nn.Module = ClassToken(config.num_labels, config.hidden_size, eps)
-        self.bert.embeddings.register_forward_hook(self._with_prompts, with_kwargs=True)
         self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -66,28 +69,29 @@ class BertForImageTokens(BertForMaskedLM):
         model: PreTrainedModel = cls._from_config(config)  # type: ignore[no-untyped-call]
         return model
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, **options: Any) -> Any:
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        instances: Tensor | None = None,
+        **options: Any,
+    ) -> Any:
         """Logits of the codes, (rows, N, codes).
 
         Args:
             input_ids: (rows, 1 + N): the id of the class, then the codes or the mask.
             position_ids: Those that the model has for these tokens, by default 0 to N: a prefix of
                 keys and values does not move them.
+            instances: (rows,): of training images, their numbers in their class.
             options: More of BERT's.
         """
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-        output = super().forward(input_ids=input_ids, position_ids=position_ids, **options)
+        prompts = self.class_prompts(input_ids[:, 0], instances)
+        with _in_place_of_first(self.bert.embeddings, prompts):
+            output = super().forward(input_ids=input_ids, position_ids=position_ids, **options)
         output.logits = _of_codes(output.logits, input_ids.shape[1] - 1, self.config)
         return output
-
-    def _with_prompts(
-        self, _: nn.Module, args: tuple[Any, ...], given: Mapping[str, Any], embedded: Tensor
-    ) -> Tensor:
-        """The embedded tokens with the prompts of the class in place of the first."""
-        ids = given["input_ids"] if "input_ids" in given else args[0]
-        prompts = self.class_prompts(ids[:, 0])
-        return torch.cat([prompts.to(embedded.dtype), embedded[:, 1:]], dim=1)
 
 
 class GPT2ForImageTokens(GPT2LMHeadModel):
@@ -114,15 +118,22 @@ class GPT2ForImageTokens(GPT2LMHeadModel):
         model: PreTrainedModel = cls._from_config(config)  # type: ignore[no-untyped-call]
         return model
 
-    def forward(self, input_ids: Tensor, inputs_embeds: None = None, **options: Any) -> Any:
+    def forward(
+        self,
+        input_ids: Tensor,
+        inputs_embeds: None = None,
+        instances: Tensor | None = None,
+        **options: Any,
+    ) -> Any:
         """Logits of the codes, (rows, N, codes): those at place n are of code n, from the earlier.
 
         Args:
             input_ids: (rows, 1 + N): the id of the class, then the codes.
             inputs_embeds: None.
+            instances: (rows,): of training images, their numbers in their class.
             options: More of GPT-2's.
         """
-        prompts = self.class_prompts(input_ids[:, 0])
+        prompts = self.class_prompts(input_ids[:, 0], instances)
         codes = self.transformer.wte(input_ids[:, 1:-1])  # the last one predicts nothing
         positions = torch.arange(1, input_ids.shape[1] - 1, device=input_ids.device)
         output = super().forward(
@@ -139,6 +150,20 @@ MODELS: Mapping[str, type[PreTrainedModel]] = {
     "gpt2": GPT2ForImageTokens,
 }
 """{type of transformers: the model of codes}."""
+
+
+@contextmanager
+def _in_place_of_first(embeddings: nn.Module, prompts: Tensor) -> Iterator[None]:
+    """Inside the block, embedded tokens have prompts in place of the first."""
+
+    def with_prompts(_: nn.Module, __: Any, embedded: Tensor) -> Tensor:
+        return torch.cat([prompts.to(embedded.dtype), embedded[:, 1:]], dim=1)
+
+    hook = embeddings.register_forward_hook(with_prompts)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _of_codes(logits: Tensor, tokens: int, config: Any) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
@@ -19,6 +21,10 @@ class Prompts(nn.Module):
     With F ``factors``, P[c, s] = LayerNorm(W₃ (f(c) ⊙ g(s)) + b₃), where f(c) = W₁ gelu(E[c]) + b₁
     and g(s) = W₂ gelu(T[s]) + b₂ have F values, and E and T are of width ``hidden`` or F.
 
+    With ``images``, each training image i of a class has a vector too, and E[c] + V[c, i] is in the
+    place of E[c]. Where no image is given, V[c, i] is the mean of the class: training learns the
+    sum, so the mean does not depend on how E and V share it. All V begin with 0.
+
     Args:
         classes: C.
         tokens: S.
@@ -26,16 +32,22 @@ class Prompts(nn.Module):
         eps: Of the normalization.
         factors: F; None for the sum.
         hidden: The width of E and T; None: d, or F.
+        images: The number of training images of each class that have a vector; none by default.
 
     Source:
         Sohn et al. 2023, arXiv:2210.00990, and the released code for the sum. That of the factors
-        is not released, and its formula here is ours.
+        and of images is not released, and its formula here is ours.
 
     Example:
         >>> prompts = Prompts(classes=10, tokens=8, width=96, eps=1e-12)
         >>> sum(p.numel() for p in prompts.parameters()), prompts(torch.tensor([3, 3])).shape
         (1920, torch.Size([2, 8, 96]))
     """
+
+    images: tuple[int, ...]
+    """The number of training images of each class that have a vector; empty if none have."""
+    _counts: Tensor
+    _first: Tensor
 
     def __init__(
         self,
@@ -45,6 +57,7 @@ class Prompts(nn.Module):
         eps: float,
         factors: int | None = None,
         hidden: int | None = None,
+        images: Sequence[int] = (),
     ) -> None:
         super().__init__()
         inner = hidden or factors or width
@@ -58,12 +71,20 @@ class Prompts(nn.Module):
             self.output = nn.Linear(factors, width)
         elif hidden:
             self.output = nn.Linear(hidden, width)
+        self.images = tuple(images)
+        if self.images:
+            counts = torch.tensor(self.images)
+            self.instances = nn.Parameter(torch.zeros(sum(self.images), inner))
+            self.register_buffer("_counts", counts, persistent=False)
+            self.register_buffer("_first", counts.cumsum(0) - counts, persistent=False)
         self._is_factorized = bool(factors)
         self._has_layer = bool(hidden)
 
-    def forward(self, classes: Tensor) -> Tensor:
-        """(rows,) class ids -> (rows, S, d)."""
+    def forward(self, classes: Tensor, instances: Tensor | None = None) -> Tensor:
+        """(rows,) class ids, and numbers of training images in their class -> (rows, S, d)."""
         of_class = self.classes[classes][:, None]  # (rows, 1, inner)
+        if self.images:
+            of_class = of_class + self._of_instances(classes, instances)[:, None]
         of_place = self.places[None]  # (1, S, inner)
         prompts: Tensor
         if self._is_factorized:
@@ -73,9 +94,25 @@ class Prompts(nn.Module):
         prompts = self.norm(of_class + of_place)
         return self.output(prompts) if self._has_layer else prompts
 
+    def _of_instances(self, classes: Tensor, instances: Tensor | None) -> Tensor:
+        """(rows, inner): the vectors of images; the mean of the class where the number is -1."""
+        class_of = torch.arange(len(self.images), device=classes.device)
+        class_of = class_of.repeat_interleave(self._counts)
+        sums = torch.zeros_like(self.classes).index_add(0, class_of, self.instances)
+        means = (sums / self._counts.clamp(min=1)[:, None])[classes]
+        if instances is None:
+            return means
+        of_images = self.instances[(self._first[classes] + instances).clamp(min=0)]
+        return torch.where(instances[:, None] < 0, means, of_images)
+
 
 def generator_parameters(
-    classes: int, tokens: int, width: int, factors: int | None = None, hidden: int | None = None
+    classes: int,
+    tokens: int,
+    width: int,
+    factors: int | None = None,
+    hidden: int | None = None,
+    images: int = 0,
 ) -> int:
     """The number of parameters of :class:`Prompts`.
 
@@ -85,17 +122,18 @@ def generator_parameters(
         width: d.
         factors: F.
         hidden: h.
+        images: N, those that have a vector.
 
     Returns:
-        C d + S d + 2 d; with h: (C + S + 2) h + (h + 1) d; with F, and h or F for i:
-        (C + S) i + 2 (i + 1) F + (F + 1) d + 2 d.
+        (C + S + N) d + 2 d; with h: (C + S + N + 2) h + (h + 1) d; with F, and h or F for i:
+        (C + S + N) i + 2 (i + 1) F + (F + 1) d + 2 d.
 
     Example:
         >>> generator_parameters(classes=10, tokens=1, width=96)
         1248
     """
     inner = hidden or factors or width
-    tables = (classes + tokens) * inner
+    tables = (classes + tokens + images) * inner
     if factors:
         return tables + 2 * (inner + 1) * factors + (factors + 1) * width + 2 * width
     return tables + 2 * inner + ((hidden + 1) * width if hidden else 0)

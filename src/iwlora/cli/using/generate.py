@@ -24,6 +24,13 @@ def add_parser(commands: Commands) -> None:
         "--class", dest="label", metavar="CLASS", help="their class; default: all classes in turn"
     )
     parser.add_argument(
+        "--instance",
+        type=int,
+        metavar="N",
+        help="the prompts of training image N of --class, from 0, in a run with "
+        "method.instances=true; default: all of the class in turn",
+    )
+    parser.add_argument(
         "--steps",
         type=int,
         metavar="N",
@@ -40,7 +47,8 @@ def add_parser(commands: Commands) -> None:
         "--interpolate",
         nargs=2,
         metavar=("A", "B"),
-        help="begin with the prompts of class A, and move to those of class B over the steps",
+        help="begin with the prompts of class A, and move to those of class B over the steps; with "
+        "--class A and B are the numbers of two of its training images",
     )
     parser.add_argument(
         "--interpolation",
@@ -73,6 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out,
         count=arguments.count,
         label=arguments.label,
+        instance=arguments.instance,
         steps=arguments.steps,
         temperature=arguments.temperature,
         between=None if between is None else (between[0], between[1]),

@@ -3,61 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from iwlora.errors import IwloraError, raise_all, unknown
+from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.image_tokens.codebook import Codebook, Pixels
-from iwlora.image_tokens.decoding import Codes, check_temperature, decode_in_order, decode_masked
-from iwlora.image_tokens.image_codes import ImageCodes, mask_id
+from iwlora.image_tokens.decoding import Codes, decode_in_order, decode_masked
+from iwlora.image_tokens.image_codes import mask_id
 from iwlora.image_tokens.interpolation import Interpolation, interpolate
 from iwlora.results import layout
 from iwlora.results.writing import follow_umask, new_folder_path, whole_folder
 from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
 from iwlora.training.image_generation.scores import score_images
+from iwlora.training.image_generation.wish import PromptsOf, Wish, completed, wish_of_options
 from iwlora.training.kernels import training_numerics
 from iwlora.training.prediction.tables import write_table
 from iwlora.training.state.artifacts import load_saved
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
 
-MOST_IMAGES = 100_000
 _AT_A_TIME = 16  # always so many, since sums over other numbers of rows are rounded otherwise
 _GAP = 2  # pixels between the images of a contact sheet
-STEPS, MASKED_TEMPERATURE = 12, 4.5
-"""Those of MaskGIT's decoder."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What images are to be generated.
-
-    Args:
-        count: Their number.
-        classes: The class of each in turn.
-        steps: Of masked decoding; None: 12, or as many as an image has codes. None for a model that
-            writes code by code.
-        temperature: None: that of the published decoder, 4.5, or 1 code by code.
-        towards: The class to which the prompts move over the steps; None: they stay.
-        interpolation: How they move.
-        seed: Of all that is random.
-    """
-
-    count: int = 64
-    classes: tuple[str, ...] = ()
-    steps: int | None = None
-    temperature: float | None = None
-    towards: str | None = None
-    interpolation: Interpolation = "linear"
-    seed: int = 0
 
 
 @name_missing_extra()
@@ -67,6 +40,7 @@ def generate(
     *,
     count: int = 64,
     label: str | None = None,
+    instance: int | None = None,
     steps: int | None = None,
     temperature: float | None = None,
     between: tuple[str, str] | None = None,
@@ -86,9 +60,12 @@ def generate(
         to: The folder to write.
         count: The number of images.
         label: Their class; None: all classes in turn.
+        instance: The number of a training image of this class, whose prompts are read, in a run of
+            ``prompt-generator`` with ``instances``; None: all of the class in turn.
         steps: Steps of masked decoding, at most the codes of an image; None: 12, or as many.
         temperature: None: 4.5, or 1 for a model that writes code by code.
-        between: Two classes: the prompts move from the first to the second over the steps.
+        between: Two classes, or with ``label`` the numbers of two of its training images: the
+            prompts move from the first to the second over the steps.
         interpolation: linear, or spherical: along the arc between two prompts.
         seed: Of all that is random.
         scores: Whether ``scores.json`` is written too, as
@@ -99,8 +76,8 @@ def generate(
         ``to`` as a path.
 
     Raises:
-        IwloraError: The run generates no images, a class is unknown, there are more steps than
-            codes, or something is in the folder already.
+        IwloraError: The run generates no images, a class or a training image is unknown, there are
+            more steps than codes, or something is in the folder already.
     """
     check_external_settings()
     run = RunDir.finished(path)
@@ -111,24 +88,21 @@ def generate(
             "'iwlora predict' gives its predictions"
         )
     target = new_folder_path(to)
-    given = Wish(
-        count,
-        between[:1] if between else task.labels if label is None else (label,),
-        steps,
-        temperature,
-        between[1] if between else None,
-        interpolation,
-        seed,
-    )
-    problems = _problems(given, task.labels)
-    if between and label is not None:
-        problems.append(f"--class {label} and --interpolate {' '.join(between)}: give one of them")
-    if between and scores:
-        problems.append(
-            "--scores was given with --interpolate, whose images are of no class; leave out one"
-        )
-    raise_all(problems)
     model, codebook = load_saved(path, trust_remote_code=trust_remote_code)
+    images_of = _training_images(model, task.labels)
+    given = wish_of_options(
+        task.labels,
+        images_of,
+        label=label,
+        instance=instance,
+        between=between,
+        scores=scores,
+        count=count,
+        steps=steps,
+        temperature=temperature,
+        interpolation=interpolation,
+        seed=seed,
+    )
     wish = completed(given, model.config, codebook)
     result, settings = run.result(), run.recipe().train
     precision = (result.precision if result else None) or settings.requested_precision
@@ -142,49 +116,14 @@ def generate(
     images = [codebook.decode(row.tolist()) for row in codes]
     found = None
     if scores:
-        named = [wish.classes[number % len(wish.classes)] for number in range(wish.count)]
+        named = [wish.start(number, {}).label for number in range(wish.count)]
         found = score_images(run.recipe(), codebook, codes, named, trust_remote_code)
     with whole_folder(target) as folder:
-        _write(folder, images, wish)
+        _write(folder, images, wish, images_of)
         if found is not None:
             found.save(folder / layout.IMAGE_SCORES)
         follow_umask(folder)
     return target
-
-
-def _problems(wish: Wish, labels: Sequence[str]) -> list[str]:
-    """What is wrong with a wish, whatever the model is."""
-    named = [*wish.classes, *([] if wish.towards is None else [wish.towards])]
-    problems = [str(unknown("class", name, labels)) for name in named if name not in labels]
-    if not 1 <= wish.count <= MOST_IMAGES:
-        problems.append(f"count={wish.count}: accepted are 1 to {MOST_IMAGES:,} images")
-    if wish.seed < 0:
-        problems.append(f"seed={wish.seed}: accepted are whole numbers from 0")
-    return problems
-
-
-def completed(wish: Wish, config: Any, codebook: Codebook) -> Wish:
-    """The wish with the steps and the temperature that it leaves open, after a check."""
-    ImageCodes.of(config).check(codebook)
-    is_masked, steps, tokens = mask_id(config) is not None, wish.steps, codebook.tokens
-    if not is_masked and (steps is not None or wish.towards is not None):
-        option = "--interpolate" if steps is None else f"--steps {steps}"
-        raise IwloraError(
-            f"{option} was given, and the model of the run writes an image code by code, in no "
-            "other steps; leave it out"
-        )
-    if steps is not None and not 1 <= steps <= tokens:
-        raise IwloraError(
-            f"steps={steps}: accepted are 1 to {tokens}, the number of codes of an image, since "
-            "each step settles one at least"
-        )
-    temperature = wish.temperature
-    if temperature is None:
-        temperature = MASKED_TEMPERATURE if is_masked else 1.0
-    check_temperature(temperature)
-    if is_masked and steps is None:
-        steps = min(STEPS, tokens)
-    return replace(wish, steps=steps, temperature=temperature)
 
 
 def generate_codes(model: Any, codebook: Codebook, wish: Wish, labels: Sequence[str]) -> Codes:
@@ -196,22 +135,35 @@ def generate_codes(model: Any, codebook: Codebook, wish: Wish, labels: Sequence[
     return np.concatenate(parts)[: wish.count]
 
 
+def _training_images(model: Any, labels: Sequence[str]) -> dict[str, int]:
+    """How many training images of each class have prompts in a model; empty if none have."""
+    return dict(zip(labels, model.class_prompts.images, strict=False))
+
+
 def _some(
     model: Any, codebook: Codebook, wish: Wish, labels: Sequence[str], numbers: Sequence[int]
 ) -> Codes:
     """The codes of the images of these numbers."""
     device, tokens, mask = run_device(), codebook.tokens, mask_id(model.config)
-    ids = [labels.index(wish.classes[number % len(wish.classes)]) for number in numbers]
-    classes = torch.tensor(ids, device=device)
+    images = _training_images(model, labels)
+
+    def arguments(prompts: Sequence[PromptsOf]) -> tuple[Any, Any]:
+        classes = [labels.index(one.label) for one in prompts]
+        instances = [-1 if one.instance is None else one.instance for one in prompts]
+        return torch.tensor(classes, device=device), torch.tensor(instances, device=device)
+
+    classes, instances = begin = arguments([wish.start(number, images) for number in numbers])
+    ends = [prompts for number in numbers if (prompts := wish.end(number, images))]
+    end = arguments(ends) if ends else None
     seeds = [(wish.seed, number) for number in numbers]
     steps, temperature = wish.steps or tokens, float(wish.temperature or 0.0)
-    end = None if wish.towards is None else torch.full_like(classes, labels.index(wish.towards))
 
     def logits(codes: Codes, step: int) -> Any:
         read = torch.from_numpy(codes).to(device)
         weight = step / max(steps - 1, 1)
-        with _prompts_on_the_way(model, classes, end, weight, wish.interpolation):
-            output = model(input_ids=torch.cat([classes[:, None], read], dim=1))
+        with _prompts_on_the_way(model, begin, end, weight, wish.interpolation):
+            ids = torch.cat([classes[:, None], read], dim=1)
+            output = model(input_ids=ids, instances=instances)
         return output.logits.float().cpu().numpy()
 
     if mask is None:
@@ -222,14 +174,21 @@ def _some(
 
 @contextmanager
 def _prompts_on_the_way(
-    model: Any, start: Any, end: Any, weight: float, interpolation: Interpolation
+    model: Any,
+    start: tuple[Any, Any],
+    end: tuple[Any, Any] | None,
+    weight: float,
+    interpolation: Interpolation,
 ) -> Iterator[None]:
-    """Inside the block, the model reads prompts between those of two classes, if ``end`` is one."""
+    """Inside the block, the model reads prompts between those of ``start`` and ``end``, if any.
+
+    Both are (class ids, numbers of training images).
+    """
     if end is None:
         yield
         return
     between = interpolate(
-        model.class_prompts(start), model.class_prompts(end), weight, interpolation
+        model.class_prompts(*start), model.class_prompts(*end), weight, interpolation
     )
     hook = model.class_prompts.register_forward_hook(lambda *_: between)
     try:
@@ -238,24 +197,29 @@ def _prompts_on_the_way(
         hook.remove()
 
 
-def _write(folder: Path, images: Sequence[Pixels], wish: Wish) -> None:
+def _write(
+    folder: Path, images: Sequence[Pixels], wish: Wish, training_images: Mapping[str, int]
+) -> None:
     """Write the images, the contact sheet, and the table that says how they were made."""
     from PIL import Image
 
     records = []
     for number, image in enumerate(images):
         name = f"{number:05}.png"
+        start, end = wish.start(number, training_images), wish.end(number, training_images)
         Image.fromarray(image).save(folder / name)
         records.append(
             {
                 "file": name,
-                "class": wish.classes[number % len(wish.classes)],
-                "towards": wish.towards or "",
+                "class": start.label,
+                "instance": start.instance,
+                "towards": end and end.label,
+                "towards_instance": end and end.instance,
                 "seed": wish.seed,
                 "number": number,
-                "steps": "" if wish.steps is None else wish.steps,
+                "steps": wish.steps,
                 "temperature": wish.temperature,
-                "interpolation": wish.interpolation if wish.towards is not None else "",
+                "interpolation": end and wish.interpolation,
             }
         )
     write_table(folder / layout.GENERATED, records)

@@ -14,12 +14,8 @@ from iwlora.image_tokens.decoding import Codes
 from iwlora.results import layout
 from iwlora.results.writing import replacing
 from iwlora.training.device import run_device
-from iwlora.training.image_generation.generate import (
-    Wish,
-    completed,
-    contact_sheet,
-    generate_codes,
-)
+from iwlora.training.image_generation.generate import contact_sheet, generate_codes
+from iwlora.training.image_generation.wish import Wish, completed
 from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe
 

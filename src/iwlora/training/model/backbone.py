@@ -193,8 +193,9 @@ def meta_model(recipe: Recipe) -> PreTrainedModel:
         IwloraError: as :func:`meta_backbone`, and where the kind of task cannot be inferred.
     """
     kind, labels = find_kind(recipe.task), tuple[str, ...]()
-    if kind.processor == "codes":  # the size of adapters depends on the number of classes
-        labels = load_task(recipe.task, recipe.train.seed).labels
+    if kind.processor == "codes":  # the size of adapters depends on classes and training images
+        task = load_task(recipe.task, recipe.train.seed)
+        kind, labels = task.kind, task.labels
     return meta_backbone(recipe.model, kind, recipe.trust_remote_code, labels)
 
 

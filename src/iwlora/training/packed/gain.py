@@ -84,7 +84,7 @@ def passes_of(
 
     def alone() -> None:
         for model, parameters in zip(models, trained, strict=True):
-            outputs = logits(model(**batch.tensors, **batch.options))
+            outputs = logits(model(**batch.inputs))
             ones = [torch.ones_like(tensor) for tensor in outputs.values()]
             torch.autograd.grad([*outputs.values()], parameters, ones, allow_unused=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from iwlora.training.packed.shares import NotPackable
 
 _TEXTS = {"input_ids", "attention_mask", "token_type_ids"}
 _IMAGES = {"pixel_values"}
+_OF_ROWS = {"instances"}
 _OF_TOKENS = ("start_logits", "end_logits")
 
 
@@ -22,11 +23,13 @@ _OF_TOKENS = ("start_logits", "end_logits")
 class Batch:
     """What a run gives its model: its tensors of shape (rows, tokens), and plain options.
 
-    Of images it is one tensor of shape (rows, channels, height, width), which is never padded.
+    Of images it is one tensor of shape (rows, channels, height, width), which is never padded. What
+    has a number for each row is in ``of_rows``.
     """
 
     tensors: Mapping[str, Tensor]
     options: Mapping[str, Any]
+    of_rows: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any]) -> Batch | None:
@@ -36,12 +39,18 @@ class Batch:
         if given.get("return_dict") is True:  # the default; PEFT gives it
             del given["return_dict"]
         tensors = {name: given.pop(name) for name in (_TEXTS | _IMAGES) & given.keys()}
+        of_rows = {name: given.pop(name) for name in _OF_ROWS & given.keys()}
         plain = all(isinstance(value, (bool, int, float, str)) for value in given.values())
         shapes = {tuple(tensor.shape) for tensor in tensors.values()}
         is_image = tensors.keys() == _IMAGES
         if not (is_image or "input_ids" in tensors) or not plain or len(shapes) != 1:
             return None
-        return cls(tensors, given) if len(*shapes) == (4 if is_image else 2) else None
+        return cls(tensors, given, of_rows) if len(*shapes) == (4 if is_image else 2) else None
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All that the model gets."""
+        return {**self.tensors, **self.of_rows, **self.options}
 
     @property
     def rows(self) -> int:
@@ -64,7 +73,8 @@ class Batch:
         """Batches of equal keys are computed in one pass."""
         any_length = pads_right and "attention_mask" in self.tensors
         shape = None if any_length else tuple(self._any.shape[1:])
-        return (tuple(sorted(self.tensors)), tuple(sorted(self.options.items())), shape)
+        names = (*sorted(self.tensors), *sorted(self.of_rows))
+        return (names, tuple(sorted(self.options.items())), shape)
 
 
 class JointPass:
@@ -93,11 +103,15 @@ class JointPass:
             )
             for name in batches[0].tensors
         }
+        of_rows = {
+            name: torch.cat([batch.of_rows[name] for batch in batches])
+            for name in batches[0].of_rows
+        }
         joint.model.train()
         joint.now.randomness = OwnRandomness(shares, states)
         before = ProcessState(batches[0].device)
         with joint.now.randomness:
-            output = joint.model(**inputs, **batches[0].options)
+            output = joint.model(**inputs, **of_rows, **batches[0].options)
         if not ProcessState(batches[0].device).equals(before):
             raise NotPackable("it draws random numbers in other ways than dropout")
         self._outputs = logits(output)

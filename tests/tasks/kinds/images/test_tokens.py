@@ -13,6 +13,7 @@ from image_drawings import CODES, save_images, save_model
 from iwlora.errors import BadRowsError, IwloraError
 from iwlora.image_tokens.codebooks.load import load_codebook
 from iwlora.image_tokens.codebooks.patches import PatchCodebook
+from iwlora.image_tokens.image_codes import training_images
 from iwlora.image_tokens.masking import masked_count, step_ratio
 from iwlora.image_tokens.models import MODELS
 from iwlora.tasks import Task, TaskSpec, load
@@ -61,6 +62,22 @@ def test_a_step_masks_one_share_of_each_image(images: Path, model: Path) -> None
     assert not torch.equal(
         before["labels"], collate([drawn[place] for place in range(24)])["labels"]
     )
+
+
+def test_training_images_have_the_numbers_that_they_have_in_their_class(
+    images: Path, model: Path
+) -> None:
+    task, rows, collate = encoded(images, model)
+    assert isinstance(task.kind, ImageTokens)
+    assert task.kind.training_images == (12, 12)
+    labels, numbers = task.splits["train"]["label"][:], rows["train"]["instance"][:]
+    assert all(numbers[row] == labels[:row].count(label) for row, label in enumerate(labels))
+    batch = collate([rows["train"][row] for row in (23, 0, 11)])
+    assert batch["instances"].tolist() == [numbers[row] for row in (23, 0, 11)]
+    assert "instances" not in collate([rows["validation"][0]])
+    config = MODELS["bert"].from_pretrained(model).config
+    task.kind.configure(config, (*task.labels, "ring"))
+    assert training_images(config) == (12, 12, 0)
 
 
 def test_scored_masks_depend_on_the_image_alone(images: Path, model: Path) -> None:

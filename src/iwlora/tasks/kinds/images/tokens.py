@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
+from typing_extensions import Self
 
 from iwlora.errors import IwloraError
 from iwlora.image_tokens.codebook import Codebook, not_square
-from iwlora.image_tokens.image_codes import ImageCodes, mask_id
+from iwlora.image_tokens.image_codes import ImageCodes, mask_id, put_training_images
 from iwlora.image_tokens.masking import masked_count, masked_places, step_ratio
 from iwlora.tasks.collators import IGNORE_INDEX
 from iwlora.tasks.kinds.contract import (
@@ -59,9 +61,12 @@ class ImageTokens(ImageRows, TokenLoss):
     not_averaged: ClassVar[str] = "it generates images, and images of codes have no mean"
     default_metrics: ClassVar[tuple[str, ...]] = ("nll",)
     """The mean negative log-likelihood of a code, in nats."""
+    fitted_options: ClassVar[tuple[str, ...]] = ("training_images",)
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The part of each target that is spread over all codes, in the training loss alone."""
+    training_images: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """How many images of each class are trained on."""
 
     @property
     def augments(self) -> bool:
@@ -85,6 +90,12 @@ class ImageTokens(ImageRows, TokenLoss):
 
         return (parse_square,)
 
+    def fitted(self, labels: Sequence[int]) -> Self:
+        """The kind that knows how many training images each class has."""
+        counts = Counter(labels)
+        images = tuple(counts[label] for label in range(max(counts, default=-1) + 1))
+        return self.model_copy(update={"training_images": images})
+
     # The model.
 
     def auto_class(self, config: Any) -> Any:
@@ -100,8 +111,9 @@ class ImageTokens(ImageRows, TokenLoss):
         return MODELS[config.model_type]
 
     def configure(self, config: Any, labels: Sequence[str]) -> None:
-        """A class prompt for each class."""
+        """A class prompt for each class; and how many training images each has."""
         super().configure(config, labels)
+        put_training_images(config, self.training_images)
         if len(labels) > config.vocab_size:
             raise IwloraError(
                 f"the task has {len(labels):,} classes, and a model with {config.vocab_size:,} "
@@ -113,7 +125,7 @@ class ImageTokens(ImageRows, TokenLoss):
     def encode(self, data: EncodingInput) -> Dataset:
         """The class and the codes of each image; scored rows of a masked model have their masks.
 
-        ``row`` is the number of the image.
+        ``row`` is the number of the image, and ``instance`` that of a training image in its class.
         """
         if data.labels is None:
             raise IwloraError(
@@ -125,13 +137,16 @@ class ImageTokens(ImageRows, TokenLoss):
         (column,) = data.schema.text
         images = data.rows.select_columns([column, IMAGE]).rename_column(column, DIGEST)
         mask, rows = mask_id(data.config), list[dict[str, Any]]()
+        of_class = Counter[int]()
         for number, (image, label) in enumerate(zip(images, data.labels[:], strict=True)):
             codes = codebook.encode(open_row(image))
             views: Sequence[View] = [(codes, codes)]
             if mask is not None and not data.training:
                 views = _scored_views(codes, mask, image[DIGEST])
+            instance = {"instance": of_class[label]} if data.training else {}
+            of_class[label] += 1
             rows += [
-                {"input_ids": [label, *read], "labels": learned, "row": number}
+                {"input_ids": [label, *read], "labels": learned, "row": number, **instance}
                 for read, learned in views
             ]
         return _dataset(rows)
@@ -194,6 +209,8 @@ class ImageTokens(ImageRows, TokenLoss):
 class ImageTokenCollator:
     """Batches of ``input_ids``, (rows, 1 + N), and ``labels``, (rows, N).
 
+    Those of training images have ``instances``, (rows,), too.
+
     Args:
         mask: The id of a masked code; None for models that learn each code from those before it.
     """
@@ -206,7 +223,10 @@ class ImageTokenCollator:
 
         pairs = [self._masked(row) for row in rows]
         read, learned = zip(*pairs, strict=True)
-        return {"input_ids": torch.tensor(read), "labels": torch.tensor(learned)}
+        batch = {"input_ids": torch.tensor(read), "labels": torch.tensor(learned)}
+        if "instance" in rows[0]:
+            batch["instances"] = torch.tensor([row["instance"] for row in rows])
+        return batch
 
     def _masked(self, row: Mapping[str, Any]) -> View:
         label, *codes = row["input_ids"]
@@ -243,8 +263,7 @@ def _dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
     """The encoded rows, each with its length."""
     import datasets
 
-    names = ("input_ids", "labels", "row")
-    columns = {name: [row[name] for row in rows] for name in names}
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
     return datasets.Dataset.from_dict(
         {**columns, "length": [len(row["input_ids"]) for row in rows]}
     )
