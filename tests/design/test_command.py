@@ -100,7 +100,7 @@ def test_the_dry_run_prices_each_stage_and_keeps_nothing(
                 "spindle and 2-4-4-2 give the same counts, [2, 4, 4, 2]",
                 "[1, 2, 3] was given; accepted are 4 counts that add up to 12",
                 "[1.0, 2.0] was given; accepted are 4 weights",
-                "[5] was given; accepted are 'all', and numbers from 1 to 4",
+                "[5] was given; accepted are 'all', and different numbers from 1 to 4",
             ),
         ),
         (
@@ -133,11 +133,64 @@ def test_the_dry_run_prices_each_stage_and_keeps_nothing(
             {"method": None},
             ("design.strategies=['lora'] allows lora; give others",),
         ),
+        (  # what is wrong with the recipe, with its choices on this model, and with the others
+            {
+                "draws": [16, 8],
+                "strategies": ["loraa", "lora", "lora"],
+                "order": ["grouping", "allocation", "tuned", "assignment"],
+                "choices": {
+                    "grouping": ["spindle", "spindel"],
+                    "allocation": [[1, 1, 1, 1], "uniform", [1, 2]],
+                    "tuned": ["all", [4, 3, 2, 1], [1, 1]],
+                    "assignment": [["lora", "bitfit"], ["bitfit", "lora"]],
+                },
+            },
+            {
+                "method": {"allocation": None, "options": {"lora": {"alpha": 1}}},
+                "train": {"batch_size": -1},
+                "confirm": {"methods": ["loraa"]},
+            },
+            (
+                *("draws must rise", "'loraa' is no part", "'spindel' is no choice"),
+                "design.choices.allocation: 1-1-1-1 and uniform are the same choice",
+                "[1.0, 2.0] was given; accepted are 4 weights",
+                "design.choices.tuned: all and 4-3-2-1 are the same choice",
+                "[1, 1] was given; accepted are 'all', and different numbers from 1 to 4",
+                "lora+bitfit and bitfit+lora are the same choice",
+                *("options.lora.alpha", "train.batch_size=-1", "confirm: method.name: unknown"),
+            ),
+        ),
         ({"groups": 8, "order": ["tuned"]}, {}, ("one set for each of the 8 groups",)),
+        (
+            {"groups": 2, "order": ["allocation"]},
+            {"method": {"preset": "s4"}},
+            ("one set for each of the 2 groups",),
+        ),
+        (
+            {"groups": 2, "order": ["assignment"]},
+            {"method": {"groups": [1, 2], "tuned": [3]}},
+            ("tuned=[3] was given", "accepted are 'all', and different numbers from 1 to 2"),
+        ),
+        (
+            {"groups": 2, "order": ["assignment"], "draws": [3]},
+            {"method": {"groups": [5, 5]}, "budget": 40},
+            ("method.groups: [5, 5] was given; accepted are 2 counts that add up to 12",),
+        ),
+        ({"choices": {"grouping": [[0, 4, 4, 4], "spindle"]}}, {}, ("[0, 4, 4, 4] is no choice",)),
+        ({"choices": [1]}, {}, ("design.choices=[1]: accepted: a mapping",)),
         ({"draws": [3]}, {}, ("no choice can be dropped before",)),
         ({}, {"confirm": {"metods": []}}, ("confirm.metods: unknown field",)),
         ({}, {"confirm": {"methods": ["loraa"]}}, ("confirm: method",)),
-        ({}, {"budget": 40}, ("budget",)),
+        (
+            {"draws": [16, 8]},
+            {"budget": 40},
+            (
+                "draws must rise",
+                "a budget of 40 parameters was given, and the biases alone have",
+                "no other choice has a possible design either",
+            ),
+        ),
+        ({}, {"design": [1]}, ("design=[1]: accepted: a mapping",)),
     ],
 )
 def test_bad_recipes_are_refused_with_all_their_problems(
@@ -160,13 +213,15 @@ def test_bad_recipes_are_refused_with_all_their_problems(
 def test_a_model_without_prefixes_is_named(
     settings: Settings, tiny_deberta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = settings(order=["assignment"], groups=2)
+    given = settings(order=["assignment"], groups=3, strategies=["prefix", "lora", "lora"])
     del given["method"]
     recipe = write_recipe(tmp_path / "design.yaml", {**given, "model": str(tiny_deberta)})
     refused = call(capsys, "design", recipe, "--out", tmp_path / "out")
     assert refused.code == 2
     check_plain(refused)
     assert "design.strategies: prefix" in refused.err
+    assert "lora is given twice" in refused.err
+    assert "design.groups=3: the model has 2 layers in a stack; give at most 2" in refused.err
     sets = {"assignment": [["prefix"], ["lora"]]}
     given = {**given, "model": str(tiny_deberta), "design": {**given["design"], "choices": sets}}
     refused = call(capsys, "design", write_recipe(recipe, given), "--out", tmp_path / "out")

@@ -186,3 +186,19 @@ def test_the_assignment_is_raced_group_by_group(settings: Settings, tmp_path: Pa
     assert summary.found["strategies"] == decided
     for run in summary.stages[3].runs:
         assert run.point["strategies"][:3] == decided[:3]
+
+
+def test_what_is_not_searched_is_for_as_many_groups_as_the_search_has(
+    settings: Settings, tmp_path: Path
+) -> None:
+    sets = [["lora"], ["pfeiffer", "lora"]]
+    given = settings(order=["assignment"], draws=[8], groups=2, choices={"assignment": sets})
+    given["method"] = {"groups": [4, 8], "allocation": [1, 3]}
+    summary, _ = search(given, tmp_path, {})
+    for run in summary.stages[0].runs:
+        assert (run.point["groups"], run.point["allocation"]) == ([4, 8], [1.0, 3.0])
+    again, runs = search(given, tmp_path, {})
+    assert again == summary
+    assert not runs.started
+    with pytest.raises(IwloraError, match=r"run\.method\.allocation differ"):
+        search({**given, "method": {"groups": [4, 8], "allocation": [1, 2]}}, tmp_path, {})

@@ -50,12 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     from iwlora.design.proxies.measuring import measure_layers
     from iwlora.design.recipe import load_design
     from iwlora.design.report.page import write_page
-    from iwlora.design.search import run_design
+    from iwlora.design.search import check_folder, run_design
 
     design = load_design(arguments.recipe, arguments.overrides)
     if arguments.dry_run:
         from iwlora.design.cost import estimate_cost
 
+        check_folder(design, Path(arguments.out))
         print(estimate_cost(design, arguments.jobs, print_now))
         return 0
     announce = event_printer(arguments, print_now)

@@ -23,7 +23,7 @@ _STOP = {"difference": 1.0, "max_seeds": 12}
 
 
 def confirm_settings(
-    given: Any, design: DesignSettings | None
+    given: Any, design: DesignSettings
 ) -> tuple[Mapping[str, Any] | None, list[str]]:
     """``confirm`` with its defaults, None for ``confirm: null``; and what is wrong with it.
 
@@ -40,7 +40,7 @@ def confirm_settings(
     confirm = {**given, "methods": methods}
     if "seeds" not in confirm and isinstance(confirm.get("stop", {}), Mapping):
         confirm["stop"] = {**_STOP, **(confirm.get("stop") or {})}
-    if design is not None and design.learning_rates and "search" not in confirm:
+    if design.learning_rates and "search" not in confirm:
         confirm["search"] = {"lr": design.learning_rates}
     return confirm, []
 

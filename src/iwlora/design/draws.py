@@ -173,8 +173,9 @@ def possible_choices(stage: Stage, settings: DrawSettings) -> tuple[Stage, dict[
         except IwloraError as error:
             refused[label] = str(error)
     if len(refused) == len(stage.choices):
-        different = dict.fromkeys(refused.values())
-        raise IwloraError("\n".join(f"{stage.name}: {why}" for why in different))
+        why = f"{stage.name}: {next(iter(refused.values()))}"
+        others = "; no other choice has a possible design either" if len(refused) > 1 else ""
+        raise IwloraError(why + others)
     possible = {label: value for label, value in stage.choices.items() if label not in refused}
     return replace(stage, choices=possible), refused
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,18 +11,23 @@ from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.design.choices import choice_problems, parts_of, space_of
 from iwlora.design.confirmation import confirm_settings, confirmation
 from iwlora.design.draws import Designs, DrawSettings, draw_designs, possible_choices
-from iwlora.design.settings import DesignSettings
+from iwlora.design.settings import DesignSettings, read_settings
 from iwlora.design.stages import LR, Stage, stages_of
 from iwlora.errors import IwloraError, raise_all
+from iwlora.methods.grouped.components import PRESETS
 from iwlora.methods.grouped.grouped import Grouped
 from iwlora.methods.grouped.parts import STRATEGIES
 from iwlora.methods.grouped.space import FIELDS, Space
 from iwlora.results.comparison.designs import DesignRecord
 from iwlora.results.comparison.record import MAX_SEEDS, StoppingRule
-from iwlora.training.overrides import override, read_yaml, validate
-from iwlora.training.recipe import Recipe, build
+from iwlora.training.overrides import override, read_yaml
+from iwlora.training.recipe import Recipe, build, build_method
 
 _GROWING = ("draws", "models", "designs")
+_OF_GROUPS = ("groups", "allocation", "tuned")
+"""Options of ``grouped`` that say how many groups there are, or which."""
+_OF_DESIGNS = ("order", "groups", "strategies", *FIELDS)
+"""What decides which designs there are."""
 
 
 @dataclass(frozen=True)
@@ -109,40 +114,52 @@ def design_from(settings: Mapping[str, Any]) -> DesignRecipe:
     """The search that settings describe.
 
     Raises:
-        IwloraError: Every problem of the recipe; or else every one of its choices with this model.
+        IwloraError: Every problem of the recipe, and of its choices with this model; what needs a
+            design that the model can have is checked if there is one.
     """
-    run, checked, problems = _checked(settings)
-    confirm, of_confirm = confirm_settings(settings.get("confirm", {}), checked)
-    problems += of_confirm
-    if run is None or checked is None:
+    checked, wrong = read_settings(settings.get("design"))
+    confirm, problems = confirm_settings(settings.get("confirm", {}), checked)
+    problems = [*dict.fromkeys(problem for each in wrong.values() for problem in each), *problems]
+    run, of_run = _shared_settings(settings, checked, wrong)
+    problems = [*of_run, *problems]
+    if run is None or not wrong.keys().isdisjoint(("order", "groups")):
         raise IwloraError("\n".join(problems))
-    designs, method = Designs(run), run.method
+    try:
+        designs = Designs(run)
+    except IwloraError as error:
+        raise IwloraError("\n".join([*problems, str(error)])) from None
+    method = run.method
     assert isinstance(method, Grouped)
     fixed = {
         component: getattr(method.components, field)
         for component, field in FIELDS.items()
         if component not in checked.order
     }
-    try:
-        space = space_of(checked, fixed, designs.depths)
-        problems += choice_problems(space, checked, designs)
-    except IwloraError as error:
-        problems += str(error).splitlines()
-    raise_all(problems)
+    space = space_of(checked, fixed, designs.depths)
+    known_wrong = [*wrong, *(fixed if of_run else ())]  # the method may have been replaced
+    of_choices = [*choice_problems(space, checked, designs, known_wrong)]
+    problems += of_choices
     design = DesignRecipe(run, checked, space, fixed, designs, confirm)
-    problems += _undecidable_stages(design)
+    if not (of_run or of_choices) and wrong.keys().isdisjoint(_OF_DESIGNS):
+        problems += _undrawable(design)
+        problems += [] if {"draws", "error"} & wrong.keys() else _undecidable_stages(design)
     try:
-        confirmation(confirm, _some_design(design))
+        confirmation(confirm, run.model_copy(update={"method": Grouped()}))
     except IwloraError as error:
         problems += str(error).splitlines()
-    raise_all(problems)
+    if problems:
+        raise IwloraError("\n".join(problems))
     return design
 
 
-def _checked(
-    settings: Mapping[str, Any],
-) -> tuple[Recipe | None, DesignSettings | None, list[str]]:
-    """The settings of the runs, those of the search, and every problem of both."""
+def _shared_settings(
+    settings: Mapping[str, Any], checked: DesignSettings, wrong: Collection[str]
+) -> tuple[Recipe | None, list[str]]:
+    """The settings of the runs, and every problem of them.
+
+    If their method or their training is wrong, others replace it, so that the choices can be
+    checked with the model. None: with the model, the task or the budget something is wrong.
+    """
     given = {
         key: value
         for key, value in settings.items()
@@ -167,21 +184,51 @@ def _checked(
         values = given.get(part)
         if isinstance(values, Mapping) and values.get(field) is not None:
             problems.append(f"{part}.{field}: design.{field} says it; remove it")
-    checked, of_design = validate(DesignSettings, settings.get("design") or {}, "design")
-    problems += of_design
-    run = None
+    if not {"order", "groups"} & {*wrong}:
+        problems += dict.fromkeys(_method_problems(checked, method))
+    given = {"budget": "0.5%", **given}
     try:
-        method_settings = {"name": "grouped", **method}
-        if checked is not None and "assignment" in checked.order:
-            # Options of all parts that designs may have are accepted; unknown ones are told later.
-            names = [name for name in parts_of(checked) if name in STRATEGIES]
-            method_settings["strategies"] = [[name] for name in names or STRATEGIES]
-        run = build({"budget": "0.5%", **given, "method": method_settings})
+        return _with_method(given, method, checked), problems
     except IwloraError as error:
         problems += str(error).splitlines()
-    if checked is not None:
-        problems += dict.fromkeys(_method_problems(checked, method))
-    return run, checked, problems
+    given.pop("train", None)
+    try:
+        return build({**given, "method": {"name": "grouped", "strategies": [["lora"]]}}), problems
+    except IwloraError:
+        return None, problems
+
+
+def _with_method(
+    given: Mapping[str, Any], method: Mapping[str, Any], checked: DesignSettings
+) -> Recipe:
+    """The settings of the runs; the method has the options that all designs share.
+
+    Where the assignment is searched, options of all parts that designs may have are accepted.
+
+    Raises:
+        IwloraError: Every problem.
+    """
+    settings = {"name": "grouped", **method}
+    if "assignment" not in checked.order:
+        return build({**given, "method": settings})
+    names = [name for name in parts_of(checked) if name in STRATEGIES] or STRATEGIES
+    known = {field: settings.pop(field) for field in _OF_GROUPS if field in settings}
+    sets = [["lora"]] * checked.groups
+    components, problems = build_method({"name": "grouped", "strategies": sets, **known})
+    try:
+        run = build({**given, "method": {**settings, "strategies": [[name] for name in names]}})
+    except IwloraError as error:
+        problems += str(error).splitlines()
+    raise_all(problems)
+    update = {field: getattr(components, field) for field in known}
+    return run.model_copy(update={"method": run.method.model_copy(update=update)})
+
+
+def with_defaults(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored settings of the runs, with the defaults of those that a later version added."""
+    method = {key: value for key, value in run["method"].items() if key not in _OF_GROUPS}
+    settings = build({**run, "method": method}).settings()
+    return {**settings, "method": {**settings["method"], **run["method"]}}
 
 
 def _method_problems(settings: DesignSettings, method: Mapping[str, Any]) -> Iterator[str]:
@@ -193,12 +240,12 @@ def _method_problems(settings: DesignSettings, method: Mapping[str, Any]) -> Ite
                     f"method.{field}: the search decides it; remove it, or take {component} out of "
                     "design.order"
                 )
-    if method.get("preset") == "random" or (
-        method.get("preset") is not None and "assignment" in settings.order
-    ):
+    preset = method.get("preset")
+    if preset == "random" or (preset is not None and "assignment" in settings.order):
         yield "method.preset: the search decides the components; remove it"
-    elif "assignment" not in settings.order and method.get("preset") is None:
-        sets = method.get("strategies")
+    elif "assignment" not in settings.order:
+        published = PRESETS.get(preset) if isinstance(preset, str) else None
+        sets = method.get("strategies", published and [*published.strategies])
         if not isinstance(sets, list) or len(sets) != settings.groups:
             yield (
                 "design.order leaves out the assignment: give method.strategies, one set for each "
@@ -223,10 +270,13 @@ def _undecidable_stages(design: DesignRecipe) -> Iterator[str]:
             )
 
 
-def _some_design(design: DesignRecipe) -> Recipe:
-    """Any design with the settings of the search, to check its confirmation by."""
+def _undrawable(design: DesignRecipe) -> list[str]:
+    """Why no design lies within the budget, if none does."""
     stage = next(stage for stage in design.stages if stage.component != LR)
     settings = design.draw_settings(design.fixed)
-    possible, _ = possible_choices(stage, settings)
-    drawn = draw_designs(possible, 0, settings)
-    return design.designs.recipe(next(iter(drawn.points.values())))
+    try:
+        possible, _ = possible_choices(stage, settings)
+        draw_designs(possible, 0, settings)
+    except IwloraError as error:
+        return str(error).splitlines()
+    return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +15,9 @@ from iwlora.design.draws import strategies_key, with_fixed
 from iwlora.design.effects import strategy_effects
 from iwlora.design.plan import StagePlan, plain, plan_stage
 from iwlora.design.proxies.table import proxy_summaries
-from iwlora.design.recipe import DesignRecipe
+from iwlora.design.recipe import DesignRecipe, with_defaults
 from iwlora.design.stages import LR, Stage
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, raise_all
 from iwlora.results import layout
 from iwlora.results.comparison.designs import (
     DesignRecord,
@@ -30,7 +30,7 @@ from iwlora.results.comparison.record import RaceRule
 from iwlora.results.events import Event, Report
 from iwlora.results.run import load_run
 from iwlora.results.writing import output_folder, write_text
-from iwlora.training.recipe import Recipe, build
+from iwlora.training.recipe import Recipe
 
 Measure = Callable[[DesignRecipe, Path], LayerMeasurements]
 """Measures the layers of the frozen model; the file is for rows that cannot be used."""
@@ -111,14 +111,14 @@ def check_folder(design: DesignRecipe, folder: Path) -> None:
             )
         return
     stored, now = DesignRecord.load(file), design.record()
-    # A setting that this version of iwlora added has its default.
-    before = {**stored.space, "run": build(stored.space["run"]).settings()}
+    before = {**stored.space, "run": with_defaults(stored.space["run"])}
+    problems = [*_growth_problems(stored.growing, now.growing, folder)]
     if differing := sorted(_differing(before, now.space)):
-        raise IwloraError(
+        problems.append(
             f"{folder} holds a search of another space: {', '.join(differing)} differ; only "
             "design.draws, models and designs may grow; choose another folder"
         )
-    _check_growth(stored.growing, now.growing, folder)
+    raise_all(problems)
 
 
 def _differing(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -133,19 +133,17 @@ def _differing(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = 
     return names
 
 
-def _check_growth(stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    problems = []
+def _growth_problems(
+    stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path
+) -> Iterator[str]:
     if not RaceRule(draws=stored["draws"]).goes_on(RaceRule(draws=now["draws"])):
-        problems.append(
+        yield (
             f"design.draws={now['draws']}: {folder} has {stored['draws']}, to which numbers may "
             "only be added, because what was promised holds for these looks"
         )
     for key in ("models", "designs"):
         if now[key] < stored[key]:
-            given = f"design.{key}={now[key]}"
-            problems.append(f"{given}: {folder} has {stored[key]}; it may only grow")
-    if problems:
-        raise IwloraError("\n".join(problems))
+            yield f"design.{key}={now[key]}: {folder} has {stored[key]}; it may only grow"
 
 
 def _with_stage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,12 +18,14 @@ from pydantic import (
 from iwlora.compare.plan.search.learning_rate import LearningRate
 from iwlora.errors import short_repr
 from iwlora.inputs.limits import Count
-from iwlora.methods.grouped.components import ACCEPTED, Groups, Tuned
+from iwlora.methods.grouped.components import ACCEPTED
 from iwlora.methods.grouped.division import Allocation
-from iwlora.methods.grouped.grouping import MOST_GROUPS
+from iwlora.methods.grouped.grouped import Factor
+from iwlora.methods.grouped.grouping import MOST_GROUPS, Pattern
 from iwlora.methods.grouped.parts import STRATEGIES
 from iwlora.methods.grouped.space import FIELDS, Strategy
 from iwlora.results.comparison.record import MAX_SEEDS, Looks, RaceRule, distinct
+from iwlora.training.overrides import Model, validate
 
 Component = Literal["grouping", "allocation", "tuned", "assignment"]
 LARGEST_DESIGN_SEED = 1000
@@ -52,13 +55,17 @@ class Choices(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    grouping: Annotated[list[Groups] | None, AfterValidator(_two_or_more)] = None
+    grouping: Annotated[list[Pattern | tuple[Count, ...]] | None, AfterValidator(_two_or_more)] = (
+        None
+    )
     """Patterns of the groups' sizes, or counts such as [2, 4, 4, 2]."""
     allocation: Annotated[
-        list[Allocation | tuple[float, ...]] | None, AfterValidator(_two_or_more)
+        list[Allocation | tuple[Factor, ...]] | None, AfterValidator(_two_or_more)
     ] = None
     """How parameters are divided over the layers, or weights, one for each group."""
-    tuned: Annotated[list[Tuned] | None, AfterValidator(_two_or_more)] = None
+    tuned: Annotated[
+        list[Literal["all"] | tuple[Count, ...]] | None, AfterValidator(_two_or_more)
+    ] = None
     """Which groups are tuned: all, or their numbers from 1."""
     assignment: Annotated[list[Strategy] | None, AfterValidator(_two_or_more)] = None
     """The sets of strategies that a group can have."""
@@ -145,3 +152,37 @@ class DesignSettings(BaseModel):
     def race(self) -> RaceRule:
         """The rule of a stage."""
         return RaceRule(draws=self.draws, error=self.error)
+
+
+def read_settings(given: Any) -> tuple[DesignSettings, dict[str, list[str]]]:
+    """The settings, and {field, or component of ``choices``: what is wrong with it}.
+
+    Defaults replace what is wrong, so that the rest can be checked with the model too; of the
+    strategies those stay that exist.
+    """
+    settings, wrong = _field_by_field(DesignSettings, given or {}, "design")
+    if isinstance(given, Mapping) and "choices" in wrong:
+        del wrong["choices"]
+        choices, of_choices = _field_by_field(Choices, given["choices"], "design.choices")
+        settings = settings.model_copy(update={"choices": choices})
+        wrong |= of_choices
+    if isinstance(given, Mapping) and "strategies" in wrong:
+        names = given["strategies"] if isinstance(given["strategies"], list) else []
+        known = [name for name in STRATEGIES if name in names]
+        settings = settings.model_copy(update={"strategies": known})
+    return settings, wrong
+
+
+def _field_by_field(
+    model: type[Model], given: Any, name: str
+) -> tuple[Model, dict[str, list[str]]]:
+    if not isinstance(given, Mapping):
+        _, problems = validate(model, given, name)
+        return model(), dict.fromkeys(model.model_fields, problems)
+    wrong = {}
+    for field, value in given.items():
+        _, problems = validate(model, {field: value}, name)
+        if problems:
+            wrong[field] = problems
+    right = {field: value for field, value in given.items() if field not in wrong}
+    return model.model_validate(right), wrong

@@ -83,5 +83,6 @@ def label_of(value: Any) -> str:
     """
     if isinstance(value, str):
         return value
-    joint = "+" if isinstance(value[0], str) else "-"
-    return joint.join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+    joint = "+" if value and isinstance(value[0], str) else "-"
+    items = [f"{item:g}" if isinstance(item, float) else str(item) for item in value]
+    return joint.join(items) or "[]"

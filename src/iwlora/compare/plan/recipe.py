@@ -89,7 +89,7 @@ def plan_settings(settings: Mapping[str, Any]) -> Plan:
     labels = [run.label for run in runs if run.seed == seeds[0]]
     if repeated := {label for label in labels if labels.count(label) > 1}:
         problems.append(f"methods: {', '.join(sorted(repeated))} named twice; give each a label")
-    problems += _too_few_draws(stop, len(labels))
+    problems += _too_few_draws(stop, len(arms))
     if problems:
         raise IwloraError("\n".join(problems))
     of_runs, of_trials = with_equal_study_rows(runs), with_equal_study_rows(trials)
