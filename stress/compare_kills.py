@@ -7,9 +7,12 @@
         design.error=0.4 design.lr=0.001 'method.strategies=[[lora],[bitfit],[lora],[pfeiffer]]' \\
         'confirm={methods: [lora], seeds: [0]}'
 
-Every other kill hits the comparison alone and leaves its runs working; the others hit both. With
-``--executor packed`` a run may go on beside other runs than before, so that its sums are rounded
-differently: numbers may differ by 1e-3 there, and by nothing elsewhere.
+The one that is left alone has a process for each run, one after another, whatever ``--executor``
+and ``--jobs`` say: so the executors are compared too. Of a search, ``found.yaml`` and the summary
+of the comparison that confirms are compared as well. Every other kill hits the comparison alone and
+leaves its runs working; the others hit both. With ``--executor packed`` runs are computed beside
+each other, so that their sums are rounded differently: numbers may differ by 1e-3 there, and by
+nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -34,13 +37,25 @@ ROUNDING = {"packed": 1e-3, "local": 0.0, "ray": 0.0}
 
 
 def start(command: list[str], out: Path) -> subprocess.Popen[bytes]:
-    """Start the command of a user in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "iwlora", *command, "--out", str(out)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """Start the command of a user in a process group of its own; what it prints is in its log."""
+    with log_of(out).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "iwlora", *command, "--out", str(out)],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def log_of(out: Path) -> Path:
+    """Where what was printed is written, beside the folder."""
+    return out.with_name(f"{out.name}.log")
+
+
+def failed(what: str, out: Path) -> SystemExit:
+    """The end of this script, with the last lines of the log."""
+    lines = log_of(out).read_text(encoding="utf-8", errors="replace").splitlines()
+    return SystemExit("\n".join([f"the comparison {what}:", *lines[-10:]]))
 
 
 def without_times(value: Any) -> Any:
@@ -52,11 +67,20 @@ def without_times(value: Any) -> Any:
 
 
 def read_summary(comparison: Path) -> Any:
-    """What a comparison ended with, without times, and without sentences that name them."""
+    """What a comparison ended with, without times, and without sentences that name them.
+
+    Of a search of designs also the recipe that it found, and what its confirmation ended with.
+    """
     summary = json.loads((comparison / "summary.json").read_text(encoding="utf-8"))
     summary.pop("answers", None)  # they say folders and costs
     summary.pop("digest", None)  # of a search of designs: that of its times too
-    return without_times(summary)
+    ended = without_times(summary)
+    found = comparison / "found.yaml"
+    if found.is_file():
+        ended["found.yaml"] = found.read_text(encoding="utf-8")
+    if inside := summary.get("confirmation"):
+        ended["summary of the confirmation"] = read_summary(comparison / inside)
+    return ended
 
 
 def largest_difference(one: Any, other: Any) -> float:
@@ -97,7 +121,7 @@ def killed_comparisons(
         else:
             code = process.wait()
         if code != 0:
-            raise SystemExit("the comparison failed after it was killed")
+            raise failed("failed after it was killed", out)
         yield out
         if done == kills:
             return
@@ -112,13 +136,14 @@ def main() -> int:
     parser.add_argument("--executor", choices=ROUNDING, default="local")
     parser.add_argument("--jobs", default="1")
     arguments = parser.parse_intermixed_args()
-    command = [arguments.command, arguments.recipe, *arguments.overrides]
-    command += ["--executor", arguments.executor, "--jobs", arguments.jobs]
+    alone = [arguments.command, arguments.recipe, *arguments.overrides]
+    command = [*alone, "--executor", arguments.executor, "--jobs", arguments.jobs]
+    alone += ["--executor", "local", "--jobs", "1"]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         started = time.monotonic()
-        if start(command, root / "alone").wait() != 0:
-            raise SystemExit("the comparison fails even if it is left alone")
+        if start(alone, root / "alone").wait() != 0:
+            raise failed("fails even if it is left alone", root / "alone")
         seconds = time.monotonic() - started
         expected = read_summary(root / "alone")
         runs = len([*(root / "alone").rglob("result.json")])

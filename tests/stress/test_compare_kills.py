@@ -64,6 +64,25 @@ def test_summaries_that_differ_in_more_than_time_are_noticed(tmp_path: Path) -> 
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("changed", ["found.yaml", "stages/confirm/summary.json"])
+def test_a_search_whose_other_results_differ_is_noticed(changed: str, tmp_path: Path) -> None:
+    for name in "ab":
+        write_summary(tmp_path / name / "stages" / "confirm", score=0.5)
+        found = {"confirmation": "stages/confirm", "stages": [{"runs": [{"seconds": name}]}]}
+        (tmp_path / name / "summary.json").write_text(json.dumps(found))
+        (tmp_path / name / "found.yaml").write_text("method: {groups: spindle}")
+
+    def difference() -> float:
+        a, b = (compare_kills.read_summary(tmp_path / name) for name in "ab")
+        return compare_kills.largest_difference(a, b)
+
+    assert difference() == 0
+    file = tmp_path / "b" / changed
+    file.write_text(file.read_text().replace("lora", "dora").replace("spindle", "uniform"))
+    assert difference() == math.inf
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(("score", "code"), [(0.5, 0), (0.6, 1)])
 def test_the_command_fails_if_a_summary_differs(
     score: float, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -72,11 +91,16 @@ def test_the_command_fails_if_a_summary_differs(
         def wait(self) -> int:
             return 0
 
+    executors = []
+
     def start(command: list[str], out: Path) -> EndedProcess:
+        executors.append(command[command.index("--executor") + 1])
         write_summary(out, 0.5 if out.name == "alone" else score)
         return EndedProcess()
 
     monkeypatch.setattr(compare_kills, "start", start)
-    monkeypatch.setattr(sys, "argv", ["compare_kills.py", "plan.yaml", "--kills", "0"])
+    arguments = ["plan.yaml", "--kills", "0", "--executor", "ray"]
+    monkeypatch.setattr(sys, "argv", ["compare_kills.py", *arguments])
     assert compare_kills.main() == code
+    assert executors == ["local", "ray"], "the reference is that of processes on this machine"
     assert ("DIFFER" in capsys.readouterr().out) == bool(code)
