@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from iwlora.design.recipe import design_from
+from iwlora.design.report.text import summary_text
 from iwlora.design.search import run_design
 from iwlora.errors import IwloraError
 from iwlora.results.comparison.designs import DesignRecord, DesignSummary, StageSummary
@@ -40,6 +41,7 @@ def test_a_planted_best_is_found_and_equal_choices_stay_open(
     assert {*states.values()} == {"dropped"}
     assert allocation.verdict == "open"
     assert {choice.state for choice in allocation.choices} == {"kept", "open"}
+    assert "Open: allocation. No evidence says" in summary_text(summary)
     assert len(runs.started) == summary.runs <= 5 * 16 + 3 * 16
     for run in allocation.runs:
         assert run.point["groups"] == "spindle"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from iwlora.results.metric_direction import oriented
+
 _PERCENTAGES = (
     "accuracy f1 matthews pearson spearman precision recall exact_match rouge bleu chrf".split()
 )
@@ -14,6 +16,15 @@ def display_scale(metric: str) -> float:
     (100.0, 1.0)
     """
     return 100.0 if any(name in metric for name in _PERCENTAGES) else 1.0
+
+
+def as_printed(metric: str, value: float) -> float:
+    """A score or a difference as it is printed, in points where it is a share; larger is better.
+
+    >>> as_printed("accuracy", 0.5), as_printed("loss", 0.5)
+    (50.0, -0.5)
+    """
+    return oriented(metric, value) * display_scale(metric)
 
 
 def format_score(metric: str, mean: float, sd: float | None = None) -> str:

@@ -9,6 +9,7 @@ from itertools import product
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from iwlora.compare.number_format import as_printed
 from iwlora.compare.plan.search.learning_rate import choose_learning_rate
 from iwlora.compare.statistics.designs.factorial import independent_difference
 from iwlora.compare.statistics.designs.race import (
@@ -18,7 +19,7 @@ from iwlora.compare.statistics.designs.race import (
     race,
     simultaneous_interval,
 )
-from iwlora.design.effects import as_printed, strategy_effects
+from iwlora.design.effects import strategy_effects
 from iwlora.design.stages import Stage
 from iwlora.errors import IwloraError
 from iwlora.results.comparison.designs import ChoiceSummary, DrawnRun, EffectSummary
@@ -81,7 +82,8 @@ def scores_in_order(stage: Stage, runs: Sequence[DrawnRun], metric: str) -> Scor
     """{choice: its scores by draw}, as printed and higher ones better; None where a run failed."""
     found: dict[str, dict[int, float | None]] = {label: {} for label in stage.choices}
     for run in runs:
-        found[run.choice][run.draw] = as_printed(metric, run.score)
+        failed = run.score is None
+        found[run.choice][run.draw] = None if failed else as_printed(metric, run.score)
     return {label: [known[draw] for draw in sorted(known)] for label, known in found.items()}
 
 
@@ -189,7 +191,7 @@ def _decide_screen(
     if value is None:
         raise IwloraError(f"{stage.name}: no assignment lies within 5% of the budget")
     certain = sum(effect.p_value is not None and effect.p_value <= error for effect in effects)
-    known = [score for run in runs if (score := as_printed(metric, run.score)) is not None]
+    known = [as_printed(metric, run.score) for run in runs if run.score is not None]
     summary = _summary(label, None, known, len(runs) - len(known))
     summary = summary.model_copy(update={"state": "kept"})
     sentence = (

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from iwlora.compare.number_format import display_scale
+from iwlora.compare.number_format import as_printed
 from iwlora.compare.statistics.designs.factorial import Array, factor_effects
 from iwlora.methods.grouped.parts import STRATEGIES
 from iwlora.results.comparison.designs import DrawnRun, EffectSummary
-from iwlora.results.metric_direction import oriented
 
 
 def strategy_effects(
@@ -33,6 +32,7 @@ def strategy_effects(
         tell, or are too few.
     """
     scored = [(stage, run) for stage, run in runs if run.score is not None]
+    scores = [as_printed(metric, run.score) for _, run in scored if run.score is not None]
     groups = max((len(run.point["strategies"]) for _, run in scored), default=0)
     names = [
         (group, strategy)
@@ -44,8 +44,8 @@ def strategy_effects(
         return []
     table = np.array(
         [
-            [as_printed(metric, run.score), *(_has(run.point, *name) for name in names)]
-            for _, run in scored
+            [score, *(_has(run.point, *name) for name in names)]
+            for score, (_, run) in zip(scores, scored, strict=True)
         ],
         dtype=float,
     )
@@ -60,11 +60,6 @@ def strategy_effects(
         EffectSummary(group=group, strategy=strategy, **(vars(effect) if effect else {}))
         for (group, strategy), effect in zip(names, found, strict=True)
     ]
-
-
-def as_printed(metric: str, score: float | None) -> float | None:
-    """A score in points, where it is a share; higher ones are better."""
-    return None if score is None else oriented(metric, score) * display_scale(metric)
 
 
 def _rows(keys: Sequence[Hashable]) -> list[list[int]]:

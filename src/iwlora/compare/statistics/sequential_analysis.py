@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from iwlora.compare.number_format import display_scale
+from iwlora.compare.number_format import as_printed, display_scale
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.differences import OverallDifference, TaskDifference
 from iwlora.compare.statistics.paired_tests import Summary
 from iwlora.compare.statistics.sequential import Verdict, verdicts
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import StoppingRule
-from iwlora.results.metric_direction import oriented
 
 
 def task_verdicts(
@@ -23,7 +22,8 @@ def task_verdicts(
     paths: dict[str, list[float]] = {
         arm: [] for arm in comparison.arms if arm != comparison.baseline
     }
-    paths |= {row.arm: _as_printed(row.metric, row.differences.values()) for row in rows}
+    for row in rows:
+        paths[row.arm] = [as_printed(row.metric, value) for value in row.differences.values()]
     found = verdicts(paths, rule)
     return tuple(_with_verdict(row, found[row.arm], len(paths)) for row in rows)
 
@@ -77,13 +77,8 @@ def _with_overall_verdict(
 def _mean_path(rows: Sequence[TaskDifference]) -> list[float]:
     """The mean over tasks of each draw that all share, as printed, larger ones better, in order."""
     by_seed = [
-        dict(zip(row.differences, _as_printed(row.metric, row.differences.values()), strict=True))
+        {seed: as_printed(row.metric, value) for seed, value in row.differences.items()}
         for row in rows
     ]
     shared = [seed for seed in by_seed[0] if all(seed in task for task in by_seed)] if rows else []
     return [fmean(task[seed] for task in by_seed) for seed in shared]
-
-
-def _as_printed(metric: str, values: Iterable[float]) -> list[float]:
-    """Differences as they are printed (in points), larger ones better."""
-    return [oriented(metric, value) * display_scale(metric) for value in values]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iwlora.compare.number_format import as_printed
 from iwlora.compare.report.figures import style
-from iwlora.design.effects import as_printed
 from iwlora.results.comparison.designs import EffectSummary, StageSummary
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def plot_distributions(stage: StageSummary, metric: str) -> Figure:
     axes = style.new_axes(figure)
     for index, choice in enumerate(stage.choices):
         scores = sorted(
-            score
+            as_printed(metric, run.score)
             for run in stage.runs
-            if run.choice == choice.label and (score := as_printed(metric, run.score)) is not None
+            if run.choice == choice.label and run.score is not None
         )
         if not scores:
             continue

@@ -15,6 +15,7 @@ from iwlora.design.report.tables import (
     choice_table,
     cost_sentence,
     effect_table,
+    open_sentence,
     proxy_table,
     stage_table,
     value_text,
@@ -60,6 +61,7 @@ def write_page(summary: DesignSummary, out: str | os.PathLike[str]) -> Path:
         proxies=proxy_table(summary) if summary.proxies else None,
         found={key: value_text(value) for key, value in (summary.found or {}).items()},
         cost=cost_sentence(summary),
+        open=open_sentence(summary),
         confirm=f"{summary.confirmation}/{layout.REPORT}",
     )
     write_text(folder / layout.REPORT, visible(text + "\n"))

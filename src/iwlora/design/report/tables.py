@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iwlora.compare.number_format import counted, display_scale, format_p_value
+from iwlora.errors import listed
 from iwlora.results.comparison.designs import ChoiceSummary, DesignSummary, StageSummary
 from iwlora.results.durations import format_duration
 
@@ -102,6 +103,17 @@ def cost_sentence(summary: DesignSummary) -> str:
     return (
         f"{text} Independent designs for each choice, as in the paper, would have been "
         f"{counted(summary.paper_runs, 'run')}, about {format_duration(summary.paper_seconds)}."
+    )
+
+
+def open_sentence(summary: DesignSummary) -> str:
+    """Which stages decided nothing; empty if there are none."""
+    names = [stage.name for stage in summary.stages if stage.verdict == "open"]
+    if not names:
+        return ""
+    return (
+        f"Open: {listed(names)}. No evidence says that what was taken there is better than the "
+        "other choices that were left."
     )
 
 

@@ -7,6 +7,7 @@ from iwlora.design.report.tables import (
     choice_table,
     columns,
     cost_sentence,
+    open_sentence,
     proxy_table,
     stage_table,
     value_text,
@@ -27,4 +28,5 @@ def summary_text(summary: DesignSummary) -> str:
     if summary.found is not None:
         found = ", ".join(f"{key} {value_text(value)}" for key, value in summary.found.items())
         lines += ["", f"found: {found}, learning rate {summary.lr:g}"]
+        lines += [text] if (text := open_sentence(summary)) else []
     return "\n".join([*lines, "", cost_sentence(summary)])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from iwlora.compare.number_format import display_scale
+from iwlora.compare.number_format import as_printed
 from iwlora.compare.statistics.designs.race import Race, Scores, race
 from iwlora.results.comparison.record import RaceRule
-from iwlora.results.metric_direction import oriented
 from iwlora.results.run import Run
 
 
@@ -33,8 +32,7 @@ class Racing:
         """Take in that a run has ended, None if it failed; returns which choices are dropped."""
         score = run.result.score if run else None
         if run is not None and score is not None:
-            metric = run.result.primary_metric
-            score = oriented(metric, score) * display_scale(metric)
+            score = as_printed(run.result.primary_metric, score)
         self._scores[label][seed] = score
         before, scores = self._race, self._in_order()
         if before.ended or any(len(scores[choice]) < before.draws for choice in before.left):
