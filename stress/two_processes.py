@@ -1,12 +1,13 @@
 """Train every method in two processes, by DDP and by FSDP2, and compare it with one process.
 
     OMP_NUM_THREADS=1 python stress/two_processes.py
-    OMP_NUM_THREADS=1 python stress/two_processes.py --methods full lora --precisions fp32
+    OMP_NUM_THREADS=1 python stress/two_processes.py --methods lora "grouped, s4" --precisions fp32
 
-A run is 20 steps of a tiny BERT with batches of 20 rows. Each method is trained in one process,
-then in two by DDP and by FSDP2, with one and with two gradient-accumulation pieces a process. The
-script prints the differences of the saved weights and of the logged losses. The exit code is 1 if
-one is beyond the tolerance, or if a run with another seed, which must be beyond it, is not.
+Beside the methods there are mixtures of ``grouped``, by the names in ``mixtures.py``. A run is 20
+steps of a tiny BERT with batches of 20 rows. Each method is trained in one process, then in two by
+DDP and by FSDP2, with one and with two gradient-accumulation pieces a process. The script prints
+the differences of the saved weights and of the logged losses. The exit code is 1 if one is beyond
+the tolerance, or if a run with another seed, which must be beyond it, is not.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from iwlora.methods import METHODS
 from iwlora.testing.processes import run_in_two_processes
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
+from mixtures import MIXTURES, blocks_of
 
 # Largest difference of a weight, mean difference of the weights, largest difference of a loss.
 TOLERANCES = {"fp32": (1e-3, 2e-5, 1e-4), "bf16": (1e-1, 5e-3, 5e-2)}
@@ -52,7 +54,28 @@ LEARNING_RATE = 1e-2
 # LoRA+ has a learning rate 16 times as high for its B, and rsLoRA's factor is twice LoRA's at rank
 # 4: at the learning rate of the others their runs are so unstable that any rounding error grows.
 LEARNING_RATES = {"lora+": LEARNING_RATE / 16, "rslora": LEARNING_RATE / 2}
-IN_FLIGHT = {**OPTIONS["iw-lora"], "measure": "in-flight", "estimator": "lora"}
+IN_FLIGHT = "iw-lora, in flight"
+MIXTURE = "grouped, "
+CHOSEN_MIXTURES = (
+    "s4",
+    "all-parts",
+    "linear-mixture",
+    "low-rank-groups",
+    "upper-group",
+    "prefixes",
+)
+BY_IMPORTANCE = f"{MIXTURE}allocation=importance"
+VARIANTS: dict[str, dict[str, Any]] = {
+    IN_FLIGHT: {**OPTIONS["iw-lora"], "measure": "in-flight", "estimator": "lora"},
+    **{
+        f"{MIXTURE}{name}": mixture.model_dump(mode="json", exclude_defaults=True)
+        for name, mixture in MIXTURES.items()
+    },
+    BY_IMPORTANCE: {"allocation": "importance", "adapter_parameters": 2000},
+}
+"""The options of further arms, whose labels begin with the name of their method."""
+LABELS = (*METHODS, IN_FLIGHT, *(f"{MIXTURE}{name}" for name in CHOSEN_MIXTURES), BY_IMPORTANCE)
+"""All that are trained by default: each kind of part, and each way to divide a budget."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +95,13 @@ class Arm:
 
     def recipe(self, root: Path) -> Recipe:
         """The recipe of its run."""
-        name, _, in_flight = self.label.partition(", ")
-        options = IN_FLIGHT if in_flight else OPTIONS.get(name, {})
+        name, _, variant = self.label.partition(", ")
+        options = VARIANTS[self.label] if variant else OPTIONS.get(name, {})
         size = {"rank": 4, "bottleneck": 4, "num_virtual_tokens": 4}
         knob = METHODS[name].size_knob
         return build(
             {
-                "model": str(root / "model"),
+                "model": str(root / f"model-{blocks_of(variant)}"),
                 "task": {
                     **{split: str(root / f"{split}.csv") for split in ("train", "validation")},
                     "text": "text",
@@ -104,7 +127,7 @@ class Arm:
         A measurement in flight takes the norm of the gradient of a piece: there the pieces of both
         runs must be equal.
         """
-        accumulate = 2 * self.accumulate if ", " in self.label else 1
+        accumulate = 2 * self.accumulate if self.label == IN_FLIGHT else 1
         return Arm(self.label, self.precision, accumulate=accumulate)
 
 
@@ -123,10 +146,12 @@ class Difference(NamedTuple):
 
 
 def write_inputs(root: Path) -> None:
-    """Save a tiny model and reviews of random words whose last word decides the label."""
+    """Save tiny models and reviews of random words whose last word decides the label."""
     vocabulary = [*tiny_study.SPECIAL_TOKENS, *WORDS]
-    # The large range lets it learn within a run.
-    tiny_study.save_model(root / "model", vocabulary=vocabulary, initializer_range=0.2)
+    for blocks in {*map(blocks_of, ("", *MIXTURES))}:
+        # The large range lets it learn within a run.
+        config = {"initializer_range": 0.2, "num_hidden_layers": blocks}
+        tiny_study.save_model(root / f"model-{blocks}", vocabulary=vocabulary, **config)
     rng = random.Random(0)
     for split, rows in (("train", 96), ("validation", 32)):
         lines = ["text,mood"]
@@ -215,8 +240,8 @@ def print_differences(root: Path, precision: str, methods: Sequence[str]) -> boo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    accepted = [*METHODS, "iw-lora, in flight"]
-    parser.add_argument("--methods", nargs="*", default=accepted, choices=accepted)
+    accepted = [*METHODS, *VARIANTS]
+    parser.add_argument("--methods", nargs="*", default=LABELS, choices=accepted, metavar="METHOD")
     parser.add_argument("--precisions", nargs="*", default=list(TOLERANCES), choices=TOLERANCES)
     arguments = parser.parse_args()
     in_two = [

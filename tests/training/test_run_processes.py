@@ -26,6 +26,12 @@ METHOD_OPTIONS: dict[str, dict[str, Any]] = {
     "adalora": {"delta_t": 2},
     "iw-lora": {"alpha": 0.3, "measure": "before", "tolerance": 0.0, "max_batches": 4},
     "eva": {"max_batches": 4},
+    # It inserts new modules, trains pretrained parameters, and adds keys and values.
+    "grouped": {
+        "strategies": [["prefix", "bitfit", "pfeiffer"], ["prefix", "bitfit", "lora"]],
+        "part_size": 4,
+        "lr_factors": {"prefix": 2.0},
+    },
 }
 # Of 96 rows the last step of each epoch is short: 16 = 8 + 8, or in micro-batches 4 + 4 + 4 + 4.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -40,6 +46,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pissa, sharded": ("pissa", {"shard": True, "epochs": 1}),
     "adalora, sharded": ("adalora", {"shard": True}),
     "iw-lora, sharded": ("iw-lora", {"shard": True}),
+    "grouped, sharded": ("grouped", {"shard": True, "epochs": 1}),
 }
 
 
