@@ -181,6 +181,16 @@ def test_the_dry_run_prices_each_stage_and_keeps_nothing(
         ({"draws": [3]}, {}, ("no choice can be dropped before",)),
         ({}, {"confirm": {"metods": []}}, ("confirm.metods: unknown field",)),
         ({}, {"confirm": {"methods": ["loraa"]}}, ("confirm: method",)),
+        (  # what would stop the search after its last stage
+            {},
+            {"confirm": {"methods": ["lora", "pfeiffer", {"name": "houlsby"}]}},
+            ("confirm: budget=10000 is 10,000 parameters; pfeiffer has at most",),
+        ),
+        (
+            {},
+            {"budget": 3600, "confirm": {"methods": ["lora", "pfeiffer"]}},
+            ("confirm: the methods do not have the same budget of adapter parameters: lora",),
+        ),
         (
             {"draws": [16, 8]},
             {"budget": 40},

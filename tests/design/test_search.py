@@ -204,3 +204,14 @@ def test_what_is_not_searched_is_for_as_many_groups_as_the_search_has(
     assert not runs.started
     with pytest.raises(IwloraError, match=r"run\.method\.allocation differ"):
         search({**given, "method": {"groups": [4, 8], "allocation": [1, 2]}}, tmp_path, {})
+
+
+def test_a_confirmation_that_could_not_begin_stops_the_search_before_its_first_run(
+    settings: Settings, tmp_path: Path
+) -> None:
+    confirm = {"methods": ["lora"], "search": {"lr": [1e-3, 1e-2, 1e-1], "max_steps": 2}}
+    runs = PlantedRuns(planted({}))
+    design = design_from({**settings(), "confirm": confirm})
+    with pytest.raises(IwloraError, match=r"^confirm: search\.max_steps=2"):
+        run_design(design, tmp_path, runs, lambda _: None)
+    assert not runs.started

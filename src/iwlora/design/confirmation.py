@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from iwlora.compare.plan.planned_runs import Plan
+from iwlora.compare.plan.preflight import check_budgets, check_search, check_task
 from iwlora.compare.plan.recipe import plan_settings
 from iwlora.design.settings import DesignSettings
 from iwlora.errors import IwloraError
+from iwlora.methods.grouped.grouped import Grouped
 from iwlora.training.recipe import Recipe
+from iwlora.training.state.bad_rows import listing_bad_rows
 
 FOUND = "found"
 """The label of the found design."""
@@ -48,11 +53,20 @@ def confirm_settings(
 def confirmation(confirm: Mapping[str, Any] | None, found: Recipe) -> Plan | None:
     """The comparison; None if there is to be none.
 
+    :func:`confirmation_problems` compared the sizes of the other methods before the search. The
+    found design is within 5% of the budget, and so perhaps more than 5% away from them: this does
+    not stop the comparison, and its report says it.
+
     Raises:
         IwloraError: Every problem of ``confirm``.
     """
     if confirm is None:
         return None
+    plan = _with_found(confirm, found)
+    return replace(plan, settings={**plan.settings, "unequal_budgets": True})
+
+
+def _with_found(confirm: Mapping[str, Any], found: Recipe) -> Plan:
     settings = found.settings()
     method = settings.pop("method")
     settings.pop("label")
@@ -65,6 +79,54 @@ def confirmation(confirm: Mapping[str, Any] | None, found: Recipe) -> Plan | Non
         raise IwloraError(
             "\n".join(f"confirm: {line}" for line in str(error).splitlines())
         ) from None
+
+
+def confirmation_problems(
+    confirm: Mapping[str, Any] | None, run: Recipe, with_model: bool
+) -> list[str]:
+    """What is wrong with the other methods, which would stop the search after its last stage.
+
+    Args:
+        confirm: The settings of the confirmation.
+        run: The settings that all runs share.
+        with_model: Whether to check that the model can have the methods within the budget.
+    """
+    if confirm is None:
+        return []
+    try:
+        plan = _with_found(confirm, run.model_copy(update={"method": Grouped()}))
+    except IwloraError as error:
+        return str(error).splitlines()
+    others = [each for each in plan.runs if each.label != FOUND]
+    if not (others and with_model):
+        return []
+    try:
+        check_budgets(replace(plan, runs=tuple(others), baseline=None))
+    except IwloraError as error:
+        return [f"confirm: {line}" for line in str(error).splitlines()]
+    return []
+
+
+def check_data(confirm: Mapping[str, Any] | None, run: Recipe, bad_rows: Path) -> None:
+    """Read the data of the comparison, so that what is wrong with them is known before the search.
+
+    Args:
+        confirm: The settings of the confirmation.
+        run: The settings that all runs share.
+        bad_rows: The file that gets the list of rows that cannot be used, if these are refused.
+
+    Raises:
+        IwloraError: The data cannot be read, or its search of learning rates has too few steps.
+    """
+    if confirm is None:
+        return
+    plan = _with_found(confirm, run.model_copy(update={"method": Grouped()}))
+    with listing_bad_rows(bad_rows):
+        check_task(plan)
+        try:
+            check_search(plan)
+        except IwloraError as error:
+            raise IwloraError(f"confirm: {error}") from None
 
 
 def _with_label(arm: Any) -> Any:

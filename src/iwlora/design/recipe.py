@@ -9,7 +9,7 @@ from typing import Any
 
 from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.design.choices import choice_problems, parts_of, space_of
-from iwlora.design.confirmation import confirm_settings, confirmation
+from iwlora.design.confirmation import confirm_settings, confirmation_problems
 from iwlora.design.draws import Designs, DrawSettings, draw_designs, possible_choices
 from iwlora.design.settings import DesignSettings, read_settings
 from iwlora.design.stages import LR, Stage, stages_of
@@ -143,10 +143,7 @@ def design_from(settings: Mapping[str, Any]) -> DesignRecipe:
     if not (of_run or of_choices) and wrong.keys().isdisjoint(_OF_DESIGNS):
         problems += _undrawable(design)
         problems += [] if {"draws", "error"} & wrong.keys() else _undecidable_stages(design)
-    try:
-        confirmation(confirm, run.model_copy(update={"method": Grouped()}))
-    except IwloraError as error:
-        problems += str(error).splitlines()
+    problems += confirmation_problems(confirm, run, with_model=not of_run)
     if problems:
         raise IwloraError("\n".join(problems))
     return design

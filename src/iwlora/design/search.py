@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from iwlora.compare.execute.comparison import lock_folder
 from iwlora.compare.plan.planned_runs import Plan
-from iwlora.design.confirmation import confirmation
+from iwlora.design.confirmation import check_data, confirmation
 from iwlora.design.decisions import decide, only_choice
 from iwlora.design.draws import strategies_key, with_fixed
 from iwlora.design.effects import strategy_effects
@@ -75,6 +75,7 @@ def run_design(
             paper_runs=design.paper_runs,
             lr=None if first.component == LR else float(design.settings.lr),  # type: ignore[arg-type]
         )
+        check_data(design.confirm, design.run, folder / layout.BAD_ROWS)
         measured = _measured(design, folder, measure, announce) if measure else None
         fixed = dict(design.fixed)
         for stage in design.stages:

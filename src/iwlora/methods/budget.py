@@ -117,7 +117,8 @@ def fit_to_budget(method: Method, model: Any, sites: Sequence[Site], budget: str
         lambda size: size <= target and refusal(size) is None and parameters(size) <= target
     )
     nearest = min(below, below + 1, key=lambda size: abs(parameters(size) - target))
-    message = f"budget={budget} is {target:,} parameters; {method.name}"
+    given = f"{budget:.0f}" if isinstance(budget, float) and budget.is_integer() else budget
+    message = f"budget={given} is {target:,} parameters; {method.name}"
     refused = refusal(nearest or 1)
     if refused is not None and below == 0:
         raise refused

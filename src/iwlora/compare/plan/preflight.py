@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from iwlora import tasks
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
 from iwlora.compare.statistics.budget_parity import MOST_BUDGET_DIFFERENCE
-from iwlora.errors import BadRow, IwloraError
+from iwlora.errors import BadRow, IwloraError, raise_all
 from iwlora.methods.budget import fit_to_budget
 from iwlora.results import layout
 from iwlora.results.fingerprint import differences, joined, of_scoring
@@ -22,6 +23,7 @@ from iwlora.training.loop.weight_average import check_average_last
 from iwlora.training.model.backbone import load_processor, meta_model, resolve_model_path
 from iwlora.training.model.recipe_head import declare_modules
 from iwlora.training.model.vocabulary import fit_tokenizer
+from iwlora.training.recipe import Recipe
 from iwlora.training.state.fingerprint import fingerprint_of
 
 
@@ -34,24 +36,22 @@ def check_budgets(plan: Plan) -> dict[str, int]:
         {label: adapter parameters} of these arms.
 
     Raises:
-        IwloraError: They differ by more than 5%, and the recipe does not say
-            ``unequal_budgets: true``.
+        IwloraError: The model cannot have some arms, which are all named; or they differ by more
+            than 5%, and the recipe does not say ``unequal_budgets: true``.
     """
     first = plan.runs[0].recipe
     model = meta_model(first)
     declare_modules(model, first)
-    budgets: dict[str, int] = {}
+    budgets, problems = dict[str, int](), dict[str, None]()
     for run in plan.first_runs:
-        method = run.recipe.method
-        every_target = sites(model, run.recipe.targets, run.recipe.exclude)
-        targets = method.adaptable(every_target, run.recipe.targets)
-        method.check_model(model, targets)
-        if not method.takes_budget:
+        try:
+            parameters = _parameters(run.recipe, model)
+        except IwloraError as error:
+            problems[str(error)] = None
             continue
-        if run.recipe.budget is not None:
-            method = fit_to_budget(method, model, targets, run.recipe.budget)
-        method.check(targets)
-        budgets[run.label] = method.parameters(model, targets)
+        if parameters is not None:
+            budgets[run.label] = parameters
+    raise_all([*problems])
     largest, smallest = max(budgets.values(), default=0), min(budgets.values(), default=0)
     unequal = largest > (1 + MOST_BUDGET_DIFFERENCE) * smallest
     if unequal and not plan.settings.get("unequal_budgets"):
@@ -61,6 +61,20 @@ def check_budgets(plan: Plan) -> dict[str, int]:
             "ranks or a budget, or set unequal_budgets=true to compare them anyway"
         )
     return budgets
+
+
+def _parameters(recipe: Recipe, model: Any) -> int | None:
+    """The adapter parameters of a run; None if its size cannot be set."""
+    method = recipe.method
+    every_target = sites(model, recipe.targets, recipe.exclude)
+    targets = method.adaptable(every_target, recipe.targets)
+    method.check_model(model, targets)
+    if not method.takes_budget:
+        return None
+    if recipe.budget is not None:
+        method = fit_to_budget(method, model, targets, recipe.budget)
+    method.check(targets)
+    return method.parameters(model, targets)
 
 
 def check_space(plan: Plan, folder: Path, budgets: Mapping[str, int]) -> None:
