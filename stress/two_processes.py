@@ -149,9 +149,10 @@ def write_inputs(root: Path) -> None:
     """Save tiny models and reviews of random words whose last word decides the label."""
     vocabulary = [*tiny_study.SPECIAL_TOKENS, *WORDS]
     for blocks in {*map(blocks_of, ("", *MIXTURES))}:
+        folder = root / f"model-{blocks}"
         # The large range lets it learn within a run.
-        config = {"initializer_range": 0.2, "num_hidden_layers": blocks}
-        tiny_study.save_model(root / f"model-{blocks}", vocabulary=vocabulary, **config)
+        config: dict[str, Any] = {"initializer_range": 0.2, "num_hidden_layers": blocks}
+        tiny_study.save_model(folder, vocabulary=vocabulary, **config)
     rng = random.Random(0)
     for split, rows in (("train", 96), ("validation", 32)):
         lines = ["text,mood"]

@@ -82,8 +82,8 @@ def scores_in_order(stage: Stage, runs: Sequence[DrawnRun], metric: str) -> Scor
     """{choice: its scores by draw}, as printed and higher ones better; None where a run failed."""
     found: dict[str, dict[int, float | None]] = {label: {} for label in stage.choices}
     for run in runs:
-        failed = run.score is None
-        found[run.choice][run.draw] = None if failed else as_printed(metric, run.score)
+        score = None if run.score is None else as_printed(metric, run.score)
+        found[run.choice][run.draw] = score
     return {label: [known[draw] for draw in sorted(known)] for label, known in found.items()}
 
 
