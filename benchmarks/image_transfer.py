@@ -34,8 +34,9 @@ from iwlora.results.comparison import load
 from iwlora.results.comparison.load import Comparison
 from iwlora.results.run.image_scores import GENERATED, HELD_OUT, TRAINING, ImageScores
 from iwlora.tasks import load as load_task
+from iwlora.tasks.kinds.images.collator import open_row
+from iwlora.training.image_generation.features import image_rows
 from iwlora.training.image_generation.generate import generate
-from iwlora.training.image_generation.scores import RealImages
 from iwlora.training.overrides import read_yaml
 from timed_commands import machine, table
 
@@ -168,10 +169,11 @@ def _sheet(study: Study, labels: Sequence[str]) -> Image.Image:
     """A line of images for each arm, in the order of the classes; above them held-out ones."""
     recipe = study.plan().runs[0].recipe
     codebook = load_codebook(layout.run_folder(study.folder, labels[0], 0) / "codes")
-    real = RealImages.of(load_task(recipe.task, 0), "test", codebook)
-    of_classes = [np.flatnonzero(real.classes == k) for k in range(10)]
+    task = load_task(recipe.task, 0)
+    real, classes = image_rows(task, "test"), np.array(task.splits["test"]["label"][:])
+    of_classes = [np.flatnonzero(classes == k) for k in range(10)]
     chosen = [of_classes[n % 10][n // 10] for n in range(SHOWN)]
-    lines = [[codebook.decode(real.codes[row].tolist()) for row in chosen]]
+    lines = [[codebook.decode(codebook.encode(open_row(real[int(row)]))) for row in chosen]]
     for label in labels:
         files = sorted(study.images_of(label).glob("0*.png"))[:SHOWN]
         lines.append([np.asarray(Image.open(file)) for file in files])

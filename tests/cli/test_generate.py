@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.linalg import sqrtm
+from scipy.spatial.distance import pdist
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
 from commands import call, check_plain
 from image_drawings import save_images, save_model, small_codebook
@@ -19,8 +24,10 @@ from iwlora.image_tokens.codebooks.load import load_codebook
 from iwlora.image_tokens.image_codes import put_training_images
 from iwlora.image_tokens.new_model import Order
 from iwlora.methods.additive.prompt_generator import PromptGenerator
+from iwlora.methods.tiny_models import tiny_model
+from iwlora.results.run.image_scores import ImageScores
+from iwlora.training.image_generation.features import SourceModel
 from iwlora.training.image_generation.generate import _prompts_on_the_way, generate_codes
-from iwlora.training.image_generation.scores import features_of
 from iwlora.training.image_generation.wish import Wish, completed
 from iwlora.training.run import train
 from runs import recipe, with_options
@@ -271,18 +278,67 @@ def test_scores_compare_images_with_held_out_ones(
         *(capsys, "generate", runs["masked"], "--scores", "--interpolate", "disc", "square"),
         *("--out", tmp_path / "both"),
     )
-    assert (both.code, "whose images are of no class" in both.err) == (2, True)
+    assert (both.code, "makes images of no class" in both.err) == (2, True)
 
 
 def test_features_are_those_of_the_codes_alone(tmp_path: Path) -> None:
     for order in ORDERS:
         model = random_model(tmp_path / order, order)
+        source = SourceModel("a model", model, small_codebook())
         codes = np.random.default_rng(0).integers(0, 12, (3, 9))
-        features = features_of(model, codes)
+        features = source.of_codes(codes)
         assert features.shape == (3, 8)
         with torch.no_grad():
             for parameter in model.class_prompts.parameters():
                 parameter.add_(1.0)
-        np.testing.assert_array_equal(features_of(model, codes), features)
-        np.testing.assert_allclose(features_of(model, codes[2:]), features[2:], rtol=1e-9)
+        np.testing.assert_array_equal(source.of_codes(codes), features)
+        np.testing.assert_allclose(source.of_codes(codes[2:]), features[2:], rtol=1e-9)
         assert np.abs(features[0] - features[1]).max() > 0.1
+
+
+def test_scores_by_an_image_model_are_those_of_the_written_files(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Features by transformers alone, from files; the distance by the root of a product."""
+    run, extractor = runs["masked"], str(tmp_path / "vit")
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = ViTConfig(**sizes, intermediate_size=8, image_size=16, patch_size=4)
+    ViTForImageClassification(config).save_pretrained(extractor)
+    processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
+    processor.save_pretrained(extractor)
+    asked = ("--count", 12, "--features", extractor, "--held-out", tmp_path / "real")
+    twice = call(capsys, "generate", run, *asked, "--out", tmp_path / "real")
+    assert (twice.code, "give two folders" in twice.err) == (2, True)
+    asked = (*asked, "--out", tmp_path / "out")
+    done = call(capsys, "generate", run, *asked)
+    assert done.code == 0, done.err
+    scores = ImageScores.load(tmp_path / "out" / "scores.json")
+    assert scores.extractor == f"mean last hidden state of {extractor}"
+    assert f"features: {scores.extractor}" in done.out
+    model = ViTModel.from_pretrained(extractor, add_pooling_layer=False).eval()
+
+    def features(files: list[Path]) -> Any:
+        pixels = processor([Image.open(file).convert("RGB") for file in files], return_tensors="pt")
+        with torch.inference_mode():
+            return model(**pixels).last_hidden_state.double().mean(1).numpy()
+
+    generated = features(sorted((tmp_path / "out").glob("0*.png")))
+    files = sorted((run.parent / "images" / "validation").rglob("*.png"))
+    held_out = features(files)
+    written = {path.read_bytes() for path in (tmp_path / "real").glob("0*.png")}
+    assert {np.asarray(Image.open(file)).tobytes() for file in files} == {
+        np.asarray(Image.open(BytesIO(content))).tobytes() for content in written
+    }
+    with (tmp_path / "real" / "images.csv").open(encoding="utf-8") as table:
+        assert Counter(row["class"] for row in csv.DictReader(table)) == {"disc": 4, "square": 4}
+    (first, a), (second, b) = ((f.mean(0), np.cov(f.T)) for f in (generated, held_out))
+    distance = ((first - second) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert scores.frechet_distance["generated"] == pytest.approx(distance, rel=1e-3)
+    discs = pdist(generated[::2]).mean()
+    assert scores.diversity["generated"]["disc"] == pytest.approx(discs, rel=1e-4)
+    bert = tiny_model("bert")
+    bert.save_pretrained(tmp_path / "bert")
+    refused = call(
+        *(capsys, "generate", run, "--features", tmp_path / "bert", "--out", tmp_path / "none")
+    )
+    assert (refused.code, "reads input_ids, and the task has images" in refused.err) == (2, True)

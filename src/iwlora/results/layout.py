@@ -215,6 +215,11 @@ def thumbnail_file(run: Path, row: int) -> Path:
     return run / PREDICTIONS / f"error-{row}.jpg"
 
 
+def image_file(number: int) -> str:
+    """The name of an image in a folder of images."""
+    return f"{number:05}.png"
+
+
 def samples_file(run: Path) -> Path:
     """``<run>/predictions/samples.jpg``: some images that a run has learned to generate."""
     return run / PREDICTIONS / "samples.jpg"

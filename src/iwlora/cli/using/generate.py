@@ -66,6 +66,18 @@ def add_parser(commands: Commands) -> None:
         "distance, variety within a class, and whether a classifier recognizes their class; into "
         f"{layout.IMAGE_SCORES}",
     )
+    parser.add_argument(
+        "--features",
+        metavar="MODEL",
+        help="--scores by the features of an image model of transformers, a folder or a hub id, "
+        "such as facebook/dinov2-small",
+    )
+    parser.add_argument(
+        "--held-out",
+        metavar="FOLDER",
+        help="also write the held-out images into a new folder, at the size of the generated ones, "
+        "for tools that compare two folders",
+    )
     add_trust_remote_code(parser)
 
 
@@ -88,9 +100,11 @@ def run(arguments: argparse.Namespace) -> None:
         interpolation=arguments.interpolation,
         seed=arguments.seed,
         scores=arguments.scores,
+        features=arguments.features,
+        held_out=arguments.held_out,
         trust_remote_code=arguments.trust_remote_code,
     )
     print(folder)
-    if arguments.scores:
+    if arguments.scores or arguments.features:
         for line in summary_lines(ImageScores.load(folder / layout.IMAGE_SCORES)):
             print(line)

@@ -159,11 +159,11 @@ def mean_features(
                 inputs = inputs_of(batch)
                 hidden = encoder(**inputs)[0].float()
                 mask = inputs.get("attention_mask")
-                collected.append(_means(hidden, mask).cpu().numpy())
+                collected.append(mean_over_places(hidden, mask).cpu().numpy())
     return order.restore({"features": np.concatenate(collected)})["features"]
 
 
-def _means(hidden: Tensor, mask: Tensor | None) -> Tensor:
+def mean_over_places(hidden: Tensor, mask: Tensor | None) -> Tensor:
     """(rows, features): of (rows, tokens, features) the mean where the mask is 1; of an image, the
     mean over patches, or over the places of (rows, features, height, width)."""
     if mask is None:

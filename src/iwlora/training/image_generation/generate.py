@@ -21,6 +21,8 @@ from iwlora.results import layout
 from iwlora.results.writing import follow_umask, new_folder_path, whole_folder
 from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
+from iwlora.training.image_generation.features import ImageModel
+from iwlora.training.image_generation.held_out import write_held_out
 from iwlora.training.image_generation.scores import score_images
 from iwlora.training.image_generation.wish import PromptsOf, Wish, completed, wish_of_options
 from iwlora.training.kernels import training_numerics
@@ -47,6 +49,8 @@ def generate(
     interpolation: Interpolation = "linear",
     seed: int = 0,
     scores: bool = False,
+    features: str | None = None,
+    held_out: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Path:
     """Generate images with a finished run of the kind ``image-tokens``.
@@ -70,6 +74,10 @@ def generate(
         seed: Of all that is random.
         scores: Whether ``scores.json`` is written too, as
             :func:`iwlora.training.image_generation.scores.score_images` computes it.
+        features: An image model of transformers, a folder or a hub id, whose features are taken for
+            the scores, which are then written; None: the source model of the run.
+        held_out: A further folder to write: the images that the run was scored on, at the size of
+            the generated ones.
         trust_remote_code: As for :func:`iwlora.load_trained`.
 
     Returns:
@@ -88,6 +96,9 @@ def generate(
             "'iwlora predict' gives its predictions"
         )
     target = new_folder_path(to)
+    of_real = None if held_out is None else new_folder_path(held_out)
+    if of_real == target:
+        raise IwloraError(f"{to} was given for generated and for held-out images; give two folders")
     model, codebook = load_saved(path, trust_remote_code=trust_remote_code)
     images_of = _training_images(model, task.labels)
     given = wish_of_options(
@@ -96,7 +107,7 @@ def generate(
         label=label,
         instance=instance,
         between=between,
-        scores=scores,
+        scores=scores or features is not None,
         count=count,
         steps=steps,
         temperature=temperature,
@@ -104,6 +115,7 @@ def generate(
         seed=seed,
     )
     wish = completed(given, model.config, codebook)
+    image_model = ImageModel.of(features, codebook, trust_remote_code) if features else None
     result, settings = run.result(), run.recipe().train
     precision = (result.precision if result else None) or settings.requested_precision
     if not run.recipe().quantize:
@@ -115,14 +127,16 @@ def generate(
         codes = generate_codes(model, codebook, wish, task.labels)
     images = [codebook.decode(row.tolist()) for row in codes]
     found = None
-    if scores:
+    if scores or image_model is not None:
         named = [wish.start(number, {}).label for number in range(wish.count)]
-        found = score_images(run.recipe(), codebook, codes, named, trust_remote_code)
+        found = score_images(run.recipe(), codebook, codes, named, trust_remote_code, image_model)
     with whole_folder(target) as folder:
         _write(folder, images, wish, images_of)
         if found is not None:
             found.save(folder / layout.IMAGE_SCORES)
         follow_umask(folder)
+    if of_real is not None:
+        write_held_out(run.recipe(), codebook, of_real)
     return target
 
 
@@ -205,7 +219,7 @@ def _write(
 
     records = []
     for number, image in enumerate(images):
-        name = f"{number:05}.png"
+        name = layout.image_file(number)
         start, end = wish.start(number, training_images), wish.end(number, training_images)
         Image.fromarray(image).save(folder / name)
         records.append(

@@ -1,66 +1,42 @@
-"""How good generated images are, by features of the untrained source model of their run."""
+"""How good generated images are, by features beside those of real images."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from iwlora import tasks
 from iwlora.errors import IwloraError
 from iwlora.image_tokens.codebook import Codebook
 from iwlora.image_tokens.decoding import Codes
 from iwlora.image_tokens.feature_scores import diversity, frechet_distance
-from iwlora.methods.contract import seeded
 from iwlora.results.run.image_scores import GENERATED, HELD_OUT, TRAINING, ImageScores
 from iwlora.tasks.floors.linear import linear_classes
-from iwlora.tasks.kinds.contract import IMAGE
-from iwlora.tasks.kinds.images.collator import DIGEST, open_row
-from iwlora.tasks.task import Task
-from iwlora.training.device import run_device
-from iwlora.training.model.backbone import load_backbone
+from iwlora.training.image_generation.features import (
+    Extractor,
+    Features,
+    ImageModel,
+    SourceModel,
+    image_rows,
+)
 from iwlora.training.recipe import Recipe
-
-_AT_A_TIME = 64
-Features = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class RealImages:
-    """Images of a task as codes, with their class ids."""
-
-    codes: Codes
-    classes: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, task: Task, split: str, codebook: Codebook) -> RealImages:
-        """Those of a split."""
-        (column,) = task.text
-        rows = task.splits[split]
-        images = rows.select_columns([column, IMAGE]).rename_column(column, DIGEST)
-        codes = [codebook.encode(open_row(row)) for row in images]
-        return cls(np.array(codes, np.int64), np.array(rows["label"][:], np.int64))
-
-    def of_classes(self, ids: Sequence[int]) -> RealImages:
-        """Those of some classes."""
-        chosen = np.isin(self.classes, list(ids))
-        return RealImages(self.codes[chosen], self.classes[chosen])
 
 
 def score_images(
-    recipe: Recipe, codebook: Codebook, codes: Codes, classes: Sequence[str], trust: bool
+    recipe: Recipe,
+    codebook: Codebook,
+    codes: Codes,
+    classes: Sequence[str],
+    trust: bool,
+    image_model: ImageModel | None = None,
 ) -> ImageScores:
     """The scores of generated images beside those of real ones, which show what can be reached.
 
-    The features of an image are the mean over its places of the last hidden state of the source
-    model as it was before the run, which gets all codes and no class. So the extractor knows
-    nothing of what was trained. A linear classifier of these features learns from all training
-    images of the task.
+    The features of an image are those of a given model, or of the source model as it was before the
+    run, which gets all codes and no class. So the extractor knows nothing of what was trained. A
+    linear classifier of these features learns from all training images of the task.
 
     Args:
         recipe: Of the run that generated them.
@@ -68,6 +44,7 @@ def score_images(
         codes: (images, N), the generated ones.
         classes: The name of the class of each.
         trust: Whether code that comes with the model may run.
+        image_model: Whose features are taken; None: those of the source model.
 
     Raises:
         IwloraError: The task or the source model is not there any more.
@@ -75,19 +52,16 @@ def score_images(
     spec = recipe.task.model_copy(update={"max_train": None, "draw": "shuffle"})
     task = tasks.load(spec, recipe.train.seed)
     ids = [task.labels.index(name) for name in classes]
-    training = RealImages.of(task, "train", codebook)
-    held_out = RealImages.of(task, task.reported[0], codebook)
-    with seeded(0):
-        model, _ = load_backbone(recipe.model, task.labels, task.kind, trust)
-    model.to(run_device()).eval()  # type: ignore[arg-type]
-    compared = held_out.of_classes(ids)
+    extractor: Extractor = image_model or SourceModel.of(recipe, task, codebook, trust)
+    split_of = {TRAINING: "train", HELD_OUT: task.reported[0]}
+    labels = {name: np.array(task.splits[split]["label"][:]) for name, split in split_of.items()}
     features = {
-        TRAINING: features_of(model, training.codes),
-        HELD_OUT: features_of(model, held_out.codes),
-        GENERATED: features_of(model, codes),
+        name: extractor.of_rows(image_rows(task, split)) for name, split in split_of.items()
     }
-    compared_features = features[HELD_OUT][np.isin(held_out.classes, ids)]
-    same_classes = features[TRAINING][np.isin(training.classes, ids)]
+    features[GENERATED] = extractor.of_codes(codes)
+    of_classes = {name: np.isin(values, ids) for name, values in labels.items()}
+    compared_features = features[HELD_OUT][of_classes[HELD_OUT]]
+    same_classes = features[TRAINING][of_classes[TRAINING]]
     distances, left_out = {}, []
     for name, of_set in ((GENERATED, features[GENERATED]), (TRAINING, same_classes)):
         try:
@@ -98,13 +72,13 @@ def score_images(
     spread[spread == 0] = 1.0
     scaled = {name: (values - mean) / spread for name, values in features.items()}
     accuracy = {
-        name: _accuracy(scaled[TRAINING], training.classes.tolist(), scaled[name], truth)
-        for name, truth in ((GENERATED, ids), (HELD_OUT, held_out.classes.tolist()))
+        name: _accuracy(scaled[TRAINING], labels[TRAINING].tolist(), scaled[name], truth)
+        for name, truth in ((GENERATED, ids), (HELD_OUT, labels[HELD_OUT].tolist()))
     }
-    names = [task.labels[k] for k in compared.classes]
+    names = [task.labels[k] for k in labels[HELD_OUT][of_classes[HELD_OUT]]]
     return ImageScores(
-        extractor=f"mean last hidden state of {recipe.model} before training, without a class",
-        classifier=f"logistic regression on these features, of {len(training.codes):,} images",
+        extractor=extractor.name,
+        classifier=f"logistic regression on these features, of {len(labels[TRAINING]):,} images",
         images={name: len(values) for name, values in features.items()},
         classes=dict(Counter(classes)),
         frechet_distance=distances,
@@ -115,23 +89,6 @@ def score_images(
         accuracy=accuracy,
         left_out=left_out,
     )
-
-
-def features_of(model: Any, codes: Codes) -> Features:
-    """(images, width): the mean over places of the last hidden state, without a class prompt."""
-    device = next(model.parameters()).device
-    hook = model.class_prompts.register_forward_hook(lambda _, __, output: output * 0)
-    collected = []
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(codes), _AT_A_TIME):
-                read = torch.from_numpy(codes[start : start + _AT_A_TIME]).to(device)
-                ids = torch.cat([torch.zeros_like(read[:, :1]), read], dim=1)
-                hidden = model(input_ids=ids, output_hidden_states=True).hidden_states[-1]
-                collected.append(hidden[:, 1:].double().mean(1).cpu().numpy())
-    finally:
-        hook.remove()
-    return np.concatenate(collected)
 
 
 def _accuracy(

@@ -106,7 +106,8 @@ def wish_of_options(
         classes, towards, given = between[:1], between[1], ()
         if scores:
             problems.append(
-                "--scores was given with --interpolate, whose images are of no class; leave out one"
+                "--interpolate A B makes images of no class, and only those of a class are scored; "
+                "leave it out, or --scores and --features"
             )
     if instance is not None:
         given = (str(instance),)
