@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from image_drawings import save_images, save_model
 from interruptions import Killed, kill_at
 from iwlora.errors import IwloraError
 from iwlora.results.run import RunResult
+from iwlora.tasks.kinds.images.collator import DIGEST, open_row
 from runs import predictions, recipe, weights, with_options
 
 
@@ -36,11 +38,23 @@ def task_of(images: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("order", ["masked", "next-code"])
 def test_training_lowers_the_loss_of_a_source_that_then_is_a_model(
-    order: str, images: Path, models: dict[str, Path], tmp_path: Path
+    order: str,
+    images: Path,
+    models: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    source = tmp_path / "source"
+    source, opened = tmp_path / "source", list[str]()
+
+    def counted(row: Any) -> Any:
+        opened.append(row[DIGEST])
+        return open_row(row)
+
+    monkeypatch.setattr("iwlora.tasks.kinds.images.tokens.open_row", counted)
     asked = recipe(models[order], task_of(images), "full", epochs=8, lr=2e-2, batch_size=8)
     first = iwlora.train(asked, tmp_path / "run")
+    assert len(opened) == 24 + 8, "each image is encoded once, for the floor too"
+    assert [floor["name"] for floor in first["floors"]] == ["untuned model"]
     assert (tmp_path / "run" / "codes" / "codes.safetensors").is_file()
     untrained = recipe(models[order], task_of(images), "head", epochs=1, lr=1e-9, batch_size=24)
     before = iwlora.train(untrained, tmp_path / "before")["metrics"]["nll"]

@@ -111,14 +111,19 @@ def untuned_floors(loaded: LoadedRecipe) -> tuple[TaskFloors | None, list[str]]:
             "iwlora compare computes it"
         ]
     known = TaskFloors.of(task, loaded.recipe.task.group, most_rows=fitting)
+    # The run's own rows, where they are the same: images need not be opened and encoded again.
+    all_alike = len(known.rows) == rows and known.task.kind == task.kind
+    encoded = loaded.encoded[split] if all_alike else None
     was_training = model.training
-    floor = _untuned_floor(loaded.recipe, known, model, loaded.processor)
+    floor = _untuned_floor(loaded.recipe, known, model, loaded.processor, encoded)
     model.train(was_training)
     return replace(known, floors=[*known.floors, floor]), []
 
 
-def _untuned_floor(recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any) -> Floor:
-    pairs = target_losses(recipe, known, model, tokenizer)
+def _untuned_floor(
+    recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any, encoded: Dataset | None = None
+) -> Floor:
+    pairs = target_losses(recipe, known, model, tokenizer, encoded)
     return Floor(_UNTUNED, [{"prediction": pair} for pair in pairs], trivial=True)
 
 
@@ -173,13 +178,15 @@ def mean_over_places(hidden: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def target_losses(
-    recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any
+    recipe: Recipe, known: TaskFloors, model: Any, tokenizer: Any, encoded: Dataset | None = None
 ) -> Sequence[tuple[float, int]]:
-    """(loss in nats, tokens) of the target of each compared row."""
+    """(loss in nats, tokens) of the target of each compared row, which may be ``encoded``."""
     task, settings, device = known.task, recipe.train, next(model.parameters()).device
     rows = task.splits[task.reported[0]].select(known.rows)
-    data = EncodingInput(task, rows, tokenizer, settings.max_length, model.config)
-    encoded, collate = task.kind.encode(data), task.kind.collator(tokenizer, model)
+    if encoded is None:
+        data = EncodingInput(task, rows, tokenizer, settings.max_length, model.config)
+        encoded = task.kind.encode(data)
+    collate = task.kind.collator(tokenizer, model)
     order = LongestFirstSampler(encoded["length"][:])
     at_a_time = min(task.kind.evaluation_rows(settings.max_length), _BATCH_ROWS)
     batches = DataLoader(encoded, at_a_time, sampler=order, collate_fn=collate)
