@@ -39,9 +39,8 @@ def test_a_search_ends_in_a_recipe_that_trains(
     assert {run.draw for run in summary.stages[0].runs} == {0, 1, 2}
     found = out / "found.yaml"
     page = (out / "report.html").read_text(encoding="utf-8")
-    for text in ("spindle", "bottleneck", "share of designs", "Independent designs"):
+    for text in ("spindle", "bottleneck", "share of designs", "Independent designs", "found.yaml"):
         assert text in page
-        assert text in page or text in done.out
     assert "grouping" in done.out
     before = (out / "summary.json").read_bytes()
     assert call(capsys, *command).code == 0

@@ -215,3 +215,5 @@ def test_a_confirmation_that_could_not_begin_stops_the_search_before_its_first_r
     with pytest.raises(IwloraError, match=r"^confirm: search\.max_steps=2"):
         run_design(design, tmp_path, runs, lambda _: None)
     assert not runs.started
+    other = {**settings(seed=1), "confirm": None}
+    assert search(other, tmp_path, {})[0].found, "the folder belongs to no search yet"

@@ -67,6 +67,7 @@ def run_design(
     folder = output_folder(out, "search")
     check_folder(design, folder)
     with lock_folder(folder, announce):
+        check_data(design.confirm, design.run, folder / layout.BAD_ROWS)
         design.record().save(folder / layout.DESIGN)
         first = design.stages[0]
         summary = DesignSummary(
@@ -75,7 +76,6 @@ def run_design(
             paper_runs=design.paper_runs,
             lr=None if first.component == LR else float(design.settings.lr),  # type: ignore[arg-type]
         )
-        check_data(design.confirm, design.run, folder / layout.BAD_ROWS)
         measured = _measured(design, folder, measure, announce) if measure else None
         fixed = dict(design.fixed)
         for stage in design.stages:
@@ -106,7 +106,7 @@ def check_folder(design: DesignRecipe, folder: Path) -> None:
     file = folder / layout.DESIGN
     if not file.is_file():
         inside = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if other := inside - {layout.LOCK}:
+        if other := inside - {layout.LOCK, layout.BAD_ROWS}:
             raise IwloraError(
                 f"{folder} holds {min(other)} and no search of designs; choose another folder"
             )

@@ -62,6 +62,7 @@ def write_page(summary: DesignSummary, out: str | os.PathLike[str]) -> Path:
         found={key: value_text(value) for key, value in (summary.found or {}).items()},
         cost=cost_sentence(summary),
         open=open_sentence(summary),
+        recipe=layout.FOUND,
         confirm=f"{summary.confirmation}/{layout.REPORT}",
     )
     write_text(folder / layout.REPORT, visible(text + "\n"))

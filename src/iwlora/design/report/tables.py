@@ -86,6 +86,8 @@ def proxy_table(summary: DesignSummary) -> Table:
         text, permuted = f"{proxy.rho:+.2f}", EMPTY
         if proxy.low is not None and proxy.high is not None:
             text += f" [{proxy.low:+.2f}, {proxy.high:+.2f}]"
+        else:
+            text += " (too few draws for an interval)"
         if proxy.permuted_rho is not None and proxy.p_value is not None:
             p = format_p_value(proxy.p_value)
             permuted = f"{proxy.permuted_rho:+.2f}, p {_equal(p)}"
