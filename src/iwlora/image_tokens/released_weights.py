@@ -96,7 +96,7 @@ def of_maskgit(arrays: Arrays, codes: int) -> Converted:
     from transformers import BertConfig
 
     found = {_OF_FLAX.sub("", name.replace(".", "/")): array for name, array in arrays.items()}
-    take = _Taker(found)
+    take = Taker(found)
     word = take("Embed_0/word_embeddings/embedding")
     position = take("Embed_0/position_embeddings/embedding")
     blocks = sum(bool(re.fullmatch(r"TransformerLayer_\d+/.*/query/kernel", n)) for n in found)
@@ -158,7 +158,7 @@ def of_taming(arrays: Arrays, codes: int, heads: int) -> Converted:
     """
     from transformers import GPT2Config
 
-    take = _Taker({name.removeprefix(_OF_TAMING): array for name, array in arrays.items()})
+    take = Taker({name.removeprefix(_OF_TAMING): array for name, array in arrays.items()})
     word, position = take("tok_emb.weight"), take("pos_emb")
     blocks = sum(bool(re.fullmatch(r"blocks\.\d+\.ln1\.weight", name)) for name in take.arrays)
     take.check()
@@ -203,7 +203,7 @@ def of_taming(arrays: Arrays, codes: int, heads: int) -> Converted:
     return config, weights
 
 
-class _Taker:
+class Taker:
     """Takes arrays by their released names, and notes those that are missing."""
 
     def __init__(self, arrays: Arrays) -> None:
