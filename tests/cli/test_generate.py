@@ -28,7 +28,7 @@ from iwlora.methods.tiny_models import tiny_model
 from iwlora.results.run.image_scores import ImageScores
 from iwlora.training.image_generation.features import SourceModel
 from iwlora.training.image_generation.generate import _prompts_on_the_way, generate_codes
-from iwlora.training.image_generation.wish import Wish, completed
+from iwlora.training.image_generation.request import Request, completed
 from iwlora.training.run import train
 from runs import recipe, with_options
 
@@ -151,9 +151,9 @@ def test_an_image_follows_from_its_prompts_and_its_number(tmp_path: Path) -> Non
         torch.nn.init.normal_(model.class_prompts.instances, generator=torch.Generator())
 
         def made(model: Any = model, codebook: Any = codebook, **asked: Any) -> list[list[int]]:
-            wish = completed(Wish(count=4, temperature=1.0, **asked), model.config, codebook)
+            request = completed(Request(count=4, temperature=1.0, **asked), model.config, codebook)
             with torch.inference_mode():
-                return generate_codes(model, codebook, wish, ("a", "b", "c")).tolist()
+                return generate_codes(model, codebook, request, ("a", "b", "c")).tolist()
 
         turns = made(classes=("b",))
         alone = [made(classes=("b",), instance=number) for number in range(3)]

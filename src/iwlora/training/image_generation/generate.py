@@ -23,8 +23,13 @@ from iwlora.training.device import run_device
 from iwlora.training.external_settings import check_external_settings
 from iwlora.training.image_generation.features import ImageModel
 from iwlora.training.image_generation.held_out import write_held_out
+from iwlora.training.image_generation.request import (
+    PromptsOf,
+    Request,
+    completed,
+    request_of_options,
+)
 from iwlora.training.image_generation.scores import score_images
-from iwlora.training.image_generation.wish import PromptsOf, Wish, completed, wish_of_options
 from iwlora.training.kernels import training_numerics
 from iwlora.training.prediction.tables import write_table
 from iwlora.training.state.artifacts import load_saved
@@ -101,7 +106,7 @@ def generate(
         raise IwloraError(f"{to} was given for generated and for held-out images; give two folders")
     model, codebook = load_saved(path, trust_remote_code=trust_remote_code)
     images_of = _training_images(model, task.labels)
-    given = wish_of_options(
+    given = request_of_options(
         task.labels,
         images_of,
         label=label,
@@ -114,7 +119,7 @@ def generate(
         interpolation=interpolation,
         seed=seed,
     )
-    wish = completed(given, model.config, codebook)
+    request = completed(given, model.config, codebook)
     image_model = ImageModel.of(features, codebook, trust_remote_code) if features else None
     result, settings = run.result(), run.recipe().train
     precision = (result.precision if result else None) or settings.requested_precision
@@ -124,14 +129,14 @@ def generate(
         torch.inference_mode(),
         training_numerics(model, settings.fast_kernels, precision, run_device()),
     ):
-        codes = generate_codes(model, codebook, wish, task.labels)
+        codes = generate_codes(model, codebook, request, task.labels)
     images = [codebook.decode(row.tolist()) for row in codes]
     found = None
     if scores or image_model is not None:
-        named = [wish.start(number, {}).label for number in range(wish.count)]
+        named = [request.start(number, {}).label for number in range(request.count)]
         found = score_images(run.recipe(), codebook, codes, named, trust_remote_code, image_model)
     with whole_folder(target) as folder:
-        _write(folder, images, wish, images_of)
+        _write(folder, images, request, images_of)
         if found is not None:
             found.save(folder / layout.IMAGE_SCORES)
         follow_umask(folder)
@@ -140,13 +145,15 @@ def generate(
     return target
 
 
-def generate_codes(model: Any, codebook: Codebook, wish: Wish, labels: Sequence[str]) -> Codes:
+def generate_codes(
+    model: Any, codebook: Codebook, request: Request, labels: Sequence[str]
+) -> Codes:
     """(images, N) codes, some images at a time."""
     parts = [
-        _some(model, codebook, wish, labels, range(start, start + _AT_A_TIME))
-        for start in range(0, wish.count, _AT_A_TIME)
+        _some(model, codebook, request, labels, range(start, start + _AT_A_TIME))
+        for start in range(0, request.count, _AT_A_TIME)
     ]
-    return np.concatenate(parts)[: wish.count]
+    return np.concatenate(parts)[: request.count]
 
 
 def _training_images(model: Any, labels: Sequence[str]) -> dict[str, int]:
@@ -155,7 +162,7 @@ def _training_images(model: Any, labels: Sequence[str]) -> dict[str, int]:
 
 
 def _some(
-    model: Any, codebook: Codebook, wish: Wish, labels: Sequence[str], numbers: Sequence[int]
+    model: Any, codebook: Codebook, request: Request, labels: Sequence[str], numbers: Sequence[int]
 ) -> Codes:
     """The codes of the images of these numbers."""
     device, tokens, mask = run_device(), codebook.tokens, mask_id(model.config)
@@ -166,16 +173,16 @@ def _some(
         instances = [-1 if one.instance is None else one.instance for one in prompts]
         return torch.tensor(classes, device=device), torch.tensor(instances, device=device)
 
-    classes, instances = begin = arguments([wish.start(number, images) for number in numbers])
-    ends = [prompts for number in numbers if (prompts := wish.end(number, images))]
+    classes, instances = begin = arguments([request.start(number, images) for number in numbers])
+    ends = [prompts for number in numbers if (prompts := request.end(number, images))]
     end = arguments(ends) if ends else None
-    seeds = [(wish.seed, number) for number in numbers]
-    steps, temperature = wish.steps or tokens, float(wish.temperature or 0.0)
+    seeds = [(request.seed, number) for number in numbers]
+    steps, temperature = request.steps or tokens, float(request.temperature or 0.0)
 
     def logits(codes: Codes, step: int) -> Any:
         read = torch.from_numpy(codes).to(device)
         weight = step / max(steps - 1, 1)
-        with _prompts_on_the_way(model, begin, end, weight, wish.interpolation):
+        with _prompts_on_the_way(model, begin, end, weight, request.interpolation):
             ids = torch.cat([classes[:, None], read], dim=1)
             output = model(input_ids=ids, instances=instances)
         return output.logits.float().cpu().numpy()
@@ -212,7 +219,7 @@ def _prompts_on_the_way(
 
 
 def _write(
-    folder: Path, images: Sequence[Pixels], wish: Wish, training_images: Mapping[str, int]
+    folder: Path, images: Sequence[Pixels], request: Request, training_images: Mapping[str, int]
 ) -> None:
     """Write the images, the contact sheet, and the table that says how they were made."""
     from PIL import Image
@@ -220,7 +227,7 @@ def _write(
     records = []
     for number, image in enumerate(images):
         name = layout.image_file(number)
-        start, end = wish.start(number, training_images), wish.end(number, training_images)
+        start, end = request.start(number, training_images), request.end(number, training_images)
         Image.fromarray(image).save(folder / name)
         records.append(
             {
@@ -229,11 +236,11 @@ def _write(
                 "instance": start.instance,
                 "towards": end and end.label,
                 "towards_instance": end and end.instance,
-                "seed": wish.seed,
+                "seed": request.seed,
                 "number": number,
-                "steps": wish.steps,
-                "temperature": wish.temperature,
-                "interpolation": end and wish.interpolation,
+                "steps": request.steps,
+                "temperature": request.temperature,
+                "interpolation": end and request.interpolation,
             }
         )
     write_table(folder / layout.GENERATED, records)

@@ -15,7 +15,7 @@ from iwlora.results import layout
 from iwlora.results.writing import replacing
 from iwlora.training.device import run_device
 from iwlora.training.image_generation.generate import contact_sheet, generate_codes
-from iwlora.training.image_generation.wish import Wish, completed
+from iwlora.training.image_generation.request import Request, completed
 from iwlora.training.kernels import training_numerics
 from iwlora.training.load import LoadedRecipe
 
@@ -38,7 +38,7 @@ def write_samples(run: Path, model: Any, loaded: LoadedRecipe) -> None:
     task, codebook, settings = loaded.task, loaded.processor, loaded.recipe.train
     if task.kind.processor != "codes" or distributed.world_size() > 1:
         return
-    wish = completed(Wish(count=MOST, classes=task.labels), model.config, codebook)
+    request = completed(Request(count=MOST, classes=task.labels), model.config, codebook)
     was_training = model.training
     with (
         torch.inference_mode(),
@@ -46,7 +46,7 @@ def write_samples(run: Path, model: Any, loaded: LoadedRecipe) -> None:
             model.eval(), settings.fast_kernels, settings.requested_precision, run_device()
         ),
     ):
-        codes: Codes = generate_codes(model, codebook, wish, task.labels)
+        codes: Codes = generate_codes(model, codebook, request, task.labels)
     model.train(was_training)
     sheet = Image.fromarray(contact_sheet([codebook.decode(row.tolist()) for row in codes]))
     times = max(1, -(-_SIDE // codebook.size))

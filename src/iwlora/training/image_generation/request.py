@@ -25,7 +25,7 @@ class PromptsOf(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What images are to be generated.
 
     Args:
@@ -75,7 +75,7 @@ class Wish:
         return number // len(self.classes) % count
 
 
-def wish_of_options(
+def request_of_options(
     labels: Sequence[str],
     images: Mapping[str, int],
     *,
@@ -84,8 +84,8 @@ def wish_of_options(
     between: tuple[str, str] | None,
     scores: bool,
     **others: Any,
-) -> Wish:
-    """The wish that options describe.
+) -> Request:
+    """The request that options describe.
 
     Args:
         labels: The classes of the run.
@@ -94,7 +94,7 @@ def wish_of_options(
         instance: The number of a training image in the class.
         between: Two classes, or with ``label`` the numbers of two training images.
         scores: Whether the images are scored, as images of a class.
-        others: Further fields of :class:`Wish`.
+        others: Further fields of :class:`Request`.
 
     Raises:
         IwloraError: A class or a training image is unknown, a number is impossible, or options do
@@ -120,19 +120,19 @@ def wish_of_options(
         wrong = _problem_of_images(given, classes, images)
         problems += wrong
         numbers = [] if wrong else [int(number) for number in given]
-    wish = Wish(
+    request = Request(
         classes=classes,
         instance=numbers[0] if numbers else None,
         towards=towards if between is not None else None,
         towards_instance=numbers[-1] if numbers and between is not None else None,
         **others,
     )
-    if not 1 <= wish.count <= MOST_IMAGES:
-        problems.append(f"count={wish.count}: accepted are 1 to {MOST_IMAGES:,} images")
-    if wish.seed < 0:
-        problems.append(f"seed={wish.seed}: accepted are whole numbers from 0")
+    if not 1 <= request.count <= MOST_IMAGES:
+        problems.append(f"count={request.count}: accepted are 1 to {MOST_IMAGES:,} images")
+    if request.seed < 0:
+        problems.append(f"seed={request.seed}: accepted are whole numbers from 0")
     raise_all(problems)
-    return wish
+    return request
 
 
 def _problem_of_images(
@@ -157,11 +157,11 @@ def _problem_of_images(
     return [f"class {classes[0]} has {count} training images, {accepted}; given: {numbers}"]
 
 
-def completed(wish: Wish, config: Any, codebook: Codebook) -> Wish:
-    """The wish with the steps and the temperature that it leaves open, after a check."""
+def completed(request: Request, config: Any, codebook: Codebook) -> Request:
+    """The request with the steps and the temperature that it leaves open, after a check."""
     ImageCodes.of(config).check(codebook)
-    is_masked, steps, tokens = mask_id(config) is not None, wish.steps, codebook.tokens
-    if not is_masked and (steps is not None or wish.towards is not None):
+    is_masked, steps, tokens = mask_id(config) is not None, request.steps, codebook.tokens
+    if not is_masked and (steps is not None or request.towards is not None):
         option = "--interpolate" if steps is None else f"--steps {steps}"
         raise IwloraError(
             f"{option} was given, and the model of the run writes an image code by code, in no "
@@ -172,10 +172,10 @@ def completed(wish: Wish, config: Any, codebook: Codebook) -> Wish:
             f"steps={steps}: accepted are 1 to {tokens}, the number of codes of an image, since "
             "each step settles one at least"
         )
-    temperature = wish.temperature
+    temperature = request.temperature
     if temperature is None:
         temperature = MASKED_TEMPERATURE if is_masked else 1.0
     check_temperature(temperature)
     if is_masked and steps is None:
         steps = min(STEPS, tokens)
-    return replace(wish, steps=steps, temperature=temperature)
+    return replace(request, steps=steps, temperature=temperature)
