@@ -22,9 +22,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("examples")
     pair = "Every cat sleeps.,A cat sleeps."
     (folder / "pairs.csv").write_text(f"premise,hypothesis\n{pair}\n", encoding="utf-8")
-    labelled = [f"{pair},{label}" for label in ("entailment", "not_entailment") * 4]
-    file = folder / "labelled.csv"
-    file.write_text("\n".join(["premise,hypothesis,label", *labelled]) + "\n", encoding="utf-8")
+    labeled = [f"{pair},{label}" for label in ("entailment", "not_entailment") * 4]
+    file = folder / "labeled.csv"
+    file.write_text("\n".join(["premise,hypothesis,label", *labeled]) + "\n", encoding="utf-8")
     recipe = {
         "model": "builtin/minilm",
         "task": {

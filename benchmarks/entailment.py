@@ -4,7 +4,7 @@
 
 Prints Markdown tables with the test accuracy of classifiers that see only words, of linear probes
 on the frozen encoder, and of LoRA and full fine-tuning; also the number of rows, their lengths, the
-seconds and the machine. The features and the regularisation of a probe are chosen on validation.
+seconds and the machine. The features and the regularization of a probe are chosen on validation.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def targets(rows: Rows) -> np.ndarray:
 
 
 def probe(features: dict[str, Any], splits: Splits) -> float:
-    """Test accuracy of logistic regression; its regularisation is chosen on validation."""
+    """Test accuracy of logistic regression; its regularization is chosen on validation."""
     fitted = []
     for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
         classifier = make_pipeline(

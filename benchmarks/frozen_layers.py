@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.results.durations import format_duration
 from timed_commands import MEBI, count_processor_time, machine, run_command, table
 
@@ -93,7 +93,7 @@ def measured(options: argparse.Namespace, name: str, draws: int) -> dict[str, An
 def quality(folder: Path) -> tuple[float, int]:
     """(the mean accuracy, the most bytes of memory) of the runs in a folder."""
     results = [json.loads(file.read_text()) for file in folder.glob("lr-*/seed-*/result.json")]
-    accuracy = summarise([100 * result["metrics"]["accuracy"] for result in results]).mean
+    accuracy = summarize([100 * result["metrics"]["accuracy"] for result in results]).mean
     return accuracy, max(result["peak_memory_bytes"] for result in results)
 
 

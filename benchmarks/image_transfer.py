@@ -27,7 +27,7 @@ from iwlora.compare.number_format import format_interval, format_score
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.plan.recipe import plan_settings
 from iwlora.compare.report.write import write_report
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.image_tokens.codebooks.load import load_codebook
 from iwlora.results import layout
 from iwlora.results.comparison import load
@@ -118,8 +118,8 @@ def _table(study: Study, labels: Sequence[str]) -> str:
     lines = [["untuned model", "0", "", f"{untuned.metrics['nll']:.4f}", *[""] * 4]]
     for label in labels:
         scores = comparison.scores(label)
-        mean = summarise(list(scores.values()))
-        apart = summarise([scores[seed] - baseline[seed] for seed in scores])
+        mean = summarize(list(scores.values()))
+        apart = summarize([scores[seed] - baseline[seed] for seed in scores])
         interval = format_interval("nll", apart.mean, apart.low, apart.high)
         found = _scores_of(study.images_of(label))
         distance = found.frechet_distance.get(GENERATED)

@@ -28,7 +28,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification
 from transformers import ViTImageProcessorPil as Processor
 
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.inputs.images import open_image
 from iwlora.methods import METHODS
 from iwlora.sites import sites
@@ -126,7 +126,7 @@ def speeds(records: dict[str, list[dict[str, float]]]) -> str:
             [
                 arm,
                 f"{mean['examples_per_second']:.1f}",
-                with_interval(summarise(ratios), ".2f"),
+                with_interval(summarize(ratios), ".2f"),
                 f"{mean['processor_seconds']:.0f}",
                 f"{100 * mean['accuracy']:.1f}",
             ]

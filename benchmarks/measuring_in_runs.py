@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from timed_commands import machine, table
 
 LORA, IW_LORA = ARMS = ("lora", "iw-lora")
@@ -110,7 +110,7 @@ def ratios(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[list[str]
     rows = []
     for field, name in (("steps", "training steps"), ("run", "whole run")):
         seconds = [fmean(seed[arm][field] for seed in found) for arm in ARMS]
-        ratio = summarise([seed[IW_LORA][field] / seed[LORA][field] for seed in found])
+        ratio = summarize([seed[IW_LORA][field] / seed[LORA][field] for seed in found])
         means = [f"{mean:.1f}" for mean in seconds]
         rows.append([name, *means, f"{ratio.mean:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"])
     return rows

@@ -5,7 +5,7 @@
 All variants train LoRA on MiniLM in one process, in turn, ``--rounds`` times. A ratio is taken
 within a round, and the median over rounds is printed. Times are processor time of training, which
 other load on the machine changes less than wall time. A second table has the costs outside the
-step: tokenisation, scoring in the order of the rows, and implementations of AdamW. A third table
+step: tokenization, scoring in the order of the rows, and implementations of AdamW. A third table
 has the kernels on blocks of DeBERTa, which has attention of its own, with random weights.
 """
 
@@ -159,7 +159,7 @@ def outside(options: argparse.Namespace) -> Rows:
         parameter.grad = torch.randn_like(parameter)
     rows_of_table: Rows = [
         [
-            f"tokenising all {sum(map(len, task.splits.values())):,} pairs of RTE",
+            f"tokenizing all {sum(map(len, task.splits.values())):,} pairs of RTE",
             _milliseconds(options, lambda: task.encode(tokenizer, 128, model.config)),
         ]
     ]

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from iwlora.compare.number_format import display_scale
-from iwlora.compare.statistics.paired_tests import Summary, paired_difference, summarise
+from iwlora.compare.statistics.paired_tests import Summary, paired_difference, summarize
 from iwlora.results.durations import format_duration
 from timed_commands import machine, run_command, table
 
@@ -112,7 +112,7 @@ def measured(options: argparse.Namespace, arm: str, task: str, seed: int) -> Rec
 def ratio(records: Records, arm: str, baseline: str, field: str) -> Summary:
     """The ratio of ``field`` between two arms, paired by seed."""
     pairs = ((records[arm][seed], records[baseline][seed]) for seed in records[arm])
-    return summarise([run[field] / base[field] for run, base in pairs])
+    return summarize([run[field] / base[field] for run, base in pairs])
 
 
 def with_interval(summary: Summary, form: str, times: float = 1.0) -> str:
@@ -137,9 +137,9 @@ def results(records: Records, task: str) -> str:
     for arm, runs in records.items():
 
         def mean(field: str, runs: Mapping[int, Record] = runs) -> float:
-            return summarise([run[field] for run in runs.values()]).mean
+            return summarize([run[field] for run in runs.values()]).mean
 
-        quality = summarise([run["metric"] for run in runs.values()])
+        quality = summarize([run["metric"] for run in runs.values()])
         spread = "" if quality.sd is None else f" ± {display_scale(metric) * quality.sd:.1f}"
         rows.append(
             [

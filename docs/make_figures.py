@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from iwlora.cli import main as iwlora
 from iwlora.compare.report.figures.verdict_paths import plot_verdict_paths
 from iwlora.compare.report.sequential import sequential_verdict
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.comparison.score_tables import read_scores
 
@@ -75,7 +75,7 @@ def verdict_paths() -> Figure:
     """The paths of a sequential comparison, from the scores in docs/verdicts.csv."""
     (scores,) = read_scores(HERE / "verdicts.csv")
     rule = StoppingRule(difference=0.5)
-    (task,) = analyse([replace(scores, stop=rule)]).tasks
+    (task,) = analyze([replace(scores, stop=rule)]).tasks
     print(sequential_verdict(task))
     return plot_verdict_paths(task.differences, rule)
 

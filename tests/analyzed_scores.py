@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis, analyse
+from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis, analyze
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import Run, RunResult
@@ -17,7 +17,7 @@ BETTER = [score + 0.05 + 0.001 * (seed % 3) for seed, score in enumerate(LORA)]
 EQUAL = [score + 0.01 * (-1) ** seed for seed, score in enumerate(LORA)]
 
 
-def analysed(
+def analyzed(
     scores: Mapping[str, Sequence[float]],
     metric: str = "accuracy",
     known: Mapping[str, Mapping[str, Any]] | None = None,
@@ -30,7 +30,7 @@ def analysed(
             result = RunResult.from_score(label, "t", seed, metric, score, **fields)
             runs.append(Run(None, result))
     seeds = tuple(range(max(map(len, scores.values()))))
-    return analyse([Comparison(Path("runs/c"), "m", "t", tuple(scores), seeds, tuple(runs), ())])
+    return analyze([Comparison(Path("runs/c"), "m", "t", tuple(scores), seeds, tuple(runs), ())])
 
 
 def over_tasks(*analyses: Analysis) -> Analysis:
@@ -43,7 +43,7 @@ def over_tasks(*analyses: Analysis) -> Analysis:
             for run in comparison.runs
         )
         comparisons.append(replace(comparison, task=f"t{number}", runs=runs))
-    return analyse(comparisons)
+    return analyze(comparisons)
 
 
 def over_rows(analysis: Analysis, low: float, high: float, rows: int) -> Analysis:

@@ -14,7 +14,7 @@ def seeded(seed: int, function: Callable[..., Tensor], *args: Any, **kwargs: Any
     return function(*args, **kwargs)
 
 
-def randomise(model: nn.Module) -> None:
+def randomize(model: nn.Module) -> None:
     """Give every trainable parameter, B too, a value of its own."""
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -9,13 +9,13 @@ from iwlora.compare.report.content import ReportContent, build_content
 from iwlora.compare.report.formats.html import html_page
 from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.terminal import terminal_text
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.results.comparison import load
 
 
 def content_of(folder: Path) -> ReportContent:
     """The content of the report of a comparison or run folder."""
-    return build_content(analyse([load(folder)]))
+    return build_content(analyze([load(folder)]))
 
 
 def page_without_images(content: ReportContent) -> Page:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from pool_price.cells import SCHEDULES, Cell
 from pool_price.record import Record
 from timed_commands import table
@@ -57,7 +57,7 @@ def _table(
     for method in methods:
         union = unions.get((cells[0].data, method), {})
         if union:
-            mean = f"{summarise([*union.values()]).mean:.1f}"
+            mean = f"{summarize([*union.values()]).mean:.1f}"
             rows.append([f"{method}: one run on all rows", mean, *("" for _ in counts)])
         by_count: dict[int, Scores] = {
             cell.sources: record.scores[cell.name] for cell in cells if method in cell.methods
@@ -80,10 +80,10 @@ def _cell(arm: str, scores: Scores, union: Mapping[str, float]) -> str:
     found = {seed: arms[arm] for seed, arms in scores.items() if arm in arms}
     if not found:
         return ""
-    text = f"{summarise([*found.values()]).mean:.1f}"
+    text = f"{summarize([*found.values()]).mean:.1f}"
     differences = [accuracy - union[seed] for seed, accuracy in found.items() if seed in union]
     if differences:
-        loss = summarise(differences)
+        loss = summarize(differences)
         interval = "" if loss.low is None else f" [{loss.low:+.1f}, {loss.high:+.1f}]"
         text += f" ({loss.mean:+.1f}{interval})"
     return text

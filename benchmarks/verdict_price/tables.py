@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.results.comparison.record import StoppingRule
 from timed_commands import table
 from verdict_price.bank import FEWER_ROWS, LORA, OFFICIAL, STUDY, Array, Bank
@@ -155,7 +155,7 @@ def real_difference_table(banks: Sequence[Bank], lr: float) -> str:
             if pairs.freedom < 2:
                 cells.append(NOT_RECORDED)
                 continue
-            found = summarise(pairs.differences().tolist())
+            found = summarize(pairs.differences().tolist())
             interval = f"{found.low:+.2f} to {found.high:+.2f}"
             spread = f"sd {found.sd:.2f} (of the rows: {sd_of_rows(pairs):.2f})"
             cells.append(f"{found.mean:+.2f} ({interval}), {spread}, {found.n} draws")

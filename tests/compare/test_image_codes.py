@@ -10,7 +10,7 @@ import yaml
 
 from commands import call, execute_in_process
 from image_drawings import save_images, save_model
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.results.comparison import load
 
 METHODS = [
@@ -41,7 +41,7 @@ def test_methods_are_ranked_by_the_lower_nll(
     assert done.code == 0, done.err
     comparison = load(tmp_path / "out")
     assert len(comparison.scores("from-scratch")) == 2
-    analysis = analyse([comparison])
+    analysis = analyze([comparison])
     for row in analysis.tasks[0].differences:
         of_arm, of_first = comparison.scores(row.arm), comparison.scores("lora")
         assert row.differences == pytest.approx({k: of_arm[k] - of_first[k] for k in (0, 1)})

@@ -135,7 +135,7 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     from iwlora.compare.report.figures.heatmaps import text_heatmap
     from iwlora.compare.report.formats.terminal import terminal_text
     from iwlora.compare.report.write import write_content
-    from iwlora.compare.statistics.analysis import analyse
+    from iwlora.compare.statistics.analysis import analyze
     from iwlora.results.comparison import load_comparison
 
     view = TerminalProgress(plan) if draws_progress(arguments) else None
@@ -144,15 +144,15 @@ def _compare_runs(plan: Plan, arguments: argparse.Namespace) -> int:
     failed = run_comparison(plan, arguments.out, make_executor, announce, view)
     comparison = load_comparison(arguments.out)
     if arguments.log_format == "json":
-        page = write_content(build_content(analyse([comparison]))) if comparison.runs else None
+        page = write_content(build_content(analyze([comparison]))) if comparison.runs else None
         print_json(_finished(comparison, failed, page))
         return 1 if failed else 0
     if not comparison.runs:
-        print("\n" + terminal_text(build_content(analyse([comparison]))))
+        print("\n" + terminal_text(build_content(analyze([comparison]))))
         print(f"error: no run of {arguments.out} has finished", file=sys.stderr)
         return 1
     measured = [s for s in (run.sensitivity() for run in comparison.runs) if s is not None]
-    write_report(analyse([comparison]), text_heatmap(measured[0]) if measured else "")
+    write_report(analyze([comparison]), text_heatmap(measured[0]) if measured else "")
     return 1 if failed else 0
 
 
@@ -175,7 +175,7 @@ def _compare_results(
     sources: list[str], overrides: list[str], arguments: argparse.Namespace
 ) -> int:
     from iwlora.compare.plan.training_data import unused_fields, vary_problems
-    from iwlora.compare.statistics.analysis import analyse
+    from iwlora.compare.statistics.analysis import analyze
     from iwlora.results.comparison.combined import load_parts, save_sources
     from iwlora.training.overrides import override
 
@@ -188,7 +188,7 @@ def _compare_results(
     folder = Path(arguments.out)
     parts = load_parts(sources, vary)
     raise_all(unused_fields(vary, [field for part in parts for field in part.vary]))
-    analysis = analyse(parts, folder, arguments.baseline)
+    analysis = analyze(parts, folder, arguments.baseline)
     save_sources(folder, sources, arguments.baseline, vary)
     write_report(analysis)
     return 0

@@ -79,10 +79,10 @@ def run(arguments: argparse.Namespace) -> None:
     if (folder / layout.DESIGN).is_file():
         page = write_design_report(DesignSummary.load(folder / layout.SUMMARY_JSON), folder)
     else:
-        from iwlora.compare.statistics.analysis import analyse
+        from iwlora.compare.statistics.analysis import analyze
         from iwlora.results.comparison.combined import load_parts
 
-        page = write_report(analyse(load_parts([arguments.folder]), folder, arguments.baseline))
+        page = write_report(analyze(load_parts([arguments.folder]), folder, arguments.baseline))
     if arguments.is_shown and not webbrowser.open_new_tab(page.resolve().as_uri()):
         print("no browser was found: open the page yourself", file=sys.stderr)
 

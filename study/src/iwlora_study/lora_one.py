@@ -34,7 +34,7 @@ class LoraOne(Lora):
 
     Here γ, the sign and the normalization by S₁ are those of the authors' code (``run_exp.py``,
     ``direction: LoRA-One``, ``scale: stable``). Other than there, the SVD is exact instead of
-    randomised; s is lora_alpha / rank as in all methods here, where the authors take lora_alpha /
+    randomized; s is lora_alpha / rank as in all methods here, where the authors take lora_alpha /
     √rank (the same first step needs γ divided by √rank); and G is of ``max_batches`` batches of the
     run, where they take 8 rows. The preconditioned optimizer of their theorems is not in their
     code, nor here.

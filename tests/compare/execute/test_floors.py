@@ -28,7 +28,7 @@ from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.runs_csv import runs_csv
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.formats.terminal import terminal_text
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.inputs.places import reading_errors
 from iwlora.results.comparison import load_comparison
 from iwlora.results.comparison.floors import ComparisonFloors
@@ -85,7 +85,7 @@ def test_they_are_computed_once_and_stand_beside_each_run(compared: tuple[Path, 
 
 
 def test_every_format_has_them(compared: tuple[Path, str]) -> None:
-    content = build_content(analyse([load_comparison(compared[0])]))
+    content = build_content(analyze([load_comparison(compared[0])]))
     (section,) = content.sections
     assert section.scores is not None
     rows = {row[0]: row[2] for row in section.scores.rows}

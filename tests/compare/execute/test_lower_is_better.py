@@ -12,7 +12,7 @@ import pytest
 
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.report.verdict import verdict
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.results.comparison import load
 from iwlora.training.recipe import Recipe
 from simulated_runs import SimulatedExecutor, simulate
@@ -50,7 +50,7 @@ def test_the_lowest_perplexity_is_searched_and_wins(
         "lora": 1e-3,
         "iw-lora": 1e-3,
     }
-    analysis = analyse([comparison])
+    analysis = analyze([comparison])
     (difference,) = analysis.tasks[0].differences
     assert difference.summary.mean == pytest.approx(-0.5)
     assert difference.outcome == "lower"

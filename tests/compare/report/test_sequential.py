@@ -13,7 +13,7 @@ from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.report.content import build_content
 from iwlora.compare.report.formats.terminal import terminal_text
 from iwlora.compare.report.write import write_content
-from iwlora.compare.statistics.analysis import Analysis, analyse
+from iwlora.compare.statistics.analysis import Analysis, analyze
 from iwlora.compare.statistics.sequential import half_width
 from iwlora.results.comparison import Comparison, load_comparison
 from iwlora.results.comparison.combined import load_parts
@@ -36,7 +36,7 @@ def analysis(make_plan: MakePlan, tmp_path: Path) -> Analysis:
     arms = [{"name": "lora", "rank": 4, "label": label} for label in MEANS]
     plan = make_plan(methods=arms, seeds=None, stop={"difference": 1.0, "max_seeds": 12})
     simulate(plan, tmp_path / "out", SimulatedExecutor(score))
-    return analyse([load_comparison(tmp_path / "out")])
+    return analyze([load_comparison(tmp_path / "out")])
 
 
 @pytest.mark.quick
@@ -85,7 +85,7 @@ def test_over_several_tasks_the_mean_has_an_interval_that_holds_at_all_looks(
         simulate(plan, tmp_path / name, SimulatedExecutor(of_task))
         return load_comparison(tmp_path / name)
 
-    analysis = analyse([comparison(name) for name in gains], tmp_path / "both")
+    analysis = analyze([comparison(name) for name in gains], tmp_path / "both")
     content = build_content(analysis)
     by_arm = {row.arm: row for row in analysis.overall}
     of_tasks = [
@@ -120,7 +120,7 @@ def test_arms_of_two_folders_keep_the_test_that_allows_for_looking(
     (merged,) = load_parts([tmp_path / "one", tmp_path / "two"])
     assert merged.stop is not None
     assert (merged.stop.difference, merged.stop.error) == (1.0, 0.05)
-    differences = analyse([merged], baseline="lora (one)").tasks[0].differences
+    differences = analyze([merged], baseline="lora (one)").tasks[0].differences
     assert all(row.sequential for row in differences)
 
 

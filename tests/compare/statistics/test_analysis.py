@@ -13,7 +13,7 @@ from commands import call
 from iwlora.compare.report.content import build_content
 from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.summary_json import summary_json
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.compare.statistics.budget_parity import budget_ratios
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison
@@ -45,7 +45,7 @@ def test_all_differences_are_from_the_baseline(controlled: Path) -> None:
     """They are recounted from the result files, for the default and for a named baseline."""
 
     def check(requested: str | None, baseline: str) -> None:
-        content = build_content(analyse(load_parts([controlled]), baseline=requested))
+        content = build_content(analyze(load_parts([controlled]), baseline=requested))
         summary = json.loads(summary_json(content))
         assert summary["baseline"] == baseline
         arms = [pair["arm"] for pair in summary["differences"]]
@@ -97,10 +97,10 @@ def test_several_tasks_have_one_baseline_and_it_is_remembered(
     for log in tmp_path.rglob("metrics.jsonl"):
         log.unlink()  # no learning curves to draw
     name_baseline(folders[0], CONTROL)
-    assert analyse(load_parts(folders)).baseline == CONTROL
+    assert analyze(load_parts(folders)).baseline == CONTROL
     name_baseline(folders[1], "lora")
     with pytest.raises(IwloraError, match="different baselines, lora and lora-uniform-penalty"):
-        analyse(load_parts(folders))
+        analyze(load_parts(folders))
     out = tmp_path / "all"
     assert call(capsys, "compare", *folders, "--baseline", "iw-lora", "--out", out).code == 0
     written = json.loads((out / "summary.json").read_text())
@@ -108,7 +108,7 @@ def test_several_tasks_have_one_baseline_and_it_is_remembered(
     assert {pair["baseline"] for part in written["parts"] for pair in part["differences"]} == {
         "iw-lora"
     }
-    assert json.loads(summary_json(build_content(analyse(load_parts([out]), out)))) == written
+    assert json.loads(summary_json(build_content(analyze(load_parts([out]), out)))) == written
 
 
 @pytest.mark.quick
@@ -117,7 +117,7 @@ def test_budgets_are_relative_to_the_baseline(controlled: Path) -> None:
         path = controlled / CONTROL / f"seed-{seed}" / "result.json"
         stored = json.loads(path.read_text())
         path.write_text(json.dumps(stored | {"adapter_parameters": 2 * 294_912}))
-    (comparison,) = analyse([load_comparison(controlled)], baseline=CONTROL).comparisons
+    (comparison,) = analyze([load_comparison(controlled)], baseline=CONTROL).comparisons
     assert budget_ratios(comparison) == {
         "lora": 0.5, "iw-lora": 0.5, CONTROL: 1.0, "iw-lora-permuted": 0.5
     }  # fmt: skip

@@ -14,7 +14,7 @@ from iwlora.compare.plan.search.learning_rate import choose_learning_rate
 from iwlora.compare.report.figures import plots
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.verdict import verdict
-from iwlora.compare.statistics.analysis import Analysis, analyse
+from iwlora.compare.statistics.analysis import Analysis, analyze
 from iwlora.compare.statistics.learning_rate import ties
 from iwlora.results.comparison import Comparison, load
 from iwlora.results.comparison.record import Trial
@@ -57,8 +57,8 @@ def mirrored(tmp_path: Path, comparison_in: Callable[..., Path]) -> tuple[Path, 
     return folders[0], folders[1]
 
 
-def analysed(folder: Path) -> Analysis:
-    return analyse([load(folder)])
+def analyzed(folder: Path) -> Analysis:
+    return analyze([load(folder)])
 
 
 def test_the_direction_of_a_metric() -> None:
@@ -66,7 +66,7 @@ def test_the_direction_of_a_metric() -> None:
 
 
 def test_differences_keep_their_sign_and_say_what_is_better(mirrored: tuple[Path, Path]) -> None:
-    higher, lower = map(analysed, mirrored)
+    higher, lower = map(analyzed, mirrored)
     assert [d.outcome for d in higher.tasks[0].differences] == ["higher", "lower"]
     assert [d.outcome for d in lower.tasks[0].differences] == ["lower", "higher"]
     for up, down in zip(higher.tasks[0].differences, lower.tasks[0].differences, strict=True):
@@ -80,7 +80,7 @@ def test_differences_keep_their_sign_and_say_what_is_better(mirrored: tuple[Path
 
 def test_an_improvement_is_a_better_score(mirrored: tuple[Path, Path]) -> None:
     for folder in mirrored:
-        chances = {row.arm: row.improvement for row in analysed(folder).overall}
+        chances = {row.arm: row.improvement for row in analyzed(folder).overall}
         assert chances["iw-lora"] is not None
         assert chances["full"] is not None
         assert (chances["iw-lora"].value, chances["full"].value) == (1.0, 0.0)
@@ -90,7 +90,7 @@ def test_tasks_of_both_directions_are_not_averaged_but_count_alike(
     mirrored: tuple[Path, Path],
 ) -> None:
     """Better on both tasks at each of 2 · 8 pairs: the smallest p-value of 16 signs."""
-    row = next(r for r in analyse(list(map(load, mirrored))).overall if r.arm == "iw-lora")
+    row = next(r for r in analyze(list(map(load, mirrored))).overall if r.arm == "iw-lora")
     assert row.p_value == pytest.approx(2 / 2**16)
     assert row.improvement is not None
     assert row.improvement.value == 1.0
@@ -102,7 +102,7 @@ def test_two_tasks_with_perplexities_say_that_lower_is_better(
 ) -> None:
     other = comparison_in(tmp_path / "other", arms=("lora", "iw-lora"), seeds=8, task="glue/x")
     rewrite(other, lambda label, seed, _: {"perplexity": 5.0 - (label != "lora") - 0.01 * seed})
-    text = verdict(analyse([load(mirrored[1]), load(other)]))
+    text = verdict(analyze([load(mirrored[1]), load(other)]))
     assert "iw-lora: lower (-0.5" in text
     assert "Lower is better for perplexity." in text
 
@@ -119,7 +119,7 @@ def test_figures_point_the_right_way(mirrored: tuple[Path, Path]) -> None:
     fronts = []
     for folder in mirrored:
         comparison = load(folder)
-        axes = plots.plot_forest(analysed(folder).tasks[0].differences).axes[0]
+        axes = plots.plot_forest(analyzed(folder).tasks[0].differences).axes[0]
         assert ("lower is better" in axes.get_xlabel()) == (folder.name == "perplexity")
         costs = plots.scores_by_cost(comparison)
         (panel, points), *_ = costs.items()

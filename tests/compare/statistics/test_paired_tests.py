@@ -21,7 +21,7 @@ from iwlora.compare.statistics.paired_tests import (
     power,
     seeds_needed,
     sign_flip_p,
-    summarise,
+    summarize,
 )
 
 scores = st.floats(-1, 1).map(lambda value: round(value, 3))
@@ -37,7 +37,7 @@ def pair_of(scores: list[float], baseline: list[float]) -> PairedDifference:
 
 @given(st.lists(scores, min_size=2, max_size=30).filter(lambda v: len(set(v)) > 1))
 def test_summaries_agree_with_numpy_and_scipy(values: list[float]) -> None:
-    summary = summarise(values)
+    summary = summarize(values)
     interval = ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert summary.sd is not None
     assert summary.low is not None
@@ -49,10 +49,10 @@ def test_summaries_agree_with_numpy_and_scipy(values: list[float]) -> None:
 
 @pytest.mark.quick
 def test_one_value_has_no_spread_and_none_is_refused() -> None:
-    assert summarise([0.5]).sd is None
-    assert summarise([0.5]).low is None
+    assert summarize([0.5]).sd is None
+    assert summarize([0.5]).low is None
     with pytest.raises(ValueError, match="no values"):
-        summarise([])
+        summarize([])
     with pytest.raises(ValueError, match="no paired"):
         sign_flip_p([])
 
@@ -96,7 +96,7 @@ def test_an_unpaired_test_would_give_another_answer() -> None:
     pair = pair_of(new, list(seeds))
     assert pair.p_value < 0.05 < ttest_ind(new, seeds).pvalue
     assert pair.outcome == "higher"
-    alone = summarise(new)
+    alone = summarize(new)
     assert pair.summary.sd is not None
     assert alone.sd is not None
     assert pair.summary.sd < alone.sd / 5
@@ -125,7 +125,7 @@ def test_under_no_difference_the_error_rate_is_nominal_and_intervals_cover() -> 
 
 
 def _interval(values: list[float], z: bool = False) -> tuple[float, float]:
-    summary = summarise(values)
+    summary = summarize(values)
     assert summary.low is not None
     assert summary.high is not None
     shrink = 1.96 / t.ppf(0.975, len(values) - 1) if z else 1.0
@@ -204,11 +204,11 @@ def test_power_is_that_of_the_textbook_and_a_number_for_any_effect() -> None:
 
 def test_the_seeds_needed_are_the_fewest_with_that_power() -> None:
     """Chow, Shao and Wang: a paired effect of half a standard deviation takes about 34."""
-    some = summarise([0.5 + d for d in (-1, 1, -1, 1, -1, 1)])
+    some = summarize([0.5 + d for d in (-1, 1, -1, 1, -1, 1)])
     assert some.sd is not None
     total = seeds_needed(some)
     assert total is not None
     assert power(total, some.mean, some.sd) >= 0.8 > power(total - 1, some.mean, some.sd)
-    assert seeds_needed(summarise([1.0, -1.0])) is None, "nothing to go by"
-    assert seeds_needed(summarise([1e-9, 1.0, -1.0])) is None, "no useful number"
-    assert seeds_needed(summarise([1.0, 1.1, 0.9]), family=20) == 10
+    assert seeds_needed(summarize([1.0, -1.0])) is None, "nothing to go by"
+    assert seeds_needed(summarize([1e-9, 1.0, -1.0])) is None, "no useful number"
+    assert seeds_needed(summarize([1.0, 1.1, 0.9]), family=20) == 10

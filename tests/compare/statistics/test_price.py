@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from iwlora.compare.plan.planned_runs import Plan
-from iwlora.compare.statistics.analysis import TaskAnalysis, analyse
+from iwlora.compare.statistics.analysis import TaskAnalysis, analyze
 from iwlora.compare.statistics.price import fixed_seeds, price_of
 from iwlora.results.comparison import load_comparison
 from iwlora.results.comparison.record import StoppingRule
@@ -72,7 +72,7 @@ def task(make_plan: Callable[..., Plan], tmp_path: Path) -> TaskAnalysis:
         file.write_text(json.dumps(result))
         about = {"format": "iwlora-environment/2", "cores": 2, "gpu": None}
         (file.parent / "environment.json").write_text(json.dumps(about))
-    return analyse([load_comparison(tmp_path / "out")]).tasks[0]
+    return analyze([load_comparison(tmp_path / "out")]).tasks[0]
 
 
 @pytest.mark.quick

@@ -15,8 +15,8 @@ from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.runs_csv import runs_csv
 from iwlora.compare.report.verdict import verdict
 from iwlora.compare.report.write import write_report
-from iwlora.compare.statistics.analysis import analyse
-from iwlora.compare.statistics.paired_tests import seeds_needed, summarise
+from iwlora.compare.statistics.analysis import analyze
+from iwlora.compare.statistics.paired_tests import seeds_needed, summarize
 from iwlora.errors import IwloraError
 from iwlora.results.comparison.combined import load_parts, save_sources
 from report_pages import page_without_images
@@ -63,9 +63,9 @@ def test_a_table_of_scores_gets_the_same_statistics_and_report(
 
 def test_what_is_written_as_csv_reads_back_the_same(tmp_path: Path) -> None:
     source = scores(tmp_path / "scores.csv")
-    first = analyse(load_parts([source]))
+    first = analyze(load_parts([source]))
     (tmp_path / "summary.csv").write_text(runs_csv(build_content(first)))
-    second = analyse(load_parts([tmp_path / "summary.csv"]))
+    second = analyze(load_parts([tmp_path / "summary.csv"]))
     assert [task.differences for task in first.tasks] == [task.differences for task in second.tasks]
     assert first.overall == second.overall
 
@@ -105,7 +105,7 @@ def test_comparisons_on_several_tasks_make_one_family(
 ) -> None:
     for task in ("glue/rte", "glue/mrpc"):
         comparison_in(tmp_path / task.replace("/", "-"), seeds=6, task=task)
-    found = analyse(load_parts([tmp_path / "glue-rte", tmp_path / "glue-mrpc"]))
+    found = analyze(load_parts([tmp_path / "glue-rte", tmp_path / "glue-mrpc"]))
     assert [part.task for part in found.comparisons] == ["glue/rte", "glue/mrpc"]
     assert {row.family for task in found.tasks for row in task.differences} == {6}
     assert {one.arm: (one.tasks, one.pairs) for one in found.overall}["iw-lora"] == (2, 12)
@@ -123,7 +123,7 @@ def test_an_unfinished_task_is_told_and_not_counted(
     ]
     for path in folders[0].rglob("result.json"):
         path.unlink()
-    content = build_content(analyse(load_parts(folders)))
+    content = build_content(analyze(load_parts(folders)))
     text = markdown(content)
     assert content.verdict.startswith("Incomplete: 24 of 48 runs have no score. No verdict yet. ")
     assert "Over 1 of 2 tasks, compared with lora: " in content.verdict
@@ -134,7 +134,7 @@ def test_an_unfinished_task_is_told_and_not_counted(
 def test_the_pooled_answer_says_how_many_more_seeds_it_needs(tmp_path: Path) -> None:
     """As many as its means over the tasks of each seed need."""
     source = scores(tmp_path / "scores.csv", gain=0.001)
-    found = analyse(load_parts([source]))
+    found = analyze(load_parts([source]))
     one = {one.arm: one for one in found.overall}["better"]
     by_seed = np.mean(
         [
@@ -146,7 +146,7 @@ def test_the_pooled_answer_says_how_many_more_seeds_it_needs(tmp_path: Path) -> 
         ],
         0,
     )
-    expected = seeds_needed(summarise([*by_seed]), 2)
+    expected = seeds_needed(summarize([*by_seed]), 2)
     assert expected is not None
     assert one.seeds_needed == expected > 8
     text = verdict(found)

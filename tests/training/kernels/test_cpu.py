@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from iwlora.training.kernels import cpu
 from iwlora.training.kernels.cpu import FastCpuFunctions, keep_mask
-from passes import near, outcome, randomise, seeded
+from passes import near, outcome, randomize, seeded
 
 pytestmark = pytest.mark.quick
 
@@ -145,7 +145,7 @@ def normalized(dtype: torch.dtype, autocast: bool, trains: bool, fast: bool) -> 
     """Output and gradients of a normalization."""
     torch.manual_seed(0)
     layer = nn.LayerNorm(64)
-    randomise(layer)
+    randomize(layer)
     x = (3 * torch.randn(4, 7, 64) + 1).to(dtype)
     layer.to(dtype).requires_grad_(trains)
     functions = FastCpuFunctions() if fast else nullcontext()

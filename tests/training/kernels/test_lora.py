@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from iwlora.training.kernels.lora import FusedLoraLinear, fused_lora
-from passes import near, outcome, randomise, seeded
+from passes import near, outcome, randomize, seeded
 
 pytestmark = pytest.mark.quick
 LAYER = LoraConfig(r=3, lora_alpha=7, target_modules=["0"])
@@ -24,7 +24,7 @@ def layer(config: LoraConfig = LAYER, dtype: torch.dtype = torch.float64, **shap
     torch.manual_seed(0)
     linear = nn.Linear(shape.get("d_in", 6), shape.get("d_out", 5), bias=shape.get("bias", True))
     made = get_peft_model(nn.Sequential(linear), config)
-    randomise(made)
+    randomize(made)
     return made.to(dtype)
 
 
@@ -79,7 +79,7 @@ def _off(model: Any) -> None:
 
 def _two(model: Any) -> None:
     model.add_adapter("second", LAYER)
-    randomise(model)
+    randomize(model)
     model.double()
     model.base_model.set_adapter(["default", "second"])
 

@@ -1,4 +1,4 @@
-"""Kernels, synchronisations and large tensors of a training step stay within stated bounds.
+"""Kernels, synchronizations and large tensors of a training step stay within stated bounds.
 
 These counts do not depend on the machine. A step that costs more fails here, and so does one that
 costs less by one operation at each site: then lower the number in ``BOUNDS`` to the one printed.
@@ -149,7 +149,7 @@ def a_number_read_each_step(trainer: Any) -> None:
     trainer.add_callback(Read())
 
 
-def test_an_added_operation_or_synchronisation_would_be_noticed(
+def test_an_added_operation_or_synchronization_would_be_noticed(
     costs: Callable[..., Costs],
 ) -> None:
     bound = BOUNDS["lora", "fp32"]

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from iwlora.compare.number_format import format_score
 from iwlora.compare.report.tables import Table
 from iwlora.compare.statistics.calibration import expected_calibration_error, reliability
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import Run
@@ -191,7 +191,7 @@ def _calibration_table(arms: _Arms) -> Table:
             confidence, right = _confidence(run)
             confidences.append(float(confidence.mean()))
             accuracies.append(float(right.mean()))
-        numbers = [summarise(values) for values in (errors, confidences, accuracies)]
+        numbers = [summarize(values) for values in (errors, confidences, accuracies)]
         rows.append([arm, *(format_score("accuracy", n.mean, n.sd) for n in numbers)])
     caption = (
         "Whether the probabilities can be believed, × 100: the mean confidence, the probability of "

@@ -20,7 +20,7 @@ from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
 from iwlora.compare.statistics.bootstrap import Aggregate, Interval
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.floors import mean_floors
-from iwlora.compare.statistics.paired_tests import Summary, summarise
+from iwlora.compare.statistics.paired_tests import Summary, summarize
 from iwlora.results.comparison import Comparison
 from iwlora.results.comparison.record import LOST, LearningRateChoice
 from iwlora.results.durations import format_duration
@@ -123,7 +123,7 @@ def score_text(comparison: Comparison, label: str, metric: str) -> str:
     values = [*comparison.values(label, metric).values()]
     if not values:
         return EMPTY
-    summary = summarise(values)
+    summary = summarize(values)
     return format_score(metric, summary.mean, summary.sd)
 
 

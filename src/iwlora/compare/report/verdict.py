@@ -125,7 +125,7 @@ def _verdict_of_one_arm(comparison: Comparison) -> str:
     scores = [*comparison.scores(arm).values()]
     if not scores:
         return f"{arm} finished, but its {metric} is not a finite number."
-    summary = paired_tests.summarise(scores)
+    summary = paired_tests.summarize(scores)
     spread = "" if summary.n > 1 else "; one seed says nothing about the spread between seeds"
     score = format_score(metric, summary.mean, summary.sd)
     return f"{arm}: {metric} {score} over {counted(summary.n, 'seed')}{spread}."

@@ -15,7 +15,7 @@ from iwlora.compare.report.formats.markdown import markdown
 from iwlora.compare.report.formats.runs_csv import runs_csv
 from iwlora.compare.report.formats.summary_json import summary_json
 from iwlora.compare.report.formats.table_csv import table_csv
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.errors import IwloraError
 from iwlora.inputs.control_characters import visible
 from iwlora.inputs.yaml_json import read_utf8
@@ -28,7 +28,7 @@ _BYTES_PER_TASK = 4_000_000  # figures, as files and within the page
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
     """Write the report of a comparison or run folder into it; see :func:`write_content`."""
-    return write_content(build_content(analyse(load_parts([folder]), Path(folder))))
+    return write_content(build_content(analyze(load_parts([folder]), Path(folder))))
 
 
 def write_content(content: ReportContent) -> Path:

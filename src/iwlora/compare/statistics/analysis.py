@@ -58,7 +58,7 @@ class Analysis:
         return any(comparison.runs for comparison in self.comparisons)
 
 
-def analyse(
+def analyze(
     comparisons: Sequence[Comparison], folder: Path | None = None, baseline: str | None = None
 ) -> Analysis:
     """Compare every arm with the baseline on every task.
@@ -192,4 +192,4 @@ def _summary_by_seed(tasks: Sequence[Mapping[int, float]]) -> Summary | None:
     """Of the means over tasks of the seeds that all tasks share."""
     shared = [seed for seed in tasks[0] if all(seed in task for task in tasks)]
     means = [fmean(task[seed] for task in tasks) for seed in shared]
-    return paired_tests.summarise(means) if means else None
+    return paired_tests.summarize(means) if means else None

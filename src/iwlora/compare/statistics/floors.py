@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.results.run import FloorScore, RunResult
 
 
@@ -52,7 +52,7 @@ def _mean(floors: Sequence[FloorScore]) -> FloorScore:
             if floor.low is not None and floor.high is not None
         ]
         if len(widths) == len(floors):
-            summary = summarise(margins)
+            summary = summarize(margins)
             over_seeds = 0.0 if summary.high is None else summary.high - margin
             half = math.hypot(fmean(widths), over_seeds)
             low, high = margin - half, margin + half

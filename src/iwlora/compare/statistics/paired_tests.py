@@ -39,14 +39,14 @@ class Summary:
     high: float | None
 
 
-def summarise(values: Sequence[float]) -> Summary:
+def summarize(values: Sequence[float]) -> Summary:
     """Mean, standard deviation and the 95% interval mean ± t(0.975, n - 1) · sd / √n.
 
     Raises:
         ValueError: ``values`` is empty.
 
     Example:
-        >>> summarise([1.0, 2.0, 3.0])
+        >>> summarize([1.0, 2.0, 3.0])
         Summary(n=3, mean=2.0, sd=1.0, low=-0.484..., high=4.484...)
     """
     n = len(values)
@@ -262,7 +262,7 @@ def paired_difference(
         return None
     values = [*differences.values()]
     p_value = sign_flip_p(values)
-    return PairedDifference(arm, baseline, metric, differences, summarise(values), p_value, p_value)
+    return PairedDifference(arm, baseline, metric, differences, summarize(values), p_value, p_value)
 
 
 def adjust(pairs: Sequence[Difference]) -> list[Difference]:

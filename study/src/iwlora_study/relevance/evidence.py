@@ -5,7 +5,7 @@ summed loss at the mode, the number of *well-determined* parameters of a group i
 
     γ_g = Σ_j h_j / (h_j + α_g),
 
-and the α_g that maximise the evidence fulfil α_g ‖w_g‖² = γ_g.
+and the α_g that maximize the evidence fulfil α_g ‖w_g‖² = γ_g.
 
 Source:
     MacKay 1992, "Bayesian interpolation", Neural Computation 4, equations 4.8 and 4.9;
@@ -130,7 +130,7 @@ def damped(precision: Tensor, target: Tensor, part: float) -> Tensor:
 
 
 def shared_precision(curvature: list[Tensor], factors: Tensor, squares: Tensor) -> float:
-    """The one α that maximises the evidence if component i has the precision α · c_i.
+    """The one α that maximizes the evidence if component i has the precision α · c_i.
 
     Args:
         curvature: h, tensors of shape (components, n), together as many components as ``factors``.

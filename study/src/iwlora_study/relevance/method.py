@@ -40,7 +40,7 @@ class RelevancePrior(MeasureOptions, Lora):
 
         L + 1/N Σ_i α_i/2 ‖w_i‖²,
 
-    with the mean loss L of N rows. α maximises the evidence: α ‖w‖² = γ, where γ is the number of
+    with the mean loss L of N rows. α maximizes the evidence: α ‖w‖² = γ, where γ is the number of
     well-determined parameters, Σ_j h_j / (h_j + α), at the diagonal h of the Hessian of N · L.
 
     Why w, and not A and B: A starts at random and B at 0, so a precision that is learned from

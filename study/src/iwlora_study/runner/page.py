@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iwlora.compare.number_format import counted, format_difference, format_score
-from iwlora.compare.statistics.paired_tests import holm, summarise
+from iwlora.compare.statistics.paired_tests import holm, summarize
 from iwlora_study.runner.cells import regime
 from iwlora_study.runner.forms import MARGINS, Form
 from iwlora_study.runner.scores import CellScores
@@ -172,7 +172,7 @@ def _arms_table(scores: CellScores) -> str:
         if not values:
             rows.append([arm, "0", "–", "–", "–", "–", "–"])
             continue
-        summary, losses = summarise(values), [*scores.values(arm, "loss").values()]
+        summary, losses = summarize(values), [*scores.values(arm, "loss").values()]
         against = contrast(scores, arm, scores.baseline, "score")
         size, search = scores.adapter_parameters(arm), scores.searches.get(arm)
         rows.append(

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from iwlora.compare.number_format import display_scale
 from iwlora.compare.statistics.floors import mean_floors
-from iwlora.compare.statistics.paired_tests import sign_flip_p, summarise
+from iwlora.compare.statistics.paired_tests import sign_flip_p, summarize
 from iwlora.compare.statistics.sequential import verdicts
 from iwlora.results.comparison.record import StoppingRule
 from iwlora.results.metric_direction import oriented
@@ -74,7 +74,7 @@ def contrast(scores: CellScores, arm: str, other: str, outcome: Outcome) -> Cont
         found = verdicts({arm: values}, rule)[arm]
         interval, verdict = (found.low, found.high), found.outcome
     else:
-        summary = summarise(values)
+        summary = summarize(values)
         interval = summary.low, summary.high
         verdict = _verdict(summary.low, summary.high, margin, len(values))
     return Contrast(arm, other, outcome, tuple(values), *interval, verdict)

@@ -13,7 +13,7 @@ import pytest
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.report.content import build_content
 from iwlora.compare.report.write import write_content
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison
 from iwlora.results.comparison.record import Search
@@ -100,7 +100,7 @@ def test_a_run_that_diverges_is_recorded_and_neither_retried_nor_counted(
     missing = [(arm, seed) for arm, seed, _ in comparison.missing]
     assert missing == [("iw-lora", 0), ("iw-lora", 1)]
     assert all("diverged" in why and "nan in step 3" in why for _, _, why in comparison.missing)
-    page = write_content(build_content(analyse([comparison]))).read_text(encoding="utf-8")
+    page = write_content(build_content(analyze([comparison]))).read_text(encoding="utf-8")
     assert "state: diverged: Diverged: the loss is nan in step 3" in page
     summary = json.loads((out / "summary.json").read_text())
     arms = {arm["label"]: arm for arm in summary["arms"]}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from iwlora.compare.plan.planned_runs import Plan
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load_comparison
 from iwlora.training.recipe import Recipe
@@ -159,7 +159,7 @@ def test_failed_runs_are_missing_draws_and_the_comparison_ends(
     comparison = load_comparison(tmp_path / "out")
     assert {label for label, _, _ in comparison.missing} == {"other"}
     assert len(comparison.missing) == 8
-    ((iw_lora,), *_) = [task.differences for task in analyse([comparison]).tasks]
+    ((iw_lora,), *_) = [task.differences for task in analyze([comparison]).tasks]
     assert iw_lora.family == 2, "the report corrects for the arm without a score too"
 
 

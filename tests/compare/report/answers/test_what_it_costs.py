@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analysed_scores import analysed, over_tasks
+from analyzed_scores import analyzed, over_tasks
 from iwlora.compare.report.answers.what_it_costs import what_it_costs
 
 pytestmark = pytest.mark.quick
@@ -19,7 +19,7 @@ def costs(seconds: float, parameters: int, **more: Any) -> dict[str, Any]:
 
 def test_costs_are_relative_to_the_baseline() -> None:
     scores = {label: [0.6] for label in ("lora", "full", "iw-lora", "bitfit")}
-    found = analysed(
+    found = analyzed(
         scores,
         known={
             "lora": costs(100, 1000),
@@ -43,9 +43,9 @@ def test_costs_are_relative_to_the_baseline() -> None:
 
 def test_unknown_costs_are_not_invented() -> None:
     scores = {"lora": [0.6], "a": [0.7]}
-    assert what_it_costs(analysed(scores)).short.startswith("Not known: these results have no")
+    assert what_it_costs(analyzed(scores)).short.startswith("Not known: these results have no")
     resumed = costs(5, 1000, resumed_at_step=40)
-    answer = what_it_costs(analysed(scores, known={"lora": costs(100, 1000), "a": resumed}))
+    answer = what_it_costs(analyzed(scores, known={"lora": costs(100, 1000), "a": resumed}))
     assert answer.short == "lora trains for 1 min 40 s."
     assert answer.evidence[1] == "a: about the same memory and parameters."
 
@@ -53,7 +53,7 @@ def test_unknown_costs_are_not_invented() -> None:
 def test_the_memory_of_runs_trained_together_is_no_cost_of_one() -> None:
     packed = costs(100, 1000, other_runs=7)
     known = {"lora": packed, "bitfit": packed, "full": costs(100, 1000)}
-    answer = what_it_costs(analysed({label: [0.6] for label in known}, known=known))
+    answer = what_it_costs(analyzed({label: [0.6] for label in known}, known=known))
     assert answer.evidence == (
         "lora: 1 min 40 s of training, 1,000 trained parameters.",
         "bitfit: about the same time and parameters.",
@@ -64,11 +64,11 @@ def test_the_memory_of_runs_trained_together_is_no_cost_of_one() -> None:
 
 def test_over_several_tasks_times_are_added() -> None:
     """The larger task counts for more than the smaller one; an arm that lacks one is told."""
-    small = analysed(
+    small = analyzed(
         {"lora": [0.6], "full": [0.6], "bitfit": [0.6]},
         known={"lora": costs(60, 1000), "full": costs(60, 5000), "bitfit": costs(90, 100)},
     )
-    large = analysed(
+    large = analyzed(
         {"lora": [0.7], "full": [0.7]},
         known={
             "lora": costs(540, 1100, peak_memory_bytes=2**32),
@@ -91,8 +91,8 @@ def test_over_several_tasks_times_are_added() -> None:
 
 
 def test_the_sum_of_times_is_not_known_where_one_is_not() -> None:
-    one = analysed({"lora": [0.6], "a": [0.6]}, known={"lora": costs(60, 9), "a": costs(60, 9)})
-    two = analysed({"lora": [0.6], "a": [0.6]}, known={"lora": costs(60, 9)})
+    one = analyzed({"lora": [0.6], "a": [0.6]}, known={"lora": costs(60, 9), "a": costs(60, 9)})
+    two = analyzed({"lora": [0.6], "a": [0.6]}, known={"lora": costs(60, 9)})
     answer = what_it_costs(over_tasks(one, two))
     assert answer.short.startswith("lora trains for 2 min 00 s.")
     assert len(answer.evidence) == 1

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from iwlora.compare.report.content import build_content
 from iwlora.compare.report.figures import drawn
 from iwlora.compare.report.write import write_report
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.results.comparison.combined import load_parts
 
 
@@ -96,7 +96,7 @@ def test_other_code_draws_again(
 
 def test_drawing_reads_no_files(folder: Path) -> None:
     """Else a figure could change although what it is drawn from has not."""
-    content = build_content(analyse(load_parts([folder]), folder))
+    content = build_content(analyze(load_parts([folder]), folder))
     shutil.rmtree(folder)
     for section in content.sections:
         for figure in section.figures:

@@ -20,7 +20,7 @@ from iwlora.compare.report.figures.plots import (
     scores_by_cost,
 )
 from iwlora.compare.report.figures.report_figures import report_figures
-from iwlora.compare.statistics.analysis import analyse
+from iwlora.compare.statistics.analysis import analyze
 from iwlora.results.comparison import load
 
 pytestmark = pytest.mark.quick
@@ -41,7 +41,7 @@ def test_each_seed_and_the_mean_are_in_the_metric_figure(folder: Path) -> None:
 
 def test_a_mark_is_the_mean_difference_and_a_bar_its_interval(folder: Path) -> None:
     comparison = load(folder)
-    differences = analyse([comparison]).tasks[0].differences
+    differences = analyze([comparison]).tasks[0].differences
     metric, baseline = comparison.metrics[0], differences[0].baseline
     axes = plot_forest(differences).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
@@ -67,7 +67,7 @@ def test_a_mark_is_the_mean_difference_and_a_bar_its_interval(folder: Path) -> N
 
 def test_a_report_has_it_if_there_is_an_interval(folder: Path) -> None:
     def stems(path: Path) -> list[str]:
-        (task,) = analyse([load(path)]).tasks
+        (task,) = analyze([load(path)]).tasks
         return [figure.stem for figure in report_figures(task, {})]
 
     assert "differences" in stems(folder)

@@ -113,6 +113,6 @@ def _score_sentence(comparison: Comparison) -> str:
     scores = [*comparison.scores(label).values()]
     if not scores:
         return f"{label} finished, but its {metric} is not a finite number."
-    summary = paired_tests.summarise(scores)
+    summary = paired_tests.summarize(scores)
     text = f"{label}: {metric} {format_score(metric, summary.mean, summary.sd)}"
     return f"{text} with {counted(summary.n, 'seed')}."

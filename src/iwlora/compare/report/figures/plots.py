@@ -12,7 +12,7 @@ from iwlora.compare.number_format import display_scale
 from iwlora.compare.report.figures import style
 from iwlora.compare.statistics.bootstrap import Interval
 from iwlora.compare.statistics.differences import TaskDifference
-from iwlora.compare.statistics.paired_tests import Summary, summarise
+from iwlora.compare.statistics.paired_tests import Summary, summarize
 from iwlora.results.comparison import Comparison
 from iwlora.results.metric_direction import oriented, with_direction
 from iwlora.results.run import Run, RunResult
@@ -39,7 +39,7 @@ def plot_scores(comparison: Comparison) -> Figure:
     for row, (label, values) in enumerate(scores.items()):
         color, marker = _color_and_marker(comparison, label)
         axes.scatter(values, [row + 0.16] * len(values), s=16, color=color, alpha=0.55, lw=0)
-        summary = summarise(values)
+        summary = summarize(values)
         _plot_interval(axes, summary, row - 0.12, color=color, linewidth=2)
         axes.plot(summary.mean, row - 0.12, marker=marker, color=color, markersize=8)
     points = [score for values in scores.values() for score in values]
@@ -55,7 +55,7 @@ def plot_forest(differences: Sequence[TaskDifference]) -> Figure:
     A bar that crosses the vertical line at zero is compatible with no difference.
 
     Args:
-        differences: The arms of one task, as ``analyse`` returns them.
+        differences: The arms of one task, as ``analyze`` returns them.
 
     Returns:
         The figure: one row per arm, in the units of the tables (points, or the metric itself).
@@ -131,7 +131,7 @@ def plot_scores_by_cost(
         axes = style.new_axes(figure, len(panels), 1, index)
         for label, (cost, score) in points.items():
             color, marker = _color_and_marker(comparison, label)
-            summary = summarise(_scaled_scores(comparison, label))
+            summary = summarize(_scaled_scores(comparison, label))
             if summary.low is not None and summary.high is not None:
                 axes.plot([cost] * 2, [summary.low, summary.high], color=color, alpha=0.5)
             axes.plot(

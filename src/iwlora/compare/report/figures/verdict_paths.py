@@ -24,7 +24,7 @@ def plot_verdict_paths(differences: Sequence[TaskDifference], rule: StoppingRule
     interval leaves out zero, or each end of the band is ruled out.
 
     Args:
-        differences: The arms of one task, as ``analyse`` returns them.
+        differences: The arms of one task, as ``analyze`` returns them.
         rule: What the comparison promises.
 
     Returns:

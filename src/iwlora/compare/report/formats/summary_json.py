@@ -11,7 +11,7 @@ from iwlora.compare.report.tables import COSTS
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.differences import OverallDifference, TaskDifference
 from iwlora.compare.statistics.floors import mean_floors
-from iwlora.compare.statistics.paired_tests import summarise
+from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.compare.statistics.price import price_of
 from iwlora.results.comparison import Comparison
 from iwlora.results.formats import stamped
@@ -93,7 +93,7 @@ def _arm(section: TaskSection, label: str) -> dict[str, Any]:
 def _metrics(comparison: Comparison, label: str) -> dict[str, Any]:
     by_metric = {metric: comparison.values(label, metric) for metric in comparison.metrics}
     return {
-        metric: {**asdict(summarise([*by_seed.values()])), "by_seed": by_seed}
+        metric: {**asdict(summarize([*by_seed.values()])), "by_seed": by_seed}
         for metric, by_seed in by_metric.items()
         if by_seed
     }
