@@ -57,6 +57,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "tokens": st.integers(1, 256),
     "factors": st.none() | st.integers(1, 64),
     "hidden": st.none() | st.integers(1, 256),
+    "instances": st.booleans(),
     "groups": st.sampled_from(["uniform", "spindle"]),
     "strategies": st.sampled_from([[["lora", "pfeiffer"]], [["lora", "pfeiffer", "bitfit"]]]),
     "allocation": st.sampled_from([None, "uniform", "increasing", "importance", [2.0]]),
