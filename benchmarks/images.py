@@ -26,7 +26,7 @@ import torch
 import yaml
 from PIL import Image
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification
-from transformers import ViTImageProcessorPil as Processor
+from transformers import ViTImageProcessor as Processor
 
 from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.inputs.images import open_image

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
-from transformers import ViTImageProcessorPil as Processor
+from transformers import ViTImageProcessor as Processor
 
 import iwlora
 from iwlora.tasks.corpora.images.shapes import SIZE, Inside, draw_shape

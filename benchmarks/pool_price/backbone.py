@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from transformers import ViTConfig, ViTForImageClassification
-from transformers import ViTImageProcessorPil as Processor
+from transformers import ViTImageProcessor as Processor
 
 from iwlora.results import layout
 from iwlora.tasks.corpora.images.shapes import LABELS, generate

@@ -52,12 +52,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import ViTImageProcessorPil
+    from transformers import ViTImageProcessor
 
     folder = tmp_path_factory.mktemp("models") / "vit"
     tiny_model("vit").save_pretrained(folder)
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    ViTImageProcessorPil(size=size).save_pretrained(folder)
+    ViTImageProcessor(size=size).save_pretrained(folder)
     return folder
 
 
@@ -136,6 +136,7 @@ def test_the_report_shows_small_images_of_the_errors(
     assert "Most confident errors" in page
 
 
+@pytest.mark.quick  # with the oldest versions too
 def test_augmented_training_resumes_to_the_bit(
     shapes: Path, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,8 +51,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     task = {**reviews, "test": reviews["validation"]}
     run_recipe = strong(with_dropout, task, method, save_steps=3)
     whole = train(run_recipe, tmp_path / "whole")
-    # Of 3 × 6 steps: from the middle of an epoch, from its end, and after AdaLoRA's last pruning.
-    for step in (5, 8, 14) if method == "adalora" else (5, 14):
+    # Of 3 × 6 steps: from the middle of the first epoch and of a later one, from the end of an
+    # epoch, and after AdaLoRA's last pruning.
+    for step in (5, 8, 11, 14) if method == "adalora" else (5, 11, 14):
         kill_at(step, monkeypatch)
         with pytest.raises(Killed):
             train(run_recipe, tmp_path / "resumed")
