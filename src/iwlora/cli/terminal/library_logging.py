@@ -8,6 +8,7 @@ import warnings
 
 _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
@@ -23,7 +24,9 @@ def show_errors_only() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    if "transformers" in sys.modules:  # it has read the environment already
+    if "datasets" in sys.modules:  # it has read the environment already
+        sys.modules["datasets"].disable_progress_bars()
+    if "transformers" in sys.modules:
         from huggingface_hub.utils import logging as hub_logging
         from transformers.utils import logging
 
