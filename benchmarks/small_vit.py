@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
-from transformers import ViTImageProcessor as Processor
 
 import iwlora
 from iwlora.tasks.corpora.images.shapes import SIZE, Inside, draw_shape
@@ -60,6 +59,8 @@ def write_images(folder: Path, rows: int) -> None:
 
 def write_random_model(folder: Path, width: int, blocks: int) -> None:
     """A ViT with random weights that reads patches of 4 × 4 pixels, and its image processor."""
+    from transformers import ViTImageProcessor  # whose import says that torchvision is missing
+
     torch.manual_seed(0)
     config = ViTConfig(
         image_size=SIZE,
@@ -70,7 +71,7 @@ def write_random_model(folder: Path, width: int, blocks: int) -> None:
         num_attention_heads=width // 32,
     )
     ViTForImageClassification(config).save_pretrained(folder)
-    Processor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
+    ViTImageProcessor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

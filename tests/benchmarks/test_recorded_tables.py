@@ -1,0 +1,53 @@
+"""The tables of docs/results.md say what the recorded scores beside the benchmarks say."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+ROOT = Path(__file__).parents[2]
+SECTIONS = ROOT / "study" / "others"
+
+
+def lines_of_tables(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def test_pools_are_printed_from_their_record(
+    script: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script("pools").main([])
+    printed = lines_of_tables(capsys.readouterr().out.partition("| cell |")[0])
+    assert len(printed) > 8
+    assert lines_of_tables((SECTIONS / "20-pools.md").read_text(encoding="utf-8")) == printed
+
+
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_generative_transfer_agrees_with_its_record(rows: int) -> None:
+    """Means and intervals of Student's t, computed here from the scores of the runs."""
+    file = ROOT / "benchmarks" / "recorded" / f"image-transfer-{rows}.csv.gz"
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    with gzip.open(file, "rt", encoding="utf-8", newline="") as opened:
+        for row in csv.DictReader(opened):
+            scores[row["method"]][row["seed"]] = float(row["score"])
+    page = (SECTIONS / "10-generative-transfer.md").read_text(encoding="utf-8")
+    table = page.partition(f"\n{rows // 10} images of each digit:")[2].partition("\n\n| ")[2]
+    shown = {}
+    for line in lines_of_tables(table.partition("\n\n")[0]):
+        arm, _, _, score, difference, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        shown[arm] = (score, difference)
+    assert shown.keys() >= scores.keys()
+    for arm, found in scores.items():
+        values = np.array(list(found.values()))
+        assert shown[arm][0] == f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+        if arm != "lora":
+            apart = values - np.array([scores["lora"][seed] for seed in found])
+            low, high = stats.t.interval(0.95, len(apart) - 1, apart.mean(), stats.sem(apart))
+            assert shown[arm][1] == f"{apart.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
