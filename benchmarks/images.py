@@ -26,6 +26,7 @@ import torch
 import yaml
 from PIL import Image
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification
+from transformers import ViTImageProcessorPil as Processor
 
 from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.inputs.images import open_image
@@ -60,14 +61,12 @@ def write_images(folder: Path, rows: int) -> None:
 
 def write_model(folder: Path, blocks: int) -> None:
     """A ViT-Tiny with random weights, and its image processor."""
-    from transformers import ViTImageProcessor  # whose import says that torchvision is missing
-
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=192, num_hidden_layers=blocks, num_attention_heads=3, intermediate_size=768
     )
     ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessor().save_pretrained(folder)
+    Processor().save_pretrained(folder)
 
 
 def measured(options: argparse.Namespace, arm: str, seed: int) -> dict[str, float]:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
+from transformers import ViTImageProcessorPil as Processor
 
 import iwlora
 from iwlora.tasks.corpora.images.shapes import SIZE, Inside, draw_shape
@@ -59,8 +60,6 @@ def write_images(folder: Path, rows: int) -> None:
 
 def write_random_model(folder: Path, width: int, blocks: int) -> None:
     """A ViT with random weights that reads patches of 4 × 4 pixels, and its image processor."""
-    from transformers import ViTImageProcessor  # whose import says that torchvision is missing
-
     torch.manual_seed(0)
     config = ViTConfig(
         image_size=SIZE,
@@ -71,7 +70,7 @@ def write_random_model(folder: Path, width: int, blocks: int) -> None:
         num_attention_heads=width // 32,
     )
     ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
+    Processor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import ViTConfig, ViTForImageClassification
+from transformers import ViTImageProcessorPil as Processor
 
 from iwlora.results import layout
 from iwlora.tasks.corpora.images.shapes import LABELS, generate
@@ -46,8 +47,6 @@ def _write_shapes(folder: Path) -> None:
 
 
 def _write_start(folder: Path) -> None:
-    from transformers import ViTImageProcessor  # whose import says that torchvision is missing
-
     torch.manual_seed(0)
     config = ViTConfig(
         image_size=_SIDE,
@@ -58,4 +57,4 @@ def _write_start(folder: Path) -> None:
         intermediate_size=4 * _WIDTH,
     )
     ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessor(size={"height": _SIDE, "width": _SIDE}).save_pretrained(folder)
+    Processor(size={"height": _SIDE, "width": _SIDE}).save_pretrained(folder)

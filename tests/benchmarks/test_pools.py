@@ -80,7 +80,7 @@ def test_every_arm_is_scored_beside_the_union(
 def test_images_of_other_classes_arrive_one_source_after_another(
     record: Callable[..., None], tmp_path: Path
 ) -> None:
-    from transformers import ViTImageProcessor
+    from transformers import ViTImageProcessorPil
 
     from pool_price.arms import accuracies
     from pool_price.cells import Cell
@@ -89,7 +89,7 @@ def test_images_of_other_classes_arrive_one_source_after_another(
 
     tiny_model("vit").save_pretrained(tmp_path / "vit")
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    ViTImageProcessor(size=size).save_pretrained(tmp_path / "vit")
+    ViTImageProcessorPil(size=size).save_pretrained(tmp_path / "vit")
     rows = read("builtin/shapes", tmp_path / "shapes", {}, draws=990)
     assert (len(rows.search), len(rows.train)) == (10, 990)
     trained = Trained(rows, str(tmp_path / "vit"), count=20, epochs=1, max_length=16)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import pdist
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, ViTModel
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
 from commands import call, check_plain
 from image_drawings import save_images, save_model, small_codebook
@@ -304,7 +304,7 @@ def test_scores_by_an_image_model_are_those_of_the_written_files(
     sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = ViTConfig(**sizes, intermediate_size=8, image_size=16, patch_size=4)
     ViTForImageClassification(config).save_pretrained(extractor)
-    processor = ViTImageProcessor(size={"height": 16, "width": 16})
+    processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
     processor.save_pretrained(extractor)
     asked = ("--count", 12, "--features", extractor, "--held-out", tmp_path / "real")
     twice = call(capsys, "generate", run, *asked, "--out", tmp_path / "real")

@@ -99,7 +99,7 @@ def image_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Pa
         draw(folder / "images" / split / name / f"{number}.png", number, bool(number % 2))
     tiny_model("vit").save_pretrained(folder / "vit")
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    transformers.ViTImageProcessor(size=size).save_pretrained(folder / "vit")
+    transformers.ViTImageProcessorPil(size=size).save_pretrained(folder / "vit")
     task = {"train": str(folder / "images"), "kind": {"name": "image-classification"}}
     runs = trained(folder, folder / "vit", task, {"a": "apt", "b": "apt", "c": "lora"})
     return runs, folder / "images" / "validation"

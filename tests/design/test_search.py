@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from iwlora.compare.plan.planned_runs import PlannedRun
 from iwlora.design.recipe import design_from
 from iwlora.design.report.text import summary_text
 from iwlora.design.search import run_design
@@ -148,11 +150,32 @@ def test_a_learning_rate_is_searched_once_for_all_designs(
 ) -> None:
     summary, runs = search(settings(lr=[1e-3, 1e-2, 1e-1], draws=[8]), tmp_path, {})
     first, *others = summary.stages
-    assert (first.component, len(first.runs)) == ("lr", 24)
-    assert summary.lr == first.value
+    assert (first.component, first.value) == ("lr", summary.lr)
     plans = [plan for name, plan in runs.plans.items() if not name.startswith("lr-")]
     assert len(plans) == len(others) == 2
     assert {run.recipe.train.lr for plan in plans for run in plan.runs} == {summary.lr}
+
+
+def test_the_grid_of_learning_rates_is_widened_where_the_best_is_at_its_end(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The best is planted at 0.1; a search that was killed in an added learning rate goes on."""
+
+    def score(run: PlannedRun) -> float:
+        return planted({})(run) - 0.03 * math.log10(run.recipe.train.lr / 0.1) ** 2
+
+    given = design_from(settings(lr=[1e-4, 1e-3, 1e-2], draws=[8]))
+    assert given.runs_of(given.stages[0]) == (24, 40)
+    with pytest.raises(Killed):
+        run_design(given, tmp_path, PlantedRuns(score, most=35), lambda _: None)
+    summary = run_design(given, tmp_path, PlantedRuns(score), lambda _: None)
+    rates = summary.stages[0]
+    assert [choice.value for choice in rates.choices] == [1e-4, 1e-3, 1e-2, 0.1, 1.0]
+    assert (len(rates.runs), summary.lr, rates.value) == (40, 0.1, 0.1)
+    assert "widen" not in rates.found
+    for draw in range(8):
+        points = [run.point for run in rates.runs if run.draw == draw]
+        assert points == [points[0]] * 5, "on the same design"
 
 
 def test_a_screen_finds_planted_effects(settings: Settings, tmp_path: Path) -> None:

@@ -52,12 +52,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import ViTImageProcessor
+    from transformers import ViTImageProcessorPil
 
     folder = tmp_path_factory.mktemp("models") / "vit"
     tiny_model("vit").save_pretrained(folder)
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    ViTImageProcessor(size=size).save_pretrained(folder)
+    ViTImageProcessorPil(size=size).save_pretrained(folder)
     return folder
 
 

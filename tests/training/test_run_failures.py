@@ -61,6 +61,7 @@ def test_the_result_is_written_last(
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.quick  # with the oldest versions too
 def test_a_nan_loss_ends_the_run(tiny_bert: Path, reviews: dict[str, str], tmp_path: Path) -> None:
     run_recipe = recipe(tiny_bert, reviews, lr=1e30, batch_size=4, epochs=1)
     with pytest.raises(IwloraError, match=r"the loss is nan in step 3: training diverged; lower"):

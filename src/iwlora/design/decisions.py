@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from iwlora.compare.number_format import as_printed
 from iwlora.compare.plan.search.learning_rate import choose_learning_rate
+from iwlora.compare.plan.search.rounds import beyond_grid
 from iwlora.compare.statistics.designs.factorial import independent_difference
 from iwlora.compare.statistics.designs.race import (
     Scores,
@@ -19,6 +20,7 @@ from iwlora.compare.statistics.designs.race import (
     race,
     simultaneous_interval,
 )
+from iwlora.compare.statistics.learning_rate.rules import find_rule
 from iwlora.design.effects import strategy_effects
 from iwlora.design.stages import Stage
 from iwlora.errors import IwloraError
@@ -41,6 +43,8 @@ class Decision:
     value: Any
     choices: list[ChoiceSummary]
     effects: list[EffectSummary] = field(default_factory=list)
+    beyond: float | None = None
+    """The next learning rate, where the best is at an end of the grid."""
 
 
 def decide(
@@ -156,7 +160,8 @@ def _decide_grid(stage: Stage, runs: Sequence[DrawnRun], scores: Scores, metric:
         )
         for run in runs
     ]
-    choice = choose_learning_rate(stage.component, trials, metric)
+    choice = choose_learning_rate(stage.component, trials, metric, grid="design.lr")
+    found = find_rule(choice.rule).choose(choice.trials, metric)
     draws = max(map(len, scores.values()))
     by_value = {value: label for label, value in stage.choices.items()}
     best = by_value.get(choice.lr) if choice.lr else None
@@ -173,7 +178,8 @@ def _decide_grid(stage: Stage, runs: Sequence[DrawnRun], scores: Scores, metric:
     sentence = f"learning rate {rate} for all designs, by the loss over {draws} random designs"
     if choice.remark:
         sentence += f" ({choice.remark})"
-    return Decision("best mean", sentence, stage.choices[best], choices)
+    beyond = beyond_grid(stage.choices.values(), found.edge) if found and found.edge else None
+    return Decision("best mean", sentence, stage.choices[best], choices, beyond=beyond)
 
 
 def _decide_screen(

@@ -61,7 +61,7 @@ def plan_stage(
     draws = design.draw_settings(fixed)
     stage, impossible = possible_choices(stage, draws)
     most = design.draws_of(stage)[1]
-    if len(stage.choices) == 1 and stage.search != "screen":
+    if len(stage.choices) == 1 and stage.search not in ("screen", "grid"):
         return StagePlan(stage, None, {}, impossible, 0, folder)
     runs, points, redrawn = list[PlannedRun](), dict[tuple[str, int], Mapping[str, Any]](), 0
     task = design.run.task.model_copy(update={"holdout": settings.holdout})

@@ -11,7 +11,7 @@ from iwlora.compare.statistics.sequential import fewest_draws
 from iwlora.design.choices import choice_problems, parts_of, space_of
 from iwlora.design.confirmation import confirm_settings, confirmation_problems
 from iwlora.design.draws import Designs, DrawSettings, draw_designs, possible_choices
-from iwlora.design.settings import DesignSettings, read_settings
+from iwlora.design.settings import WIDENED, DesignSettings, read_settings
 from iwlora.design.stages import LR, Stage, stages_of
 from iwlora.errors import IwloraError, raise_all
 from iwlora.methods.grouped.components import PRESETS
@@ -61,7 +61,8 @@ class DesignRecipe:
         if count == 1 and stage.search != "screen":
             return 0, 0
         fewest, most = self.draws_of(stage)
-        return count * fewest, count * most
+        widened = WIDENED if stage.search == "grid" else 0
+        return count * fewest, (count + widened) * most
 
     def draws_of(self, stage: Stage) -> tuple[int, int]:
         """(the fewest, the most) runs of each choice of a stage."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from iwlora.compare.execute.comparison import lock_folder
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.design.confirmation import check_data, confirmation
-from iwlora.design.decisions import decide, only_choice
+from iwlora.design.decisions import Decision, decide, only_choice
 from iwlora.design.draws import strategies_key, with_fixed
 from iwlora.design.effects import strategy_effects
 from iwlora.design.plan import StagePlan, plain, plan_stage
 from iwlora.design.proxies.table import proxy_summaries
 from iwlora.design.recipe import DesignRecipe, with_defaults
+from iwlora.design.settings import WIDENED
 from iwlora.design.stages import LR, Stage
 from iwlora.errors import IwloraError, raise_all
 from iwlora.results import layout
@@ -167,17 +169,31 @@ def _with_stage(
     if planned.plan is None:
         decided = only_choice(stage)
     else:
-        compare(planned.plan, folder / planned.folder, is_reported=False)
-        runs, metric = _finished(planned, folder)
-        if metric is None:
-            raise IwloraError(f"{stage.name}: no run has a score; see {folder / planned.folder}")
 
         def is_possible(strategies: tuple[tuple[str, ...], ...]) -> bool:
             return (
                 design.designs.refusal(_point(design, {**fixed, "assignment": strategies})) is None
             )
 
-        decided = decide(stage, runs, metric, settings.race, settings.groups, is_possible)
+        def decide_from(runs: list[DrawnRun], metric: str) -> Decision:
+            return decide(stage, runs, metric, settings.race, settings.groups, is_possible)
+
+        compare(planned.plan, folder / planned.folder, is_reported=False)
+        runs, metric = _finished(planned, folder)
+        if metric is None:
+            raise IwloraError(f"{stage.name}: no run has a score; see {folder / planned.folder}")
+        decided = decide_from(runs, metric)
+        for _ in range(WIDENED):
+            if decided.beyond is None:
+                break
+            wider = stage.beyond(decided.beyond)
+            announce(Event("stage", f"{stage.name}: {wider.name} too", stage=stage.name))
+            added = plan_stage(design, wider, fixed, None)
+            assert added.plan is not None, "a learning rate is tried even if it is the only one"
+            compare(added.plan, folder / added.folder, is_reported=False)
+            runs += _finished(added, folder)[0]
+            stage = replace(stage, choices={**stage.choices, **wider.choices})
+            decided = decide_from(runs, metric)
     if stage.component == LR:
         summary = summary.model_copy(update={"lr": decided.value})
     elif stage.group is None:

@@ -31,6 +31,8 @@ Component = Literal["grouping", "allocation", "tuned", "assignment"]
 LARGEST_DESIGN_SEED = 1000
 GRID = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
 """The learning rates that ``lr: search`` tries."""
+WIDENED = 2
+"""How often the grid is widened where its best learning rate is at an end."""
 
 
 _ACCEPTED = {
@@ -110,7 +112,8 @@ class DesignSettings(BaseModel):
     """The largest probability that a stage drops a choice for one that is not better."""
     lr: Literal["search"] | LearningRate | list[LearningRate] = "search"
     """The learning rate of all designs; or search, or a list of them to try: one is chosen on as
-    many random designs as the first number of draws, for all designs."""
+    many random designs as the first number of draws, for all designs. Where the best is at an end,
+    up to two more are tried beyond it."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """The part of the training rows that designs are scored on, and not trained on."""
     seed: Annotated[int, Field(ge=0, le=LARGEST_DESIGN_SEED, strict=True)] = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iwlora.design.settings import DesignSettings
@@ -40,6 +40,11 @@ class Stage:
     def seed(self, design_seed: int, draw: int) -> int:
         """The seed of the runs of a draw: of no other stage, and of no confirmation."""
         return (design_seed * _STAGES + self.number + _FIRST) * _SEEDS_OF_STAGE + draw
+
+    def beyond(self, learning_rate: float) -> Stage:
+        """A stage that tries one more learning rate, on the same draws."""
+        label = learning_rate_label(learning_rate)
+        return replace(self, name=label, choices={label: learning_rate})
 
     def with_choice(self, point: Mapping[str, Any], value: Any) -> dict[str, Any]:
         """A design with a choice of this stage."""

@@ -113,16 +113,11 @@ def load_image_processor(source: str | Path, trust_remote_code: bool = False) ->
     It computes with Pillow and NumPy, so that torchvision is not needed, and results do not depend
     on whether it is there.
     """
-    import transformers
     from transformers import AutoImageProcessor
 
-    # Before transformers named its backends, a processor with Pillow was the slow one of two.
-    names_backends = hasattr(transformers, "PilBackend")
     with _opening(source):
         return AutoImageProcessor.from_pretrained(
-            source,
-            **({"backend": "pil"} if names_backends else {"use_fast": False}),
-            trust_remote_code=trust_remote_code,
+            source, backend="pil", trust_remote_code=trust_remote_code
         )
 
 

@@ -27,6 +27,7 @@ def test_operations_are_counted_as_transformers_counts_them() -> None:
         assert trainer.floating_point_ops(inputs) == Trainer.floating_point_ops(trainer, inputs) > 0
 
 
+@pytest.mark.quick  # with the oldest versions too
 def test_a_method_gets_the_norm_of_the_gradient_before_clipping(tmp_path: Path) -> None:
     case, norms = Case(Lora(), "bert", tmp_path), list[float]()
     attached = replace(case.attach(), gradient_norm=norms.append)

@@ -25,12 +25,6 @@ from runs import recipe, weights
 PROCESSORS = ("ViT", "DeiT", "Bit", "Beit", "ConvNext")
 
 
-def pillow_processor(name: str = "ViT") -> Any:
-    """The class that computes with Pillow; before transformers named its backends, the only one."""
-    named = f"{name}ImageProcessor"
-    return getattr(transformers, f"{named}Pil", None) or getattr(transformers, named)
-
-
 def picture(number: int) -> Any:
     random = np.random.default_rng(number)
     return Image.fromarray(random.integers(0, 256, (30 + number, 41, 3), dtype=np.uint8))
@@ -50,7 +44,7 @@ def rows_in(folder: Path, count: int, drawn: bool) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("drawn", [False, True], ids=["plain", "augmented"])
 def test_kept_images_make_equal_batches(drawn: bool, tmp_path: Path) -> None:
-    rows, processor = rows_in(tmp_path, 5, drawn), pillow_processor()()
+    rows, processor = rows_in(tmp_path, 5, drawn), transformers.ViTImageProcessorPil()
     opening = ImageCollator(processor, "randaugment")
     decoded, resized = (KeptImages(tmp_path / name) for name in ("decoded", "resized"))
     keeping = ImageCollator(processor, "randaugment", decoded, resized)
@@ -69,7 +63,7 @@ def test_kept_images_make_equal_batches(drawn: bool, tmp_path: Path) -> None:
 
 
 def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, processor = rows_in(tmp_path, 6, True), pillow_processor()()
+    rows, processor = rows_in(tmp_path, 6, True), transformers.ViTImageProcessorPil()
     batches = []
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
@@ -79,12 +73,12 @@ def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_processors_work_in_halves(name: str) -> None:
-    processor = pillow_processor(name)()
+    processor = getattr(transformers, f"{name}ImageProcessorPil")()
     assert works_in_halves(processor, [picture(0), picture(3)])
 
 
 def test_a_processor_that_does_more_is_noticed() -> None:
-    class Darker(pillow_processor()):  # type: ignore[misc]
+    class Darker(transformers.ViTImageProcessorPil):  # type: ignore[misc]
         def __call__(self, images: Any, **kwargs: Any) -> Any:
             made = super().__call__(images, **kwargs)
             if not kwargs.keys() - {"return_tensors"}:
@@ -92,7 +86,7 @@ def test_a_processor_that_does_more_is_noticed() -> None:
             return made
 
     def of_others(images: Any, return_tensors: str) -> Any:
-        return pillow_processor()()(images, return_tensors=return_tensors)
+        return transformers.ViTImageProcessorPil()(images, return_tensors=return_tensors)
 
     for processor in (Darker(), of_others):
         assert not works_in_halves(processor, [picture(0)])
@@ -103,7 +97,7 @@ def test_a_run_opens_each_image_once_and_removes_what_it_kept(
 ) -> None:
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     tiny_model("vit").save_pretrained(tmp_path / "vit")
-    transformers.ViTImageProcessor(size=size).save_pretrained(tmp_path / "vit")
+    transformers.ViTImageProcessorPil(size=size).save_pretrained(tmp_path / "vit")
     opened: list[str] = []
     opening = collator.open_row
 

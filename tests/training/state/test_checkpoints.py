@@ -117,6 +117,7 @@ FOREIGN: dict[str, Any] = {
 }
 
 
+@pytest.mark.quick  # with the oldest versions too
 def test_a_foreign_checkpoint_whose_seal_fits_is_refused(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,14 +166,11 @@ class FineTuningTrainer(Trainer):
             self._operations_of_token = super().floating_point_ops(inputs) // tokens
         return tokens * self._operations_of_token
 
-    def create_optimizer(self, *model: Any) -> torch.optim.Optimizer:
-        """The recipe's optimizer or the method's own, with the method's groups of parameters.
-
-        Later versions of transformers pass the model, the first ones of version 5 pass nothing.
-        """
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The recipe's optimizer or the method's own, with the method's groups of parameters."""
         if self.optimizer is not None:
-            return super().create_optimizer(*model)
-        optimizer: torch.optim.Optimizer = super().create_optimizer(*model)
+            return super().create_optimizer(model)
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         optimizer.param_groups[:] = split_groups(optimizer.param_groups, self.attached)
         if self.attached.optimizer is not None:
             keys = ("params", "lr", "weight_decay", "betas")

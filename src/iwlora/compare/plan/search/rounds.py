@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from iwlora.compare.plan.search.learning_rate import SearchSettings, trial_order
@@ -75,7 +75,7 @@ def search_rounds(
             affordable = len(added) < search.widen and len(asked) + draw <= most
             in_time = all(trial.state != "not begun" for trial in results)
             if best and best.edge and affordable and in_time:
-                added.append(_outside({*learning_rates, *added}, best.edge))
+                added.append(beyond_grid({*learning_rates, *added}, best.edge))
                 rest = sorted([*rest, added[-1]])
                 new = [(added[-1], earlier) for earlier in search.seeds[:draw]]
         if rule.adaptive:
@@ -85,7 +85,11 @@ def search_rounds(
     return Rounds(tuple(asked), (), tuple(added), ended=True)
 
 
-def _outside(tried: set[float], edge: str) -> float:
-    """The next learning rate beyond an edge of the grid, to three digits."""
+def beyond_grid(tried: Iterable[float], edge: str) -> float:
+    """The next learning rate beyond an edge of the grid, at its last ratio, to three digits.
+
+    >>> beyond_grid([1e-3, 1e-2], "largest")
+    0.1
+    """
     first, second, *_ = sorted(tried, reverse=edge == "largest")
     return float(f"{first * (first / second):.3g}")
