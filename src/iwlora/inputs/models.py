@@ -113,7 +113,8 @@ def load_image_processor(source: str | Path, trust_remote_code: bool = False) ->
     It computes with Pillow and NumPy, so that torchvision is not needed, and results do not depend
     on whether it is there.
     """
-    from transformers import AutoImageProcessor
+    # transformers offers it at its top only where torchvision is installed, up to version 5.12.
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     with _opening(source):
         return AutoImageProcessor.from_pretrained(

@@ -24,8 +24,8 @@ def show_errors_only() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    if "datasets" in sys.modules:  # it has read the environment already
-        sys.modules["datasets"].disable_progress_bars()
+    if datasets := sys.modules.get("datasets"):  # it has read the environment already
+        datasets.disable_progress_bars()
     if "transformers" in sys.modules:
         from huggingface_hub.utils import logging as hub_logging
         from transformers.utils import logging
