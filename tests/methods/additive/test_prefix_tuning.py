@@ -172,6 +172,19 @@ def test_unsupported_architectures_are_reported(architecture: str) -> None:
             ask(model, sites(model))
 
 
+def test_a_cache_that_peft_does_not_know_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers 5.24 has renamed the argument; PEFT 0.21 looks for the former name."""
+    model = tiny_model("gpt2")
+
+    def forward(input_ids: Any, cache: Any = None) -> None:
+        """As the renamed argument stands in the signature."""
+
+    for each in (model, model.transformer):
+        monkeypatch.setattr(each, "forward", forward)
+    with pytest.raises(IwloraError, match=r"calls its past_key_values cache; pip install 'tr"):
+        Prefix().check_model(model, sites(model))
+
+
 def test_span_answers_need_token_types() -> None:
     """PEFT's model for question answering takes them, and does not pass them on."""
     from transformers import AutoModelForQuestionAnswering

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from iwlora.errors import IwloraError
@@ -80,9 +81,16 @@ class Prefix(Method):
                 f"prefix does not support {name}, which compresses its keys and values (multi-head "
                 f"latent attention); {alternative}"
             )
-        if "past_key_values" in _arguments(model):
+        own, inner = _arguments(model), _arguments(getattr(model, model.base_model_prefix, model))
+        if "past_key_values" not in own | inner and "cache" in own | inner:
+            raise IwloraError(
+                f"prefix is PEFT's prefix tuning, and PEFT {version('peft')} does not work with "
+                f"transformers {version('transformers')}, where {name} calls its past_key_values "
+                "cache; pip install 'transformers<5.24', or take lora or parallel"
+            )
+        if "past_key_values" in own:
             return
-        if "past_key_values" not in _arguments(getattr(model, model.base_model_prefix, model)):
+        if "past_key_values" not in inner:
             raise IwloraError(
                 f"prefix adds keys and values to attention, and {name} does not accept any (its "
                 f"forward has no past_key_values); {alternative}"
