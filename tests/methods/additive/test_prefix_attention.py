@@ -10,9 +10,10 @@ import torch
 from peft import PrefixTuningConfig, get_peft_model
 from torch import Tensor
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Gemma2Config
 
 from attention_functions import t5_calls_attention_functions
+from expert_models import expert_model
 from iwlora.errors import IwloraError
 from iwlora.methods.additive.prefix_attention import (
     insert_prefixes,
@@ -144,3 +145,19 @@ def test_attention_that_calls_no_function_of_transformers_is_refused() -> None:
     model = tiny_model("deberta-v2")
     with pytest.raises(IwloraError, match=r"DisentangledSelfAttention of Deberta.* not call"):
         insert_prefixes(model, sites(model), TOKENS)
+
+
+def test_attention_that_pytorchs_function_does_not_compute_is_refused() -> None:
+    """It would leave out the sinks of gpt-oss, and stop at the limit of Gemma 2's scores."""
+    gemma = AutoModelForCausalLM.from_config(
+        Gemma2Config(
+            **dict.fromkeys(["hidden_size", "intermediate_size", "vocab_size"], 16),
+            **dict.fromkeys(["num_hidden_layers", "num_key_value_heads"], 1),
+            **{"num_attention_heads": 2, "head_dim": 8},
+        )
+    )
+    for model in (expert_model("gpt_oss"), gemma):
+        before = model.config._attn_implementation
+        with pytest.raises(IwloraError, match=r"not support this function for (GptOss|Gemma2)"):
+            insert_prefixes(model, sites(model), TOKENS)
+        assert model.config._attn_implementation == before

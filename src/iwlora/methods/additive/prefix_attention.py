@@ -31,7 +31,8 @@ def prefix_places(model: nn.Module, sites: Sequence[Site]) -> Iterator[tuple[nn.
 
     Raises:
         IwloraError: a block has no self-attention that calls the attention functions of
-            transformers, or one that this file does not know.
+            transformers, one that this file does not know, or one that PyTorch's function does not
+            compute, such as that of gpt-oss.
     """
     by_block: dict[str, dict[str, Site]] = {site.block: {} for site in sites}
     for site in sites:
@@ -53,13 +54,32 @@ def prefix_places(model: nn.Module, sites: Sequence[Site]) -> Iterator[tuple[nn.
                 f"{type(module).__name__} of {type(unwrap(model)).__name__} does not call these "
                 "functions; leave prefix out"
             )
+        if not _is_computed_by_pytorch(unwrap(model), first.name):
+            raise IwloraError(
+                f"prefix adds keys and values by PyTorch's attention function (sdpa), and "
+                f"transformers does not support this function for {type(unwrap(model)).__name__}; "
+                "leave prefix out"
+            )
         yield module, width
 
 
+def _is_computed_by_pytorch(model: nn.Module, name: str) -> bool:
+    """Whether PyTorch's function computes the attention of a site.
+
+    It would leave out learned sinks, for example, without an error. transformers knows, by the
+    model that the site is in, which may be a part of another one.
+    """
+    path = name.split(".")
+    holders: list[Any] = [model.get_submodule(".".join(path[:n])) for n in range(len(path))]
+    declared = [h._supports_sdpa for h in holders if hasattr(h, "_supports_sdpa")]
+    return bool(declared and declared[-1])
+
+
 def _width(kinds: dict[str, Site]) -> int:
-    """The width of the keys of all heads; 0 where it is not known."""
+    """The width of the keys of all heads; 0 where it is not known, or not that of the values."""
     if "key" in kinds:
-        return kinds["key"].d_out
+        key, value = kinds["key"], kinds.get("value")
+        return key.d_out if value is None or value.d_out == key.d_out else 0
     together, output = kinds.get("query_key_value"), kinds.get("attention_output")
     if together is None or output is None:
         return 0
