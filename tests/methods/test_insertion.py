@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch.testing import assert_close
 
 from iwlora.errors import IwloraError
@@ -83,3 +84,19 @@ def test_a_second_method_is_refused(first: str, second: str) -> None:
         with pytest.raises(IwloraError, match=r"is attached to this Bert.* already"):
             methods[1].attach(again, sites(again), SEED)
     assert trained == [name for name, p in attached.model.named_parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(task_type="SEQ_CLS", target_modules=["query"]),
+        PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2),
+    ],
+    ids=["lora", "prefix"],
+)
+def test_a_method_on_top_of_an_adapter_of_peft_is_refused(config: Any) -> None:
+    """One that was loaded has no mark of the method that trained it."""
+    model: Any = get_peft_model(tiny_model("bert"), config)
+    for name in ("lora", "bitfit"):
+        with pytest.raises(IwloraError, match="an adapter of PEFT is attached to this Bert"):
+            METHODS[name]().attach(model, sites(model), SEED)

@@ -26,11 +26,17 @@ def split_head(model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def check_unattached(model: nn.Module) -> None:
-    """Raise ``IwloraError`` if a method is attached to the model already.
+    """Raise ``IwloraError`` if a method, or an adapter of PEFT, is attached to the model already.
 
     A second one would freeze what the first trains, or take pretrained modules for the new head.
     """
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     first = vars(unwrap(model)).get(_ATTACHED)
+    layers = PeftModel | BaseTunerLayer
+    if first is None and any(isinstance(module, layers) for module in model.modules()):
+        first = "an adapter of PEFT"
     if first is not None:
         raise IwloraError(
             f"{first} is attached to this {type(unwrap(model)).__name__} already, and a second "
