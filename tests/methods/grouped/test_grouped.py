@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,9 @@ def test_allocations_follow_the_layers() -> None:
     assert tokens["uniform"] == [25] * 4
     assert tokens["increasing"] == [10, 20, 30, 40] == tokens["decreasing"][::-1]
     assert tokens["importance"] == [20, 20, 40, 20]
+    flat = replace(measured, sites=tuple(replace(site, value=0.0) for site in measured.sites))
+    with pytest.raises(IwloraError, match="every sensitivity of the tuned layers is 0"):
+        method.design(model, sites(model), flat)
     assert Grouped(allocation="importance").calibration()
     assert S4.calibration() is None
 
@@ -231,6 +235,8 @@ def test_budgets_and_sizes_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(IwloraError, match=problem):
             Grouped(sizes=sizes).attach(model, sites(model), 0)
+    with pytest.raises(IwloraError, match="sizes was given, and a budget"):
+        fit_to_budget(Grouped(sizes={block: {"lora": 1}}), model, sites(model), 4000)
 
 
 @pytest.mark.quick

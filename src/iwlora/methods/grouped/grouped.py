@@ -213,7 +213,16 @@ class Grouped(Method):
         return f"{' and '.join(others)} cannot be part of a weight" if others else None
 
     def with_budget(self, parameters: int) -> Self:
-        """The same mixture with so many parameters to divide."""
+        """The same mixture with so many parameters to divide.
+
+        Raises:
+            IwloraError: the sizes of the parts are given.
+        """
+        if self.sizes is not None:
+            raise IwloraError(
+                "method.sizes was given, and a budget, which would be divided into other sizes; "
+                "remove one of the two"
+            )
         return self.model_copy(update={"adapter_parameters": parameters})
 
     def calibration(self) -> dict[str, Any] | None:
@@ -270,6 +279,11 @@ class Grouped(Method):
             assigned, problems = self.components.assigned(layers)
         if self.allocation == "importance" and sensitivity is not None:
             assigned = [replace(a, weight=sensitivity.of_block(a.layer.block)) for a in assigned]
+            if not any(each.weight for each in assigned):
+                problems.append(
+                    "method.allocation=importance was given, and every sensitivity of the tuned "
+                    "layers is 0; take another allocation"
+                )
         # What a published design has beside other parts is left out where it is impossible.
         is_published = self.preset and self.strategies is None and self.sizes is None
         return Design.of(assigned, cost, problems, {BIASES} if is_published else ())
