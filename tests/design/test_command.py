@@ -42,6 +42,7 @@ def test_a_search_ends_in_a_recipe_that_trains(
     for text in ("spindle", "bottleneck", "share of designs", "Independent designs", "found.yaml"):
         assert text in page
     assert "grouping" in done.out
+    assert f"with other methods: {out / summary.confirmation / 'report.html'}" in done.out
     before = (out / "summary.json").read_bytes()
     assert call(capsys, *command).code == 0
     assert (out / "summary.json").read_bytes() == before
@@ -180,6 +181,11 @@ def test_the_dry_run_prices_each_stage_and_keeps_nothing(
         ({"draws": [3]}, {}, ("no choice can be dropped before",)),
         ({}, {"confirm": {"metods": []}}, ("confirm.metods: unknown field",)),
         ({}, {"confirm": {"methods": ["loraa"]}}, ("confirm: method",)),
+        (  # seeds that stages use too
+            {},
+            {"confirm": {"methods": ["lora"], "seeds": [0, 2000]}},
+            ("confirm: the largest seed of its runs and trials is 2000; accepted are 0 to 1999",),
+        ),
         (  # what would stop the search after its last stage
             {},
             {"confirm": {"methods": ["lora", "pfeiffer", {"name": "houlsby"}]}},

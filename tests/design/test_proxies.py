@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from iwlora.compare.statistics.designs.proxies import PARAMETERS, SENSITIVITY, START_GRADIENT
+from iwlora.compare.statistics.designs.proxies import (
+    LAYERS,
+    PARAMETERS,
+    SENSITIVITY,
+    START_GRADIENT,
+)
 from iwlora.design.proxies.measuring import BATCHES, measure_layers
 from iwlora.design.recipe import design_from
 from iwlora.design.report.text import summary_text
@@ -17,6 +22,7 @@ from iwlora.design.search import run_design
 from iwlora.results.comparison.designs import DesignSummary, LayerMeasurements
 from iwlora.training.load import load
 from planted_designs import PlantedRuns, planted
+from simulated_runs import result_of
 
 Settings = Callable[..., dict[str, Any]]
 
@@ -46,6 +52,31 @@ def test_each_part_of_each_layer_is_measured_as_autograd_says(
         # The norm of the mean gradient is at most the mean of the norms of batches.
         assert 0 < total**0.5 < 1.01 * measured.sensitivity[block]
         assert measured.start[block]["lora"] > 0
+
+
+def test_runs_that_measured_importance_have_the_sizes_that_it_gave_them(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of equal layers would not be theirs; planted here: all parameters in one layer."""
+    sets = {"allocation": ["uniform", "importance"]}
+    design = design_from(settings(order=["allocation"], draws=[8], choices=sets))
+    blocks = [layer.block for layer in design.designs.layers]
+
+    def with_sizes(recipe: Any, score: float) -> dict[str, Any]:
+        part = {"name": blocks[3], "kind": "lora", "depth": 3, "rank": 2, "parameters": 90}
+        is_measured = recipe.method.allocation == "importance"
+        return {**result_of(recipe, score), "ranks": [part] if is_measured else []}
+
+    monkeypatch.setattr("planted_designs.result_of", with_sizes)
+    found = LayerMeasurements(
+        batches=1,
+        sensitivity=dict.fromkeys(blocks, 1.0),
+        start={block: {"lora": 1.0} for block in blocks},
+    )
+    runs = PlantedRuns(planted({"importance": 0.2}))
+    summary = run_design(design, tmp_path, runs, lambda _: None, lambda *_: found)
+    rows = {proxy.name: proxy for proxy in summary.proxies}
+    assert rows[LAYERS].rho < -0.8
 
 
 def test_planted_layers_order_the_scores_and_are_measured_once(

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from commands import write_recipe
 from iwlora.compare.plan.planned_runs import PlannedRun
+from iwlora.compare.plan.recipe import plan_run_recipes
 from iwlora.design.recipe import design_from
 from iwlora.design.report.text import summary_text
 from iwlora.design.search import run_design
@@ -54,7 +56,10 @@ def test_a_planted_best_is_found_and_equal_choices_stay_open(
     assert summary.found["allocation"] == allocation.value
     assert DesignSummary.load(tmp_path / "out" / "summary.json") == summary
     record = DesignRecord.load(tmp_path / "out" / "design.yaml")
-    assert record.growing["draws"] == [8, 16]
+    assert record.growing.draws == [8, 16]
+    lora = write_recipe(tmp_path / "lora.yaml", {**found.settings(), "method": "lora"})
+    together = plan_run_recipes([str(tmp_path / "out" / "found.yaml"), str(lora)])
+    assert together.labels == ["found", "lora"]
     for name, version in (("summary.json", "decisions/1"), ("design.yaml", "design/1")):
         assert f"iwlora-{version}" in (tmp_path / "out" / name).read_text(encoding="utf-8")
 
@@ -124,6 +129,15 @@ def test_a_finished_search_goes_on_with_more_draws_and_refuses_another_space(
         search(given, tmp_path, {})
     with pytest.raises(IwloraError, match=r"draws=\[8, 64\].*may only be added"):
         search(settings(draws=[8, 64]), tmp_path, {})
+    stored = DesignRecord.load(tmp_path / "design.yaml").stored()
+    for damage, problem in (
+        ({"growing": {}}, "growing.draws"),
+        ({"space": {**stored["space"], "run": {"model": "m"}}}, "space.run: method=None"),
+    ):
+        (tmp_path / "damaged").mkdir(exist_ok=True)
+        write_recipe(tmp_path / "damaged" / "design.yaml", {**stored, **damage})
+        with pytest.raises(IwloraError, match=problem):
+            search(settings(draws=[8]), tmp_path / "damaged", {})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(IwloraError, match=r"holds notes\.txt"):

@@ -130,4 +130,6 @@ def write_design_report(summary: DesignSummary, folder: Path) -> Path:
 
     page = write_page(summary, folder)
     print(f"\n{summary_text(summary)}\n\nreport: {page}")
+    if summary.confirmation:
+        print(f"with other methods: {folder / summary.confirmation / layout.REPORT}")
     return page

@@ -11,6 +11,7 @@ from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.plan.preflight import check_budgets, check_search, check_task
 from iwlora.compare.plan.recipe import plan_settings
 from iwlora.design.settings import DesignSettings
+from iwlora.design.stages import FIRST_SEED
 from iwlora.errors import IwloraError
 from iwlora.methods.grouped.grouped import Grouped
 from iwlora.training.recipe import Recipe
@@ -97,14 +98,20 @@ def confirmation_problems(
         plan = _with_found(confirm, run.model_copy(update={"method": Grouped()}))
     except IwloraError as error:
         return str(error).splitlines()
+    largest, problems = max(run.seed for run in (*plan.runs, *plan.trials)), list[str]()
+    if largest >= FIRST_SEED:
+        problems.append(
+            f"confirm: the largest seed of its runs and trials is {largest}; accepted are 0 to "
+            f"{FIRST_SEED - 1}, because stages have larger ones"
+        )
     others = [each for each in plan.runs if each.label != FOUND]
     if not (others and with_model):
-        return []
+        return problems
     try:
         check_budgets(replace(plan, runs=tuple(others), baseline=None))
     except IwloraError as error:
-        return [f"confirm: {line}" for line in str(error).splitlines()]
-    return []
+        problems += [f"confirm: {line}" for line in str(error).splitlines()]
+    return problems
 
 
 def check_data(confirm: Mapping[str, Any] | None, run: Recipe, bad_rows: Path) -> None:

@@ -117,8 +117,8 @@ def _decide_race(stage: Stage, scores: Scores, rule: RaceRule) -> Decision:
     if ended.is_open:
         others = ", ".join(label for label in ended.left if label != best)
         sentence = (
-            f"open after {ended.draws} draws: {best} has the best mean and is taken, but no "
-            f"evidence sets it apart from {others}"
+            f"open after {ended.draws} draws: {best} has {_best_mean(scores, best, ended.left)} "
+            f"and is taken, but no evidence sets it apart from {others}"
         )
     else:
         sentence = f"{best}: all other choices were dropped within {ended.draws} draws"
@@ -144,7 +144,8 @@ def _decide_paper(stage: Stage, scores: Scores, error: float) -> Decision:
             if difference.high is not None and difference.high < 0:
                 fields["state"] = "dropped"
         choices.append(_summary(label, value, scores[label]).model_copy(update=fields))
-    sentence = f"{best} has the best mean; no error is promised for this choice"
+    mean = _best_mean(scores, best, [*stage.choices])
+    sentence = f"{best} has {mean}; no error is promised for this choice"
     return Decision("best mean", sentence, stage.choices[best], choices)
 
 
@@ -227,6 +228,16 @@ def assignments(
     every = [*product(*best)]
     every.sort(key=lambda chosen: -sum(gain(g, names) for g, names in enumerate(chosen, start=1)))
     return iter(every)
+
+
+def _best_mean(scores: Scores, best: str, left: Sequence[str]) -> str:
+    """What :func:`leader` chose by: choices with more failed runs come after all others."""
+    failed = scores[best].count(None)
+    if all(scores[choice].count(None) == failed for choice in left):
+        return "the best mean"
+    if not failed:
+        return "the best mean of the choices without failed runs"
+    return "the best mean of the choices with the fewest failed runs"
 
 
 def _summary(

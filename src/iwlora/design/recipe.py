@@ -13,12 +13,12 @@ from iwlora.design.confirmation import confirm_settings, confirmation_problems
 from iwlora.design.draws import Designs, DrawSettings, draw_designs, possible_choices
 from iwlora.design.settings import WIDENED, DesignSettings, read_settings
 from iwlora.design.stages import LR, Stage, stages_of
-from iwlora.errors import IwloraError, raise_all
+from iwlora.errors import IwloraError, raise_all, short_repr
 from iwlora.methods.grouped.components import PRESETS
 from iwlora.methods.grouped.grouped import Grouped
 from iwlora.methods.grouped.parts import STRATEGIES
 from iwlora.methods.grouped.space import FIELDS, Space
-from iwlora.results.comparison.designs import DesignRecord
+from iwlora.results.comparison.designs import DesignRecord, GrowingNumbers, SearchedSpace
 from iwlora.results.comparison.record import MAX_SEEDS, StoppingRule
 from iwlora.training.overrides import override, read_yaml
 from iwlora.training.recipe import Recipe, build, build_method
@@ -97,12 +97,12 @@ class DesignRecipe:
     def record(self) -> DesignRecord:
         """What ``design.yaml`` holds."""
         settings = self.settings.model_dump(mode="json")
-        space = {
-            "run": self.run.settings(),
-            "design": {key: value for key, value in settings.items() if key not in _GROWING},
-            "choices": {stage.name: [*stage.choices] for stage in self.stages},
-        }
-        growing = {key: settings[key] for key in _GROWING}
+        space = SearchedSpace(
+            run=self.run.settings(),
+            design={key: value for key, value in settings.items() if key not in _GROWING},
+            choices={stage.name: [*stage.choices] for stage in self.stages},
+        )
+        growing = GrowingNumbers(**{key: settings[key] for key in _GROWING})
         return DesignRecord(space=space, growing=growing, confirm=dict(self.confirm or {}))
 
 
@@ -223,10 +223,17 @@ def _with_method(
 
 
 def with_defaults(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored settings of the runs, with the defaults of those that a later version added."""
-    method = {key: value for key, value in run["method"].items() if key not in _OF_GROUPS}
+    """The stored settings of the runs, with the defaults of those that a later version added.
+
+    Raises:
+        IwloraError: They are no settings of a run.
+    """
+    given = run.get("method")
+    if not isinstance(given, Mapping):
+        raise IwloraError(f"method={short_repr(given)}: accepted is a mapping with a name")
+    method = {key: value for key, value in given.items() if key not in _OF_GROUPS}
     settings = build({**run, "method": method}).settings()
-    return {**settings, "method": {**settings["method"], **run["method"]}}
+    return {**settings, "method": {**settings["method"], **given}}
 
 
 def _method_problems(settings: DesignSettings, method: Mapping[str, Any]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,12 +25,13 @@ from iwlora.results.comparison.designs import (
     DesignRecord,
     DesignSummary,
     DrawnRun,
+    GrowingNumbers,
     LayerMeasurements,
     StageSummary,
 )
 from iwlora.results.comparison.record import RaceRule
 from iwlora.results.events import Event, Report
-from iwlora.results.run import load_run
+from iwlora.results.run import SiteRank, load_run
 from iwlora.results.writing import output_folder, write_text
 from iwlora.training.recipe import Recipe
 
@@ -82,7 +83,7 @@ def run_design(
         fixed = dict(design.fixed)
         for stage in design.stages:
             summary = _with_stage(design, stage, summary, fixed, folder, compare, announce)
-            summary = _with_totals(design, summary, measured)
+            summary = _with_totals(design, summary, measured, folder)
             summary.save(folder / layout.SUMMARY_JSON)
         found = found_recipe(design, summary, fixed)
         summary = summary.model_copy(update={"found": plain(_point(design, fixed))})
@@ -114,9 +115,12 @@ def check_folder(design: DesignRecipe, folder: Path) -> None:
             )
         return
     stored, now = DesignRecord.load(file), design.record()
-    before = {**stored.space, "run": with_defaults(stored.space["run"])}
+    try:
+        before = {**stored.space.model_dump(), "run": with_defaults(stored.space.run)}
+    except IwloraError as error:
+        raise_all([f"{file}: space.run: {line}" for line in str(error).splitlines()])
     problems = [*_growth_problems(stored.growing, now.growing, folder)]
-    if differing := sorted(_differing(before, now.space)):
+    if differing := sorted(_differing(before, now.space.model_dump())):
         problems.append(
             f"{folder} holds a search of another space: {', '.join(differing)} differ; only "
             "design.draws, models and designs may grow; choose another folder"
@@ -136,17 +140,16 @@ def _differing(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = 
     return names
 
 
-def _growth_problems(
-    stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path
-) -> Iterator[str]:
-    if not RaceRule(draws=stored["draws"]).goes_on(RaceRule(draws=now["draws"])):
+def _growth_problems(stored: GrowingNumbers, now: GrowingNumbers, folder: Path) -> Iterator[str]:
+    if not RaceRule(draws=stored.draws).goes_on(RaceRule(draws=now.draws)):
         yield (
-            f"design.draws={now['draws']}: {folder} has {stored['draws']}, to which numbers may "
+            f"design.draws={now.draws}: {folder} has {stored.draws}, to which numbers may "
             "only be added, because what was promised holds for these looks"
         )
     for key in ("models", "designs"):
-        if now[key] < stored[key]:
-            yield f"design.{key}={now[key]}: {folder} has {stored[key]}; it may only grow"
+        before, after = getattr(stored, key), getattr(now, key)
+        if after < before:
+            yield f"design.{key}={after}: {folder} has {before}; it may only grow"
 
 
 def _with_stage(
@@ -237,7 +240,10 @@ def _measured(
 
 
 def _with_totals(
-    design: DesignRecipe, summary: DesignSummary, measured: LayerMeasurements | None
+    design: DesignRecipe,
+    summary: DesignSummary,
+    measured: LayerMeasurements | None,
+    folder: Path,
 ) -> DesignSummary:
     """The summary with what all its designs together say."""
     metric, stages = summary.metric, [each for each in summary.stages if each.component != LR]
@@ -246,7 +252,13 @@ def _with_totals(
     runs = [(stage.name, run) for stage in stages for run in stage.runs]
     known: dict[str, Any] = {"effects": strategy_effects(runs, metric, design.settings.error)}
     if measured:
-        known["proxies"] = proxy_summaries(runs, metric, design.designs, measured)
+
+        def parts_of(run: DrawnRun) -> Sequence[SiteRank]:
+            if run.point["allocation"] == "importance":  # the run measured it
+                return load_run(folder / run.folder).result.ranks
+            return design.designs.part_records(run.point)
+
+        known["proxies"] = proxy_summaries(runs, metric, parts_of, measured)
     return summary.model_copy(update=known)
 
 

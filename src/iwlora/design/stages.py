@@ -13,7 +13,9 @@ from iwlora.results.layout import learning_rate_label
 
 LR = "lr"
 _SEEDS_OF_STAGE = 1000
-_FIRST = 2  # a confirmation has the seeds below the first stage's
+_FIRST = 2
+FIRST_SEED = _FIRST * _SEEDS_OF_STAGE
+"""The smallest seed of a stage; a confirmation and its trials have the seeds below."""
 _STAGES = 16  # more than there are, so that no two searches share seeds
 
 

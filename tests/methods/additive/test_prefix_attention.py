@@ -153,7 +153,8 @@ def test_attention_that_pytorchs_function_does_not_compute_is_refused() -> None:
         Gemma2Config(
             **dict.fromkeys(["hidden_size", "intermediate_size", "vocab_size"], 16),
             **dict.fromkeys(["num_hidden_layers", "num_key_value_heads"], 1),
-            **{"num_attention_heads": 2, "head_dim": 8},
+            num_attention_heads=2,
+            head_dim=8,
         )
     )
     for model in (expert_model("gpt_oss"), gemma):

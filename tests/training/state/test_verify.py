@@ -106,7 +106,11 @@ def test_the_stages_of_a_search_of_designs_are_checked(runs: Path, tmp_path: Pat
     ComparisonRecord(model="m", task="t", methods=["spindle"], seeds=[0]).save(
         stage / "comparison.yaml"
     )
-    DesignRecord(space={}).save(tmp_path / "design.yaml")
+    record = {
+        "space": {"run": {}, "design": {}, "choices": {}},
+        "growing": {"draws": [8], "models": 2, "designs": 2},
+    }
+    DesignRecord.model_validate(record).save(tmp_path / "design.yaml")
     assert not_intact(tmp_path) == {}, "no stage has ended"
     run = DrawnRun(
         choice="spindle", draw=0, seed=0, point={}, folder=f"{inside(stage)}/spindle/seed-0"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from iwlora.compare.statistics.designs.proxies import (
     SENSITIVITY,
@@ -11,9 +11,9 @@ from iwlora.compare.statistics.designs.proxies import (
     proxy_rows,
     sensitivity_proxy,
 )
-from iwlora.design.draws import Designs
 from iwlora.results.comparison.designs import DrawnRun, LayerMeasurements, ProxySummary
 from iwlora.results.metric_direction import oriented
+from iwlora.results.run import SiteRank
 
 FEWEST_RUNS = 3
 
@@ -21,7 +21,7 @@ FEWEST_RUNS = 3
 def proxy_summaries(
     runs: Sequence[tuple[str, DrawnRun]],
     metric: str,
-    designs: Designs,
+    parts_of: Callable[[DrawnRun], Sequence[SiteRank]],
     measured: LayerMeasurements,
 ) -> list[ProxySummary]:
     """How well each proxy orders the scores; none with fewer than three runs.
@@ -29,7 +29,7 @@ def proxy_summaries(
     Args:
         runs: (name of the stage, run).
         metric: The name of their score.
-        designs: Gives the sizes of the parts of a design.
+        parts_of: The parts that a run trained, with their sizes.
         measured: In each layer.
     """
     scored = [(stage, run) for stage, run in runs if run.score is not None]
@@ -38,7 +38,7 @@ def proxy_summaries(
     counts, amounts = list[dict[str, int]](), list[dict[str, dict[str, float]]]()
     for _, run in scored:
         count, amount = dict[str, int](), dict[str, dict[str, float]]()
-        for part in designs.part_records(run.point):
+        for part in parts_of(run):
             count[part.name] = count.get(part.name, 0) + (part.parameters or 0)
             name = part.kind.removeprefix("decoder_")
             amount.setdefault(part.name, {})[name] = part.rank or 1

@@ -97,9 +97,12 @@ def proxy_table(summary: DesignSummary) -> Table:
 
 
 def cost_sentence(summary: DesignSummary) -> str:
-    """What the search cost, and what independent designs for each choice would have cost."""
-    text = f"The search took {counted(summary.runs, 'run')}, {format_duration(summary.seconds)}"
-    text += " of training and measuring."
+    """What the stages cost, and what independent designs for each choice would have cost."""
+    text = f"The stages took {counted(summary.runs, 'run')}, {format_duration(summary.seconds)}"
+    text += " of training and measuring"
+    if failed := summary.runs - summary.timed_runs:
+        text += f", without the time of {counted(failed, 'failed run')}"
+    text += "."
     if summary.paper_seconds is None:
         return text
     return (

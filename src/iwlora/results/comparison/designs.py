@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from iwlora.results.comparison.record import RaceRule
+from iwlora.results.comparison.record import Looks, RaceRule
 from iwlora.results.formats import Document, StoredModel
 from iwlora.results.run import Amount, Count, Label, Name
 
@@ -14,19 +14,41 @@ SearchKind = Literal["race", "paper", "screen", "grid"]
 """``grid``: learning rates, which are chosen by the curve of the loss."""
 
 
+class SearchedSpace(StoredModel):
+    """What a search that goes on must share.
+
+    Args:
+        run: The settings of all runs: model, data, training.
+        design: Those of the search, such as its seed.
+        choices: {stage: the labels of its choices}.
+    """
+
+    run: dict[str, Any]
+    design: dict[str, Any]
+    choices: dict[str, Any]
+
+
+class GrowingNumbers(StoredModel):
+    """What a search that goes on may have more of."""
+
+    draws: Looks
+    models: Count
+    designs: Count
+
+
 class DesignRecord(Document):
     """``design.yaml``: the settings of a search, with all choices.
 
     Args:
-        space: What a search that goes on must share: model, data, training, choices, seed.
-        growing: What it may have more of: draws.
-        confirm: The settings of its confirmation, which may be others each time.
+        space: What must stay.
+        growing: What may grow.
+        confirm: The settings of its confirmation, which may get more methods and seeds.
     """
 
     format_name: ClassVar[str] = "design"
 
-    space: dict[str, Any]
-    growing: dict[str, Any] = Field(default_factory=dict)
+    space: SearchedSpace
+    growing: GrowingNumbers
     confirm: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -223,11 +245,16 @@ class DesignSummary(Document):
         return sum(len(stage.runs) for stage in self.stages)
 
     @property
+    def timed_runs(self) -> int:
+        """Of all stages, those that did not fail."""
+        return sum(run.seconds is not None for stage in self.stages for run in stage.runs)
+
+    @property
     def seconds(self) -> float:
-        """Of training and measuring, of all stages."""
+        """Of training and measuring, of all stages; the time of failed runs is not known."""
         return sum(stage.seconds for stage in self.stages)
 
     @property
     def paper_seconds(self) -> float | None:
-        """What ``paper_runs`` would have taken, at the mean of the runs so far."""
-        return self.paper_runs * self.seconds / self.runs if self.runs else None
+        """What ``paper_runs`` would have taken, at the mean of the timed runs so far."""
+        return self.paper_runs * self.seconds / self.timed_runs if self.timed_runs else None

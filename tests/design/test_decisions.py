@@ -1,0 +1,67 @@
+"""What a stage says that it decided, where runs failed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from iwlora.design.decisions import decide
+from iwlora.design.report.tables import cost_sentence
+from iwlora.design.stages import Stage
+from iwlora.results.comparison.designs import DesignSummary, DrawnRun, StageSummary
+from iwlora.results.comparison.record import RaceRule
+
+pytestmark = pytest.mark.quick
+
+
+def drawn(choice: str, *scores: float | None) -> list[DrawnRun]:
+    return [
+        DrawnRun(
+            choice=choice,
+            draw=draw,
+            seed=draw,
+            point={},
+            score=score,
+            seconds=None if score is None else 10.0,
+            folder=f"{choice}/{draw}",
+        )
+        for draw, score in enumerate(scores)
+    ]
+
+
+@pytest.mark.parametrize("search", ["race", "paper"])
+@pytest.mark.parametrize(
+    ("scores", "sentence"),
+    [
+        ([0.9, 0.8], "bottleneck has the best mean"),
+        ([0.9, None], "spindle has the best mean of the choices without failed runs"),
+    ],
+)
+def test_a_choice_with_failed_runs_is_not_said_to_have_the_lower_mean(
+    search: Literal["race", "paper"], scores: list[float | None], sentence: str
+) -> None:
+    choices = {name: name for name in ("spindle", "bottleneck")}
+    stage = Stage("grouping", "grouping", 1, search, choices)
+    runs = drawn("spindle", 0.7, 0.6) + drawn("bottleneck", *scores)
+    decision = decide(stage, runs, "accuracy", RaceRule(draws=[2]), 4, lambda _: True)
+    said = decision.found.replace(" and is taken, but", ";")
+    assert f"{sentence}; no e" in said
+
+
+def test_the_time_of_failed_runs_is_not_taken_for_zero() -> None:
+    stage = StageSummary(
+        name="grouping",
+        component="grouping",
+        search="race",
+        verdict="open",
+        found="spindle",
+        value="spindle",
+        folder="grouping",
+        choices=[],
+        runs=drawn("spindle", 0.7, None, 0.8),
+    )
+    summary = DesignSummary(model="m", task="t", paper_runs=6, stages=[stage])
+    text = cost_sentence(summary)
+    assert "3 runs, 20.0 s of training and measuring, without the time of 1 failed run" in text
+    assert "6 runs, about 1 min" in text
