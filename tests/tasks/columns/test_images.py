@@ -33,7 +33,7 @@ def test_hidden_files_and_their_folders_are_no_rows(pictures: Path) -> None:
 
 
 def test_what_is_missing_is_said(pictures: Path) -> None:
-    with pytest.raises(IwloraError, match=r"a has no folders of classes; move the images"):
+    with pytest.raises(IwloraError, match=r"a has images outside of folders of classes; move"):
         load(TaskSpec(train=str(pictures / "a")), seed=0)
     with pytest.raises(IwloraError, match=r"0.png: one image is no table; give the folder"):
         load(TaskSpec(train=str(pictures / "a" / "0.png")), seed=0)
@@ -42,6 +42,30 @@ def test_what_is_missing_is_said(pictures: Path) -> None:
         load(TaskSpec(train=str(pictures), kind="regression"), seed=0)
     with pytest.raises(IwloraError, match="unknown column 'label'"):
         load(TaskSpec(train=str(pictures / "a"), label="label"), seed=0)
+
+
+def test_images_that_lie_too_deep_are_counted(pictures: Path) -> None:
+    deep = pictures / "b" / "2024"
+    deep.mkdir()
+    for number in (1, 3):
+        (pictures / "b" / f"{number}.png").rename(deep / f"{number}.png")
+    (pictures / "c" / "d").mkdir(parents=True)
+    (pictures / "a" / "0.png").rename(pictures / "c" / "d" / "0.png")
+    task = load(TaskSpec(train=str(pictures)), seed=0)
+    assert (task.labels, sum(map(len, task.splits.values()))) == (("a", "b"), 9)
+    note = f"{pictures}: images in deeper folders are not read (b/2024 2, c/d 1)"
+    assert note in task.notes
+    for name in "ab":
+        (pictures / "all" / name).mkdir(parents=True)
+        for file in (pictures / name).glob("*.png"):
+            file.rename(pictures / "all" / name / file.name)
+    (pictures / "cover.png").write_bytes(next(pictures.glob("all/a/*.png")).read_bytes())
+    problem = "has images outside of folders of classes"
+    with pytest.raises(IwloraError, match=problem):
+        load(TaskSpec(train=str(pictures)), seed=0)
+    (pictures / "cover.png").unlink()
+    with pytest.raises(IwloraError, match="has no images, neither in it nor in its folders; deeper"):
+        load(TaskSpec(train=str(pictures)), seed=0)
 
 
 def test_each_class_has_one_image(pictures: Path) -> None:

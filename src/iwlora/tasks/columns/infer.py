@@ -82,8 +82,8 @@ def infer_columns(spec: TaskSpec) -> Columns:
         guess = guess_columns(candidates, cells, given)
     if guess.unclear == "label" and is_image_folder(path):
         raise IwloraError(
-            f"{path} has no folders of classes; move the images of each class into a folder with "
-            "its name, or give a table with their paths and labels as task.train"
+            f"{path} has images outside of folders of classes; move the images of each class into "
+            "a folder with its name, or give a table with their paths and labels as task.train"
         )
     image = image_column(names, cells)
     if guess.unclear == "text" and spec.kind_name and image:

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from iwlora.inputs.places import check_folder, entries, stays_inside, user_path
+from iwlora.errors import IwloraError
+from iwlora.inputs.places import check_folder, entries, files_below, stays_inside, user_path
 from iwlora.inputs.tables.reading import Problems, Records, Table, positions
 
 _SPLITS = {
@@ -43,7 +44,14 @@ class FileFolder(Table):
         if direct := _files_in(root, self.endings):
             return [(file, "") for file in direct]
         classes = [folder for folder in _folders_in(root) if folder.name not in _UNLABELED]
-        return [(file, part.name) for part in classes for file in _files_in(part, self.endings)]
+        found = [(file, part.name) for part in classes for file in _files_in(part, self.endings)]
+        if not found:
+            raise IwloraError(
+                f"{root} has no {self.content}s, neither in it nor in its folders; deeper folders "
+                f"are not read: move the {self.content}s of each class into one folder, or give a "
+                "table as task.train"
+            )
+        return found
 
     @property
     def root(self) -> Path:
@@ -86,6 +94,18 @@ def other_files(folder: FileFolder) -> list[Path]:
         for path in found
         if not path.name.startswith(".") and not path.name.lower().endswith(folder.endings)
     ]
+
+
+def deeper_files(folder: FileFolder) -> list[Path]:
+    """The files in deeper folders than those of the rows, which only by their endings are rows."""
+    rows = {file for file, _ in folder.files}
+    found = []
+    for path in files_below(folder.root):
+        names = path.relative_to(folder.root).parts
+        is_left_out = names[0] in _UNLABELED or any(name.startswith(".") for name in names)
+        if path.name.lower().endswith(folder.endings) and not is_left_out and path not in rows:
+            found.append(path)
+    return found
 
 
 def count_files(path: str, *kinds: tuple[str, ...]) -> list[int]:
