@@ -210,7 +210,17 @@ def test_folders_of_datasets_name_their_classes(tmp_path: Path) -> None:
         "test": [0],
     }
     assert task.labels == ("glad", "sad")
-    path = str(tmp_path / "lists")
+    flat.to_parquet(str(tmp_path / "flat.parquet"))
+    lists.to_parquet(str(tmp_path / "lists.parquet"))
+    (stored,) = (tmp_path / "flat" / "train").glob("*.arrow")
+    for path in (str(tmp_path / "flat.parquet"), str(stored)):
+        task = load(TaskSpec(train=path, validation=path), seed=0)
+        assert (task.labels, [*task.splits["train"]["label"]]) == (("glad", "sad"), [0, 1])
+    for path in (str(tmp_path / "lists.parquet"), str(tmp_path / "lists")):
+        _check_words(path)
+
+
+def _check_words(path: str) -> None:
     words = load(TaskSpec(train=path, validation=path), seed=0)
     assert words.labels == ("B-X", "I-X", "O")
     assert list(words.splits["train"]["label"]) == [[0, 1], [2]]

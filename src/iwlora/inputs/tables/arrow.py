@@ -7,8 +7,9 @@ metadata can lie.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, ClassVar
@@ -84,7 +85,8 @@ class ParquetFile(ColumnTable):
             check_growth(self.path, stated, size)
             rows = max(1, BATCH_BYTES * file.metadata.num_rows // max(stated, 1))
             batches = file.iter_batches(batch_size=min(BATCH_ROWS, rows), columns=list(columns))
-            yield from bounded_batches(self.path, size, batches, columns)
+            names = class_names(file.schema_arrow)
+            yield from bounded_batches(self.path, size, batches, columns, names)
 
 
 class ArrowFile(ColumnTable):
@@ -99,11 +101,48 @@ class ArrowFile(ColumnTable):
         """Parts of the stored batches."""
         size = regular_file(self.path).stat().st_size
         with _open_arrow(self.path) as reader:
-            yield from bounded_batches(self.path, size, _parts(self.path, reader), columns)
+            names, parts = class_names(reader.schema), _parts(self.path, reader)
+            yield from bounded_batches(self.path, size, parts, columns, names)
+
+
+def class_names(schema: Any) -> dict[str, list[str]]:
+    """{column: the names of its classes} of a table whose metadata ``datasets`` wrote.
+
+    The cells of such a column are numbers of classes, or lists of them.
+
+    >>> import pyarrow
+    >>> label = {"_type": "ClassLabel", "names": ["cat", "dog"]}
+    >>> written = json.dumps({"info": {"features": {"label": label, "id": {"_type": "Value"}}}})
+    >>> schema = pyarrow.schema([("label", pyarrow.int64()), ("id", pyarrow.int64())])
+    >>> class_names(schema.with_metadata({"huggingface": written}))
+    {'label': ['cat', 'dog']}
+    """
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        of_items = {name: _feature_of_items(feature) for name, feature in features.items()}
+        classes = {n: f for n, f in of_items.items() if f.get("_type") == "ClassLabel"}
+        found = {name: feature.get("names") for name, feature in classes.items()}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}  # nobody wrote it, or in a form that datasets does not read either
+    return {
+        name: names
+        for name, names in found.items()
+        if names and isinstance(names, list) and all(isinstance(n, str) for n in names)
+    }
+
+
+def _feature_of_items(feature: Any) -> Mapping[str, Any]:
+    """What ``datasets`` says of the values of a column, or of the items of its lists."""
+    items = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
+    return items if isinstance(items, dict) else {}
 
 
 def bounded_batches(
-    path: str, size: int, batches: Iterator[Any], columns: Sequence[str]
+    path: str,
+    size: int,
+    batches: Iterator[Any],
+    columns: Sequence[str],
+    names: Mapping[str, Sequence[str]],
 ) -> Iterator[list[list[Any]]]:
     """The values of the columns of each batch; a table far larger than its file is refused.
 
@@ -112,6 +151,7 @@ def bounded_batches(
         size: Its bytes.
         batches: Of Arrow.
         columns: Their names.
+        names: ``{column: names of classes}``, which numbers are replaced by.
     """
     total = 0
     while True:
@@ -123,7 +163,21 @@ def bounded_batches(
             total += sum(column.nbytes for column in dense)
             values = [_python_values(path, column) for column in dense]
         check_growth(path, total, size)
-        yield values
+        yield [
+            [_named(path, value, names[column]) for value in cells] if column in names else cells
+            for column, cells in zip(columns, values, strict=True)
+        ]
+
+
+def _named(path: str, value: Any, names: Sequence[str]) -> Any:
+    """The name of a class id, or the names of a list of ids; an id below 0 has no name."""
+    if isinstance(value, list):
+        return [_named(path, item, names) for item in value]
+    if not isinstance(value, int):
+        return value
+    if value >= len(names):
+        raise IwloraError(f"{path} holds class {value}; it names {len(names)} classes")
+    return None if value < 0 else names[value]
 
 
 def _rows_of(batches: Iterable[Sequence[Sequence[Any]]]) -> Iterator[Sequence[Any]]:

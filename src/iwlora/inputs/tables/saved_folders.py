@@ -29,23 +29,15 @@ class SavedFolder(ColumnTable):
         rows = _loaded(self.path, self.split).select_columns(list(columns))
         features = [rows.features[name] for name in columns]
         # Of a list the feature is that of its items. Only classes have names.
-        class_names = [getattr(getattr(f, "feature", f), "names", None) for f in features]
+        names = {
+            column: found
+            for column, feature in zip(columns, features, strict=True)
+            if (found := getattr(getattr(feature, "feature", feature), "names", None))
+        }
         files = [file for file in files_below(user_path(self.path)) if file.suffix == ".arrow"]
         size = sum(file.stat().st_size for file in files)
         batches = rows.with_format("arrow").iter(BATCH_ROWS)
-        for batch in bounded_batches(self.path, size, batches, columns):
-            yield [
-                [self._named(value, names) for value in values] if names else values
-                for values, names in zip(batch, class_names, strict=True)
-            ]
-
-    def _named(self, value: Any, names: Sequence[str]) -> Any:
-        """The name of a class id, or the names of a list of ids; an id below 0 has no name."""
-        if isinstance(value, list):
-            return [self._named(item, names) for item in value]
-        if value is not None and value >= len(names):
-            raise IwloraError(f"{self.path} holds class {value}; it names {len(names)} classes")
-        return None if value is None or value < 0 else names[value]
+        yield from bounded_batches(self.path, size, batches, columns, names)
 
 
 def is_saved(path: str) -> bool:
