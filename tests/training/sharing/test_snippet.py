@@ -39,3 +39,5 @@ def test_the_code_of_every_kind_is_python_that_uses_what_it_imports(kind: str, f
     assert ("me/base" in code) == (form != "transformers")
     if labels:
         assert repr(list(labels)) in code
+    # A photograph is turned as iwlora turns it.
+    assert ("ImageOps.exif_transpose(Image.open(" in code) == of_images

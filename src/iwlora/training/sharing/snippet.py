@@ -11,6 +11,10 @@ _READ_LOGITS = {
     "token-labels": "print([labels[k] for k in logits[0].argmax(-1)])  # one for each token",
 }
 
+_OPEN_IMAGE = (
+    'image = ImageOps.exif_transpose(Image.open("an image.jpg")).convert("RGB")  # upright'
+)
+
 
 def snippet(
     task: Task, base: str, auto_class: str, form: str, max_length: int, new_tokens: bool
@@ -30,7 +34,7 @@ def snippet(
     auto_processor = "AutoImageProcessor" if task.kind.reads_images else "AutoTokenizer"
     imports = ["import torch", f"from transformers import {auto_class}, {auto_processor}"]
     if task.kind.reads_images:
-        imports.insert(0, "from PIL import Image")
+        imports.insert(0, "from PIL import Image, ImageOps")
     if form == "peft":
         imports.insert(1, "from peft import PeftModel")
     if form == "iwlora":
@@ -40,7 +44,7 @@ def snippet(
     if task.labels:
         lines.append(f"labels = {list(task.labels)!r}")
     if task.kind.reads_images:
-        lines.append("processor = AutoImageProcessor.from_pretrained(folder)")
+        lines.append('processor = AutoImageProcessor.from_pretrained(folder, backend="pil")')
     else:
         lines.append("tokenizer = AutoTokenizer.from_pretrained(folder)")
     if form == "transformers":
@@ -61,7 +65,7 @@ def snippet(
 def _of_codes(task: Task) -> str:
     """The code for a model of image codes, which this library alone loads."""
     return f"""import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import AutoConfig
 
 from iwlora.image_tokens.codebooks.load import load_codebook
@@ -72,7 +76,8 @@ labels = {list(task.labels)!r}
 processor = load_codebook(folder)
 model = MODELS[AutoConfig.from_pretrained(folder).model_type].from_pretrained(folder).eval()
 
-codes = processor.encode(Image.open("an image.jpg").convert("RGB"))
+{_OPEN_IMAGE}
+codes = processor.encode(image)
 inputs = torch.tensor([[0, *codes]])  # the number of the class, then the codes
 with torch.inference_mode():
     logits = model(input_ids=inputs).logits  # (1, codes of an image, codes)
@@ -94,8 +99,7 @@ def _predict(task: Task, max_length: int) -> list[str]:
         texts, options = ['["the", "words"]'], f"is_split_into_words=True, {options}"
     encode = f"inputs = tokenizer({', '.join(texts)}, {options})"
     if task.kind.reads_images:
-        opened = 'Image.open("an image.jpg").convert("RGB")'
-        encode = f'inputs = processor({opened}, return_tensors="pt")'
+        encode = f'{_OPEN_IMAGE}\ninputs = processor(image, return_tensors="pt")'
     if _kind(task) in _READ_LOGITS:
         read = _READ_LOGITS[_kind(task)]
         return [encode, no_grad, "    logits = model(**inputs).logits", read]
