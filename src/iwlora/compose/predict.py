@@ -22,7 +22,12 @@ from iwlora.results import layout
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
 from iwlora.training.external_settings import check_external_settings
 from iwlora.training.prediction.input_rows import InputRows
-from iwlora.training.prediction.new_rows import evaluate_versions, load_for_rows, predict_file
+from iwlora.training.prediction.new_rows import (
+    OnBad,
+    evaluate_versions,
+    load_for_rows,
+    predict_file,
+)
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
 
@@ -43,6 +48,7 @@ def predict(
     input_format: str | None = None,
     id_column: str | None = None,
     max_rows: int | None = None,
+    on_bad: OnBad = "refuse",
 ) -> Path:
     """Predict the rows of a file with a pool.
 
@@ -59,6 +65,7 @@ def predict(
         input_format: As for :func:`iwlora.predict`, as all the following.
         id_column: The column with the id of each row.
         max_rows: Predict the first rows only.
+        on_bad: What becomes of rows that cannot be read.
 
     Returns:
         ``output`` as a path.
@@ -93,6 +100,7 @@ def predict(
         id_column=id_column,
         max_rows=max_rows,
         extra_column=SOURCES,
+        on_bad=on_bad,
     )
 
 

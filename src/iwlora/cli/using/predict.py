@@ -21,7 +21,7 @@ def add_parser(commands: Commands) -> None:
         "--input",
         required=True,
         metavar="FILE",
-        help="the rows: a file as a task reads it; - for standard input",
+        help="the rows: a file or folder as a task reads it; - for standard input",
     )
     parser.add_argument(
         "--input-format",
@@ -41,6 +41,13 @@ def add_parser(commands: Commands) -> None:
         "--max-rows", type=int, metavar="N", help="predict the first N rows; default: all"
     )
     parser.add_argument(
+        "--on-bad",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="rows that cannot be read, such as damaged images: refuse predicts no row, skip all "
+        "others; default: refuse; OUTPUT.bad-rows.csv lists them",
+    )
+    parser.add_argument(
         "--use",
         type=names,
         metavar="NAME[,NAME]",
@@ -56,6 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
         "input_format": arguments.input_format,
         "id_column": arguments.id,
         "max_rows": arguments.max_rows,
+        "on_bad": arguments.on_bad,
     }
     given = (arguments.run, arguments.input, arguments.output, arguments.trust_remote_code)
     if is_pool(arguments.run):

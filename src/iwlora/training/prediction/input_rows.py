@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 import datasets
 
-from iwlora.errors import IwloraError, raise_all, unknown
+from iwlora.errors import BadRow, BadRowsError, IwloraError, listed, raise_all, unknown
 from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import (
     columns_of,
+    notes_on,
     read_records,
     record_files,
     record_location,
+    splits_of,
 )
 from iwlora.tasks import Task
 from iwlora.tasks.columns.infer import Columns
@@ -67,6 +69,7 @@ def read_input(
     max_rows: int | None,
     reading: Reading = _AS_IT_LOOKS,
     extra_column: str | None = None,
+    bad: list[BadRow] | None = None,
 ) -> InputRows:
     """Read rows to predict.
 
@@ -78,14 +81,18 @@ def read_input(
         reading: How the file is read where its looks do not say it.
         extra_column: A column whose cells are wanted too, if the file has it and the task does not
             read it.
+        bad: Gets the rows that cannot be read, which are left out; None: they are refused.
 
     Raises:
-        IwloraError: A row cannot be read; the message names file and line.
+        BadRowsError: Rows cannot be read, and ``bad`` is None, or no row can be read.
+        IwloraError: The file cannot be read, or lacks a column.
     """
     if max_rows is not None and max_rows < 1:
         raise IwloraError(f"--max-rows {max_rows}: at least 1 is needed")
     columns = Columns(task.kind, task.text, (), unlabeled=True, reading=reading)
-    parsed = parse_file(path, columns, "train", most=max_rows)
+    parsed = parse_file(path, columns, "train", bad, most=max_rows)
+    if bad and not parsed.line_numbers:
+        raise BadRowsError(bad, [f"{path}: none of its rows can be used"])
     lines, names = parsed.line_numbers, columns_of(path, reading=reading)
     if id_column is not None and id_column not in names:
         raise IwloraError(f"{path}: --id: {unknown('column', id_column, names)}")
@@ -108,6 +115,14 @@ def read_input(
         {name: _cells(path, column, lines, reading) for name, column in labels.items()},
         extra,
     )
+
+
+def notes_on_input(path: str, reading: Reading = _AS_IT_LOOKS) -> Iterator[str]:
+    """Which parts of a folder are not predicted."""
+    if splits := splits_of(path):
+        yield f"{path} has the parts {listed(splits)}, of which train alone is predicted"
+    if record_files(path):
+        yield from notes_on(path, reading=reading)
 
 
 def _cells(path: str, column: str, lines: Sequence[int], reading: Reading) -> list[Any]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import datasets
 import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import nested_concat, nested_numpify
 
-from iwlora.errors import BadRowsError, IwloraError, count_rows
+from iwlora.errors import (
+    BadRow,
+    BadRowsError,
+    IwloraError,
+    count_rows,
+    list_problems,
+    truncate,
+    unknown,
+)
 from iwlora.extras import name_missing_extra
 from iwlora.inputs.control_characters import unfiltered
 from iwlora.inputs.tables.reading import Reading
@@ -28,13 +37,16 @@ from iwlora.training.loop.row_order import LongestFirstSampler
 from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.target_units import undo_target_units
 from iwlora.training.model.vocabulary import check_token_ids
-from iwlora.training.prediction.input_rows import InputRows, read_input
+from iwlora.training.prediction.input_rows import InputRows, notes_on_input, read_input
 from iwlora.training.prediction.tables import WRITERS, as_csv, as_json_lines, write_table
 from iwlora.training.state.artifacts import Loader, load_saved
 from iwlora.training.state.bad_rows import save_bad_rows
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.stored_task import stored_task
 
+logger = logging.getLogger("iwlora")
+
+OnBad = Literal["refuse", "skip"]
 _MORE_BYTES = 1_000_000  # what predictions add to the texts, of which a copy is written
 
 
@@ -48,6 +60,7 @@ def predict(
     input_format: str | None = None,
     id_column: str | None = None,
     max_rows: int | None = None,
+    on_bad: OnBad = "refuse",
 ) -> Path:
     """Predict the rows of a file with a finished run.
 
@@ -66,6 +79,9 @@ def predict(
         input_format: of standard input: csv, tsv, json or jsonl; None: by its first bytes.
         id_column: the column of the input with the id of each row; None: ``id``, if there is one.
         max_rows: predict the first rows only; None: all.
+        on_bad: what becomes of rows that cannot be read, such as damaged images: refuse: no row is
+            predicted; skip: the others are, with a warning. Either way ``<output>.bad-rows.csv``
+            lists them.
 
     Returns:
         ``output`` as a path.
@@ -97,6 +113,7 @@ def predict(
         input_format=input_format,
         id_column=id_column,
         max_rows=max_rows,
+        on_bad=on_bad,
     )
 
 
@@ -111,6 +128,7 @@ def predict_file(
     id_column: str | None = None,
     max_rows: int | None = None,
     extra_column: str | None = None,
+    on_bad: OnBad = "refuse",
 ) -> Path:
     """Read rows, compute their predictions and write both; arguments as in :func:`predict`.
 
@@ -124,19 +142,27 @@ def predict_file(
         id_column: The column with the id of each row.
         max_rows: Predict the first rows only.
         extra_column: A column whose cells ``compute`` finds in ``InputRows.extra``, if it exists.
+        on_bad: What becomes of rows that cannot be read.
     """
+    if on_bad not in get_args(OnBad):
+        raise unknown("on_bad", on_bad, get_args(OnBad))
     to_file = str(output) != "-"
     if to_file:
         _check_output(output)
+    left_out: list[BadRow] | None = [] if on_bad == "skip" else None
     with _file(str(source), input_format) as file:
         with _listing_bad_rows(Path(output) if to_file else None):
-            given = read_input(file, task, id_column, max_rows, reading, extra_column)
+            given = read_input(file, task, id_column, max_rows, reading, extra_column, left_out)
+        for note in notes_on_input(file, reading):
+            logger.warning(note)
         as_lines = Path(file).suffix in JSON_LINES
     if to_file:
         if Path(output).exists() and str(source) != "-" and Path(output).samefile(source):
             raise IwloraError(f"--output {output} is the input file; choose another one")
         check_writable(output, "--output")
         reserve(output, 2 * given.rows.data.nbytes + _MORE_BYTES, "the predictions")
+    if left_out:
+        _warn_of_left_out(left_out, Path(output) if to_file else None)
     records = given.with_predictions(compute(given))
     if to_file:
         write_table(Path(output), records)
@@ -201,10 +227,29 @@ def _listing_bad_rows(output: Path | None) -> Iterator[None]:
     except BadRowsError as error:
         if output is None:
             raise
-        file = output.with_suffix(".bad-rows.csv")
+        file = _bad_rows_file(output)
         save_bad_rows(file, error.rows)
         lists = f"{file} lists all rows that cannot be read ({count_rows(error.rows):,})"
-        raise IwloraError(f"{error}\n{lists}; no row was predicted") from None
+        others = "" if error.others else "; --on-bad skip predicts the others"
+        raise IwloraError(f"{error}\n{lists}; no row was predicted{others}") from None
+
+
+def _bad_rows_file(output: Path) -> Path:
+    return output.with_suffix(".bad-rows.csv")
+
+
+def _warn_of_left_out(rows: list[BadRow], output: Path | None) -> None:
+    """Say which rows have no prediction; beside an output a file lists them."""
+    count = count_rows(rows)
+    what = f"{count:,} {'row' if count == 1 else 'rows'} cannot be read and"
+    what += f" {'has' if count == 1 else 'have'} no prediction"
+    if output is None:
+        problems = list_problems([truncate(str(row)) for row in rows])
+        logger.warning(f"{what}:\n{problems}")
+        return
+    file = _bad_rows_file(output)
+    save_bad_rows(file, rows)
+    logger.warning(f"{what} ({file} lists all)")
 
 
 def _check_output(output: str | Path) -> None:
