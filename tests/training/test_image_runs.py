@@ -22,6 +22,7 @@ from iwlora.inputs.images import open_image
 from iwlora.methods.tiny_models import IMAGE_SIZE, tiny_model
 from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.kinds.contract import IMAGE
+from iwlora.tasks.kinds.images import collator
 from iwlora.training.floors.frozen_model import mean_features
 from iwlora.training.suggestion.look import look_at_data
 from iwlora.training.suggestion.recipe import suggest, suggest_for_task
@@ -85,6 +86,33 @@ def test_a_bad_image_is_refused_skipped_or_reported(shapes: Path) -> None:
         "validation": 12,
     }
     assert (task.kind.name, task.labels) == ("image-classification", ("disc", "square"))
+
+
+def test_images_that_cannot_be_predicted_are_left_out_if_asked(
+    run: Path, shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, output = tmp_path / "new", tmp_path / "p.csv"
+    shutil.copytree(shapes / "validation" / "disc", folder)
+    shutil.copytree(shapes / "validation" / "square", folder / "deeper")
+    (folder / "5.png").write_bytes(b"no image")
+    with pytest.raises(IwloraError, match="no row was predicted; --on-bad skip predicts the others"):
+        iwlora.predict(run, folder, output)
+    assert not output.exists()
+    iwlora.predict(run, folder, output, on_bad="skip")
+    known = {Path(row["image"]).name: row["prediction"] for row in predictions(run)}
+    lines = [line.split(",") for line in output.read_text().splitlines()]
+    column = {name: place for place, name in enumerate(lines[0])}
+    found = {row[column["image"]]: row[column["prediction"]] for row in lines[1:]}
+    names = [f"{number}.png" for number in (1, 11, 3, 7, 9)]
+    assert [*found] == names
+    assert found == {name: known[name] for name in names}
+    assert "5.png" in (tmp_path / "p.bad-rows.csv").read_text()
+    assert "1 row cannot be read and has no prediction" in caplog.text
+    assert "images in deeper folders are not read (deeper 6)" in caplog.text
+    for file in folder.glob("*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(IwloraError, match="none of its rows can be used"):
+        iwlora.predict(run, folder, output, on_bad="skip")
 
 
 def test_predictions_and_the_exports_agree(run: Path, shapes: Path, tmp_path: Path) -> None:
@@ -170,6 +198,22 @@ def test_the_linear_probe_is_of_mean_features(architecture: str, tiny_vit: Path)
         hidden = model.base_model(**processor(images, return_tensors="pt"))[0]
     expected = hidden.flatten(2).mean(2) if architecture == "convnext" else hidden.mean(1)
     torch.testing.assert_close(torch.from_numpy(features), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_linear_probe_reads_images_that_runs_have_kept(
+    tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = load(TaskSpec(name="builtin/shapes", max_train=8, max_test=4), seed=0)
+    model, processor = tiny_model("vit"), AutoImageProcessor.from_pretrained(tiny_vit, backend="pil")
+    asked, rows = recipe(tiny_vit, {"name": "builtin/shapes"}, "lora"), task.splits["test"]
+    opening = mean_features(asked, task, model, processor, rows)
+    keeping = mean_features(asked, task, model, processor, rows, images=tmp_path)
+    opened: list[Any] = []
+    monkeypatch.setattr(collator, "open_row", opened.append)
+    kept = mean_features(asked, task, model, processor, rows, images=tmp_path)
+    assert not opened
+    assert np.array_equal(opening, keeping)
+    assert np.array_equal(opening, kept)
 
 
 def test_an_image_that_changes_is_noticed(run: Path, shapes: Path) -> None:

@@ -92,6 +92,20 @@ def test_a_processor_that_does_more_is_noticed() -> None:
         assert not works_in_halves(processor, [picture(0)])
 
 
+def test_a_processor_whose_images_have_several_sizes_is_refused(tmp_path: Path) -> None:
+    size = {"shortest_edge": 16}
+    processor = transformers.BitImageProcessorPil(size=size, do_center_crop=False)
+    low, *_, high = rows_in(tmp_path, 5, False)
+    collators = (
+        ImageCollator(processor),
+        ImageCollator(processor, resized=KeptImages(tmp_path / "resized")),
+    )
+    for collate in collators:
+        assert collate([low, low])["pixel_values"].shape == (2, 3, 16, 21)
+        with pytest.raises(IwloraError, match="several sizes, such as 16 × 19 and 16 × 21 pixels"):
+            collate([low, high])
+
+
 def test_a_run_opens_each_image_once_and_removes_what_it_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

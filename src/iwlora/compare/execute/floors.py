@@ -122,7 +122,8 @@ def _task_floors(
     def kept(model: Any, forward: Callable[[], Any]) -> FrozenLayers | None:
         return kept_frozen_layers(recipe, model, blocks, folder, forward) if blocks else None
 
-    of_model = frozen_model_floors(recipe, known, kept)
+    images = folder if (folder / layout.DECODED_IMAGES).is_dir() else None
+    of_model = frozen_model_floors(recipe, known, kept, images)
     known = replace(known, floors=[*known.floors, *of_model])
     if known.floors:
         names, seconds = [floor.name for floor in known.floors], time.perf_counter() - started

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.floors.margin import GROUPS
 from iwlora.tasks.floors.nearest_mean import nearest_class_mean
 from iwlora.tasks.kinds.contract import Dataset, EncodingInput, Evaluation, model_inputs
+from iwlora.tasks.kinds.images.collator import ImageCollator
 from iwlora.tasks.tokenization import tokenize
 from iwlora.training.device import run_device
 from iwlora.training.floors.scores import TaskFloors
@@ -30,6 +32,7 @@ from iwlora.training.model.backbone import load_backbone
 from iwlora.training.model.frozen_dtype import frozen_loading
 from iwlora.training.model.quantization import quantized_loading
 from iwlora.training.recipe import Recipe
+from iwlora.training.row_store.kept_images import keep_images
 
 _BATCH_ROWS, _FEW_ROWS = 32, 2
 _UNTUNED = "untuned model"
@@ -47,7 +50,7 @@ Kept = Callable[[Any, Callable[[], Any]], FrozenLayers | None]
 
 
 def frozen_model_floors(
-    recipe: Recipe, known: TaskFloors, kept: Kept = lambda *_: None
+    recipe: Recipe, known: TaskFloors, kept: Kept = lambda *_: None, images: Path | None = None
 ) -> list[Floor]:
     """The linear probe of a row's features, and of images also the class whose mean is nearest;
     where targets are scored, the untuned model.
@@ -58,6 +61,7 @@ def frozen_model_floors(
         recipe: A recipe whose model and precision are those of the runs.
         known: The task and the scored rows that floors are compared on.
         kept: What runs keep of the model's first blocks.
+        images: The folder of the comparison whose runs keep decoded images.
     """
     task = known.task
     if not (task.kind.has_linear_model or task.kind.scores_targets):
@@ -74,7 +78,8 @@ def frozen_model_floors(
     train = train.select(bounded_rows([train[name][:] for name in task.text]))
     scored = task.splits[task.reported[0]].select(known.rows)
     features, scored_features = (
-        mean_features(recipe, task, model, tokenizer, rows, kept) for rows in (train, scored)
+        mean_features(recipe, task, model, tokenizer, rows, kept, images)
+        for rows in (train, scored)
     )
     mean, spread = features.mean(axis=0), features.std(axis=0)
     spread[spread == 0] = 1.0
@@ -134,6 +139,7 @@ def mean_features(
     tokenizer: Any,
     rows: Dataset,
     kept: Kept = lambda *_: None,
+    images: Path | None = None,
 ) -> Any:
     """The mean over its tokens, or over its places in an image, of the last hidden state of each
     row, (rows, features), float32."""
@@ -147,6 +153,8 @@ def mean_features(
         encoded = tokenize(texts, tokenizer, settings.max_length)
     encoder = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
     order, collate = LongestFirstSampler(encoded["length"][:]), task.kind.collator(tokenizer, model)
+    if images and isinstance(collate, ImageCollator):
+        collate = keep_images(collate, encoded, images)
     batches = DataLoader(encoded, _BATCH_ROWS, sampler=order, collate_fn=collate)
     collected = []
 

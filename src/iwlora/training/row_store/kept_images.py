@@ -13,6 +13,7 @@ import torch
 
 from iwlora.results import layout
 from iwlora.results.formats import content_digest
+from iwlora.tasks.kinds.contract import Dataset
 from iwlora.tasks.kinds.images.collator import ImageCollator, Pixels, open_row, works_in_halves
 from iwlora.training.load import LoadedRecipe
 from iwlora.training.row_store.stored_rows import KEY_BYTES, MOST_BYTES, StoredRows
@@ -73,16 +74,28 @@ def with_kept_images(loaded: LoadedRecipe, run: Path) -> LoadedRecipe:
     read_again = comparison is not None or settings.max_steps or settings.epochs > 1
     if not isinstance(collate, ImageCollator) or not (settings.cache_images and read_again):
         return loaded
-    folder, processor = (comparison or run) / layout.DECODED_IMAGES, collate.processor
+    keeping = keep_images(collate, loaded.encoded["train"], comparison or run)
+    return replace(loaded, collate=keeping)
+
+
+def keep_images(collate: ImageCollator, rows: Dataset, folder: Path) -> ImageCollator:
+    """A collator that takes what was decoded before, and keeps what is decoded.
+
+    Args:
+        collate: One that opens images each time.
+        rows: Encoded rows; with a few of them the image processor is tried.
+        folder: Of the run or the comparison.
+    """
+    folder, processor = folder / layout.DECODED_IMAGES, collate.processor
     libraries = {name: version(name) for name in ("pillow", "numpy", "transformers")}
-    decoded = KeptImages(folder / content_digest(libraries)) if loaded.task.kind.augments else None
-    rows = loaded.encoded["train"]
+    augments = collate.augmentation != "none"
+    decoded = KeptImages(folder / content_digest(libraries)) if augments else None
     probed = [open_row(rows[number]) for number in range(min(_PROBED_ROWS, len(rows)))]
     resized = None
     if works_in_halves(processor, probed):
         made_by = {**libraries, "processor": processor.to_json_string()}
         resized = KeptImages(folder / content_digest(made_by))
-    return replace(loaded, collate=replace(collate, decoded=decoded, resized=resized))
+    return replace(collate, decoded=decoded, resized=resized)
 
 
 def remove_own_images(run: Path) -> None:

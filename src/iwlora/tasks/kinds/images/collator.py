@@ -61,7 +61,8 @@ class ImageCollator:
         """The batch of these encoded rows.
 
         Raises:
-            IwloraError: An image is gone, or is another one than when the task was loaded.
+            IwloraError: An image is gone, or is another one than when the task was loaded; or the
+                processor makes images of several sizes.
         """
         import torch
 
@@ -78,12 +79,12 @@ class ImageCollator:
         images = _in_threads(
             lambda pair: augment(Image.fromarray(pair[0]), self.augmentation, pair[1][DRAW]), pairs
         )
-        return _pixel_values(self.processor(images, return_tensors="pt"))
+        return _batch(self.processor, images)
 
     def _plain(self, rows: Sequence[Row]) -> Tensor:
         if self.resized is None:
             images = _in_threads(open_row, rows)
-            return _pixel_values(self.processor(images, return_tensors="pt"))
+            return _batch(self.processor, images)
         of_processor = partial(resize, self.processor)
         kept = _completed(self.resized, rows, lambda row: of_processor(open_row(row)))
         return normalize(self.processor, kept)
@@ -121,15 +122,14 @@ def resize(processor: Any, image: Any) -> Pixels:
 
 def normalize(processor: Any, resized: Sequence[Pixels]) -> Tensor:
     """The other half, for a batch."""
-    made = processor(
-        list(resized),
+    return _batch(
+        processor,
+        resized,
         do_resize=False,
         do_center_crop=False,
         do_convert_rgb=False,
         input_data_format="channels_first",
-        return_tensors="pt",
     )
-    return _pixel_values(made)
 
 
 def works_in_halves(processor: Any, images: Sequence[Any]) -> bool:
@@ -139,7 +139,7 @@ def works_in_halves(processor: Any, images: Sequence[Any]) -> bool:
     """
     import torch
 
-    whole = _pixel_values(processor(list(images), return_tensors="pt"))
+    whole = _batch(processor, images)
     try:
         resized = [resize(processor, image) for image in images]
         if any(pixels.dtype != np.uint8 or pixels.ndim != 3 for pixels in resized):
@@ -149,9 +149,22 @@ def works_in_halves(processor: Any, images: Sequence[Any]) -> bool:
         return False
 
 
-def _pixel_values(made: Mapping[str, Any]) -> Tensor:
-    pixels: Tensor = made["pixel_values"]
-    return pixels
+def _batch(processor: Any, images: Sequence[Any], **options: Any) -> Tensor:
+    """What the processor makes of images, (rows, channels, height, width)."""
+    try:
+        pixels: Tensor = processor(list(images), return_tensors="pt", **options)["pixel_values"]
+        return pixels
+    except ValueError:
+        one_by_one = processor(list(images), **options)["pixel_values"]
+        sizes = sorted({np.shape(image)[-2:] for image in one_by_one})
+        if len(sizes) < 2:
+            raise
+    shown = " and ".join(f"{height} × {width}" for height, width in sizes[:2])
+    raise IwloraError(
+        f"the image processor of the model makes images of several sizes, such as {shown} pixels, "
+        "which cannot be in one batch; in its preprocessor_config.json set do_resize: true and a "
+        "size with height and width, or do_center_crop: true"
+    )
 
 
 def _completed(
