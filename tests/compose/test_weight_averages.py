@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from commands import snapshot
 from iwlora.compose.compose import compose
 from iwlora.compose.pool import Pool
 from iwlora.compose.report import report
-from iwlora.compose.weight_averages import WEIGHT_AVERAGES, averaged_weights
+from iwlora.compose.weight_averages import (
+    WEIGHT_AVERAGES,
+    averaged_weights,
+    check_weight_averages,
+)
 from iwlora.errors import IwloraError
 from iwlora.inputs.tensors import load_tensors
 from iwlora.training.run import train
 from iwlora.training.state.artifacts import load_saved
-from runs import recipe
+from runs import as_foreign, recipe
 
 pytestmark = pytest.mark.quick
 
@@ -53,6 +58,31 @@ def test_the_average_of_copies_is_the_source(runs: Path, tmp_path: Path, name: s
     assert torch.allclose(logits(model), logits(alone), atol=1e-5)
     wrong, _ = averaged_weights(pool, pool.names, replace(how, power=how.power - 1))
     assert not torch.allclose(logits(wrong), logits(alone), atol=1e-3)
+
+
+def test_the_scaling_of_rslora_counts_once(runs: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """PEFT scales the merged adapter of copies by √r again."""
+    rows = str(runs / "scored.csv")
+    task = {"train": rows, "validation": rows, "text": "text", "label": "mood"}
+    train(recipe(tiny_bert, task, "rslora", lr=5e-2, batch_size=4), tmp_path / "e")
+    pool = Pool.load(compose([f"{k}={tmp_path / 'e'}" for k in "xy"], tmp_path / "pool"))
+    alone, _ = load_saved(tmp_path / "e")
+    for name in ("linear", "svd"):
+        model, _ = averaged_weights(pool, pool.names, WEIGHT_AVERAGES[name])
+        assert torch.allclose(logits(model), logits(alone), atol=1e-5)
+
+
+def test_sources_that_train_other_modules_have_no_average(runs: Path, tmp_path: Path) -> None:
+    """Else the modules of one source would be missing in the mean, or be those of one source."""
+    shutil.copytree(runs / "a", tmp_path / "other")
+    as_foreign(tmp_path / "other")
+    file = tmp_path / "other" / "adapter" / "adapter_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    more = {**settings, "modules_to_save": [*settings["modules_to_save"], "pooler"]}
+    file.write_text(json.dumps(more), encoding="utf-8")
+    pool = compose([runs / "a", tmp_path / "other"], tmp_path / "pool")
+    with pytest.raises(IwloraError, match="their ranks, matrices or modules_to_save differ"):
+        check_weight_averages(Pool.load(pool))
 
 
 def test_svd_and_linear_equal_the_formulas(loras: Path) -> None:

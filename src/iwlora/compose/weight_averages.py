@@ -76,12 +76,13 @@ def check_weight_averages(pool: Pool) -> None:
                 f"the weights of {name} cannot be averaged: the heads of a regression learn on "
                 "scales of their own; train with task.kind.standardize=false"
             )
-        modules = settings.get("target_modules")
-        targets = sorted(modules) if isinstance(modules, list) else modules
-        shapes.add(f"{settings.get('r')} {settings.get('rank_pattern')} {targets}")
+        lists = [settings.get(name) for name in ("target_modules", "modules_to_save")]
+        modules = [sorted(value) if isinstance(value, list) else value for value in lists]
+        shapes.add(f"{settings.get('r')} {settings.get('rank_pattern')} {modules}")
     if len(shapes) > 1:
         raise IwloraError(
-            "the weights of the sources cannot be averaged: their ranks or matrices differ"
+            "the weights of the sources cannot be averaged: their ranks, matrices or "
+            "modules_to_save differ"
         )
 
 
@@ -138,13 +139,20 @@ def _multiply_scaling_into_b(model: Any, adapters: Sequence[str]) -> None:
 
 
 def _use(model: Any, tensors: Sequence[Mapping[str, Any]]) -> None:
-    """Let all layers use the merged adapter, and the head of the first source be the mean."""
+    """Let all layers use the merged adapter, and the head of the first source be the mean.
+
+    PEFT has multiplied A and B by the scaling of the sources, so the merged adapter has none. For
+    adapters with ``use_rslora`` PEFT does not say so itself: alpha = r gives a scaling of √r there.
+    """
+    from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.save_and_load import get_peft_model_state_dict
 
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             module.set_adapter(_MERGED)
+        if isinstance(module, LoraLayer) and _MERGED in module.scaling:
+            module.scaling[_MERGED] = 1.0
     own = get_peft_model_state_dict(model, adapter_name="default", save_embedding_layers=False)
     for name, value in own.items():
         if "lora_" not in name:
