@@ -63,6 +63,12 @@ def test_runs_that_do_not_fit_are_named_with_all_that_differs(runs: Path, tmp_pa
     assert "the classes of a and other differ: [neg, pos] and [no, yes]" in message
     assert "the text columns of a and other differ: [text] and [sentence]" in message
     assert "train.max_length of a and other differ: 32 and 16" in message
+    as_foreign(tmp_path / "other", kind={"name": "multi-label"}, labels=["pos", "neg"])
+    with pytest.raises(IwloraError) as error:
+        compose([runs / "a", tmp_path / "other"], tmp_path / "pool")
+    message = str(error.value)
+    assert "the kinds of task of a and other differ: classification and multi-label" in message
+    assert "the classes of a and other differ: [neg, pos] and [pos, neg]" in message
     assert not (tmp_path / "pool").exists()
 
 
@@ -72,10 +78,11 @@ def test_another_backbone_is_named(runs: Path, tmp_path: Path) -> None:
     assert stored is not None
     assert stored.fingerprint is not None
     fingerprint = stored.fingerprint.fields()
-    fingerprint["parts"]["model weights"] = "others"
-    as_foreign(tmp_path / "other", fingerprint=fingerprint)
-    with pytest.raises(IwloraError, match="the model weights of a and other differ"):
-        compose([runs / "a", tmp_path / "other"], tmp_path / "pool")
+    for part in ("model weights", "tokenizer"):
+        parts = {**fingerprint["parts"], part: "others"}
+        as_foreign(tmp_path / "other", fingerprint={**fingerprint, "parts": parts})
+        with pytest.raises(IwloraError, match=f"the {part} of a and other differ"):
+            compose([runs / "a", tmp_path / "other"], tmp_path / "pool")
     as_foreign(tmp_path / "other", fingerprint=None)
     with pytest.raises(IwloraError, match=r"other .* has no fingerprint"):
         compose([runs / "a", tmp_path / "other"], tmp_path / "pool")
@@ -116,6 +123,10 @@ def test_wrong_sources(runs: Path, pool: Path, tmp_path: Path) -> None:
     assert "--remove changes a pool" in refused(a, remove=["a"])
     with pytest.raises(IwloraError, match="exists and is not an empty folder"):
         compose([a], pool)
+    for place in (pool / "sources" / "d", pool / "sources" / "a" / "d", b / "model"):
+        with pytest.raises(IwloraError, match=r"--out .* belongs to the results in"):
+            compose([a], place)
+        assert not place.exists()
 
 
 def test_a_run_that_was_changed_is_refused(runs: Path, tmp_path: Path) -> None:

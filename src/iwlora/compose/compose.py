@@ -15,7 +15,13 @@ from iwlora.inputs.places import files_below, inside
 from iwlora.results import layout
 from iwlora.results.file_digests import file_digest
 from iwlora.results.pool import PoolRecord, Weights, is_source_name
-from iwlora.results.writing import follow_umask, new_folder_path, reserve, whole_folder
+from iwlora.results.writing import (
+    check_output,
+    follow_umask,
+    new_folder_path,
+    reserve,
+    whole_folder,
+)
 from iwlora.tasks.metrics.logits import Average
 from iwlora.training.state.artifacts import saved_model
 from iwlora.training.state.run_folder import RunDir
@@ -55,7 +61,7 @@ def compose(
 
     Raises:
         IwloraError: A folder is no finished run, was changed, or has no unique name; the runs do
-            not fit together, the message names in what; or ``out`` exists.
+            not fit together, the message names in what; or ``out`` exists, or is in a run or pool.
 
     Example:
         >>> compose(["a=runs/a", "b=runs/a"], "pool").name
@@ -64,6 +70,7 @@ def compose(
         'pool-without-b'
     """
     target = new_folder_path(out)
+    check_output(target, "--out")
     former = _only_pool(sources, add, remove)
     runs, files = dict[str, RunDir](), dict[str, dict[str, Path]]()
     if former is not None:
