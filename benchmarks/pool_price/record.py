@@ -21,6 +21,7 @@ class Record:
         scores: {cell: {seed: {arm: accuracy in percent}}}.
         seconds: {cell: {seed: seconds of the processor}}, without what an earlier command did.
         chosen: {cell: {method: learning rate, or the strength of EWC}}.
+        searches: {cell: how its learning rates were searched}.
     """
 
     file: Path
@@ -28,6 +29,7 @@ class Record:
     scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     chosen: dict[str, dict[str, float]] = field(default_factory=dict)
+    searches: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path) -> Record:
@@ -46,6 +48,13 @@ class Record:
                 "same settings, or another file with --recorded"
             )
         self.about = about
+
+    def forget_other_searches(self, cell: str, search: str) -> None:
+        """Drop what is recorded of a cell whose learning rates were searched in another way."""
+        if self.searches.get(cell) != search:
+            for of_cells in (self.scores, self.seconds, self.chosen):
+                of_cells.pop(cell, None)
+            self.searches[cell] = search
 
     def save(self) -> None:
         """Write the file; equal records have equal bytes."""

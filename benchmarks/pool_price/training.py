@@ -10,13 +10,16 @@ from typing import Any
 
 from iwlora.compose.compose import compose
 from iwlora.compose.pool import Pool
+from iwlora.errors import Diverged
 from iwlora.results import layout
 from iwlora.results.run.result import RunResult
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.run import train
+from iwlora.training.state.run_folder import RunDir
 from pool_price.cells import LEARNING_RATES, Cell
 from pool_price.divisions import frozen_embeddings, groups
 from pool_price.rows import SEARCH, Row, Rows, divided
+from pool_price.search import best
 
 _BATCH, _SEARCH_SEED = 32, 10**6
 
@@ -120,23 +123,33 @@ class Trained:
         return folder if folder.is_dir() else compose([pool.folder], folder, weights="mean")
 
     def learning_rate(self, cell: Cell, method: str) -> float:
-        """The best learning rate of a source of the draw that only trials train on."""
+        """The best learning rate of the first source of a draw that is only for trials."""
         key = cell.name, method
         if key not in self._learning_rates:
             name, part = self.sources(cell, SEARCH)[0]
-            losses = {}
-            for lr in LEARNING_RATES[method]:
-                folder = self._run(Source(cell, method, name, part, lr, SEARCH))
-                losses[lr] = RunResult.load(folder / layout.RESULT).metrics["loss"]
-            self._learning_rates[key] = min(losses, key=lambda lr: _finite(losses[lr]))
+
+            def loss(lr: float) -> float:
+                try:
+                    folder = self._run(Source(cell, method, name, part, lr, SEARCH))
+                except Diverged:
+                    return math.inf
+                found = RunResult.load(folder / layout.RESULT).metrics["loss"]
+                return found if math.isfinite(found) else math.inf
+
+            self._learning_rates[key] = best(LEARNING_RATES[method], loss)
         return self._learning_rates[key]
 
     def _run(self, source: Source) -> Path:
         schedule = source.cell.schedule if source.cell.sources > 1 else "union"
         name = f"{source.method}-{schedule}-{source.lr:g}-{source.name}"
-        folder = self.rows.folder / "runs" / name
+        folder, recipe = self.rows.folder / "runs" / name, self._recipe(source)
         if not (folder / layout.RESULT).is_file():
-            train(self._recipe(source), folder)
+            train(recipe, folder)
+        elif changed := RunDir.finished(folder).recipe().differences(recipe):
+            raise SystemExit(
+                f"{folder} was trained with other settings, and now {', '.join(changed)} was "
+                "given; give another folder with --out"
+            )
         return folder
 
     def _recipe(self, source: Source, scored: Path | None = None) -> Recipe:
@@ -164,7 +177,3 @@ class Trained:
                 "train": settings,
             }
         )
-
-
-def _finite(loss: float) -> float:
-    return loss if math.isfinite(loss) else math.inf

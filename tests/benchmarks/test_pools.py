@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,11 @@ def test_every_arm_is_scored_beside_the_union(
     assert (tmp_path / "pools.json.gz").read_bytes() == kept
     again = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("result.json")}
     assert again == results
+    other = ("--recorded", str(tmp_path / "other.json.gz"))
+    with pytest.raises(SystemExit, match=r"was trained with other .*train.epochs=2.0 \(not 1.0"):
+        record("record", *CELLS, *other, "--epochs", "2")
+    with pytest.raises(SystemExit, match=r"search-random-1-0.* has the rows of other"):
+        record("record", *CELLS, *other, "--rows", "12")
 
 
 @pytest.mark.slow
@@ -107,6 +113,41 @@ def test_images_of_other_classes_arrive_one_source_after_another(
         "one after another, EWC",
     ]
     assert all(0 <= accuracy <= 100 for accuracy in found.values())
+
+
+def test_the_search_goes_on_beyond_its_ends(record: Callable[..., None]) -> None:
+    from pool_price.search import best
+
+    def tried(optimum: float) -> list[float]:
+        asked: list[float] = []
+
+        def loss(value: float) -> float:
+            asked.append(value)
+            return abs(math.log(value / optimum))
+
+        found = best([0.01, 0.1, 1.0], loss)
+        assert found == min(asked, key=lambda value: abs(math.log(value / optimum)))
+        return asked
+
+    assert tried(0.1) == [0.01, 0.1, 1.0]
+    assert tried(20) == [0.01, 0.1, 1.0, 10.0, 100.0]
+    assert tried(1e-3) == [0.01, 0.1, 1.0, 0.001, 0.0001]
+    assert tried(1e9)[-1] == 10**4
+    assert best([0.1], lambda _: math.inf) == 0.1
+
+
+def test_a_cell_with_another_search_is_recorded_anew(
+    record: Callable[..., None], tmp_path: Path
+) -> None:
+    from pool_price.record import Record
+
+    kept = Record(tmp_path / "kept.json.gz", scores={"a": {"0": {"x": 1.0}}, "b": {}})
+    kept.searches["b"] = "wide"
+    for cell in "ab":
+        kept.forget_other_searches(cell, "wide")
+    kept.save()
+    assert Record.load(kept.file).scores == {"b": {}}
+    assert Record.load(kept.file).searches == {"a": "wide", "b": "wide"}
 
 
 def test_the_penalty_of_ewc(record: Callable[..., None]) -> None:
