@@ -67,9 +67,12 @@ def _is_computed_by_pytorch(model: nn.Module, name: str) -> bool:
     """Whether PyTorch's function computes the attention of a site.
 
     It would leave out learned sinks, for example, without an error. transformers knows, by the
-    model that the site is in, which may be a part of another one.
+    model that the site is in, which may be a part of another one; its earlier versions do not know
+    it of the limit of Gemma 2's scores.
     """
     path = name.split(".")
+    if getattr(model.get_submodule(".".join(path[:-1])), "attn_logit_softcapping", None):
+        return False
     holders: list[Any] = [model.get_submodule(".".join(path[:n])) for n in range(len(path))]
     declared = [h._supports_sdpa for h in holders if hasattr(h, "_supports_sdpa")]
     return bool(declared and declared[-1])
