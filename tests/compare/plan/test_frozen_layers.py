@@ -41,10 +41,12 @@ def test_nothing_changes_without_dropout_or_if_nothing_is_asked(
     assert planned(make_plan, None, True, methods=[LORA, "full"]) == {True}
     assert planned(make_plan, with_dropout, "auto", methods=[LORA, "full"]) == {"auto"}
     assert planned(make_plan, with_dropout, False) == {False}
+    prompts = [{"name": "apt", "label": f"memory-{n}", "memory": n} for n in (2, 4)]
+    assert planned(make_plan, with_dropout, True, methods=prompts) == {True}
 
 
 @pytest.mark.parametrize(
-    "method", ["full", "bitfit", "houlsby", {"name": "prefix", "num_virtual_tokens": 2}]
+    "method", ["full", "bitfit", "houlsby", "apt", {"name": "prefix", "num_virtual_tokens": 2}]
 )
 def test_an_arm_that_trains_below_is_named(
     method: Any, make_plan: MakePlan, with_dropout: Path

@@ -239,6 +239,45 @@ def outputs_of_blocks(model: Any, inputs: Mapping[str, Tensor]) -> list[Tensor]:
     return outputs
 
 
+@pytest.mark.parametrize("architecture", TEXTS + IMAGES)
+def test_dropout_reaches_the_prompts_and_not_the_tokens(architecture: str) -> None:
+    """Whatever the mode in which the method is attached."""
+    inputs = tiny_batch(architecture)
+    expected = outputs_of_blocks(tiny_model(architecture), inputs)
+    for was_training in (False, True):
+        model = dropping(tiny_model(architecture)).train(was_training)
+        Apt(prompts=3, memory=2).attach(model, [], seed=1)
+        assert model.training == was_training
+        for mode in (was_training, True):
+            for one, other in zip(
+                expected, outputs_of_blocks(model.train(mode), inputs), strict=True
+            ):
+                assert torch.equal(one, other)
+        # The dropout of the head would hide that of the prompts.
+        base = model.base_model
+        with torch.no_grad():
+            drawn = [base(**without_labels(inputs))[0][:, 0] for _ in range(2)]
+            assert not torch.equal(*drawn)
+            assert not [m for block in blocks(base) for m in block.modules() if m.training]
+            model.eval()
+            assert torch.equal(*(base(**without_labels(inputs))[0][:, 0] for _ in range(2)))
+
+
+def dropping(model: Any) -> Any:
+    """The model with dropout, also in attention."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+        for name in ("dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.5)
+    return model
+
+
+def without_labels(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in inputs.items() if name != "labels"}
+
+
 @pytest.mark.parametrize("architecture", ["electra", "vit"])
 def test_the_prompt_starts_at_the_first_token(architecture: str) -> None:
     result, batch = attached(architecture, prompts=2), batch_of(architecture)

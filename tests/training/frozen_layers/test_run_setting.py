@@ -114,6 +114,17 @@ def test_what_prompts_read_is_computed_once_for_all_epochs(
         train(asked.with_train(cache_frozen=1), tmp_path / "number")
 
 
+def test_prompts_have_the_same_dropout_with_and_without_a_store(
+    with_dropout: Path, reviews: dict[str, str], tmp_path: Path
+) -> None:
+    """It never reaches what they read, so there is nothing to leave out, and nothing to note."""
+    asked = recipe(with_dropout, reviews, "apt", epochs=2)
+    train(asked, tmp_path / "plain")
+    result = train(asked.with_train(cache_frozen=True), tmp_path / "kept")
+    assert differences(tmp_path / "plain", tmp_path / "kept") < 1e-5
+    assert "dropout" not in " ".join(result["notes"])
+
+
 def test_a_resumed_run_is_equal_bit_by_bit(
     tiny_bert: Path, reviews: dict[str, str], tmp_path: Path
 ) -> None:

@@ -22,7 +22,8 @@ def with_equal_frozen_layers(plan: Plan) -> Plan:
     """The plan whose runs all leave out the dropout of the same first blocks, if any run does.
 
     ``train.cache_frozen=true`` becomes the number of blocks in which no arm trains. Where the model
-    has no dropout, each arm skips all that it can, and the plan stays as it is.
+    has no dropout, or all arms are of methods that leave it out always (``shares_pass``), each arm
+    skips all that it can, and the plan stays as it is.
 
     Raises:
         IwloraError: An arm trains in the first block, or in one below the number that the recipe
@@ -33,7 +34,7 @@ def with_equal_frozen_layers(plan: Plan) -> Plan:
         return plan
     first = plan.runs[0].recipe
     model = meta_model(first)
-    if not has_dropout(model):
+    if all(run.recipe.method.shares_pass for run in plan.first_runs) or not has_dropout(model):
         return plan
     if len({*map(repr, settings.values())}) > 1:
         given = ", ".join(f"{label} {setting}" for label, setting in settings.items())

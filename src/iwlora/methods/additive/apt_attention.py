@@ -2,8 +2,8 @@
 
 Each block first computes the tokens of a row, exactly as in the frozen model, and its attention
 keeps their keys and values. After the last block, all blocks run again on the prompts of a source,
-whose attention reads what was kept. Nothing that trains reaches the tokens, so the prompts of many
-sources read one pass of the frozen model, and no prompt reads another's.
+whose attention reads what was kept. Nothing that trains reaches the tokens, and no dropout, so the
+prompts of many sources read one pass of the frozen model, and no prompt reads another's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,11 @@ class Prompts(nn.Module):
 
         p_{ℓ+1} = F(queries p_ℓ; keys and values [z_ℓ; p_ℓ; m_ℓ]).
 
+    In training F has its dropout here, and not in the pass of the tokens: these are the same in
+    each epoch, whether they are kept on the disk or computed again.
+
     Args:
+        embeddings: what the first block reads the tokens from.
         layers: each block, and what its attention keeps.
         prompts: L_p, the number of prompts.
         memory: d_mem, the keys and values that each block adds.
@@ -67,6 +71,7 @@ class Prompts(nn.Module):
 
     def __init__(
         self,
+        embeddings: nn.Module,
         layers: Sequence[tuple[nn.Module, KeptKeys]],
         prompts: int,
         memory: int,
@@ -76,6 +81,7 @@ class Prompts(nn.Module):
         dtype = torch.promote_types(like.dtype, torch.float32)  # half precision trains badly
         # In a tuple they remain modules of the model, and do not become modules of this one.
         self.layers = tuple(layers)
+        self._frozen = (embeddings, *(block for block, _ in layers))
         self._answers = True
         self.prompts, self.memory = (
             nn.Parameter(_STANDARD_DEVIATION * torch.randn(*shape, like.shape[-1], dtype=dtype))
@@ -93,13 +99,23 @@ class Prompts(nn.Module):
         for (block, kept), memory in zip(self.layers, self.memory.to(tokens.dtype), strict=True):
             with kept.computing("memory"):
                 block(memory[None])
-            with kept.computing("prompts"):
+            with kept.computing("prompts"), _with_dropout(block, self.training):
                 rows = _hidden_states(block(rows))
             kept.memory = None
             if not kept.for_others:
                 kept.tokens = None
         prompt = rows.mean(dim=1, keepdim=True).to(tokens.dtype)
         return torch.cat([prompt, tokens[:, 1:]], dim=1)
+
+    def train(self, mode: bool = True) -> Prompts:
+        """Set the mode of the prompts alone: embeddings and blocks stay in evaluation mode.
+
+        A model sets its modules in the order in which it got them, and this one is the last.
+        """
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     @contextmanager
     def silent(self) -> Iterator[None]:
@@ -140,9 +156,10 @@ def insert_prompts(
     for _, attention in layers:
         kept.append(KeptKeys())
         attention.kept_keys = kept[-1]  # type: ignore[assignment]
-    blocks = [block for block, _ in layers]
-    new = Prompts(list(zip(blocks, kept, strict=True)), prompts, memory, _norm_weight(blocks[0]))
-    model.base_model.add_module(_CHILD, new)
+    base, blocks = model.base_model, [block for block, _ in layers]
+    of_blocks = list(zip(blocks, kept, strict=True))
+    new = Prompts(base.embeddings, of_blocks, prompts, memory, _norm_weight(blocks[0]))
+    base.add_module(_CHILD, new.train(model.training))
     blocks[-1].register_forward_hook(new.answer)
     return list(new.parameters())
 
@@ -247,6 +264,15 @@ def _once(
     if not first:
         first.append(forward(*args, **options))
     return first[0]
+
+
+@contextmanager
+def _with_dropout(block: nn.Module, has_dropout: bool) -> Iterator[None]:
+    block.train(has_dropout)
+    try:
+        yield
+    finally:
+        block.eval()
 
 
 def _hidden_states(output: Any) -> Any:

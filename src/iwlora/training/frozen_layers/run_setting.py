@@ -102,9 +102,8 @@ def frozen_layers_of_run(
     count, of_all = len(leading.frozen), len(blocks(leading.encoder))
     which = "block" if count == 1 else f"{count} blocks"
     notes: tuple[str, ...] = ()
-    if has_dropout(unwrap(model), count):
-        where = "what the prompts read" if reads else f"the first {which}"
-        notes = (f"{where} had no dropout in training (train.cache_frozen)",)
+    if has_dropout(unwrap(model), count) and not reads:  # what is read has no dropout anyway
+        notes = (f"the first {which} had no dropout in training (train.cache_frozen)",)
     train = recipe.train
     layers = FrozenLayers(leading, rows, train.seed, train.deterministic, notes)
     if reads:
