@@ -15,7 +15,7 @@ from iwlora.results.comparison.record import RaceRule
 pytestmark = pytest.mark.quick
 
 
-def drawn(choice: str, *scores: float | None) -> list[DrawnRun]:
+def drawn(choice: str, *scores: float | None, loss: float | None = None) -> list[DrawnRun]:
     return [
         DrawnRun(
             choice=choice,
@@ -23,6 +23,7 @@ def drawn(choice: str, *scores: float | None) -> list[DrawnRun]:
             seed=draw,
             point={},
             score=score,
+            loss=loss,
             seconds=None if score is None else 10.0,
             folder=f"{choice}/{draw}",
         )
@@ -47,6 +48,29 @@ def test_a_choice_with_failed_runs_is_not_said_to_have_the_lower_mean(
     decision = decide(stage, runs, "accuracy", RaceRule(draws=[2]), 4, lambda _: True)
     said = decision.found.replace(" and is taken, but", ";")
     assert f"{sentence}; no e" in said
+
+
+RATES = Stage("lr", "lr", 0, "grid", {"0.001": 1e-3, "0.01": 1e-2, "0.1": 1e-1})
+
+
+def test_the_learning_rate_is_the_tried_one_nearest_to_the_lowest_loss() -> None:
+    """The best score is elsewhere; the curve through these losses is lowest at 0.015."""
+    runs = [
+        *drawn("0.001", 0.6, 0.6, loss=0.5),
+        *drawn("0.01", 0.7, 0.7, loss=0.3),
+        *drawn("0.1", 0.8, 0.8, loss=0.4),
+    ]
+    decision = decide(RATES, runs, "accuracy", RaceRule(draws=[2]), 4, lambda _: True)
+    assert decision.value == 1e-2
+    assert [choice.state for choice in decision.choices] == ["open", "kept", "open"]
+    assert "0.01 for all designs: of those tried, the nearest to 0.015" in decision.found
+
+
+def test_where_runs_of_every_learning_rate_failed_the_fewest_failures_count() -> None:
+    runs = [*drawn("0.001", 0.9, None), *drawn("0.01", None, None), *drawn("0.1", 0.8, None)]
+    decision = decide(RATES, runs, "accuracy", RaceRule(draws=[2]), 4, lambda _: True)
+    assert decision.value == 1e-3
+    assert "runs of every one failed, and it has the best mean of the choices" in decision.found
 
 
 def test_the_time_of_failed_runs_is_not_taken_for_zero() -> None:

@@ -10,7 +10,6 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from iwlora.compare.number_format import as_printed
-from iwlora.compare.plan.search.learning_rate import choose_learning_rate
 from iwlora.compare.plan.search.rounds import beyond_grid
 from iwlora.compare.statistics.designs.factorial import independent_difference
 from iwlora.compare.statistics.designs.race import (
@@ -20,7 +19,7 @@ from iwlora.compare.statistics.designs.race import (
     race,
     simultaneous_interval,
 )
-from iwlora.compare.statistics.learning_rate.rules import find_rule
+from iwlora.compare.statistics.learning_rate.rules import loss_curve
 from iwlora.design.effects import strategy_effects
 from iwlora.design.stages import Stage
 from iwlora.errors import IwloraError
@@ -150,7 +149,7 @@ def _decide_paper(stage: Stage, scores: Scores, error: float) -> Decision:
 
 
 def _decide_grid(stage: Stage, runs: Sequence[DrawnRun], scores: Scores, metric: str) -> Decision:
-    """The learning rate at the minimum of the held-out loss over all draws."""
+    """The tried learning rate nearest to the minimum of the curve of the held-out loss."""
     trials = [
         Trial(
             lr=stage.choices[run.choice],
@@ -161,12 +160,20 @@ def _decide_grid(stage: Stage, runs: Sequence[DrawnRun], scores: Scores, metric:
         )
         for run in runs
     ]
-    choice = choose_learning_rate(stage.component, trials, metric, grid="design.lr")
-    found = find_rule(choice.rule).choose(choice.trials, metric)
     draws = max(map(len, scores.values()))
-    by_value = {value: label for label, value in stage.choices.items()}
-    best = by_value.get(choice.lr) if choice.lr else None
-    best = best or leader(scores, [*stage.choices], draws)
+    found = loss_curve(trials, metric)
+    if found is None:
+        best = leader(scores, [*stage.choices], draws)
+        why = f"runs of every one failed, and it has {_best_mean(scores, best, [*stage.choices])}"
+    else:
+        minimum = found.learning_rate
+        best = min(stage.choices, key=lambda each: abs(math.log(stage.choices[each] / minimum)))
+        why = (
+            f"of those tried, the nearest to {learning_rate_text(minimum)}, where the curve of the "
+            f"held-out loss of {draws} random designs is lowest"
+        )
+        if found.edge:
+            why += f"; a better one may lie beyond the {found.edge}, so widen design.lr"
     paths = pair_paths(scores, draws)
     choices = []
     for label, value in stage.choices.items():
@@ -175,10 +182,7 @@ def _decide_grid(stage: Stage, runs: Sequence[DrawnRun], scores: Scores, metric:
         if label != best and path:
             fields["difference"] = fmean(path)
         choices.append(_summary(label, value, scores[label]).model_copy(update=fields))
-    rate = learning_rate_text(stage.choices[best])
-    sentence = f"learning rate {rate} for all designs, by the loss over {draws} random designs"
-    if choice.remark:
-        sentence += f" ({choice.remark})"
+    sentence = f"learning rate {learning_rate_text(stage.choices[best])} for all designs: {why}"
     beyond = beyond_grid(stage.choices.values(), found.edge) if found and found.edge else None
     return Decision("best mean", sentence, stage.choices[best], choices, beyond=beyond)
 

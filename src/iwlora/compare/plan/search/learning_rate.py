@@ -99,7 +99,6 @@ def choose_learning_rate(
     metric: str | None = None,
     rule: str = DEFAULT_RULE,
     limit: str = "max_seconds",
-    grid: str = "search.lr",
 ) -> LearningRateChoice:
     """Choose the learning rate of an arm by a rule, and say what makes the choice uncertain.
 
@@ -113,7 +112,6 @@ def choose_learning_rate(
             a higher one.
         rule: Its name.
         limit: The setting because of which trials did not start.
-        grid: The setting that has the learning rates.
 
     Example:
         >>> losses = ((1e-4, 0.6), (1e-3, 0.4), (1e-2, 0.6))
@@ -134,7 +132,7 @@ def choose_learning_rate(
     ):
         remark = (
             f"{label}: its best learning rate {learning_rate_text(best.learning_rate)} is the "
-            f"{best.edge} that was tried, so the best may lie outside; widen {grid}"
+            f"{best.edge} that was tried, so the best may lie outside; widen search.lr"
         )
     elif not_begun:
         remark = (
