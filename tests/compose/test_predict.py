@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from iwlora.errors import IwloraError
 from iwlora.training.prediction.new_rows import load_for_rows
 from iwlora.training.prediction.new_rows import predict as predict_run
 from iwlora.training.run import train
-from runs import logits, recipe
+from runs import as_foreign, logits, recipe
 
 pytestmark = pytest.mark.quick
 
@@ -86,6 +88,26 @@ def test_each_row_names_its_sources(
         chosen = [number for number, row in enumerate(answers) if row["sources"] == used]
         expected = probabilities(table(whole))[chosen]
         assert np.abs(probabilities([answers[n] for n in chosen]) - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_nothing_is_read_of_a_source_that_no_row_uses(
+    runs: Path, pool: Path, tmp_path: Path, ending: str
+) -> None:
+    """Not even of the first one, whose classes may be in another order since it was changed."""
+    changed, file = tmp_path / "changed", tmp_path / f"rows.{ending}"
+    shutil.copytree(pool, changed)
+    texts = [row["text"] for row in table(runs / "scored.csv")]
+    if ending == "csv":
+        file.write_text("\n".join(["text,sources", *(f'"{text}",b' for text in texts)]) + "\n")
+    else:
+        rows = [{"text": text, "sources": ["c", "b"][row % 2 :]} for row, text in enumerate(texts)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected = predict(changed, file, tmp_path / "expected.csv").read_bytes()
+    as_foreign(changed / "sources" / "a", labels=["pos", "neg"])
+    assert predict(changed, file, tmp_path / "answers.csv").read_bytes() == expected
+    shutil.rmtree(changed / "sources" / "a")
+    assert predict(changed, file, tmp_path / "again.csv").read_bytes() == expected
 
 
 def test_wrong_names_are_refused_before_a_model_is_loaded(

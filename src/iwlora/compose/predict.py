@@ -20,8 +20,9 @@ from iwlora.extras import name_missing_extra
 from iwlora.inputs.tables.reading import Reading
 from iwlora.results import layout
 from iwlora.tasks.kinds.contract import Evaluation, Prediction
+from iwlora.tasks.task import Task
 from iwlora.training.external_settings import check_external_settings
-from iwlora.training.prediction.input_rows import InputRows
+from iwlora.training.prediction.input_rows import InputRows, cells_of_column
 from iwlora.training.prediction.new_rows import (
     OnBad,
     evaluate_versions,
@@ -76,10 +77,14 @@ def predict(
     check_external_settings()
     pool = Pool.load(path)
     chosen = pool.chosen(use)
-    task = shared_task(RunDir.finished(pool.folder_of(chosen[0])))
+
+    def task_of(file: str) -> Task:
+        name = chosen[0] if use is not None else _first_used(pool, file)
+        return shared_task(RunDir.finished(pool.folder_of(name)))
 
     def compute(given: InputRows) -> list[Prediction]:
         subsets = _subsets(pool, chosen, given, use is not None)
+        task = shared_task(RunDir.finished(pool.folder_of(subsets[0][0])))
         predictions: list[Prediction] = [{} for _ in subsets]
         members = Members(pool, trust_remote_code)
         for subset, evaluation, numbers in members.evaluate(given.rows, subsets):
@@ -91,7 +96,7 @@ def predict(
         return predictions
 
     return predict_file(
-        task,
+        task_of,
         Reading(),
         source,
         output,
@@ -197,6 +202,13 @@ class Members:
         outputs = [of_sources[name].outputs for name in subset]
         mean = kind.average(outputs, weights, record.average or "probabilities")
         return replace(first, outputs=mean)
+
+
+def _first_used(pool: Pool, file: str) -> str:
+    """A source that a row of the file names; the first one if none does."""
+    cells = cells_of_column(file, SOURCES)
+    named = (name for cell in cells for name in source_names(cell) if name in pool.names)
+    return next(named, pool.names[0])
 
 
 def _subsets(pool: Pool, chosen: Subset, given: InputRows, is_given: bool) -> list[Subset]:

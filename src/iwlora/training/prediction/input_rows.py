@@ -117,6 +117,13 @@ def read_input(
     )
 
 
+def cells_of_column(path: str, column: str, reading: Reading = _AS_IT_LOOKS) -> Iterator[Any]:
+    """The cells of a column of a file, one after another; none if there is no such column."""
+    if column in columns_of(path, reading=reading):
+        # A row that lacks the column is no problem here, so the list of these is not looked at.
+        yield from (cell for _, (cell,) in read_records(path, [column], [], reading=reading))
+
+
 def notes_on_input(path: str, reading: Reading = _AS_IT_LOOKS) -> Iterator[str]:
     """Which parts of a folder are not predicted."""
     if splits := splits_of(path):

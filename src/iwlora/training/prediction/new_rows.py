@@ -105,7 +105,7 @@ def predict(
         return task.kind.predictions(evaluation, probabilities=True)
 
     return predict_file(
-        task,
+        lambda _: task,
         run.recipe().task.reading,
         source,
         output,
@@ -118,7 +118,7 @@ def predict(
 
 
 def predict_file(
-    task: Task,
+    task_of: Callable[[str], Task],
     reading: Reading,
     source: str | Path,
     output: str | Path,
@@ -133,7 +133,7 @@ def predict_file(
     """Read rows, compute their predictions and write both; arguments as in :func:`predict`.
 
     Args:
-        task: Says which columns are read.
+        task_of: Says which columns of the file are read.
         reading: How the file is read where its looks do not say it.
         source: The file with the rows.
         output: The file to write.
@@ -152,6 +152,7 @@ def predict_file(
     left_out: list[BadRow] | None = [] if on_bad == "skip" else None
     with _file(str(source), input_format) as file:
         with _listing_bad_rows(Path(output) if to_file else None):
+            task = task_of(file)
             given = read_input(file, task, id_column, max_rows, reading, extra_column, left_out)
         for note in notes_on_input(file, reading):
             logger.warning(note)
