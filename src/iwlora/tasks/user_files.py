@@ -52,7 +52,7 @@ def load_user_files(spec: TaskSpec) -> Task:
             problems.append(str(error))
     _raise_bad(spec, files, bad, problems)
     _check_notation(files)
-    notes = (*columns.notes, *_notes_on_scored_files(spec))
+    notes = tuple(dict.fromkeys([*columns.notes, *_notes_on_scored_files(spec)]))
     sources = [file for file in files if file.split == "train"]
     labels = _class_names(sources, columns, tuple(spec.labels))
     notes += _same_but_for_case(labels)
@@ -102,8 +102,8 @@ def _raise_bad(
 
 
 def _notes_on_scored_files(spec: TaskSpec) -> tuple[str, ...]:
-    """What was guessed about the files that are not trained on."""
-    scored = [(split, path) for split, path in files_of(spec) if path not in spec.sources]
+    """What was guessed about what is not trained on: other files, and parts of a folder."""
+    scored = [(split, path) for split, path in files_of(spec) if split != "train"]
     return tuple(note for split, path in scored for note in notes_on(path, split, spec.reading))
 
 

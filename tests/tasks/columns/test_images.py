@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,53 @@ def test_images_that_lie_too_deep_are_counted(pictures: Path) -> None:
     (pictures / "cover.png").unlink()
     with pytest.raises(IwloraError, match="has no images, neither in it nor in its folders"):
         load(TaskSpec(train=str(pictures)), seed=0)
+
+
+def copied(pictures: Path, folder: Path) -> Path:
+    for name in "ab":
+        shutil.copytree(pictures / name, folder / name)
+    return folder
+
+
+def test_images_that_lie_too_deep_in_any_split_are_counted(
+    pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("splits")
+    for split in ("train", "val", "test"):
+        copied(pictures, folder / split)
+    for split, count in (("val", 1), ("test", 2)):
+        (folder / split / "b" / "x").mkdir()
+        for number in (1, 3)[:count]:
+            (folder / split / "b" / f"{number}.png").rename(
+                folder / split / "b" / "x" / f"{number}.png"
+            )
+    task = load(TaskSpec(train=str(folder)), seed=0)
+    assert {name: len(rows) for name, rows in task.splits.items()} == {
+        "train": 12,
+        "validation": 11,
+        "test": 10,
+    }
+    for split, count in (("val", 1), ("test", 2)):
+        note = f"{folder / split}: images in deeper folders are not read (b/x {count})"
+        assert task.notes.count(note) == 1
+
+
+def test_what_lies_beside_the_splits_is_named(
+    pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("splits")
+    for split in ("Train", "test", "val2"):
+        copied(pictures, folder / split)
+    shutil.copy(pictures / "a" / "0.png", folder / "cover.png")
+    task = load(TaskSpec(train=str(folder)), seed=0)
+    assert len(task.splits["train"]) + len(task.splits["validation"]) == 12
+    note = "of its folders only Train and test are read, not what lies beside (val2, cover.png)"
+    assert task.notes.count(f"{folder}: {note}") == 1
+    shutil.rmtree(folder / "test")
+    (folder / "cover.png").unlink()
+    names = "train or training; validation or valid or val or dev; test or testing"
+    with pytest.raises(IwloraError, match=f"If its folders are splits, .* these names: {names}"):
+        load(TaskSpec(train=str(folder)), seed=0)
 
 
 def test_each_class_has_one_image(pictures: Path) -> None:

@@ -19,6 +19,7 @@ _SPLITS = {
     "test": ("test", "testing"),
 }
 _UNLABELED = ("unsup", "unlabeled", "unlabelled")
+_LISTED = 5  # names in a note
 
 
 @dataclass
@@ -49,17 +50,22 @@ class FileFolder(Table):
             raise IwloraError(
                 f"{root} has no {self.content}s, neither in it nor in its folders; deeper folders "
                 f"are not read: move the {self.content}s of each class into one folder, or give a "
-                "table as task.train"
+                f"table as task.train{self._on_splits()}"
             )
         return found
+
+    def _on_splits(self) -> str:
+        """How folders of splits are named, where it seems that some are meant."""
+        known = {name for names in _SPLITS.values() for name in names}
+        if not known & {folder.name.lower() for folder in _folders_in(self.root)}:
+            return ""
+        names = "; ".join(" or ".join(names) for names in _SPLITS.values())
+        return f". If its folders are splits, they must have these names: {names}"
 
     @property
     def root(self) -> Path:
         """The folder of the split."""
-        folder = user_path(self.path)
-        if self.split not in folder_splits(self.path):
-            return folder
-        return next(folder / name for name in _SPLITS[self.split] if (folder / name).is_dir())
+        return _split_folders(self.path).get(self.split, user_path(self.path))
 
     def columns(self) -> list[str]:
         """file, the content, and label where there are classes."""
@@ -79,10 +85,23 @@ class FileFolder(Table):
         return str(self.files[number - 1][0].relative_to(user_path(self.path)))
 
     def notes(self) -> list[str]:
-        """Folders that hold no class."""
+        """Folders that hold no class; what lies beside the folders of splits."""
         left = [folder.name for folder in _folders_in(self.root) if folder.name in _UNLABELED]
         without = f"{self.content}s without a class are not read ({', '.join(left)})"
-        return [f"{self.root}: {without}"] if left else []
+        return [*([f"{self.root}: {without}"] if left else []), *self._beside_splits()]
+
+    def _beside_splits(self) -> list[str]:
+        """Folders and files beside the folders of splits, which are no rows; said of train."""
+        folder, splits = user_path(self.path), _split_folders(self.path).values()
+        if not splits or self.split != "train":
+            return []
+        others = [beside.name for beside in _folders_in(folder) if beside not in splits]
+        others += [file.name for file in _files_in(folder, self.endings)]
+        if not others:
+            return []
+        read = " and ".join(split.name for split in splits)
+        listed = ", ".join(others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+        return [f"{folder}: of its folders only {read} are read, not what lies beside ({listed})"]
 
 
 def other_files(folder: FileFolder) -> list[Path]:
@@ -125,9 +144,20 @@ def folder_splits(path: str) -> list[str]:
 
     Without another split beside it, a folder "training" among others is a class.
     """
-    names = {folder.name for folder in _folders_in(user_path(path))}.difference(_UNLABELED)
-    splits = [split for split, known in _SPLITS.items() if names & {*known}]
-    return splits if "train" in splits and (len(splits) > 1 or len(names) == 1) else []
+    return [*_split_folders(path)]
+
+
+def _split_folders(path: str) -> dict[str, Path]:
+    """{split: its folder}, by names in upper or lower case."""
+    folders = [folder for folder in _folders_in(user_path(path)) if folder.name not in _UNLABELED]
+    named = {folder.name.lower(): folder for folder in folders}
+    found = {
+        split: named[name]
+        for split, known in _SPLITS.items()
+        for name in reversed(known)  # the first name decides
+        if name in named
+    }
+    return found if "train" in found and (len(found) > 1 or len(folders) == 1) else {}
 
 
 def _folders_in(folder: Path) -> list[Path]:
