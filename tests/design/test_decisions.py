@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Literal
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from iwlora.design.decisions import decide
 from iwlora.design.report.tables import cost_sentence
 from iwlora.design.stages import Stage
+from iwlora.methods.grouped.space import combinations
 from iwlora.results.comparison.designs import DesignSummary, DrawnRun, StageSummary
 from iwlora.results.comparison.record import RaceRule
 
@@ -71,6 +73,26 @@ def test_where_runs_of_every_learning_rate_failed_the_fewest_failures_count() ->
     decision = decide(RATES, runs, "accuracy", RaceRule(draws=[2]), 4, lambda _: True)
     assert decision.value == 1e-3
     assert "runs of every one failed, and it has the best mean of the choices" in decision.found
+
+
+def test_a_screen_takes_the_possible_sets_with_the_largest_sum_of_effects() -> None:
+    """Each strategy adds something, and the model can have one in a group: the worst sets."""
+    sets, generator = combinations(["pfeiffer", "prefix", "bitfit", "lora"]), Random(0)
+    runs = []
+    for draw in range(80):
+        chosen = [generator.choice(sets) for _ in range(2)]
+        gains = {"lora": (0.01, 0.03), "prefix": (0.02, 0.01)}
+        score = 0.5 + generator.gauss(0, 0.001)
+        for group, names in enumerate(chosen):
+            score += sum(gains.get(name, (0.01, 0.01))[group] for name in names)
+        (run,) = drawn("designs", score)
+        point = {"tuned": "all", "strategies": chosen}
+        runs.append(run.model_copy(update={"draw": draw, "seed": draw, "point": point}))
+    stage = Stage("assignment", "assignment", 4, "screen", {"designs": sets})
+    rule = RaceRule(draws=[2])
+    decision = decide(stage, runs, "accuracy", rule, 2, lambda sets: all(len(s) == 1 for s in sets))
+    assert decision.value == (("prefix",), ("lora",))
+    assert len(decide(stage, runs, "accuracy", rule, 2, lambda _: True).value[0]) == 4
 
 
 def test_the_time_of_failed_runs_is_not_taken_for_zero() -> None:

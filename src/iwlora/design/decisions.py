@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice
 from statistics import fmean, stdev
 from typing import Any, Literal
 
 from iwlora.compare.number_format import as_printed
 from iwlora.compare.plan.search.rounds import beyond_grid
-from iwlora.compare.statistics.designs.factorial import independent_difference
+from iwlora.compare.statistics.designs.factorial import independent_difference, largest_sums
 from iwlora.compare.statistics.designs.race import (
     Scores,
     leader,
@@ -29,7 +29,7 @@ from iwlora.results.layout import learning_rate_text
 
 Assignment = tuple[tuple[str, ...], ...]
 """The set of strategies of each group."""
-_COMBINED = 6  # sets of a group, of 15 with four strategies
+_TRIED = 100_000  # assignments of a screen: all that four groups have; about 20 seconds
 Verdict = Literal["found", "open", "best mean"]
 
 
@@ -198,9 +198,13 @@ def _decide_screen(
     """The sets of strategies with the largest sum of estimated effects that are possible."""
     effects = strategy_effects([(stage.name, run) for run in runs], metric, error)
     ((label, sets),) = stage.choices.items()
-    value = next(filter(is_possible, assignments(effects, sets, groups)), None)
+    best = islice(assignments(effects, sets, groups), _TRIED)
+    value = next(filter(is_possible, best), None)
     if value is None:
-        raise IwloraError(f"{stage.name}: no assignment lies within 5% of the budget")
+        raise IwloraError(
+            f"{stage.name}: no assignment lies within 5% of the budget (at most {_TRIED:,} are "
+            "tried, those with the largest sums of estimated effects); give another budget"
+        )
     certain = sum(effect.p_value is not None and effect.p_value <= error for effect in effects)
     known = [as_printed(metric, run.score) for run in runs if run.score is not None]
     summary = _summary(label, None, known, len(runs) - len(known))
@@ -216,22 +220,14 @@ def _decide_screen(
 def assignments(
     effects: Sequence[EffectSummary], sets: Sequence[tuple[str, ...]], groups: int
 ) -> Iterator[Assignment]:
-    """The assignments of sets to groups, those with the largest sum of estimated effects first.
-
-    Of each group the best few sets are combined.
-    """
+    """All assignments of sets to groups, those with the largest sum of estimated effects first."""
     estimates = {(effect.group, effect.strategy): effect.mean or 0.0 for effect in effects}
-
-    def gain(group: int, names: tuple[str, ...]) -> float:
-        return sum(estimates.get((group, name), 0.0) for name in names)
-
-    best = [
-        sorted(sets, key=lambda names, group=group: -gain(group, names))[:_COMBINED]  # type: ignore[misc]
+    gains = [
+        [sum(estimates.get((group, name), 0.0) for name in names) for names in sets]
         for group in range(1, groups + 1)
     ]
-    every = [*product(*best)]
-    every.sort(key=lambda chosen: -sum(gain(g, names) for g, names in enumerate(chosen, start=1)))
-    return iter(every)
+    for chosen in largest_sums(gains):
+        yield tuple(sets[item] for item in chosen)
 
 
 def _best_mean(scores: Scores, best: str, left: Sequence[str]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +109,39 @@ def _p(mean: float, deviation: float, degrees: int) -> float:
     if deviation == 0:
         return float(mean == 0)
     return 2 * float(stdtr(degrees, -abs(mean) / deviation))
+
+
+def largest_sums(gains: Sequence[Sequence[float]]) -> Iterator[tuple[int, ...]]:
+    """All choices of one item from each group, those with the largest sum of gains first.
+
+    Best first: only the choices that were asked for, and those that may come next, are ever made.
+    Of equal sums the items that stand first in their groups come first, as a stable sort has them.
+
+    Args:
+        gains: Of the items of each group.
+
+    Yields:
+        The index of the chosen item in each group.
+
+    Example:
+        >>> [*largest_sums([[0.0, 2.0], [0.5, 0.0]])]
+        [(1, 0), (1, 1), (0, 0), (0, 1)]
+    """
+    ranked = [sorted(range(len(of)), key=lambda item, of=of: -of[item]) for of in gains]  # type: ignore[misc]
+
+    def entry(ranks: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
+        chosen = zip(gains, ranked, ranks, strict=True)
+        return -sum(of[items[rank]] for of, items, rank in chosen), ranks
+
+    heap = [entry((0,) * len(gains))] if all(gains) else []
+    while heap:
+        _, ranks = heappop(heap)
+        yield tuple(items[rank] for items, rank in zip(ranked, ranks, strict=True))
+        # Each choice follows one other alone: the one whose last rank above 0 is lower by 1.
+        last = max((group for group, rank in enumerate(ranks) if rank), default=0)
+        for group in range(last, len(gains)):
+            if ranks[group] + 1 < len(ranked[group]):
+                heappush(heap, entry((*ranks[:group], ranks[group] + 1, *ranks[group + 1 :])))
 
 
 @dataclass(frozen=True)
