@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,27 @@ import numpy as np
 
 from iwlora.compare.execute.scheduling.racing import Racing
 from iwlora.compare.plan.planned_runs import Plan, PlannedRun
+from iwlora.results.comparison.designs import DesignSummary, DrawnRun, StageSummary
 from iwlora.results.run import load_run
 from simulated_runs import result_of
 
 Score = Callable[[PlannedRun], float]
+
+
+def ended_search(runs: Sequence[DrawnRun], folder: str, paper_runs: int = 1) -> DesignSummary:
+    """The summary of a search whose one stage, in this folder, ended with these runs, and open."""
+    stage = StageSummary(
+        name="grouping",
+        component="grouping",
+        search="race",
+        verdict="open",
+        found="spindle",
+        value="spindle",
+        folder=folder,
+        choices=[],
+        runs=[*runs],
+    )
+    return DesignSummary(model="m", task="t", paper_runs=paper_runs, stages=[stage])
 
 
 class Killed(BaseException):

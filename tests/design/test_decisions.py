@@ -11,8 +11,9 @@ from iwlora.design.decisions import decide
 from iwlora.design.report.tables import cost_sentence
 from iwlora.design.stages import Stage
 from iwlora.methods.grouped.space import combinations
-from iwlora.results.comparison.designs import DesignSummary, DrawnRun, StageSummary
+from iwlora.results.comparison.designs import DrawnRun
 from iwlora.results.comparison.record import RaceRule
+from planted_designs import ended_search
 
 pytestmark = pytest.mark.quick
 
@@ -96,18 +97,7 @@ def test_a_screen_takes_the_possible_sets_with_the_largest_sum_of_effects() -> N
 
 
 def test_the_time_of_failed_runs_is_not_taken_for_zero() -> None:
-    stage = StageSummary(
-        name="grouping",
-        component="grouping",
-        search="race",
-        verdict="open",
-        found="spindle",
-        value="spindle",
-        folder="grouping",
-        choices=[],
-        runs=drawn("spindle", 0.7, None, 0.8),
-    )
-    summary = DesignSummary(model="m", task="t", paper_runs=6, stages=[stage])
+    summary = ended_search(drawn("spindle", 0.7, None, 0.8), "grouping", paper_runs=6)
     text = cost_sentence(summary)
     assert "3 runs, 20.0 s of training and measuring, without the time of 1 failed run" in text
     assert "6 runs, about 1 min" in text

@@ -14,12 +14,7 @@ from commands import call
 from failing_opens import ends_with_each_open_refused
 from interruptions import Killed, kill_at
 from iwlora import IwloraError
-from iwlora.results.comparison.designs import (
-    DesignRecord,
-    DesignSummary,
-    DrawnRun,
-    StageSummary,
-)
+from iwlora.results.comparison.designs import DesignRecord, DrawnRun
 from iwlora.results.comparison.record import ComparisonRecord, StoppingRule
 from iwlora.results.run import RunResult
 from iwlora.results.sensitivity import Sensitivity
@@ -27,6 +22,7 @@ from iwlora.training.run import train
 from iwlora.training.state.run_folder import RunDir
 from iwlora.training.state.verify import verify
 from kinds import save_model
+from planted_designs import ended_search
 from runs import recipe, with_options
 from tiny_tasks import write_task
 
@@ -115,18 +111,7 @@ def test_the_stages_of_a_search_of_designs_are_checked(runs: Path, tmp_path: Pat
     run = DrawnRun(
         choice="spindle", draw=0, seed=0, point={}, folder=f"{inside(stage)}/spindle/seed-0"
     )
-    ended = StageSummary(
-        name="grouping",
-        component="grouping",
-        search="race",
-        verdict="open",
-        found="spindle",
-        value="spindle",
-        folder=inside(stage),
-        choices=[],
-        runs=[run],
-    )
-    DesignSummary(model="m", task="t", paper_runs=1, stages=[ended]).save(tmp_path / "summary.json")
+    ended_search([run], inside(stage)).save(tmp_path / "summary.json")
     assert not_intact(tmp_path) == {}
     name = f"{inside(stage)}: spindle/seed-0: adapter/adapter_config.json"
     (tmp_path / run.folder / "adapter" / "adapter_config.json").unlink()
