@@ -20,8 +20,8 @@ from iwlora.errors import short_repr
 from iwlora.inputs.limits import Count
 from iwlora.methods.grouped.components import ACCEPTED
 from iwlora.methods.grouped.division import Allocation
-from iwlora.methods.grouped.grouped import Factor
 from iwlora.methods.grouped.grouping import MOST_GROUPS, Pattern
+from iwlora.methods.grouped.options import Factor
 from iwlora.methods.grouped.parts import STRATEGIES
 from iwlora.methods.grouped.space import FIELDS, Strategy
 from iwlora.results.comparison.record import MAX_SEEDS, Looks, RaceRule, distinct
