@@ -45,7 +45,8 @@ def test_a_planted_best_is_found_and_equal_choices_stay_open(
     assert {*states.values()} == {"dropped"}
     assert allocation.verdict == "open"
     assert {choice.state for choice in allocation.choices} == {"kept", "open"}
-    assert "Open: allocation. No evidence says" in summary_text(summary)
+    assert "Open: allocation. What was taken there may be no better" in summary_text(summary)
+    assert "Scores are accuracy on held-out training rows; higher" in summary_text(summary)
     assert len(runs.started) == summary.runs <= 5 * 16 + 3 * 16
     for run in allocation.runs:
         assert run.point["groups"] == "spindle"

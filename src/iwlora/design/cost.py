@@ -133,14 +133,14 @@ def _time(recipe: Recipe) -> _Timed:
 def _confirming(plan: Plan, jobs: int, announce: Callable[[str], None]) -> Iterator[_Row]:
     """The runs of the confirmation, and the trials of its learning rates."""
     ends = len(plan.certain_seeds) * len(plan.labels), len(plan.runs)
-    kinds = [("the confirmation", plan.runs[0].recipe, ends)]
+    kinds = [("confirmation", plan.runs[0].recipe, ends)]
     if plan.search and (search := check_search(plan)):
         # One draw of the grid may be enough for each arm.
         most = sum(search.ceiling // steps for steps in search.of_trial.values())
         ends = len(plan.search.lr) * len(plan.labels), most
-        kinds.append(("its trials", plan.trials[0].recipe, ends))
+        kinds.append(("trials of its learning rates", plan.trials[0].recipe, ends))
     for name, recipe, ends in kinds:
-        announce(f"timing steps of {name}")
+        announce(f"timing steps of the {name}")
         timed = _time(recipe)
         costs = timed.seconds / jobs, timed.processor_seconds
         yield _Row(name, len(plan.labels), ends, *costs)

@@ -22,7 +22,7 @@ from iwlora.compare.statistics.designs.race import (
 from iwlora.compare.statistics.learning_rate.rules import loss_curve
 from iwlora.design.effects import strategy_effects
 from iwlora.design.stages import Stage
-from iwlora.errors import IwloraError
+from iwlora.errors import IwloraError, listed
 from iwlora.results.comparison.designs import ChoiceSummary, DrawnRun, EffectSummary
 from iwlora.results.comparison.record import RaceRule, Trial
 from iwlora.results.layout import learning_rate_text
@@ -114,10 +114,10 @@ def _decide_race(stage: Stage, scores: Scores, rule: RaceRule) -> Decision:
             fields |= {"difference": fmean(path) if path else None, "low": low, "high": high}
         choices.append(summary.model_copy(update=fields))
     if ended.is_open:
-        others = ", ".join(label for label in ended.left if label != best)
+        others = listed([label for label in ended.left if label != best])
         sentence = (
             f"open after {ended.draws} draws: {best} has {_best_mean(scores, best, ended.left)} "
-            f"and is taken, but no evidence sets it apart from {others}"
+            f"and is taken; it may be no better than {others}"
         )
     else:
         sentence = f"{best}: all other choices were dropped within {ended.draws} draws"
@@ -144,7 +144,7 @@ def _decide_paper(stage: Stage, scores: Scores, error: float) -> Decision:
                 fields["state"] = "dropped"
         choices.append(_summary(label, value, scores[label]).model_copy(update=fields))
     mean = _best_mean(scores, best, [*stage.choices])
-    sentence = f"{best} has {mean}; no error is promised for this choice"
+    sentence = f"{best} has {mean}; the probability that this choice is wrong is unknown"
     return Decision("best mean", sentence, stage.choices[best], choices)
 
 
@@ -210,8 +210,8 @@ def _decide_screen(
     summary = _summary(label, None, known, len(runs) - len(known))
     summary = summary.model_copy(update={"state": "kept"})
     sentence = (
-        f"{certain} of {len(effects)} effects of a strategy in a group are decided; the others are "
-        "open, and the sets with the largest sum of estimated effects are taken"
+        f"{certain} of {len(effects)} effects of a strategy in a group differ significantly from "
+        "0, and the others are open; the sets with the largest sum of estimated effects are taken"
     )
     verdict: Verdict = "found" if certain == len(effects) else "open"
     return Decision(verdict, sentence, value, [summary], effects)

@@ -17,6 +17,7 @@ from iwlora.design.report.tables import (
     effect_table,
     open_sentence,
     proxy_table,
+    score_sentence,
     stage_table,
     value_text,
 )
@@ -62,6 +63,7 @@ def write_page(summary: DesignSummary, out: str | os.PathLike[str]) -> Path:
         found={key: value_text(value) for key, value in (summary.found or {}).items()},
         cost=cost_sentence(summary),
         open=open_sentence(summary),
+        scores=score_sentence(summary),
         recipe=layout.FOUND,
         confirm=f"{summary.confirmation}/{layout.REPORT}",
     )

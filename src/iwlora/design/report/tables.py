@@ -10,6 +10,7 @@ from iwlora.compare.number_format import counted, display_scale, format_p_value
 from iwlora.errors import listed
 from iwlora.results.comparison.designs import ChoiceSummary, DesignSummary, StageSummary
 from iwlora.results.durations import format_duration
+from iwlora.results.metric_direction import oriented
 
 EMPTY = "–"
 
@@ -117,9 +118,17 @@ def open_sentence(summary: DesignSummary) -> str:
     if not names:
         return ""
     return (
-        f"Open: {listed(names)}. No evidence says that what was taken there is better than the "
-        "other choices that were left."
+        f"Open: {listed(names)}. What was taken there may be no better than the other choices that "
+        "were left."
     )
+
+
+def score_sentence(summary: DesignSummary) -> str:
+    """What the scores of the tables are; empty before the first one is known."""
+    if summary.metric is None:
+        return ""
+    sign = "" if oriented(summary.metric, 1.0) > 0 else ", with the opposite sign"
+    return f"Scores are {summary.metric} on held-out training rows{sign}; higher ones are better."
 
 
 def value_text(value: Any) -> str:

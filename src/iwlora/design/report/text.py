@@ -9,21 +9,25 @@ from iwlora.design.report.tables import (
     cost_sentence,
     open_sentence,
     proxy_table,
+    score_sentence,
     stage_table,
     value_text,
 )
 from iwlora.results.comparison.designs import DesignSummary
 
+_PROXIES = "numbers that are known before training, and their rank correlation with the scores:"
+
 
 def summary_text(summary: DesignSummary) -> str:
     """The stages with their choices, the found design and the cost."""
     lines = [*align(columns(stage_table(summary)))]
+    lines += ["", text] if (text := score_sentence(summary)) else []
     for stage in summary.stages:
         lines += ["", f"{stage.name}: {stage.found}"]
         lines += align(columns(choice_table(stage, summary.metric or "")))
         lines += [f"{label} was left out: {why}" for label, why in stage.impossible.items()]
     if summary.proxies:
-        lines += ["", "what is known before training, and how it orders the scores of all designs:"]
+        lines += ["", _PROXIES]
         lines += align(columns(proxy_table(summary)))
     if summary.found is not None:
         found = ", ".join(f"{key} {value_text(value)}" for key, value in summary.found.items())
