@@ -11,7 +11,7 @@ import pytest
 
 from commands import write_recipe
 from iwlora.compare.plan.planned_runs import PlannedRun
-from iwlora.compare.plan.recipe import plan_run_recipes
+from iwlora.compare.plan.run_recipes import plan_run_recipes
 from iwlora.design.recipe import design_from
 from iwlora.design.report.text import summary_text
 from iwlora.design.search import run_design

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from iwlora.compare.execute.comparison import run_comparison
-from iwlora.compare.plan.recipe import plan_run_recipes
+from iwlora.compare.plan.run_recipes import plan_run_recipes
 from iwlora.errors import IwloraError
 from iwlora.training.dry_run.run_cost import estimate_run_cost
 from iwlora.training.external_settings import (

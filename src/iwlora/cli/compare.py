@@ -109,7 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(recipes: list[str], overrides: list[str]) -> Plan:
-    from iwlora.compare.plan.recipe import load_plan, plan_run_recipes
+    from iwlora.compare.plan.recipe import load_plan
+    from iwlora.compare.plan.run_recipes import plan_run_recipes
 
     if len(recipes) > 1:
         return plan_run_recipes(recipes, overrides)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from commands import run_settings, write_recipe
-from iwlora.compare.plan.recipe import plan_run_recipes
+from iwlora.compare.plan.run_recipes import plan_run_recipes
 from iwlora.errors import IwloraError
 
 pytestmark = pytest.mark.quick

@@ -12,7 +12,7 @@ import pytest
 from commands import run_settings, write_recipe
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.plan.preflight import check_task
-from iwlora.compare.plan.recipe import plan_run_recipes
+from iwlora.compare.plan.run_recipes import plan_run_recipes
 from iwlora.compare.plan.training_data import SHARED_TASK_SETTINGS
 from iwlora.errors import IwloraError
 from iwlora.results.comparison.record import TRAINING_DATA
