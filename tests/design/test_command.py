@@ -70,7 +70,9 @@ def test_the_dry_run_prices_each_stage_and_keeps_nothing(
     assert re.search(r"^grouping +5 +40 to 80 +\d", done.out, re.MULTILINE)
     assert re.search(r"^allocation +3 +24 to 48 +\d", done.out, re.MULTILINE)
     assert re.search(r"^all +64 to 128 +\d", done.out, re.MULTILINE)
-    assert "independent designs for each choice would be 800 runs" in done.out
+    assert (
+        "independent designs for each choice, as in the paper, there would be 800 runs" in done.out
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -89,6 +89,7 @@ def test_a_screen_takes_the_possible_sets_with_the_largest_sum_of_effects() -> N
         point = {"tuned": "all", "strategies": chosen}
         runs.append(run.model_copy(update={"draw": draw, "seed": draw, "point": point}))
     stage = Stage("assignment", "assignment", 4, "screen", {"designs": sets})
+    assert (stage.count, RATES.count) == (15, 3)
     rule = RaceRule(draws=[2])
     decision = decide(stage, runs, "accuracy", rule, 2, lambda sets: all(len(s) == 1 for s in sets))
     assert decision.value == (("prefix",), ("lora",))

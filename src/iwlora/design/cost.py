@@ -83,7 +83,7 @@ def estimate_cost(design: DesignRecipe, jobs: int, announce: Callable[[str], Non
     seconds = [each.seconds for each in timed]
     of_run, of_cores = fmean(seconds), fmean(each.processor_seconds for each in timed)
     rows = [
-        _Row(stage.name, len(stage.choices), design.runs_of(stage), of_run / jobs, of_cores)
+        _Row(stage.name, stage.count, design.runs_of(stage), of_run / jobs, of_cores)
         for stage in stages
     ]
     if (plan := confirmation(design.confirm, recipe)) is not None:
@@ -97,8 +97,8 @@ def estimate_cost(design: DesignRecipe, jobs: int, announce: Callable[[str], Non
         f"a run takes about {format_duration(of_run)} ({format_duration(min(seconds))} to "
         f"{format_duration(max(seconds))} in {TIMED} random designs), "
         f"{format_duration(of_cores)} of processor time; peak memory about {memory}",
-        f"independent designs for each choice would be {counted(paper, 'run')}, about "
-        f"{format_duration(paper * of_run / jobs)}",
+        f"with independent designs for each choice, as in the paper, there would be "
+        f"{counted(paper, 'run')}, about {format_duration(paper * of_run / jobs)}",
     ]
     return "\n".join(lines)
 

@@ -39,6 +39,14 @@ class Stage:
     choices: Mapping[str, Any] = field(hash=False)
     group: int | None = None
 
+    @property
+    def count(self) -> int:
+        """The number of choices; of a screen that of the sets that each group can have."""
+        if self.search == "screen":
+            (sets,) = self.choices.values()
+            return len(sets)
+        return len(self.choices)
+
     def seed(self, design_seed: int, draw: int) -> int:
         """The seed of the runs of a draw: of no other stage, and of no confirmation."""
         return (design_seed * _STAGES + self.number + _FIRST) * _SEEDS_OF_STAGE + draw
