@@ -38,7 +38,7 @@ from iwlora.training.measure_recipe import measure_recipe
 from iwlora.training.prediction.new_rows import predict
 from iwlora.training.recipe import build
 from iwlora.training.run import train
-from iwlora.training.state.artifacts import export
+from iwlora.training.sharing.export import export
 
 BOUNDS: Mapping[str, float] = {
     "memory, KiB": 100.0,

@@ -13,7 +13,7 @@ from iwlora.results import layout
 from iwlora.tasks.corpora.images.shapes import LABELS, generate
 from iwlora.training.recipe import build
 from iwlora.training.run import train
-from iwlora.training.state.artifacts import export
+from iwlora.training.sharing.export import export
 
 _ROWS, _VALIDATION, _EPOCHS = 6000, 500, 10
 _SIDE, _PATCH, _WIDTH, _BLOCKS, _HEADS = 32, 4, 96, 4, 3

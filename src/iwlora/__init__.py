@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from iwlora.training.recipe import build as build_recipe
     from iwlora.training.recipe import load as load_recipe
     from iwlora.training.run import train
-    from iwlora.training.state.artifacts import export, load_trained
+    from iwlora.training.sharing.export import export
+    from iwlora.training.state.artifacts import load_trained
 
 # public name -> (module, attribute)
 _HOME = {
@@ -35,7 +36,7 @@ _HOME = {
     "Sensitivity": ("iwlora.results.sensitivity", "Sensitivity"),
     "advise": ("iwlora.advice.advise", "advise"),
     "build_recipe": ("iwlora.training.recipe", "build"),
-    "export": ("iwlora.training.state.artifacts", "export"),
+    "export": ("iwlora.training.sharing.export", "export"),
     "load_adapter": ("iwlora.methods.loading", "load_adapter"),
     "load_recipe": ("iwlora.training.recipe", "load"),
     "load_trained": ("iwlora.training.state.artifacts", "load_trained"),

@@ -45,6 +45,7 @@ RENAMED = {
     "iwlora.methods.base.check_rank": ("iwlora.methods.low_rank.lora", "check_rank"),
     "iwlora.methods.saved.load_adapter": ("iwlora.methods.loading", "load_adapter"),
     "iwlora.methods.saved.merged": ("iwlora.methods.loading", "merge_adapter"),
+    "iwlora.training.artifacts.export": ("iwlora.training.sharing.export", "export"),
     "iwlora.training.backbone.locate": ("iwlora.training.model.backbone", "resolve_model_path"),
     "iwlora.training.backbone.skeleton": ("iwlora.training.model.backbone", "meta_backbone"),
 }

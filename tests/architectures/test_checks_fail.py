@@ -18,6 +18,7 @@ from families import outcomes
 from families.checkpoints import save_checkpoint
 from families.journey import Journey, Trained, check_training
 from families.outcomes import LeftOut, Outcome, run_family
+from iwlora.training.sharing import export as exporting
 from iwlora.training.state import artifacts
 
 
@@ -151,8 +152,8 @@ def test_an_export_that_loses_the_head_is_seen(
         (folder / "adapter_config.json").write_text(config, encoding="utf-8")
         return folder
 
-    true_export = artifacts.export
-    monkeypatch.setattr(artifacts, "export", export)
+    true_export = exporting.export
+    monkeypatch.setattr(exporting, "export", export)
     with pytest.raises(AssertionError, match="of the exported adapter in PEFT differ"):
         in_another_folder(trip, tmp_path).check_export(trained)
 

@@ -25,7 +25,7 @@ from iwlora.results.run import RunResult, load_run
 from iwlora.training.recipe import build
 from iwlora.training.recipe import load as load_recipe
 from iwlora.training.run import train
-from iwlora.training.state.artifacts import export
+from iwlora.training.sharing.export import export
 from runs import as_foreign
 
 # CSV has no version (see iwlora.results.layout); these formats are not ours.

@@ -55,7 +55,7 @@ def test_a_memorised_chat_is_written_and_ends(template: str, tmp_path: Path) -> 
     with written.open(newline="", encoding="utf-8") as stream:
         assert [row["prediction"] for row in csv.DictReader(stream)] == list(ANSWERS.values())
 
-    from iwlora.training.state.artifacts import export
+    from iwlora.training.sharing.export import export
 
     exported = export(tmp_path / "run", tmp_path / "exported")
     tokenizer = AutoTokenizer.from_pretrained(exported)

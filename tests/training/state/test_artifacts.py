@@ -187,7 +187,7 @@ def test_an_export_is_whole_or_not_there(
     def full(*_args: object, **_kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("iwlora.training.state.artifacts.shutil.copyfile", full)
+    monkeypatch.setattr("iwlora.training.sharing.export.shutil.copyfile", full)
     with pytest.raises(IwloraError, match=r"cannot write .*No space left on device"):
         export(runs["lora"], tmp_path / "adapter")
     assert list(tmp_path.iterdir()) == []

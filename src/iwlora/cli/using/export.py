@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Save a run as an adapter or a model, and print the folder; upload it if asked to."""
     if arguments.push is None and arguments.private:
         raise IwloraError("--private is for --push OWNER/NAME; add it, or leave out --private")
+    from iwlora.training.sharing.export import export
     from iwlora.training.sharing.push import check_push, push
-    from iwlora.training.state.artifacts import export
 
     if arguments.push is not None:
         check_push(arguments.push)

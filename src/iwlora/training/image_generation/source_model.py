@@ -21,7 +21,7 @@ from iwlora.tasks.kinds.images.collator import DIGEST, open_row
 from iwlora.tasks.spec import TaskSpec
 from iwlora.training.kept_models import KEPT, is_kept, kept_folder
 from iwlora.training.recipe import Recipe, build
-from iwlora.training.state.artifacts import export
+from iwlora.training.sharing.export import export
 
 logger = logging.getLogger("iwlora")
 
