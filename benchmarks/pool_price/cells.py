@@ -1,7 +1,9 @@
 """The cells of the study, in the order in which they tell most, and what each will cost.
 
 A cell is a data set, a division of its rows, a number of sources, a schedule and some methods. All
-arms of a cell and a seed have the same training rows and are scored on the same rows.
+arms of a cell and a seed have the same training rows and are scored on the same rows. What can be
+made of sources by averaging them depends on whether they differ, and on whether they began with the
+same numbers; so there are cells of each kind.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 SCHEDULES = ("epochs", "steps")
 """What a source has as many of as the union."""
 PROMPTS, LORA = ("apt", "head"), ("lora",)
+MERGED = ("apt", "lora")  # whose sources are merged into one too
 LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
     "apt": (3e-3, 1e-2, 3e-2, 1e-1),
     "head": (1e-3, 3e-3, 1e-2, 3e-2),
@@ -44,6 +47,9 @@ class Cell:
         sources: Their number; 1 is the union, all rows in one run.
         schedule: Whether a source trains for as many epochs or as many steps as the union.
         methods: Their names.
+        own_starts: Whether each source begins with numbers of its own (prompts, A and head), as
+            those of several owners do. Else all of a draw begin with the same, which favors what
+            averages them.
     """
 
     data: str
@@ -51,12 +57,13 @@ class Cell:
     sources: int
     schedule: str
     methods: tuple[str, ...]
+    own_starts: bool = False
 
     @property
     def name(self) -> str:
         """As in the record and on the command line."""
         parts = [self.data, self.division, str(self.sources), self.schedule, "+".join(self.methods)]
-        return " ".join(parts)
+        return " ".join([*parts, *(["own starts"] if self.own_starts else [])])
 
     @property
     def is_text(self) -> bool:
@@ -66,7 +73,8 @@ class Cell:
     @property
     def has_sequence(self) -> bool:
         """Whether one adapter is trained on the sources one after another too, as they differ."""
-        return "lora" in self.methods and self.division != "random" and self.schedule == "epochs"
+        differ = self.division != "random" and not self.own_starts
+        return "lora" in self.methods and differ and self.schedule == "epochs"
 
     def hours(self, seeds: int, rows: int, epochs: int) -> float:
         """The core-hours of all seeds and the search, as they were guessed."""
@@ -96,12 +104,17 @@ def cells(image_data: str) -> list[Cell]:
         Cell(text, "random", 1, "epochs", LORA),
         Cell(text, "random", 5, "epochs", LORA),
         Cell(text, "clusters", 5, "epochs", PROMPTS),
+        *(
+            Cell(text, division, n, "epochs", MERGED, own_starts=True)
+            for division, n in (("random", 10), ("clusters", 5))
+        ),
         *(Cell(image_data, "random", 1, "epochs", methods) for methods in (PROMPTS, LORA)),
         *(
             Cell(image_data, division, 5, "epochs", methods)
             for division in differing
             for methods in (PROMPTS, LORA)
         ),
+        *(Cell(image_data, of, 5, "epochs", MERGED, own_starts=True) for of in differing),
         *(Cell(text, "random", n, "steps", PROMPTS) for n in (5, 10, 2)),
         *(Cell(image_data, "random", n, "epochs", PROMPTS) for n in (5, 10, 2)),
         *(Cell(image_data, "random", n, "steps", PROMPTS) for n in (5, 10, 2)),

@@ -1,4 +1,4 @@
-"""The tables of the study: accuracy by the number of sources, and the loss against the union."""
+"""The tables of the study: accuracy by the number of sources, against the union and the pool."""
 
 from __future__ import annotations
 
@@ -14,23 +14,31 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 def tables(record: Record, cells: Sequence[Cell]) -> str:
-    """For each data set, division and schedule: arms × numbers of sources."""
+    """For each data set, division, start and schedule: arms × numbers of sources, twice.
+
+    The second table has the difference of each arm from the mean of the sources' predictions: it is
+    where one can see whether something that is made of the sources fails.
+    """
     if not record.scores:
         return "Nothing is recorded yet."
     text = [f"{name}: {value}" for name, value in sorted(record.about.items())] + [""]
     unions = _unions(record, cells)
-    for data, division in dict.fromkeys((cell.data, cell.division) for cell in cells):
+    kinds = dict.fromkeys((cell.data, cell.division, cell.own_starts) for cell in cells)
+    for data, division, own_starts in kinds:
         for schedule in SCHEDULES:
             chosen = [
                 cell
                 for cell in cells
-                if (cell.data, cell.division, cell.schedule) == (data, division, schedule)
+                if (cell.data, cell.division, cell.own_starts) == (data, division, own_starts)
+                and cell.schedule == schedule
                 and cell.sources > 1
                 and cell.name in record.scores
             ]
             if chosen:
-                text += [f"{data}, sources by {division}, as many {schedule} as the union", ""]
-                text += [_table(record, chosen, unions), ""]
+                starts = ", each with its own start" if own_starts else ""
+                what = f"{data}, sources by {division}{starts}, as many {schedule} as the union"
+                text += [what, "", _table(record, chosen, unions), ""]
+                text += ["minus the pool, on the same draws:", "", _from_pool(record, chosen), ""]
     text += [_search_table(record, cells)]
     return "\n".join(text)
 
@@ -51,28 +59,58 @@ def _table(
     cells: Sequence[Cell],
     unions: Mapping[tuple[str, str], Mapping[str, float]],
 ) -> str:
-    counts = sorted({cell.sources for cell in cells})
-    methods = list(dict.fromkeys(method for cell in cells for method in cell.methods))
-    rows = []
-    for method in methods:
+    counts, rows = _counts(cells), []
+    for method, by_count in _scores(record, cells).items():
         union = unions.get((cells[0].data, method), {})
         if union:
             mean = f"{summarize([*union.values()]).mean:.1f}"
             rows.append([f"{method}: one run on all rows", mean, *("" for _ in counts)])
-        by_count: dict[int, Scores] = {
-            cell.sources: record.scores[cell.name] for cell in cells if method in cell.methods
-        }
-        arms = dict.fromkeys(
-            arm
-            for scores in by_count.values()
-            for of_seed in scores.values()
-            for arm in of_seed
-            if arm.startswith(f"{method}:")
-        )
-        for arm in arms:
+        for arm in _arms(by_count, method):
             cells_of_arm = [_cell(arm, by_count.get(count, {}), union) for count in counts]
             rows.append([arm, "", *cells_of_arm])
     return table(["arm", "1", *(f"{count} sources" for count in counts)], rows)
+
+
+def _from_pool(record: Record, cells: Sequence[Cell]) -> str:
+    counts, rows = _counts(cells), []
+    for method, by_count in _scores(record, cells).items():
+        pool = f"{method}: pool"
+        for arm in _arms(by_count, method):
+            if arm != pool:
+                of_arm = [_difference(arm, pool, by_count.get(count, {})) for count in counts]
+                rows.append([arm, *of_arm])
+    return table(["arm", *(f"{count} sources" for count in counts)], rows)
+
+
+def _counts(cells: Sequence[Cell]) -> list[int]:
+    return sorted({cell.sources for cell in cells})
+
+
+def _scores(record: Record, cells: Sequence[Cell]) -> dict[str, dict[int, Scores]]:
+    """{method: {number of sources: its scores}}."""
+    found: dict[str, dict[int, Scores]] = {}
+    for cell in cells:
+        for method in cell.methods:
+            found.setdefault(method, {})[cell.sources] = record.scores[cell.name]
+    return found
+
+
+def _arms(by_count: Mapping[int, Scores], method: str) -> list[str]:
+    """The arms of a method, in the order in which they were scored."""
+    every = (arm for scores in by_count.values() for of_seed in scores.values() for arm in of_seed)
+    return [arm for arm in dict.fromkeys(every) if arm.startswith(f"{method}:")]
+
+
+def _difference(arm: str, pool: str, scores: Scores) -> str:
+    """Of an arm from the pool, with its 95% interval over seeds."""
+    found = [arms[arm] - arms[pool] for arms in scores.values() if {arm, pool} <= arms.keys()]
+    return _shown(found) if found else ""
+
+
+def _shown(differences: Sequence[float]) -> str:
+    mean = summarize(differences)
+    interval = "" if mean.low is None else f" [{mean.low:+.1f}, {mean.high:+.1f}]"
+    return f"{mean.mean:+.1f}{interval}"
 
 
 def _cell(arm: str, scores: Scores, union: Mapping[str, float]) -> str:
@@ -82,11 +120,7 @@ def _cell(arm: str, scores: Scores, union: Mapping[str, float]) -> str:
         return ""
     text = f"{summarize([*found.values()]).mean:.1f}"
     differences = [accuracy - union[seed] for seed, accuracy in found.items() if seed in union]
-    if differences:
-        loss = summarize(differences)
-        interval = "" if loss.low is None else f" [{loss.low:+.1f}, {loss.high:+.1f}]"
-        text += f" ({loss.mean:+.1f}{interval})"
-    return text
+    return f"{text} ({_shown(differences)})" if differences else text
 
 
 def _search_table(record: Record, cells: Sequence[Cell]) -> str:

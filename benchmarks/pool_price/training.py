@@ -22,6 +22,7 @@ from pool_price.rows import SEARCH, Row, Rows, divided
 from pool_price.search import best
 
 _BATCH, _SEARCH_SEED = 32, 10**6
+_STARTS = 10**3  # more than there are draws
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Source:
         rows: Those that it is trained on.
         lr: The learning rate.
         seed: Of the draw of the rows; ``SEARCH`` for a trial of a learning rate.
+        start: Sources of a draw with the same one begin with the same numbers.
     """
 
     cell: Cell
@@ -43,6 +45,12 @@ class Source:
     rows: Sequence[Row]
     lr: float
     seed: int | str
+    start: int = 0
+
+    @property
+    def training_seed(self) -> int:
+        """Of the recipe."""
+        return (_SEARCH_SEED if self.seed == SEARCH else int(self.seed)) + _STARTS * self.start
 
 
 @dataclass
@@ -91,10 +99,10 @@ class Trained:
         weights: Any = "mean" if cell.division == "random" else "prototypes"
         lr = self.learning_rate(cell, method)
         runs = [
-            self._run(Source(cell, method, name, part, lr, seed))
-            for name, part in self.sources(cell, seed)
+            self._run(Source(cell, method, name, part, lr, seed, number * cell.own_starts))
+            for number, (name, part) in enumerate(self.sources(cell, seed))
         ]
-        folder = runs[0].with_name(f"{runs[0].name}-pool")
+        folder = runs[-1].with_name(f"{runs[-1].name}-pool")
         if not folder.is_dir():
             named = [f"s{number}={run}" for number, run in enumerate(runs)]
             compose(named, folder, weights=weights)
@@ -142,6 +150,7 @@ class Trained:
     def _run(self, source: Source) -> Path:
         schedule = source.cell.schedule if source.cell.sources > 1 else "union"
         name = f"{source.method}-{schedule}-{source.lr:g}-{source.name}"
+        name += f"-start-{source.start}" if source.start else ""
         folder, recipe = self.rows.folder / "runs" / name, self._recipe(source)
         if not (folder / layout.RESULT).is_file():
             train(recipe, folder)
@@ -164,11 +173,12 @@ class Trained:
             "lr": source.lr,
             "batch_size": _BATCH,
             "max_length": self.max_length,
-            "seed": _SEARCH_SEED if source.seed == SEARCH else source.seed,
+            "seed": source.training_seed,
             "cache_frozen": source.method != "lora",
         }
         if source.cell.schedule == "steps":
-            settings["max_steps"] = self.epochs * math.ceil(self.count / _BATCH)
+            of_all = min(self.count, len(self.rows.train))
+            settings["max_steps"] = self.epochs * math.ceil(of_all / _BATCH)
         return build(
             {
                 "model": self.model,

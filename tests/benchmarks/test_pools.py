@@ -167,6 +167,90 @@ def test_sessions_of_core50_are_sources_too(record: Callable[..., None]) -> None
     assert "origins" not in {cell.division for cell in cells("digits")}
 
 
+def test_sources_of_official_image_folders(record: Callable[..., None], tmp_path: Path) -> None:
+    """Classes of CIFAR-100 and sessions of CORe50, whose test sessions train no source."""
+    from PIL import Image
+
+    from pool_price.divisions import groups
+    from pool_price.rows import read
+
+    for session in range(1, 12):
+        for number in range(1, 51):
+            image = tmp_path / "core50" / f"s{session}" / f"o{number}" / "C_000.png"
+            image.parent.mkdir(parents=True)
+            Image.new("RGB", (4, 4), (20 * session, number, 0)).save(image)
+    name, sources = "core50/objects", {"core50/objects": str(tmp_path / "core50")}
+    rows = read(name, tmp_path / "objects", sources, draws=300)
+    every = [*rows.search, *rows.train]
+    assert (len(every), len(rows.search), len(rows.scored), len(rows.labels)) == (400, 100, 150, 50)
+    assert {row.origin for row in rows.scored} == {"s3", "s7", "s10"}
+    of_rows = groups("origins", every, 5, 0, lambda: None)
+    seen = {(row.origin, source) for row, source in zip(every, of_rows, strict=True)}
+    assert len(seen) == 8, "a session is in one source"
+    assert len({source for _, source in seen}) == 5
+
+    folder = tmp_path / "cifar" / "cifar-100-binary"
+    folder.mkdir(parents=True)
+    for split, count in (("train", 300), ("test", 100)):
+        records = [bytes([0, k % 100, k % 256, k // 256, *[0] * 3070]) for k in range(count)]
+        (folder / f"{split}.bin").write_bytes(b"".join(records))
+    sources = {"cifar100": str(tmp_path / "cifar")}
+    rows = read("cifar100", tmp_path / "cifar100", sources, draws=200)
+    assert (len(rows.train), len(rows.search), len(rows.scored)) == (200, 100, 100)
+    every = [*rows.search, *rows.train]
+    of_rows = groups("classes", every, 5, 0, lambda: None)
+    seen = {(row.label, source) for row, source in zip(every, of_rows, strict=True)}
+    assert len(seen) == len(rows.labels) == 100, "a class is in one source"
+
+
+def test_many_images_are_not_all_written(
+    record: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pool_price import rows as pool_rows
+
+    monkeypatch.setattr(pool_rows, "_MOST_IMAGES", 30)
+    monkeypatch.setattr(pool_rows, "_MOST_SCORED_IMAGES", 8)
+    rows = pool_rows.read("builtin/shapes", tmp_path / "shapes", {}, draws=20)
+    assert (len(rows.train), len(rows.search), len(rows.scored)) == (20, 10, 8)
+    assert len([*(tmp_path / "shapes" / "images").iterdir()]) == 38
+
+
+def test_sources_of_a_draw_begin_with_the_same_numbers_or_not(record: Callable[..., None]) -> None:
+    from pool_price.cells import cells
+    from pool_price.rows import SEARCH
+    from pool_price.training import Source
+
+    every = cells("core50/objects")
+    for division in ("random", "clusters", "classes", "origins"):
+        methods = {m for c in every if c.division == division for m in c.methods * c.own_starts}
+        assert methods == {"apt", "lora"}
+    cell = every[0]
+    drawn = [Source(cell, "apt", "x", (), 0.1, seed, k) for seed in (0, 5, SEARCH) for k in (0, 9)]
+    assert len({source.training_seed for source in drawn}) == len(drawn)
+
+
+def test_what_is_made_of_sources_is_compared_with_their_pool(
+    record: Callable[..., None], tmp_path: Path
+) -> None:
+    from pool_price.cells import Cell
+    from pool_price.record import Record
+    from pool_price.tables import tables
+
+    cell = Cell("glue/sst2", "clusters", 5, "epochs", ("apt",), own_starts=True)
+    accuracies = {"0": (60.0, 50.0), "1": (70.0, 52.0), "2": (65.0, 51.0)}
+    arms = ("apt: pool", "apt: prompts mean")
+    scores = {seed: dict(zip(arms, values, strict=True)) for seed, values in accuracies.items()}
+    kept = Record(tmp_path / "kept.json.gz", scores={cell.name: scores})
+    lines = tables(kept, [cell]).splitlines()
+    assert lines[1] == (
+        "glue/sst2, sources by clusters, each with its own start, as many epochs as the union"
+    )
+    start = lines.index("minus the pool, on the same draws:")
+    # -10, -18 and -14: a standard error of 4 / √3, and 4.303 of them to the ends of the interval.
+    assert lines[start + 4] == "| apt: prompts mean | -14.0 [-23.9, -4.1] |"
+    assert lines[start + 5] == ""
+
+
 def test_the_plan_adds_up(record: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     record("plan", "sst2")
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
