@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from PIL import Image, ImageDraw
+from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 import iwlora
@@ -19,7 +19,7 @@ from interruptions import Killed, kill_at
 from iwlora.compare.report.write import write_report
 from iwlora.errors import BadRowsError, IwloraError
 from iwlora.inputs.images import open_image
-from iwlora.methods.tiny_models import IMAGE_SIZE, tiny_model
+from iwlora.methods.tiny_models import tiny_model
 from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.kinds.contract import IMAGE
 from iwlora.tasks.kinds.images import collator
@@ -27,16 +27,7 @@ from iwlora.training.floors.frozen_model import mean_features
 from iwlora.training.suggestion.look import look_at_data
 from iwlora.training.suggestion.recipe import suggest, suggest_for_task
 from runs import predictions, recipe, weights
-
-
-def draw(path: Path, number: int, is_disc: bool) -> None:
-    random = np.random.default_rng(number)
-    image = Image.new("RGB", (20 + number % 5, 24), tuple(random.integers(0, 60, 3).tolist()))
-    x, y = random.integers(1, 8, 2).tolist()
-    shape = ImageDraw.Draw(image)
-    (shape.ellipse if is_disc else shape.rectangle)((x, y, x + 10, y + 10), fill=(250, 240, 230))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+from tiny_images import draw, save_tiny_vit
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +44,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import ViTImageProcessorPil
-
-    folder = tmp_path_factory.mktemp("models") / "vit"
-    tiny_model("vit").save_pretrained(folder)
-    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    ViTImageProcessorPil(size=size).save_pretrained(folder)
-    return folder
+    return save_tiny_vit(tmp_path_factory.mktemp("models") / "vit")
 
 
 @pytest.fixture(scope="module")

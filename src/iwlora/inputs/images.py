@@ -42,6 +42,7 @@ class ImageFacts:
         height: In pixels, upright.
         mode: Pillow's name of how a pixel is stored, such as ``L`` for gray.
         frames: 1, but for animations and files of several pages.
+        largest: The largest value of an image of 16 bits for a pixel; None of any other image.
     """
 
     digest: str
@@ -49,13 +50,15 @@ class ImageFacts:
     height: int
     mode: str
     frames: int
+    largest: int | None = None
 
     def stored(self, name: str, content: bytes | None = None, folder: str = "") -> dict[str, Any]:
         """What tables of a task keep of an image: its bytes, or the folder and the name of its
         file."""
         place = {"folder": folder, "name": name, "bytes": content}
         size = {"width": self.width, "height": self.height}
-        return {**place, **size, "mode": self.mode, "frames": self.frames}
+        rest = {"mode": self.mode, "frames": self.frames, "largest": self.largest}
+        return {**place, **size, **rest}
 
 
 def image_bytes(folder: str | Path, name: str) -> bytes:
@@ -101,6 +104,7 @@ def open_image(content: bytes) -> tuple[Image, ImageFacts]:
             opened.load()
             upright = ImageOps.exif_transpose(opened)
             image: Image.Image = _as_rgb(upright)
+            largest = int(np.max(np.asarray(opened))) if mode.startswith("I") else None
     except (_Unusable, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -111,7 +115,7 @@ def open_image(content: bytes) -> tuple[Image, ImageFacts]:
         raise ValueError(f"holds an image that cannot be read: {reason}") from None
     width, height = image.size
     digest = hashlib.sha256(content).hexdigest()
-    return image, ImageFacts(digest, width, height, mode, frames)
+    return image, ImageFacts(digest, width, height, mode, frames, largest)
 
 
 class _Unusable(ValueError):

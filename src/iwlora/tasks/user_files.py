@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from iwlora.errors import BadRow, BadRowsError, IwloraError, is_of_system, raise_all
 from iwlora.inputs.tables.records import notes_on, record_location, record_places, splits_of
+from iwlora.tasks.columns.images import notes_on_dark_images
 from iwlora.tasks.columns.infer import Columns, infer_columns
 from iwlora.tasks.columns.parsed_file import ParsedFile, parse_file
 from iwlora.tasks.held_out.stratified_groups import grouped_split
@@ -64,6 +65,8 @@ def load_user_files(spec: TaskSpec) -> Task:
     trained = [in_memory(file.rows) for file in files if file.split == "train"]
     splits = {"train": joined_sources(trained) if spec.mix else trained[0], **splits}
     splits = {name: _without_empty_references(split) for name, split in splits.items()}
+    if columns.kind.reads_images:
+        notes += tuple(note for split in splits.values() for note in notes_on_dark_images(split))
     notes += left_out_notes(bad, splits)
     if "validation" not in splits:
         whole = splits.pop("train")

@@ -6,10 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
 from PIL import Image
 
 from iwlora.errors import IwloraError
+from iwlora.inputs.images import open_image
 from iwlora.tasks import TaskSpec, load
 from iwlora.tasks.columns.infer import infer_columns
 
@@ -142,3 +145,58 @@ def test_the_fields_of_an_image_are_no_labels(pictures: Path) -> None:
     columns = infer_columns(TaskSpec(train=str(pictures / "rows.jsonl")))
     assert (columns.text, columns.label) == (("image",), ("label",))
     assert columns.alternatives["label"] == ()
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(12, 16), (8, 256), (14, 4), (16, 0)])
+def test_images_whose_16_bits_are_not_used_are_named(
+    bits: int, factor: int, tmp_path: Path
+) -> None:
+    """A user who does what the note says gets the image of the scanner at 8 bits."""
+    values = np.linspace(0, 2**bits - 1, 20).round().astype(np.uint16).reshape(4, 5)
+    for number in range(8):
+        file = tmp_path / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.roll(values, number)).save(file)
+    found = load(TaskSpec(train=str(tmp_path)), seed=0).notes
+    notes = [note for note in found if note.startswith("images of 16 bits")]
+    if not factor:
+        assert notes == []
+        return
+    (note,) = notes
+    assert note.startswith(f"images of 16 bits: 8 of 8 have no value above {2**bits - 1} of 65535")
+    assert "such as 'a/0.png'" in note
+    assert f"if they have {bits} bits for a pixel, multiply all values by {factor} " in note
+    Image.fromarray(values * np.uint16(factor)).save(tmp_path / "mended.png")
+    mended, _ = open_image((tmp_path / "mended.png").read_bytes())
+    assert np.array_equal(np.asarray(mended)[..., 0], values * factor // 256)
+
+
+@pytest.mark.parametrize(("image", "label"), [("img", "fine_label"), ("x", "y"), ("foto", "art")])
+def test_saved_data_sets_may_name_their_columns_as_they_like(
+    image: str, label: str, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    files = sorted(pictures.glob("?/*.png"))
+    rows = {
+        image: [{"bytes": file.read_bytes(), "path": None} for file in files],
+        label: [int(file.parent.name == "b") for file in files],
+    }
+    classes = datasets.ClassLabel(names=["a class", "b class"])
+    features = datasets.Features({image: datasets.Image(), label: classes})
+    folder = tmp_path_factory.mktemp("saved") / "data"
+    datasets.Dataset.from_dict(rows, features).save_to_disk(str(folder))
+    task = load(TaskSpec(train=str(folder)), seed=0)
+    assert (task.kind.name, task.text, task.labels) == (
+        "image-classification",
+        (image,),
+        ("a class", "b class"),
+    )
+    of_files = load(TaskSpec(train=str(pictures)), seed=0)
+    pairs = [
+        {
+            (digest, label)
+            for split in one.splits.values()
+            for digest, label in zip(split[one.text[0]], split["label"], strict=True)
+        }
+        for one in (task, of_files)
+    ]
+    assert pairs[0] == pairs[1]

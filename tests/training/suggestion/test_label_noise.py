@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from iwlora.tasks import TaskSpec, load
+from iwlora.training.recipe import build
 from iwlora.training.suggestion import label_noise
 from iwlora.training.suggestion.label_noise import LabeledRow, LabelNoise, find_label_noise
+from iwlora.training.suggestion.look import look_at_data
 
 pytestmark = pytest.mark.quick
 
@@ -100,3 +104,38 @@ def test_numbers_and_texts_have_no_noise(tmp_path: Path) -> None:
     path.write_text("text,label\n" + "".join(f"t {n},{n / 8}\n" for n in range(20)))
     spec = TaskSpec(train=str(path))
     assert find_label_noise(load(spec, seed=0), spec) is None
+
+
+def test_equal_images_with_other_labels(tmp_path: Path) -> None:
+    for number in range(12):
+        file = tmp_path / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4), number).save(file)
+    shutil.copy(tmp_path / "a" / "4.png", tmp_path / "a" / "copy.png")
+    assert noise_of(train=str(tmp_path)).first == ()
+    shutil.copy(tmp_path / "a" / "0.png", tmp_path / "b" / "copy.png")
+    noise = noise_of(train=str(tmp_path))
+    assert (noise.texts, noise.rows, noise.compared) == (1, 2, 14)
+    assert {(row.place, row.label, row.text) for row in noise.first[0]} == {
+        ("a/0.png", "a", ""),
+        ("b/copy.png", "b", ""),
+    }
+    described = look_at_data(
+        build({"model": "none", "task": {"train": str(tmp_path)}, "method": {"name": "lora"}})
+    )
+    words = "1 image with different labels, in 2 of the 14 rows that were compared; one may be"
+    assert f"labels: {words} wrong:\n" in described
+    assert "'a' (a/0.png)" in described
+    assert "'b' (b/copy.png)" in described
+
+
+def test_a_text_of_a_test_folder_is_named_there(tmp_path: Path) -> None:
+    for split, count in (("train", 2), ("test", 3)):
+        for number in range(2 * count):
+            file = tmp_path / split / "ab"[number % 2] / f"{number}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{split} {number}")
+    (tmp_path / "test" / "b" / "5.txt").write_text("train 0")
+    ((first, second),) = noise_of(train=str(tmp_path)).first
+    assert first.place.endswith("train/a/0.txt")
+    assert second.place.endswith("test/b/5.txt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -18,6 +19,7 @@ from iwlora.tasks.columns.label_kind import infer_kind, notes_on_classes, number
 from iwlora.tasks.columns.names import language_pair
 from iwlora.tasks.kinds import KINDS, Kind
 from iwlora.tasks.kinds.cells import written_list
+from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.label_separator import likely_separator
 from iwlora.tasks.kinds.multi_label import MultiLabel
 
@@ -98,16 +100,20 @@ def infer_columns(spec: TaskSpec) -> Columns:
     sample = [
         row for source in spec.sources for row in _first_rows(source, [*text, *label], spec.reading)
     ]
-    is_inferred = kind_name is None
+    is_inferred, are_images = kind_name is None, _are_images(text, cells)
+    named = _with_image_kinds if are_images else str
     try:
         kind_name = kind_name or infer_kind(sample, label, not spec.former_kind_defaults)
-        if is_inferred and _are_images(text, cells) and f"image-{kind_name}" in KINDS:
+        if is_inferred and are_images and f"image-{kind_name}" in KINDS:
             kind_name = f"image-{kind_name}"
     except ValueError as error:
-        raise IwloraError(f"{spec.title}: column {label[0]!r} {error}") from None
+        raise IwloraError(f"{spec.title}: column {label[0]!r} {named(str(error))}") from None
     kind = spec.build_kind(KINDS[kind_name]())
     _check_count(kind, text, label)
-    others = _alternatives(spec, kind, guess, [row[-1] for row in sample])
+    others = {
+        name: tuple(map(named, found))
+        for name, found in _alternatives(spec, kind, guess, [row[-1] for row in sample]).items()
+    }
     columns = Columns(
         kind, text, label, group=spec.group, reading=spec.reading, alternatives=others
     )
@@ -118,9 +124,9 @@ def infer_columns(spec: TaskSpec) -> Columns:
         columns = replace(columns, kind=kind.model_copy(update={"separator": separator}))
         if any(separator in cell for cell in written if written_list(cell) is None):
             notes = (*notes, f"{separator!r} separates the classes of a cell; {_HOW}")
-    if is_inferred and kind.name == "classification":
+    if is_inferred and isinstance(kind, Classification):
         notes = (*notes, *notes_on_classes([row[-1] for row in sample]))
-    return replace(columns, notes=notes)
+    return replace(columns, notes=tuple(map(named, notes)))
 
 
 def _with_image(
@@ -141,6 +147,16 @@ def _with_image(
 
 def _are_images(text: Sequence[str], cells: Cells) -> bool:
     return len(text) == 1 and holds_images(cells.get(text[0], ()))
+
+
+def _with_image_kinds(message: str) -> str:
+    """A message with the names that the kinds have for images.
+
+    >>> _with_image_kinds("give task.kind=regression or task.kind={name: multi-label}")
+    'give task.kind=image-regression or task.kind={name: image-multi-label}'
+    """
+    named = r"(?<=task\.kind=)(\{name: )?(?=(?:classification|multi-label|regression)\b)"
+    return re.sub(named, r"\g<0>image-", message)
 
 
 def _names(value: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -179,7 +195,7 @@ def _alternatives(
 
 
 def _other_kinds(kind: Kind, guess: Guess, labels: Sequence[Any]) -> tuple[str, ...]:
-    if kind.name == "classification" and numbers_in_order(labels):
+    if isinstance(kind, Classification) and numbers_in_order(labels):
         return ("task.kind=regression",)
     if kind.name == "seq2seq" and language_pair((*guess.text, *guess.label)):
         return (assignment("task.kind", {"name": kind.name, "metric": "bleu"}),)
@@ -243,7 +259,7 @@ def _check_count(kind: Kind, text: Sequence[str], label: Sequence[str]) -> None:
     if len(label) > 1 and not kind.several_label_columns:
         raise IwloraError(
             f"task.label names {len(label)} columns; a task of kind {kind.name} has one. Several "
-            "columns of 0 and 1 are for task.kind=multi-label"
+            f"columns of 0 and 1 are for task.kind={'image-' * kind.reads_images}multi-label"
         )
 
 

@@ -6,9 +6,11 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iwlora.errors import BadRow, BadRowsError, IwloraError, is_of_system
+from iwlora.inputs.places import user_path
 from iwlora.inputs.tables.reading import Problems
 from iwlora.inputs.tables.records import read_records, record_files, record_places
 from iwlora.tasks.columns.infer import Columns
@@ -56,9 +58,11 @@ def parse_file(
     split: str,
     bad: list[BadRow] | None = None,
     most: int | None = None,
+    folder: Path | None = None,
 ) -> ParsedFile:
     """Read the first ``most`` rows in chunks into Arrow's memory; labels stay class names.
 
+    Files that cells name lie in ``folder``; None: in that of the file.
     Rows that cannot be used are added to ``bad``; where it is None, they raise ``BadRowsError``.
     """
     import pyarrow
@@ -72,7 +76,9 @@ def parse_file(
     fields += [(name, pyarrow.string()) for name in group]
     references = len(columns.label) == 1 and columns.kind.several_references
     fields += [(OTHER_REFERENCES, arrow_type(list[str]))] if references else []
-    parsers, reads_images = columns.kind.text_parsers(path), columns.kind.reads_images
+    place = user_path(path)
+    parsers = columns.kind.text_parsers(folder or (place if place.is_dir() else place.parent))
+    reads_images = columns.kind.reads_images
     fields += [(IMAGE, arrow_type(columns.kind.image_type))] if reads_images else []
     schema = pyarrow.schema(fields)
     line_numbers, batches = array("q"), []
@@ -107,8 +113,8 @@ def parse_file(
     while chunk := list(islice(rows, CHUNK_ROWS)):
         values = [list(column) for column in zip(*chunk, strict=True)]
         batches.append(pyarrow.record_batch(values, schema=schema))
-    place = record_places(path, split)
-    found = [BadRow(split, path, place(number), problem) for number, problem in problems]
+    place_of = record_places(path, split)
+    found = [BadRow(split, path, place_of(number), problem) for number, problem in problems]
     if len(found) >= MAX_BAD_ROWS:
         raise BadRowsError(found, [f"{path}: reading ended after {len(found):,} bad rows"])
     if found and bad is None:

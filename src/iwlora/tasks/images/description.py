@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from textwrap import fill
 
 from iwlora.errors import count_rows, list_problems, truncate
+from iwlora.tasks.columns.images import image_facts
 from iwlora.tasks.description import LINE_WIDTH, balance, duplicates, quantiles
-from iwlora.tasks.kinds.contract import IMAGE, Dataset
+from iwlora.tasks.kinds.contract import Dataset
 from iwlora.tasks.task import Task
 
 _SHOWN = 3
@@ -35,11 +36,7 @@ def describe_images(task: Task) -> str:
 
 
 def _sizes_and_modes(split: Dataset) -> Iterator[str]:
-    facts = split.select_columns([IMAGE]).with_format("arrow")[:].column(IMAGE)
-    width, height, mode, frames = (
-        facts.combine_chunks().field(name).to_pylist()
-        for name in ("width", "height", "mode", "frames")
-    )
+    width, height, mode, frames = image_facts(split, "width", "height", "mode", "frames")
     yield f"width    {quantiles(width)} pixels"
     yield f"height   {quantiles(height)} pixels"
     modes = ", ".join(f"{name} {count:,}" for name, count in Counter(mode).most_common())

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import datasets
 
 from iwlora.errors import BadRow, BadRowsError, IwloraError, listed, raise_all, unknown
+from iwlora.inputs.tables.folders.images import ImageFolder
 from iwlora.inputs.tables.reading import Reading
 from iwlora.inputs.tables.records import (
     columns_of,
+    is_image_folder,
     notes_on,
     read_records,
     record_files,
@@ -20,6 +23,7 @@ from iwlora.inputs.tables.records import (
     splits_of,
 )
 from iwlora.tasks import Task
+from iwlora.tasks.columns.images import notes_on_dark_images
 from iwlora.tasks.columns.infer import Columns
 from iwlora.tasks.columns.parsed_file import parse_file
 from iwlora.tasks.kinds.cells import whole_characters
@@ -42,6 +46,7 @@ class InputRows:
         ids: {column: its cells}, if the rows have ids.
         labels: {column: its cells} of the labels that the file gives, as they are written there.
         extra: The cells of a further column that was asked for; None: there is none.
+        notes: What a reader should know of them.
     """
 
     rows: datasets.Dataset
@@ -50,6 +55,7 @@ class InputRows:
     ids: Mapping[str, Sequence[Any]]
     labels: Mapping[str, Sequence[Any]]
     extra: Sequence[Any] | None = None
+    notes: Sequence[str] = ()
 
     def with_predictions(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
         """A record for each row: its number and place, id, texts and label, and its prediction."""
@@ -70,11 +76,12 @@ def read_input(
     reading: Reading = _AS_IT_LOOKS,
     extra_column: str | None = None,
     bad: list[BadRow] | None = None,
+    folder: Path | None = None,
 ) -> InputRows:
     """Read rows to predict.
 
     Args:
-        path: A file with the task's text columns.
+        path: A file with the task's text columns; or for any task on images, a folder of them.
         task: What was learned.
         id_column: The column with ids; None: ``id``, in upper or lower case, if there is one.
         max_rows: Read the first rows only; None: all.
@@ -82,6 +89,7 @@ def read_input(
         extra_column: A column whose cells are wanted too, if the file has it and the task does not
             read it.
         bad: Gets the rows that cannot be read, which are left out; None: they are refused.
+        folder: The folder of the images that cells name; None: that of the file.
 
     Raises:
         BadRowsError: Rows cannot be read, and ``bad`` is None, or no row can be read.
@@ -89,8 +97,10 @@ def read_input(
     """
     if max_rows is not None and max_rows < 1:
         raise IwloraError(f"--max-rows {max_rows}: at least 1 is needed")
-    columns = Columns(task.kind, task.text, (), unlabeled=True, reading=reading)
-    parsed = parse_file(path, columns, "train", bad, most=max_rows)
+    are_images = task.kind.reads_images and is_image_folder(path)
+    text = (ImageFolder.content,) if are_images else task.text
+    columns = Columns(task.kind, text, (), unlabeled=True, reading=reading)
+    parsed = parse_file(path, columns, "train", bad, most=max_rows, folder=folder)
     if bad and not parsed.line_numbers:
         raise BadRowsError(bad, [f"{path}: none of its rows can be used"])
     lines, names = parsed.line_numbers, columns_of(path, reading=reading)
@@ -107,6 +117,8 @@ def read_input(
     if len(labels) == 1:  # the name that it has in the predictions of a run
         labels = {"label": next(iter(labels))}
     rows = in_memory(parsed.rows)
+    if text != task.text:
+        rows = rows.rename_column(*text, *task.text)
     return InputRows(
         rows,
         {name: task.kind.shown_texts(rows, name) for name in task.text},
@@ -114,6 +126,7 @@ def read_input(
         {name: _cells(path, column, lines, reading) for name, column in ids.items()},
         {name: _cells(path, column, lines, reading) for name, column in labels.items()},
         extra,
+        notes_on_dark_images(rows) if task.kind.reads_images else (),
     )
 
 

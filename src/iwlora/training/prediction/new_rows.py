@@ -68,8 +68,8 @@ def predict(
 
     Args:
         path: the folder of the run.
-        source: a file of any format that a task reads, with the task's text columns; ``-`` for
-            standard input.
+        source: a file of any format that a task reads, with the task's text columns, or a folder of
+            images; ``-`` for standard input, which names images by paths in the current folder.
         output: the file to write, by its ending CSV, JSON Lines or Parquet; ``-`` for standard
             output, in JSON Lines if the input is, else CSV. A row has its number from 0, its line
             in the input (of Parquet its number from 1; of a folder of texts also its file), its id,
@@ -146,19 +146,22 @@ def predict_file(
     """
     if on_bad not in get_args(OnBad):
         raise unknown("on_bad", on_bad, get_args(OnBad))
-    to_file = str(output) != "-"
+    to_file, from_file = str(output) != "-", str(source) != "-"
     if to_file:
         _check_output(output)
     left_out: list[BadRow] | None = [] if on_bad == "skip" else None
     with _file(str(source), input_format) as file:
         with _listing_bad_rows(Path(output) if to_file else None):
             task = task_of(file)
-            given = read_input(file, task, id_column, max_rows, reading, extra_column, left_out)
-        for note in notes_on_input(file, reading):
+            folder = None if from_file else Path()
+            given = read_input(
+                file, task, id_column, max_rows, reading, extra_column, left_out, folder
+            )
+        for note in (*notes_on_input(file, reading), *given.notes):
             logger.warning(note)
         as_lines = Path(file).suffix in JSON_LINES
     if to_file:
-        if Path(output).exists() and str(source) != "-" and Path(output).samefile(source):
+        if Path(output).exists() and from_file and Path(output).samefile(source):
             raise IwloraError(f"--output {output} is the input file; choose another one")
         check_writable(output, "--output")
         reserve(output, 2 * given.rows.data.nbytes + _MORE_BYTES, "the predictions")

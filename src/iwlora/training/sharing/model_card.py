@@ -69,11 +69,11 @@ def model_card(
         "",
         "## Training",
         "",
-        *_training(result, recipe),
+        *_training(result, recipe, task.kind.reads_images),
         "",
         "## Data and versions",
         "",
-        *_inputs(result, environment),
+        *_inputs(result, environment, task.kind.reads_images),
     ]
     data = ModelCardData(
         base_model=base or None,
@@ -156,18 +156,19 @@ def _margin(metric: str, floor: FloorScore) -> str:
     return f"\nAgainst the {floor.name}: {metric} {difference:+.4f}{interval}, {rows}."
 
 
-def _training(result: RunResult, recipe: Recipe) -> list[str]:
+def _training(result: RunResult, recipe: Recipe, reads_images: bool) -> list[str]:
     """The settings and the cost."""
     options = recipe.method.model_dump(mode="json", exclude_none=True)
     numbers = {name: value for name, value in options.items() if isinstance(value, (int, float))}
     train = recipe.train
+    tokens = "" if reads_images else f", at most {train.max_length} tokens"
     rows = {
         "method": f"{result.method}, {_listed(numbers)}" if numbers else result.method,
         "parameters": f"{result.adapter_parameters or 0:,} in the adapter, "
         f"{result.trainable_parameters or 0:,} trained",
         "rows": f"{result.train_examples or 0:,}, {result.epochs or 0:g} epochs",
-        "settings": f"learning rate {train.lr:g}, batch size {train.batch_size}, at most "
-        f"{train.max_length} tokens, seed {result.seed}, {result.precision}",
+        "settings": f"learning rate {train.lr:g}, batch size {train.batch_size}{tokens}, "
+        f"seed {result.seed}, {result.precision}",
         "time": format_duration(result.train_seconds or 0.0),
     }
     return [f"- {name}: {text}" for name, text in rows.items()] + [
@@ -179,7 +180,7 @@ def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _inputs(result: RunResult, environment: Mapping[str, Any]) -> list[str]:
+def _inputs(result: RunResult, environment: Mapping[str, Any], reads_images: bool) -> list[str]:
     """Digests of the rows, and versions."""
     versions = {
         name: environment[name]
@@ -187,7 +188,11 @@ def _inputs(result: RunResult, environment: Mapping[str, Any]) -> list[str]:
         if environment.get(name)
     }
     digests = result.fingerprint.parts if result.fingerprint else {}
-    rows = {name: text for name, text in digests.items() if name.startswith(("texts", "labels"))}
+    rows = {
+        name.replace("texts", "images" if reads_images else "texts"): digest
+        for name, digest in digests.items()
+        if name.startswith(("texts", "labels"))
+    }
     return [
         *(f"- SHA-256 of the {name}: `{digest}`" for name, digest in rows.items()),
         f"- {_listed(versions)}",

@@ -1,13 +1,14 @@
-"""Rows with the same text and different labels: one of the labels may be wrong."""
+"""Rows with the same text or image and different labels: one of the labels may be wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from iwlora.errors import BadRow
 from iwlora.inputs.tables.records import record_location
+from iwlora.tasks.columns.images import image_facts
 from iwlora.tasks.columns.infer import infer_columns
 from iwlora.tasks.columns.parsed_file import parse_file
 from iwlora.tasks.metrics.scripts import unicode_tokens
@@ -22,7 +23,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class LabeledRow:
-    """A text with its label in words, and where it is."""
+    """A text with its label in words, and where it is; of an image the name, and no text."""
 
     place: str
     text: str
@@ -47,17 +48,19 @@ class LabelNoise:
 
 
 def find_label_noise(task: Task, spec: TaskSpec) -> LabelNoise | None:
-    """The texts of a task that stand with different labels; None without texts or classes.
+    """The texts or images of a task that stand with different labels; None without classes.
 
-    Of the user's files the rows are compared as they are in the files, with their lines.
+    Of the user's files the rows are compared as they are in the files, with their lines. Images are
+    compared as the task has them: to read the files again would open each once more.
     """
-    if not task.kind.has_classes or task.kind.reads_images:
+    if not task.kind.has_classes:
         return None
     first: dict[int, LabeledRow] = {}
     counts: dict[int, int] = {}
     pairs: dict[int, tuple[LabeledRow, LabeledRow]] = {}
     compared = 0
-    for texts, row in _rows_of_files(spec) if spec.train else _rows_of_splits(task):
+    from_files = spec.train and not task.kind.reads_images
+    for texts, row in _rows_of_files(spec) if from_files else _rows_of_splits(task):
         # Hashes take less memory. A text without words, such as of emoji, is compared as it is.
         key = hash(tuple(tuple(unicode_tokens(text)) or text for text in texts))
         before = first.setdefault(key, row)
@@ -81,19 +84,22 @@ def _rows_of_files(spec: TaskSpec) -> Iterator[_Located]:
             for *texts, label in zip(
                 *(batch.column(name).to_pylist() for name in (*columns.text, "label")), strict=True
             ):
-                yield _located(record_location(path, next(lines)), texts, label)
+                yield _located(record_location(path, next(lines), split), texts, label)
 
 
 def _rows_of_splits(task: Task) -> Iterator[_Located]:
     for name, split in task.splits.items():
-        number = 0
-        for batch in split.select(range(min(MOST_ROWS, len(split)))).iter(4096):
+        number, rows = 0, split.select(range(min(MOST_ROWS, len(split))))
+        (images,) = image_facts(rows, "name") if task.kind.reads_images else [()]
+        for batch in rows.select_columns([*task.text, "label"]).iter(4096):
             columns = (batch[column] for column in (*task.text, "label"))
             for *texts, label in zip(*columns, strict=True):
                 number += 1
-                yield _located(
-                    f"{name}, row {number}", texts, task.kind.readable_label(task, label)
-                )
+                place = f"{name}, row {number}"
+                key, row = _located(place, texts, task.kind.readable_label(task, label))
+                if task.kind.reads_images:
+                    row = replace(row, place=images[number - 1] or place, text="")
+                yield key, row
 
 
 def _located(place: str, texts: list[Any], label: Any) -> _Located:

@@ -42,14 +42,15 @@ def look_at_data(recipe: Recipe, sheet: str | Path | None = None) -> str:
         picture = contact_sheet(task)
         with replacing(sheet) as file:
             file.write_bytes(picture)
+    noise = [fill(line, LINE_WIDTH, subsequent_indent="  ") for line in _noise(task, recipe)]
     if task.kind.reads_images:
-        return describe_images(task)
+        return "\n".join([describe_images(task), *noise])
     tokenizer = load_tokenizer(resolve_model_path(recipe.model), recipe.trust_remote_code)
     config = load_config(recipe.model, recipe.trust_remote_code)
     with loading_errors(lambda reason, _: f"the tokenizer cannot encode these texts: {reason}"):
         fits = {name: vocabulary_fit(task, split, tokenizer) for name, split in task.splits.items()}
     lines = [describe_task(task, tokenizer, recipe.train.max_length, config, fits)]
-    lines += [fill(line, LINE_WIDTH, subsequent_indent="  ") for line in _noise(task, recipe)]
+    lines += noise
     if task.bad_rows:
         listed = list_problems([truncate(str(row)) for row in task.bad_rows], most=_SHOWN)
         lines += ["", f"rows that cannot be used: {count_rows(task.bad_rows):,}", listed]
@@ -73,18 +74,19 @@ def _noise(task: tasks.Task, recipe: Recipe) -> list[str]:
     of = f" of the {noise.compared:,} rows that were compared"
     if noise.compared >= MOST_ROWS:
         of += f", at most {MOST_ROWS:,} of a file"
+    what = "image" if task.kind.reads_images else "text"
     if not noise.texts:
-        return [f"labels: no text stands with two labels{of}"]
+        return [f"labels: no {what} stands with two labels{of}"]
     plural = "s" * (noise.texts != 1)
+    aside = "" if task.kind.reads_images else " (case, spaces and punctuation aside)"
     return [
-        f"labels: {noise.texts:,} text{plural} with different labels, in {noise.rows:,}{of} (case, "
-        "spaces and punctuation aside); one may be wrong:",
+        f"labels: {noise.texts:,} {what}{plural} with different labels, in {noise.rows:,}{of}"
+        f"{aside}; one may be wrong:",
         *map(_pair, noise.first),
     ]
 
 
 def _pair(pair: Any) -> str:
     first, second = pair
-    return (
-        f"  {first.label!r} ({first.place}) and {second.label!r} ({second.place}): {first.text:.80}"
-    )
+    both = f"  {first.label!r} ({first.place}) and {second.label!r} ({second.place})"
+    return f"{both}: {first.text:.80}" if first.text else both

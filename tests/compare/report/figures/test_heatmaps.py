@@ -9,14 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import iwlora
 from iwlora.compare.report.figures.heatmaps import (
+    importance_cells,
     importance_shares,
     most_important,
     plot_importance,
     text_heatmap,
 )
 from iwlora.compare.report.figures.style import save_figure
+from iwlora.methods.tiny_models import tiny_batch, tiny_model
 from iwlora.results.sensitivity import Sensitivity, SiteSensitivity
 
 pytestmark = pytest.mark.quick
@@ -121,3 +125,31 @@ def test_dollar_signs_in_names_are_only_dollar_signs(
     figure = plot_importance(sensitivity_of(2, ["$\\frac$", "costs $5", "a\\$b"]))
     png, _ = save_figure(figure, tmp_path / "figure")
     assert png.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("architecture", ["vit", "dinov2", "swin", "beit", "convnext"])
+def test_the_map_of_an_image_model_has_its_blocks(architecture: str) -> None:
+    """Rows are numbered in the order of the forward pass, over all stages; each cell is the share
+    of the layers that transformers calls by these names."""
+    model = tiny_model(architecture, blocks=3)
+    measured = iwlora.measure(model, [tiny_batch(architecture)], estimator="exact")
+    order: list[str] = []
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: order.append(name))
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    model(**tiny_batch(architecture))
+    for hook in hooks:
+        hook.remove()
+    called = [name for name in order if name in measured.values]
+    kinds = ["ffn_up", "ffn_down"]
+    if architecture != "convnext":
+        kinds = ["query", "key", "value", "attention_output", *kinds]
+    total = sum(measured.values.values())
+    cells = importance_cells(measured)
+    assert len(called) == 3 * len(kinds) == len(cells)
+    assert sum(cells.values()) == pytest.approx(100)
+    for place, name in enumerate(called):
+        cell = (place // len(kinds), kinds[place % len(kinds)])
+        assert cells[cell] == pytest.approx(100 * measured.values[name] / total)

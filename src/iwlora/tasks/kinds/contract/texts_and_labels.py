@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
@@ -51,9 +52,10 @@ class TextsAndLabels(BaseModel):
         """The text in a cell of the second text column, as ``parse_text``."""
         return self.parse_text(value)
 
-    def text_parsers(self, path: str) -> Sequence[Callable[[Any], Any]]:
-        """What parses the cells of the text columns of a file, in the order of the columns.
+    def text_parsers(self, folder: Path) -> Sequence[Callable[[Any], Any]]:
+        """What parses the cells of the text columns of a table, in the order of the columns.
 
+        Files that cells name lie in the folder.
         For images it returns pairs: the digest, and what is in the column ``IMAGE``.
         """
         return self.parse_text, self.parse_second_text

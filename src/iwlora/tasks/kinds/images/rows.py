@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from iwlora.errors import IwloraError, is_of_system
 from iwlora.inputs.images import ImageFacts, image_bytes, open_image
-from iwlora.inputs.places import user_path
 from iwlora.tasks.floors.floor import Floor
 from iwlora.tasks.kinds.cells import parse_text
 from iwlora.tasks.kinds.contract import IMAGE, Dataset, EncodingInput, Kind, Processor
@@ -36,13 +35,13 @@ class ImageRows(Kind):
         "height": int,
         "mode": str,
         "frames": int,
+        "largest": int,
     }
     processor: ClassVar[Processor] = "image processor"
 
-    def text_parsers(self, path: str) -> Sequence[Callable[[Any], Any]]:
-        """One that opens images; those that cells name lie in the folder of the file."""
-        place = user_path(path)
-        return (partial(stored_image, str(place if place.is_dir() else place.parent)),)
+    def text_parsers(self, folder: Path) -> Sequence[Callable[[Any], Any]]:
+        """One that opens images."""
+        return (partial(stored_image, str(folder)),)
 
     def shown_texts(self, rows: Dataset, column: str) -> list[str]:
         """The name of each image, or its digest where only its bytes are in the table."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -78,9 +79,9 @@ class ImageTokens(ImageRows, TokenLoss):
         """Always: the codes are the targets."""
         return True
 
-    def text_parsers(self, path: str) -> Sequence[Callable[[Any], Any]]:
+    def text_parsers(self, folder: Path) -> Sequence[Callable[[Any], Any]]:
         """One that opens square images."""
-        (parse,) = super().text_parsers(path)
+        (parse,) = super().text_parsers(folder)
 
         def parse_square(value: Any) -> Any:
             digest, stored = parse(value)
