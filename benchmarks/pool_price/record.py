@@ -17,11 +17,12 @@ class Record:
 
     Args:
         file: Where it is kept.
-        about: The machine, the models and the numbers of rows and epochs.
+        about: The models and the numbers of rows and epochs.
         scores: {cell: {seed: {arm: accuracy in percent}}}.
         seconds: {cell: {seed: seconds of the processor}}, without what an earlier command did.
         chosen: {cell: {method: learning rate, or the strength of EWC}}.
         searches: {cell: how its learning rates were searched}.
+        machines: {cell: the machine on which it was recorded}.
     """
 
     file: Path
@@ -30,6 +31,7 @@ class Record:
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     chosen: dict[str, dict[str, float]] = field(default_factory=dict)
     searches: dict[str, str] = field(default_factory=dict)
+    machines: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path) -> Record:
@@ -40,21 +42,25 @@ class Record:
 
     def check_settings(self, about: dict[str, Any]) -> None:
         """Exit if what is recorded was made with other settings than the ones given."""
-        settings = {name: value for name, value in about.items() if name != "machine"}
-        recorded = {name: value for name, value in self.about.items() if name != "machine"}
-        if self.scores and settings != recorded:
+        if self.scores and about != self.about:
             raise SystemExit(
-                f"{self.file} was recorded with {recorded}, and {settings} was given; give the "
+                f"{self.file} was recorded with {self.about}, and {about} was given; give the "
                 "same settings, or another file with --recorded"
             )
         self.about = about
 
-    def forget_other_searches(self, cell: str, search: str) -> None:
-        """Drop what is recorded of a cell whose learning rates were searched in another way."""
-        if self.searches.get(cell) != search:
+    def begin(self, cell: str, seeds: int, search: str, machine: str) -> None:
+        """Drop what is recorded of a cell if it cannot be continued.
+
+        That is so if its learning rates were searched in another way, or if another machine
+        recorded a part of it, which may have trained in another precision.
+        """
+        is_complete = len(self.scores.get(cell, {})) >= seeds
+        elsewhere = self.machines.get(cell) != machine and not is_complete
+        if self.searches.get(cell) != search or elsewhere:
             for of_cells in (self.scores, self.seconds, self.chosen):
                 of_cells.pop(cell, None)
-            self.searches[cell] = search
+            self.searches[cell], self.machines[cell] = search, machine
 
     def save(self) -> None:
         """Write the file; equal records have equal bytes."""

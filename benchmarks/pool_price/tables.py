@@ -21,7 +21,8 @@ def tables(record: Record, cells: Sequence[Cell]) -> str:
     """
     if not record.scores:
         return "Nothing is recorded yet."
-    text = [f"{name}: {value}" for name, value in sorted(record.about.items())] + [""]
+    text = [f"{name}: {value}" for name, value in sorted(record.about.items())]
+    text += [f"machine: {name}" for name in sorted({*record.machines.values()})] + [""]
     unions = _unions(record, cells)
     kinds = dict.fromkeys((cell.data, cell.division, cell.own_starts) for cell in cells)
     for data, division, own_starts in kinds:

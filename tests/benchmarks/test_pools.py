@@ -136,18 +136,28 @@ def test_the_search_goes_on_beyond_its_ends(record: Callable[..., None]) -> None
     assert best([0.1], lambda _: math.inf) == 0.1
 
 
-def test_a_cell_with_another_search_is_recorded_anew(
+def test_a_cell_that_cannot_be_continued_is_recorded_anew(
     record: Callable[..., None], tmp_path: Path
 ) -> None:
+    """Another search; another machine and not finished. What another machine finished stays."""
     from pool_price.record import Record
 
-    kept = Record(tmp_path / "kept.json.gz", scores={"a": {"0": {"x": 1.0}}, "b": {}})
-    kept.searches["b"] = "wide"
-    for cell in "ab":
-        kept.forget_other_searches(cell, "wide")
+    one, two = {"0": {"x": 1.0}}, {"0": {"x": 1.0}, "1": {"x": 2.0}}
+    kept = Record(
+        tmp_path / "kept.json.gz",
+        scores={"other search": two, "begun there": one, "ended there": two, "begun here": one},
+        searches=dict.fromkeys(("begun there", "ended there", "begun here"), "wide"),
+        machines=dict.fromkeys(("other search", "begun there", "ended there"), "there")
+        | {"begun here": "here"},
+    )
+    for cell in [*kept.scores]:
+        kept.begin(cell, 2, "wide", "here")
     kept.save()
-    assert Record.load(kept.file).scores == {"b": {}}
-    assert Record.load(kept.file).searches == {"a": "wide", "b": "wide"}
+    found = Record.load(kept.file)
+    assert found.scores == {"ended there": two, "begun here": one}
+    assert found.searches == dict.fromkeys(kept.machines, "wide")
+    assert found.machines.pop("ended there") == "there"
+    assert {*found.machines.values()} == {"here"}
 
 
 def test_the_penalty_of_ewc(record: Callable[..., None]) -> None:
