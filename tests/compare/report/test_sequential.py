@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.compare.report.content import build_content
 from iwlora.compare.report.formats.terminal import terminal_text
+from iwlora.compare.report.sequential import sequential_sentence
 from iwlora.compare.report.write import write_content
 from iwlora.compare.statistics.analysis import Analysis, analyze
 from iwlora.compare.statistics.sequential import half_width
@@ -68,6 +70,18 @@ def test_each_arm_has_its_verdict_interval_and_price(analysis: Analysis) -> None
     assert "With a fixed number of seeds, 80% power at 1 point takes" in text
     assert "at most 5% of such comparisons call a difference that is not there" in content.verdict
     assert " of 12" not in text, "draws that no verdict needs are not missing"
+
+
+def test_an_arm_that_is_decided_with_zero_in_its_interval_says_why(analysis: Analysis) -> None:
+    """Holm's correction decides it, and the interval is Bonferroni's."""
+    (row,) = (row for row in analysis.tasks[0].differences if row.arm == "clear")
+    assert analysis.rule is not None
+    assert sequential_sentence(row, analysis.rule).endswith(f"{row.summary.n} draws.")
+    wide = replace(row, summary=replace(row.summary, low=-0.001), p_adjusted=0.032)
+    assert sequential_sentence(wide, analysis.rule).endswith(
+        f"{row.summary.n} draws. The test decided (p 0.032, corrected by Holm); the interval is "
+        "wider, because it holds for all arms and looks at once."
+    )
 
 
 def test_over_several_tasks_the_mean_has_an_interval_that_holds_at_all_looks(

@@ -38,7 +38,8 @@ def sequential_sentence(row: TaskDifference, rule: StoppingRule) -> str:
     if row.outcome == "within":
         return f"{arm} is within {format_size(row.metric, rule.difference)} of {base}: {numbers}."
     if row.outcome != "open":
-        return f"{arm} is {better_or_worse(row)} than {base}: {numbers}."
+        decided = f"{arm} is {better_or_worse(row)} than {base}: {numbers}."
+        return decided + _why_despite_interval(summary, row.p_adjusted)
     if summary.n < rule.max_seeds:
         end = "The same command goes on."
     else:
@@ -63,7 +64,19 @@ def overall_sentence(row: OverallDifference, analysis: Analysis) -> str:
         return f"{row.arm} is within {format_size(metric, rule.difference)} of {base} {numbers}."
     if row.outcome == "open":
         return f"{row.arm} and {base}: no verdict yet {numbers}."
-    return f"{row.arm} is {row.sequential.outcome} than {base} {numbers}."
+    decided = f"{row.arm} is {row.sequential.outcome} than {base} {numbers}."
+    return decided + _why_despite_interval(row.difference, row.p_adjusted)
+
+
+def _why_despite_interval(difference: Summary | Interval, p: float | None) -> str:
+    """A sentence where the interval of a decided arm has 0 in it; else nothing."""
+    low, high = difference.low, difference.high
+    if low is None or high is None or p is None or not low <= 0 <= high:
+        return ""
+    return (
+        f" The test decided (p {format_p_value(p)}, corrected by Holm); the interval is wider, "
+        "because it holds for all arms and looks at once."
+    )
 
 
 def sequential_verdict_over_tasks(analysis: Analysis) -> str:
@@ -138,7 +151,7 @@ def sequential_table(task: TaskAnalysis) -> tuple[str, dict[str, list[str]]]:
         f"Each arm's {with_direction(rows[0].metric)} minus that of {rows[0].baseline}, "
         f"{describe_pairs(task.comparison)}. Draws were added until each arm had a verdict. "
         f"{_promise(rows[0].metric, rule)} The intervals hold for all arms and looks together; the "
-        "p-values are corrected by Holm."
+        "p-values are corrected by Holm and decide: an arm may be decided with 0 in its interval."
     )
     if price is not None:
         caption += (

@@ -103,6 +103,21 @@ def test_an_arm_is_marked_if_the_optimum_is_not_inside_the_grid(
     assert (remark or "") in (choice.remark or "")
 
 
+def test_a_minimum_beside_the_last_learning_rate_is_not_called_the_largest() -> None:
+    """The largest one has the lowest loss, and the curve its minimum a little below."""
+    losses = {3e-3: 1.0, 9e-3: 0.88, 2.7e-2: 0.87}
+    found = choose_learning_rate(
+        "head", [Trial(lr=lr, seed=7, state="done", loss=loss) for lr, loss in losses.items()]
+    )
+    assert not found.inside
+    assert found.lr is not None
+    assert 9e-3 < found.lr < 2.7e-2
+    assert found.remark == (
+        f"head: its best learning rate {found.lr:g} lies between two tried ones; 0.027 has the "
+        "lower loss and is the largest that was tried, so the best may lie outside; widen search.lr"
+    )
+
+
 def test_the_loss_decides_between_equal_scores_and_seeds_are_averaged() -> None:
     tied = [
         Trial(lr=lr, seed=7, state="done", score=score, loss=loss)

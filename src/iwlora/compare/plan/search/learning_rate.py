@@ -130,10 +130,12 @@ def choose_learning_rate(
     elif best.edge and not any(
         (lr > best.learning_rate) == (best.edge == "largest") for lr in untried
     ):
-        remark = (
-            f"{label}: its best learning rate {learning_rate_text(best.learning_rate)} is the "
-            f"{best.edge} that was tried, so the best may lie outside; widen search.lr"
-        )
+        end = min(tried) if best.edge == "smallest" else max(tried)
+        remark = f"{label}: its best learning rate {learning_rate_text(best.learning_rate)} "
+        if best.learning_rate != end:
+            lowest = learning_rate_text(end)
+            remark += f"lies between two tried ones; {lowest} has the lower loss and "
+        remark += f"is the {best.edge} that was tried, so the best may lie outside; widen search.lr"
     elif not_begun:
         remark = (
             f"{label}: {not_begun} of {len(ordered)} trials of its search did not start, because "
