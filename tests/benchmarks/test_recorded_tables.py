@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from iwlora.compare.statistics.sequential import verdicts
+from iwlora.results.comparison.record import StoppingRule
+
 ROOT = Path(__file__).parents[2]
 SECTIONS = ROOT / "study" / "others"
 
@@ -51,3 +54,32 @@ def test_generative_transfer_agrees_with_its_record(rows: int) -> None:
             apart = values - np.array([scores["lora"][seed] for seed in found])
             low, high = stats.t.interval(0.95, len(apart) - 1, apart.mean(), stats.sem(apart))
             assert shown[arm][1] == f"{apart.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def test_images_agree_with_their_record() -> None:
+    """Means, sequential intervals and verdicts, computed here from the scores of the runs."""
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    file = ROOT / "benchmarks" / "recorded" / "images.csv.gz"
+    with gzip.open(file, "rt", encoding="utf-8", newline="") as opened:
+        for row in csv.DictReader(opened):
+            scores[row["arm"]][row["seed"]] = float(row["accuracy"])
+    page = (SECTIONS / "40-images.md").read_text(encoding="utf-8")
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines_of_tables(page)[2:]
+    ]
+    assert {arm for arm, *_ in cells} == scores.keys()
+    paths = {
+        arm: [score - scores["lora"][seed] for seed, score in of_arm.items()]
+        for arm, of_arm in scores.items()
+        if arm != "lora"
+    }
+    found = verdicts(paths, StoppingRule(difference=1.0, max_seeds=40))
+    for arm, _, _, draws, accuracy, difference, p, verdict, _ in cells:
+        values = np.array([*scores[arm].values()])
+        assert draws == str(len(values))
+        assert accuracy == f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
+        if arm != "lora":
+            of = found[arm]
+            assert difference == f"{of.mean:+.2f} [{of.low:+.2f}, {of.high:+.2f}]"
+            assert p == f"{of.p_difference:.3f}"
+            assert verdict == {"open": "no verdict"}.get(of.outcome, of.outcome)
