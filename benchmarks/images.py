@@ -7,9 +7,10 @@ The images are drawn shapes, in JPEG files of 500 × 375 pixels, as those of man
 ``--model`` a ViT-Tiny with random weights is trained, whose steps take as long as those of a
 pretrained one. Every run is a process of its own, and the order of a seed's runs rotates with the
 seed: the Trainer of transformers with PEFT (benchmarks/plain_peft_images.py), ``iwlora train``, and
-the same without its cache of decoded images. Examples per second count training only. The shares
-are those of one image: decoding its file, each augmentation, the two halves of the image processor,
-and the model's pass forward and backward with LoRA.
+the same without its cache of decoded images. The Trainer computes in float32, its default; iwlora in
+bfloat16 where the machine has it, unless ``--precision fp32``. Examples per second count training
+only. The shares are those of one image: decoding its file, each augmentation, the two halves of the
+image processor, and the model's pass forward and backward with LoRA, in float32.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def command(options: argparse.Namespace, arm: str, seed: int, folder: Path) -> l
             "batch_size": BATCH,
             "seed": seed,
             "cache_images": arm == ARMS[1],
+            "precision": options.precision,
         },
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
@@ -186,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="auto", help="of iwlora: auto, fp32 or bf16")
     options = parser.parse_args(arguments)
     folder = Path(options.out)
     if not (folder / "images").is_dir():
