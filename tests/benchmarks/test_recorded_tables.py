@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ import pytest
 from scipy import stats
 
 from iwlora.compare.statistics.sequential import verdicts
+from iwlora.design.report.tables import effect_table
+from iwlora.design.report.text import summary_text
+from iwlora.results.comparison.designs import DesignSummary
 from iwlora.results.comparison.record import StoppingRule
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = ROOT / "study" / "others"
+RECORDED = ROOT / "benchmarks" / "recorded"
 
 
 def lines_of_tables(text: str) -> list[str]:
@@ -35,7 +40,7 @@ def test_pools_are_printed_from_their_record(
 @pytest.mark.parametrize("rows", [100, 1000])
 def test_generative_transfer_agrees_with_its_record(rows: int) -> None:
     """Means and intervals of Student's t, computed here from the scores of the runs."""
-    file = ROOT / "benchmarks" / "recorded" / f"image-transfer-{rows}.csv.gz"
+    file = RECORDED / f"image-transfer-{rows}.csv.gz"
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     with gzip.open(file, "rt", encoding="utf-8", newline="") as opened:
         for row in csv.DictReader(opened):
@@ -83,3 +88,14 @@ def test_images_agree_with_their_record() -> None:
             assert difference == f"{of.mean:+.2f} [{of.low:+.2f}, {of.high:+.2f}]"
             assert p == f"{of.p_difference:.3f}"
             assert verdict == {"open": "no verdict"}.get(of.outcome, of.outcome)
+
+
+def test_the_search_of_designs_is_printed_from_its_record() -> None:
+    text = gzip.decompress((RECORDED / "design-sst2.json.gz").read_bytes()).decode()
+    summary = DesignSummary.parse(json.loads(text), Path("design-sst2.json.gz"))
+    page = (SECTIONS / "30-design.md").read_text(encoding="utf-8")
+    assert f"```text\n{summary_text(summary)}\n```" in page
+    effects = effect_table(summary)
+    assert [line for line in lines_of_tables(page) if line.startswith("| group ")] == [
+        f"| {' | '.join(row)} |" for row in effects.rows
+    ]
