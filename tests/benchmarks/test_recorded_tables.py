@@ -61,29 +61,33 @@ def test_generative_transfer_agrees_with_its_record(rows: int) -> None:
             assert shown[arm][1] == f"{apart.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
-def test_images_agree_with_their_record() -> None:
-    """Means, sequential intervals and verdicts, computed here from the scores of the runs."""
+@pytest.mark.parametrize(
+    ("section", "record", "baseline", "most"),
+    [("40-images", "images", "lora", 40), ("30-design", "design-sst2-confirmation", "found", 12)],
+)
+def test_sequential_verdicts_agree_with_their_record(
+    section: str, record: str, baseline: str, most: int
+) -> None:
+    """Means, intervals and verdicts, computed here from the scores of the runs."""
     scores: dict[str, dict[str, float]] = defaultdict(dict)
-    file = ROOT / "benchmarks" / "recorded" / "images.csv.gz"
-    with gzip.open(file, "rt", encoding="utf-8", newline="") as opened:
+    with gzip.open(RECORDED / f"{record}.csv.gz", "rt", encoding="utf-8", newline="") as opened:
         for row in csv.DictReader(opened):
             scores[row["arm"]][row["seed"]] = float(row["accuracy"])
-    page = (SECTIONS / "40-images.md").read_text(encoding="utf-8")
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines_of_tables(page)[2:]
-    ]
+    page = (SECTIONS / f"{section}.md").read_text(encoding="utf-8")
+    lines = lines_of_tables(page.partition("\n| arm | ")[2])[1:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert {arm for arm, *_ in cells} == scores.keys()
     paths = {
-        arm: [score - scores["lora"][seed] for seed, score in of_arm.items()]
+        arm: [score - scores[baseline][seed] for seed, score in of_arm.items()]
         for arm, of_arm in scores.items()
-        if arm != "lora"
+        if arm != baseline
     }
-    found = verdicts(paths, StoppingRule(difference=1.0, max_seeds=40))
-    for arm, _, _, draws, accuracy, difference, p, verdict, _ in cells:
+    found = verdicts(paths, StoppingRule(difference=1.0, max_seeds=most))
+    for arm, _, _, draws, accuracy, difference, p, verdict, *_ in cells:
         values = np.array([*scores[arm].values()])
         assert draws == str(len(values))
         assert accuracy == f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
-        if arm != "lora":
+        if arm != baseline:
             of = found[arm]
             assert difference == f"{of.mean:+.2f} [{of.low:+.2f}, {of.high:+.2f}]"
             assert p == f"{of.p_difference:.3f}"

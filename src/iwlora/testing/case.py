@@ -116,7 +116,8 @@ class Case:
         """The method on a fresh model, measured and initialized as in a run."""
         model = self.model() if model is None else model
         sites, arguments = sites or find_sites(model), self.method.calibration()
-        batches = [collate(self.rows[k : k + BATCH]) for k in range(0, len(self.rows), BATCH)]
+        rows = in_precision(self.rows, model.dtype)
+        batches = [collate(rows[k : k + BATCH]) for k in range(0, len(rows), BATCH)]
         sensitivity = None
         if arguments is not None:
             share = distributed.split_between_processes(batches)
@@ -216,6 +217,14 @@ class Case:
         finally:
             hook.remove()
         return Accumulated(self.logits(attached.model), len(optimizer_steps), calls)
+
+
+def in_precision(rows: Sequence[Mapping[str, Any]], dtype: torch.dtype) -> list[dict[str, Any]]:
+    """The rows with the pixels of their images in ``dtype``, which not all models convert."""
+    return [
+        {name: value.to(dtype) if name == "pixel_values" else value for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _images() -> list[dict[str, Any]]:

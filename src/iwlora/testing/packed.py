@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from iwlora.methods.low_rank.lora import Lora
-from iwlora.testing.case import Case
+from iwlora.testing.case import Case, in_precision
 from iwlora.training.packed.pack import Pack
 
 STEPS = 20
@@ -51,9 +51,7 @@ class PackedRun:
                 module.p = 0.1
         attached = self.case.attach(model)
         settings = {"max_steps": STEPS, "logging_steps": 2, "seed": self.seed, **self.options}
-        rows = self.rows
-        if self.case.reads_images:  # not all models convert them
-            rows = [{**row, "pixel_values": row["pixel_values"].to(self.dtype)} for row in rows]
+        rows = in_precision(self.rows, self.dtype)
         trainer = self.case.trainer(attached, folder, rows, **settings)
         with joined(trainer):
             trainer.train()
