@@ -7,10 +7,10 @@ The images are drawn shapes, in JPEG files of 500 × 375 pixels, as those of man
 ``--model`` a ViT-Tiny with random weights is trained, whose steps take as long as those of a
 pretrained one. Every run is a process of its own, and the order of a seed's runs rotates with the
 seed: the Trainer of transformers with PEFT (benchmarks/plain_peft_images.py), ``iwlora train``, and
-the same without its cache of decoded images. The Trainer computes in float32, its default; iwlora in
-bfloat16 where the machine has it, unless ``--precision fp32``. Examples per second count training
-only. The shares are those of one image: decoding its file, each augmentation, the two halves of the
-image processor, and the model's pass forward and backward with LoRA, in float32.
+the same without its cache of decoded images. The Trainer computes in float32, its default; iwlora
+in bfloat16 where the machine has it, unless ``--precision fp32``. Examples per second count
+training only. The shares are those of one image: decoding its file, each augmentation, the two
+halves of the image processor, and the model's pass forward and backward with LoRA, in float32.
 """
 
 from __future__ import annotations
