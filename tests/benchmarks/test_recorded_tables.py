@@ -98,7 +98,7 @@ def test_the_search_of_designs_is_printed_from_its_record() -> None:
     text = gzip.decompress((RECORDED / "design-sst2.json.gz").read_bytes()).decode()
     summary = DesignSummary.parse(json.loads(text), Path("design-sst2.json.gz"))
     page = (SECTIONS / "30-design.md").read_text(encoding="utf-8")
-    assert f"```text\n{summary_text(summary)}\n```" in page
+    assert f"```\n{summary_text(summary)}\n```" in page
     effects = effect_table(summary)
     assert [line for line in lines_of_tables(page) if line.startswith("| group ")] == [
         f"| {' | '.join(row)} |" for row in effects.rows
