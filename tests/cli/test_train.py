@@ -191,6 +191,7 @@ def run_slowly(
     raise SystemExit(main(given))
 
 
+@pytest.mark.slow
 def test_an_interrupted_process_continues_from_its_last_checkpoint(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ def under_ddp(rank: int, folder: Path) -> None:
         torch.save({"weights": trained, **outcome}, folder / f"{estimator}-{rank}.pt")
 
 
+@pytest.mark.slow
 def test_ddp_measures_in_flight_alike_in_all_processes(tmp_path: Path) -> None:
     run_in_two_processes(under_ddp, tmp_path)
     for estimator in ("exact", "lora"):
@@ -96,6 +97,7 @@ def sharded(rank: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_sharded_model_is_measured_in_flight_and_penalised_as_a_whole_one(tmp_path: Path) -> None:
     run_in_two_processes(sharded, tmp_path)
     halves = [default_data_collator(make_rows(16)[rank::2]) for rank in (0, 1)]

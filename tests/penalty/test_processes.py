@@ -39,6 +39,7 @@ def train_in_two(rank: int, folder: Path) -> None:
         torch.save(saved, folder / f"{route}-{rank}.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the penalty (had|dominates)")
 def test_ddp_takes_the_path_of_one_process(tmp_path: Path) -> None:
     from trainer_models import distance
@@ -117,6 +118,7 @@ def shard_in_two(rank: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_fsdp2_takes_the_path_of_one_process(tmp_path: Path) -> None:
     from trainer_models import distance
 

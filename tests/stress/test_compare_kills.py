@@ -16,6 +16,7 @@ from commands import TRAIN, call, execute_in_process, run_settings, write_recipe
 from warm_processes import started_comparison
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_that_left_its_run_behind_goes_on(
     tiny_bert: Path,
     reviews: dict[str, str],

@@ -146,6 +146,7 @@ def noticed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[list[
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_harm_is_noticed(noticed: Mapping[str, list[list[str]]], name: str) -> None:
     wanted, found = PLANTED[name][1], noticed[name]

@@ -17,6 +17,7 @@ from runs import recipe
 from warm_processes import run_script
 
 
+@pytest.mark.slow
 def test_a_kill_changes_nothing(tmp_path: Path) -> None:
     name = "iw-lora, estimator lora"  # the most state that a kill could lose
     log = tmp_path / "log.txt"

@@ -53,6 +53,7 @@ def growing(work: Callable[[], Any]) -> set[str]:
     return set.intersection(*found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", soak.BOUNDS)
 def test_a_leak_is_noticed(name: str) -> None:
     with ExitStack() as cleanup:
@@ -60,10 +61,12 @@ def test_a_leak_is_noticed(name: str) -> None:
         assert name in growing(lambda: leak(name, cleanup))
 
 
+@pytest.mark.slow
 def test_work_that_leaves_nothing_does_not_grow() -> None:
     assert growing(lambda: torch.ones(2**18).sum()) == set()
 
 
+@pytest.mark.slow
 def test_short_runs_leave_nothing(tmp_path: Path) -> None:
     work = soak.short_runs(tmp_path, extras_every=3)
     for run in itertools.islice(work, 3):  # the third measures, exports and predicts too

@@ -34,6 +34,7 @@ class TrackedPack(Pack):
             super()._backward(seats)
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_pass_is_that_of_a_pack(
     with_dropout: Path, reviews: Mapping[str, str], tmp_path: Path
 ) -> None:

@@ -146,14 +146,14 @@ def predict_file(
     """
     if on_bad not in get_args(OnBad):
         raise unknown("on_bad", on_bad, get_args(OnBad))
-    to_file, from_file = str(output) != "-", str(source) != "-"
+    to_file, reads_file = str(output) != "-", str(source) != "-"
     if to_file:
         _check_output(output)
     left_out: list[BadRow] | None = [] if on_bad == "skip" else None
     with _file(str(source), input_format) as file:
         with _listing_bad_rows(Path(output) if to_file else None):
             task = task_of(file)
-            folder = None if from_file else Path()
+            folder = None if reads_file else Path()
             given = read_input(
                 file, task, id_column, max_rows, reading, extra_column, left_out, folder
             )
@@ -161,7 +161,7 @@ def predict_file(
             logger.warning(note)
         as_lines = Path(file).suffix in JSON_LINES
     if to_file:
-        if Path(output).exists() and from_file and Path(output).samefile(source):
+        if Path(output).exists() and reads_file and Path(output).samefile(source):
             raise IwloraError(f"--output {output} is the input file; choose another one")
         check_writable(output, "--output")
         reserve(output, 2 * given.rows.data.nbytes + _MORE_BYTES, "the predictions")
