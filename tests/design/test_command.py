@@ -39,7 +39,8 @@ def test_a_search_ends_in_a_recipe_that_trains(
     assert {run.draw for run in summary.stages[0].runs} == {0, 1, 2}
     found = out / "found.yaml"
     page = (out / "report.html").read_text(encoding="utf-8")
-    for text in ("spindle", "bottleneck", "share of designs", "Independent designs", "found.yaml"):
+    caption = "share of its designs"
+    for text in ("spindle", "bottleneck", caption, "Independent designs", "found.yaml"):
         assert text in page
     assert "grouping" in done.out
     assert f"with other methods: {out / summary.confirmation / 'report.html'}" in done.out

@@ -50,6 +50,7 @@ PARSED = {
     "compare study/advice/": "takes most of an hour, and needs the study's package",
     "advise --model builtin/minilm --task builtin/sentiment --params": "tests/advice has limits",
     "compare recipes/compare/study-": "the five studies take hours and need GLUE",
+    "compare recipes/compare/images.yaml": "takes an hour, and needs the small model",
     "design recipes/design/": "takes hours; tests/design has a small search",
     "train runs/design-": "trains the result of a search, which is not here",
     "compare runs/study-": "compares the studies, which are not here",
