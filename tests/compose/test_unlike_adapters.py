@@ -14,6 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import set_peft_model_state_dict
+from peft.utils.merge_utils import prune
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
@@ -168,6 +169,8 @@ def test_they_equal_what_peft_makes_of_the_adapters_alone(
     unlike: Pool, tiny_bert: Path, name: str, density: float | None
 ) -> None:
     """Without heads, loaded in PEFT's own way, with the weights that the table says."""
+    if name == "dare" and prune(torch.ones(100), 0.5, "random", rescale=True).max() == 1:
+        pytest.skip("this version of PEFT does not divide by the density; ours is right there")
     base = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
     model: Any = None
     for source in unlike.names:

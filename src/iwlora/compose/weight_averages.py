@@ -109,6 +109,8 @@ def averaged_weights(
             adapters, weights, _MERGED, combination_type=how.kind, density=how.density
         )
         _use(peft_model, tensors)
+        if how.kind == "dare_linear" and how.density is not None and not _dare_rescales():
+            _multiply_merged(peft_model, 1 / how.density)
     return peft_model.eval(), processor
 
 
@@ -136,6 +138,20 @@ def _multiply_scaling_into_b(model: Any, adapters: Sequence[str]) -> None:
         for name in layer.lora_B.keys() & set(adapters):
             layer.lora_B[name].weight.mul_(layer.scaling[name])
             layer.scaling[name] = 1.0
+
+
+def _dare_rescales() -> bool:
+    """Whether PEFT divides what DARE keeps by the density; old versions lose the quotient."""
+    from peft.utils.merge_utils import prune
+
+    return float(prune(torch.ones(100), 0.5, "random", rescale=True).max()) > 1
+
+
+def _multiply_merged(model: Any, factor: float) -> None:
+    """Multiply A and B of the merged adapter, in which DARE is linear."""
+    for name, parameter in model.named_parameters():
+        if "lora_" in name and _MERGED in name.split("."):
+            parameter.mul_(factor)
 
 
 def _use(model: Any, tensors: Sequence[Mapping[str, Any]]) -> None:
