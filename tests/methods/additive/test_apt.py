@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -237,6 +238,19 @@ def outputs_of_blocks(model: Any, inputs: Mapping[str, Tensor]) -> list[Tensor]:
     with torch.no_grad():
         model(**inputs)
     return outputs
+
+
+@pytest.mark.parametrize("architecture", TEXTS + IMAGES)
+def test_of_the_memory_only_keys_and_values_are_computed(architecture: str) -> None:
+    model = Apt(prompts=3, memory=2).attach(tiny_model(architecture), [], seed=1).model
+    finished: list[int] = []
+    for block in blocks(model.base_model):
+        block.register_forward_hook(
+            lambda _, args, output: finished.append(args[0].shape[1]), prepend=True
+        )
+    model(**tiny_batch(architecture))
+    tokens = finished[0]
+    assert Counter(finished) == {tokens: len(finished) // 2, 3: len(finished) // 2}
 
 
 @pytest.mark.parametrize("architecture", TEXTS + IMAGES)

@@ -33,11 +33,14 @@ def test_a_run_takes_the_same_path_with_and_without(
     assert max(float((fast[name] - plain[name]).abs().max()) for name in plain) < 1e-4
 
 
+_KERNELS = ("cpu", "deberta", "lora")
+
+
 @pytest.fixture
 def fresh_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Kernels that are imported again, and warn again, in this test."""
     kernels.warn_once.cache_clear()
-    for name in ("cpu", "deberta", "lora"):
+    for name in _KERNELS:
         monkeypatch.delitem(sys.modules, f"iwlora.training.kernels.{name}", raising=False)
         monkeypatch.delattr(kernels, name, raising=False)
     yield
@@ -52,8 +55,7 @@ def with_lora(architecture: str = "bert") -> tuple[nn.Module, dict[str, Tensor]]
 
 
 def imported() -> set[str]:
-    prefix = "iwlora.training.kernels."
-    return {name.removeprefix(prefix) for name in sys.modules if name.startswith(prefix)}
+    return {name for name in _KERNELS if f"iwlora.training.kernels.{name}" in sys.modules}
 
 
 @pytest.mark.quick

@@ -9,7 +9,7 @@ prompts of many sources read one pass of the frozen model, and no prompt reads a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -23,6 +23,10 @@ NAME = "iwlora_apt"
 """The name of the attention function in transformers."""
 _CHILD = "apt"  # of the backbone: the module with what a source trains
 _STANDARD_DEVIATION = 0.02  # of initial values, as that of BERT's and ViT's own
+
+
+class _MemoryKept(Exception):
+    """The keys and values of the memory are kept, and nothing else of its block is read."""
 
 
 class KeptKeys:
@@ -97,7 +101,7 @@ class Prompts(nn.Module):
         """
         rows = self.prompts.to(tokens.dtype).expand(len(tokens), -1, -1)
         for (block, kept), memory in zip(self.layers, self.memory.to(tokens.dtype), strict=True):
-            with kept.computing("memory"):
+            with kept.computing("memory"), suppress(_MemoryKept):
                 block(memory[None])
             with kept.computing("prompts"), _with_dropout(block, self.training):
                 rows = _hidden_states(block(rows))
@@ -191,6 +195,7 @@ def apt_attention(
         kept.tokens = key, value, attention_mask
     elif kept.computes == "memory":
         kept.memory = key, value
+        raise _MemoryKept
     elif kept.tokens is not None and kept.memory is not None:
         options["is_causal"] = False
         *of_tokens, attention_mask = kept.tokens

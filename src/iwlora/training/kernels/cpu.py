@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -15,15 +15,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from iwlora.training.kernels.casts import cast, casts_kept
+
 _BITS = 15
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 # Above this many scores in a head, torch's own kernel is safer: it never stores all of them.
 _MOST_SCORES = 512 * 512
 
 
-def kernel(model: nn.Module) -> AbstractContextManager[object]:
-    """Faster dropout, attention and normalization for every model on a CPU."""
-    return FastCpuFunctions()
+@contextmanager
+def kernel(model: nn.Module) -> Iterator[None]:
+    """Faster dropout, attention, normalization and products for every model on a CPU."""
+    with casts_kept(model), FastCpuFunctions():
+        yield
 
 
 class FastCpuFunctions(TorchFunctionMode):
@@ -32,10 +36,11 @@ class FastCpuFunctions(TorchFunctionMode):
     PyTorch draws a Bernoulli number for each element, from one serial generator, and has no
     fused attention with dropout on a CPU: together that is more than a third of a training step
     of BERT. Here one random number gives the bits of four masks, and attention is two batched
-    matrix products around a softmax. Under autocast, frozen layer normalization rounds its output
-    to the type that the next product takes, so that activations and residuals stay in it. Results
-    differ from torch's own by rounding and by which elements are dropped. Calls with other devices,
-    types or arguments are left to torch.
+    matrix products around a softmax. Under autocast, frozen weights are cast once instead of in
+    each call, and frozen layer normalization rounds its output to the type that the next product
+    takes, so that activations and residuals stay in it. Results differ from torch's own by
+    rounding and by which elements are dropped. Calls with other devices, types or arguments are
+    left to torch.
 
     >>> x = torch.ones(1000, requires_grad=True)
     >>> with FastCpuFunctions():
@@ -161,6 +166,13 @@ def layer_norm(
         return functional.layer_norm(narrow, normalized_shape, weight, bias, eps)
 
 
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``torch.nn.functional.linear``: x Wᵀ + b; a frozen W is cast to autocast's type once."""
+    if torch.is_autocast_enabled("cpu") and weight.dtype == torch.float32:
+        weight = cast(weight, torch.get_autocast_dtype("cpu"))
+    return functional.linear(input, weight, bias)
+
+
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """The mask to add to the scores: 0 where a boolean mask is true, the least number elsewhere."""
     if mask.dtype != torch.bool:
@@ -183,6 +195,7 @@ _REPLACEMENTS: dict[Any, Callable[..., Tensor]] = {
     functional.dropout: dropout,
     functional.scaled_dot_product_attention: attention,
     functional.layer_norm: layer_norm,
+    functional.linear: linear,
 }
 # A newer torch may have arguments that the replacements do not know: such calls go to torch.
 _ARGUMENTS = {old: signature(new).parameters.keys() for old, new in _REPLACEMENTS.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from iwlora.training.kernels import KernelMismatch, check_arguments, replacing_class
+from iwlora.training.kernels.casts import cast
 
 _ATTRIBUTES = (
     *("base_layer", "active_adapters", "disable_adapters", "merged", "scaling"),
@@ -58,7 +59,7 @@ class FusedLoraLinear(LoraLinear):
         A, B = self.lora_A[name].weight, self.lora_B[name].weight
         one_pass = _OnePass.apply(x, base.weight, base.bias, A, B, self.scaling[name])  # type: ignore[no-untyped-call]
         # Here, not in the function: what follows may change a view of autograd's in place only.
-        return cast(Tensor, one_pass).view(*x.shape[:-1], -1)
+        return one_pass.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
 
     def _is_plain(self) -> bool:
         base, names = self.base_layer, self.active_adapters
@@ -92,7 +93,7 @@ class _OnePass(torch.autograd.Function):
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
         ctx.scaling, ctx.shape, ctx.dtypes = s, x.shape, (x.dtype, A.dtype, B.dtype)
-        x, W, A = x.reshape(-1, x.shape[-1]).to(dtype), W.to(dtype), A.to(dtype)
+        x, W, A = x.reshape(-1, x.shape[-1]).to(dtype), cast(W, dtype), A.to(dtype)
         scaled, inner = (B * s).t(), A @ x.t()
         if b is not None:  # one more row; torch.addmm would write b to all of y before the product
             scaled = torch.cat([scaled, b[None]])
