@@ -21,6 +21,8 @@ from iwlora.training.kernels import fast_kernels
 from iwlora.training.run import train
 from runs import recipe, weights
 
+_KERNELS = ("cpu", "deberta", "lora")
+
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "full"])
 def test_a_run_takes_the_same_path_with_and_without(
@@ -31,9 +33,6 @@ def test_a_run_takes_the_same_path_with_and_without(
     fast, plain = (weights(tmp_path / name) for name in ("True", "False"))
     assert fast.keys() == plain.keys()
     assert max(float((fast[name] - plain[name]).abs().max()) for name in plain) < 1e-4
-
-
-_KERNELS = ("cpu", "deberta", "lora")
 
 
 @pytest.fixture
