@@ -27,10 +27,10 @@ from transformers import (
 from commands import call, run_settings, write_recipe
 from failing_opens import RAISES, ends_with_each_open_refused
 from iwlora.errors import IwloraError
-from iwlora.inputs.models import (
+from iwlora.inputs.models.hub import load_hub_dataset
+from iwlora.inputs.models.loading import (
     adapter_configuration,
     load_config,
-    load_hub_dataset,
     load_model,
     load_tokenizer,
 )
@@ -63,7 +63,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for library in (constants, datasets.config):
         monkeypatch.setattr(library, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "getaddrinfo", no_address)
-    monkeypatch.setattr("iwlora.inputs.models.getproxies", dict)
+    monkeypatch.setattr("iwlora.inputs.models.hub.getproxies", dict)
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("a library waits for the hub"))
     return hosts
 
@@ -97,7 +97,9 @@ def test_a_folder_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path, asked:
 
 
 def test_a_proxy_knows_the_hub(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iwlora.inputs.models.getproxies", lambda: {"https": "http://proxy:3128"})
+    monkeypatch.setattr(
+        "iwlora.inputs.models.hub.getproxies", lambda: {"https": "http://proxy:3128"}
+    )
     with pytest.raises(pytest.fail.Exception, match="waits for the hub"):
         load_config("nobody/nothing")
 

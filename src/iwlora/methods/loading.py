@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.head import add_to_head, head_buffers
-from iwlora.inputs.models import load_peft_model, loading_errors
+from iwlora.inputs.models.loading import load_peft_model, loading_errors
 from iwlora.inputs.places import check_folder
 from iwlora.inputs.tensors import load_tensors
 from iwlora.inputs.yaml_json import read_mapping, validation_errors

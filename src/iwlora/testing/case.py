@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 from transformers import default_data_collator as collate
 
 from iwlora import distributed
-from iwlora.inputs.models import load_model
+from iwlora.inputs.models.loading import load_model
 from iwlora.methods.contract import Attached, Method
 from iwlora.methods.deprecated import current_method
 from iwlora.methods.loading import load_adapter

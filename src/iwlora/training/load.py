@@ -16,7 +16,7 @@ from transformers import set_seed as seed_everything
 from iwlora import distributed, tasks
 from iwlora.errors import IwloraError
 from iwlora.head import head_modules
-from iwlora.inputs.models import loading_errors
+from iwlora.inputs.models.loading import loading_errors
 from iwlora.methods.contract import Method
 from iwlora.sensitivity.called_sites import uncalled_sites
 from iwlora.sites import Site, abbreviate_names, coverage

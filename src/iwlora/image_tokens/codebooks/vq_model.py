@@ -22,7 +22,8 @@ from iwlora.image_tokens.codebook import (
     Pixels,
     pixels_of,
 )
-from iwlora.inputs.models import built_on_meta, loading_errors
+from iwlora.inputs.models.loading import loading_errors
+from iwlora.inputs.models.size import built_on_meta
 from iwlora.inputs.places import check_folder
 from iwlora.inputs.tensors import load_tensors
 from iwlora.inputs.yaml_json import read_mapping

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from iwlora.errors import BadRow, BadRowsError, IwloraError
-from iwlora.inputs.models import load_hub_dataset
+from iwlora.inputs.models.hub import load_hub_dataset
 from iwlora.inputs.places import check_folder, user_path
 from iwlora.tasks.kinds.classification import Classification
 from iwlora.tasks.kinds.contract import Kind

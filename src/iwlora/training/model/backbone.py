@@ -18,8 +18,8 @@ from transformers import (
 from iwlora.errors import IwloraError, short_repr, unknown
 from iwlora.extras import locate_package
 from iwlora.image_tokens.codebooks.load import load_codebook
-from iwlora.inputs import models
-from iwlora.inputs.models import loading_errors
+from iwlora.inputs.models import loading as models
+from iwlora.inputs.models.loading import loading_errors
 from iwlora.inputs.places import check_folder
 from iwlora.tasks.kinds import Kind
 from iwlora.tasks.kinds.classification import Classification

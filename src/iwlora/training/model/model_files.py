@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from iwlora.image_tokens import codebook
-from iwlora.inputs.models import cached_folder
+from iwlora.inputs.models.hub import cached_folder
 from iwlora.inputs.places import entries
 from iwlora.training.model.backbone import resolve_model_path
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from iwlora.errors import IwloraError
 from iwlora.extras import name_missing_extra
 from iwlora.head import in_modules, new_modules
-from iwlora.inputs.models import load_model, loading_errors
+from iwlora.inputs.models.loading import load_model, loading_errors
 from iwlora.inputs.places import entries
 from iwlora.inputs.tensors import tensor_names
 from iwlora.inputs.yaml_json import read_json

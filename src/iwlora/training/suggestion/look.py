@@ -8,7 +8,7 @@ from typing import Any
 
 from iwlora import tasks
 from iwlora.errors import count_rows, list_problems, truncate
-from iwlora.inputs.models import loading_errors
+from iwlora.inputs.models.loading import loading_errors
 from iwlora.results.writing import replacing
 from iwlora.tasks.description import LINE_WIDTH, count_copies, describe_task, token_lengths
 from iwlora.tasks.images.contact_sheet import contact_sheet
