@@ -64,7 +64,7 @@ def test_the_learning_rate_is_the_tried_one_nearest_to_the_lowest_loss() -> None
     ]
     decision = decide(RATES, runs, "accuracy", RaceRule(draws=[2]), 4, lambda _: True)
     assert decision.value == 1e-2
-    assert [choice.state for choice in decision.choices] == ["open", "kept", "open"]
+    assert [choice.state for choice in decision.choices] == ["not taken", "kept", "not taken"]
     assert "0.01 for all designs: of those tried, the nearest to 0.015" in decision.found
 
 

@@ -178,7 +178,7 @@ def _decide_grid(stage: Stage, runs: Sequence[DrawnRun], scores: Scores, metric:
     choices = []
     for label, value in stage.choices.items():
         path = paths.get((label, best)) or [-d for d in paths.get((best, label), [])]
-        fields: dict[str, Any] = {"state": "kept" if label == best else "open"}
+        fields: dict[str, Any] = {"state": "kept" if label == best else "not taken"}
         if label != best and path:
             fields["difference"] = fmean(path)
         choices.append(_summary(label, value, scores[label]).model_copy(update=fields))

@@ -87,7 +87,7 @@ class ChoiceSummary(StoredModel):
     Args:
         value: The choice itself.
         state: ``kept``: goes into the next stages; ``dropped``; ``open``: as good as the one that
-            is kept, for all that is known.
+            is kept, for all that is known; ``not taken``: learning rates, which no test compares.
         draws: The number of runs with a score.
         failed: The number of runs without one.
         mean: Of the scores.
@@ -102,7 +102,7 @@ class ChoiceSummary(StoredModel):
 
     label: Label
     value: Any
-    state: Literal["kept", "dropped", "open"]
+    state: Literal["kept", "dropped", "open", "not taken"]
     draws: Count
     failed: Count = 0
     mean: float | None = None
