@@ -40,6 +40,9 @@ def casts_kept(model: nn.Module) -> Iterator[None]:
 def cast(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """``weight.to(dtype)``; of a frozen parameter on a CPU the one that is remembered.
 
+    A weight that was changed in place or replaced is cast again; torch does not tell of a change
+    in place through ``weight.data``, and nothing here makes one while a model trains.
+
     >>> weight = nn.Parameter(torch.ones(2), requires_grad=False)
     >>> with casts_kept(nn.Module()):
     ...     cast(weight, torch.bfloat16) is cast(weight, torch.bfloat16)
