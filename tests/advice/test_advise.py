@@ -88,7 +88,7 @@ def test_the_configuration_attaches_to_exactly_the_matrices(
     shown = str(advice)
     assert "on a GPU about 510 MiB: an estimate" in shown
     assert "safe to leave out?" in shown
-    assert "leaving out only these: not measured" in shown
+    assert "without-unimportant-sites against without-random-sites" in shown
     answer = shown.partition("\nrecipe:")[0].splitlines()
     assert all(len(line) <= 100 for line in answer if reviews["train"] not in line)
     assert advice.neighbors[0].label == "rank-1-everywhere"

@@ -10,14 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
+from transformers import AutoModelForSequenceClassification
 from transformers import default_data_collator as collate
 
+from iwlora.errors import IwloraError
 from iwlora.methods import Attached
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.low_rank.starts.lora_ga import LoraGa
 from iwlora.methods.tiny_models import tiny_model
 from iwlora.sites import sites as find_sites
 from iwlora.testing import Case
+from iwlora.training.load import load
+from iwlora.training.recipe import load as load_recipe
 from iwlora_study.lora_one import LoraGaControl, LoraOne
 from iwlora_study.start_gradients import same_spectrum, shuffled_labels, start_gradients
 
@@ -140,6 +144,71 @@ def test_the_controls_follow_another_gradient_than_the_task(tmp_path: Path) -> N
         assert not torch.allclose(A["measured"], A["noise"])
         assert not torch.allclose(A["shuffled-labels"], A["noise"])
     assert torch.equal(A["measured"], _first_A(started(LoraGa(rank=R), "bert", given)))
+
+
+def other_recipe(model: Path, tmp_path: Path) -> str:
+    path = tmp_path / "other.yaml"
+    path.write_text(
+        f"{{model: {model}, task: {{name: builtin/entailment, max_train: 24}}, method: lora, "
+        "train: {batch_size: 8, max_length: 16, precision: fp32}}"
+    )
+    return str(path)
+
+
+def test_the_gradient_of_another_task_is_that_of_its_recipe(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    recipe = other_recipe(tiny_bert, tmp_path)
+    other = load(load_recipe(recipe, [f"train.seed={SEED}"]))
+    other.model.eval()
+    weights = [site.layer.weight for site in other.sites]
+    first = list(other.training_batches())[:2]
+    each = [torch.autograd.grad(model_loss(other.model, batch), weights) for batch in first]
+    expected = {site.name: sum(both) / 2 for site, *both in zip(other.sites, *each, strict=True)}
+
+    def attached(method: Lora) -> Attached:
+        model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+        return method.attach(model, find_sites(model), SEED)
+
+    given = batches(tmp_path)
+    found = start_gradients(
+        "another-task", attached(Lora(rank=R)).model, SEED, given, model_loss, 2, recipe
+    )
+    assert found.keys() == expected.keys()
+    for name, G in expected.items():
+        assert_close(found[name], G, rtol=1e-4, atol=1e-7)
+    method = LoraOne(
+        rank=R, gamma=GAMMA, max_batches=2, gradient="another-task", other_recipe=recipe
+    )
+    started = attached(method)
+    initialize = started.initializer(model_loss)
+    assert initialize is not None
+    initialize(given)
+    for pair in started.pairs:
+        U, S, Vt = np.linalg.svd(found[pair.name].double().numpy())
+        best = -(SCALING / GAMMA) * (U[:, :R] * S[:R]) @ Vt[:R] / S[0]
+        assert_close(
+            (pair.scaling * pair.B @ pair.A).detach().double(),
+            torch.from_numpy(best),
+            rtol=1e-3,
+            atol=1e-5,
+        )
+
+
+def test_a_recipe_of_another_model_is_refused(tiny_deberta: Path, tmp_path: Path) -> None:
+    model = tiny_model("bert")
+    lora = Lora(rank=R).attach(model, find_sites(model), SEED).model
+    recipe = other_recipe(tiny_deberta, tmp_path)
+    with pytest.raises(IwloraError, match=r"has not \d+ of the \d+ matrices of this model"):
+        start_gradients("another-task", lora, SEED, [], model_loss, 2, recipe)
+
+
+@pytest.mark.parametrize("method", [LoraOne, LoraGaControl])
+def test_another_task_and_its_recipe_are_given_together(method: Any) -> None:
+    with pytest.raises(ValueError, match="gradient=another-task needs other_recipe"):
+        method(gradient="another-task")
+    with pytest.raises(ValueError, match="gradient=noise does not use it"):
+        method(gradient="noise", other_recipe="r.yaml")
 
 
 def _first_A(attached: Attached) -> Tensor:

@@ -37,6 +37,8 @@ LABELS = {
     "important-sites": "LoRA at the matrices with the largest s² / (d_in + d_out) on the task",
     "unimportant-sites": "LoRA at those with the smallest",
     "random-sites": "LoRA at random matrices, as many parameters as the choice",
+    "without-unimportant-sites": "LoRA at all matrices but those with the smallest",
+    "without-random-sites": "LoRA at all matrices but random ones, of the same size as the choice",
     "iw-lora-repaired": "iw-lora with normalize=max and alpha=0.01",
     "iw-lora-repaired-permuted": "iw-lora-permuted with the same options",
     "uniform-penalty": "lora-uniform-penalty with the same options",

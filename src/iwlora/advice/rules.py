@@ -152,9 +152,15 @@ class Rules:
 
     def leaving_out(self) -> Reason:
         """What is known about leaving out the least important matrices."""
-        alone = self.quote("unimportant-sites", "random-sites")
-        text = "leaving out only these: not measured"  # no arm of any study does that
-        return Reason("leaving out", "", alone.rows, (text, *alone.missing))
+        choice = "without-unimportant-sites"
+        asked = (
+            (choice, self.whole.label(WHOLE_RANK)),
+            (choice, "without-random-sites"),
+            ("unimportant-sites", "random-sites"),
+        )
+        found = [self.quote(*question) for question in asked]
+        rows = tuple(row for reason in found for row in reason.rows)
+        return Reason("leaving out", "", rows, tuple(t for r in found for t in r.missing))
 
     def method(self, parameters: int) -> tuple[str, Reason]:
         """The method: LoRA, unless another one is better at this size, and than its controls.

@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from iwlora.inputs.limits import Count, Number
 from iwlora.methods.contract import Attached
 from iwlora.methods.low_rank.lora import Lora
 from iwlora.methods.low_rank.starts.lora_ga import LoraGa
-from iwlora_study.start_gradients import Gradient, start_gradients
+from iwlora_study.start_gradients import Gradient, check_other_recipe, start_gradients
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,7 +61,15 @@ class LoraOne(Lora):
     max_batches: Count = 16
     """Batches of training rows that the start is computed from."""
     gradient: Gradient = "measured"
-    """The controls are shuffled-labels (permuted in each batch) and noise (random directions)."""
+    """The controls are shuffled-labels (permuted in each batch), noise (random directions) and
+    another-task (the gradient of the recipe ``other_recipe``)."""
+    other_recipe: str | None = None
+    """A recipe with the same model and another task, for gradient=another-task."""
+
+    @model_validator(mode="after")
+    def _check_other_recipe(self) -> LoraOne:
+        check_other_recipe(self.gradient, self.other_recipe)
+        return self
 
     def attach(
         self, model: Any, sites: Sequence[Site], seed: int, sensitivity: Sensitivity | None = None
@@ -84,7 +92,7 @@ class LoraOne(Lora):
         from iwlora.methods.low_rank.starts.layers import lora_layers
 
         gradients = start_gradients(
-            self.gradient, peft_model, seed, batches, loss, self.max_batches
+            self.gradient, peft_model, seed, batches, loss, self.max_batches, self.other_recipe
         )
         with torch.no_grad():
             for name, layer in lora_layers(peft_model).items():
@@ -100,11 +108,19 @@ class LoraGaControl(LoraGa):
     """LoRA-GA with another gradient than that of the task: the controls of its directions."""
 
     name: ClassVar[str] = "lora-ga-control"
-    summary: ClassVar[str] = "control: LoRA-GA from shuffled labels or random directions"
+    summary: ClassVar[str] = "control: LoRA-GA from another gradient than the task's"
     control_of: ClassVar[str | None] = LoraGa.name
 
     gradient: Gradient = "shuffled-labels"
-    """shuffled-labels: the gradient for permuted labels; noise: random directions."""
+    """shuffled-labels: the gradient for permuted labels; noise: random directions; another-task:
+    the gradient of the recipe ``other_recipe``."""
+    other_recipe: str | None = None
+    """A recipe with the same model and another task, for gradient=another-task."""
+
+    @model_validator(mode="after")
+    def _check_other_recipe(self) -> LoraGaControl:
+        check_other_recipe(self.gradient, self.other_recipe)
+        return self
 
     def start_gradients(
         self,
@@ -114,4 +130,6 @@ class LoraGaControl(LoraGa):
         loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor],
     ) -> dict[str, Tensor]:
         """Those of the option ``gradient``."""
-        return start_gradients(self.gradient, peft_model, seed, batches, loss, self.max_batches)
+        return start_gradients(
+            self.gradient, peft_model, seed, batches, loss, self.max_batches, self.other_recipe
+        )
