@@ -49,6 +49,12 @@ SITES = {
     "random": "random-sites",
     "query-value": "query-value",
 }
+SHARES = {
+    ("top", "5/6"): "without-unimportant-sites",
+    ("random", "5/6"): "without-random-sites",
+    ("last", "1/3"): "last-third",
+    ("last", "1/6"): "last-block",
+}
 OPTIONS_OF_REPAIRED = {"alpha": 0.01, "normalize": "max"}
 
 
@@ -66,7 +72,7 @@ def meant(arm: Mapping[str, Any]) -> set[str]:
             ("random", "1/16"),
         ):
             return {""}
-        return {SITES.get(arm["choose"], "")}
+        return {SHARES.get((arm["choose"], arm["share"]), SITES.get(arm["choose"], ""))}
     if name in declared():
         return {""}
     if name == "lora":
@@ -92,6 +98,7 @@ def test_arms_have_the_labels_of_the_table() -> None:
     few = {"name": "lora-few-sites", "choose": "top", "share": "1/24"}
     assert not has_its_label({**few, "label": "top"})
     assert not has_its_label({**few, "label": "random-sites"})
+    assert not has_its_label({**few, "share": "5/6", "label": "important-sites"})
     assert not has_its_label({"name": "ranks-by-spectrum", "label": "important-sites"})
     assert not has_its_label({"name": "lora", "rank": 2, "label": "rank-1-everywhere"})
 
