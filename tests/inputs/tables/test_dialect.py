@@ -55,6 +55,11 @@ def test_quotes_hide_delimiters_but_not_in_tsv() -> None:
         (["1,short", "0,all is well", "1,no bread"], "comma"),
         (["1,", "0,all is well here today", "1,no bread"], "comma"),
         (["1,the trains were late again", "0,all is well"], "comma"),
+        (["a.png,cat", "b.JPG,dog", "c.png,cow"], "comma, no header"),
+        (["a.png", "b.png", "c.png"], "comma, no header"),
+        (["file,label", "b.png,dog", "c.png,cow"], "comma"),
+        # An image may be the name of a column of scores, but then no file stands below it.
+        (["text,a.png", "well,0.5", "bad,0.1"], "comma"),
     ],
 )
 def test_a_missing_header_is_guessed_only_when_that_is_safe(

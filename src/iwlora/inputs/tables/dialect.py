@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, TypeAlias
 
+from iwlora.inputs.images import ENDINGS
 from iwlora.inputs.tables.reading import Reading, ending
 
 Quoting: TypeAlias = Literal[0, 1, 2, 3]
@@ -49,7 +50,7 @@ def find_dialect(path: str, lines: Sequence[str], reading: Reading) -> Dialect:
 
     The usual delimiter of the ending counts where it fits; else the one that divides all records
     alike. The first record is a row where one of its fields comes again in its column and another
-    one is a text of several words.
+    one is a text of several words, or where it and all records have an image file in one column.
     """
     excel = _EXCEL.fullmatch(lines[0]) if lines else None
     delimiter = reading.delimiter or (excel[1] if excel else None)
@@ -109,5 +110,9 @@ def _is_headless(records: Sequence[Sequence[str]]) -> bool:
     if len(records) < 3 or not all(field.strip() for field in records[0]):
         return False
     first, rest = records[0], [record for record in records[1:] if len(record) == len(records[0])]
+    if any(
+        all(row[n].lower().endswith(ENDINGS) for row in (first, *rest)) for n in range(len(first))
+    ):
+        return True
     comes_again = any(any(row[n] == field for row in rest) for n, field in enumerate(first))
     return comes_again and any(len(field.split()) >= TEXT_WORDS for field in first)
