@@ -9,6 +9,7 @@ import pytest
 
 from iwlora.design.decisions import decide
 from iwlora.design.report.tables import cost_sentence
+from iwlora.design.report.text import summary_text
 from iwlora.design.stages import Stage
 from iwlora.methods.grouped.space import combinations
 from iwlora.results.comparison.designs import DrawnRun
@@ -93,7 +94,20 @@ def test_a_screen_takes_the_possible_sets_with_the_largest_sum_of_effects() -> N
     rule = RaceRule(draws=[2])
     decision = decide(stage, runs, "accuracy", rule, 2, lambda sets: all(len(s) == 1 for s in sets))
     assert decision.value == (("prefix",), ("lora",))
-    assert len(decide(stage, runs, "accuracy", rule, 2, lambda _: True).value[0]) == 4
+    whole = decide(stage, runs, "accuracy", rule, 2, lambda _: True)
+    assert len(whole.value[0]) == 4
+    assert "of 8 effects" in whole.found
+    assert "cannot be estimated" not in whole.found
+    upper = [run.model_copy(update={"point": {**run.point, "tuned": [1]}}) for run in runs]
+    half = decide(stage, upper, "accuracy", rule, 2, lambda _: True)
+    assert "of 4 effects" in half.found
+    assert "; 4 effects in group 2 cannot be estimated from these runs" in half.found
+    summary = ended_search(upper, "assignment", paper_runs=6)
+    found = {"tuned": [1], "strategies": [["lora"], ["prefix"]]}
+    fields = {"value": found["strategies"], "choices": half.choices}
+    changed = {"found": found, "stages": [summary.stages[0].model_copy(update=fields)], "lr": 0.001}
+    shown = summary_text(summary.model_copy(update=changed))
+    assert shown.count("{lora} {}") == 2, "of the stage and of the found design"
 
 
 def test_the_time_of_failed_runs_is_not_taken_for_zero() -> None:

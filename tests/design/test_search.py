@@ -13,6 +13,7 @@ from commands import write_recipe
 from iwlora.compare.plan.planned_runs import PlannedRun
 from iwlora.compare.plan.run_recipes import plan_run_recipes
 from iwlora.design.recipe import design_from
+from iwlora.design.report.page import write_page
 from iwlora.design.report.text import summary_text
 from iwlora.design.search import run_design
 from iwlora.errors import IwloraError
@@ -213,6 +214,29 @@ def test_a_screen_finds_planted_effects(settings: Settings, tmp_path: Path) -> N
         assert effect.p_value < 0.01
     assert "lora" in only.value[0]
     assert "lora" not in only.value[3]
+
+
+def test_a_group_that_is_not_tuned_has_no_stage_of_its_own(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """All its choices are one design; a race of them decides nothing and costs all its draws."""
+    sets = [["lora"], ["pfeiffer", "lora"]]
+    choices = {"tuned": ["all", [1, 2]], "assignment": sets}
+    given = settings(order=["tuned", "assignment"], draws=[8], choices=choices)
+    del given["method"]
+    summary, runs = search(given, tmp_path, {"1-2": 0.05})
+    assert stage(summary, "tuned").value == [1, 2]
+    assert [len(each.runs) for each in summary.stages] == [16, 16, 16, 0, 0]
+    assert len(runs.started) == 48
+    third = stage(summary, "assignment-3")
+    assert (third.choices, third.verdict) == ([], "found")
+    shown = summary_text(summary)
+    assert "assignment-3: group 3 is not tuned, so it has no strategies to choose\n" in shown
+    page = write_page(summary, tmp_path / "page").read_text(encoding="utf-8")
+    assert page.count("is not tuned, so it has no strategies to choose.") == 2
+    assert " {} {}, learning rate" in shown
+    again, repeated = search(given, tmp_path, {"1-2": 0.05})
+    assert (again, repeated.started) == (summary, [])
 
 
 def test_the_assignment_is_raced_group_by_group(settings: Settings, tmp_path: Path) -> None:

@@ -81,6 +81,14 @@ def only_choice(stage: Stage) -> Decision:
     return Decision("found", f"{label}: the only possible choice", value, [kept])
 
 
+def no_choice(stage: Stage) -> Decision:
+    """What a stage decides on a group that is not tuned: its first choice, which nothing uses."""
+    assert stage.group is not None, "a stage of all groups always chooses"
+    first = next(iter(stage.choices.values()))
+    found = f"group {stage.group + 1} is not tuned, so it has no strategies to choose"
+    return Decision("found", found, first, [])
+
+
 def scores_in_order(stage: Stage, runs: Sequence[DrawnRun], metric: str) -> Scores:
     """{choice: its scores by draw}, as printed and higher ones better; None where a run failed."""
     found: dict[str, dict[int, float | None]] = {label: {} for label in stage.choices}
@@ -205,15 +213,21 @@ def _decide_screen(
             f"{stage.name}: no assignment lies within 5% of the budget (at most {_TRIED:,} are "
             "tried, those with the largest sums of estimated effects); give another budget"
         )
-    certain = sum(effect.p_value is not None and effect.p_value <= error for effect in effects)
+    p_values = [effect.p_value for effect in effects if effect.p_value is not None]
+    certain = sum(p_value <= error for p_value in p_values)
     known = [as_printed(metric, run.score) for run in runs if run.score is not None]
     summary = _summary(label, None, known, len(runs) - len(known))
     summary = summary.model_copy(update={"state": "kept"})
     sentence = (
-        f"{certain} of {len(effects)} effects of a strategy in a group differ significantly from "
+        f"{certain} of {len(p_values)} effects of a strategy in a group differ significantly from "
         "0, and the others are open; the sets with the largest sum of estimated effects are taken"
     )
-    verdict: Verdict = "found" if certain == len(effects) else "open"
+    if unknown := [effect.group for effect in effects if effect.p_value is None]:
+        listed = " and ".join(map(str, sorted({*unknown})))
+        sentence += (
+            f"; {len(unknown)} effects in group {listed} cannot be estimated from these runs"
+        )
+    verdict: Verdict = "found" if 0 < certain == len(p_values) else "open"
     return Decision(verdict, sentence, value, [summary], effects)
 
 

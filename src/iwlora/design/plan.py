@@ -21,7 +21,7 @@ class StagePlan:
 
     Args:
         stage: What is chosen, among the choices that are possible.
-        plan: Its runs, draw by draw; None where a single choice is possible.
+        plan: Its runs, draw by draw; None where a single choice is possible, or none is needed.
         points: {(label, seed): the design of this run}.
         impossible: {label: why} of the choices that no design can have within the budget.
         redrawn: How many designs were refused and drawn again.
@@ -34,6 +34,8 @@ class StagePlan:
     impossible: Mapping[str, str]
     redrawn: int
     folder: Path
+    is_idle: bool = False
+    """Whether the stage is about a group that is not tuned."""
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -58,6 +60,8 @@ def plan_stage(
     settings = design.settings
     known = plain({"fixed": fixed, "lr": lr})
     folder = layout.stage_folder(Path(), stage.name, content_digest(known))
+    if stage.is_idle(fixed.get("tuned", "all")):
+        return StagePlan(stage, None, {}, {}, 0, folder, is_idle=True)
     draws = design.draw_settings(fixed)
     stage, impossible = possible_choices(stage, draws)
     most = design.draws_of(stage)[1]

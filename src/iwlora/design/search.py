@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from iwlora.compare.execute.comparison import lock_folder
 from iwlora.compare.plan.planned_runs import Plan
 from iwlora.design.confirmation import check_data, confirmation
-from iwlora.design.decisions import Decision, decide, only_choice
+from iwlora.design.decisions import Decision, decide, no_choice, only_choice
 from iwlora.design.draws import strategies_key, with_fixed
 from iwlora.design.effects import strategy_effects
 from iwlora.design.plan import StagePlan, plain, plan_stage
@@ -162,15 +162,15 @@ def _with_stage(
     announce: Report,
 ) -> DesignSummary:
     """Execute a stage, add what it decided to ``fixed``; returns the summary with it."""
-    choices = ", ".join(stage.choices)
-    announce(Event("stage", f"{stage.name}: {choices}", stage=stage.name))
     planned = plan_stage(design, stage, fixed, summary.lr)
+    choices = "no choice" if planned.is_idle else ", ".join(stage.choices)
+    announce(Event("stage", f"{stage.name}: {choices}", stage=stage.name))
     for label, why in planned.impossible.items():
         announce(Event("impossible", f"{stage.name}: {label} is left out: {why}", label=label))
     settings, stage = design.settings, planned.stage
     runs, metric = list[DrawnRun](), summary.metric
     if planned.plan is None:
-        decided = only_choice(stage)
+        decided = no_choice(stage) if planned.is_idle else only_choice(stage)
     else:
 
         def is_possible(strategies: tuple[tuple[str, ...], ...]) -> bool:

@@ -47,6 +47,10 @@ class Stage:
             return len(sets)
         return len(self.choices)
 
+    def is_idle(self, tuned: Any) -> bool:
+        """Whether its group is not among the tuned ones: then all its choices are one design."""
+        return self.group is not None and tuned != "all" and self.group + 1 not in tuned
+
     def seed(self, design_seed: int, draw: int) -> int:
         """The seed of the runs of a draw: of no other stage, and of no confirmation."""
         return (design_seed * _STAGES + self.number + _FIRST) * _SEEDS_OF_STAGE + draw

@@ -15,11 +15,11 @@ from iwlora.design.report.tables import (
     choice_table,
     cost_sentence,
     effect_table,
+    found_texts,
     open_sentence,
     proxy_table,
     score_sentence,
     stage_table,
-    value_text,
 )
 from iwlora.inputs.control_characters import visible
 from iwlora.inputs.yaml_json import read_utf8
@@ -60,7 +60,7 @@ def write_page(summary: DesignSummary, out: str | os.PathLike[str]) -> Path:
         effects=effect_table(summary) if known else None,
         map=_image(plot_effects(summary.effects), figures / "effects") if known else None,
         proxies=proxy_table(summary) if summary.proxies else None,
-        found={key: value_text(value) for key, value in (summary.found or {}).items()},
+        found=found_texts(summary),
         cost=cost_sentence(summary),
         open=open_sentence(summary),
         scores=score_sentence(summary),

@@ -32,7 +32,7 @@ def stage_table(summary: DesignSummary) -> Table:
                 stage.name,
                 stage.search,
                 stage.verdict,
-                value_text(stage.value),
+                _kept_text(stage),
                 f"{len(stage.runs):,}",
                 f"{stage.redrawn:,}",
                 format_duration(stage.seconds),
@@ -131,17 +131,39 @@ def score_sentence(summary: DesignSummary) -> str:
     return f"Scores are {summary.metric} on held-out training rows{sign}; higher ones are better."
 
 
-def value_text(value: Any) -> str:
-    """A choice as people read it.
+def value_text(value: Any, tuned: Any = "all") -> str:
+    """A choice as people read it; a group that is not tuned has no strategies.
 
     >>> value_text("spindle"), value_text([["lora"], ["lora", "bitfit"]]), value_text([1, 2])
     ('spindle', '{lora} {lora, bitfit}', '1, 2')
+    >>> value_text([["lora"], ["lora", "bitfit"]], tuned=[1])
+    '{lora} {}'
     """
     if not isinstance(value, list):
         return str(value)
     if value and all(isinstance(item, list) for item in value):
-        return " ".join(f"{{{', '.join(map(str, item))}}}" for item in value)
+        kept = (
+            item if tuned == "all" or group in tuned else []
+            for group, item in enumerate(value, start=1)
+        )
+        return " ".join(f"{{{', '.join(map(str, item))}}}" for item in kept)
     return ", ".join(map(str, value))
+
+
+def _kept_text(stage: StageSummary) -> str:
+    """What a stage kept; nothing where its group is not tuned."""
+    if not stage.choices:
+        return EMPTY
+    tuned = [run.point.get("tuned", "all") for run in stage.runs]
+    alike = tuned and all(each == tuned[0] for each in tuned)
+    return value_text(stage.value, tuned[0] if alike else "all")
+
+
+def found_texts(summary: DesignSummary) -> dict[str, str]:
+    """{component: what was found, as people read it}."""
+    found = summary.found or {}
+    tuned = found.get("tuned", "all")
+    return {key: value_text(value, tuned) for key, value in found.items()}
 
 
 def number(value: float, metric: str, sign: str = "") -> str:
