@@ -63,7 +63,11 @@ def test_generative_transfer_agrees_with_its_record(rows: int) -> None:
 
 @pytest.mark.parametrize(
     ("section", "record", "baseline", "most"),
-    [("40-images", "images", "lora", 40), ("30-design", "design-sst2-confirmation", "found", 12)],
+    [
+        ("40-images", "images", "lora", 40),
+        ("30-design", "design-sst2-confirmation", "found", 12),
+        ("31-design-entailment", "design-entailment-confirmation", "found", 8),
+    ],
 )
 def test_sequential_verdicts_agree_with_their_record(
     section: str, record: str, baseline: str, most: int
@@ -94,10 +98,14 @@ def test_sequential_verdicts_agree_with_their_record(
             assert verdict == {"open": "no verdict"}.get(of.outcome, of.outcome)
 
 
-def test_the_search_of_designs_is_printed_from_its_record() -> None:
-    text = gzip.decompress((RECORDED / "design-sst2.json.gz").read_bytes()).decode()
-    summary = DesignSummary.parse(json.loads(text), Path("design-sst2.json.gz"))
-    page = (SECTIONS / "30-design.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("section", "record"),
+    [("30-design", "design-sst2"), ("31-design-entailment", "design-entailment")],
+)
+def test_the_search_of_designs_is_printed_from_its_record(section: str, record: str) -> None:
+    text = gzip.decompress((RECORDED / f"{record}.json.gz").read_bytes()).decode()
+    summary = DesignSummary.parse(json.loads(text), Path(f"{record}.json.gz"))
+    page = (SECTIONS / f"{section}.md").read_text(encoding="utf-8")
     assert f"```\n{summary_text(summary)}\n```" in page
     effects = effect_table(summary)
     assert [line for line in lines_of_tables(page) if line.startswith("| group ")] == [
