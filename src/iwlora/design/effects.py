@@ -9,6 +9,7 @@ import numpy as np
 
 from iwlora.compare.number_format import as_printed
 from iwlora.compare.statistics.designs.factorial import Array, factor_effects
+from iwlora.methods.grouped.grouping import is_tuned
 from iwlora.methods.grouped.parts import STRATEGIES
 from iwlora.results.comparison.designs import DrawnRun, EffectSummary
 
@@ -85,5 +86,4 @@ def _means(table: Array, keys: Sequence[Hashable]) -> Array:
 
 
 def _has(point: Mapping[str, Any], group: int, strategy: str) -> bool:
-    tuned = point["tuned"] == "all" or group in point["tuned"]
-    return tuned and strategy in point["strategies"][group - 1]
+    return is_tuned(point["tuned"], group) and strategy in point["strategies"][group - 1]

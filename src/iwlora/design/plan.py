@@ -34,8 +34,6 @@ class StagePlan:
     impossible: Mapping[str, str]
     redrawn: int
     folder: Path
-    is_idle: bool = False
-    """Whether the stage is about a group that is not tuned."""
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -60,8 +58,8 @@ def plan_stage(
     settings = design.settings
     known = plain({"fixed": fixed, "lr": lr})
     folder = layout.stage_folder(Path(), stage.name, content_digest(known))
-    if stage.is_idle(fixed.get("tuned", "all")):
-        return StagePlan(stage, None, {}, {}, 0, folder, is_idle=True)
+    if stage.has_no_choice(fixed.get("tuned", "all")):
+        return StagePlan(stage, None, {}, {}, 0, folder)
     draws = design.draw_settings(fixed)
     stage, impossible = possible_choices(stage, draws)
     most = design.draws_of(stage)[1]

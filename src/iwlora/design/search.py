@@ -163,14 +163,15 @@ def _with_stage(
 ) -> DesignSummary:
     """Execute a stage, add what it decided to ``fixed``; returns the summary with it."""
     planned = plan_stage(design, stage, fixed, summary.lr)
-    choices = "no choice" if planned.is_idle else ", ".join(stage.choices)
+    has_no_choice = stage.has_no_choice(fixed.get("tuned", "all"))
+    choices = "no choice" if has_no_choice else ", ".join(stage.choices)
     announce(Event("stage", f"{stage.name}: {choices}", stage=stage.name))
     for label, why in planned.impossible.items():
         announce(Event("impossible", f"{stage.name}: {label} is left out: {why}", label=label))
     settings, stage = design.settings, planned.stage
     runs, metric = list[DrawnRun](), summary.metric
     if planned.plan is None:
-        decided = no_choice(stage) if planned.is_idle else only_choice(stage)
+        decided = no_choice(stage) if has_no_choice else only_choice(stage)
     else:
 
         def is_possible(strategies: tuple[tuple[str, ...], ...]) -> bool:

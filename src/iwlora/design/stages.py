@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iwlora.design.settings import DesignSettings
+from iwlora.methods.grouped.grouping import is_tuned
 from iwlora.methods.grouped.space import FIELDS, Space
 from iwlora.results.comparison.designs import SearchKind
 from iwlora.results.layout import learning_rate_label
@@ -47,9 +48,9 @@ class Stage:
             return len(sets)
         return len(self.choices)
 
-    def is_idle(self, tuned: Any) -> bool:
+    def has_no_choice(self, tuned: Any) -> bool:
         """Whether its group is not among the tuned ones: then all its choices are one design."""
-        return self.group is not None and tuned != "all" and self.group + 1 not in tuned
+        return self.group is not None and not is_tuned(tuned, self.group + 1)
 
     def seed(self, design_seed: int, draw: int) -> int:
         """The seed of the runs of a draw: of no other stage, and of no confirmation."""

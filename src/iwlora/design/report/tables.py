@@ -8,6 +8,7 @@ from typing import Any
 
 from iwlora.compare.number_format import counted, display_scale, format_p_value
 from iwlora.errors import listed
+from iwlora.methods.grouped.grouping import is_tuned
 from iwlora.results.comparison.designs import ChoiceSummary, DesignSummary, StageSummary
 from iwlora.results.durations import format_duration
 from iwlora.results.metric_direction import oriented
@@ -142,10 +143,7 @@ def value_text(value: Any, tuned: Any = "all") -> str:
     if not isinstance(value, list):
         return str(value)
     if value and all(isinstance(item, list) for item in value):
-        kept = (
-            item if tuned == "all" or group in tuned else []
-            for group, item in enumerate(value, start=1)
-        )
+        kept = (item if is_tuned(tuned, group) else [] for group, item in enumerate(value, start=1))
         return " ".join(f"{{{', '.join(map(str, item))}}}" for item in kept)
     return ", ".join(map(str, value))
 

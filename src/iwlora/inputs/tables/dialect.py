@@ -110,7 +110,7 @@ def _is_headless(records: Sequence[Sequence[str]]) -> bool:
     if len(records) < 3 or not all(field.strip() for field in records[0]):
         return False
     first, rest = records[0], [record for record in records[1:] if len(record) == len(records[0])]
-    if any(
+    if rest and any(
         all(row[n].lower().endswith(ENDINGS) for row in (first, *rest)) for n in range(len(first))
     ):
         return True

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from iwlora.errors import IwloraError, list_problems
 from iwlora.methods.grouped.division import Allocation, layer_weights
-from iwlora.methods.grouped.grouping import MOST_GROUPS, Pattern, group_sizes, satisfies
+from iwlora.methods.grouped.grouping import MOST_GROUPS, Pattern, group_sizes, is_tuned, satisfies
 from iwlora.methods.grouped.parts import Layer, combination_problems
 
 Groups = Pattern | tuple[int, ...]
@@ -118,7 +118,7 @@ class Components:
         return tuple(
             names
             for number, names in enumerate(self.strategies, start=1)
-            if self.tuned == "all" or number in self.tuned
+            if is_tuned(self.tuned, number)
         )
 
     def assigned(self, layers: Sequence[Layer]) -> tuple[list[Assigned], list[str]]:
@@ -143,7 +143,7 @@ class Components:
             tuned += [
                 Assigned(layer, self.strategies[number], weight)
                 for layer, number, weight in zip(inside, numbers, weights, strict=True)
-                if self.tuned == "all" or number + 1 in self.tuned
+                if is_tuned(self.tuned, number + 1)
             ]
         return tuned, problems
 

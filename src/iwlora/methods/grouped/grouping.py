@@ -128,3 +128,12 @@ def _largest_remainders(layers: int, shares: Sequence[float]) -> tuple[int, ...]
         k = max(changeable, key=lambda k: round(step * (shares[k] - sizes[k]), 9))
         sizes[k] += step
     return tuple(sizes)
+
+
+def is_tuned(tuned: Literal["all"] | Sequence[int], group: int) -> bool:
+    """Whether a group, by its number from 1, has parts.
+
+    >>> is_tuned("all", 4), is_tuned((1, 2), 2), is_tuned((1, 2), 3)
+    (True, True, False)
+    """
+    return tuned == "all" or group in tuned
