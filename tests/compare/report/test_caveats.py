@@ -19,7 +19,7 @@ from iwlora.compare.report.caveats import (
     unequal_lengths,
 )
 from iwlora.compare.report.formats.summary_json import summary_json
-from iwlora.compare.report.tables import learning_rate_table
+from iwlora.compare.report.tables.learning_rates import learning_rate_table
 from iwlora.results import layout
 from iwlora.results.comparison import load
 from iwlora.results.comparison.record import LearningRateChoice, Search, Trial

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from iwlora.compare.report import tables
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.answers.findings import findings
 from iwlora.compare.report.answers.is_it_real import is_it_real
@@ -12,7 +11,6 @@ from iwlora.compare.report.answers.learning import unlearned
 from iwlora.compare.report.answers.what_it_costs import what_it_costs
 from iwlora.compare.report.answers.what_to_train import what_to_train
 from iwlora.compare.report.caveats import caveats, describe_missing
-from iwlora.compare.report.class_tables import class_tables
 from iwlora.compare.report.figures.report_figures import ReportFigure, report_figures
 from iwlora.compare.report.images.generated import (
     image_score_table,
@@ -20,7 +18,13 @@ from iwlora.compare.report.images.generated import (
     unscored_images,
 )
 from iwlora.compare.report.images.thumbnails import Thumbnail, error_thumbnails
-from iwlora.compare.report.tables import Table
+from iwlora.compare.report.tables.classes import class_tables
+from iwlora.compare.report.tables.differences import difference_table, overall_table
+from iwlora.compare.report.tables.learning_rates import learning_rate_table
+from iwlora.compare.report.tables.runs import run_table
+from iwlora.compare.report.tables.scores import score_table
+from iwlora.compare.report.tables.sizes import size_table
+from iwlora.compare.report.tables.table import Table
 from iwlora.compare.report.update_norms import Update, arm_updates
 from iwlora.compare.report.verdict import verdict
 from iwlora.compare.statistics.analysis import Analysis, TaskAnalysis
@@ -132,7 +136,7 @@ def build_content(analysis: Analysis) -> ReportContent:
         analysis=analysis,
         answers=_answers(analysis) if analysis.finished else [],
         verdict=verdict(analysis) if analysis.finished else "",
-        overall=tables.overall_table(analysis) if compared else None,
+        overall=overall_table(analysis) if compared else None,
         sections=sections,
     )
 
@@ -150,20 +154,20 @@ def _answers(analysis: Analysis) -> list[Answer]:
 def _section(task: TaskAnalysis) -> TaskSection:
     comparison = task.comparison
     missing = describe_missing(comparison.missing)
-    learning_rates = tables.learning_rate_table(comparison) if comparison.search else None
+    learning_rates = learning_rate_table(comparison) if comparison.search else None
     if not comparison.runs:
         return TaskSection(comparison.title, task, missing, learning_rates=learning_rates)
     updates = {label: arm_updates(comparison, label) for label in comparison.arms}
-    sizes = tables.size_table(comparison)
+    sizes = size_table(comparison)
     return TaskSection(
         title=comparison.title,
         analysis=task,
         missing=missing,
-        scores=tables.score_table(comparison),
+        scores=score_table(comparison),
         caveats=[*caveats(comparison), *unscored_images(comparison)],
-        differences=tables.difference_table(task) if task.differences else None,
+        differences=difference_table(task) if task.differences else None,
         learning_rates=learning_rates,
-        runs=tables.run_table(comparison),
+        runs=run_table(comparison),
         details=({"sizes": sizes} if sizes else {}) | class_tables(comparison),
         thumbnails=error_thumbnails(comparison),
         samples=sample_sheets(comparison),

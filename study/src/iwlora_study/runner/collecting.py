@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iwlora.compare.report.class_tables import ClassPredictions, class_predictions
+from iwlora.compare.report.tables.classes import ClassPredictions, class_predictions
 from iwlora.compare.statistics.calibration import expected_calibration_error, reliability
 from iwlora.results import layout
 from iwlora.results.comparison.floors import ComparisonFloors

@@ -9,7 +9,8 @@ from statistics import fmean
 from iwlora.compare.number_format import format_gibibytes
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.sequential import price_sentence
-from iwlora.compare.report.tables import EMPTY, memory_of_packs
+from iwlora.compare.report.tables.scores import memory_of_packs
+from iwlora.compare.report.tables.table import EMPTY
 from iwlora.compare.statistics.analysis import Analysis
 from iwlora.compare.statistics.budget_parity import is_unequal
 from iwlora.errors import listed

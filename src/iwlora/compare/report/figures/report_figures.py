@@ -11,7 +11,7 @@ from iwlora.compare.number_format import format_difference, format_size
 from iwlora.compare.report.figures import heatmaps, plots
 from iwlora.compare.report.figures.heatmaps import Heatmap
 from iwlora.compare.report.figures.verdict_paths import plot_verdict_paths
-from iwlora.compare.report.tables import score_text
+from iwlora.compare.report.tables.scores import score_text
 from iwlora.compare.report.update_norms import Update
 from iwlora.compare.statistics.analysis import TaskAnalysis
 from iwlora.compare.statistics.differences import TaskDifference

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iwlora.compare.report.content import ReportContent
-from iwlora.compare.report.tables import Table
+from iwlora.compare.report.tables.table import Table
 from iwlora.inputs.control_characters import visible
 
 

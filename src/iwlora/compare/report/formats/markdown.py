@@ -7,7 +7,7 @@ import re
 
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.content import ReportContent, TaskSection
-from iwlora.compare.report.tables import Table
+from iwlora.compare.report.tables.table import Table
 
 
 def markdown(content: ReportContent) -> str:

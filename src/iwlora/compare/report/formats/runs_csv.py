@@ -6,7 +6,7 @@ import csv
 import io
 
 from iwlora.compare.report.content import ReportContent
-from iwlora.compare.report.tables import COSTS
+from iwlora.compare.report.tables.scores import COSTS
 from iwlora.inputs.formulas import mark_formula
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from iwlora.compare.report.content import ReportContent, TaskSection
-from iwlora.compare.report.tables import COSTS
+from iwlora.compare.report.tables.scores import COSTS
 from iwlora.compare.statistics.budget_parity import budget_ratios, is_unequal
 from iwlora.compare.statistics.differences import OverallDifference, TaskDifference
 from iwlora.compare.statistics.floors import mean_floors

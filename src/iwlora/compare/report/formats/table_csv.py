@@ -6,7 +6,7 @@ import csv
 import io
 import re
 
-from iwlora.compare.report.tables import Table
+from iwlora.compare.report.tables.table import Table
 from iwlora.inputs.formulas import mark_formula
 
 _NUMBERS = re.compile(r"[+-]\d[\d.,]*( (±|to|\[[+-]?[\d.,]+ to) [+-]?[\d.,]+\]?)?")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from iwlora.compare.report.answers.answer import Answer
 from iwlora.compare.report.content import ReportContent, TaskSection
-from iwlora.compare.report.tables import EMPTY, Table
+from iwlora.compare.report.tables.table import EMPTY, Table
 from iwlora.compare.report.text_columns import TERMINAL_WIDTH, align
 
 

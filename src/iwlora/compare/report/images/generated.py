@@ -8,7 +8,7 @@ from statistics import fmean
 
 from iwlora.compare.number_format import format_score
 from iwlora.compare.report.images.thumbnails import Thumbnail
-from iwlora.compare.report.tables import EMPTY, Table
+from iwlora.compare.report.tables.table import EMPTY, Table
 from iwlora.results import layout
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import Run

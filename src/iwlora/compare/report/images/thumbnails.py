@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 
-from iwlora.compare.report.class_tables import class_predictions
+from iwlora.compare.report.tables.classes import class_predictions
 from iwlora.results.comparison import Comparison
 from iwlora.results.run import Run
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from iwlora.compare.report.class_tables import class_tables
+from iwlora.compare.report.tables.classes import class_tables
 from iwlora.compare.report.write import write_report
 from iwlora.errors import IwloraError
 from iwlora.results.comparison import load

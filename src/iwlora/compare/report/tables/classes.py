@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from iwlora.compare.number_format import format_score
-from iwlora.compare.report.tables import Table
+from iwlora.compare.report.tables.table import Table
 from iwlora.compare.statistics.calibration import expected_calibration_error, reliability
 from iwlora.compare.statistics.paired_tests import summarize
 from iwlora.errors import IwloraError
