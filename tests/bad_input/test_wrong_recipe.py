@@ -179,3 +179,10 @@ def test_a_wrong_comparison(
     for part in expected:
         assert outcome.err.count(part) == 1, outcome.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "design"])
+def test_a_field_where_the_recipe_should_be(tmp_path: Path, refused: Command, command: str) -> None:
+    outcome = refused(command, "train.lr=1e-3", "--out", tmp_path / "run")
+    assert "train.lr=1e-3: give the file of a recipe first" in outcome.err
+    assert not (tmp_path / "run").exists()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from iwlora.errors import IwloraError
-from iwlora.training.overrides import override
+from iwlora.training.overrides import is_assignment, override
 from iwlora.training.recipe import apply_overrides
 
 pytestmark = pytest.mark.quick
@@ -60,3 +62,13 @@ def test_another_method_drops_only_what_it_does_not_have() -> None:
     assert kept["alpha"] == 3
     assert apply_overrides(settings, ["method.rank=5"])["method"]["alpha"] == 1
     assert apply_overrides(settings, ["method.name=iw-lora"])["method"]["alpha"] == 1
+
+
+def test_an_assignment_may_be_longer_than_the_name_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_assignment(f"task.labels=[{','.join(f'class-{number}' for number in range(1000))}]")
+    assert is_assignment("a=b.yaml")
+    Path("a=b.yaml").touch()
+    assert not is_assignment("a=b.yaml")

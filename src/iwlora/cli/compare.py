@@ -196,6 +196,10 @@ def _compare_results(
 
 
 def _split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """(sources, overrides): an argument with an equals sign that is no file is an override."""
-    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
+    """(sources, overrides); raises ``IwloraError`` for overrides alone."""
+    from iwlora.training.overrides import is_assignment, no_recipe
+
+    overrides = [text for text in arguments if is_assignment(text)]
+    if len(overrides) == len(arguments):
+        raise no_recipe(overrides)
     return [text for text in arguments if text not in overrides], overrides

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from iwlora.cli.terminal.arguments import Commands, add_command, add_overrides, build_task_recipe
 from iwlora.results.writing import check_output, check_writable
@@ -55,10 +54,11 @@ def _show(arguments: argparse.Namespace) -> None:
     Example:
         iwlora tasks show reviews.csv train.max_length=256
     """
+    from iwlora.training.overrides import is_assignment
     from iwlora.training.suggestion.look import look_at_data
 
     arguments.overrides = [
-        text if "=" in text and not Path(text).exists() else f"task.train={json.dumps(text)}"
+        text if is_assignment(text) else f"task.train={json.dumps(text)}"
         for text in arguments.overrides
     ]
     if arguments.sheet is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +18,29 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises ``IwloraError`` for anything else."""
+    if is_assignment(str(path)):
+        raise no_recipe([str(path)])
     value = yaml_json.read_yaml(path)
     if not isinstance(value, dict):
         raise IwloraError(f"{path} contains no recipe: expected lines like 'model: builtin/minilm'")
     return value
+
+
+def is_assignment(text: str) -> bool:
+    """Whether an argument is ``key=value``, and no path of a file.
+
+    >>> is_assignment("task.train=data/a.csv"), is_assignment("runs/lr=0.1/recipe.yaml")
+    (True, False)
+    """
+    return "=" in text.partition("/")[0] and not os.path.exists(text)
+
+
+def no_recipe(assignments: Sequence[str]) -> IwloraError:
+    """The error for fields to set without a recipe that has them."""
+    return IwloraError(
+        f"{' '.join(assignments)}: give the file of a recipe first, and then the fields to set; "
+        "'iwlora init DATA' prints a recipe for a file of data"
+    )
 
 
 def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

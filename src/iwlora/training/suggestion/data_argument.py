@@ -7,6 +7,7 @@ from pathlib import Path
 from iwlora.errors import IwloraError
 from iwlora.inputs.tables.records import columns_of
 from iwlora.results.comparison.combined import holds_results
+from iwlora.training.overrides import is_assignment
 
 
 def is_data(path: str) -> bool:
@@ -14,7 +15,11 @@ def is_data(path: str) -> bool:
 
     >>> is_data("reviews.csv"), is_data("recipes/quickstart.yaml"), is_data("recipe.YML")
     (True, False, False)
+    >>> is_data("train.lr=0.01")
+    False
     """
+    if is_assignment(path):
+        return False
     return Path(path).is_dir() or Path(path).suffix.lower() not in ("", ".yaml", ".yml")
 
 
