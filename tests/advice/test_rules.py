@@ -110,7 +110,11 @@ def test_the_layouts_of_minilm() -> None:
     assert {site.depth for site in third.sites} == {4, 5}
     assert third.targets == r"encoder\.layer\.4\..*|encoder\.layer\.5\..*"
     assert (len(block.sites), block.label(8)) == (6, "last-block")
-    assert upper(everywhere(measurement(1), "all")) is None
+    assert upper(everywhere(measurement(1), "all"), last_block=True) is None
+    two_blocks = everywhere(measurement(2), "all")
+    assert upper(two_blocks) is None
+    assert (last := upper(two_blocks, last_block=True)) is not None
+    assert last.name == "last-block"
     worst = [site.name for site in least_important(whole.sites)]
     assert worst[-1] == "encoder.layer.0.ffn_up"  # large, and of little importance
     assert len(worst) == 6

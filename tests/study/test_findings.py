@@ -154,7 +154,8 @@ def test_the_page_says_what_is_known_in_its_first_lines() -> None:
     assert "1 is ahead of LoRA and of all its controls" in first
     confirmed = scores_of({"top": 0.03, "permuted": 0.0}, "confirm")
     whole = page([confirmed, screened], [FORM])
-    assert whole.splitlines()[2].startswith("**Importance pays in these regimes.** Top sites")
+    assert whole.splitlines()[2] == "**Importance pays in these regimes.**"
+    assert whole.splitlines()[4].startswith("- Top sites, glue/sst2, 2,000 rows, 50 steps of 32: ")
     assert "| glue/sst2, 2,000 rows, 50 steps of 32 | top sites | score, points | +" in whole
     assert "**better**" in whole
     assert "| all |  | 2.00 | 2.00 |  |" in whole

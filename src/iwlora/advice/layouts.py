@@ -73,11 +73,15 @@ def spread_thin(whole: Layout) -> list[Layout]:
 
 
 def upper(layout: Layout, last_block: bool = False) -> Layout | None:
-    """Its matrices in the last third of the blocks, or in the last block; None if that is all."""
+    """Its matrices in the last third of the blocks, or in the last block.
+
+    None if that is all blocks, or if the last third is the last block.
+    """
     blocks = list(dict.fromkeys(map(_block, layout.sites)))
-    kept = blocks[-1:] if last_block else blocks[-max(1, len(blocks) // 3) :]
-    if len(kept) == len(blocks):
+    third = len(blocks) // 3
+    if len(blocks) < 2 or (not last_block and third < 2):
         return None
+    kept = blocks[-1:] if last_block else blocks[-third:]
     name, words = ("last-block", "the last block") if last_block else ("last-third", "the last ")
     words += "" if last_block else f"{len(kept)} of {len(blocks)} blocks"
     if layout.name != "everywhere":

@@ -79,7 +79,7 @@ def results_page() -> str:
 def _report() -> None:
     text = results_page()
     write_text(PAGE, text)
-    print(f"{PAGE} is written:\n\n{text.splitlines()[2]}")
+    print(f"{PAGE} is written:\n\n{text.partition(page.FRAME)[0].strip()}")
 
 
 def _evidence() -> None:

@@ -29,7 +29,7 @@ def page(stored: Sequence[CellScores], forms: Sequence[Form], others: Sequence[s
     parts = [
         "# Results: where does importance pay?",
         answer(confirmed, screened),
-        _FRAME,
+        FRAME,
         "## Map: confirmed",
         _confirmed_map(confirmed),
         "## Map: screen",
@@ -49,7 +49,7 @@ def page(stored: Sequence[CellScores], forms: Sequence[Form], others: Sequence[s
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-_FRAME = """The question is whether "spend capacity where the loss is sensitive" beats LoRA with a
+FRAME = """The question is whether "spend capacity where the loss is sensitive" beats LoRA with a
 searched learning rate *and* its own control, which has everything but the importance.
 [The protocol](study-protocol.md) was written first. [The first study](first-study.md) tested one
 form, the penalty of IW-LoRA, on five tasks with ample data, and found no benefit: -0.25 points
@@ -76,10 +76,10 @@ def answer(confirmed: Sequence[Finding], screened: Sequence[Finding]) -> str:
     """The first lines: what is known, with intervals, and what is not."""
     better = [finding for finding in confirmed if finding.verdict == "better"]
     if better:
-        return "**Importance pays in these regimes.** " + " ".join(map(_sentence, better))
+        return "**Importance pays in these regimes.**" + _list(better)
     if confirmed:
-        text = "**No form of importance that we confirmed beats both LoRA and its control.** "
-        return text + " ".join(map(_sentence, confirmed))
+        text = "**No form of importance that we confirmed beats both LoRA and its control.**"
+        return text + " In the confirming runs:" + _list(confirmed)
     text = "**No form of importance is confirmed, and none is refuted: no confirming run exists.** "
     if not screened:
         return text + "No form has been screened yet."
@@ -89,16 +89,23 @@ def answer(confirmed: Sequence[Finding], screened: Sequence[Finding]) -> str:
     text += f"Of {pairs} of form and regime in the screen, {len(ahead)} "
     text += "is" if len(ahead) == 1 else "are"
     text += " ahead of LoRA and of all its controls"
-    return text + (": " + " ".join(map(_sentence, ahead)) if ahead else ".")
+    return text + (":" + _list(ahead) if ahead else ".")
+
+
+def _list(found: Sequence[Finding]) -> str:
+    return "\n\n" + "\n".join(f"- {_sentence(finding)}" for finding in found)
 
 
 def _sentence(finding: Finding) -> str:
-    hardest = finding.hardest_control
-    text = f"{_capital(finding.form.name)}, {regime(finding.scores.settings)}: {finding.verdict}, "
-    text += f"{_text(finding.against)} {_UNIT[finding.form.outcome]} from {finding.against.other}"
+    form, hardest = finding.form, finding.hardest_control
+    text = f"{_capital(form.name)}, {regime(finding.scores.settings)}: {finding.verdict}. "
+    text += (
+        f"The {_OUTCOME[form.outcome]} improves by {_text(finding.against)} {_UNIT[form.outcome]}"
+    )
+    text += f" over {finding.against.other}"
     if hardest is not None:
-        text += f", {_text(hardest)} from its control {hardest.other}"
-    return f"{text} ({counted(finding.against.draws, 'draw')})."
+        text += f", and by {_text(hardest)} over its control {hardest.other}"
+    return f"{text} ({counted(finding.against.draws, 'draw')}, 95% intervals)."
 
 
 def _confirmed_map(confirmed: Sequence[Finding]) -> str:
