@@ -161,6 +161,8 @@ def test_the_page_says_what_is_known_in_its_first_lines() -> None:
     assert "| all |  | 2.00 | 2.00 |  |" in whole
     refuted = page([scores_of({"top": 0.0, "permuted": 0.0}, "confirm")], [FORM])
     assert "No form of importance that we confirmed beats both" in refuted.splitlines()[2]
+    floor = scores_of({"top": 0.03, "permuted": 0.0}, "confirm", floor_margin=0.01)
+    assert "no arm learned anything" in page([floor], [FORM]).splitlines()[4]
     assert page([], [FORM], ["## Prompts\n\nThey tie.\n"]).endswith("\n\n## Prompts\n\nThey tie.\n")
 
 

@@ -98,11 +98,11 @@ def _list(found: Sequence[Finding]) -> str:
 
 def _sentence(finding: Finding) -> str:
     form, hardest = finding.form, finding.hardest_control
-    text = f"{_capital(form.name)}, {regime(finding.scores.settings)}: {finding.verdict}. "
-    text += (
-        f"The {_OUTCOME[form.outcome]} improves by {_text(finding.against)} {_UNIT[form.outcome]}"
-    )
-    text += f" over {finding.against.other}"
+    text = f"{_capital(form.name)}, {regime(finding.scores.settings)}: "
+    if finding.verdict == "floor":
+        return text + "no arm learned anything, so this does not count."
+    difference = f"{_text(finding.against)} {_UNIT[form.outcome]} over {finding.against.other}"
+    text += f"{finding.verdict}. The {_OUTCOME[form.outcome]} improves by {difference}"
     if hardest is not None:
         text += f", and by {_text(hardest)} over its control {hardest.other}"
     return f"{text} ({counted(finding.against.draws, 'draw')}, 95% intervals)."
