@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from iwlora.compare.plan.preflight import check_budgets
 from iwlora.compare.plan.recipe import load_plan
 from iwlora.methods import METHODS
 from iwlora_study.runner.cells import Cell, load_cells
@@ -19,6 +20,7 @@ def test_a_cell_is_planned_as_predicted(cell: Cell, monkeypatch: pytest.MonkeyPa
         monkeypatch.setitem(METHODS, name, load(name))
     data = ["task.data_dir=glue"] if cell.needs_glue else []
     plan = load_plan(str(cell.path), data)
+    check_budgets(plan)
     assert plan.baseline in plan.labels
     assert plan.search is not None
     trials, runs = cell.runs()
