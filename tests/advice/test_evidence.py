@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,27 @@ def test_the_shipped_table_is_valid_and_says_what_its_sources_say() -> None:
                 float(t.rpartition("accuracy ")[2].split()[0]) for t in (of_choice, of_baseline)
             ]
             assert found.difference == pytest.approx(means[0] - means[1], abs=1e-9)
+
+
+def test_the_page_quotes_rows_of_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "advise.md").read_text(encoding="utf-8")
+    page = " ".join(page.split())
+    table, whole = read_evidence(), "rank-8-everywhere"
+    for choice in (
+        "rank-1-everywhere",
+        "query-value",
+        "last-third",
+        "last-block",
+        "without-unimportant-sites",
+        "without-random-sites",
+    ):
+        found = table.find(choice, whole, "classification", "builtin/minilm", training_rows=2000)
+        assert found is not None
+        assert re.search(
+            rf"{abs(found.difference):.2f} (points )?(more|less)[^()]*"
+            rf"\({found.low:+.2f} to {found.high:+.2f}\)".replace("+", r"\+"),
+            page,
+        ), found.sentence()
 
 
 def test_written_rows_are_read_back(tmp_path: Path) -> None:

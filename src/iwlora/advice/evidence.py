@@ -119,10 +119,18 @@ class Evidence(BaseModel):
             raise ValueError(f"verdict={self.verdict} was given, and the interval contains 0")
         return self
 
-    @property
-    def decides(self) -> bool:
-        """Whether the row is reason enough to prefer a smaller choice to its baseline."""
-        return self.verdict in ("better", "within")
+    def allows_fewer(self, model: str, training_rows: int) -> bool:
+        """Whether it is reason enough to prefer a choice with fewer parameters to its baseline.
+
+        It is for the same model and at most twice as many training rows as were measured, since
+        more rows may need more parameters.
+
+        Args:
+            model: the model that the advice is for.
+            training_rows: of the task.
+        """
+        measured = self.training_rows is not None and training_rows <= 2 * self.training_rows
+        return measured and self.model == model and self.verdict in ("better", "within")
 
     @property
     def has_few_rows(self) -> bool:

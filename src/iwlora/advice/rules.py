@@ -100,8 +100,8 @@ class Rules:
         if not rank_is_given and chosen.layout is self.whole:
             for rank in range(1, chosen.rank):
                 row = self.ask(self.whole.label(rank), chosen.label)
-                if row and row.decides:
-                    text = f"rank {rank} at all matrices is enough: its row decides"
+                if row and row.allows_fewer(self._model, self._training_rows):
+                    text = f"rank {rank} at all matrices is as good with so many training rows"
                     return Sized(self.whole, rank), Reason("matrices and rank", text, (row,))
         for option in options[1:]:
             row = self.ask(option.label, chosen.label, share)
@@ -124,7 +124,10 @@ class Rules:
         elif limited and label != whole:
             text = "as many matrices as the limit allows, before a higher rank"
         else:
-            text = "all matrices have one rank: no smaller choice is shown to be as good"
+            text = (
+                "all matrices have one rank: no smaller choice is shown to be as good for this "
+                "model and so many training rows"
+            )
         rows = tuple(row for reason in found for row in reason.rows)
         return Reason(
             "matrices and rank", text, rows, tuple(t for reason in found for t in reason.missing)
