@@ -15,8 +15,10 @@ from iwlora_study.runner import evidence
 from iwlora_study.runner.cells import load_cells
 from iwlora_study.runner.command import FORMS, PAGE, STAGES, STUDY, results_page
 from iwlora_study.runner.forms import Form, load_forms
+from iwlora_study.runner.lessons import Lesson, lessons_list
 from iwlora_study.runner.page import page, secondary_table
 from iwlora_study.runner.scores import CellScores, StoredRun, load, load_all, save, scores_file
+from iwlora_study.runner.temperatures import temperature_table
 from iwlora_study.runner.verdicts import contrast, findings, going_on, lead
 
 FORM = Form(name="top sites", arm="top", controls=["permuted"])
@@ -154,16 +156,57 @@ def test_the_page_says_what_is_known_in_its_first_lines() -> None:
     assert "1 is ahead of LoRA and of all its controls" in first
     confirmed = scores_of({"top": 0.03, "permuted": 0.0}, "confirm")
     whole = page([confirmed, screened], [FORM])
-    assert whole.splitlines()[2] == "**Importance pays in these regimes.**"
+    assert whole.splitlines()[2].startswith("**Importance pays in these regimes.**")
     assert whole.splitlines()[4].startswith("- Top sites, glue/sst2, 2,000 rows, 50 steps of 32: ")
     assert "| glue/sst2, 2,000 rows, 50 steps of 32 | top sites | score, points | +" in whole
     assert "**better**" in whole
     assert "| all |  | 2.00 | 2.00 |  |" in whole
     refuted = page([scores_of({"top": 0.0, "permuted": 0.0}, "confirm")], [FORM])
-    assert "No form of importance that we confirmed beats both" in refuted.splitlines()[2]
+    assert "no form of importance beat both LoRA and its own control" in refuted.splitlines()[2]
     floor = scores_of({"top": 0.03, "permuted": 0.0}, "confirm", floor_margin=0.01)
     assert "no arm learned anything" in page([floor], [FORM]).splitlines()[4]
-    assert page([], [FORM], ["## Prompts\n\nThey tie.\n"]).endswith("\n\n## Prompts\n\nThey tie.\n")
+    assert page([], [FORM], [], ["## Prompts\n\nThey tie.\n"]).endswith(
+        "\n\n## Prompts\n\nThey tie.\n"
+    )
+
+
+def test_a_lesson_is_not_written_where_the_scores_say_another() -> None:
+    scores = scores_of({"top": 0.03, "permuted": 0.0})
+    lesson = Lesson(text="The top helps", cell="01", arm="top", over="lora", verdict="better")
+    (line,) = lessons_list([lesson], [scores]).splitlines()
+    assert line.startswith("- The top helps: +")
+    assert line.endswith("(glue/sst2, 2,000 rows, 50 steps of 32; cell 01, screen, 12 draws).")
+    assert f"\n\n{line}\n\n## Map: confirmed" in page([scores], [FORM], [lesson])
+    assert lessons_list([lesson.model_copy(update={"cell": "02"})], [scores]) == ""
+    for wrong, said in [({"verdict": "within"}, "says better"), ({"arm": "best"}, "is missing")]:
+        with pytest.raises(IwloraError, match=said):
+            lesson.model_copy(update=wrong).line([scores])
+
+
+def test_a_gain_that_a_temperature_gives_too_is_shown_as_none() -> None:
+    """After the temperature the form's loss is 0.01 above that of LoRA in every draw."""
+    scores = scores_of({"prior": 0.03})
+    for run in scores.runs:
+        rescaled = 0.41 if run.arm == "prior" else 0.4
+        run.metrics |= {"loss_rescaled": rescaled, "calibration_error_rescaled": 0.02}
+        run.metrics["temperature"] = 1.0 if run.seed % 2 else 2.0
+    form = Form(name="a prior", arm="prior", outcome="loss")
+    cells = temperature_table([scores], [form]).splitlines()[-1].strip("| ").split(" | ")
+    assert cells[:2] == ["01", "prior"]
+    assert cells[3:] == [
+        "0.4100",
+        "-0.0100 \\[-0.0100, -0.0100\\]",
+        "0.0500",
+        "0.0200",
+        "1.50",
+    ]
+    assert temperature_table([scores], [FORM]) == ""
+    floor = scores_of({"prior": 0.03}, floor_margin=0.01)
+    floor.runs = [
+        run.model_copy(update={"trivial_floors": low.trivial_floors})
+        for run, low in zip(scores.runs, floor.runs, strict=True)
+    ]
+    assert temperature_table([floor], [form]) == ""
 
 
 def test_secondary_outcomes_are_corrected() -> None:

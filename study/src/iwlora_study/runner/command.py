@@ -15,12 +15,14 @@ from iwlora.results.writing import write_text
 from iwlora_study.runner import evidence, page, running, scores
 from iwlora_study.runner.cells import Cell, load_cells, plan_table
 from iwlora_study.runner.forms import load_forms
+from iwlora_study.runner.lessons import load_lessons
 
 STUDY = Path(__file__).parents[3]
 STAGES = ("screen", "confirm")
 SCORES = STUDY / "scores"
 RUNS = STUDY.parent / "runs" / "study"
 FORMS = STUDY / "forms.yaml"
+LESSONS = STUDY / "lessons.yaml"
 OTHERS = STUDY / "others"
 PAGE = STUDY.parent / "docs" / "results.md"
 
@@ -73,7 +75,7 @@ def _plan() -> None:
 def results_page() -> str:
     """The page of results: of the stored scores, and what studies on other subjects found."""
     others = [path.read_text(encoding="utf-8") for path in sorted(OTHERS.glob("*.md"))]
-    return page.page(scores.load_all(SCORES), load_forms(FORMS), others)
+    return page.page(scores.load_all(SCORES), load_forms(FORMS), load_lessons(LESSONS), others)
 
 
 def _report() -> None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iwlora.compare.number_format import counted, format_difference, format_score
+from iwlora.compare.number_format import counted, format_score
 from iwlora.compare.statistics.paired_tests import holm, summarize
 from iwlora_study.runner.cells import regime
 from iwlora_study.runner.forms import MARGINS, Form
+from iwlora_study.runner.lessons import Lesson, lessons_list
+from iwlora_study.runner.markdown import OUTCOME, UNIT, improvement, table
 from iwlora_study.runner.scores import CellScores
+from iwlora_study.runner.temperatures import temperature_table
 from iwlora_study.runner.verdicts import Contrast, Finding, contrast, findings, going_on, on_floor
 
-_METRIC = {"score": "accuracy", "loss": "loss", "calibration_error": "calibration_error"}
-_UNIT = {"score": "points", "loss": "nats", "calibration_error": "ECE"}
-_OUTCOME = {"score": "score", "loss": "held-out loss", "calibration_error": "calibration error"}
 
-
-def page(stored: Sequence[CellScores], forms: Sequence[Form], others: Sequence[str] = ()) -> str:
+def page(
+    stored: Sequence[CellScores],
+    forms: Sequence[Form],
+    lessons: Sequence[Lesson] = (),
+    others: Sequence[str] = (),
+) -> str:
     """The whole page as Markdown.
 
     Args:
         stored: The scores of all cells.
         forms: What the study asks about.
+        lessons: What it says to people who do not ask about importance.
         others: The sections of the studies that have other subjects.
     """
     confirmed = _findings(stored, forms, "confirm")
@@ -30,6 +35,7 @@ def page(stored: Sequence[CellScores], forms: Sequence[Form], others: Sequence[s
         "# Results: where does importance pay?",
         answer(confirmed, screened),
         FRAME,
+        *_titled("## What to do without importance", _LESSONS, lessons_list(lessons, stored)),
         "## Map: confirmed",
         _confirmed_map(confirmed),
         "## Map: screen",
@@ -38,6 +44,7 @@ def page(stored: Sequence[CellScores], forms: Sequence[Form], others: Sequence[s
         _next(screened),
         "## Secondary outcomes",
         secondary_table(confirmed),
+        *_titled("## A temperature instead", _TEMPERATURE, temperature_table(stored, forms)),
         "## All arms",
         _ARMS,
         *(_arms_table(scores) for scores in stored),
@@ -68,6 +75,13 @@ improvements, for losses too."""
 _SCREEN = """Leads, not results: 95% intervals of each comparison by itself, so about one in twenty
 differs by chance where nothing is there."""
 
+_LESSONS = """Differences between other arms of the same cells, positive where the first arm is
+better. Those of the screen are leads, as below. Less than 1 point does not matter here:"""
+
+_TEMPERATURE = """A form that lowers the held-out loss may only make the model less confident. A
+temperature, fitted on the official split after training, does that at no cost, for LoRA too. So
+this table compares arms after it. Its 95% intervals are for each comparison by itself:"""
+
 _ARMS = """Every arm that ran, methods of others too. The learning rates are those that the searches
 chose; the differences are improvements of the score over the baseline, in points."""
 
@@ -76,10 +90,13 @@ def answer(confirmed: Sequence[Finding], screened: Sequence[Finding]) -> str:
     """The first lines: what is known, with intervals, and what is not."""
     better = [finding for finding in confirmed if finding.verdict == "better"]
     if better:
-        return "**Importance pays in these regimes.**" + _list(better)
+        text = "**Importance pays in these regimes.** Improvements with 95% intervals:"
+        return text + _list(better)
     if confirmed:
-        text = "**No form of importance that we confirmed beats both LoRA and its control.**"
-        return text + " In the confirming runs:" + _list(confirmed)
+        text = (
+            "**In the confirming runs no form of importance beat both LoRA and its own control.**"
+        )
+        return text + " Improvements with 95% intervals:" + _list(confirmed)
     text = "**No form of importance is confirmed, and none is refuted: no confirming run exists.** "
     if not screened:
         return text + "No form has been screened yet."
@@ -101,11 +118,18 @@ def _sentence(finding: Finding) -> str:
     text = f"{_capital(form.name)}, {regime(finding.scores.settings)}: "
     if finding.verdict == "floor":
         return text + "no arm learned anything, so this does not count."
-    difference = f"{_text(finding.against)} {_UNIT[form.outcome]} over {finding.against.other}"
-    text += f"{finding.verdict}. The {_OUTCOME[form.outcome]} improves by {difference}"
+    against = f"{improvement(finding.against)} over {finding.against.other}"
+    text += (
+        f"{finding.verdict}. {_capital(OUTCOME[form.outcome])}, in {UNIT[form.outcome]}: {against}"
+    )
     if hardest is not None:
-        text += f", and by {_text(hardest)} over its control {hardest.other}"
-    return f"{text} ({counted(finding.against.draws, 'draw')}, 95% intervals)."
+        text += f", and {improvement(hardest)} over its control {hardest.other}"
+    return f"{text} ({counted(finding.against.draws, 'draw')})."
+
+
+def _titled(title: str, introduction: str, text: str) -> list[str]:
+    """The parts of a section; none without a text."""
+    return [title, introduction, text] if text else []
 
 
 def _confirmed_map(confirmed: Sequence[Finding]) -> str:
@@ -120,8 +144,8 @@ def map_table(found: Sequence[Finding]) -> str:
     rows = []
     for finding in found:
         hardest, form = finding.hardest_control, finding.form
-        control = f"{hardest.other}: {_text(hardest)}" if hardest else "–"
-        against = _text(finding.against)
+        control = f"{hardest.other}: {improvement(hardest)}" if hardest else "–"
+        against = improvement(finding.against)
         if form.against != "lora":
             against = f"{form.against}: {against}"
         rows.append(
@@ -129,14 +153,14 @@ def map_table(found: Sequence[Finding]) -> str:
                 finding.scores.cell.partition("-")[0],
                 regime(finding.scores.settings),
                 form.name,
-                f"{_OUTCOME[form.outcome]}, {_UNIT[form.outcome]}",
+                f"{OUTCOME[form.outcome]}, {UNIT[form.outcome]}",
                 against,
                 control,
                 str(finding.against.draws),
                 f"**{finding.verdict}**" if finding.verdict == "better" else finding.verdict,
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _next(screened: Sequence[Finding]) -> str:
@@ -162,13 +186,13 @@ def secondary_table(confirmed: Sequence[Finding]) -> str:
         [
             regime(finding.scores.settings),
             finding.form.name,
-            f"{_OUTCOME[one.outcome]}, {_UNIT[one.outcome]}",
-            _text(one),
+            f"{OUTCOME[one.outcome]}, {UNIT[one.outcome]}",
+            improvement(one),
             f"{p:.3f}",
         ]
         for (finding, one), p in zip(found, adjusted, strict=True)
     ]
-    return _table(["regime", "form", "outcome", "from LoRA", "p (Holm)"], rows)
+    return table(["regime", "form", "outcome", "from LoRA", "p (Holm)"], rows)
 
 
 def _arms_table(scores: CellScores) -> str:
@@ -188,7 +212,7 @@ def _arms_table(scores: CellScores) -> str:
                 str(summary.n),
                 format_score(scores.metric, summary.mean, summary.sd),
                 format_score("loss", sum(losses) / len(losses)) if losses else "–",
-                "–" if against is None or arm == scores.baseline else _text(against),
+                "–" if against is None or arm == scores.baseline else improvement(against),
                 f"{search.lr:g}" + ("" if search.inside else " ≠") if search and search.lr else "–",
                 f"{size:,}" if size is not None else "–",
             ]
@@ -199,7 +223,7 @@ def _arms_table(scores: CellScores) -> str:
     if on_floor(scores):
         title += "\n\nNo arm is above its floor: this cell does not count."
     head = ["arm", "draws", scores.metric, "loss", "improvement", "learning rate", "parameters"]
-    return f"{title}\n\n{_table(head, rows)}"
+    return f"{title}\n\n{table(head, rows)}"
 
 
 def price_table(stored: Sequence[CellScores]) -> str:
@@ -221,7 +245,7 @@ def price_table(stored: Sequence[CellScores]) -> str:
     processor = f"{sum(counted) / 3600:.2f}" + " counted" * (len(counted) < len(stored))
     wall = sum(scores.wall_seconds for scores in stored) / 3600
     rows.append(["all", "", processor, f"{wall:.2f}", ""])
-    return _table(["cell", "trials + runs", "core-hours", "wall hours", "machine"], rows)
+    return table(["cell", "trials + runs", "core-hours", "wall hours", "machine"], rows)
 
 
 def _lost(stored: Sequence[CellScores]) -> str:
@@ -251,23 +275,6 @@ def _lost(stored: Sequence[CellScores]) -> str:
 def _findings(stored: Sequence[CellScores], forms: Sequence[Form], stage: str) -> list[Finding]:
     of_stage = (scores for scores in stored if scores.stage == stage)
     return [finding for scores in of_stage for finding in findings(scores, forms)]
-
-
-def _text(one: Contrast) -> str:
-    """The mean with its interval, in the unit of the outcome."""
-    if one.outcome == "score":
-        one_text = [f"{value:+.2f}" for value in (one.mean, one.low, one.high) if value is not None]
-    else:
-        metric = _METRIC[one.outcome]
-        known = (value for value in (one.mean, one.low, one.high) if value is not None)
-        one_text = [format_difference(metric, value) for value in known]
-    mean, *interval = one_text
-    return f"{mean} \\[{interval[0]}, {interval[1]}\\]" if interval else mean
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _capital(text: str) -> str:
