@@ -15,10 +15,10 @@ from iwlora_study.runner import evidence
 from iwlora_study.runner.cells import load_cells
 from iwlora_study.runner.command import FORMS, PAGE, STAGES, STUDY, results_page
 from iwlora_study.runner.forms import Form, load_forms
-from iwlora_study.runner.lessons import Lesson, lessons_list
-from iwlora_study.runner.page import page, secondary_table
+from iwlora_study.runner.page.lessons import Lesson, lessons_list
+from iwlora_study.runner.page.page import page, secondary_table
+from iwlora_study.runner.page.temperatures import temperature_table
 from iwlora_study.runner.scores import CellScores, StoredRun, load, load_all, save, scores_file
-from iwlora_study.runner.temperatures import temperature_table
 from iwlora_study.runner.verdicts import contrast, findings, going_on, lead
 
 FORM = Form(name="top sites", arm="top", controls=["permuted"])

@@ -12,10 +12,11 @@ from iwlora.advice.evidence import FILE as EVIDENCE
 from iwlora.advice.evidence import evidence_csv, read_evidence
 from iwlora.errors import IwloraError
 from iwlora.results.writing import write_text
-from iwlora_study.runner import evidence, page, running, scores
+from iwlora_study.runner import evidence, running, scores
 from iwlora_study.runner.cells import Cell, load_cells, plan_table
 from iwlora_study.runner.forms import load_forms
-from iwlora_study.runner.lessons import load_lessons
+from iwlora_study.runner.page import page
+from iwlora_study.runner.page.lessons import load_lessons
 
 STUDY = Path(__file__).parents[3]
 STAGES = ("screen", "confirm")

@@ -14,7 +14,7 @@ from statistics import fmean, median
 from iwlora.compare.number_format import format_score
 from iwlora.compare.statistics.paired_tests import summarize
 from iwlora_study.runner.forms import Form
-from iwlora_study.runner.markdown import difference, table
+from iwlora_study.runner.page.markdown import difference, table
 from iwlora_study.runner.scores import CellScores
 from iwlora_study.runner.verdicts import on_floor
 

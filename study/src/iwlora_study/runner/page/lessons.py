@@ -12,7 +12,7 @@ from iwlora.errors import IwloraError
 from iwlora.inputs.yaml_json import read_yaml
 from iwlora_study.runner.cells import regime
 from iwlora_study.runner.forms import Outcome
-from iwlora_study.runner.markdown import OUTCOME, UNIT, improvement
+from iwlora_study.runner.page.markdown import OUTCOME, UNIT, improvement
 from iwlora_study.runner.scores import CellScores
 from iwlora_study.runner.verdicts import contrast
 

@@ -8,10 +8,10 @@ from iwlora.compare.number_format import counted, format_score
 from iwlora.compare.statistics.paired_tests import holm, summarize
 from iwlora_study.runner.cells import regime
 from iwlora_study.runner.forms import MARGINS, Form
-from iwlora_study.runner.lessons import Lesson, lessons_list
-from iwlora_study.runner.markdown import OUTCOME, UNIT, improvement, table
+from iwlora_study.runner.page.lessons import Lesson, lessons_list
+from iwlora_study.runner.page.markdown import OUTCOME, UNIT, improvement, table
+from iwlora_study.runner.page.temperatures import temperature_table
 from iwlora_study.runner.scores import CellScores
-from iwlora_study.runner.temperatures import temperature_table
 from iwlora_study.runner.verdicts import Contrast, Finding, contrast, findings, going_on, on_floor
 
 
