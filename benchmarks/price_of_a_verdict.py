@@ -72,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recorder.add_argument("--minutes", type=float, default=60.0)
     options = parser.parse_args(arguments)
     if options.command == "record":
-        about = {"model": options.model, "machine": machine()}
-        record(options.recorded, options.glue, options.model, options.minutes, about)
+        record(options.recorded, options.glue, options.model, options.minutes, machine())
     else:
         print(report(options.recorded, options.csv))
 

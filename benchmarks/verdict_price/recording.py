@@ -53,19 +53,26 @@ class RecordedTask:
     """How a task is trained and scored.
 
     The mean of the weights over the ``average_last`` steps, the last third, is scored on the study
-    rows too.
+    rows too. ``precision`` is that of the runs recorded first, whatever the machine would choose.
     """
 
     study_rows: int
     epochs: float
     max_length: int
     average_last: int
+    precision: str
 
 
 TASKS = {
-    "glue/sst2": RecordedTask(study_rows=2200, epochs=2, max_length=64, average_last=42),
-    "glue/mrpc": RecordedTask(study_rows=868, epochs=3, max_length=128, average_last=63),
-    "builtin/entailment": RecordedTask(study_rows=1100, epochs=4, max_length=64, average_last=84),
+    "glue/sst2": RecordedTask(
+        study_rows=2200, epochs=2, max_length=64, average_last=42, precision="bf16"
+    ),
+    "glue/mrpc": RecordedTask(
+        study_rows=868, epochs=3, max_length=128, average_last=63, precision="bf16"
+    ),
+    "builtin/entailment": RecordedTask(
+        study_rows=1100, epochs=4, max_length=64, average_last=84, precision="fp32"
+    ),
 }
 
 
@@ -96,6 +103,7 @@ def cells() -> Iterator[Cell]:
     yield from _fewer_rows(mrpc, 0, 5)
     for task in (mrpc, entailment, sst2):
         yield from _search(task, 0, 5)
+    for task in (mrpc, entailment, sst2):
         yield from _pairs(task, 0, 8)
     for task in TASKS:
         yield from _fewer_rows(task, 0, 6)
@@ -142,6 +150,7 @@ def recipe(cell: Cell, glue: str | None, model: str) -> Recipe:
                 "lr": lr,
                 "max_length": task.max_length,
                 "seed": seed,
+                "precision": task.precision,
             },
         }
     )
@@ -220,9 +229,17 @@ def log_odds(logits: Any, labels: Any) -> Array:
     return margins
 
 
-def record(
-    folder: Path, glue: str | None, model: str, minutes: float, about: dict[str, str]
-) -> None:
+def with_machine(machines: str | None, machine: str) -> str:
+    """The machines that recorded a task, each once.
+
+    >>> with_machine("a CPU", "another CPU"), with_machine("a CPU", "a CPU")
+    ('a CPU; also another CPU', 'a CPU')
+    """
+    known = machines.split("; also ") if machines else []
+    return "; also ".join(dict.fromkeys([*known, machine]))
+
+
+def record(folder: Path, glue: str | None, model: str, minutes: float, machine: str) -> None:
     """Record the missing cells in their order, the last of which begins within ``minutes``."""
     torch.set_num_threads(1)
     end = time.monotonic() + 60 * minutes
@@ -233,7 +250,7 @@ def record(
             continue
         if time.monotonic() > end:
             break
-        bank.about |= about
+        bank.about |= {"model": model, "machine": with_machine(bank.about.get("machine"), machine)}
         record_run(bank, recipe(cell, glue, model), cell[1])
         bank.save(folder)
         run = bank.runs[-1]

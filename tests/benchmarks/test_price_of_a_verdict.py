@@ -232,7 +232,9 @@ def test_runs_are_recorded_once_by_the_path_of_a_comparison(
         (folder / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows, ""]), "utf-8")
     recording, bank_parts = parts.recording, parts.bank
     monkeypatch.setitem(METHODS, recording.OtherStart.name, recording.OtherStart)
-    small = recording.RecordedTask(study_rows=20, epochs=4, max_length=16, average_last=1)
+    small = recording.RecordedTask(
+        study_rows=20, epochs=4, max_length=16, average_last=1, precision="fp32"
+    )
     monkeypatch.setattr(recording, "TASKS", {"glue/sst2": small})
     monkeypatch.setattr(recording, "ROWS", 32)
     monkeypatch.setattr(recording, "LR", 0.1)
@@ -240,8 +242,9 @@ def test_runs_are_recorded_once_by_the_path_of_a_comparison(
     monkeypatch.setattr(recording, "cells", lambda: iter(cells))
     glue, model = str(folder.parent), str(tiny_bert)
     for _ in range(2):
-        recording.record(tmp_path, glue, model, minutes=1.0, about={"machine": "a CPU"})
+        recording.record(tmp_path, glue, model, minutes=1.0, machine="a CPU")
     bank = bank_parts.Bank.load(tmp_path, "glue/sst2")
+    assert bank.about == {"model": model, "machine": "a CPU"}
     assert [run.key for run in bank.runs] == [cell[1:] for cell in cells]
     lora, other = bank.scores[bank_parts.STUDY]
     assert bank.scores[bank_parts.STUDY_OF_MEAN][0] == pytest.approx(lora)
