@@ -35,7 +35,7 @@ def report(folder: Path, csv_folder: Path | None = None) -> str:
     if csv_folder is not None:
         _write(csv_folder / "price-of-a-verdict.csv", tables.price_records(prices))
         _write(csv_folder / "price-of-a-study.csv", lever_tables.study_records(studies))
-    machines = sorted({bank.about["machine"] for bank in banks if bank.about})
+    machines = sorted({machine for bank in banks for machine in bank.machines})
     parts = {
         f"Recorded on {'; '.join(machines)}": tables.recorded_table(banks, LR),
         "Price of a verdict": tables.price_table(prices),

@@ -22,6 +22,8 @@ Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 OFFICIAL, STUDY, STUDY_OF_MEAN = "official", "study", "study, mean of the last weights"
 SPLITS = (OFFICIAL, STUDY, STUDY_OF_MEAN)
+ALSO = "; also "
+"""Between the machines that recorded a task."""
 LORA, OTHER_START, FEWER_ROWS = "lora", "other start", "1,600 rows"
 
 
@@ -55,6 +57,11 @@ class Bank:
     runs: list[RecordedRun] = field(default_factory=list)
     scores: dict[str, Array] = field(default_factory=dict)
     labels: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+
+    @property
+    def machines(self) -> list[str]:
+        """Those that recorded its runs."""
+        return self.about["machine"].split(ALSO) if self.about else []
 
     @classmethod
     def load(cls, folder: Path, task: str) -> Bank:

@@ -26,6 +26,7 @@ from iwlora.training.prepare import prepare
 from iwlora.training.recipe import Recipe, build
 from iwlora.training.state.run_folder import RunDir
 from verdict_price.bank import (
+    ALSO,
     FEWER_ROWS,
     LORA,
     OFFICIAL,
@@ -229,16 +230,6 @@ def log_odds(logits: Any, labels: Any) -> Array:
     return margins
 
 
-def with_machine(machines: str | None, machine: str) -> str:
-    """The machines that recorded a task, each once.
-
-    >>> with_machine("a CPU", "another CPU"), with_machine("a CPU", "a CPU")
-    ('a CPU; also another CPU', 'a CPU')
-    """
-    known = machines.split("; also ") if machines else []
-    return "; also ".join(dict.fromkeys([*known, machine]))
-
-
 def record(folder: Path, glue: str | None, model: str, minutes: float, machine: str) -> None:
     """Record the missing cells in their order, the last of which begins within ``minutes``."""
     torch.set_num_threads(1)
@@ -250,7 +241,8 @@ def record(folder: Path, glue: str | None, model: str, minutes: float, machine: 
             continue
         if time.monotonic() > end:
             break
-        bank.about |= {"model": model, "machine": with_machine(bank.about.get("machine"), machine)}
+        machines = dict.fromkeys([*bank.machines, machine])
+        bank.about |= {"model": model, "machine": ALSO.join(machines)}
         record_run(bank, recipe(cell, glue, model), cell[1])
         bank.save(folder)
         run = bank.runs[-1]

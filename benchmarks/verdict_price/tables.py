@@ -187,12 +187,18 @@ def regret_sentence(regrets: Sequence[Regret], draws: int) -> str:
     """Whether the new rule halves the median regret of the earlier one, at each of the costs."""
     pairs = zip(SEARCHES[::2], regrets[::2], regrets[1::2], strict=False)
     found = [
-        f"{'met' if after.median <= before.median / 2 else 'missed'} with {search.grids} "
+        f"{_halved(before.median, after.median)} with {search.grids} "
         f"trial{'s' * (search.grids > 1)} a learning rate, {before.median:.2f} to "
         f"{after.median:.2f} (mean {before.mean:.2f} to {after.mean:.2f})"
         for search, before, after in pairs
     ]
     return "; ".join([*found, f"{draws} draws"]) if found else f"open, {NOT_RECORDED}"
+
+
+def _halved(before: float, after: float) -> str:
+    if before == 0:
+        return "not decided, because the median was 0 before,"
+    return "met" if after <= before / 2 else "missed"
 
 
 def has_pairs(bank: Bank, kind: str, lr: float) -> bool:

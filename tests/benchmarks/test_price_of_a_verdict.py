@@ -218,6 +218,15 @@ def test_arms_that_search_well_are_not_called_different(
     assert few_rows.called_different > 0.2
 
 
+def test_a_median_of_zero_cannot_be_halved(parts: Any) -> None:
+    regret = parts.search_regret.Regret
+    before, after = regret(0.0, 0.7, 6.2, 5.0), regret(0.0, 0.04, 0.4, 5.0)
+    said = parts.tables.regret_sentence([before, after], 5)
+    assert said.startswith("not decided, because the median was 0 before, with 1 trial")
+    worse = parts.tables.regret_sentence([regret(0.2, 1, 2, 5.0), regret(0.11, 1, 2, 5.0)], 5)
+    assert worse.startswith("missed with 1 trial")
+
+
 def test_runs_are_recorded_once_by_the_path_of_a_comparison(
     parts: Any, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
