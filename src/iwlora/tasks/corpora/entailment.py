@@ -8,14 +8,20 @@ neither sentence alone gives the label away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, product
 from random import Random
 
 from iwlora.errors import IwloraError
 from iwlora.tasks.corpora.corpus import Corpus
-from iwlora.tasks.corpora.entailment_grammar import DEEPEST, PHENOMENA, Sentence, nested_clauses
+from iwlora.tasks.corpora.entailment_grammar import (
+    DEEPEST,
+    PHENOMENA,
+    Scene,
+    Sentence,
+    nested_clauses,
+)
 from iwlora.tasks.corpora.entailment_inference import Quantified, entails
 from iwlora.tasks.splits import dataset_from_rows
 from iwlora.tasks.task import Task
@@ -90,6 +96,24 @@ def generate(
     scenes = {phenomenon: scene for phenomenon, (_, _, scene) in PHENOMENA.items()}
     if depth > 1:
         scenes["relative clause"] = nested_clauses(depth)
+    try:
+        return _splits(seed, sizes, scenes, [*sizes.values()])
+    except _Exhausted:
+        # A tiny split beside a large one may have got no nouns and verbs: all get equally many.
+        return _splits(seed, sizes, scenes, [int(size > 0) for size in sizes.values()])
+
+
+class _Exhausted(IwloraError):
+    """The nouns and verbs of a split make too few pairs."""
+
+
+def _splits(
+    seed: int,
+    sizes: Mapping[str, int],
+    scenes: Mapping[str, Callable[[Random], Scene]],
+    weights: Sequence[int],
+) -> dict[str, list[dict[str, str]]]:
+    """The rows of all splits, where a split gets nouns and verbs in proportion to its weight."""
     rng = Random(seed)
     rows: dict[str, list[dict[str, str]]] = {name: [] for name in sizes}
     split_of_lexicon: dict[frozenset[str], str] = {}
@@ -104,13 +128,13 @@ def generate(
         while any(missing.values()):
             fruitless_draws += 1
             if fruitless_draws > MAX_FRUITLESS_DRAWS:
-                raise IwloraError(
+                raise _Exhausted(
                     f"the grammar has too few {phenomenon!r} pairs: {sum(missing.values())} more "
                     "were requested; lower train, validation or test"
                 )
             lexicon, premises, hypotheses = scene(rng)
             if lexicon not in split_of_lexicon:
-                (split,) = rng.choices(list(sizes), weights=list(sizes.values()))
+                (split,) = rng.choices(list(sizes), weights=weights)
                 split_of_lexicon[lexicon] = split
             split = split_of_lexicon[lexicon]
             for premise, hypothesis in _quadruple(rng, premises, hypotheses):
