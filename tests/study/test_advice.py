@@ -15,7 +15,8 @@ from iwlora.compare.plan.recipe import load_plan
 from iwlora.methods import METHODS
 from iwlora_study.runner.cells import load_cells
 from iwlora_study.runner.command import FORMS, STAGES, STUDY
-from iwlora_study.runner.forms import load_forms
+from iwlora_study.runner.entries import load_entries
+from iwlora_study.runner.forms import Form
 from study_methods import declared, load
 
 RECIPES = sorted((Path(__file__).parents[2] / "study" / "advice").glob("*.yaml"))
@@ -109,7 +110,7 @@ def pairs() -> set[tuple[str, str]]:
     for cell in CELLS:
         labels = {label(arm) for arm in cell.settings["methods"]}
         found |= {(one, cell.settings["baseline"]) for one in labels}
-        for form in load_forms(FORMS):
+        for form in load_entries(FORMS, Form):
             others = labels & {form.against, *form.controls}
             found |= {(form.arm, other) for other in others if form.arm in labels}
     return found

@@ -14,7 +14,8 @@ from iwlora.results.run import FloorScore
 from iwlora_study.runner import evidence
 from iwlora_study.runner.cells import load_cells
 from iwlora_study.runner.command import FORMS, PAGE, STAGES, STUDY, results_page
-from iwlora_study.runner.forms import Form, load_forms
+from iwlora_study.runner.entries import load_entries
+from iwlora_study.runner.forms import Form
 from iwlora_study.runner.page.lessons import Lesson, lessons_list
 from iwlora_study.runner.page.page import page, secondary_table
 from iwlora_study.runner.page.temperatures import temperature_table
@@ -261,7 +262,7 @@ def test_scores_are_read_back(tmp_path: Any) -> None:
 
 def test_forms_name_arms_of_cells(tmp_path: Any) -> None:
     """A form has all its controls in every cell that has any of them."""
-    forms, arms = load_forms(FORMS), list[set[str]]()
+    forms, arms = load_entries(FORMS, Form), list[set[str]]()
     for stage in STAGES:
         for cell in load_cells(STUDY / stage):
             methods: Sequence[Any] = cell.settings["methods"]
@@ -272,7 +273,7 @@ def test_forms_name_arms_of_cells(tmp_path: Any) -> None:
                 assert {form.against, *form.controls} <= labels
     (tmp_path / "forms.yaml").write_text("- {name: a, arm: b, outcome: luck}\n")
     with pytest.raises(IwloraError, match="outcome"):
-        load_forms(tmp_path / "forms.yaml")
+        load_entries(tmp_path / "forms.yaml", Form)
 
 
 def test_the_page_in_the_documentation_is_that_of_the_stored_scores() -> None:

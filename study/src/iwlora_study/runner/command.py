@@ -14,9 +14,10 @@ from iwlora.errors import IwloraError
 from iwlora.results.writing import write_text
 from iwlora_study.runner import evidence, running, scores
 from iwlora_study.runner.cells import Cell, load_cells, plan_table
-from iwlora_study.runner.forms import load_forms
+from iwlora_study.runner.entries import load_entries
+from iwlora_study.runner.forms import Form
 from iwlora_study.runner.page import page
-from iwlora_study.runner.page.lessons import load_lessons
+from iwlora_study.runner.page.lessons import Lesson
 
 STUDY = Path(__file__).parents[3]
 STAGES = ("screen", "confirm")
@@ -76,7 +77,8 @@ def _plan() -> None:
 def results_page() -> str:
     """The page of results: of the stored scores, and what studies on other subjects found."""
     others = [path.read_text(encoding="utf-8") for path in sorted(OTHERS.glob("*.md"))]
-    return page.page(scores.load_all(SCORES), load_forms(FORMS), load_lessons(LESSONS), others)
+    forms, lessons = load_entries(FORMS, Form), load_entries(LESSONS, Lesson)
+    return page.page(scores.load_all(SCORES), forms, lessons, others)
 
 
 def _report() -> None:
@@ -87,7 +89,7 @@ def _report() -> None:
 
 def _evidence() -> None:
     kept = [row for row in read_evidence().rows if not row.source.startswith(evidence.SOURCE)]
-    found = evidence.rows(scores.load_all(SCORES), load_forms(FORMS))
+    found = evidence.rows(scores.load_all(SCORES), load_entries(FORMS, Form))
     write_text(EVIDENCE, evidence_csv([*kept, *found]))
     print(f"{EVIDENCE}: {len(found)} rows of the study, {len(kept)} others")
 

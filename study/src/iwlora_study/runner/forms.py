@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from iwlora.errors import IwloraError
-from iwlora.inputs.yaml_json import read_yaml
+from pydantic import BaseModel, ConfigDict, Field
 
 Outcome = Literal["score", "loss", "calibration_error"]
 
@@ -41,15 +37,3 @@ class Form(BaseModel):
     def controls_of(self, stage: str) -> list[str]:
         """The arms that it has to beat in a stage, besides ``against``."""
         return [*self.controls, *(self.rivals if stage == "confirm" else ())]
-
-
-def load_forms(path: Path) -> list[Form]:
-    """The forms in ``forms.yaml``, in the order of the report.
-
-    Raises:
-        IwloraError: An entry is not accepted.
-    """
-    try:
-        return [Form.model_validate(entry) for entry in read_yaml(path)]
-    except (ValidationError, TypeError) as error:
-        raise IwloraError(f"{path}: {error}") from None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from iwlora.compare.number_format import counted
 from iwlora.errors import IwloraError
-from iwlora.inputs.yaml_json import read_yaml
 from iwlora_study.runner.cells import regime
 from iwlora_study.runner.forms import Outcome
 from iwlora_study.runner.page.markdown import OUTCOME, UNIT, improvement
@@ -57,18 +55,6 @@ class Lesson(BaseModel):
         numbers = f"{improvement(found)} {UNIT[self.outcome]} of the {OUTCOME[self.outcome]}"
         where = f"{regime(scores.settings)}; cell {self.cell}, {scores.stage}"
         return f"{self.text}: {numbers} ({where}, {counted(found.draws, 'draw')})."
-
-
-def load_lessons(path: Path) -> list[Lesson]:
-    """The lessons in ``lessons.yaml``, in the order of the page.
-
-    Raises:
-        IwloraError: An entry is not accepted.
-    """
-    try:
-        return [Lesson.model_validate(entry) for entry in read_yaml(path)]
-    except (ValidationError, TypeError) as error:
-        raise IwloraError(f"{path}: {error}") from None
 
 
 def lessons_list(lessons: Sequence[Lesson], stored: Sequence[CellScores]) -> str:

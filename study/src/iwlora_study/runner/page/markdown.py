@@ -8,11 +8,6 @@ from iwlora.compare.number_format import format_difference
 from iwlora_study.runner.forms import Outcome
 from iwlora_study.runner.verdicts import Contrast
 
-METRIC: dict[Outcome, str] = {
-    "score": "accuracy",
-    "loss": "loss",
-    "calibration_error": "calibration_error",
-}
 UNIT: dict[Outcome, str] = {"score": "points", "loss": "nats", "calibration_error": "ECE"}
 OUTCOME: dict[Outcome, str] = {
     "score": "score",
@@ -46,6 +41,6 @@ def difference(outcome: Outcome, mean: float, low: float | None, high: float | N
     if outcome == "score":
         texts = [f"{value:+.2f}" for value in known]
     else:
-        texts = [format_difference(METRIC[outcome], value) for value in known]
+        texts = [format_difference(outcome, value) for value in known]
     first, *interval = texts
     return f"{first} \\[{interval[0]}, {interval[1]}\\]" if interval else first

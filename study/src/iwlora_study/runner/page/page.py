@@ -79,8 +79,8 @@ _LESSONS = """Differences between other arms of the same cells, positive where t
 better. Those of the screen are leads, as below. Less than 1 point does not matter here:"""
 
 _TEMPERATURE = """A form that lowers the held-out loss may only make the model less confident. A
-temperature, fitted on the official split after training, does that at no cost, for LoRA too. So
-this table compares arms after it. Its 95% intervals are for each comparison by itself:"""
+temperature, fitted on the official split, does that without training, for LoRA too. So this table
+compares arms after it. Its 95% intervals are for each comparison by itself:"""
 
 _ARMS = """Every arm that ran, methods of others too. The learning rates are those that the searches
 chose; the differences are improvements of the score over the baseline, in points."""

@@ -49,8 +49,8 @@ def _rows(scores: CellScores) -> list[list[str]]:
         after, against = scores.values(arm, "loss_rescaled"), "–"
         if not after:
             continue
-        if arm != scores.baseline:
-            shared = sorted(base.keys() & after.keys())
+        shared = sorted(base.keys() & after.keys())
+        if shared and arm != scores.baseline:
             summary = summarize([base[seed] - after[seed] for seed in shared])
             against = difference("loss", summary.mean, summary.low, summary.high)
         rows.append(
