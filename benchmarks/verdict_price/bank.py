@@ -22,8 +22,6 @@ Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 OFFICIAL, STUDY, STUDY_OF_MEAN = "official", "study", "study, mean of the last weights"
 SPLITS = (OFFICIAL, STUDY, STUDY_OF_MEAN)
-ALSO = "; also "
-"""Between the machines that recorded a task."""
 LORA, OTHER_START, FEWER_ROWS = "lora", "other start", "1,600 rows"
 
 
@@ -48,20 +46,16 @@ class RecordedRun:
 class Bank:
     """The runs of a task and their scores: {split: (runs, rows)}, in the same order.
 
-    ``about`` says where they were recorded. ``labels`` are the true classes {split: (rows,)}. A run
-    that diverged, or was not scored in that way, has NaN as scores.
+    ``machines`` recorded them, in their order. ``labels`` are the true classes
+    {split: (rows,)}. A run that diverged, or was not scored in that way, has NaN as scores.
     """
 
     task: str
-    about: dict[str, str] = field(default_factory=dict)
+    model: str = ""
+    machines: list[str] = field(default_factory=list)
     runs: list[RecordedRun] = field(default_factory=list)
     scores: dict[str, Array] = field(default_factory=dict)
     labels: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
-
-    @property
-    def machines(self) -> list[str]:
-        """Those that recorded its runs."""
-        return self.about["machine"].split(ALSO) if self.about else []
 
     @classmethod
     def load(cls, folder: Path, task: str) -> Bank:
@@ -73,7 +67,8 @@ class Bank:
             runs = [RecordedRun(**values) for values in json.loads(str(stored["runs"]))]
             scores = {name: stored[name].astype(float) for name in SPLITS if name in stored}
             labels = {name: stored[f"labels, {name}"] for name in (OFFICIAL, STUDY)}
-            return cls(task, json.loads(str(stored["about"])), runs, scores, labels)
+            about = json.loads(str(stored["about"]))
+            return cls(task, about["model"], about["machines"], runs, scores, labels)
 
     def add(self, run: RecordedRun, scores: Mapping[str, Array]) -> None:
         """Append a run; splits that it was not scored on are NaN."""
@@ -91,7 +86,8 @@ class Bank:
             name: values.astype(np.float16) for name, values in self.scores.items()
         }
         labels: dict[str, Any] = {f"labels, {name}": values for name, values in self.labels.items()}
-        about, runs = json.dumps(self.about), json.dumps([asdict(run) for run in self.runs])
+        about = json.dumps({"model": self.model, "machines": self.machines})
+        runs = json.dumps([asdict(run) for run in self.runs])
         with replacing(bank_file(folder, self.task)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
                 file, about=np.array(about), runs=np.array(runs), **arrays, **labels

@@ -197,7 +197,7 @@ def regret_sentence(regrets: Sequence[Regret], draws: int) -> str:
 
 def _halved(before: float, after: float) -> str:
     if before == 0:
-        return "not decided, because the median was 0 before,"
+        return "undecided (the median was 0 already)"
     return "met" if after <= before / 2 else "missed"
 
 

@@ -34,7 +34,7 @@ def parts(script: Any) -> SimpleNamespace:
 
 def synthetic_bank(parts: Any, draws: int = 12, diverged: tuple[float, ...] = ()) -> Any:
     """Runs whose noise is that of rows alone; the best learning rate is the middle of ``GRID``."""
-    rng, bank = np.random.default_rng(0), parts.bank.Bank("glue/sst2", {"machine": "a CPU"})
+    rng, bank = np.random.default_rng(0), parts.bank.Bank("glue/sst2", machines=["a CPU"])
     rows = {parts.bank.OFFICIAL: 400, parts.bank.STUDY: 1600, parts.bank.STUDY_OF_MEAN: 400}
     bank.labels = {name: np.arange(count, dtype=np.int8) % 2 for name, count in rows.items()}
     seconds = {"setup": 2.0, "training": 40.0, **{name: n / 200 for name, n in rows.items()}}
@@ -222,7 +222,7 @@ def test_a_median_of_zero_cannot_be_halved(parts: Any) -> None:
     regret = parts.search_regret.Regret
     before, after = regret(0.0, 0.7, 6.2, 5.0), regret(0.0, 0.04, 0.4, 5.0)
     said = parts.tables.regret_sentence([before, after], 5)
-    assert said.startswith("not decided, because the median was 0 before, with 1 trial")
+    assert said.startswith("undecided (the median was 0 already) with 1 trial")
     worse = parts.tables.regret_sentence([regret(0.2, 1, 2, 5.0), regret(0.11, 1, 2, 5.0)], 5)
     assert worse.startswith("missed with 1 trial")
 
@@ -253,7 +253,7 @@ def test_runs_are_recorded_once_by_the_path_of_a_comparison(
     for _ in range(2):
         recording.record(tmp_path, glue, model, minutes=1.0, machine="a CPU")
     bank = bank_parts.Bank.load(tmp_path, "glue/sst2")
-    assert bank.about == {"model": model, "machine": "a CPU"}
+    assert (bank.model, bank.machines) == (model, ["a CPU"])
     assert [run.key for run in bank.runs] == [cell[1:] for cell in cells]
     lora, other = bank.scores[bank_parts.STUDY]
     assert bank.scores[bank_parts.STUDY_OF_MEAN][0] == pytest.approx(lora)
