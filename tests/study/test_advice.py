@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from advice.test_rules import decision, rules_of
 from iwlora.advice.evidence import LABELS, Evidence, Table, read_evidence
@@ -41,6 +46,50 @@ def test_the_advice_is_compared_as_it_is_given(
 
 def test_there_are_two_tasks() -> None:
     assert len(RECIPES) == 2
+
+
+STORED = RECIPES[0].parent / "scores"
+PAGE = RECIPES[0].parents[2] / "docs" / "advise.md"
+
+
+def stored_scores(name: str) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """{arm: {seed: accuracy in %}} and {floor: its mean accuracy in %}."""
+    with gzip.open(STORED / f"{name}.csv.gz", "rt", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    arms: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        arms[row["method"]][row["seed"]] = 100 * float(row["score"])
+    floors = {column.removeprefix("floor: ") for column in rows[0] if column.startswith("floor: ")}
+    means = {f: 100 * np.mean([float(row[f"floor: {f}"]) for row in rows]) for f in floors}
+    return dict(arms), means
+
+
+@pytest.mark.parametrize(("steps", "ending"), [("378", "-378-steps"), ("63", "")])
+def test_the_page_shows_the_stored_scores(steps: str, ending: str) -> None:
+    """Means, sd and 95% intervals of paired differences, by scipy, to a digit."""
+    after = PAGE.read_text("utf-8").partition(f"After {steps} steps, ")[2].partition("\n\n|")[2]
+    lines = after.partition("\n\n")[0].splitlines()[2:]
+    names = [f"{recipe.stem}{ending}" for recipe in RECIPES]
+    compared = 0
+    for line in lines:
+        arm, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for (arms, floors), score, difference in zip(
+            map(stored_scores, names), cells[::2], cells[1::2], strict=True
+        ):
+            if arm in floors:
+                assert float(score) == pytest.approx(floors[arm], abs=0.051)
+                continue
+            values = list(arms[arm].values())
+            expected = [np.mean(values), np.std(values, ddof=1)]
+            assert [float(x) for x in score.split(" ± ")] == pytest.approx(expected, abs=0.051)
+            if arm == "advice":
+                continue
+            paired = [value - arms["advice"][seed] for seed, value in arms[arm].items()]
+            low, high = stats.t.interval(0.95, len(paired) - 1, np.mean(paired), stats.sem(paired))
+            shown = [float(x) for x in re.findall(r"[+-]\d+\.\d", difference)]
+            assert shown == pytest.approx([np.mean(paired), low, high], abs=0.051)
+            compared += 1
+    assert compared == 8
 
 
 CELLS = [cell for stage in STAGES for cell in load_cells(STUDY / stage)]
